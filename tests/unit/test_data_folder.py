@@ -1,0 +1,100 @@
+"""The folder of the embedded servers: one user at a time, and nothing temporary stays."""
+
+import fcntl
+import os
+import socket
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from worker.data_folder import PORTS, TEMPORARY_PREFIX, FolderInUse, data_folder
+
+
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where temporary folders are made in this test."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    return tmp_path
+
+
+def test_temporary_folder_is_removed_in_the_end(temporary: Path) -> None:
+    with data_folder() as folder:
+        assert folder.path.parent == temporary
+        (folder.path / "file").write_text("x")
+    assert list(temporary.iterdir()) == []
+
+
+def test_temporary_folder_is_removed_after_an_exception(temporary: Path) -> None:
+    with pytest.raises(ZeroDivisionError), data_folder():
+        _ = 1 / 0
+    assert list(temporary.iterdir()) == []
+
+
+def test_stale_temporary_folder_is_removed_at_the_next_start(temporary: Path) -> None:
+    stale = temporary / f"{TEMPORARY_PREFIX}stale"
+    stale.mkdir()
+    (stale / "lock").touch()
+    with data_folder():
+        assert not stale.exists()
+
+
+def test_temporary_folder_in_use_is_left_alone(temporary: Path) -> None:
+    with data_folder() as one, data_folder() as other:
+        assert one.path.exists()
+        assert other.path.exists()
+
+
+def test_foreign_folder_of_the_same_prefix_is_left_alone(temporary: Path) -> None:
+    foreign = temporary / f"{TEMPORARY_PREFIX}notes"
+    foreign.mkdir()
+    with data_folder():
+        assert foreign.exists()
+
+
+def test_kept_folder_is_made_and_stays(tmp_path: Path) -> None:
+    with data_folder(tmp_path / "a" / "b") as folder:
+        (folder.path / "file").write_text("x")
+    assert (tmp_path / "a" / "b" / "file").read_text() == "x"
+
+
+def test_kept_folder_has_one_user_at_a_time(tmp_path: Path) -> None:
+    with data_folder(tmp_path), pytest.raises(FolderInUse, match=str(tmp_path)), data_folder(tmp_path, patience=0.1):
+        pass
+    with data_folder(tmp_path):
+        pass
+
+
+def test_lock_lasts_until_the_last_server_that_inherited_it_is_gone(tmp_path: Path) -> None:
+    with data_folder(tmp_path) as folder:
+        inherited = os.dup(folder.lock)
+    with pytest.raises(FolderInUse), data_folder(tmp_path, patience=0):
+        pass
+    os.close(inherited)
+    with data_folder(tmp_path) as folder:
+        fcntl.flock(folder.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_ports_are_remembered_while_they_are_free(tmp_path: Path) -> None:
+    with data_folder(tmp_path) as folder:
+        first = folder.ports("mongod", "valkey")
+        assert folder.ports("mongod", "valkey") == first
+        assert len(set(first.values())) == 2
+        assert all(port in PORTS for port in first.values())
+        assert folder.ports("mongod", "valkey", other=True) != first
+
+
+def test_taken_port_is_replaced(tmp_path: Path) -> None:
+    with data_folder(tmp_path) as folder, socket.socket() as taker:
+        first = folder.ports("mongod", "valkey")
+        taker.bind(("127.0.0.1", first["mongod"]))
+        taker.listen()
+        second = folder.ports("mongod", "valkey")
+    assert second["mongod"] != first["mongod"]
+    assert second["valkey"] == first["valkey"]
+
+
+def test_unreadable_memory_of_ports_is_no_obstacle(tmp_path: Path) -> None:
+    (tmp_path / "ports.json").write_text("{")
+    with data_folder(tmp_path) as folder:
+        assert set(folder.ports("mongod")) == {"mongod"}
