@@ -1,0 +1,48 @@
+# `make help` lists what there is. PYTHON=/path/to/python3.12 chooses the interpreter, ARGS="-k sweep" goes to pytest.
+BIN := .venv/bin
+UV ?= uv
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint format lock acceptance chaos bench clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: .venv/.installed ## make .venv, or bring it up to date with requirements.lock
+
+.venv/.installed: requirements.lock pyproject.toml scripts/setup.sh
+	@PYTHON="$(PYTHON)" sh scripts/setup.sh
+
+demo: setup ## the whole pipeline on sample conversations, in half a minute
+	$(BIN)/snapshots demo
+
+test: setup ## all tests but the long ones
+	$(BIN)/pytest -n 2 -m "not acceptance and not chaos and not bench" $(ARGS)
+
+lint: setup ## style, types and the direction of imports
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup ## mend what ruff can mend
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+lock: ## resolve the dependencies anew into requirements.lock (needs uv)
+	$(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --all-extras \
+		--custom-compile-command "make lock" pyproject.toml -o requirements.lock
+
+acceptance: setup ## every conversation of ../shared/data, byte for byte
+	$(BIN)/python tests/acceptance.py
+
+chaos: setup ## kill processes and servers, for minutes
+	$(BIN)/pytest -m chaos $(ARGS)
+
+bench: setup ## measure
+	$(BIN)/pytest -m bench $(ARGS)
+
+clean: ## remove .venv and everything else that can be made again
+	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
