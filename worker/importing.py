@@ -86,7 +86,8 @@ def import_files(
             _store(store, path, batch, report)
             on_progress(before + position, sum(sizes), report)
         on_progress(before + sizes[index], sum(sizes), report)
-    report.refused.sort(key=lambda each: (list(map(str, paths)).index(each.file), each.line))
+    order = {str(path): index for index, path in enumerate(paths)}
+    report.refused.sort(key=lambda each: (order[each.file], each.line))
     return report
 
 
