@@ -1,0 +1,51 @@
+"""The tasks that requests come through: a wake-up call, and a whole request from a producer that speaks Celery."""
+
+from typing import Any
+
+from bson import ObjectId
+from celery import Task
+
+from tasks.base import again, wait_for_store
+from worker.bootstrap import service
+from worker.celery import app
+from worker.errors import InvalidRequest, Refused, StoreUnavailable, TransientError
+from worker.intake import REQUEST, TASK_PREFIX, read_task, reject
+from worker.log import get_logger
+from worker.running import Run
+from worker.wakeups import CREATE
+
+log = get_logger(__name__)
+
+
+@app.task(name=CREATE, bind=True, max_retries=None)
+def create(self: Task[Any, Any], ids: list[str]) -> None:
+    """Makes the snapshots of these ledger entries. What cannot be decided now is retried, with the reason."""
+    run = Run(service())
+    delivery: Any = self.request.delivery_info
+    try:
+        outcome = run([ObjectId(each) for each in ids], redelivered=bool(delivery.get("redelivered")))
+    except TransientError as error:
+        if isinstance(error, StoreUnavailable):
+            wait_for_store()
+            run.end_counted()
+        raise again(self, ids, error) from error
+    log.info("requests_run", requests=len(ids), completed=outcome.completed, failed=outcome.failed)
+    if outcome.postponed:
+        first, *others = outcome.postponed
+        for other in others:
+            service().publish(str(delivery["routing_key"]), [other.ids], service().clock.now(), other.delay)
+        raise again(self, first.ids, first.error, first.delay)
+
+
+@app.task(name=REQUEST, bind=True, max_retries=None)
+def request(self: Task[Any, Any], *args: Any, **kwargs: Any) -> None:
+    """Accepts a whole request, one JSON object as its only positional argument; what is refused, stands rejected."""
+    try:
+        try:
+            service().submit(read_task(args, kwargs, str(self.request.id), service().settings))
+        except (InvalidRequest, Refused) as error:
+            reject(service(), error, {"args": list(args), "kwargs": kwargs}, f"{TASK_PREFIX}{self.request.id}")
+    except TransientError as error:
+        if isinstance(error, StoreUnavailable):
+            wait_for_store()
+        raise again(self, None, error) from error

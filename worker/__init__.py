@@ -1,0 +1,1 @@
+"""Training snapshots: accepts requests durably, makes frozen copies of conversations, tells of them."""

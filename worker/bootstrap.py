@@ -1,0 +1,25 @@
+"""Puts the service together: real connections, and Celery to publish with. One a process."""
+
+import os
+from functools import cache
+
+from worker.celery import app
+from worker.connections import Connections
+from worker.publisher import CeleryPublisher
+from worker.service import Service
+from worker.settings import Settings, settings
+
+
+def build(own: Settings) -> Service:
+    """A service on these settings. The Celery app publishes to the broker of the environment's."""
+    return Service(Connections(own), CeleryPublisher(app))
+
+
+def service() -> Service:
+    """This process's service; a forked process makes its own."""
+    return _service_of(os.getpid())
+
+
+@cache
+def _service_of(_: int) -> Service:
+    return build(settings())

@@ -1,0 +1,129 @@
+"""Completion events: CloudEvents 1.0 as JSON on a Redis stream.
+
+An event is made of its ledger entry alone, so that every repeat has the same id and content.
+https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/formats/json-format.md
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+from bson import ObjectId
+
+from worker.clock import to_json
+from worker.connections import Connections, broker_errors
+from worker.models import COMPLETED
+
+SOURCE = "/training/snapshots"
+COMPLETED_TYPE = "training.snapshot.completed"
+"""Fires once the snapshot can be read: after the transaction that stored it, or found it unchanged."""
+FAILED_TYPE = "training.snapshot.failed"
+"""Fires once the failure is in the ledger; a redrive may still turn it into a completion of the next round."""
+FIELD = "event"
+
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
+def event_of(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """The CloudEvent of a finished ledger entry: ids and labels, no text of the conversation, no names, no notes."""
+    data: dict[str, Any] = {
+        "organizationId": str(entry["organizationId"]),
+        "requestId": entry["requestId"],
+        "contactId": _text(entry.get("contactId")),
+        "conversationId": _text(entry.get("conversationId")),
+        "trigger": entry["trigger"],
+    }
+    if entry["status"] == COMPLETED:
+        subject = str(entry["snapshotId"])
+        data["messageCount"] = entry["messageCount"]
+        data["quality"] = entry.get("quality")
+        data["category"] = entry.get("category")
+        data["tags"] = entry.get("tags", [])
+        if entry.get("unchanged"):
+            data |= {"unchanged": True, "snapshotId": subject}
+    else:
+        subject = str(entry["_id"])
+        data["error"] = entry["error"]
+    return {
+        "specversion": "1.0",
+        "id": f"{entry['_id']}.{entry['round']}",
+        "source": SOURCE,
+        "type": COMPLETED_TYPE if entry["status"] == COMPLETED else FAILED_TYPE,
+        "subject": subject,
+        "time": to_json(entry["finishedAt"]),
+        "datacontenttype": "application/json",
+        "data": data,
+    }
+
+
+def _text(value: ObjectId | None) -> str | None:
+    return None if value is None else str(value)
+
+
+class Events:
+    """The event stream, and the stream of refused intake entries beside it."""
+
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
+        self._names = connections.settings
+
+    def emit(self, entries: Iterable[Mapping[str, Any]]) -> None:
+        """One XADD each, in one pipeline. Raises BrokerUnavailable; some may be in the stream even then."""
+        with broker_errors(), self._connections.redis.pipeline(transaction=False) as pipeline:
+            for entry in entries:
+                pipeline.xadd(self._names.events_stream, {FIELD: _encode(event_of(entry))})
+            pipeline.execute()
+
+    def reject(self, reason: Mapping[str, Any], original: Mapping[str | bytes, Any], origin: str) -> None:
+        """A refused intake entry with its reason. It may hold personal data: it is never logged.
+
+        `origin`: the id of the stream entry or Celery message that it came as.
+        """
+        # ASCII, because a refused text may have lone surrogates, which UTF-8 cannot encode.
+        fields: Any = {"origin": origin, "reason": json.dumps(dict(reason)), "entry": json.dumps(_plain(original))}
+        with broker_errors():
+            self._connections.redis.xadd(self._names.rejected_stream, fields)
+
+    def trim(self, older_than: timedelta) -> None:
+        """Both streams, by age only and by Redis's own clock, whose milliseconds begin an entry's id."""
+        with broker_errors():
+            seconds, _ = self._connections.redis.time()
+            oldest = int((seconds - older_than.total_seconds()) * 1000)
+            for stream in (self._names.events_stream, self._names.rejected_stream):
+                self._connections.redis.xtrim(stream, minid=str(max(oldest, 0)), approximate=True)
+
+    def read(self, after: str = "-", count: int = 100, block_ms: int | None = None) -> list[tuple[str, dict[str, Any]]]:
+        """Stream id and event, in order, behind the id `after`; waits up to `block_ms` if it is given."""
+        stream = self._names.events_stream
+        with broker_errors():
+            if block_ms is None:
+                start = "-" if after == "-" else f"({after}"
+                found: Any = self._connections.redis.xrange(stream, min=start, count=count)
+            else:
+                reply = self._connections.redis.xread({stream: "0" if after == "-" else after}, count, block_ms)
+                found = _entries(reply)
+        return [(_decode(key), json.loads(fields[FIELD.encode()])) for key, fields in found]
+
+
+def _entries(reply: Any) -> Sequence[Any]:
+    """The entries of an XREAD of one stream: RESP2 gives pairs, RESP3 a map of lists."""
+    if not reply:
+        return []
+    if isinstance(reply, dict):
+        (found,) = reply.values()
+        return found[0] if found and isinstance(found[0], list) else found
+    return reply[0][1]  # type: ignore[no-any-return]
+
+
+def _decode(value: bytes | str) -> str:
+    return value.decode() if isinstance(value, bytes) else value
+
+
+def _plain(fields: Mapping[str | bytes, Any]) -> dict[str, Any]:
+    """What JSON can hold of a stream entry; bytes that are no UTF-8 are shown escaped."""
+
+    def plain(value: Any) -> Any:
+        return value.decode(errors="backslashreplace") if isinstance(value, bytes) else value
+
+    return {str(plain(key)): plain(value) for key, value in fields.items()}

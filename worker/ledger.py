@@ -1,0 +1,217 @@
+"""The request ledger: one document per request, the durable truth of what was accepted and what became of it.
+
+    accepted ──complete──▶ completed
+       ▲  └──────fail────▶ failed
+       └──────redrive────────┘   (round + 1)
+
+Every write is majority and journaled, but for those that say otherwise. Field names are DESIGN section 3's.
+"""
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from bson import ObjectId
+from pymongo import UpdateOne, WriteConcern
+from pymongo.client_session import ClientSession
+from pymongo.collection import Collection
+from pymongo.errors import BulkWriteError, PyMongoError
+from pymongo.read_concern import ReadConcern
+
+from worker.connections import Connections, Document, store_errors
+from worker.errors import AcceptUnknown, SnapshotError
+from worker.models import ACCEPTED, COMPLETED, FAILED
+
+_DUPLICATE_KEY = 11000
+_READ_BACKS = 10
+"""Times that an unsure accept is read back, over half a second: another's insert may not be at majority yet."""
+
+Key = tuple[ObjectId, str]
+"""Organization and request id."""
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """A request that becomes completed: what its entry says from then on."""
+
+    entry: Mapping[str, Any]
+    fields: Mapping[str, Any]
+    """`snapshotId`, `messageCount`, and `unchanged` where no copy was made."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A request that becomes failed, and why."""
+
+    entry: Mapping[str, Any]
+    error: SnapshotError
+
+
+class LedgerMoved(SnapshotError):
+    """Entries are no longer as they were loaded: another run decided them; load again."""
+
+    code = "ledger_moved"
+
+
+class Ledger:
+    """The collection of requests. Its reads are of the primary."""
+
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
+
+    @property
+    def collection(self) -> Collection[Document]:
+        return self._connections.database[self._connections.settings.requests_collection]
+
+    # --- accept ---------------------------------------------------------------------------------------
+
+    def insert(self, entries: Sequence[Document]) -> dict[Key, Document]:
+        """Inserts new entries in one command; what is in the ledger for each key then, new or from before.
+
+        A key is missing from the answer where it is not known to be durable: neither inserted without an error
+        nor read back at majority. Raises AcceptUnknown only where no key is known.
+        """
+        if not entries:
+            return {}
+        wanted = {key_of(each): each for each in entries}
+        doubtful: set[Key] = set()
+        try:
+            self.collection.insert_many(entries, ordered=False)
+        except BulkWriteError as error:
+            details = error.details or {}
+            failed = details.get("writeErrors", [])
+            unsure = details.get("writeConcernErrors") or any(each["code"] != _DUPLICATE_KEY for each in failed)
+            doubtful = set(wanted) if unsure else {key_of(entries[each["index"]]) for each in failed}
+        except PyMongoError:
+            doubtful = set(wanted)
+        known = {key: entry for key, entry in wanted.items() if key not in doubtful}
+        for attempt in range(_READ_BACKS):
+            if not (left := doubtful - set(known)):
+                break
+            time.sleep(0.01 * attempt)
+            known |= self._read_back(left)
+        return known
+
+    def _read_back(self, keys: Iterable[Key]) -> dict[Key, Document]:
+        """Entries of these keys, from the primary at majority; none of them where it cannot be reached."""
+        conditions = [{"organizationId": organization, "requestId": name} for organization, name in keys]
+        majority = self.collection.with_options(read_concern=ReadConcern("majority"))
+        try:
+            with store_errors():
+                return {key_of(each): each for each in majority.find({"$or": conditions})}
+        except SnapshotError as error:
+            raise AcceptUnknown from error
+
+    # --- run ------------------------------------------------------------------------------------------
+
+    def load(self, ids: Sequence[ObjectId]) -> list[Document]:
+        """The entries of these ids, in no order; ids that are unknown are missing."""
+        with store_errors():
+            return list(self.collection.find({"_id": {"$in": list(ids)}}))
+
+    def decide(
+        self, completions: Sequence[Completion], failures: Sequence[Failure], at: datetime, session: ClientSession
+    ) -> list[Document]:
+        """Accepted entries become completed or failed, unsent, within the transaction of `session`.
+
+        Gives the entries as they are then. Raises LedgerMoved where fewer match than were sent.
+        """
+        updates, decided = [], []
+        for completion in completions:
+            fields = {"status": COMPLETED, "finishedAt": at, "unsent": True, **completion.fields}
+            decided.append({**completion.entry, **fields})
+            updates.append(_update(completion.entry, fields))
+        for failure in failures:
+            fields = {"status": FAILED, "finishedAt": at, "unsent": True, "error": failure.error.outcome()}
+            decided.append({**failure.entry, **fields})
+            updates.append(_update(failure.entry, fields))
+        with store_errors():
+            result = self.collection.bulk_write(updates, ordered=False, session=session)
+        if result.matched_count != len(updates):
+            raise LedgerMoved
+        return decided
+
+    def finish(self, entries: Sequence[Mapping[str, Any]], late_at: datetime | None = None) -> None:
+        """The events of these entries are out. Weaker than the rest: losing it repeats an event.
+
+        `late_at`: when, if it was not the run itself that sent them; a broker's lost second is counted from it.
+        """
+        weak = self.collection.with_options(write_concern=WriteConcern(w=1))
+        change: Document = {"$unset": {"unsent": ""}}
+        if late_at:
+            change["$set"] = {"sentAt": late_at}
+        with store_errors():
+            for round_, ids in _by_round(entries).items():
+                weak.update_many({"_id": {"$in": ids}, "round": round_, "unsent": True}, change)
+
+    def begin_repeated(self, ids: Sequence[ObjectId]) -> None:
+        """A repeated delivery begins: it counts as unended until it ends."""
+        with store_errors():
+            self.collection.update_many({"_id": {"$in": list(ids)}, "status": ACCEPTED}, {"$inc": {"unended": 1}})
+
+    def end_repeated(self, ids: Sequence[ObjectId]) -> None:
+        """It ended, by success or by an exception."""
+        with store_errors():
+            self.collection.update_many({"_id": {"$in": list(ids)}, "unended": {"$gt": 0}}, {"$inc": {"unended": -1}})
+
+    def postpone(
+        self, entries: Sequence[Mapping[str, Any]], due: datetime, error: SnapshotError, *, counts: bool
+    ) -> None:
+        """An attempt failed; the next is due then. Keeps the reason, and counts it if the request alone was tried."""
+        change = {
+            "$set": {"enqueuedAt": due, "lastError": error.outcome()},
+            "$inc": {"attempts": int(counts)},
+        }
+        with store_errors():
+            for round_, ids in _by_round(entries).items():
+                self.collection.update_many({"_id": {"$in": ids}, "status": ACCEPTED, "round": round_}, change)
+
+    # --- redrive, delete, retention ---------------------------------------------------------------------
+
+    def redrive(self, ids: Sequence[ObjectId], at: datetime, queue: str) -> list[Document]:
+        """Failed, sent entries become accepted again, one round further; gives those of `ids` that are, now."""
+        condition = {"_id": {"$in": list(ids)}, "status": FAILED, "unsent": None, "contactId": {"$exists": True}}
+        change = {
+            "$set": {"status": ACCEPTED, "unended": 0, "queue": queue, "enqueuedAt": at, "redrivenAt": at},
+            "$inc": {"round": 1},
+            "$unset": dict.fromkeys(("error", "finishedAt", "attempts", "lastError", "swept", "sentAt"), ""),
+        }
+        with store_errors():
+            self.collection.update_many(condition, change)
+            return list(self.collection.find({"_id": {"$in": list(ids)}, "redrivenAt": at, "status": ACCEPTED}))
+
+    def mark_deleted(self, organization: ObjectId, snapshot: ObjectId, at: datetime, session: ClientSession) -> bool:
+        """The snapshot goes, within `session`'s transaction; whether there was an entry to say so."""
+        condition = {"snapshotId": snapshot, "_id": snapshot, "organizationId": organization, "deletedAt": None}
+        with store_errors():
+            return self.collection.update_one(condition, {"$set": {"deletedAt": at}}, session=session).matched_count > 0
+
+    def strip(self, finished_before: datetime, most: int) -> int:
+        """Retention: finished, sent entries keep what recognises them and nothing else; how many were stripped."""
+        condition = {"finishedAt": {"$lt": finished_before}, "unsent": None, "acceptedAt": {"$exists": True}}
+        kept = ("organizationId", "requestId", "bodyHash", "status", "round", "snapshotId", "finishedAt", "deletedAt")
+        with store_errors():
+            ids = [each["_id"] for each in self.collection.find(condition, {"_id": 1}).limit(most)]
+            if not ids:
+                return 0
+            stripped = [{"$project": dict.fromkeys(kept, 1)}]
+            # Condition again: a redrive may have come in between.
+            return self.collection.update_many({"_id": {"$in": ids}, **condition}, stripped).modified_count
+
+
+def key_of(entry: Mapping[str, Any]) -> Key:
+    return entry["organizationId"], entry["requestId"]
+
+
+def _update(entry: Mapping[str, Any], fields: Document) -> UpdateOne:
+    change = {"$set": fields, "$unset": {"unended": ""}} if entry.get("unended") else {"$set": fields}
+    return UpdateOne({"_id": entry["_id"], "status": ACCEPTED, "round": entry["round"]}, change)
+
+
+def _by_round(entries: Iterable[Mapping[str, Any]]) -> dict[int, list[ObjectId]]:
+    rounds: dict[int, list[ObjectId]] = {}
+    for entry in entries:
+        rounds.setdefault(entry["round"], []).append(entry["_id"])
+    return rounds

@@ -1,0 +1,101 @@
+"""Events that Redis lost are emitted again, with the same ids.
+
+MongoDB remembers Redis's `run_id` and a random marker that is also a key in Redis. A marker that is gone
+or different means that all may be lost: every event younger than the retention goes out again. A run id
+that alone is different means a restart, which may have lost the last second: what went out since the last
+sweep that saw the old one, and a margin, goes out again.
+"""
+
+import time
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from itertools import islice
+from typing import Any
+from uuid import uuid4
+
+from worker.connections import Document, broker_errors, store_errors
+from worker.log import get_logger
+from worker.models import COMPLETED, FAILED
+from worker.service import Service
+from worker.state import State
+
+log = get_logger(__name__)
+
+MARKER_KEY = "snapshots:marker"
+_NAME = "redis"
+_BATCH = 500
+_MARGIN = timedelta(seconds=10)
+_SECONDS = 5.0
+"""Time that one sweep spends on it; the next goes on where it stopped."""
+
+
+class Resending:
+    """The part of the sweep that looks after Redis's memory."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._state = State(service.connections)
+        self._redis = service.connections.redis
+
+    def __call__(self) -> int:
+        """Notices a loss, and emits again what is owed; how many events went out. Raises TransientError."""
+        known = self._state.get(_NAME)
+        with broker_errors():
+            run_id = str(self._redis.info("server")["run_id"])
+            marker: Any = self._redis.get(MARKER_KEY)
+        now = self._service.clock.now()
+        owed_since = self._lost_since(known, run_id, marker.decode() if marker else None, now)
+        if owed_since is not None:
+            known = self._owe(known, run_id, min(owed_since, known.get("owedFrom") or owed_since), now)
+            if not known:
+                return 0  # another sweep was first
+        sent = self._pay(known) if known.get("owedFrom") else 0
+        self._state.set(_NAME, {"goodAt": now}, expected={"runId": run_id})
+        return sent
+
+    def _lost_since(self, known: Document, run_id: str, marker: str | None, now: datetime) -> datetime | None:
+        """From when on events may be lost, None if none are."""
+        if not known.get("marker") or known["marker"] != marker:
+            return now - self._service.settings.events_retention
+        if known.get("runId") != run_id:
+            good_at: datetime = known.get("goodAt") or now - self._service.settings.events_retention
+            # An event goes out up to a run's length after `finishedAt`; later ones have `sentAt`.
+            return good_at - _MARGIN - self._service.settings.lost_after
+        return None
+
+    def _owe(self, known: Document, run_id: str, since: datetime, now: datetime) -> Document:
+        """Remembers the debt before Redis gets its new marker, so that a crash in between repeats it."""
+        marker = uuid4().hex
+        debt = {"marker": marker, "runId": run_id, "owedFrom": since, "owedUntil": now}
+        if not self._state.set(_NAME, debt, expected={"marker": known.get("marker")}):
+            return {}
+        if known:
+            log.warning("redis_lost_data", since=since.isoformat())
+        with broker_errors():
+            self._redis.set(MARKER_KEY, marker)
+        return debt
+
+    def _pay(self, debt: Document) -> int:
+        """Emits again from `owedFrom` to `owedUntil`, as far as the time goes; remembers how far."""
+        sent = 0
+        stop_at = time.monotonic() + _SECONDS
+        mine = {"marker": debt["marker"]}
+        since: datetime = debt["owedFrom"]
+        window = {"$gte": since, "$lte": debt["owedUntil"]}
+        for field in ("sentAt", "finishedAt"):
+            condition = {field: window, "status": {"$in": [COMPLETED, FAILED]}, "acceptedAt": {"$exists": True}}
+            for batch in self._batches(condition, field):
+                self._service.events.emit(batch)
+                sent += len(batch)
+                if field == "finishedAt":
+                    since = batch[-1]["finishedAt"]
+                    self._state.set(_NAME, {"owedFrom": since}, expected=mine)
+                if time.monotonic() > stop_at and since > debt["owedFrom"]:
+                    return sent
+        self._state.set(_NAME, {"owedFrom": None, "owedUntil": None}, expected=mine)
+        return sent
+
+    def _batches(self, condition: Document, field: str) -> Iterator[list[Document]]:
+        with store_errors(), self._service.ledger.collection.find(condition).sort(field, 1) as cursor:
+            while batch := list(islice(cursor, _BATCH)):
+                yield batch

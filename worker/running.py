@@ -1,0 +1,292 @@
+"""A run: what a worker does with the requests that one message names.
+
+    load → fetch → assemble → decide → emit → finish
+
+A chunk costs two reads, one transaction, one pipelined emit and one update, whatever its size, and one bad
+request in it fails alone. What cannot be decided now is handed back, to be tried again.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+import pymongo
+from bson import ObjectId
+
+from worker.assembly import Conversation, Snapshot, assemble
+from worker.conversations import Fetched, as_awaited
+from worker.errors import (
+    BrokerUnavailable,
+    ContactNotFound,
+    ConversationNotFound,
+    PermanentError,
+    SnapshotError,
+    StoreConflict,
+    StoreUnavailable,
+    TransientError,
+    Unexpected,
+    WorkerLost,
+)
+from worker.ledger import Completion, Failure, LedgerMoved
+from worker.log import get_logger
+from worker.models import ACCEPTED
+from worker.retries import GiveUp, after, may_still_come
+from worker.service import Service
+
+log = get_logger(__name__)
+
+Entry = Mapping[str, Any]
+_DECIDE_AGAIN = 5
+"""Times that a chunk is loaded anew because another run decided some of it, before it is handed back."""
+_END_SECONDS = 5
+
+
+@dataclass(slots=True)
+class Postponed:
+    """Requests to try again together."""
+
+    ids: list[str]
+    delay: timedelta
+    error: TransientError
+
+
+@dataclass
+class Outcome:
+    """What became of a message's requests."""
+
+    completed: int = 0
+    failed: int = 0
+    postponed: list[Postponed] = field(default_factory=list)
+
+
+class Run:
+    """One run over the requests of one message."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._settings = service.settings
+        self._outcome = Outcome()
+        self._undecided: dict[ObjectId, Entry] = {}
+        self._begun: set[ObjectId] = set()
+
+    def __call__(self, ids: Sequence[ObjectId], redelivered: bool = False) -> Outcome:
+        """Decides what it can of these requests within the run deadline. Raises StoreUnavailable.
+
+        `redelivered`: the broker says that this message was delivered before.
+        """
+        try:
+            with pymongo.timeout(self._settings.run_deadline.total_seconds()):
+                self._all(ids, redelivered)
+        finally:
+            self.end_counted()
+        return self._outcome
+
+    def _all(self, ids: Sequence[ObjectId], redelivered: bool) -> None:
+        entries = self._service.ledger.load(ids)
+        self._emit([each for each in entries if each.get("unsent")])
+        self._undecided = {each["_id"]: each for each in entries if each["status"] == ACCEPTED}
+        clean: list[Entry] = []
+        suspects: list[Entry] = []
+        for entry in self._undecided.values():
+            repeated = redelivered or entry.get("swept") or entry.get("unended")
+            (suspects if repeated else clean).append(entry)
+        if clean:
+            self._attempt(clean)
+        if suspects:
+            self._suspects(suspects)
+
+    # --- who may have killed a worker runs alone ------------------------------------------------------
+
+    def _suspects(self, entries: list[Entry]) -> None:
+        """Those delivered before: together the first time, alone from then on, the least suspect first."""
+        if first := [each for each in entries if not each.get("unended")]:
+            self._counted(first)
+        for entry in sorted(entries, key=lambda each: each.get("unended", 0)):
+            count = entry.get("unended", 0)
+            if not count:
+                continue
+            if count + 1 >= self._settings.worker_lost_after:
+                self._decide([], [Failure(entry, WorkerLost(deliveries=count + 1))])
+            else:
+                self._counted([entry])
+
+    def _counted(self, entries: list[Entry]) -> None:
+        """Counts the delivery as unended while it lasts: a worker that dies in it leaves the count behind."""
+        ids = [each["_id"] for each in entries]
+        self._service.ledger.begin_repeated(ids)
+        self._begun.update(ids)
+        self._attempt(entries)
+        self.end_counted()
+
+    def end_counted(self) -> None:
+        """Takes the counts back. Where the store is down it keeps them; call again when it is back."""
+        if not self._begun:
+            return
+        try:
+            with pymongo.timeout(_END_SECONDS):
+                self._service.ledger.end_repeated(list(self._begun))
+        except TransientError as error:
+            log.warning("unended_left", requests=len(self._begun), reason=error.message)
+        else:
+            self._begun.clear()
+
+    # --- one attempt ------------------------------------------------------------------------------------
+
+    def _attempt(self, entries: list[Entry]) -> None:
+        """Fetches, assembles and decides; what meets a transient error is postponed, alone or in halves."""
+        try:
+            for slice_ in self._slices(self._service.conversations.fetch(entries)):
+                self._assemble(slice_)
+        except StoreUnavailable:
+            raise
+        except TransientError as error:
+            self._postpone_rest(entries, error)
+        except SnapshotError as error:
+            log.error("attempt_broken", code=error.code, reason=error.message, requests=len(entries))
+            self._postpone_rest(entries, Unexpected(f"{error.code}: {error.message}"))
+        except Exception as error:
+            # The boundary: whatever no one foresaw must still lead to an outcome of each request.
+            log.exception("attempt_broken", code="unexpected", requests=len(entries))
+            self._postpone_rest(entries, Unexpected(f"Unexpected {type(error).__name__}."))
+
+    def _slices(self, fetched: Iterator[Fetched]) -> Iterator[list[Fetched]]:
+        """What is written together: up to `chunk_bytes` of messages."""
+        slice_: list[Fetched] = []
+        size = 0
+        for entry, found in fetched:
+            slice_.append((entry, found))
+            if isinstance(found, Conversation) and found.messages:
+                size += len(found.messages.encoded)
+            if size >= self._settings.chunk_bytes:
+                yield slice_
+                slice_, size = [], 0
+        if slice_:
+            yield slice_
+
+    def _assemble(self, fetched: list[Fetched]) -> None:
+        now = self._service.clock.now()
+        made: list[tuple[Entry, Snapshot]] = []
+        failures: list[Failure] = []
+        for entry, found in fetched:
+            try:
+                if isinstance(found, SnapshotError):
+                    raise found
+                made.append((entry, assemble(entry, found, now)))
+            except (ContactNotFound, ConversationNotFound) as error:
+                if may_still_come(_waiting_since(entry), now, self._settings):
+                    self._postpone([entry], as_awaited(error))
+                else:
+                    failures.append(Failure(entry, error))
+            except PermanentError as error:
+                failures.append(Failure(entry, error))
+        self._decide(made, failures)
+
+    # --- decide, emit, finish -----------------------------------------------------------------------
+
+    def _decide(self, made: list[tuple[Entry, Snapshot]], failures: list[Failure]) -> None:
+        """One transaction; loads anew what another run decided meanwhile."""
+        reason = ""
+        for _ in range(_DECIDE_AGAIN):
+            made = [pair for pair in made if pair[0]["_id"] in self._undecided]
+            failures = [each for each in failures if each.entry["_id"] in self._undecided]
+            if not made and not failures:
+                return
+            try:
+                decided = self._write(made, failures)
+            except (LedgerMoved, StoreConflict) as error:
+                reason = error.message
+                self._reload([entry["_id"] for entry, _ in made] + [each.entry["_id"] for each in failures])
+            except PermanentError as error:
+                self._decide_apart(made, failures, error)
+                return
+            else:
+                self._outcome.completed += len(made)
+                self._outcome.failed += len(failures)
+                for each in decided:
+                    self._undecided.pop(each["_id"])
+                self._emit(decided)
+                return
+        raise StoreConflict(reason)
+
+    def _decide_apart(self, made: list[tuple[Entry, Snapshot]], failures: list[Failure], error: PermanentError) -> None:
+        """A document broke the chunk: each is decided alone, and the one at fault fails."""
+        if len(made) == 1 and not failures:
+            self._decide([], [Failure(made[0][0], error)])
+            return
+        if not made:
+            raise StoreConflict(error.message)
+        for pair in made:
+            self._decide([pair], [])
+        if failures:
+            self._decide([], failures)
+
+    def _write(self, made: list[tuple[Entry, Snapshot]], failures: list[Failure]) -> list[dict[str, Any]]:
+        """Nothing but the two writes stands in the transaction."""
+        at = self._service.clock.now()
+        completions = [
+            Completion(entry, {"snapshotId": snapshot.id, "messageCount": snapshot.message_count})
+            for entry, snapshot in made
+        ]
+        with self._service.connections.transaction() as session:
+            decided = self._service.ledger.decide(completions, failures, at, session)
+            if made:
+                self._service.snapshots.insert([snapshot.document for _, snapshot in made], session)
+        return decided
+
+    def _reload(self, ids: list[ObjectId]) -> None:
+        """Entries that are no longer as loaded are no longer ours: their deciders emit them, or we do."""
+        found = {each["_id"]: each for each in self._service.ledger.load(ids)}
+        for key in ids:
+            mine, now = self._undecided[key], found.get(key)
+            if now is None or now["status"] != ACCEPTED or now["round"] != mine["round"]:
+                del self._undecided[key]
+        self._emit([each for each in found.values() if each.get("unsent")])
+
+    def _emit(self, entries: Sequence[Entry]) -> None:
+        """Emits and finishes; where the broker is down, `unsent` stays, and the sweep emits."""
+        if not entries:
+            return
+        try:
+            self._service.events.emit(entries)
+        except BrokerUnavailable as error:
+            log.warning("emit_failed", events=len(entries), reason=error.message)
+            return
+        self._service.ledger.finish(entries)
+
+    # --- tried again ----------------------------------------------------------------------------------
+
+    def _postpone_rest(self, entries: list[Entry], error: TransientError) -> None:
+        """Several are halved until the one that is at fault stands alone; only then do attempts count."""
+        left = [each for each in entries if each["_id"] in self._undecided]
+        if len(left) <= 1:
+            self._postpone(left, error)
+            return
+        middle = len(left) // 2
+        for half in (left[:middle], left[middle:]):
+            self._hand_back(half, self._settings.retry_floor, error, counts=False)
+
+    def _postpone(self, entries: list[Entry], error: TransientError) -> None:
+        for entry in entries:
+            match after(error, entry.get("attempts", 0), self._settings):
+                case GiveUp(final):
+                    self._decide([], [Failure(entry, final)])
+                case again:
+                    self._hand_back([entry], again.delay, error, counts=True)
+
+    def _hand_back(self, entries: list[Entry], delay: timedelta, error: TransientError, *, counts: bool) -> None:
+        self._service.ledger.postpone(entries, self._service.clock.now() + delay, error, counts=counts)
+        ids = [str(each["_id"]) for each in entries]
+        for entry in entries:
+            self._undecided.pop(entry["_id"], None)
+        alike = [each for each in self._outcome.postponed if each.error.code == error.code]
+        if counts and alike:
+            alike[0].ids.extend(ids)
+            alike[0].delay = max(alike[0].delay, delay)
+        else:
+            self._outcome.postponed.append(Postponed(ids, delay, error))
+
+
+def _waiting_since(entry: Entry) -> datetime:
+    moment: datetime = entry.get("redrivenAt") or entry.get("dueAt") or entry["acceptedAt"]
+    return moment

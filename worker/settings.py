@@ -1,0 +1,133 @@
+"""The settings: the only reader of the environment.
+
+Every field is the environment variable `SNAPSHOTS_` + its name in capitals; `docs` and the README's
+table are made from the descriptions here.
+"""
+
+import re
+from datetime import timedelta
+from functools import lru_cache
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from worker.errors import InvalidSettings
+
+PREFIX = "SNAPSHOTS_"
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+def _read_duration(value: Any) -> Any:
+    """`90d`, `12h`, `30m`, `45s`, or a number of seconds."""
+    if isinstance(value, str) and (found := re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", value.strip())):
+        return timedelta(**{_UNITS[found[2] or "s"]: float(found[1])})
+    if isinstance(value, timedelta):
+        return value
+    raise ValueError("should be a duration such as 45s, 30m, 12h, 90d, or a number of seconds")
+
+
+def _url_of(*schemes: str) -> AfterValidator:
+    def check(value: str) -> str:
+        parts = urlsplit(value)
+        if parts.scheme not in schemes or not parts.netloc:
+            raise ValueError(f"should be a URL that begins with {' or '.join(f'{each}://' for each in schemes)}")
+        return value
+
+    return AfterValidator(check)
+
+
+Duration = Annotated[timedelta, BeforeValidator(_read_duration)]
+RedisUrl = Annotated[str, _url_of("redis", "rediss", "unix")]
+MongoUrl = Annotated[str, _url_of("mongodb", "mongodb+srv")]
+Name = Annotated[str, Field(min_length=1, max_length=120, pattern=r"^[^$\s\x00]+$")]
+
+
+class Settings(BaseSettings):
+    """What can be set, and what is taken otherwise."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", hide_input_in_errors=True)
+
+    redis_url: RedisUrl = Field("redis://127.0.0.1:6379/0", description="broker and streams")
+    mongo_url: MongoUrl = Field("mongodb://127.0.0.1:27017/?replicaSet=rs0", description="a replica set")
+    mongo_database: Name = Field("messaging", description="the platform's database, and ours")
+
+    contacts_collection: Name = Field("contacts", description="of the platform, only read")
+    users_collection: Name = Field("users", description="of the platform, only read")
+    conversations_collection: Name = Field("conversations", description="of the platform, only read")
+    messages_collection: Name = Field("messages", description="of the platform, only read")
+    snapshots_collection: Name = Field("trainingsnapshots", description="the snapshots")
+    requests_collection: Name = Field("snapshotrequests", description="the ledger")
+    policies_collection: Name = Field("snapshotpolicies", description="which closings make a snapshot")
+    state_collection: Name = Field("snapshotstate", description="small facts of the sweep and the listener")
+    create_source_indexes: bool = Field(True, description="create the indexes that reading messages needs")
+
+    requests_stream: Name = Field("snapshots:requests", description="intake, any language")
+    rejected_stream: Name = Field("snapshots:rejected", description="refused intake entries, with the reason")
+    events_stream: Name = Field("snapshots:events", description="completion events")
+    consumer_group: Name = Field("snapshots", description="the listeners' group on the intake stream")
+
+    max_notes_length: int = Field(10_000, ge=0, description="characters of notes")
+    max_tags: int = Field(50, ge=0, description="tags of a request")
+    max_tag_length: int = Field(100, ge=1, description="characters of a tag")
+    max_label_length: int = Field(100, ge=1, description="characters of quality and of category")
+    max_message_ids: int = Field(10_000, ge=1, description="message ids of a request")
+
+    chunk_size: int = Field(200, ge=1, le=500, description="requests that one Celery message names at most")
+    chunk_bytes: int = Field(8_000_000, ge=100_000, le=100_000_000, description="snapshots written together, in bytes")
+    run_deadline: Duration = Field(timedelta(seconds=10), description="the longest run of one Celery message")
+    retry_attempts: int = Field(8, ge=1, le=100, description="attempts while the stores are up")
+    retry_floor: Duration = Field(timedelta(seconds=1), description="the shortest wait before a retry")
+    retry_ceiling: Duration = Field(timedelta(seconds=30), description="the longest wait before a retry; 30s at most")
+    parent_wait: Duration = Field(timedelta(seconds=60), description="how long a missing contact is waited for")
+    worker_lost_after: int = Field(5, ge=2, le=100, description="deliveries that ended their worker")
+    sweep_interval: Duration = Field(timedelta(seconds=5), description="between two sweeps")
+    settle_seconds: float = Field(30, ge=0, le=86_400, description="from a closing to its snapshot")
+    events_retention: Duration = Field(timedelta(days=7), description="age at which events are trimmed")
+    ledger_retention: Duration = Field(timedelta(days=90), description="age at which finished requests are stripped")
+
+    log_format: Literal["auto", "json", "console"] = Field("auto", description="auto: console on a terminal")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="the least that is logged")
+
+    @model_validator(mode="after")
+    def _hold_together(self) -> Self:
+        if not timedelta(0) < self.retry_floor <= self.retry_ceiling <= timedelta(seconds=30):
+            raise ValueError(f"{PREFIX}RETRY_FLOOR should be above 0 and up to {PREFIX}RETRY_CEILING, that up to 30s")
+        if self.ledger_retention <= self.events_retention:
+            raise ValueError(f"{PREFIX}LEDGER_RETENTION should be longer than {PREFIX}EVENTS_RETENTION")
+        if not timedelta(seconds=1) <= self.run_deadline <= timedelta(minutes=10):
+            raise ValueError(f"{PREFIX}RUN_DEADLINE should be from 1s to 10m")
+        return self
+
+    @property
+    def lost_after(self) -> timedelta:
+        """G of the design: a request whose wake-up is older than this and than all that wait is lost."""
+        return 2 * self.run_deadline + timedelta(seconds=5)
+
+
+def load(**values: Any) -> Settings:
+    """Settings from the environment.
+
+    Raises InvalidSettings that names each variable, what it should be, and never its value (it may be a password).
+    """
+    try:
+        return Settings(**values)
+    except ValidationError as error:
+        faults = [
+            f"{PREFIX}{'_'.join(str(part) for part in each['loc']).upper()}: {_said(each['msg'])}"
+            if each["loc"]
+            else _said(each["msg"])
+            for each in error.errors(include_input=False, include_url=False)
+        ]
+        raise InvalidSettings("; ".join(faults)) from None
+
+
+def _said(message: str) -> str:
+    return message.removeprefix("Value error, ").replace("Input should", "should")
+
+
+@lru_cache(maxsize=1)
+def settings() -> Settings:
+    """The settings of this process, read once."""
+    return load()
