@@ -137,7 +137,7 @@ def parse(line: bytes) -> Conversation:
     if len(line) > MAX_LINE_BYTES:
         raise InvalidLine(f"the line is longer than {MAX_LINE_BYTES // 1024 // 1024} MiB")
     try:
-        return Conversation.model_validate_json(line)
+        return Conversation.model_validate_json(line.rstrip())
     except ValidationError as error:
         faults = error.errors(include_input=False, include_url=False, include_context=False)
     said = "; ".join(_named(each) for each in faults[:_SHOWN_FAULTS])

@@ -74,6 +74,7 @@ def test_a_timestamp_that_is_no_moment_is_refused(timestamp: object) -> None:
     ("content", "reason"),
     [
         (b"not json", "Invalid JSON: "),
+        (b"{\r\n", "Invalid JSON: EOF while parsing an object at column 1"),
         (line()[:-5], "Invalid JSON: EOF while parsing"),
         (line() + b" {}", "Invalid JSON: trailing characters"),
         (line().replace(b"Hello", b"\xff"), "Invalid JSON: not UTF-8 at column"),
