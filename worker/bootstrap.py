@@ -11,7 +11,8 @@ from worker.settings import Settings, settings
 
 
 def build(own: Settings) -> Service:
-    """A service on these settings. The Celery app publishes to the broker of the environment's."""
+    """A service on these settings, whose broker Celery then publishes to."""
+    app.conf.update(broker_url=own.redis_url)
     return Service(Connections(own), CeleryPublisher(app))
 
 

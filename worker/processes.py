@@ -62,7 +62,7 @@ class Child:
         self.grace = grace
         order = {"argv": self.argv, "env": dict(env or {}), "die_with_parent": die_with_parent}
         self._order = json.dumps(order).encode() + b"\n"
-        self._ready = ready
+        self.ready = ready
         self._keep_open = tuple(keep_open)
         self._log_start = 0
         self._process: subprocess.Popen[bytes] | None = None
@@ -145,7 +145,7 @@ class Child:
             code = self.poll()
             if code is not None:
                 raise ChildFailed(f"{self.name} ended with exit code {code}: {self._last_lines()}", exit_code=code)
-            if self._ready is None or self._ready():
+            if self.ready is None or self.ready():
                 return
             if time.monotonic() > deadline:
                 raise ChildFailed(f"{self.name} was not ready within {timeout:g} s: {self._last_lines()}")

@@ -1,0 +1,106 @@
+"""Snapshots held against the files that their conversations were imported from."""
+
+import gzip
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from bson import ObjectId
+from pymongo.database import Database
+
+from worker.clock import milliseconds
+
+
+@dataclass
+class Compared:
+    """What was compared, and every difference by name."""
+
+    conversations: int = 0
+    messages: int = 0
+    empty: int = 0
+    differences: list[str] = field(default_factory=list)
+
+
+def read(paths: Iterable[Path]) -> Iterator[dict[str, Any]]:
+    """The conversations of gzipped or plain JSON Lines."""
+    for path in paths:
+        with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as lines:
+            yield from (json.loads(line) for line in lines if line.strip())
+
+
+def compare(paths: Iterable[Path], database: Database[dict[str, Any]], organization: ObjectId) -> Compared:
+    """Every conversation has its snapshot, equal to its source byte for byte and in its order, or, where it is
+    empty, its failure; and each snapshot or failure is of one of these conversations."""
+    compared = Compared()
+    mine = {"organizationId": organization}
+    by_ref = {each["ref"]: each["_id"] for each in database.conversations.find(mine, {"ref": 1})}
+    requests = {each["conversationId"]: each for each in database.snapshotrequests.find(mine)}
+    for source in read(paths):
+        ref = source["conversation"]["ref"]
+        compared.conversations += 1
+        compared.messages += len(source["messages"])
+        request = requests.pop(by_ref.pop(ref, None), None)
+        if request is None:
+            compared.differences.append(f"{ref}: has no request of its own")
+        elif not source["messages"]:
+            compared.empty += 1
+            if request["status"] != "failed" or request["error"]["code"] != "empty_conversation":
+                compared.differences.append(f"{ref}: is empty, and its request {request['status']}")
+        else:
+            snapshot = database.trainingsnapshots.find_one({"_id": request["_id"]})
+            compared.differences += [f"{ref}: {fault}" for fault in _faults(source, snapshot)]
+    compared.differences += [f"{key}: a request of no conversation in the files" for key in requests]
+    expected = compared.conversations - compared.empty
+    if (found := database.trainingsnapshots.count_documents(mine)) != expected:
+        compared.differences.append(f"there are {found} snapshots, not {expected}")
+    return compared
+
+
+def _faults(source: dict[str, Any], snapshot: dict[str, Any] | None) -> Iterator[str]:
+    if snapshot is None:
+        yield "has no snapshot"
+        return
+    stored = [
+        (each["content"].encode(), each["sender"], each["senderType"], milliseconds(each["timestamp"]))
+        for each in snapshot["messages"]
+    ]
+    given = [
+        (
+            each["content"].encode(),
+            each["sender"],
+            each["senderType"],
+            milliseconds(datetime.fromisoformat(each["timestamp"])),
+        )
+        for each in source["messages"]
+    ]
+    if stored != given:
+        first = next((number for number, pair in enumerate(zip(stored, given, strict=False)) if pair[0] != pair[1]), -1)
+        yield f"differs from its source at message {first} ({len(stored)} stored, {len(given)} given)"
+    if snapshot["messageCount"] != len(given):
+        yield f"says {snapshot['messageCount']} messages"
+    contact = source["contact"]
+    name = " ".join(part for part in ((contact.get(key) or "").strip() for key in ("firstName", "lastName")) if part)
+    if snapshot["customerName"] != name:
+        yield "has another customer's name"
+
+
+def event_faults(
+    events: Iterable[dict[str, Any]], database: Database[dict[str, Any]], organization: ObjectId
+) -> list[str]:
+    """One event id for each finished request, every repeat of it with the same content."""
+    contents: dict[str, set[str]] = {}
+    for event in events:
+        if event["data"]["organizationId"] == str(organization):
+            contents.setdefault(event["id"], set()).add(json.dumps(event, sort_keys=True))
+    faults = [f"event {key} has {len(found)} contents" for key, found in contents.items() if len(found) > 1]
+    due = Counter(
+        f"{each['_id']}.{each['round']}"
+        for each in database.snapshotrequests.find({"organizationId": organization}, {"round": 1})
+    )
+    faults += [f"request {key} has no event" for key in due if key not in contents]
+    faults += [f"event {key} is of no request" for key in contents if key not in due]
+    return faults

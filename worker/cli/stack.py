@@ -1,0 +1,70 @@
+"""`snapshots up`: the whole system in the foreground."""
+
+import json
+import signal
+import threading
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from worker.log import hide_passwords
+from worker.processes import Child
+from worker.settings import load
+from worker.stack import Stack, stack
+
+
+@click.command()
+@click.option(
+    "--data", type=click.Path(file_okay=False, path_type=Path), help="Folder that is kept; else all goes at the end."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one line of JSON once everything answers.")
+def up(data: Path | None, as_json: bool) -> None:
+    """Run the whole system until Ctrl-C: servers, workers, beat.
+
+    MongoDB and Redis are started here, unless SNAPSHOTS_MONGO_URL or SNAPSHOTS_REDIS_URL name one. A process
+    that dies is started again.
+
+    \b
+    Example:
+        snapshots up --data ./data
+        snapshots up --json | head -1 | jq .mongo
+    """
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    console = Console(stderr=True)
+
+    def died(child: Child, code: int | None, delay: float) -> None:
+        if not stop.is_set():
+            console.print(f"[yellow]{child.name} ended ({code}); started again in {delay:g} s[/]")
+
+    with stack(load(), data, died) as running:
+        click.echo(json.dumps(_addresses(running)) if as_json else _said(running))
+        running.supervisor.watch(stop)
+        if not as_json:
+            console.print("stopping")
+
+
+def _addresses(running: Stack) -> dict[str, object]:
+    own = running.settings
+    return {"ready": True, "redis": own.redis_url, "mongo": own.mongo_url, "database": own.mongo_database}
+
+
+def _said(running: Stack) -> str:
+    own = running.settings
+    redis, mongo = hide_passwords(own.redis_url), hide_passwords(own.mongo_url)
+    names = ", ".join(child.name for child in running.supervisor.children)
+    return f"""\
+running   {names}
+redis     {redis}
+mongo     {mongo}
+database  {own.mongo_database}
+logs      {running.logs}
+
+In another terminal:
+  export SNAPSHOTS_REDIS_URL='{redis}' SNAPSHOTS_MONGO_URL='{mongo}'
+  snapshots import conversations.jsonl.gz
+  snapshots status
+
+Ctrl-C stops everything."""

@@ -1,0 +1,64 @@
+"""The whole system on one machine: servers, and the processes that do the work, as children of this one."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from worker.data_folder import data_folder
+from worker.embedded import servers
+from worker.processes import Child
+from worker.settings import PREFIX, Settings, load
+from worker.supervisor import Died, Supervisor
+
+WORKERS = 2
+"""Celery workers of one process each: on two cores they beat one worker of two."""
+
+
+@dataclass(frozen=True)
+class Stack:
+    """What runs."""
+
+    settings: Settings
+    """As the processes have them: with the addresses of the servers."""
+    logs: Path
+    supervisor: Supervisor
+
+
+@contextmanager
+def stack(settings: Settings, data: Path | None = None, died: Died | None = None) -> Iterator[Stack]:
+    """Servers (embedded where the settings name none), workers and beat, all answering; stopped in the end.
+
+    `data` is a folder that is kept; without it all that they write goes with them.
+    Raises EmbeddedError, FolderInUse, ChildFailed.
+    """
+    with data_folder(data) as folder, servers(settings, folder.path / "servers") as up:
+        own = settings.model_copy(update={"redis_url": up.redis_url, "mongo_url": up.mongo_url})
+        environment = up.environment() | {f"{PREFIX}MONGO_DATABASE": own.mongo_database}
+        with Supervisor(up.children, died) as supervisor:
+            children = processes(folder.path, environment)
+            for child in children:
+                supervisor.add(child)
+            yield Stack(load(**own.model_dump()), folder.path / "logs", supervisor)
+
+
+def processes(folder: Path, environment: dict[str, str]) -> list[Child]:
+    """Workers and beat, not started yet."""
+    return [
+        *(_celery(folder, environment, f"worker{number + 1}", _worker(number + 1)) for number in range(WORKERS)),
+        _celery(folder, environment, "beat", ["beat", "--schedule", str(folder / "beat-schedule")]),
+    ]
+
+
+def _worker(number: int) -> list[str]:
+    return ["worker", "-P", "prefork", "-c", "1", "-n", f"worker{number}@%h", "--without-gossip", "--without-mingle"]
+
+
+def _celery(folder: Path, environment: dict[str, str], name: str, arguments: list[str]) -> Child:
+    argv = [sys.executable, "-m", "celery", "-A", "worker", *arguments, "--loglevel", "INFO"]
+    child = Child(name, argv, environment | {f"{PREFIX}LOG_FORMAT": "json"}, folder / "logs" / f"{name}.log")
+    if arguments[0] == "worker":
+        child.ready = lambda: " ready." in child.output()
+        child.grace = 30.0
+    return child
