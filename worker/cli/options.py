@@ -1,0 +1,91 @@
+"""Options that several commands have, and the types of their values."""
+
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+
+import click
+from bson import ObjectId
+
+from worker.models import ACCEPTED, COMPLETED, FAILED
+
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+_LONGEST = timedelta(days=36_500)
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class ObjectIdType(click.ParamType[ObjectId]):
+    """24 hex digits."""
+
+    name = "id"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> ObjectId:
+        if isinstance(value, ObjectId):
+            return value
+        if not isinstance(value, str) or len(value) != 24 or not ObjectId.is_valid(value):
+            self.fail(
+                f"{_short(value)} should be an id of 24 hex digits, such as 6a1b2c3d4e5f60718293a4b5.", param, ctx
+            )
+        return ObjectId(value)
+
+
+class SinceType(click.ParamType["datetime | timedelta"]):
+    """An ISO time (UTC where it names no offset), or a duration back from now."""
+
+    name = "since"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> datetime | timedelta:
+        if isinstance(value, datetime | timedelta):
+            return value
+        try:
+            return _read_since(str(value))
+        except (ValueError, OverflowError):
+            said = "should be a time such as 2026-05-18T14:30:00Z, or how long ago, such as 30m, 2h, 7d"
+            self.fail(f"{_short(value)} {said}.", param, ctx)
+
+
+def _read_since(value: str) -> datetime | timedelta:
+    if found := re.fullmatch(r"(\d{1,9})([smhd])", value, re.ASCII):
+        ago = timedelta(**{_UNITS[found[2]]: int(found[1])})
+        if ago > _LONGEST:
+            raise ValueError(value)
+        return ago
+    moment = datetime.fromisoformat(value)
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def since_when(since: datetime | timedelta | None, now: datetime) -> datetime | None:
+    """The moment that an option --since means."""
+    return now - since if isinstance(since, timedelta) else since
+
+
+def _short(value: object) -> str:
+    shown = ascii(value)
+    return shown if len(shown) <= 60 else f"{shown[:60]}…"
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+yes_option = click.option("--yes", is_flag=True, help="Do not ask, also on a terminal.")
+organization_option = click.option("--organization", type=ObjectIdType(), help="Only this organization's.")
+
+
+def filter_options(command: Command) -> Command:
+    """--organization, --status, --code, --since."""
+    options = (
+        organization_option,
+        click.option("--status", type=click.Choice([ACCEPTED, COMPLETED, FAILED]), help="Only those in this state."),
+        click.option(
+            "--code", metavar="CODE", help="Only those that failed with this code, such as contact_not_found."
+        ),
+        click.option(
+            "--since",
+            type=SinceType(),
+            metavar="TIME|AGO",
+            help="Only those accepted since; where --status or --code asks for finished ones, those finished since.",
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
