@@ -143,9 +143,14 @@ class InvalidRequest(PermanentError):
 
     def __init__(self, errors: list[dict[str, str]], message: str | None = None) -> None:
         """`errors`: `[{field, message}]`, one for each fault."""
-        self.errors = errors
         said = "; ".join(f"{each['field']}: {each['message']}" for each in errors)
         super().__init__(message or f"The request is not valid: {said}", errors=errors)
+
+    @property
+    def errors(self) -> list[dict[str, str]]:
+        """As given; of the details, so that they survive pickle."""
+        errors: list[dict[str, str]] = self.details["errors"]
+        return errors
 
 
 # --- answers to whoever asks, never an outcome of a request -------------------------------------------

@@ -7,7 +7,7 @@ when it ends. No record carries message text, names, phone numbers, addresses, n
 import logging
 import re
 import sys
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,7 +15,8 @@ import structlog
 
 from worker.settings import Settings
 
-_PASSWORD = re.compile(r"(\w+(?:\+\w+)?://[^\s:/@]*):[^\s@/]+@")
+# To the last @ of the URL: a password that should have been escaped may hold one.
+_PASSWORD = re.compile(r"""(\w+(?:\+\w+)?://[^\s:/@]*):[^\s"'<>]+@""")
 
 
 def get_logger(name: str) -> Any:
@@ -28,11 +29,9 @@ def hide_passwords(text: str) -> str:
     return _PASSWORD.sub(r"\1:***@", text)
 
 
-def _without_passwords(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    for key, value in event.items():
-        if isinstance(value, str) and "://" in value:
-            event[key] = hide_passwords(value)
-    return event
+def _without_passwords(_: Any, __: str, rendered: str) -> str:
+    """Last, over the whole line: values within values and tracebacks are in it too."""
+    return hide_passwords(rendered) if "://" in rendered else rendered
 
 
 def configure(settings: Settings) -> None:
@@ -46,10 +45,11 @@ def configure(settings: Settings) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.StackInfoRenderer(),
     ]
+    # Rich's traceback, the console's default, shows local variables: messages and contacts.
     renderer: list[Any] = (
-        [structlog.processors.format_exc_info, _without_passwords, structlog.processors.JSONRenderer()]
+        [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(), _without_passwords]
         if as_json
-        else [_without_passwords, structlog.dev.ConsoleRenderer()]
+        else [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback), _without_passwords]
     )
     structlog.configure(
         processors=[structlog.stdlib.filter_by_level, *shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],

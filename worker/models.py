@@ -34,6 +34,9 @@ DERIVED_PREFIXES = ("stream:", "task:", "resolved:", "all:")
 """Beginnings of the request ids that are derived, so that reading one entry twice is one request."""
 
 MAX_REQUEST_ID = 200
+_FAULTS_NAMED = 20
+"""Faults that one error names at most: 10,001 wrong tags are one mistake."""
+_NAME_SHOWN = 100
 _LINE_BREAKS = "\n\r\t"
 
 
@@ -150,7 +153,7 @@ class CamelModel(BaseModel):
         if not isinstance(data, Mapping):
             raise InvalidRequest([{"field": "body", "message": f"should be a JSON object, it is {json_type(data)}"}])
         try:
-            return cls.model_validate(dict(data), context=limits)
+            return cls.model_validate(dict(data), context=limits, by_alias=True, by_name=False)
         except ValidationError as error:
             allowed = [field.alias or name for name, field in cls.model_fields.items()]
             raise InvalidRequest(faults(error, allowed)) from None
@@ -199,9 +202,15 @@ def json_type(value: Any) -> str:
 def faults(error: ValidationError, allowed: Sequence[str]) -> list[dict[str, str]]:
     """`[{field, message}]` of Pydantic's error, without the input. `allowed`: the fields that there are."""
     return [
-        {"field": ".".join(str(part) for part in each["loc"]), "message": _said(each["type"], each["msg"], allowed)}
-        for each in error.errors(include_input=False, include_url=False)
+        {"field": _named(each["loc"]), "message": _said(each["type"], each["msg"], allowed)}
+        for each in error.errors(include_input=False, include_url=False)[:_FAULTS_NAMED]
     ]
+
+
+def _named(location: Sequence[Any]) -> str:
+    """A field's path. An unknown field's name is the caller's text, so it is escaped and cut."""
+    path = ".".join(str(part) for part in location).encode("unicode_escape").decode()
+    return path[:_NAME_SHOWN] or "body"
 
 
 def _said(kind: str, message: str, allowed: Sequence[str]) -> str:

@@ -5,6 +5,7 @@ table are made from the descriptions here.
 """
 
 import re
+from contextlib import suppress
 from datetime import timedelta
 from functools import lru_cache
 from typing import Annotated, Any, Literal, Self
@@ -12,6 +13,8 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from pymongo.errors import PyMongoError
+from pymongo.uri_parser import parse_uri
 
 from worker.errors import InvalidSettings
 
@@ -22,7 +25,8 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 def _read_duration(value: Any) -> Any:
     """`90d`, `12h`, `30m`, `45s`, or a number of seconds."""
     if isinstance(value, str) and (found := re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", value.strip())):
-        return timedelta(**{_UNITS[found[2] or "s"]: float(found[1])})
+        with suppress(OverflowError):
+            return timedelta(**{_UNITS[found[2] or "s"]: float(found[1])})
     if isinstance(value, timedelta):
         return value
     raise ValueError("should be a duration such as 45s, 30m, 12h, 90d, or a number of seconds")
@@ -31,15 +35,30 @@ def _read_duration(value: Any) -> Any:
 def _url_of(*schemes: str) -> AfterValidator:
     def check(value: str) -> str:
         parts = urlsplit(value)
-        if parts.scheme not in schemes or not parts.netloc:
-            raise ValueError(f"should be a URL that begins with {' or '.join(f'{each}://' for each in schemes)}")
+        if parts.scheme not in schemes or not parts.netloc or not _readable(value):
+            raise ValueError(
+                f"should be a URL that begins with {' or '.join(f'{each}://' for each in schemes)}, "
+                "has a host and perhaps a port, and what else it holds percent-encoded"
+            )
         return value
 
     return AfterValidator(check)
 
 
+def _readable(url: str) -> bool:
+    """Whether the drivers will read it. Their own errors repeat parts of it, a password perhaps."""
+    try:
+        if url.startswith("mongodb:"):
+            parse_uri(url)
+        elif url.startswith("redis"):
+            int(urlsplit(url).port or 0)
+    except (ValueError, PyMongoError):
+        return False
+    return True
+
+
 Duration = Annotated[timedelta, BeforeValidator(_read_duration)]
-RedisUrl = Annotated[str, _url_of("redis", "rediss", "unix")]
+RedisUrl = Annotated[str, _url_of("redis", "rediss")]
 MongoUrl = Annotated[str, _url_of("mongodb", "mongodb+srv")]
 Name = Annotated[str, Field(min_length=1, max_length=120, pattern=r"^[^$\s\x00]+$")]
 
@@ -68,11 +87,11 @@ class Settings(BaseSettings):
     events_stream: Name = Field("snapshots:events", description="completion events")
     consumer_group: Name = Field("snapshots", description="the listeners' group on the intake stream")
 
-    max_notes_length: int = Field(10_000, ge=0, description="characters of notes")
-    max_tags: int = Field(50, ge=0, description="tags of a request")
-    max_tag_length: int = Field(100, ge=1, description="characters of a tag")
-    max_label_length: int = Field(100, ge=1, description="characters of quality and of category")
-    max_message_ids: int = Field(10_000, ge=1, description="message ids of a request")
+    max_notes_length: int = Field(10_000, ge=0, le=1_000_000, description="characters of notes")
+    max_tags: int = Field(50, ge=0, le=10_000, description="tags of a request")
+    max_tag_length: int = Field(100, ge=1, le=1_000, description="characters of a tag")
+    max_label_length: int = Field(100, ge=1, le=1_000, description="characters of quality and of category")
+    max_message_ids: int = Field(10_000, ge=1, le=200_000, description="message ids of a request")
 
     chunk_size: int = Field(200, ge=1, le=500, description="requests that one Celery message names at most")
     chunk_bytes: int = Field(8_000_000, ge=100_000, le=100_000_000, description="snapshots written together, in bytes")
@@ -83,7 +102,9 @@ class Settings(BaseSettings):
     parent_wait: Duration = Field(timedelta(seconds=60), description="how long a missing contact is waited for")
     worker_lost_after: int = Field(5, ge=2, le=100, description="deliveries that ended their worker")
     sweep_interval: Duration = Field(timedelta(seconds=5), description="between two sweeps")
-    settle_seconds: float = Field(30, ge=0, le=86_400, description="from a closing to its snapshot")
+    settle_seconds: float = Field(
+        30, ge=0, le=86_400, allow_inf_nan=False, description="from a closing to its snapshot"
+    )
     events_retention: Duration = Field(timedelta(days=7), description="age at which events are trimmed")
     ledger_retention: Duration = Field(timedelta(days=90), description="age at which finished requests are stripped")
 
@@ -98,6 +119,8 @@ class Settings(BaseSettings):
             raise ValueError(f"{PREFIX}LEDGER_RETENTION should be longer than {PREFIX}EVENTS_RETENTION")
         if not timedelta(seconds=1) <= self.run_deadline <= timedelta(minutes=10):
             raise ValueError(f"{PREFIX}RUN_DEADLINE should be from 1s to 10m")
+        if not timedelta(seconds=0.1) <= self.sweep_interval <= timedelta(hours=1):
+            raise ValueError(f"{PREFIX}SWEEP_INTERVAL should be from 0.1s to 1h")
         return self
 
     @property

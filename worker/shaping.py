@@ -110,7 +110,7 @@ def _sender(message: Mapping[str, Any]) -> str:
     sender = message.get("sender")
     if isinstance(sender, str):
         return sender
-    if (direction := message.get("direction")) in _SENDERS:
+    if direction := _direction(message):
         return _SENDERS[direction]
     kind = message.get("senderType")
     return "user" if isinstance(kind, str) and kind != "CONTACT" else "contact"
@@ -122,9 +122,15 @@ def _sender_type(message: Mapping[str, Any], sender: str) -> str:
         return kind
     if message.get("isAIGenerated") is True:
         return "AI"
-    direction = message.get("direction")
-    outbound = direction == "outbound" if direction in _SENDERS else sender == "user"
+    direction = _direction(message)
+    outbound = direction == "outbound" if direction else sender == "user"
     return "HUMAN" if outbound else "CONTACT"
+
+
+def _direction(message: Mapping[str, Any]) -> str | None:
+    """`inbound` or `outbound`, None for anything else."""
+    direction = message.get("direction")
+    return direction if isinstance(direction, str) and direction in _SENDERS else None
 
 
 def _time(message: Mapping[str, Any]) -> int:

@@ -1,0 +1,125 @@
+"""A request and a conversation become a snapshot."""
+
+import hashlib
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import bson
+import pytest
+from bson import ObjectId
+from bson.codec_options import CodecOptions
+
+from worker.assembly import LARGEST, Conversation, assemble, customer_name, encode_messages
+from worker.errors import EmptyConversation, SnapshotTooLarge
+
+NOW = datetime(2026, 5, 18, 14, 30, tzinfo=UTC)
+START = datetime(2026, 5, 13, 13, 0, tzinfo=UTC)
+REQUEST: dict[str, Any] = {
+    "_id": ObjectId(),
+    "organizationId": ObjectId(),
+    "contactId": ObjectId(),
+    "requestId": "mine",
+    "trigger": "api",
+    "tags": ["sales"],
+}
+CONTACT = {"firstName": " Priya ", "lastName": "Holloway", "phoneNumber": "+15550100", "email": "p@example.com"}
+
+
+def message(minute: int, text: str = "Hi") -> dict[str, Any]:
+    return {
+        "_id": ObjectId(),
+        "content": text,
+        "timestamp": START + timedelta(minutes=minute),
+        "sender": "user",
+        "senderType": "AI",
+    }
+
+
+def made(messages: list[dict[str, Any]], request: dict[str, Any] | None = None) -> dict[str, Any]:
+    snapshot = assemble(request or REQUEST, Conversation(CONTACT, encode_messages(messages)), NOW)
+    return bson.decode(snapshot.document.raw, CodecOptions(tz_aware=True))
+
+
+def test_snapshot_has_all_fields_of_the_document() -> None:
+    later, sooner = message(5), message(0)
+    document = made([later, sooner])
+    assert document == {
+        "_id": REQUEST["_id"],
+        "organizationId": REQUEST["organizationId"],
+        "userId": None,
+        "contactId": REQUEST["contactId"],
+        "customerName": "Priya Holloway",
+        "customerPhone": "+15550100",
+        "customerEmail": "p@example.com",
+        "messageCount": 2,
+        "snapshotDate": NOW,
+        "conversationStartDate": START,
+        "conversationEndDate": START + timedelta(minutes=5),
+        "notes": None,
+        "tags": ["sales"],
+        "quality": None,
+        "category": None,
+        "isArchived": False,
+        "requestId": "mine",
+        "conversationId": None,
+        "trigger": "api",
+        "supersedes": None,
+        "contentHash": document["contentHash"],
+        "createdAt": NOW,
+        "updatedAt": NOW,
+        "__v": 0,
+        "messages": [
+            {
+                "id": str(each["_id"]),
+                "content": "Hi",
+                "sender": "user",
+                "senderType": "AI",
+                "timestamp": each["timestamp"],
+            }
+            for each in (sooner, later)
+        ],
+    }
+
+
+def test_spliced_document_is_what_bson_itself_would_encode() -> None:
+    snapshot = assemble(REQUEST, Conversation(CONTACT, encode_messages([message(n) for n in range(12)])), NOW)
+    assert bson.encode(bson.decode(snapshot.document.raw)) == snapshot.document.raw
+    assert snapshot.size == len(snapshot.document.raw)
+
+
+def test_content_hash_is_over_the_stored_bytes_of_the_messages() -> None:
+    document = made([message(0), message(1, "日本 😀")])
+    raw = bson.encode({"messages": document["messages"]})
+    array = raw[4 + 1 + len("messages") + 1 : -1]
+    assert document["contentHash"] == hashlib.sha256(array).hexdigest()
+
+
+def test_no_messages_is_an_empty_conversation() -> None:
+    with pytest.raises(EmptyConversation):
+        assemble(REQUEST, Conversation(CONTACT, encode_messages([])), NOW)
+
+
+def test_snapshot_of_exactly_the_limit_is_made_and_one_byte_more_is_too_large() -> None:
+    def size(text: int) -> int:
+        return assemble(REQUEST, Conversation(CONTACT, encode_messages([message(0, "a" * text)])), NOW).size
+
+    room = LARGEST - size(0)
+    assert size(room) == LARGEST
+    with pytest.raises(SnapshotTooLarge) as caught:
+        size(room + 1)
+    assert caught.value.details == {"bytes": LARGEST + 1, "limit": LARGEST}
+
+
+@pytest.mark.parametrize(
+    ("contact", "name"),
+    [
+        ({"firstName": "Priya", "lastName": "Holloway"}, "Priya Holloway"),
+        ({"firstName": "Priya", "lastName": ""}, "Priya"),
+        ({"lastName": " Holloway "}, "Holloway"),
+        ({"firstName": None, "lastName": None}, ""),
+        ({"firstName": ["x"], "lastName": 7}, "7"),
+        ({}, ""),
+    ],
+)
+def test_customer_name_is_what_there_is_of_it(contact: dict[str, Any], name: str) -> None:
+    assert customer_name(contact) == name

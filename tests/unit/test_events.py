@@ -1,0 +1,85 @@
+"""Events are CloudEvents made of the ledger entry alone."""
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import bson
+import pytest
+from bson import ObjectId
+from bson.codec_options import CodecOptions
+from cloudevents.core.formats.json import JSONFormat
+from cloudevents.core.v1.event import CloudEvent
+
+from worker.errors import MessagesNotFound
+from worker.events import event_of
+
+ID, ORGANIZATION, CONTACT = ObjectId(), ObjectId(), ObjectId()
+FINISHED = datetime(2026, 5, 18, 14, 30, tzinfo=UTC)
+
+
+def entry(**fields: Any) -> dict[str, Any]:
+    return {
+        "_id": ID,
+        "organizationId": ORGANIZATION,
+        "contactId": CONTACT,
+        "requestId": "mine",
+        "notes": "Priya called",
+        "tags": ["sales"],
+        "trigger": "api",
+        "round": 0,
+        "finishedAt": FINISHED,
+        "unsent": True,
+        **fields,
+    }
+
+
+COMPLETED = entry(status="completed", snapshotId=ID, messageCount=3, quality="good")
+FAILED = entry(status="failed", round=2, error=MessagesNotFound(missing=[str(CONTACT)], missingCount=1).outcome())
+
+
+@pytest.mark.parametrize("finished", [COMPLETED, FAILED], ids=["completed", "failed"])
+def test_event_is_a_valid_cloud_event(finished: dict[str, Any]) -> None:
+    sent = json.dumps(event_of(finished))
+    event = JSONFormat().read(CloudEvent, sent)
+    assert event.get_id() == f"{ID}.{finished['round']}"
+    assert event.get_source() == "/training/snapshots"
+    assert event.get_type() == f"training.snapshot.{finished['status']}"
+    assert event.get_subject() == str(ID)
+    assert event.get_specversion() == "1.0"
+    assert event.get_time() == FINISHED
+    assert event.get_datacontenttype() == "application/json"
+
+
+def test_completed_event_has_ids_and_labels() -> None:
+    assert event_of(COMPLETED)["data"] == {
+        "organizationId": str(ORGANIZATION),
+        "requestId": "mine",
+        "contactId": str(CONTACT),
+        "conversationId": None,
+        "trigger": "api",
+        "messageCount": 3,
+        "quality": "good",
+        "category": None,
+        "tags": ["sales"],
+    }
+
+
+def test_failed_event_has_the_error() -> None:
+    assert event_of(FAILED)["data"]["error"] == {
+        "code": "messages_not_found",
+        "message": "Some of the messages do not exist, or are not this contact's.",
+        "details": {"missing": [str(CONTACT)], "missingCount": 1},
+    }
+
+
+@pytest.mark.parametrize("finished", [COMPLETED, FAILED], ids=["completed", "failed"])
+def test_event_made_of_what_the_ledger_stored_is_the_same_byte_for_byte(finished: dict[str, Any]) -> None:
+    options: CodecOptions[dict[str, Any]] = CodecOptions(tz_aware=True)
+    stored = bson.decode(bson.encode(finished), options)
+    assert json.dumps(event_of(stored)) == json.dumps(event_of(finished))
+
+
+@pytest.mark.parametrize("finished", [COMPLETED, FAILED], ids=["completed", "failed"])
+def test_event_has_no_notes(finished: dict[str, Any]) -> None:
+    assert "Priya" not in json.dumps(event_of(finished))

@@ -1,0 +1,72 @@
+"""Whether a failed attempt is tried again, and when."""
+
+import random
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from worker.errors import (
+    BrokerUnavailable,
+    DeadlineExceeded,
+    EmptyConversation,
+    ParentNotYetThere,
+    SnapshotError,
+    StoreConflict,
+    StoreUnavailable,
+    Unexpected,
+)
+from worker.retries import GiveUp, TryAgain, after, backoff, may_still_come
+from worker.settings import load
+
+SETTINGS = load(retry_attempts=3, retry_floor=timedelta(seconds=1), retry_ceiling=timedelta(seconds=30))
+
+DECISIONS: list[tuple[SnapshotError, int, str | None]] = [
+    (StoreConflict(), 0, None),
+    (StoreConflict(), 1, None),
+    (StoreConflict(), 2, "retries_exhausted"),
+    (StoreConflict(), 99, "retries_exhausted"),
+    (BrokerUnavailable(), 2, "retries_exhausted"),
+    (DeadlineExceeded(), 2, "retries_exhausted"),
+    (Unexpected(), 1, None),
+    (Unexpected(), 2, "retries_exhausted"),
+    (StoreUnavailable(), 1_000_000, None),
+    (ParentNotYetThere(), 1_000_000, None),
+    (EmptyConversation(), 0, "empty_conversation"),
+]
+
+
+@pytest.mark.parametrize(("error", "attempts", "fails_with"), DECISIONS)
+def test_attempt_is_followed_by(error: SnapshotError, attempts: int, fails_with: str | None) -> None:
+    match after(error, attempts, SETTINGS):
+        case GiveUp(final):
+            assert final.code == fails_with
+        case TryAgain(delay):
+            assert fails_with is None
+            assert SETTINGS.retry_floor <= delay <= SETTINGS.retry_ceiling
+
+
+def test_exhaustion_says_what_the_last_attempt_met() -> None:
+    decision = after(StoreConflict("MongoDB took too long."), 2, SETTINGS)
+    assert isinstance(decision, GiveUp)
+    assert decision.error.details == {
+        "attempts": 3,
+        "lastError": "store_conflict",
+        "lastMessage": "MongoDB took too long.",
+    }
+
+
+@pytest.mark.parametrize(
+    ("attempts", "least", "most"),
+    [(0, 1, 1), (1, 1, 2), (2, 2, 4), (3, 4, 8), (4, 8, 16), (5, 15, 30), (9_999, 15, 30)],
+)
+def test_backoff_doubles_between_floor_and_ceiling(attempts: int, least: float, most: float) -> None:
+    delays = [backoff(attempts, SETTINGS, random.Random(seed)).total_seconds() for seed in range(200)]
+    assert least <= min(delays) <= max(delays) <= most
+    if least < most:
+        assert len(set(delays)) > 100
+
+
+def test_missing_parent_is_awaited_for_the_time_that_is_set() -> None:
+    start = datetime(2026, 5, 18, tzinfo=UTC)
+    assert may_still_come(start, start + timedelta(seconds=59.999), SETTINGS)
+    assert not may_still_come(start, start + timedelta(seconds=60), SETTINGS)
