@@ -15,6 +15,7 @@ from pymongo.read_concern import ReadConcern
 
 from worker.connections import Connections, Document, broker_errors, store_errors
 from worker.models import ACCEPTED
+from worker.settings import Settings
 from worker.wakeups import REQUEST_QUEUES, Queues
 
 _SNAPSHOT_UNAVAILABLE = 246
@@ -52,28 +53,31 @@ class Identity:
 
 def identities(connections: Connections, organization: ObjectId | None = None) -> list[Identity]:
     """Of every organization, or of one, counted in one aggregation at read concern `snapshot`."""
-    names = connections.settings
-    of = {"organizationId": organization or _ANY}
-
-    def counted(name: Any, **condition: Any) -> list[Document]:
-        key = {"organization": "$organizationId", "name": name}
-        return [{"$match": of | condition}, {"$group": {"_id": key, "count": {"$sum": 1}}}]
-
-    def of_ledger(name: str, **condition: Any) -> Document:
-        return {"$unionWith": {"coll": names.requests_collection, "pipeline": counted(name, **condition)}}
-
-    pipeline = [
-        *counted("$status", status=_ANY),
-        of_ledger("deleted", deletedAt={"$exists": True}),
-        of_ledger("unchanged", unchanged=True),
-        {"$unionWith": {"coll": names.snapshots_collection, "pipeline": counted("snapshots")}},
-    ]
     found: dict[ObjectId, Identity] = {}
-    for group in _at_one_moment(connections, pipeline):
+    for group in _at_one_moment(connections, identity_pipeline(connections.settings, organization)):
         key, count = group["_id"], group["count"]
         mine = found.setdefault(key["organization"], Identity(key["organization"]))
         _add(mine, key["name"], count)
     return [found[key] for key in sorted(found, key=str)]
+
+
+def identity_pipeline(names: Settings, organization: ObjectId | None = None) -> list[Document]:
+    """Of the ledger: groups `{_id: {organization, name}, count}`; a name is a state, or a field of Identity."""
+    of = {"organizationId": organization or _ANY}
+
+    def counted(name: str, **condition: Any) -> list[Document]:
+        key = {"organization": "$organizationId", "name": name}
+        return [{"$match": of | condition}, {"$group": {"_id": key, "count": {"$sum": 1}}}]
+
+    def with_those_of(collection: str, pipeline: list[Document]) -> Document:
+        return {"$unionWith": {"coll": collection, "pipeline": pipeline}}
+
+    return [
+        *counted("$status", status=_ANY),
+        with_those_of(names.requests_collection, counted("deleted", deletedAt={"$exists": True})),
+        with_those_of(names.requests_collection, counted("unchanged", unchanged=True)),
+        with_those_of(names.snapshots_collection, counted("snapshots")),
+    ]
 
 
 def _add(identity: Identity, name: Any, count: int) -> None:
@@ -84,8 +88,8 @@ def _add(identity: Identity, name: Any, count: int) -> None:
         case "accepted":
             identity.accepted += count
             identity.in_flight = count
-        case "deleted" | "unchanged" | "snapshots":
-            setattr(identity, name, count)
+        case "snapshots":
+            identity.snapshots = count
         case _:
             identity.accepted += count  # in a state that there is not: it shows as an identity that does not hold
 

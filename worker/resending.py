@@ -59,8 +59,11 @@ class Resending:
             return now - self._service.settings.events_retention
         if known.get("runId") != run_id:
             good_at: datetime = known.get("goodAt") or now - self._service.settings.events_retention
-            # An event goes out up to a run's length after `finishedAt`; later ones have `sentAt`.
-            return good_at - _MARGIN - self._service.settings.lost_after
+            since = good_at - _MARGIN
+            late_at, late_from = known.get("lateAt"), known.get("lateFrom")
+            # A run emits within moments of `finishedAt`; what a sweep emitted later was noted.
+            normal = since - self._service.settings.lost_after
+            return min(normal, late_from) if late_at and late_from and late_at > since else normal
         return None
 
     def _owe(self, known: Document, run_id: str, since: datetime, now: datetime) -> Document:
@@ -82,20 +85,26 @@ class Resending:
         mine = {"marker": debt["marker"]}
         since: datetime = debt["owedFrom"]
         window = {"$gte": since, "$lte": debt["owedUntil"]}
-        for field in ("sentAt", "finishedAt"):
-            condition = {field: window, "status": {"$in": [COMPLETED, FAILED]}, "acceptedAt": {"$exists": True}}
-            for batch in self._batches(condition, field):
-                self._service.events.emit(batch)
-                sent += len(batch)
-                if field == "finishedAt":
-                    since = batch[-1]["finishedAt"]
-                    self._state.set(_NAME, {"owedFrom": since}, expected=mine)
-                if time.monotonic() > stop_at and since > debt["owedFrom"]:
-                    return sent
+        condition = {"status": {"$in": [COMPLETED, FAILED]}, "unsent": None, "finishedAt": window}
+        for batch in self._batches({**condition, "acceptedAt": {"$exists": True}}):
+            self._service.events.emit(batch)
+            sent += len(batch)
+            since = batch[-1]["finishedAt"]
+            self._state.set(_NAME, {"owedFrom": since}, expected=mine)
+            if time.monotonic() > stop_at and since > debt["owedFrom"]:
+                return sent
         self._state.set(_NAME, {"owedFrom": None, "owedUntil": None}, expected=mine)
         return sent
 
-    def _batches(self, condition: Document, field: str) -> Iterator[list[Document]]:
-        with store_errors(), self._service.ledger.collection.find(condition).sort(field, 1) as cursor:
+    def _batches(self, condition: Document) -> Iterator[list[Document]]:
+        with store_errors(), self._service.ledger.collection.find(condition).sort("finishedAt", 1) as cursor:
             while batch := list(islice(cursor, _BATCH)):
                 yield batch
+
+    def note_late(self, oldest: datetime, at: datetime) -> None:
+        """The sweep emitted events at `at`, of which the oldest was finished long before."""
+        known = self._state.get(_NAME)
+        late_at, late_from = known.get("lateAt"), known.get("lateFrom")
+        if late_at and late_from and late_at > at - _MARGIN - 2 * self._service.settings.sweep_interval:
+            oldest = min(oldest, late_from)
+        self._state.set(_NAME, {"lateAt": at, "lateFrom": oldest})

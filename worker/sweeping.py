@@ -6,7 +6,7 @@ called; events that did not go out are emitted; and if Redis lost data, what it 
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import pymongo
@@ -15,16 +15,23 @@ from pymongo.collection import Collection
 from worker.connections import Document, store_errors
 from worker.errors import TransientError
 from worker.log import get_logger
-from worker.models import ACCEPTED
+from worker.models import ACCEPTED, COMPLETED, FAILED
 from worker.resending import Resending
 from worker.service import Service
+from worker.state import State
 from worker.wakeups import BULK, REQUEST_QUEUES, Queues
 
 log = get_logger(__name__)
 
+_OPEN: Document = {"status": ACCEPTED, "unsent": None, "finishedAt": None}
+"""The beginning of the index that these reads use, for requests in flight."""
 _BATCH = 500
 _MOST = 20_000
 """Entries of one kind that one sweep repairs; the next goes on."""
+_RETENTION = "retention"
+_FIRST = datetime(1970, 1, 1, tzinfo=UTC)
+_SLACK = timedelta(days=1)
+"""For entries that were finished but not sent when their time came."""
 
 
 @dataclass
@@ -45,6 +52,7 @@ class Sweep:
         self._service = service
         self._settings = service.settings
         self._queues = Queues(service.connections)
+        self._resending = Resending(service)
         self._done = Swept()
 
     @property
@@ -77,7 +85,7 @@ class Sweep:
             if waiting_since.year == 1:
                 continue
             lost_before = waiting_since - self._settings.lost_after
-            condition = {"status": ACCEPTED, "queue": queue, "enqueuedAt": {"$lt": lost_before}}
+            condition = {**_OPEN, "queue": queue, "enqueuedAt": {"$lt": lost_before}}
             again = {"$set": {"enqueuedAt": now}, "$inc": {"swept": 1}}
             for taken in self._take(condition, again, "enqueuedAt"):
                 # Those that may have killed a worker get a message of their own, beside which nothing is lost.
@@ -90,7 +98,7 @@ class Sweep:
     def _call_due(self) -> None:
         """Requests that were to wait are enqueued once their time has come."""
         now = self._service.clock.now()
-        condition = {"status": ACCEPTED, "notBefore": {"$lte": now}}
+        condition = {**_OPEN, "queue": None, "enqueuedAt": None, "notBefore": {"$lte": now}}
         change = {"$set": {"enqueuedAt": now, "queue": BULK}, "$rename": {"notBefore": "dueAt"}}
         for taken in self._take(condition, change, "notBefore"):
             self._service.wake(BULK, taken, self._settings.chunk_size)
@@ -119,10 +127,11 @@ class Sweep:
     def _emit_unsent(self) -> None:
         """The outbox: finished long enough ago that no run is still about to emit it."""
         now = self._service.clock.now()
-        condition = {"unsent": True, "finishedAt": {"$lt": now - self._settings.lost_after}}
+        late = now - self._settings.lost_after
+        condition = {"status": {"$in": [COMPLETED, FAILED]}, "unsent": True, "finishedAt": {"$lt": late}}
         for _ in range(_MOST // _BATCH):
             with store_errors():
-                entries = list(self._ledger.find(condition).sort("finishedAt", 1).limit(_BATCH))
+                entries = list(self._service.ledger.at_majority.find(condition).sort("finishedAt", 1).limit(_BATCH))
             if entries:
                 self._send(entries, now)
                 self._done.emitted += len(entries)
@@ -131,10 +140,11 @@ class Sweep:
 
     def _send(self, entries: Sequence[Document], at: datetime) -> None:
         self._service.events.emit(entries)
-        self._service.ledger.finish(entries, late_at=at)
+        self._resending.note_late(entries[0]["finishedAt"], at)
+        self._service.ledger.finish(entries)
 
     def _resend_lost(self) -> None:
-        self._done.resent = Resending(self._service)()
+        self._done.resent = self._resending()
 
     # --- what has had its time --------------------------------------------------------------------------
 
@@ -142,5 +152,10 @@ class Sweep:
         self._service.events.trim(self._settings.events_retention)
 
     def _strip(self) -> None:
+        """From where the last one ended: what is stripped already is not read again."""
         before = self._service.clock.now() - self._settings.ledger_retention
-        self._done.stripped = self._service.ledger.strip(before, _BATCH)
+        state = State(self._service.connections)
+        since = state.get(_RETENTION).get("strippedTo", _FIRST)
+        self._done.stripped = self._service.ledger.strip(since, before, _BATCH)
+        if self._done.stripped < _BATCH:
+            state.set(_RETENTION, {"strippedTo": before - _SLACK})
