@@ -36,7 +36,7 @@ class ChildFailed(SnapshotError):
 
 
 class Child:
-    """One program, run as a child.
+    """One program, run as a child. What is changed of it counts from the next start on.
 
     `argv`: the program and its arguments. `env`: added to the environment. `log`: the file that its output is
     appended to (None: passed through). `ready`: tells whether it does its work yet. `grace`: seconds that it
@@ -58,11 +58,11 @@ class Child:
     ) -> None:
         self.name = name
         self.argv = list(argv)
+        self.env = dict(env or {})
         self.log = log
         self.grace = grace
-        order = {"argv": self.argv, "env": dict(env or {}), "die_with_parent": die_with_parent}
-        self._order = json.dumps(order).encode() + b"\n"
         self.ready = ready
+        self._die_with_parent = die_with_parent
         self._keep_open = tuple(keep_open)
         self._log_start = 0
         self._process: subprocess.Popen[bytes] | None = None
@@ -88,6 +88,7 @@ class Child:
         _starter.submit(self._spawn).result()
 
     def _spawn(self) -> None:
+        order = {"argv": self.argv, "env": self.env, "die_with_parent": self._die_with_parent}
         reading, writing = os.pipe()
         with os.fdopen(writing, "wb", buffering=0) as pipe:
             with contextlib.ExitStack() as inherited:
@@ -103,7 +104,7 @@ class Child:
                 )
             _reaper.watch(self._process.pid)
             with contextlib.suppress(BrokenPipeError):  # someone killed it already, which poll tells
-                pipe.write(self._order)
+                pipe.write(json.dumps(order).encode() + b"\n")
 
     def _open_log(self, path: Path) -> BinaryIO:
         path.parent.mkdir(parents=True, exist_ok=True)
