@@ -73,6 +73,18 @@ class ParentNotYetThere(TransientError):
     code = "parent_not_yet_there"
 
 
+class NotResolvedYet(TransientError):
+    """The organization has no such conversation, or it is not resolved, or has no `resolvedAt`. It may still come."""
+
+    code = "not_resolved_yet"
+
+
+class EarlierClosingUndecided(TransientError):
+    """An earlier closing of the conversation has no outcome yet; this one follows it."""
+
+    code = "earlier_closing_undecided"
+
+
 class Unexpected(TransientError):
     """An error that no one foresaw; the log has its traceback."""
 

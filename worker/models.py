@@ -184,6 +184,13 @@ class SnapshotRequest(CamelModel):
         return body
 
 
+class ConversationResolved(CamelModel):
+    """A conversation was closed: the data of a `conversation.resolved` entry."""
+
+    organization_id: Id
+    conversation_id: Id
+
+
 _ALIASES = {name: to_camel(name) for name in SnapshotRequest.model_fields}
 
 

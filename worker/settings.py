@@ -79,6 +79,7 @@ class Settings(BaseSettings):
     snapshots_collection: Name = Field("trainingsnapshots", description="the snapshots")
     requests_collection: Name = Field("snapshotrequests", description="the ledger")
     policies_collection: Name = Field("snapshotpolicies", description="which closings make a snapshot")
+    left_out_collection: Name = Field("snapshotleftout", description="closings without a snapshot, with the reason")
     state_collection: Name = Field("snapshotstate", description="small facts of the sweep and the listener")
     create_source_indexes: bool = Field(True, description="create the indexes that reading messages needs")
 
@@ -105,6 +106,7 @@ class Settings(BaseSettings):
     settle_seconds: float = Field(
         30, ge=0, le=86_400, allow_inf_nan=False, description="from a closing to its snapshot"
     )
+    reconcile_interval: Duration = Field(timedelta(minutes=5), description="between two looks for missed closings")
     events_retention: Duration = Field(timedelta(days=7), description="age at which events are trimmed")
     ledger_retention: Duration = Field(timedelta(days=90), description="age at which finished requests are stripped")
 
@@ -121,6 +123,8 @@ class Settings(BaseSettings):
             raise ValueError(f"{PREFIX}RUN_DEADLINE should be from 1s to 10m")
         if not timedelta(seconds=0.1) <= self.sweep_interval <= timedelta(hours=1):
             raise ValueError(f"{PREFIX}SWEEP_INTERVAL should be from 0.1s to 1h")
+        if not timedelta(seconds=0.1) <= self.reconcile_interval <= timedelta(hours=24):
+            raise ValueError(f"{PREFIX}RECONCILE_INTERVAL should be from 0.1s to 24h")
         return self
 
     @property
