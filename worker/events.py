@@ -57,6 +57,11 @@ def event_of(entry: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def rejection(reason: Mapping[str, Any], original: Mapping[Any, Any], origin: str) -> dict[str, str]:
+    """The fields of an entry in the stream of refused ones; ASCII, since UTF-8 cannot encode lone surrogates."""
+    return {"origin": origin, "reason": json.dumps(dict(reason)), "entry": json.dumps(_plain(original))}
+
+
 def _text(value: ObjectId | None) -> str | None:
     return None if value is None else str(value)
 
@@ -80,8 +85,7 @@ class Events:
 
         `origin`: the id of the stream entry or Celery message that it came as.
         """
-        # ASCII, because a refused text may have lone surrogates, which UTF-8 cannot encode.
-        fields: Any = {"origin": origin, "reason": json.dumps(dict(reason)), "entry": json.dumps(_plain(original))}
+        fields: Any = rejection(reason, original, origin)
         with broker_errors():
             self._connections.redis.xadd(self._names.rejected_stream, fields)
 
@@ -102,12 +106,12 @@ class Events:
                 found: Any = self._connections.redis.xrange(stream, min=start, count=count)
             else:
                 reply = self._connections.redis.xread({stream: "0" if after == "-" else after}, count, block_ms)
-                found = _entries(reply)
+                found = entries_of(reply)
         return [(_decode(key), json.loads(fields[FIELD.encode()])) for key, fields in found]
 
 
-def _entries(reply: Any) -> Sequence[Any]:
-    """The entries of an XREAD of one stream: RESP2 gives pairs, RESP3 a map of lists."""
+def entries_of(reply: Any) -> Sequence[Any]:
+    """The entries of an XREAD or XREADGROUP of one stream: RESP2 gives pairs, RESP3 a map of lists."""
     if not reply:
         return []
     if isinstance(reply, dict):
@@ -120,7 +124,7 @@ def _decode(value: bytes | str) -> str:
     return value.decode() if isinstance(value, bytes) else value
 
 
-def _plain(fields: Mapping[str | bytes, Any]) -> dict[str, Any]:
+def _plain(fields: Mapping[Any, Any]) -> dict[str, Any]:
     """What JSON can hold of a stream entry; bytes that are no UTF-8 are shown escaped."""
 
     def plain(value: Any) -> Any:
