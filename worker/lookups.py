@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from bson import MinKey, ObjectId
+from bson import ObjectId
 from pymongo.collection import Collection
 
 from worker.connections import Connections, Document, store_errors
@@ -14,8 +14,6 @@ from worker.models import ACCEPTED, COMPLETED, FAILED
 _CLOCKS_APART = timedelta(days=1)
 """An `_id` begins with the time of whoever accepted, by a clock that may be wrong by as much."""
 _REDRIVABLE = {"status": FAILED, "unsent": None, "contactId": {"$exists": True}}
-_ANY: Document = {"$gte": MinKey()}
-"""Every value, absent ones too: lets a read use an index that begins with the field."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +35,12 @@ class Filter:
             condition["status"] = status or {"$in": [ACCEPTED, COMPLETED, FAILED]}
         elif status:
             condition["status"] = status
-            condition |= {ACCEPTED: {"queue": _ANY}, FAILED: {"error.code": _ANY}}.get(status, {})
         if self.code:
             condition["error.code"] = self.code
         if self.since and status in {COMPLETED, FAILED}:
             condition["finishedAt"] = {"$gte": self.since}
+            if not self.organization:
+                condition["unsent"] = {"$in": [None, True]}  # both, for it stands before the time in the index
         elif self.since:
             earliest = max(self.since.timestamp() - _CLOCKS_APART.total_seconds(), 0)
             condition["_id"] = {"$gte": ObjectId(f"{min(int(earliest), 2**32 - 1):08x}" + 16 * "0")}

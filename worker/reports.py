@@ -21,6 +21,8 @@ from worker.wakeups import REQUEST_QUEUES, Queues
 _SNAPSHOT_UNAVAILABLE = 246
 """A collection or index was made a moment ago. https://www.mongodb.com/docs/manual/reference/error-codes/"""
 _ATTEMPTS = 20
+_SNAPSHOTS = "snapshots"
+"""In place of a status: the group counts snapshots."""
 _ANY: Document = {"$gte": MinKey()}
 """Every value: lets a read use an index that begins with the field."""
 
@@ -55,43 +57,48 @@ def identities(connections: Connections, organization: ObjectId | None = None) -
     """Of every organization, or of one, counted in one aggregation at read concern `snapshot`."""
     found: dict[ObjectId, Identity] = {}
     for group in _at_one_moment(connections, identity_pipeline(connections.settings, organization)):
-        key, count = group["_id"], group["count"]
-        mine = found.setdefault(key["organization"], Identity(key["organization"]))
-        _add(mine, key["name"], count)
+        key = group["_id"]
+        _add(found.setdefault(key["organization"], Identity(key["organization"])), key["status"], group)
     return [found[key] for key in sorted(found, key=str)]
 
 
 def identity_pipeline(names: Settings, organization: ObjectId | None = None) -> list[Document]:
-    """Of the ledger: groups `{_id: {organization, name}, count}`; a name is a state, or a field of Identity."""
+    """Of the ledger: groups `{_id: {organization, status}, count, deleted, unchanged}`, and those of the snapshots.
+
+    An index has all that it reads, and gives null for an absent field.
+    """
     of = {"organizationId": organization or _ANY}
-
-    def counted(name: str, **condition: Any) -> list[Document]:
-        key = {"organization": "$organizationId", "name": name}
-        return [{"$match": of | condition}, {"$group": {"_id": key, "count": {"$sum": 1}}}]
-
-    def with_those_of(collection: str, pipeline: list[Document]) -> Document:
-        return {"$unionWith": {"coll": collection, "pipeline": pipeline}}
-
+    key = {"organization": "$organizationId", "status": "$status"}
+    deleted = {"$sum": {"$cond": [{"$gt": ["$deletedAt", None]}, 1, 0]}}
+    unchanged = {"$sum": {"$cond": [{"$eq": ["$unchanged", True]}, 1, 0]}}
+    of_snapshots = {"organization": "$organizationId", "status": _SNAPSHOTS}
     return [
-        *counted("$status", status=_ANY),
-        with_those_of(names.requests_collection, counted("deleted", deletedAt={"$exists": True})),
-        with_those_of(names.requests_collection, counted("unchanged", unchanged=True)),
-        with_those_of(names.snapshots_collection, counted("snapshots")),
+        {"$match": of | {"status": _ANY}},
+        {"$group": {"_id": key, "count": {"$sum": 1}, "deleted": deleted, "unchanged": unchanged}},
+        {
+            "$unionWith": {
+                "coll": names.snapshots_collection,
+                "pipeline": [{"$match": of}, {"$group": {"_id": of_snapshots, "count": {"$sum": 1}}}],
+            }
+        },
     ]
 
 
-def _add(identity: Identity, name: Any, count: int) -> None:
-    match name:
-        case "completed" | "failed":
-            identity.accepted += count
-            setattr(identity, name, count)
+def _add(identity: Identity, status: Any, group: Document) -> None:
+    count = group["count"]
+    if status == _SNAPSHOTS:
+        identity.snapshots = count
+        return
+    identity.accepted += count
+    match status:
+        case "completed":
+            identity.completed, identity.deleted, identity.unchanged = count, group["deleted"], group["unchanged"]
+        case "failed":
+            identity.failed = count
         case "accepted":
-            identity.accepted += count
             identity.in_flight = count
-        case "snapshots":
-            identity.snapshots = count
         case _:
-            identity.accepted += count  # in a state that there is not: it shows as an identity that does not hold
+            pass  # a state that there is not: it shows as an identity that does not hold
 
 
 def _at_one_moment(connections: Connections, pipeline: list[Document]) -> list[Document]:
@@ -120,7 +127,8 @@ class Backlog:
 
 def oldest_request(connections: Connections, organization: ObjectId | None = None) -> datetime | None:
     """Since when the oldest request in flight has been waiting; those that are not due yet do not wait."""
-    waiting: Document = {"status": ACCEPTED, "queue": {"$in": list(REQUEST_QUEUES)}}
+    # Absent fields by name, as they stand in the index.
+    waiting: Document = {"status": ACCEPTED, "unsent": None, "finishedAt": None, "queue": {"$in": list(REQUEST_QUEUES)}}
     if organization:
         waiting["organizationId"] = organization
     since = {"$ifNull": ["$redrivenAt", "$dueAt", "$acceptedAt"]}

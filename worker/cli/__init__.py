@@ -5,7 +5,7 @@ import click
 from worker.cli.group import Lazy, LazyGroup
 
 _COMMANDS = {
-    "demo": Lazy("worker.cli.stack:demo", "Show it all at work on sample conversations."),
+    "demo": Lazy("worker.cli.demo:demo", "Show it all at work on sample conversations."),
     "up": Lazy("worker.cli.stack:up", "Run the whole system until Ctrl-C."),
     "import": Lazy("worker.cli.importing:import_command", "Import conversations from JSON Lines."),
     "request": Lazy("worker.cli.requesting:request", "Request a snapshot, or one of every conversation."),

@@ -12,14 +12,14 @@ from rich.progress import Progress as Bar
 
 from worker.backfilling import Backfill, OnProgress, Progress
 from worker.cli.group import FAILED
-from worker.cli.shared import open_accepting, print_json
+from worker.cli.shared import open_service, print_json
 
 
 def run_backfill(
     organization: ObjectId, fields: Mapping[str, Any], chunk: int | None, timeout: float, *, as_json: bool
 ) -> int:
     """Asks for all, waits, and prints what became of them; the exit code. Raises SnapshotError."""
-    service = open_accepting(**({} if chunk is None else {"chunk_size": chunk}))
+    service = open_service(**({} if chunk is None else {"chunk_size": chunk}))
     with _progress_bar() as on_progress:
         done = Backfill(service, organization, fields, on_progress)(timeout)
     if as_json:

@@ -11,7 +11,7 @@ from bson import ObjectId
 from worker.cli.backfill import run_backfill
 from worker.cli.group import FAILED, describe
 from worker.cli.options import ObjectIdType, json_option
-from worker.cli.shared import open_accepting, print_json
+from worker.cli.shared import open_service, print_json
 from worker.errors import Refused, StoreUnavailable
 from worker.lookups import request_by_key
 from worker.models import ACCEPTED, COMPLETED, SnapshotRequest
@@ -89,7 +89,7 @@ def request(
         raise click.UsageError("Missing option '--contact' (or --all).")
     if chunk is not None:
         raise click.UsageError("--chunk: only with --all.")
-    service = open_accepting()
+    service = open_service()
     receipt = _submit(service, {**fields, "organizationId": organization})
     if not wait:
         _print_receipt(receipt, as_json)

@@ -7,7 +7,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from worker import indexes, log
+from worker import log
 from worker.bootstrap import build
 from worker.rendering import render
 from worker.service import Service
@@ -22,13 +22,6 @@ def open_service(**values: Any) -> Service:
     log.configure(settings)
     service = build(settings)
     click.get_current_context().call_on_close(service.connections.close)
-    return service
-
-
-def open_accepting(**values: Any) -> Service:
-    """The same, with its indexes: without the unique one a request id would be no idempotency key."""
-    service = open_service(**values)
-    indexes.ensure(service.connections)
     return service
 
 

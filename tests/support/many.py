@@ -1,0 +1,62 @@
+"""A program for tests: runs the command `snapshots` many times at once, each as a process of its own.
+
+The processes are forked after the imports, which saves each a second, and start together. Reads
+`[[argument, ...], ...]` as JSON, prints `[{"code", "stdout", "stderr"}, ...]`.
+"""
+
+import json
+import os
+import sys
+import tempfile
+import traceback
+from pathlib import Path
+
+import worker.cli.documents
+import worker.cli.events
+import worker.cli.requesting
+import worker.cli.requests
+import worker.cli.status  # noqa: F401 - for those that are forked
+from worker.cli import main
+
+
+def run_child(folder: Path, start: int, arguments: list[str]) -> None:
+    os.read(start, 1)  # the end of the file, once the parent lets go
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        opened = os.open(folder / name, os.O_WRONLY | os.O_CREAT)
+        os.dup2(opened, number)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    code = 1
+    try:
+        main.main(arguments, prog_name="snapshots")
+    except SystemExit as ended:
+        code = ended.code if isinstance(ended.code, int) else 1
+    except BaseException:  # noqa: BLE001 - it must not become the parent's
+        traceback.print_exc()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def run_all(folder: Path, orders: list[list[str]]) -> list[dict[str, object]]:
+    start, go = os.pipe()
+    children = []
+    for number, arguments in enumerate(orders):
+        own = folder / str(number)
+        own.mkdir()
+        pid = os.fork()
+        if not pid:
+            os.close(go)
+            run_child(own, start, arguments)
+        children.append((pid, own))
+    os.close(go)
+    results = []
+    for pid, own in children:
+        _, status = os.waitpid(pid, 0)
+        texts = {name: (own / name).read_text() for name in ("stdout", "stderr")}
+        results.append({"code": os.waitstatus_to_exitcode(status), **texts})
+    return results
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as temporary:
+        print(json.dumps(run_all(Path(temporary), json.load(sys.stdin))))

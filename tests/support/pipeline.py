@@ -1,0 +1,41 @@
+"""The pipeline without Celery, in a test's own process."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+
+from bson import ObjectId
+
+from worker import indexes
+from worker.connections import Connections
+from worker.models import SnapshotRequest
+from worker.running import Outcome, Run
+from worker.service import Asked, Receipt, Service
+from worker.settings import Settings
+
+
+def publish_nothing(queue: str, chunks: Iterable[Sequence[str]], at: datetime, delay: timedelta | None = None) -> None:
+    """A publisher whose messages no one gets: the test runs what it wants run."""
+
+
+@contextmanager
+def service_on(settings: Settings) -> Iterator[Service]:
+    """A service with its indexes."""
+    connections = Connections(settings)
+    try:
+        indexes.ensure(connections)
+        yield Service(connections, publish_nothing)
+    finally:
+        connections.close()
+
+
+def accept(service: Service, organization: ObjectId, contact: ObjectId, request_id: str, **fields: object) -> Receipt:
+    """One accepted request; `fields` in camelCase."""
+    body = {"organizationId": organization, "contactId": contact, **fields}
+    return service.submit(Asked(SnapshotRequest.read(body), request_id, "client"))
+
+
+def run_accepted(service: Service) -> Outcome:
+    """Decides all that is accepted."""
+    ids = [each["_id"] for each in service.ledger.collection.find({"status": "accepted"}, {"_id": 1})]
+    return Run(service)(ids)
