@@ -5,13 +5,12 @@ which the server shapes, sorts and groups, so that they arrive as the bytes a sn
 server's shape does not fit (see `shaping`) is read again, alone, and shaped here.
 """
 
-import struct
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from bson import DatetimeMS, ObjectId
+from bson import ObjectId
 from bson.raw_bson import RawBSONDocument
 
 from worker.assembly import LARGEST, Conversation, Messages, encode_messages
@@ -24,13 +23,15 @@ from worker.errors import (
     SnapshotError,
     SnapshotTooLarge,
 )
-from worker.shaping import SERVER_REGULAR, SERVER_SHAPE
+from worker.grouping import Stages, in_computed_order, in_index_order, read_group
 
 Entry = Mapping[str, Any]
 Fetched = tuple[Entry, Conversation | SnapshotError]
 
 _IDS_A_READ = 20_000
 """Message ids that one read names at most: 12 bytes each and a key, far below a command's 48 MB."""
+_LEAST_SIZE = 64
+"""Of a message without text: five field names, a date, and what is between them."""
 _NAMED = 1000
 """Missing ids that an error names at most."""
 _CONTACT_FIELDS = {"organizationId": 1, "firstName": 1, "lastName": 1, "phoneNumber": 1, "email": 1}
@@ -42,10 +43,8 @@ _MESSAGE_FIELDS = dict.fromkeys(
     1,
 )
 
-# What `$group` below gives, byte by byte: every element before `messages` has a fixed size.
-_GROUP = struct.Struct("<i 5s12s 7si 11sq 9sq 5si 10s")
-_GROUP_NAMES = (b"\x07_id\x00", b"\x10count\x00", b"\x09startedAt\x00", b"\x09endedAt\x00", b"\x10odd\x00")
-_GROUP_MESSAGES = b"\x04messages\x00"
+_A_SAMPLE = 10
+"""Conversations of a chunk that tell which way of sorting fits."""
 
 
 @dataclass
@@ -85,6 +84,8 @@ class Conversations:
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
         self._names = connections.settings
+        self._index_order_fits = True
+        """Off once most conversations have no `timestamp`: reading them in index order is then in vain."""
 
     def fetch(self, entries: Iterable[Entry]) -> Iterator[Fetched]:
         """Each entry with its conversation, or with the error that it fails with, as they arrive.
@@ -149,49 +150,55 @@ class Conversations:
     def _grouped(self, key: str, wanted: dict[ObjectId, list[Entry]], parents: Parents) -> Iterator[Fetched]:
         if not wanted:
             return
-        left = dict(wanted)
-        try:
-            for group in self._aggregate(key, wanted, parents):
-                if (found := _read_group(group)) is None:
-                    continue  # odd: its owner stays in `left` and is read alone
-                for entry in left.pop(found[0]):
-                    yield entry, Conversation(parents.contacts[entry["contactId"]], found[1])
-        except SnapshotTooLarge:
-            pass  # one conversation beyond 16 MiB breaks the aggregation; those left are read alone
-        for owner, entries in left.items():
-            condition = _condition(
-                key, {owner: entries}, parents.conversations_of([owner]) if key == "contactId" else {}
-            )
-            messages = self._alone(condition)
-            for entry in entries:
-                found_one = (
-                    messages
-                    if isinstance(messages, SnapshotError)
-                    else Conversation(parents.contacts[entry["contactId"]], messages)
-                )
-                yield entry, found_one
+        lent = self._lent(wanted, parents.conversations_of(wanted)) if key == "contactId" else {}
+        left = {owner: entries for owner, entries in wanted.items() if owner not in lent}
+        for owner, messages in self._in_bulk(key, left):
+            for entry in left.pop(owner):
+                yield entry, Conversation(parents.contacts[entry["contactId"]], messages)
+        for owner in [*left, *lent]:
+            alone = self._alone(_condition(key, {owner: wanted[owner]}, lent.get(owner)))
+            for entry in wanted[owner]:
+                if isinstance(alone, SnapshotError):
+                    yield entry, alone
+                else:
+                    yield entry, Conversation(parents.contacts[entry["contactId"]], alone)
 
-    def _aggregate(self, key: str, wanted: dict[ObjectId, list[Entry]], parents: Parents) -> Iterator[RawBSONDocument]:
-        owner: Any = f"${key}"
-        theirs = parents.conversations_of(wanted) if key == "contactId" else {}
-        if theirs:
-            place = {"$indexOfArray": [{"$literal": list(theirs)}, "$conversationId"]}
-            owner = {"$ifNull": [owner, {"$arrayElemAt": [{"$literal": list(theirs.values())}, place]}]}
-        pipeline = [
-            {"$match": _condition(key, wanted, theirs)},
-            {"$project": {"c": owner, "m": SERVER_SHAPE}},
-            {"$sort": {"c": 1, "m.timestamp": 1, "_id": 1}},
-            {
-                "$group": {
-                    "_id": "$c",
-                    "count": {"$sum": 1},
-                    "startedAt": {"$first": "$m.timestamp"},
-                    "endedAt": {"$last": "$m.timestamp"},
-                    "odd": {"$sum": {"$cond": [SERVER_REGULAR, 0, 1]}},
-                    "messages": {"$push": "$m"},
-                }
-            },
-        ]
+    def _in_bulk(self, key: str, left: dict[ObjectId, list[Entry]]) -> Iterator[tuple[ObjectId, Messages]]:
+        """Those whose messages are regular; whoever takes one pops it from `left`, so that the rest stays."""
+        ways = (in_index_order, in_computed_order) if self._index_order_fits else (in_computed_order,)
+        for stages in ways:
+            asked = len(left)
+            try:
+                for group in self._aggregate(key, left, stages):
+                    if found := read_group(group):
+                        yield found
+            except SnapshotTooLarge:
+                return  # one conversation beyond 16 MiB breaks the aggregation
+            if stages is in_index_order and asked >= _A_SAMPLE:
+                self._index_order_fits = len(left) < asked / 2
+            if not left:
+                return
+
+    def _lent(
+        self, wanted: Mapping[ObjectId, list[Entry]], theirs: dict[ObjectId, ObjectId]
+    ) -> dict[ObjectId, list[ObjectId]]:
+        """Contact → those of its conversations that have messages without a `contactId`, which are its too."""
+        if not theirs:
+            return {}
+        messages = self._connections.database[self._names.messages_collection]
+        lent: dict[ObjectId, list[ObjectId]] = defaultdict(list)
+        condition = {
+            "organizationId": {"$in": list({entries[0]["organizationId"] for entries in wanted.values()})},
+            "contactId": None,
+            "conversationId": {"$in": list(theirs)},
+        }
+        with store_errors():
+            for conversation in messages.distinct("conversationId", condition):
+                lent[theirs[conversation]].append(conversation)
+        return lent
+
+    def _aggregate(self, key: str, wanted: Mapping[ObjectId, list[Entry]], stages: Stages) -> Iterator[RawBSONDocument]:
+        pipeline = [{"$match": _condition(key, wanted)}, *stages(key)]
         collection = self._connections.raw_database[self._names.messages_collection]
         with store_errors(), collection.aggregate(pipeline, batchSize=len(wanted) + 1, allowDiskUse=True) as cursor:
             yield from cursor
@@ -204,8 +211,7 @@ class Conversations:
         with store_errors(), collection.find(condition, _MESSAGE_FIELDS) as cursor:
             for message in cursor:
                 found.append(message)
-                content = message.get("content")
-                size += len(content) if isinstance(content, str) else 0
+                size += _least_size(message)
                 if size > LARGEST:
                     return SnapshotTooLarge(limit=LARGEST)
         return encode_messages(found)
@@ -216,15 +222,20 @@ class Conversations:
         ids: list[ObjectId] = entry["messageIds"]
         collection = self._connections.database[self._names.messages_collection].with_options(codec_options=PLAIN)
         found: list[Document] = []
+        size = 0
         with store_errors():
             for first in range(0, len(ids), _IDS_A_READ):
                 condition = {
                     "_id": {"$in": ids[first : first + _IDS_A_READ]},
                     "organizationId": entry["organizationId"],
                 }
-                found += collection.find(condition, _MESSAGE_FIELDS)
+                for message in collection.find(condition, _MESSAGE_FIELDS):
+                    found.append(message)
+                    size += _least_size(message)
+                    if size > LARGEST:
+                        return SnapshotTooLarge(limit=LARGEST)
         theirs = self._conversations_of(entry, found)
-        kept = [each for each in found if _belongs(each, entry["contactId"], theirs)]
+        kept = [each for each in found if belongs(each, entry["contactId"], theirs)]
         if len(kept) < len(ids):
             there = {each["_id"] for each in kept}
             missing = [str(each) for each in ids if each not in there]
@@ -246,8 +257,8 @@ class Conversations:
             return {each["_id"] for each in found}
 
 
-def _condition(key: str, wanted: Mapping[ObjectId, list[Entry]], theirs: Mapping[ObjectId, ObjectId]) -> Document:
-    """Messages carry `conversationId` or `contactId` or both; a contact's may carry the former only (`theirs`).
+def _condition(key: str, wanted: Mapping[ObjectId, list[Entry]], lent: Collection[ObjectId] | None = None) -> Document:
+    """Messages carry `conversationId` or `contactId` or both; a contact's may carry the former only (`lent`).
 
     A branch for each organization, so that a message of one is never another's, whatever ids it carries.
     """
@@ -257,29 +268,21 @@ def _condition(key: str, wanted: Mapping[ObjectId, list[Entry]], theirs: Mapping
     branches: list[Document] = []
     for organization, owners in by_organization.items():
         branches.append({"organizationId": organization, key: {"$in": list(owners)}})
-        lent = [conversation for conversation, contact in theirs.items() if contact in owners]
         if lent:
-            branches.append({"organizationId": organization, "conversationId": {"$in": lent}, "contactId": None})
+            branches.append({"organizationId": organization, "conversationId": {"$in": list(lent)}, "contactId": None})
     return branches[0] if len(branches) == 1 else {"$or": branches}
 
 
-def _belongs(message: Document, contact: ObjectId, theirs: set[ObjectId]) -> bool:
+def belongs(message: Document, contact: ObjectId, theirs: set[ObjectId]) -> bool:
+    """Whether a message is the contact's; one that names no contact, through its conversation (`theirs`)."""
     owner = message.get("contactId")
     return owner == contact if owner is not None else message.get("conversationId") in theirs
 
 
-def _read_group(group: RawBSONDocument) -> tuple[ObjectId, Messages] | None:
-    """Owner and messages of one group; None where a message in it is odd, so that it must be shaped here."""
-    raw = group.raw
-    if len(raw) < _GROUP.size:
-        return None
-    (_, *pairs, last) = _GROUP.unpack_from(raw)
-    if tuple(pairs[::2]) != _GROUP_NAMES or last != _GROUP_MESSAGES:
-        return None
-    owner, count, started_at, ended_at, odd = pairs[1::2]
-    if odd:
-        return None
-    return ObjectId(owner), Messages(bytes(raw[_GROUP.size : -1]), count, DatetimeMS(started_at), DatetimeMS(ended_at))
+def _least_size(message: Document) -> int:
+    """Bytes that a message takes in a snapshot at least."""
+    content = message.get("content")
+    return len(content.encode()) if isinstance(content, str) else 0
 
 
 def as_awaited(fault: SnapshotError) -> ParentNotYetThere:

@@ -67,18 +67,7 @@ SERVER_SHAPE = {
     "senderType": SERVER_SENDER_TYPE,
     "timestamp": {"$ifNull": ["$timestamp", "$createdAt"]},
 }
-"""`shape` as an aggregation expression, right for every message that `SERVER_REGULAR` says is regular."""
-
-SERVER_REGULAR = {
-    "$and": [
-        {"$eq": [{"$type": "$_id"}, "objectId"]},
-        {"$eq": [{"$type": "$m.content"}, "string"]},
-        {"$eq": [{"$type": "$m.timestamp"}, "date"]},
-        {"$eq": [{"$type": "$m.sender"}, "string"]},
-        {"$eq": [{"$type": "$m.senderType"}, "string"]},
-    ]
-}
-"""Over `{_id, m: SERVER_SHAPE}`: whether the server's shape is what `shape` would give."""
+"""`shape` as an aggregation expression, right for messages whose fields have the types that `grouping` checks."""
 
 
 def shape(message: Mapping[str, Any]) -> dict[str, Any]:
