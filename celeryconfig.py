@@ -33,10 +33,10 @@ task_acks_late = True
 task_reject_on_worker_lost = False
 worker_prefetch_multiplier = 1
 
-# The run's own deadline comes first, then a wait for a store that is down; these catch what hangs otherwise.
-
-task_soft_time_limit = 2 * _deadline + 2
-task_time_limit = 2 * _deadline + 5
+# The run's own deadline comes first, then a wait for a store that is down, up to twice the deadline together, and a
+# few seconds for what they leave to write; these catch what hangs otherwise.
+task_soft_time_limit = 2 * _deadline + 8
+task_time_limit = 2 * _deadline + 12
 
 # No results: outcomes are in the ledger. Flower sees every attempt.
 task_ignore_result = True

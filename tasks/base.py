@@ -21,7 +21,7 @@ def again(
     `ids`: the ledger entries left to do; None keeps the message's own arguments. Celery publishes first and
     acknowledges then; if the publish fails, the message is gone, and the sweep repairs it.
     """
-    own: dict[str, Any] = {} if ids is None else {"args": [ids], "argsrepr": repr_of(ids)}
+    own: dict[str, Any] = {"argsrepr": "..."} if ids is None else {"args": [ids], "argsrepr": repr_of(ids)}
     wait = delay or backoff(task.request.retries, service().settings)
     result: Exception = task.retry(
         exc=error, countdown=wait.total_seconds(), max_retries=None, throw=False, headers=_stamp(), **own
@@ -36,9 +36,12 @@ def _stamp() -> dict[str, Any]:
         return {}  # the sweep passes over messages without a stamp
 
 
-def wait_for_store() -> None:
-    """Waits inside the task until MongoDB answers, a run's deadline at most: bouncing messages would mend nothing."""
-    stop_at = time.monotonic() + service().settings.run_deadline.total_seconds()
+def wait_for_store(began: float) -> None:
+    """Waits inside the task until MongoDB answers: bouncing messages would mend nothing.
+
+    Up to twice the run deadline from `began`, by the monotonic clock: the soft time limit comes 8 s later.
+    """
+    stop_at = began + 2 * service().settings.run_deadline.total_seconds()
     pause = 0.1
     while time.monotonic() < stop_at and not service().connections.store_answers():
         time.sleep(min(pause, max(0.0, stop_at - time.monotonic())))

@@ -1,11 +1,13 @@
 """The tasks that requests come through: a wake-up call, and a whole request from a producer that speaks Celery."""
 
+import time
 from typing import Any
 
 from bson import ObjectId
 from celery import Task
 
 from tasks.base import again, wait_for_store
+from tasks.privacy import PrivateRequest
 from worker.bootstrap import service
 from worker.celery import app
 from worker.errors import InvalidRequest, Refused, StoreUnavailable, TransientError
@@ -17,29 +19,34 @@ from worker.wakeups import CREATE
 log = get_logger(__name__)
 
 
-@app.task(name=CREATE, bind=True, max_retries=None)
+@app.task(name=CREATE, bind=True, max_retries=None, Request=PrivateRequest)
 def create(self: Task[Any, Any], ids: list[str]) -> None:
     """Makes the snapshots of these ledger entries. What cannot be decided now is retried, with the reason."""
+    began = time.monotonic()
     run = Run(service())
     delivery: Any = self.request.delivery_info
     try:
         outcome = run([ObjectId(each) for each in ids], redelivered=bool(delivery.get("redelivered")))
     except TransientError as error:
         if isinstance(error, StoreUnavailable):
-            wait_for_store()
+            wait_for_store(began)
             run.end_counted()
         raise again(self, ids, error) from error
     log.info("requests_run", requests=len(ids), completed=outcome.completed, failed=outcome.failed)
     if outcome.postponed:
         first, *others = outcome.postponed
-        for other in others:
-            service().publish(str(delivery["routing_key"]), [other.ids], service().clock.now(), other.delay)
+        try:
+            for other in others:
+                service().publish(str(delivery["routing_key"]), [other.ids], service().clock.now(), other.delay)
+        except TransientError as error:
+            log.warning("enqueue_failed", requests=sum(len(each.ids) for each in others), reason=error.message)
         raise again(self, first.ids, first.error, first.delay)
 
 
-@app.task(name=REQUEST, bind=True, max_retries=None)
+@app.task(name=REQUEST, bind=True, max_retries=None, Request=PrivateRequest)
 def request(self: Task[Any, Any], *args: Any, **kwargs: Any) -> None:
     """Accepts a whole request, one JSON object as its only positional argument; what is refused, stands rejected."""
+    began = time.monotonic()
     try:
         try:
             service().submit(read_task(args, kwargs, str(self.request.id), service().settings))
@@ -47,5 +54,5 @@ def request(self: Task[Any, Any], *args: Any, **kwargs: Any) -> None:
             reject(service(), error, {"args": list(args), "kwargs": kwargs}, f"{TASK_PREFIX}{self.request.id}")
     except TransientError as error:
         if isinstance(error, StoreUnavailable):
-            wait_for_store()
+            wait_for_store(began)
         raise again(self, None, error) from error

@@ -1,7 +1,10 @@
 """The tasks that beat sends."""
 
+import os
 from dataclasses import asdict
+from functools import cache
 
+from worker import indexes
 from worker.bootstrap import service
 from worker.celery import app
 from worker.errors import TransientError
@@ -11,10 +14,17 @@ from worker.sweeping import Sweep
 log = get_logger(__name__)
 
 
+@cache
+def _ensure_indexes(_: int) -> None:
+    """Once a process: MongoDB may have been away when the worker started."""
+    indexes.ensure(service().connections)
+
+
 @app.task(name="snapshots.sweep")
 def sweep() -> None:
     """Repairs what was lost. What fails now, the next sweep does."""
     try:
+        _ensure_indexes(os.getpid())
         done = asdict(Sweep(service())())
     except TransientError as error:
         log.warning("sweep_incomplete", code=error.code, reason=error.message)

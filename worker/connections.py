@@ -34,10 +34,12 @@ from worker.errors import BrokerUnavailable, SnapshotTooLarge, StoreConflict, St
 from worker.settings import Settings
 
 Document = dict[str, Any]
+_CLOCK_SECONDS = 2.0
 
 # Servers report a document over 16 MiB in several places: BSONObjectTooLarge, an oversized group
 # accumulator, an aggregation result, an insert. https://www.mongodb.com/docs/manual/reference/error-codes/
-TOO_LARGE = frozenset({10334, 17419, 17420, 146, 2, 16389, 5894901, 8678})
+TOO_LARGE = frozenset({10334, 17419, 17420, 2, 16389, 5894901, 8678})
+_EXCEEDED_MEMORY = 146  # $push may hold 100 MB; what goes beyond is text, since only messages are pushed
 DURABLE = WriteConcern(w="majority", j=True)
 # Dates beyond Python's years 1 to 9999 are valid BSON; DATETIME_AUTO gives those as DatetimeMS.
 PLAIN: CodecOptions[Document] = CodecOptions(
@@ -95,7 +97,7 @@ class Connections:
         )
 
     def _read_server_time(self) -> datetime:
-        with store_errors():
+        with store_errors(), pymongo.timeout(_CLOCK_SECONDS):
             return as_utc(self.mongo.admin.command("hello", read_preference=ReadPreference.PRIMARY)["localTime"])
 
     def store_answers(self) -> bool:
@@ -150,7 +152,7 @@ def store_errors() -> Iterator[None]:
 
 def _of_operation(error: OperationFailure) -> StoreUnavailable | StoreConflict | SnapshotTooLarge:
     named = (error.details or {}).get("codeName") or type(error).__name__
-    if error.code in TOO_LARGE and "large" in f"{named} {error}".lower():
+    if error.code == _EXCEEDED_MEMORY or (error.code in TOO_LARGE and "large" in f"{named} {error}".lower()):
         return SnapshotTooLarge()
     if error.has_error_label("RetryableWriteError") or error.code in (13, 18):  # Unauthorized, AuthenticationFailed
         return StoreUnavailable(f"MongoDB does not serve us ({named}).", code=error.code)

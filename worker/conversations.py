@@ -152,7 +152,7 @@ class Conversations:
             return
         lent = self._lent(wanted, parents.conversations_of(wanted)) if key == "contactId" else {}
         left = {owner: entries for owner, entries in wanted.items() if owner not in lent}
-        for owner, messages in self._in_bulk(key, left):
+        for owner, messages in self._in_bulk(key, left) if left else ():
             for entry in left.pop(owner):
                 yield entry, Conversation(parents.contacts[entry["contactId"]], messages)
         for owner in [*left, *lent]:

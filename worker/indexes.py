@@ -82,7 +82,16 @@ def wanted(names: Settings) -> list[Index]:
 
 def ensure(connections: Connections) -> None:
     """Creates what is missing. Raises StoreUnavailable."""
-    for index in wanted(connections.settings):
+    _create(connections, wanted(connections.settings))
+
+
+def ensure_key(connections: Connections) -> None:
+    """Only the one that no request may be accepted without. Raises StoreUnavailable."""
+    _create(connections, own(connections.settings)[:1])
+
+
+def _create(connections: Connections, these: Sequence[Index]) -> None:
+    for index in these:
         with store_errors():
             try:
                 connections.database[index.collection].create_index(index.keys, name=index.name, **index.options)

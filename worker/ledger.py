@@ -158,7 +158,7 @@ class Ledger:
                 values = [each.get(name) for each in mine]
                 if any(value is not None for value in values):
                     fields[name] = {"$arrayElemAt": [{"$literal": values}, place]}
-            change = [{"$set": fields}, {"$unset": ["unended"]}]
+            change: list[Document] = [{"$set": fields}, {"$unset": ["unended"]}]
             condition = {"_id": {"$in": ids}, "status": ACCEPTED, "round": round_}
             matched += self.collection.update_many(condition, change, session=session).matched_count
         return matched
@@ -216,7 +216,7 @@ class Ledger:
     def strip(self, finished_since: datetime, finished_before: datetime, most: int) -> int:
         """Retention: finished, sent entries keep what recognises them and nothing else; how many were stripped."""
         finished = {"$gte": finished_since, "$lt": finished_before}
-        condition = {"status": {"$in": [COMPLETED, FAILED]}, "unsent": None, "finishedAt": finished}
+        condition: Document = {"status": {"$in": [COMPLETED, FAILED]}, "unsent": None, "finishedAt": finished}
         condition["acceptedAt"] = {"$exists": True}
         kept = ("organizationId", "requestId", "bodyHash", "status", "round", "snapshotId", "finishedAt", "deletedAt")
         with store_errors():

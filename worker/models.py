@@ -107,15 +107,19 @@ def _check_message_ids(value: list[ObjectId], info: ValidationInfo) -> list[Obje
     return value
 
 
-def check_request_id(value: str) -> str:
+def check_request_id(value: str, most: int = MAX_REQUEST_ID) -> str:
     """A caller's own request id: 1 to 200 characters, none of the prefixes of derived ones."""
-    if not 1 <= len(value) <= MAX_REQUEST_ID:
-        raise ValueError(f"should have 1 to {MAX_REQUEST_ID} characters, it has {len(value)}")
+    if not 1 <= len(value) <= most:
+        raise ValueError(f"should have 1 to {most} characters, it has {len(value)}")
     if value.startswith(DERIVED_PREFIXES):
         raise ValueError(f"should not begin with {', '.join(DERIVED_PREFIXES)}: those are derived")
     if value != value.strip():
         raise ValueError("should not begin or end with white space")
     return _check_text(value)
+
+
+def _check_own_request_id(value: str) -> str:
+    return check_request_id(value)
 
 
 Id = Annotated[
@@ -124,7 +128,7 @@ Id = Annotated[
     PlainSerializer(str, return_type=str),
     WithJsonSchema({"type": "string", "pattern": "^[0-9a-fA-F]{24}$"}),
 ]
-RequestId = Annotated[str, AfterValidator(check_request_id)]
+RequestId = Annotated[str, AfterValidator(_check_own_request_id)]
 Notes = Annotated[str, AfterValidator(_check_notes)]
 Label = Annotated[str, AfterValidator(_check_label)]
 Tags = Annotated[list[str], AfterValidator(_check_tags)]

@@ -44,18 +44,20 @@ class Resending:
             run_id = str(self._redis.info("server")["run_id"])
             marker: Any = self._redis.get(MARKER_KEY)
         now = self._service.clock.now()
-        owed_since = self._lost_since(known, run_id, marker.decode() if marker else None, now)
+        all_lost = not known.get("marker") or known["marker"] != (marker.decode() if marker else None)
+        owed_since = self._lost_since(known, run_id, now, all_lost=all_lost)
         if owed_since is not None:
-            known = self._owe(known, run_id, min(owed_since, known.get("owedFrom") or owed_since), now)
+            since = min(owed_since, known.get("owedFrom") or owed_since)
+            known = self._owe(known, run_id, since, now, all_lost=all_lost)
             if not known:
                 return 0  # another sweep was first
         sent = self._pay(known) if known.get("owedFrom") else 0
         self._state.set(_NAME, {"goodAt": now}, expected={"runId": run_id})
         return sent
 
-    def _lost_since(self, known: Document, run_id: str, marker: str | None, now: datetime) -> datetime | None:
+    def _lost_since(self, known: Document, run_id: str, now: datetime, *, all_lost: bool) -> datetime | None:
         """From when on events may be lost, None if none are."""
-        if not known.get("marker") or known["marker"] != marker:
+        if all_lost:
             return now - self._service.settings.events_retention
         if known.get("runId") != run_id:
             good_at: datetime = known.get("goodAt") or now - self._service.settings.events_retention
@@ -66,26 +68,33 @@ class Resending:
             return min(normal, late_from) if late_at and late_from and late_at > since else normal
         return None
 
-    def _owe(self, known: Document, run_id: str, since: datetime, now: datetime) -> Document:
-        """Remembers the debt before Redis gets its new marker, so that a crash in between repeats it."""
-        marker = uuid4().hex
-        debt = {"marker": marker, "runId": run_id, "owedFrom": since, "owedUntil": now}
-        if not self._state.set(_NAME, debt, expected={"marker": known.get("marker")}):
+    def _owe(self, known: Document, run_id: str, since: datetime, now: datetime, *, all_lost: bool) -> Document:
+        """Remembers the debt before Redis gets its new marker, so that a crash in between repeats it.
+
+        A restart alone keeps the marker: a new one would hide a flush that came just before it.
+        """
+        marker = uuid4().hex if all_lost else known["marker"]
+        # The margin is for clocks of other processes, which may be a little ahead.
+        debt = {"marker": marker, "runId": run_id, "owedFrom": since, "owedUntil": now + _MARGIN}
+        expected = {"marker": known.get("marker"), "runId": known.get("runId")}
+        if not self._state.set(_NAME, debt, expected=expected):
             return {}
         if known:
             log.warning("redis_lost_data", since=since.isoformat())
-        with broker_errors():
-            self._redis.set(MARKER_KEY, marker)
+        if all_lost:
+            with broker_errors():
+                self._redis.set(MARKER_KEY, marker)
         return debt
 
     def _pay(self, debt: Document) -> int:
         """Emits again from `owedFrom` to `owedUntil`, as far as the time goes; remembers how far."""
         sent = 0
         stop_at = time.monotonic() + _SECONDS
-        mine = {"marker": debt["marker"]}
+        mine = {"marker": debt["marker"], "runId": debt["runId"]}
         since: datetime = debt["owedFrom"]
         window = {"$gte": since, "$lte": debt["owedUntil"]}
-        condition = {"status": {"$in": [COMPLETED, FAILED]}, "unsent": None, "finishedAt": window}
+        # The unsent too: one whose event went out before the loss may be marked as sent after it.
+        condition = {"status": {"$in": [COMPLETED, FAILED]}, "unsent": {"$in": [None, True]}, "finishedAt": window}
         for batch in self._batches({**condition, "acceptedAt": {"$exists": True}}):
             self._service.events.emit(batch)
             sent += len(batch)
@@ -97,7 +106,7 @@ class Resending:
         return sent
 
     def _batches(self, condition: Document) -> Iterator[list[Document]]:
-        with store_errors(), self._service.ledger.collection.find(condition).sort("finishedAt", 1) as cursor:
+        with store_errors(), self._service.ledger.at_majority.find(condition).sort("finishedAt", 1) as cursor:
             while batch := list(islice(cursor, _BATCH)):
                 yield batch
 

@@ -6,7 +6,9 @@ A chunk costs two reads, one transaction, one pipelined emit and one update, wha
 request in it fails alone. What cannot be decided now is handed back, to be tried again.
 """
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -39,7 +41,10 @@ log = get_logger(__name__)
 Entry = Mapping[str, Any]
 _DECIDE_AGAIN = 5
 """Times that a chunk is loaded anew because another run decided some of it, before it is handed back."""
-_END_SECONDS = 5
+_DECIDE_PAUSE = 0.02
+"""Seconds, growing: the other run's transaction is open for milliseconds, and then not at majority at once."""
+_END_SECONDS = 2
+_POSTPONE_SECONDS = 2
 
 
 @dataclass(slots=True)
@@ -69,22 +74,28 @@ class Run:
         self._outcome = Outcome()
         self._undecided: dict[ObjectId, Entry] = {}
         self._begun: set[ObjectId] = set()
+        self._stop_at = 0.0
 
     def __call__(self, ids: Sequence[ObjectId], redelivered: bool = False) -> Outcome:
-        """Decides what it can of these requests within the run deadline. Raises StoreUnavailable.
+        """Decides what it can of these requests within the run deadline, and postpones the rest.
 
-        `redelivered`: the broker says that this message was delivered before.
+        `redelivered`: the broker says that this message was delivered before. Raises StoreUnavailable.
         """
+        self._stop_at = time.monotonic() + self._settings.run_deadline.total_seconds()
         try:
-            with pymongo.timeout(self._settings.run_deadline.total_seconds()):
-                self._all(ids, redelivered)
+            self._all(ids, redelivered)
         finally:
             self.end_counted()
         return self._outcome
 
+    def _deadline(self) -> AbstractContextManager[None]:
+        """What is left of the run. A pymongo.timeout within it can only be shorter; 0 would mean none at all."""
+        return pymongo.timeout(max(0.001, self._stop_at - time.monotonic()))
+
     def _all(self, ids: Sequence[ObjectId], redelivered: bool) -> None:
-        entries = self._service.ledger.load(ids)
-        self._emit([each for each in entries if each.get("unsent")])
+        with self._deadline():
+            entries = self._service.ledger.load(ids)
+            self._emit([each for each in entries if each.get("unsent")])
         self._undecided = {each["_id"]: each for each in entries if each["status"] == ACCEPTED}
         clean: list[Entry] = []
         suspects: list[Entry] = []
@@ -107,14 +118,16 @@ class Run:
             if not count:
                 continue
             if count + 1 >= self._settings.worker_lost_after:
-                self._decide([], [Failure(entry, WorkerLost(deliveries=count + 1))])
+                with self._deadline():
+                    self._decide([], [Failure(entry, WorkerLost(deliveries=count + 1))])
             else:
                 self._counted([entry])
 
     def _counted(self, entries: list[Entry]) -> None:
         """Counts the delivery as unended while it lasts: a worker that dies in it leaves the count behind."""
         ids = [each["_id"] for each in entries]
-        self._service.ledger.begin_repeated(ids)
+        with self._deadline():
+            self._service.ledger.begin_repeated(ids)
         self._begun.update(ids)
         self._attempt(entries)
         self.end_counted()
@@ -136,8 +149,9 @@ class Run:
     def _attempt(self, entries: list[Entry]) -> None:
         """Fetches, assembles and decides; what meets a transient error is postponed, alone or in halves."""
         try:
-            for slice_ in self._slices(self._service.conversations.fetch(entries)):
-                self._assemble(slice_)
+            with self._deadline():
+                for slice_ in self._slices(self._service.conversations.fetch(entries)):
+                    self._assemble(slice_)
         except StoreUnavailable:
             raise
         except TransientError as error:
@@ -187,7 +201,8 @@ class Run:
     def _decide(self, made: list[tuple[Entry, Snapshot]], failures: list[Failure]) -> None:
         """One transaction; loads anew what another run decided meanwhile."""
         reason = ""
-        for _ in range(_DECIDE_AGAIN):
+        for attempt in range(_DECIDE_AGAIN):
+            time.sleep(_DECIDE_PAUSE * attempt)
             made = [pair for pair in made if pair[0]["_id"] in self._undecided]
             failures = [each for each in failures if each.entry["_id"] in self._undecided]
             if not made and not failures:
@@ -257,14 +272,18 @@ class Run:
     # --- tried again ----------------------------------------------------------------------------------
 
     def _postpone_rest(self, entries: list[Entry], error: TransientError) -> None:
-        """Several are halved until the one that is at fault stands alone; only then do attempts count."""
+        """Several are halved until the one that is at fault stands alone; only then do attempts count.
+
+        In a time of its own: the run's may be what was exceeded.
+        """
         left = [each for each in entries if each["_id"] in self._undecided]
-        if len(left) <= 1:
-            self._postpone(left, error)
-            return
-        middle = len(left) // 2
-        for half in (left[:middle], left[middle:]):
-            self._hand_back(half, self._settings.retry_floor, error, counts=False)
+        with pymongo.timeout(_POSTPONE_SECONDS):
+            if len(left) <= 1:
+                self._postpone(left, error)
+                return
+            middle = len(left) // 2
+            for half in (left[:middle], left[middle:]):
+                self._hand_back(half, self._settings.retry_floor, error, counts=False)
 
     def _postpone(self, entries: list[Entry], error: TransientError) -> None:
         for entry in entries:

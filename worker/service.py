@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import pymongo
 from bson import ObjectId
 
+from worker import indexes
 from worker.connections import Connections, Document
 from worker.conversations import Conversations
 from worker.errors import AcceptUnknown, BrokerUnavailable, Deleted, NotFound, RequestIdConflict, SnapshotError
@@ -62,6 +64,7 @@ class Service:
         self.conversations = Conversations(connections)
         self.events = Events(connections)
         self.publish = publish
+        self._key_is_unique = False
 
     # --- the producer's half --------------------------------------------------------------------------
 
@@ -82,9 +85,13 @@ class Service:
         The error is RequestIdConflict, Deleted, or AcceptUnknown (repeat with the same request id).
         Raises StoreUnavailable, AcceptUnknown where that is so for all.
         """
-        now = self.clock.now()
-        entries = [_entry(each, now) for each in asked]
-        known = self.ledger.insert(entries)
+        with pymongo.timeout(self.settings.run_deadline.total_seconds()):
+            if not self._key_is_unique:
+                indexes.ensure_key(self.connections)  # a producer may be here before any worker
+                self._key_is_unique = True
+            now = self.clock.now()
+            entries = [_entry(each, now) for each in asked]
+            known = self.ledger.insert(entries)
         return [_receipt(entry, known.get(key_of(entry))) for entry in entries]
 
     def enqueue(self, receipts: Iterable[Receipt]) -> None:

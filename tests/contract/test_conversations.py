@@ -1,0 +1,306 @@
+"""What is read of the platform: shaped by the server as by us, and never another tenant's."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import bson
+import pytest
+from bson import ObjectId
+from bson.codec_options import CodecOptions
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from support.ledger import START, Bench, bench_on
+
+from worker.assembly import Conversation, Messages, encode_messages
+from worker.connections import PLAIN
+from worker.errors import ContactNotFound, ConversationNotFound, MessagesNotFound, SnapshotError, SnapshotTooLarge
+from worker.running import Run
+from worker.settings import Settings
+
+
+@pytest.fixture
+def bench(settings: Settings) -> Iterator[Bench]:
+    with bench_on(settings) as made:
+        yield made
+
+
+def fetched(bench: Bench, *keys: ObjectId) -> dict[ObjectId, Conversation | SnapshotError]:
+    return {entry["_id"]: found for entry, found in bench.service.conversations.fetch(bench.service.ledger.load(keys))}
+
+
+def messages_of(bench: Bench, key: ObjectId) -> Messages | None:
+    found = fetched(bench, key)[key]
+    assert isinstance(found, Conversation), found
+    return found.messages
+
+
+def contents(bench: Bench, key: ObjectId) -> list[str]:
+    messages = messages_of(bench, key)
+    if messages is None:
+        return []
+    decoded: dict[str, dict[str, Any]] = bson.decode(messages.encoded, CodecOptions(tz_aware=True))
+    return [each["content"] for each in decoded.values()]
+
+
+# --- the server's shape is ours ----------------------------------------------------------------------------
+
+_times = st.one_of(
+    st.sampled_from([START, START + timedelta(seconds=1)]),
+    st.datetimes(
+        min_value=datetime(1900, 1, 1),  # noqa: DTZ001 - Hypothesis adds the zone
+        max_value=datetime(2200, 1, 1),  # noqa: DTZ001
+        timezones=st.just(UTC),
+    ),
+)
+_json = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda below: (
+        st.lists(below, max_size=3)
+        | st.dictionaries(
+            st.text(st.characters(exclude_characters="\x00", codec="utf-8"), max_size=5), below, max_size=3
+        )
+    ),
+    max_leaves=6,
+)
+_text = st.text(st.characters(codec="utf-8"), max_size=30)
+_regular = st.one_of(
+    st.fixed_dictionaries(
+        {"content": _text, "createdAt": _times, "direction": st.sampled_from(["inbound", "outbound"])},
+        optional={"isAIGenerated": st.booleans(), "attachments": st.just([{"url": "x"}])},
+    ),
+    st.fixed_dictionaries(
+        {
+            "content": _text,
+            "timestamp": _times,
+            "sender": st.sampled_from(["user", "contact", "bot"]),
+            "senderType": st.sampled_from(["AI", "HUMAN", "CONTACT"]),
+        }
+    ),
+    st.fixed_dictionaries(
+        {"content": _text, "timestamp": _times, "sender": st.sampled_from(["user", "contact"])},
+        optional={"createdAt": _times},
+    ),
+)
+_odd = st.fixed_dictionaries(
+    {},
+    optional={
+        "content": _json,
+        "timestamp": st.one_of(_times, _json, st.just("2026-05-18T14:30:00Z")),
+        "createdAt": st.one_of(_times, st.none()),
+        "sender": st.one_of(st.sampled_from(["user", "contact"]), _json),
+        "senderType": _json,
+        "direction": st.one_of(st.sampled_from(["inbound", "outbound"]), _json),
+        "isAIGenerated": _json,
+    },
+)
+_conversations = st.lists(
+    st.one_of(st.lists(_regular, max_size=5), st.lists(st.one_of(_regular, _odd), max_size=4)), min_size=1, max_size=4
+)
+
+
+@hypothesis_settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
+@given(conversations=_conversations)
+def test_server_shapes_messages_to_the_same_bytes_as_we_do(
+    bench: Bench, conversations: list[list[dict[str, Any]]]
+) -> None:
+    contact = bench.contact()
+    kept = [bench.conversation(contact, 0) for _ in conversations]
+    documents = [
+        {
+            "_id": ObjectId(),
+            "organizationId": bench.organization,
+            "contactId": contact,
+            "conversationId": conversation,
+            **each,
+        }
+        for conversation, messages in zip(kept, conversations, strict=True)
+        for each in messages
+    ]
+    if documents:
+        bench.database.messages.insert_many(documents)
+    keys = bench.accepted(*(bench.asked(contact, conversationId=each) for each in kept), bench.asked(contact))
+    found = fetched(bench, *keys)
+    stored = bench.database.messages.with_options(codec_options=PLAIN)
+    for key, conversation in zip(keys, [*kept, None], strict=True):
+        condition = {"contactId": contact} | ({"conversationId": conversation} if conversation else {})
+        got = found[key]
+        assert isinstance(got, Conversation)
+        assert got.messages == encode_messages(list(stored.find(condition)))
+
+
+def test_equal_times_are_ordered_by_id(bench: Bench) -> None:
+    contact = bench.contact()
+    conversation = bench.conversation(contact, 0)
+    ids = sorted(ObjectId() for _ in range(20))
+    for number in reversed(range(20)):
+        bench.database.messages.insert_one(
+            bench.message(0, _id=ids[number], content=str(number), contactId=contact, conversationId=conversation)
+        )
+    (key,) = bench.accepted(bench.asked(contact, conversationId=conversation))
+    assert contents(bench, key) == [str(number) for number in range(20)]
+
+
+# --- which messages ------------------------------------------------------------------------------------------
+
+
+def test_messages_with_only_a_conversation_or_only_a_contact_are_the_contacts(bench: Bench) -> None:
+    contact, stranger = bench.contact(), bench.contact()
+    mine, theirs = bench.conversation(contact, 0), bench.conversation(stranger, 0)
+    bench.database.messages.insert_many(
+        [
+            bench.message(0, content="both", contactId=contact, conversationId=mine),
+            bench.message(1, content="contact only", contactId=contact),
+            bench.message(2, content="conversation only", conversationId=mine),
+            bench.message(3, content="null contact", conversationId=mine, contactId=None),
+            bench.message(4, content="a stranger's", conversationId=theirs),
+            bench.message(5, content="a stranger's", contactId=stranger),
+        ]
+    )
+    whole, one = bench.accepted(bench.asked(contact), bench.asked(contact, conversationId=mine))
+    assert contents(bench, whole) == ["both", "contact only", "conversation only", "null contact"]
+    assert contents(bench, one) == ["both", "conversation only", "null contact"]
+
+
+def test_message_ids_give_exactly_those_in_time_order(bench: Bench) -> None:
+    contact = bench.contact()
+    conversation = bench.conversation(contact, 0)
+    made = [
+        bench.message(2, content="c", contactId=contact),
+        bench.message(1, content="b", conversationId=conversation),
+        bench.message(0, content="a", contactId=contact, conversationId=conversation),
+        bench.message(3, content="not asked for", contactId=contact),
+    ]
+    bench.database.messages.insert_many(made)
+    (key,) = bench.accepted(bench.asked(contact, messageIds=[each["_id"] for each in made[:3]]))
+    assert contents(bench, key) == ["a", "b", "c"]
+
+
+def test_missing_and_foreign_message_ids_are_named(bench: Bench) -> None:
+    contact, stranger = bench.contact(), bench.contact()
+    mine = bench.message(0, contactId=contact)
+    foreign = bench.message(1, contactId=stranger)
+    through = bench.message(2, conversationId=bench.conversation(stranger, 0))
+    elsewhere = bench.message(3, contactId=contact, organizationId=ObjectId())
+    bench.database.messages.insert_many([mine, foreign, through, elsewhere])
+    missing = [foreign["_id"], through["_id"], elsewhere["_id"], ObjectId()]
+    (key,) = bench.accepted(bench.asked(contact, messageIds=[mine["_id"], *missing]))
+    fault = fetched(bench, key)[key]
+    assert isinstance(fault, MessagesNotFound)
+    assert fault.details == {"missing": [str(each) for each in missing], "missingCount": 4}
+
+
+def test_ten_thousand_messages_are_read(bench: Bench) -> None:
+    contact = bench.contact()
+    conversation = bench.conversation(contact, 10_000)
+    ids = bench.database.messages.distinct("_id", {"conversationId": conversation})
+    keys = bench.accepted(
+        bench.asked(contact, conversationId=conversation), bench.asked(contact, messageIds=ids), bench.asked(contact)
+    )
+    found = [messages_of(bench, key) for key in keys]
+    assert found[0] is not None
+    assert found[0].count == 10_000
+    assert found[0] == found[1] == found[2]
+
+
+# --- tenants -------------------------------------------------------------------------------------------------
+
+
+def test_another_organizations_documents_with_the_same_ids_are_never_read(bench: Bench) -> None:
+    contact = bench.contact()
+    conversation = bench.conversation(contact, 2)
+    other = ObjectId()
+    bench.database.messages.insert_many(
+        [
+            bench.message(5, content="foreign", organizationId=other, contactId=contact, conversationId=conversation),
+            bench.message(6, content="foreign", organizationId=other, conversationId=conversation),
+            bench.message(7, content="foreign", organizationId=other, contactId=contact),
+        ]
+    )
+    keys = bench.accepted(bench.asked(contact), bench.asked(contact, conversationId=conversation))
+    assert [contents(bench, key) for key in keys] == [["Hello 0", "Hello 1"]] * 2
+
+
+def test_contact_of_another_organization_is_not_found_in_the_same_chunk_as_its_own(bench: Bench) -> None:
+    mine = bench.contact()
+    bench.conversation(mine, 1)
+    neighbour = bench.another()
+    neighbour.organization = ObjectId()
+    try:
+        theirs = neighbour.contact()
+        neighbour.conversation(theirs, 1)
+        own, across = bench.accepted(bench.asked(mine), bench.asked(theirs))
+        (neighbours,) = neighbour.accepted(neighbour.asked(theirs))
+        found = fetched(bench, own, across, neighbours)
+    finally:
+        neighbour.connections.close()
+    assert isinstance(found[own], Conversation)
+    assert isinstance(found[neighbours], Conversation)
+    assert isinstance(found[across], ContactNotFound)
+
+
+def test_conversation_of_another_contact_or_organization_is_not_found(bench: Bench) -> None:
+    contact, stranger = bench.contact(), bench.contact()
+    elsewhere = bench.conversation(contact, 1, organizationId=ObjectId())
+    keys = bench.accepted(
+        bench.asked(contact, conversationId=bench.conversation(stranger, 1)),
+        bench.asked(contact, conversationId=elsewhere),
+        bench.asked(contact, conversationId=ObjectId()),
+    )
+    assert all(isinstance(each, ConversationNotFound) for each in fetched(bench, *keys).values())
+
+
+# --- what is too large -----------------------------------------------------------------------------------------
+
+
+def test_conversation_over_16_mib_fails_alone_and_its_chunk_completes(bench: Bench) -> None:
+    contact = bench.contact()
+    large = bench.conversation(contact, 0)
+    text = "日" * 1_000_000
+    for number in range(6):
+        bench.database.messages.insert_one(bench.message(number, content=text, contactId=contact, conversationId=large))
+    small = [bench.conversation(contact, 2) for _ in range(3)]
+    ids = bench.database.messages.distinct("_id", {"conversationId": large})
+    keys = bench.accepted(
+        *(bench.asked(contact, conversationId=each) for each in (small[0], large, *small[1:])),
+        bench.asked(contact),
+        bench.asked(contact, messageIds=ids),
+    )
+    outcome = Run(bench.service)(keys)
+    assert (outcome.completed, outcome.failed, outcome.postponed) == (3, 3, [])
+    failed = {each["_id"] for each in bench.entries(keys) if each["status"] == "failed"}
+    assert failed == {keys[1], keys[4], keys[5]}
+    assert {each["error"]["code"] for each in bench.entries(list(failed))} == {"snapshot_too_large"}
+    assert set(bench.snapshots()) == set(keys) - failed
+
+
+def test_conversation_beyond_the_servers_memory_for_a_group_is_too_large(bench: Bench) -> None:
+    contact = bench.contact()
+    huge = bench.conversation(contact, 0)
+    for number in range(8):
+        bench.database.messages.insert_one(
+            bench.message(number, content="a" * 15_000_000, contactId=contact, conversationId=huge)
+        )
+    (key,) = bench.accepted(bench.asked(contact, conversationId=huge))
+    assert isinstance(fetched(bench, key)[key], SnapshotTooLarge)
+
+
+def test_large_conversations_that_exceed_the_servers_memory_together_are_read(bench: Bench) -> None:
+    contact = bench.contact()
+    conversations = [bench.conversation(contact, 0) for _ in range(9)]
+    for conversation in conversations:
+        bench.database.messages.insert_one(
+            bench.message(0, content="a" * 14_000_000, contactId=contact, conversationId=conversation)
+        )
+    keys = bench.accepted(*(bench.asked(contact, conversationId=each) for each in conversations))
+    found = fetched(bench, *keys)
+    assert [isinstance(each, Conversation) for each in found.values()] == [True] * 9
+
+
+def test_empty_conversation_has_no_messages(bench: Bench) -> None:
+    contact = bench.contact()
+    keys = bench.accepted(bench.asked(contact, conversationId=bench.conversation(contact, 0)), bench.asked(contact))
+    assert [contents(bench, key) for key in keys] == [[], []]
