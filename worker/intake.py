@@ -1,11 +1,13 @@
-"""What comes in from outside, read into requests: a Celery task's arguments."""
+"""What comes in from outside, read into requests: a Celery task's arguments, an entry of the intake stream."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pydantic_core import from_json
+
 from worker.errors import InvalidRequest, SnapshotError
 from worker.log import get_logger
-from worker.models import MAX_REQUEST_ID, SnapshotRequest, check_request_id, json_type
+from worker.models import ConversationResolved, SnapshotRequest, Trigger, json_type
 from worker.service import Asked, Service
 from worker.settings import Settings
 from worker.wakeups import INTERACTIVE
@@ -13,7 +15,12 @@ from worker.wakeups import INTERACTIVE
 log = get_logger(__name__)
 
 REQUEST = "snapshots.request"
-TASK_PREFIX = "task:"
+TASK_PREFIX, STREAM_PREFIX = "task:", "stream:"
+
+REQUESTED, RESOLVED = "snapshot.requested", "conversation.resolved"
+"""The types of intake entries."""
+TYPE_FIELD, DATA_FIELD, CLIENT_FIELD = b"type", b"data", b"client"
+"""The fields of an intake entry. `client` is optional: our Python client names itself there. Others are ignored."""
 
 
 def read_task(args: Sequence[Any], kwargs: Mapping[str, Any], celery_id: str, limits: Settings) -> Asked:
@@ -29,15 +36,55 @@ def read_task(args: Sequence[Any], kwargs: Mapping[str, Any], celery_id: str, li
     if not isinstance(args[0], Mapping):
         raise InvalidRequest([{"field": "args.0", "message": f"should be a JSON object, it is {json_type(args[0])}"}])
     request = SnapshotRequest.read(args[0], limits)
-    return Asked(request, request.request_id or _derived(celery_id), "task", INTERACTIVE)
+    return Asked(request, request.request_id or f"{TASK_PREFIX}{celery_id}", "task", INTERACTIVE)
 
 
-def _derived(celery_id: str) -> str:
-    """A Celery message's id is its producer's to choose, so the request id made of it is checked as any other."""
+def read_entry(
+    fields: Mapping[bytes, bytes], entry_id: str, limits: Settings, queue: str = INTERACTIVE
+) -> Asked | ConversationResolved:
+    """What an entry of the intake stream asks for, a request to be enqueued on `queue` or a closing.
+
+    Without a request id it gets one derived from the entry's, so that reading it twice is the same request.
+    Raises InvalidRequest, which never repeats what the entry holds, but for names of unknown fields.
+    """
+    kind = _read_type(fields)
+    data = _read_data(fields)
+    if kind == RESOLVED:
+        return ConversationResolved.read(data, limits)
+    request = SnapshotRequest.read(data, limits)
+    trigger: Trigger = "client" if fields.get(CLIENT_FIELD) else "stream"
+    return Asked(request, request.request_id or f"{STREAM_PREFIX}{entry_id}", trigger, queue)
+
+
+def _read_type(fields: Mapping[bytes, bytes]) -> str:
+    given = fields.get(TYPE_FIELD)
+    if given is None:
+        raise _fault("type", f"is required: {REQUESTED} or {RESOLVED}")
+    kind = given.decode(errors="replace")
+    if kind not in (REQUESTED, RESOLVED):
+        raise _fault("type", f"should be {REQUESTED} or {RESOLVED}, it is another")
+    return kind
+
+
+def _read_data(fields: Mapping[bytes, bytes]) -> dict[str, Any]:
+    given = fields.get(DATA_FIELD)
+    if given is None:
+        raise _fault("data", "is required: the request as JSON")
     try:
-        return TASK_PREFIX + check_request_id(celery_id, MAX_REQUEST_ID - len(TASK_PREFIX))
+        given.decode()
+    except UnicodeDecodeError as error:
+        raise _fault("data", f"should be JSON in UTF-8, byte {error.start} is not") from None
+    try:
+        data = from_json(given, allow_inf_nan=False)
     except ValueError as error:
-        raise InvalidRequest([{"field": "id", "message": f"of the Celery message: {error}"}]) from None
+        raise _fault("data", f"should be JSON: {error}") from None
+    if not isinstance(data, dict):
+        raise _fault("data", f"should be a JSON object, it is {json_type(data)}")
+    return data
+
+
+def _fault(field: str, message: str) -> InvalidRequest:
+    return InvalidRequest([{"field": field, "message": message}])
 
 
 def reject(service: Service, error: SnapshotError, original: Mapping[str | bytes, Any], origin: str) -> None:

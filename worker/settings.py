@@ -103,6 +103,7 @@ class Settings(BaseSettings):
     parent_wait: Duration = Field(timedelta(seconds=60), description="how long a missing contact is waited for")
     worker_lost_after: int = Field(5, ge=2, le=100, description="deliveries that ended their worker")
     sweep_interval: Duration = Field(timedelta(seconds=5), description="between two sweeps")
+    listener_idle: Duration = Field(timedelta(seconds=15), description="until a dead listener's entries are taken over")
     settle_seconds: float = Field(
         30, ge=0, le=86_400, allow_inf_nan=False, description="from a closing to its snapshot"
     )
