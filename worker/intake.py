@@ -7,7 +7,7 @@ from pydantic_core import from_json
 
 from worker.errors import InvalidRequest, SnapshotError
 from worker.log import get_logger
-from worker.models import ConversationResolved, SnapshotRequest, Trigger, json_type
+from worker.models import MAX_REQUEST_ID, ConversationResolved, SnapshotRequest, Trigger, check_request_id, json_type
 from worker.service import Asked, Service
 from worker.settings import Settings
 from worker.wakeups import INTERACTIVE
@@ -36,7 +36,15 @@ def read_task(args: Sequence[Any], kwargs: Mapping[str, Any], celery_id: str, li
     if not isinstance(args[0], Mapping):
         raise InvalidRequest([{"field": "args.0", "message": f"should be a JSON object, it is {json_type(args[0])}"}])
     request = SnapshotRequest.read(args[0], limits)
-    return Asked(request, request.request_id or f"{TASK_PREFIX}{celery_id}", "task", INTERACTIVE)
+    return Asked(request, request.request_id or _derived(celery_id), "task", INTERACTIVE)
+
+
+def _derived(celery_id: str) -> str:
+    """A Celery message's id is its producer's to choose, so the request id made of it is checked as any other."""
+    try:
+        return TASK_PREFIX + check_request_id(celery_id, MAX_REQUEST_ID - len(TASK_PREFIX))
+    except ValueError as error:
+        raise InvalidRequest([{"field": "id", "message": f"of the Celery message: {error}"}]) from None
 
 
 def read_entry(
