@@ -5,9 +5,10 @@ from typing import Any
 
 from pydantic_core import from_json
 
+from worker.checks import MAX_REQUEST_ID, check_request_id, json_type
 from worker.errors import InvalidRequest, SnapshotError
 from worker.log import get_logger
-from worker.models import MAX_REQUEST_ID, ConversationResolved, SnapshotRequest, Trigger, check_request_id, json_type
+from worker.models import ConversationResolved, SnapshotRequest, Trigger
 from worker.service import Asked, Service
 from worker.settings import Settings
 from worker.wakeups import INTERACTIVE
