@@ -22,6 +22,7 @@ from worker.errors import (
     BrokerUnavailable,
     ContactNotFound,
     ConversationNotFound,
+    DeadlineExceeded,
     PermanentError,
     SnapshotError,
     StoreConflict,
@@ -153,7 +154,10 @@ class Run:
                 for slice_ in self._slices(self._service.conversations.fetch(entries)):
                     self._assemble(slice_)
         except StoreUnavailable:
-            raise
+            # A read that is too slow ends as a socket's timeout, just as a server that is away.
+            if time.monotonic() < self._stop_at or not self._service.connections.store_answers():
+                raise
+            self._postpone_rest(entries, DeadlineExceeded())
         except TransientError as error:
             self._postpone_rest(entries, error)
         except SnapshotError as error:

@@ -11,8 +11,8 @@ from bson.codec_options import CodecOptions
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from support.ledger import START, Bench, bench_on
 
+from support.ledger import START, Bench, bench_on
 from worker.assembly import Conversation, Messages, encode_messages
 from worker.connections import PLAIN
 from worker.errors import ContactNotFound, ConversationNotFound, MessagesNotFound, SnapshotError, SnapshotTooLarge
