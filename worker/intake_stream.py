@@ -18,8 +18,8 @@ from worker.events import entries_of, rejection
 
 Result = TypeVar("Result")
 
-_GROUP_GONE = ("NOGROUP", "UNBLOCKED", "ERR The XGROUP subcommand requires", "ERR no such key")
-"""How replies begin when the stream or the group is not there, or went while we were blocked on it."""
+_GROUP_GONE = ("NOGROUP", "UNBLOCKED", "no such key")
+"""What replies say when the stream or the group is not there, or went while we were blocked on it."""
 
 _LAST_SEQUENCE = 2**64 - 1
 
@@ -112,7 +112,7 @@ class IntakeStream:
             try:
                 return command()
             except redis.ResponseError as error:
-                if not str(error).startswith(_GROUP_GONE):
+                if not _is_gone(error):
                     raise
             self._create_group()
             return otherwise
@@ -166,9 +166,9 @@ class IntakeStream:
                 lowest = min(owed)
                 return int(self._redis.xtrim(self._stream, minid=f"{lowest[0]}-{lowest[1]}", approximate=True))
             except redis.ResponseError as error:
-                if str(error).startswith(_GROUP_GONE):
-                    return 0
-                raise
+                if not _is_gone(error):
+                    raise
+                return 0
 
     def _lowest_owed(self, group: Mapping[str, Any]) -> tuple[int, int]:
         """What comes behind the last one delivered is owed, and what is pending."""
@@ -190,13 +190,17 @@ class IntakeStream:
             try:
                 return int(self._redis.eval(_FORGET, 1, self._stream, self._group, consumer, idle))
             except redis.ResponseError as error:
-                if any(sign in str(error) for sign in _GROUP_GONE):
-                    return 0
-                raise
+                if not _is_gone(error):
+                    raise
+                return 0
 
     def disconnect(self) -> None:
         """Closes idle connections, so that the next command resolves the server's name anew (a failover)."""
         self._redis.connection_pool.disconnect(inuse_connections=False)
+
+
+def _is_gone(error: redis.ResponseError) -> bool:
+    return any(sign in str(error) for sign in _GROUP_GONE)
 
 
 def _entry(key: bytes, fields: Mapping[bytes, bytes] | None) -> Entry:

@@ -32,7 +32,7 @@ _BLOCK = timedelta(seconds=1)
 """One wait for new entries; SIGTERM and upkeep wait so long at most. Below the socket's timeout of 5 s."""
 _COALESCE_SECONDS = 0.015
 """Under pressure more entries are gathered for so long."""
-_TAKE_OVER_SECONDS, _TRIM_SECONDS, _FORGET_SECONDS, _LOG_SECONDS = 5.0, 10.0, 60.0, 10.0
+_TRIM_SECONDS, _FORGET_SECONDS, _LOG_SECONDS = 10.0, 60.0, 10.0
 _LEFT_SECONDS = (0.5, 5.0)
 """The first and the longest wait before what was left pending is tried again."""
 _DOWN_SECONDS = (0.1, 2.0)
@@ -110,7 +110,7 @@ class Listener:
         now = time.monotonic()
         if self._own_at is not None and now >= self._own_at:
             self._read_own(stop)
-        if self._is_due("take_over", now, _TAKE_OVER_SECONDS):
+        if self._is_due("take_over", now, self._settings.listener_idle.total_seconds() / 3):
             self._take_over(stop)
         if self._is_due("trim", now, _TRIM_SECONDS):
             self._stream.trim()

@@ -140,8 +140,9 @@ class Intake:
     def _publish(self, receipts: Iterable[Receipt], entries: int) -> None:
         """Wakes workers up; where that fails, the sweep does it. Chunks grow with the batch."""
         by_queue: dict[str, list[Any]] = {}
-        for receipt in receipts:
-            if receipt.created and (queue := receipt.entry.get("queue")):
+        # Two entries of one closing have the same receipt.
+        for receipt in {each.id: each for each in receipts if each.created}.values():
+            if queue := receipt.entry.get("queue"):
                 by_queue.setdefault(queue, []).append(receipt.entry)
         for queue, accepted in by_queue.items():
             chunk = max(_SMALLEST_CHUNK, -(-entries // _PARTS))

@@ -1,0 +1,322 @@
+"""The listener against real servers, in this process: what it takes in, refuses, leaves, takes over, trims."""
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from bson import ObjectId
+from prometheus_client import REGISTRY
+
+from support.intake import GROUP, REJECTED, STREAM, Producer, producer_on
+from support.waiting import eventually
+from worker.bootstrap import build
+from worker.errors import InvalidRequest
+from worker.intake_stream import IntakeStream
+from worker.listener import Listener
+from worker.service import Service
+from worker.settings import Settings
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    return settings.model_copy(update={"listener_idle": timedelta(milliseconds=300), "chunk_size": 50})
+
+
+@pytest.fixture
+def producer(settings: Settings) -> Iterator[Producer]:
+    with producer_on(settings) as producer:
+        yield producer
+
+
+@pytest.fixture
+def service(settings: Settings) -> Iterator[Service]:
+    service = build(settings)
+    yield service
+    service.connections.close()
+
+
+@contextmanager
+def listening(service: Service, count: int = 1) -> Iterator[None]:
+    """Listeners as threads; what they raise is raised here."""
+    stop = threading.Event()
+    faults: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            Listener(service).run(stop)
+        except BaseException as error:
+            faults.append(error)
+            raise
+
+    threads = [threading.Thread(target=run) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join(20)
+    assert not faults
+    assert not any(thread.is_alive() for thread in threads)
+
+
+def entries(service: Service) -> list[dict[str, Any]]:
+    return list(service.ledger.collection.find().sort("_id", 1))
+
+
+def published(producer: Producer) -> list[str]:
+    return [key for chunks in producer.messages().values() for chunk in chunks for key in chunk]
+
+
+def test_a_request_is_in_the_ledger_and_on_its_queue_and_then_acknowledged(
+    producer: Producer, service: Service
+) -> None:
+    with listening(service):
+        added = producer.request(notes="good")
+        producer.wait_until_settled()
+    (entry,) = entries(service)
+    assert entry["requestId"] == f"stream:{added}"
+    assert entry["trigger"] == "stream"
+    assert entry["notes"] == "good"
+    assert entry["queue"] == "snapshots"
+    assert producer.messages() == {"snapshots": [[str(entry["_id"])]], "snapshots.bulk": []}
+
+
+def test_what_was_added_before_any_listener_was_is_taken_in(producer: Producer, service: Service) -> None:
+    producer.requests(["a", "b"])
+    with listening(service):
+        producer.wait_until_settled()
+    assert [each["requestId"] for each in entries(service)] == ["a", "b"]
+
+
+def test_a_backlog_goes_out_in_chunks_on_the_bulk_queue_as_its_ledger_entries_say(
+    producer: Producer, service: Service
+) -> None:
+    producer.requests([f"r{number}" for number in range(400)])
+    with listening(service):
+        producer.wait_until_settled()
+    messages = producer.messages()
+    assert messages["snapshots"] == []
+    sizes = [len(chunk) for chunk in messages["snapshots.bulk"]]
+    assert sum(sizes) == 400
+    assert max(sizes) == 50
+    assert len(sizes) <= 12
+    assert {each["queue"] for each in entries(service)} == {"snapshots.bulk"}
+
+
+def test_the_same_request_twice_is_one(producer: Producer, service: Service) -> None:
+    body = producer.body("order-17")
+    with listening(service):
+        for _ in range(3):
+            producer.add("snapshot.requested", body)
+        producer.wait_until_settled()
+        producer.add("snapshot.requested", body)
+        producer.wait_until_settled()
+    (entry,) = entries(service)
+    assert published(producer) == [str(entry["_id"])]
+    assert producer.rejected() == {}
+
+
+def test_the_same_id_with_another_body_is_rejected_and_those_beside_it_are_not(
+    producer: Producer, service: Service
+) -> None:
+    producer.requests(["a", "b"])
+    other = producer.request("a")
+    producer.requests(["c"])
+    with listening(service):
+        producer.wait_until_settled()
+    assert sorted(each["requestId"] for each in entries(service)) == ["a", "b", "c"]
+    rejected = producer.rejected()
+    assert list(rejected) == [other]
+    assert rejected[other]["reason"]["code"] == "request_id_conflict"
+
+
+def test_a_broken_entry_stands_rejected_with_its_reason_and_its_fields(producer: Producer, service: Service) -> None:
+    broken = producer.redis.xadd(STREAM, {"type": "snapshot.requested", "data": '{"notes": 5}', "more": "é"})
+    producer.request("good")
+    with listening(service):
+        producer.wait_until_settled()
+    assert [each["requestId"] for each in entries(service)] == ["good"]
+    rejected = producer.rejected()[broken]
+    assert rejected["reason"]["code"] == "invalid_request"
+    faults = {each["field"]: each["message"] for each in rejected["reason"]["details"]["errors"]}
+    assert faults["organizationId"] == "is required"
+    assert faults["notes"].startswith("should be a valid string")
+    assert rejected["entry"] == {"type": "snapshot.requested", "data": '{"notes": 5}', "more": "é"}
+
+
+def test_while_redis_refuses_the_rejection_the_entry_stays_pending(producer: Producer, service: Service) -> None:
+    producer.redis.set(REJECTED, "no stream")  # XADD answers WRONGTYPE, as it would OOM
+    broken = producer.add("snapshot.requested", "{")
+    with listening(service):
+        producer.request("good")
+        eventually(lambda: len(entries(service)) == 1)
+        eventually(lambda: producer.pending() == 1)
+        producer.redis.delete(REJECTED)
+        producer.wait_until_settled()
+    assert list(producer.rejected()) == [broken]
+
+
+def test_pending_entries_of_a_dead_listener_are_taken_over(producer: Producer, service: Service) -> None:
+    producer.requests([f"r{number}" for number in range(250)])
+    producer.redis.xgroup_create(STREAM, GROUP, id="0")
+    producer.redis.xreadgroup(GROUP, "dead", {STREAM: ">"}, count=250)
+    with listening(service):
+        producer.wait_until_settled()
+    assert len(entries(service)) == 250
+    assert len(set(published(producer))) == 250
+
+
+def test_pending_entries_that_were_trimmed_are_counted_as_lost_and_no_hindrance(
+    producer: Producer, service: Service
+) -> None:
+    before = REGISTRY.get_sample_value("snapshots_intake_lost_total") or 0
+    producer.requests(["lost", "kept"])
+    producer.redis.xgroup_create(STREAM, GROUP, id="0")
+    ((_, ((first, _), _)),) = producer.redis.xreadgroup(GROUP, "dead", {STREAM: ">"})
+    producer.redis.xdel(STREAM, first)
+    with listening(service):
+        producer.wait_until_settled()
+    assert [each["requestId"] for each in entries(service)] == ["kept"]
+    assert REGISTRY.get_sample_value("snapshots_intake_lost_total") == before + 1
+
+
+def test_a_flushed_redis_gets_its_group_again_at_the_beginning(producer: Producer, service: Service) -> None:
+    with listening(service):
+        producer.request("before")
+        producer.wait_until_settled()
+        producer.redis.flushdb()
+        producer.request("after")
+        eventually(lambda: len(entries(service)) == 2)
+        producer.wait_until_settled()
+
+
+def test_two_listeners_take_each_entry_in_once(producer: Producer, service: Service) -> None:
+    with listening(service, count=2):
+        for start in range(0, 1000, 50):
+            producer.requests([f"r{number}" for number in range(start, start + 50)])
+            producer.add("snapshot.requested", "[]")
+        producer.wait_until_settled()
+    assert len(entries(service)) == 1000
+    assert sorted(published(producer)) == sorted(str(each["_id"]) for each in entries(service))
+    assert len(producer.rejected()) == 20
+
+
+def test_an_entry_that_two_listeners_have_is_rejected_once(producer: Producer, service: Service) -> None:
+    producer.add("snapshot.requested", "{")
+    first, second = (IntakeStream(service.connections, name) for name in ("first", "second"))
+    assert first.read_new(1) == []  # the group was not there yet
+    (entry,) = first.read_new(1)
+    _, (same,), _ = second.take_over("0-0", 10, timedelta(0))
+    fault = InvalidRequest([{"field": "data", "message": "should be JSON"}])
+    assert first.settle([], [(entry, fault)]) == [True]
+    assert second.settle([], [(same, fault)]) == [False]
+    assert len(producer.rejected()) == 1
+
+
+# --- closings ---------------------------------------------------------------------------------------------
+
+
+def test_a_closing_makes_a_request_named_after_the_date_in_the_database(producer: Producer, service: Service) -> None:
+    conversation, contact = ObjectId(), ObjectId()
+    ids = {"organizationId": producer.organization, "contactId": contact}
+    resolved_at = datetime(2026, 5, 18, 14, 30, tzinfo=UTC)
+    database = service.connections.database
+    database.conversations.insert_one({"_id": conversation, **ids, "isResolved": True, "resolvedAt": resolved_at})
+    database.messages.insert_many({**ids, "conversationId": conversation, "content": "Hello"} for _ in range(2))
+    with listening(service):
+        for _ in range(2):
+            data = {"organizationId": str(producer.organization), "conversationId": str(conversation)}
+            producer.add("conversation.resolved", data)
+        producer.wait_until_settled()
+    (entry,) = entries(service)
+    assert entry["requestId"] == f"resolved:{conversation}:1779114600000"
+    assert entry["trigger"] == "conversation.resolved"
+    assert published(producer) == [str(entry["_id"])]
+
+
+def test_an_unresolved_closing_stays_pending_holds_up_nothing_and_is_rejected_after_a_minute(
+    producer: Producer, service: Service
+) -> None:
+    seconds, _ = producer.redis.time()
+    data = json.dumps({"organizationId": str(producer.organization), "conversationId": str(ObjectId())})
+    fields = {"type": "conversation.resolved", "data": data}
+    # 57 s old by Redis's clock, so that the test need not wait for long.
+    old = producer.redis.xadd(STREAM, fields, id=f"{(seconds - 57) * 1000}-0")
+    young = producer.redis.xadd(STREAM, fields)
+    with listening(service):
+        producer.request("good")
+        eventually(lambda: len(entries(service)) == 1)
+        eventually(lambda: producer.pending() == 2)
+        assert producer.rejected() == {}
+        eventually(lambda: list(producer.rejected()) == [old], timeout=10)
+        assert producer.rejected()[old]["reason"]["code"] == "not_resolved_yet"
+        assert [each["message_id"] for each in producer.redis.xpending_range(STREAM, GROUP, "-", "+", 10)] == [young]
+
+
+# --- trimming ---------------------------------------------------------------------------------------------
+
+
+def test_the_stream_is_trimmed_below_what_any_group_owes_and_no_further(producer: Producer, service: Service) -> None:
+    added = producer.requests([f"r{number}" for number in range(1000)])
+    stream = IntakeStream(service.connections, "me")
+    stream.read_new(1)
+    done = [each.id for each in stream.read_new(1000)]
+    stream.settle(done, [])
+    producer.redis.xgroup_create(STREAM, "other", id="0")
+    assert stream.trim() == 0
+    producer.redis.xreadgroup("other", "slow", {STREAM: ">"}, count=700)
+    producer.redis.xack(STREAM, "other", *added[:500], *added[501:700])
+    stream.trim()
+    ((first, _),) = producer.redis.xrange(STREAM, count=1)
+    assert 400 <= added.index(first) <= 500  # approximate: whole nodes of 100 entries
+    producer.redis.xack(STREAM, "other", added[500])
+    stream.trim()
+    ((first, _),) = producer.redis.xrange(STREAM, count=1)
+    assert 600 <= added.index(first) <= 700
+
+
+def test_what_is_trimmed_was_all_acknowledged_when_a_group_has_read_everything(
+    producer: Producer, service: Service
+) -> None:
+    producer.requests([f"r{number}" for number in range(500)])
+    with listening(service):
+        producer.wait_until_settled()
+    stream = IntakeStream(service.connections, "me")
+    stream.trim()
+    assert producer.redis.xlen(STREAM) <= 100
+    producer.request("next")
+    assert producer.unread() == 1
+
+
+def test_trimming_without_a_stream_or_a_group_does_nothing(producer: Producer, service: Service) -> None:
+    stream = IntakeStream(service.connections, "me")
+    assert stream.trim() == 0
+    producer.request()
+    assert stream.trim() == 0
+
+
+# --- consumers ---------------------------------------------------------------------------------------------
+
+
+def test_dead_consumers_are_removed_unless_they_have_pending_entries(producer: Producer, service: Service) -> None:
+    producer.requests(["a", "b"])
+    producer.redis.xgroup_create(STREAM, GROUP, id="0")
+    producer.redis.xreadgroup(GROUP, "holds", {STREAM: ">"}, count=1)
+    producer.redis.xgroup_createconsumer(STREAM, GROUP, "empty")
+    stream = IntakeStream(service.connections, "me")
+    assert stream.forget_consumers(timedelta(hours=1)) == 0
+    assert stream.forget_consumers(timedelta(0)) == 1
+    assert [each["name"] for each in producer.redis.xinfo_consumers(STREAM, GROUP)] == ["holds"]
+
+
+def test_a_listener_that_stops_leaves_no_consumer_behind(producer: Producer, service: Service) -> None:
+    with listening(service):
+        producer.request()
+        producer.wait_until_settled()
+    assert producer.redis.xinfo_consumers(STREAM, GROUP) == []
