@@ -13,6 +13,7 @@ _COMMANDS = {
     "show": Lazy("worker.cli.documents:show", "Show a snapshot."),
     "delete": Lazy("worker.cli.documents:delete", "Delete a snapshot."),
     "events": Lazy("worker.cli.events:events", "Show completion events, and follow them."),
+    "listen": Lazy("worker.cli.listening:listen", "Take in what producers add to the Redis stream, and closings."),
     "status": Lazy("worker.cli.status:status", "Count outcomes, queues and what waits."),
 }
 
