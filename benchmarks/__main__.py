@@ -1,0 +1,156 @@
+"""`python -m benchmarks`: all measurements of one run, on the same servers and data, and the results."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any, TypeVar
+
+from benchmarks import comparing, peers, references
+from benchmarks.actors import ActorFailed
+from benchmarks.busy import busy
+from benchmarks.conversation_sizes import sizes
+from benchmarks.latency import Latency, measures
+from benchmarks.machine import about, wait_until_quiet
+from benchmarks.memory import memory
+from benchmarks.options import Options, read
+from benchmarks.paths import PATHS
+from benchmarks.pipeline import Incomplete
+from benchmarks.plot import draw
+from benchmarks.report import markdown
+from benchmarks.runs import BULK, LOOP, NAIVE, Run
+from benchmarks.session import Session, session
+from worker.errors import SnapshotError
+
+Result = TypeVar("Result")
+
+
+class Measuring:
+    """Runs measurements one after the other; one that fails is noted, and the others go on."""
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self.failures: list[str] = []
+
+    def __call__(self, name: str, measure: Callable[[], Result]) -> Result | None:
+        """What it gave, or None. Waits for a quiet machine first."""
+        wait_until_quiet(self._options.patience)
+        try:
+            result = measure()
+        except (ActorFailed, Incomplete, peers.PeerFailed, SnapshotError) as error:
+            self.failures.append(f"{name}: {error}")
+            _say(f"{name}: failed: {error}")
+            return None
+        return result
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def rates(own: Session, measuring: Measuring) -> list[Run]:
+    """Round by round, all contenders of a round one after the other, every other round in reverse."""
+    options = own.options
+    if not options.paths:
+        return []
+    contenders: dict[str, Callable[[int], Run]] = {
+        LOOP: partial(references.loop, own),
+        BULK: partial(references.bulk, own),
+        NAIVE: partial(references.naive, own),
+        **{name: partial(PATHS[name], own) for name in options.paths},
+    }
+    for name in options.contenders if options.peers else ():
+        contenders[name] = partial(_peer, own, name)
+    found = []
+    for number in range(1, options.rounds + 1):
+        names = list(contenders)
+        for name in names if number % 2 else reversed(names):
+            if run := measuring(name, partial(contenders[name], number)):
+                found.append(run)
+                _say(_line(run, options.rounds))
+    return found
+
+
+def _peer(own: Session, name: str, number: int) -> Run:
+    return peers.rate(own, number, name)
+
+
+def _line(run: Run, rounds: int) -> str:
+    costs = ", ".join(f"{name} {spent:.0f}" for name, spent in run.costs["cpu_us"].items() if spent is not None)
+    foreign = 100 * (run.costs.get("foreign") or 0)
+    return (
+        f"round {run.round}/{rounds}  {run.name:18} {run.rate:8.0f}/s  normalised {run.normalised:7.0f}/s"
+        f"  speed {run.speed:.2f}  foreign {foreign:.0f} %  µs: {costs}"
+    )
+
+
+def latencies(own: Session, measuring: Measuring) -> list[Latency]:
+    """Interleaved as well."""
+    found = []
+    for number in range(1, own.options.rounds + 1):
+        for name, measure in measures(own):
+            if latency := measuring(name, partial(measure, number)):
+                found.append(latency)
+                _say(f"round {number}/{own.options.rounds}  {name:28} p50 {latency.p50_ms} ms  p99 {latency.p99_ms} ms")
+    return found
+
+
+def _once(name: str, own: Session, measuring: Measuring, measure: Callable[[Session], Any]) -> Any:
+    if name not in own.options.only:
+        return None
+    found = measuring(name, partial(measure, own))
+    _say(f"{name}: {json.dumps(found)}")
+    return found
+
+
+def measure_all(options: Options) -> dict[str, Any]:
+    """The results, as the JSON file has them."""
+    if options.peers:
+        peers.set_up(options.peers)
+    measuring = Measuring(options)
+    with session(options) as own:
+        runs = rates(own, measuring)
+        latency = latencies(own, measuring) if "latency" in options.only else []
+        return {
+            "date": f"{datetime.now(UTC):%Y-%m-%d}",
+            "machine": about(),
+            "servers": own.versions(),
+            "asked": {
+                "rounds": options.rounds,
+                "contacts": options.amounts.contacts,
+                "messages": options.messages,
+                "by_conversation": options.by_conversation,
+            },
+            "fastest_peer": comparing.fastest_peer(runs),
+            "rates": comparing.rows(runs) if runs else [],
+            "latency": comparing.latency_rows(latency),
+            "sizes": _once("sizes", own, measuring, sizes),
+            "memory": _once("memory", own, measuring, memory),
+            "busy": _once("busy", own, measuring, busy),
+            "failures": measuring.failures,
+            "runs": [run.as_fields() for run in runs],
+            "latencies": [each.as_fields() for each in latency],
+        }
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """0, or 1 where a measurement failed."""
+    options = read(arguments)
+    try:
+        results = measure_all(options)
+    except (SnapshotError, subprocess.CalledProcessError) as error:
+        _say(f"benchmarks: {error}")
+        return 1
+    options.results.mkdir(parents=True, exist_ok=True)
+    (options.results / "benchmarks.json").write_text(json.dumps(results, indent=1) + "\n")
+    text = markdown(results)
+    (options.results / "benchmarks.md").write_text(text)
+    draw(results, options.results / "benchmarks.png")
+    print(text)
+    return 1 if results["failures"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,103 @@
+"""Medians of the rounds, and ratios within a round, which a change of the cores' speed cannot blur."""
+
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+from benchmarks.latency import NO_QUEUE, OURS, Latency
+from benchmarks.options import PATHS
+from benchmarks.runs import BULK, LOOP, Run
+
+_REFERENCES = (LOOP, BULK)
+
+
+def of(runs: Sequence[Run], name: str) -> list[Run]:
+    return [run for run in runs if run.name == name]
+
+
+def ratios(runs: Sequence[Run], name: str, base: str) -> list[float]:
+    """Of the normalised rates, round by round."""
+    bases = {run.round: run.normalised for run in of(runs, base)}
+    return [run.normalised / bases[run.round] for run in of(runs, name) if run.round in bases]
+
+
+def middle(values: Sequence[float]) -> float | None:
+    return statistics.median(values) if values else None
+
+
+def fastest_peer(runs: Sequence[Run]) -> str | None:
+    """The job system, not ours and no reference, whose median normalised rate is highest."""
+    names = {run.name for run in runs} - {*_REFERENCES, *PATHS}
+    rates = {name: statistics.median(run.normalised for run in of(runs, name)) for name in names}
+    return max(rates, key=lambda name: rates[name]) if rates else None
+
+
+def rows(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """One for each contender: rates, spread, ratios, costs; ours first."""
+    names = sorted({run.name for run in runs}, key=lambda name: (name not in PATHS, name not in _REFERENCES, name))
+    peer = fastest_peer(runs)
+    return [_row(runs, name, peer) for name in names]
+
+
+def _row(runs: Sequence[Run], name: str, peer: str | None) -> dict[str, Any]:
+    own = of(runs, name)
+    rates = [run.rate for run in own]
+    whole = [run.whole_rate for run in own if run.whole_rate is not None]
+    return {
+        "name": name,
+        "runs": len(own),
+        "jobs": own[0].jobs,
+        "rate": round(statistics.median(rates), 1),
+        "lowest": round(min(rates), 1),
+        "highest": round(max(rates), 1),
+        "whole_rate": _rounded(middle(whole), 1),
+        "normalised": round(statistics.median(run.normalised for run in own), 1),
+        "x_loop": _rounded(middle(ratios(runs, name, LOOP)), 3),
+        "x_bulk": _rounded(middle(ratios(runs, name, BULK)), 3),
+        "x_peer": _rounded(middle(ratios(runs, name, peer)), 3) if peer else None,
+        "core_speed": round(statistics.median(run.speed for run in own), 2),
+        "foreign": round(statistics.median(float(run.costs.get("foreign") or 0) for run in own), 3),
+        **{kind: _costs(own, kind) for kind in ("cpu_us", "mongo", "redis")},
+    }
+
+
+def _costs(runs: Sequence[Run], kind: str) -> dict[str, float]:
+    """Medians by part; those that not every run has are left out."""
+    told = [run.costs.get(kind) or {} for run in runs]
+    return {
+        name: round(statistics.median(each[name] for each in told), 2)
+        for name in told[0]
+        if all(each.get(name) is not None for each in told)
+    }
+
+
+def latency_rows(found: Sequence[Latency]) -> list[dict[str, Any]]:
+    """Medians of each contender's p50 and p99 over the rounds."""
+    keys = sorted({(each.name, each.rate) for each in found}, key=lambda key: (key[0] != OURS, key))
+    made = []
+    for name, rate in keys:
+        own = [each for each in found if (each.name, each.rate) == (name, rate)]
+        p50, p99 = [each.p50_ms for each in own], [each.p99_ms for each in own]
+        made.append(
+            {
+                "name": name,
+                "per_second": rate,
+                "runs": len(own),
+                "jobs": own[0].jobs,
+                "p50_ms": round(statistics.median(p50), 2),
+                "p50_range": [min(p50), max(p50)],
+                "p99_ms": round(statistics.median(p99), 2),
+                "p99_range": [min(p99), max(p99)],
+            }
+        )
+    return made
+
+
+def quickest_peer(found: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    """Of `latency_rows`: the job system with the lowest p50 at the slow rate, not ours; None without peers."""
+    others = [each for each in found if each["name"] not in (OURS, NO_QUEUE)]
+    return min(others, key=lambda each: float(each["p50_ms"])) if others else None
+
+
+def _rounded(value: float | None, digits: int) -> float | None:
+    return None if value is None else round(value, digits)

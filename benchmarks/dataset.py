@@ -1,0 +1,114 @@
+"""The data that all read, and the requests that all get: as in `../shared/peers`, and a conversation a contact."""
+
+import random
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from bson import ObjectId
+from pymongo.database import Database
+
+Document = dict[str, Any]
+
+ORGANIZATIONS = [ObjectId(f"{0xA0000000 + number:024x}") for number in range(5)]
+LABELS = {
+    "userId": f"{0xB0000001:024x}",
+    "notes": "good closing, polite",
+    "tags": ["sales", "won"],
+    "quality": "high",
+    "category": "closing",
+}
+"""What every request says."""
+_CONTACTS, _CONVERSATIONS = 0xC0000000, 0xD0000000
+_BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
+_BATCH = 10_000
+_WORDS = (
+    *("hello", "please", "order", "delivery", "thanks", "price"),
+    *("tomorrow", "invoice", "problem", "great", "refund", "question"),
+)
+
+
+def contact_id(number: int) -> ObjectId:
+    return ObjectId(f"{_CONTACTS + number:024x}")
+
+
+def conversation_id(number: int) -> ObjectId:
+    return ObjectId(f"{_CONVERSATIONS + number:024x}")
+
+
+def organization_of(number: int) -> ObjectId:
+    return ORGANIZATIONS[number % len(ORGANIZATIONS)]
+
+
+def _text(dice: random.Random) -> str:
+    """120 characters."""
+    words = ""
+    while len(words) < 120:
+        words += dice.choice(_WORDS) + " "
+    return words[:120]
+
+
+def _contact(number: int) -> Document:
+    return {
+        "_id": contact_id(number),
+        "organizationId": organization_of(number),
+        "firstName": f"First{number}",
+        "lastName": f"Last{number}",
+        "phoneNumber": f"+1555{number:07d}",
+        "email": f"c{number}@example.org",
+        "channelType": "whatsapp",
+    }
+
+
+def _conversation(number: int) -> Document:
+    """Open: the listener would make snapshots of closed ones by itself."""
+    return {
+        "_id": conversation_id(number),
+        "organizationId": organization_of(number),
+        "contactId": contact_id(number),
+        "isResolved": False,
+    }
+
+
+def messages_of(number: int, count: int, dice: random.Random) -> list[Document]:
+    """The messages of one conversation."""
+    return [
+        {
+            "_id": ObjectId(),
+            "organizationId": organization_of(number),
+            "contactId": contact_id(number),
+            "conversationId": conversation_id(number),
+            "content": _text(dice),
+            "sender": "agent1" if turn % 2 else f"First{number}",
+            "senderType": "agent" if turn % 2 else "customer",
+            "timestamp": _BEGINNING + timedelta(minutes=number % 1000, seconds=37 * turn),
+        }
+        for turn in range(count)
+    ]
+
+
+def seed(database: Database[Document], contacts: int, messages: int, first: int = 0) -> None:
+    """Adds contacts from number `first` on; their messages are stored in shuffled order, as they come in life."""
+    dice = random.Random(1)
+    numbers = range(first, first + contacts)
+    database.contacts.insert_many([_contact(number) for number in numbers])
+    database.conversations.insert_many([_conversation(number) for number in numbers])
+    said = [message for number in numbers for message in messages_of(number, messages, dice)]
+    dice.shuffle(said)
+    for start in range(0, len(said), _BATCH):
+        database.messages.insert_many(said[start : start + _BATCH], ordered=False)
+
+
+def bodies(count: int, contacts: int, tag: str, *, by_conversation: bool = False) -> Iterator[Document]:
+    """The requests, in camelCase and of JSON's types: contacts shuffled, again from the first when they run out."""
+    order = list(range(contacts))
+    random.Random(7).shuffle(order)
+    for turn in range(count):
+        number = order[turn % contacts]
+        body = {
+            "organizationId": str(organization_of(number)),
+            "contactId": str(contact_id(number)),
+            "requestId": f"{tag}-{turn:08d}",
+            **LABELS,
+        }
+        yield body | {"conversationId": str(conversation_id(number))} if by_conversation else body

@@ -1,0 +1,74 @@
+"""Our three paths, timed whole: accepted in the ledger, persisted, event emitted; and then all finished."""
+
+import time
+
+from benchmarks.actors import Actor
+from benchmarks.pipeline import pipeline
+from benchmarks.runs import Run
+from benchmarks.session import Session
+
+_PRODUCER = "benchmarks.producer"
+
+
+def interactive(session: Session, number: int) -> Run:
+    """Accepted one by one, a message each, while the workers are held; the rate is from their release on."""
+    count = session.options.amounts.interactive
+    with (
+        pipeline(session) as ours,
+        Actor(session, _PRODUCER, "interactive", ours.order(count, "one")) as producer,
+    ):
+        meters = ours.meters()
+        meters.start()
+        with ours.held("worker"):
+            producer.cue()
+            report = producer.report()
+            released = time.time()
+        seconds = ours.wait_for_events(count, meters.look) - released
+        finished = ours.check(count)
+        costs = meters.stop(count, {"producer": report["cpu"]})
+    accepting = report["ended"] - report["began"]
+    return Run("interactive", number, count, count / seconds, costs, count / (accepting + seconds), finished)
+
+
+def stream(session: Session, number: int) -> Run:
+    """Added to the intake stream while the listener is held; the rate is from the first acceptance on."""
+    return stream_of(session, number, session.options.amounts.stream)
+
+
+def stream_of(session: Session, number: int, count: int) -> Run:
+    with (
+        pipeline(session) as ours,
+        Actor(session, _PRODUCER, "stream", ours.order(count, "stream")) as producer,
+    ):
+        with ours.held("listener"):
+            producer.cue()
+            report = producer.report()
+            meters = ours.meters()
+            meters.start()
+            released = time.time()
+        last = ours.wait_for_events(count, meters.look)
+        finished = ours.check(count)
+        costs = meters.stop(count, {"producer": report["cpu"]})
+        began = ours.accepted_first()
+    return Run("stream", number, count, count / (last - began), costs, count / (last - released), finished)
+
+
+def backfill(session: Session, number: int) -> Run:
+    """Every conversation of every organization; the rate is from the first acceptance on."""
+    count = session.options.amounts.contacts
+    with (
+        pipeline(session) as ours,
+        Actor(session, _PRODUCER, "backfill", ours.order(count, "all")) as producer,
+    ):
+        meters = ours.meters()
+        meters.start()
+        producer.cue()
+        last = ours.wait_for_events(count, meters.look)
+        report = producer.report()
+        finished = ours.check(count)
+        costs = meters.stop(count, {"producer": report["cpu"]})
+        began = ours.accepted_first()
+    return Run("backfill", number, count, count / (last - began), costs, count / (last - report["began"]), finished)
+
+
+PATHS = {"interactive": interactive, "stream": stream, "backfill": backfill}

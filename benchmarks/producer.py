@@ -1,0 +1,79 @@
+"""Our producers, each a process: `python -m benchmarks.producer interactive|stream|backfill|paced {...}`."""
+
+import json
+import sys
+import threading
+from typing import Any
+
+from benchmarks.actors import perform
+from benchmarks.dataset import LABELS, ORGANIZATIONS, Document, bodies
+from benchmarks.pacing import evenly
+from worker import log
+from worker.backfilling import Backfill
+from worker.bootstrap import service
+from worker.models import SnapshotRequest
+from worker.service import Asked
+from worker.settings import settings
+
+_PIPELINE = 1000
+_PATIENCE = 3600.0
+
+
+def _submit(body: Document) -> None:
+    """As the HTTP surface and the commands do: checked, accepted, enqueued, one message each."""
+    request = SnapshotRequest.read(body, settings())
+    service().submit(Asked(request, request.request_id or "", "client"))
+
+
+def _interactive(order: dict[str, Any]) -> None:
+    for body in _bodies(order):
+        _submit(body)
+
+
+def _stream(order: dict[str, Any]) -> None:
+    entries: list[Any] = [{"type": "snapshot.requested", "data": json.dumps(body)} for body in _bodies(order)]
+    for first in range(0, len(entries), _PIPELINE):
+        with service().connections.redis.pipeline(transaction=False) as pipeline:
+            for entry in entries[first : first + _PIPELINE]:
+                pipeline.xadd(settings().requests_stream, entry)
+            pipeline.execute()
+
+
+def _backfill(_: dict[str, Any]) -> dict[str, Any]:
+    """What `snapshots request --all` runs, for every organization at once, as five operators would."""
+    done = []
+
+    def run(number: int) -> None:
+        backfill = Backfill(service(), ORGANIZATIONS[number], LABELS, lambda _: None)
+        done.append(backfill(_PATIENCE))
+
+    threads = [threading.Thread(target=run, args=(number,)) for number in range(len(ORGANIZATIONS))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return {"completed": sum(each.completed for each in done), "requests": sum(each.requests for each in done)}
+
+
+def _paced(order: dict[str, Any]) -> dict[str, Any]:
+    return {"calls": evenly(_bodies(order), order["rate"], _submit)}
+
+
+def _bodies(order: dict[str, Any]) -> list[Document]:
+    given = bodies(order["count"], order["contacts"], order["tag"], by_conversation=order["by_conversation"])
+    return list(given)
+
+
+_PARTS = {"interactive": _interactive, "stream": _stream, "backfill": _backfill, "paced": _paced}
+
+
+def main(kind: str, order: dict[str, Any]) -> None:
+    """`order`: `count`, `contacts`, `tag`, `by_conversation`, `rate`."""
+    log.configure(settings())
+    service().clock.now()
+    service().connections.redis.ping()
+    perform(lambda: _PARTS[kind](order))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], json.loads(sys.argv[2]))

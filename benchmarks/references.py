@@ -1,0 +1,116 @@
+"""The references of each round: PyMongo without a queue, and Celery as it comes."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from benchmarks.actors import Actor
+from benchmarks.meters import Meters
+from benchmarks.naive_celery import MARKS
+from benchmarks.pipeline import Incomplete, order, suspended
+from benchmarks.runs import BULK, LOOP, NAIVE, Run
+from benchmarks.session import OUTBOX, SNAPSHOTS, Session
+from worker.processes import Child
+
+_PROCESSES = 2
+_WARM_UP = 20
+
+
+def loop(session: Session, number: int) -> Run:
+    """One at a time."""
+    return _without_queue(session, number, LOOP, "loop", session.options.amounts.loop)
+
+
+def bulk(session: Session, number: int) -> Run:
+    """In chunks, shaped by the server."""
+    return _without_queue(session, number, BULK, "bulk", session.options.amounts.bulk)
+
+
+def _without_queue(session: Session, number: int, name: str, kind: str, count: int) -> Run:
+    session.clear()
+    with ExitStack() as stack:
+        actors = [
+            stack.enter_context(
+                Actor(
+                    session,
+                    "benchmarks.reference_process",
+                    kind,
+                    order(session, count, name, share=share, shares=_PROCESSES),
+                )
+            )
+            for share in range(_PROCESSES)
+        ]
+        meters = Meters(session)
+        meters.start()
+        meters.look()
+        for actor in actors:
+            actor.cue()
+        reports = [actor.report() for actor in actors]
+        meters.look()
+        costs = meters.stop(count, {"worker": sum(each["cpu"] for each in reports)})
+    _check(session, count)
+    seconds = max(each["ended"] for each in reports) - min(each["began"] for each in reports)
+    return Run(name, number, count, count / seconds, costs)
+
+
+def naive(session: Session, number: int) -> Run:
+    """All are enqueued while the worker is held, then it goes on, as the peers measure it."""
+    count = session.options.amounts.naive
+    with naive_worker(session) as (worker, marks):
+        with Actor(session, "benchmarks.naive_celery", order(session, count, "naive")) as producer:
+            meters = Meters(session, {"worker": worker.pid})
+            meters.start()
+            with suspended([worker.pid]):
+                producer.cue()
+                report = producer.report()
+                released = time.time()
+        done = _wait_for(marks, count, meters)
+        costs = meters.stop(count, {"producer": report["cpu"]})
+        _check(session, count + _WARM_UP)
+    seconds = max(done.values()) - released
+    return Run(NAIVE, number, count, count / seconds, costs, count / (seconds + report["ended"] - report["began"]))
+
+
+@contextmanager
+def naive_worker(session: Session) -> Iterator[tuple[Child, Path]]:
+    """A warm worker of two processes, and the file of its marks, emptied."""
+    session.clear()
+    with TemporaryDirectory(dir=session.folder) as folder, ExitStack() as stack:
+        marks = Path(folder) / "marks"
+        argv = [sys.executable, "-m", "celery", "-A", "benchmarks.naive_celery", "worker", "-c", "2", "-l", "INFO"]
+        child = Child("naive", argv, session.environment | {MARKS: str(marks)}, Path(folder) / "naive.log")
+        child.ready = lambda: " ready." in child.output()
+        stack.callback(child.kill)
+        child.start()
+        child.wait_until_ready(60)
+        with Actor(session, "benchmarks.naive_celery", order(session, _WARM_UP, "warm")) as producer:
+            producer.cue()
+            producer.report()
+        _wait_for(marks, _WARM_UP, Meters(session))
+        marks.write_bytes(b"")
+        yield child, marks
+
+
+def marked(marks: Path) -> dict[str, float]:
+    """Request id → when it was done."""
+    lines = (line.split() for line in marks.read_text().splitlines()) if marks.exists() else ()
+    return {request_id: float(when) for request_id, when in lines}
+
+
+def _wait_for(marks: Path, count: int, meters: Meters) -> dict[str, float]:
+    deadline = time.monotonic() + 120
+    while len(done := marked(marks)) < count:
+        if time.monotonic() > deadline:
+            raise Incomplete(f"{len(done)} of {count} jobs done")
+        time.sleep(0.2)
+        meters.look()
+    return done
+
+
+def _check(session: Session, count: int) -> None:
+    found = {name: session.database[name].count_documents({}) for name in (SNAPSHOTS, OUTBOX)}
+    if set(found.values()) != {count}:
+        raise Incomplete(f"stored {found}, expected {count} each")

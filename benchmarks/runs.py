@@ -1,0 +1,44 @@
+"""One run: who did it, in which round, how fast, and what it cost."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from benchmarks.session import Session
+
+LOOP, BULK, NAIVE = "pymongo_loop_2", "pymongo_bulk_2", "celery_naive_here"
+"""The references: PyMongo one at a time and in chunks of 100, two processes each; Celery as it comes."""
+
+
+@dataclass
+class Run:
+    """`rate`: requests a second, from the first begun to the last done. `costs`: see `Meters.stop`."""
+
+    name: str
+    round: int
+    jobs: int
+    rate: float
+    costs: dict[str, Any] = field(default_factory=dict)
+    whole_rate: float | None = None
+    """With the time that accepting or adding the requests took, where that came before."""
+    finish_seconds: float | None = None
+    """From the last event to the last entry finished, and all counted."""
+
+    @property
+    def speed(self) -> float:
+        """Of the cores meanwhile; 1.0 is the peers' reference."""
+        return float(self.costs.get("core_speed") or 1.0)
+
+    @property
+    def normalised(self) -> float:
+        """The rate as it would be at core speed 1.0."""
+        return self.rate / self.speed
+
+    def as_fields(self) -> dict[str, Any]:
+        """For JSON."""
+        rounded = {name: round(each, 3) if isinstance(each, float) else each for name, each in asdict(self).items()}
+        return rounded | {"normalised": round(self.normalised, 1)}
+
+
+Measure = Callable[[Session, int], Run]
+"""One measurement, on a cleared database, in a round."""
