@@ -12,7 +12,7 @@ _own = _settings()
 _deadline = _own.run_deadline.total_seconds()
 
 broker_url = _own.redis_url
-imports = ("tasks.signals", "tasks.requests", "tasks.upkeep")
+imports = ("tasks.signals", "tasks.requests", "tasks.closings", "tasks.upkeep")
 
 # Queues and routes. No priorities: they would be several lists a queue, and the sweep looks at one.
 task_queues = tuple(Queue(name) for name in (INTERACTIVE, BULK, MAINTENANCE))
@@ -77,5 +77,10 @@ beat_schedule = {
         "schedule": _own.sweep_interval.total_seconds(),
         # Sweeps that waited for a worker are of no use: the newest does it all.
         "options": {"expires": 2 * _own.sweep_interval.total_seconds()},
+    },
+    "reconcile": {
+        "task": "conversations.reconcile",
+        "schedule": _own.reconcile_interval.total_seconds(),
+        "options": {"expires": _own.reconcile_interval.total_seconds()},
     },
 }

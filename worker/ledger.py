@@ -121,7 +121,7 @@ class Ledger:
         An outcome that is not at majority may still be rolled back: its event must not go out.
         """
         with store_errors():
-            return list(self.at_majority.find({"_id": {"$in": list(ids)}}))
+            return list(self.at_majority.find({"_id": {"$in": list(ids)}}, batch_size=len(ids) + 1))
 
     def decide(
         self, completions: Sequence[Completion], failures: Sequence[Failure], at: datetime, session: ClientSession
@@ -142,9 +142,19 @@ class Ledger:
             if failures:
                 updates = [_fail(each) for each in decided if each["status"] == FAILED]
                 matched += self.collection.bulk_write(updates, ordered=False, session=session).matched_count
-        if matched != len(decided):
+            kept = {each["snapshotId"] for each in decided if each.get("unchanged")}
+            matched += self._keep(kept, session) if kept else 0
+        if matched != len(decided) + len(kept):
             raise LedgerMoved
         return decided
+
+    def _keep(self, snapshots: set[ObjectId], session: ClientSession) -> int:
+        """Of these snapshots, which others point to from now on, how many are not deleted.
+
+        A write, because only writes conflict: else a deletion could commit between this and the transaction's end.
+        """
+        condition = {"_id": {"$in": list(snapshots)}, "deletedAt": None}
+        return self.collection.update_many(condition, {"$inc": {"repeats": 1}}, session=session).matched_count
 
     def _complete(self, decided: list[Document], at: datetime, session: ClientSession) -> int:
         """One update for all of a round: what differs by entry is looked up by its place in the list, which the
@@ -157,7 +167,7 @@ class Ledger:
             for name in ("snapshotId", "messageCount", "unchanged"):
                 values = [each.get(name) for each in mine]
                 if any(value is not None for value in values):
-                    fields[name] = {"$arrayElemAt": [{"$literal": values}, place]}
+                    fields[name] = {"$ifNull": [{"$arrayElemAt": [{"$literal": values}, place]}, "$$REMOVE"]}
             change: list[Document] = [{"$set": fields}, {"$unset": ["unended"]}]
             condition = {"_id": {"$in": ids}, "status": ACCEPTED, "round": round_}
             matched += self.collection.update_many(condition, change, session=session).matched_count

@@ -14,10 +14,11 @@ from pydantic import AfterValidator, Field
 from pymongo.collection import Collection
 from pymongo.errors import DuplicateKeyError
 
+from worker.checks import CamelModel
 from worker.connections import Connections, Document, store_errors
 from worker.errors import InvalidRequest
 from worker.log import get_logger
-from worker.models import CamelModel, Label, Tags
+from worker.models import Label, Tags
 from worker.settings import Settings
 
 log = get_logger(__name__)

@@ -34,12 +34,14 @@ from worker.errors import (
 from worker.ledger import Completion, Failure, LedgerMoved
 from worker.log import get_logger
 from worker.models import ACCEPTED
+from worker.previous import Previous, Unchanged, turn, waits
 from worker.retries import GiveUp, after, may_still_come
 from worker.service import Service
 
 log = get_logger(__name__)
 
 Entry = Mapping[str, Any]
+Made = tuple[Entry, Snapshot | Unchanged]
 _DECIDE_AGAIN = 5
 """Times that a chunk is loaded anew because another run decided some of it, before it is handed back."""
 _DECIDE_PAUSE = 0.02
@@ -75,6 +77,7 @@ class Run:
         self._outcome = Outcome()
         self._undecided: dict[ObjectId, Entry] = {}
         self._begun: set[ObjectId] = set()
+        self._previous: dict[ObjectId, Previous] = {}
         self._stop_at = 0.0
 
     def __call__(self, ids: Sequence[ObjectId], redelivered: bool = False) -> Outcome:
@@ -151,7 +154,8 @@ class Run:
         """Fetches, assembles and decides; what meets a transient error is postponed, alone or in halves."""
         try:
             with self._deadline():
-                for slice_ in self._slices(self._service.conversations.fetch(entries)):
+                ready = self._in_turn(entries)
+                for slice_ in self._slices(self._service.conversations.fetch(ready)):
                     self._assemble(slice_)
         except StoreUnavailable:
             # A read that is too slow ends as a socket's timeout, just as a server that is away.
@@ -167,6 +171,15 @@ class Run:
             # The boundary: whatever no one foresaw must still lead to an outcome of each request.
             log.exception("attempt_broken", code="unexpected", requests=len(entries))
             self._postpone_rest(entries, Unexpected(f"Unexpected {type(error).__name__}."))
+
+    def _in_turn(self, entries: list[Entry]) -> list[Entry]:
+        """Closings learn what they follow; those that an earlier, undecided one precedes are handed back."""
+        found = turn(self._service, entries)
+        self._previous |= found.previous
+        if found.waiting:
+            error, delay = waits(self._settings)
+            self._hand_back(found.waiting, delay, error, counts=False)
+        return found.ready
 
     def _slices(self, fetched: Iterator[Fetched]) -> Iterator[list[Fetched]]:
         """What is written together: up to `chunk_bytes` of messages."""
@@ -184,13 +197,13 @@ class Run:
 
     def _assemble(self, fetched: list[Fetched]) -> None:
         now = self._service.clock.now()
-        made: list[tuple[Entry, Snapshot]] = []
+        made: list[Made] = []
         failures: list[Failure] = []
         for entry, found in fetched:
             try:
                 if isinstance(found, SnapshotError):
                     raise found
-                made.append((entry, assemble(entry, found, now)))
+                made.append((entry, self._made_of(entry, found, now)))
             except (ContactNotFound, ConversationNotFound) as error:
                 if may_still_come(_waiting_since(entry), now, self._settings):
                     self._postpone([entry], as_awaited(error))
@@ -200,9 +213,16 @@ class Run:
                 failures.append(Failure(entry, error))
         self._decide(made, failures)
 
+    def _made_of(self, entry: Entry, found: Conversation, now: datetime) -> Snapshot | Unchanged:
+        previous = self._previous.get(entry["_id"])
+        snapshot = assemble(entry, found, now, previous.snapshot_id if previous else None)
+        if previous and previous.content_hash == snapshot.content_hash:
+            return Unchanged(previous.snapshot_id, snapshot.message_count)
+        return snapshot
+
     # --- decide, emit, finish -----------------------------------------------------------------------
 
-    def _decide(self, made: list[tuple[Entry, Snapshot]], failures: list[Failure]) -> None:
+    def _decide(self, made: list[Made], failures: list[Failure]) -> None:
         """One transaction; loads anew what another run decided meanwhile."""
         reason = ""
         for attempt in range(_DECIDE_AGAIN):
@@ -228,7 +248,7 @@ class Run:
                 return
         raise StoreConflict(reason)
 
-    def _decide_apart(self, made: list[tuple[Entry, Snapshot]], failures: list[Failure], error: PermanentError) -> None:
+    def _decide_apart(self, made: list[Made], failures: list[Failure], error: PermanentError) -> None:
         """A document broke the chunk: each is decided alone, and the one at fault fails."""
         if len(made) == 1 and not failures:
             self._decide([], [Failure(made[0][0], error)])
@@ -240,17 +260,18 @@ class Run:
         if failures:
             self._decide([], failures)
 
-    def _write(self, made: list[tuple[Entry, Snapshot]], failures: list[Failure]) -> list[dict[str, Any]]:
+    def _write(self, made: list[Made], failures: list[Failure]) -> list[dict[str, Any]]:
         """Nothing but the two writes stands in the transaction."""
         at = self._service.clock.now()
         completions = [
-            Completion(entry, {"snapshotId": snapshot.id, "messageCount": snapshot.message_count})
-            for entry, snapshot in made
+            Completion(entry, {"snapshotId": one.id, "messageCount": one.message_count} | _unchanged(one))
+            for entry, one in made
         ]
+        documents = [one.document for _, one in made if isinstance(one, Snapshot)]
         with self._service.connections.transaction() as session:
             decided = self._service.ledger.decide(completions, failures, at, session)
-            if made:
-                self._service.snapshots.insert([snapshot.document for _, snapshot in made], session)
+            if documents:
+                self._service.snapshots.insert(documents, session)
         return decided
 
     def _reload(self, ids: list[ObjectId]) -> None:
@@ -308,6 +329,10 @@ class Run:
             alike[0].delay = max(alike[0].delay, delay)
         else:
             self._outcome.postponed.append(Postponed(ids, delay, error))
+
+
+def _unchanged(made: Snapshot | Unchanged) -> dict[str, Any]:
+    return {"unchanged": True} if isinstance(made, Unchanged) else {}
 
 
 def _waiting_since(entry: Entry) -> datetime:

@@ -1,0 +1,246 @@
+"""A closing becomes one request, if its organization's policy says so, whoever saw it and however often."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from bson import ObjectId
+
+from support.pipeline import run_accepted, service_on
+from support.platform import Platform
+from worker.clock import milliseconds
+from worker.closings import Accepted, Closing, Closings, LeftOut
+from worker.errors import NotResolvedYet
+from worker.policies import Policies
+from worker.service import Receipt, Service
+from worker.settings import Settings
+from worker.sweeping import Sweep
+
+
+@pytest.fixture
+def service(settings: Settings) -> Iterator[Service]:
+    with service_on(settings) as made:
+        yield made
+
+
+@pytest.fixture
+def platform(service: Service) -> Platform:
+    return Platform(service.connections.database)
+
+
+def take(service: Service, platform: Platform, *conversations: ObjectId) -> list[Accepted]:
+    return Closings(service).accept([Closing(platform.organization, each) for each in conversations])
+
+
+def set_policy(service: Service, platform: Platform, **fields: Any) -> None:
+    Policies(service.connections).set(platform.organization, fields)
+
+
+def reason_of(service: Service, platform: Platform, conversation: ObjectId) -> str | None:
+    (answer,) = take(service, platform, conversation)
+    return answer.reason if isinstance(answer, LeftOut) else None
+
+
+def test_closing_is_named_by_the_date_that_the_database_has(service: Service, platform: Platform) -> None:
+    conversation = platform.converse()
+    resolved_at = platform.close(conversation)
+    (first,) = take(service, platform, conversation)
+    (again,) = Closings(service).accept([Closing(None, conversation)])
+    assert isinstance(first, Receipt)
+    assert isinstance(again, Receipt)
+    assert (first.created, again.created) == (True, False)
+    assert first.id == again.id
+    (request,) = platform.requests()
+    assert request["requestId"] == f"resolved:{conversation}:{milliseconds(resolved_at)}"
+    assert request["trigger"] == "conversation.resolved"
+    assert (request["contactId"], request["conversationId"]) == (platform.contact, conversation)
+
+
+def test_closing_twice_in_one_batch_is_one_request(service: Service, platform: Platform) -> None:
+    conversation = platform.converse()
+    platform.close(conversation)
+    answers = take(service, platform, conversation, conversation)
+    assert [isinstance(each, Receipt) for each in answers] == [True, True]
+    assert len(platform.requests()) == 1
+
+
+def test_policy_that_changes_between_two_sources_is_no_conflict(service: Service, platform: Platform) -> None:
+    conversation = platform.converse()
+    platform.close(conversation)
+    (first,) = take(service, platform, conversation)
+    set_policy(service, platform, tags=["later"], enabled=False)
+    (again,) = take(service, platform, conversation)
+    assert isinstance(first, Receipt)
+    assert isinstance(again, Receipt)
+    assert again.id == first.id
+    assert platform.requests()[0]["tags"] == []
+
+
+def test_sources_at_once_under_different_policies_make_one_request_each(service: Service, platform: Platform) -> None:
+    conversations = platform.converse_often(20)
+    platform.close(*conversations)
+    sources = []
+    for tag in ("a", "b", "c", "d"):
+        set_policy(service, platform, tags=[tag])
+        sources.append(Closings(service))
+        other = platform.converse()
+        platform.close(other)
+        sources[-1].accept([Closing(None, other)])  # which keeps the policy for 3 s
+
+    def see(source: Closings) -> list[Accepted]:
+        return source.accept([Closing(None, each) for each in conversations])
+
+    with ThreadPoolExecutor(4) as pool:
+        seen = list(pool.map(see, sources))
+    assert len(platform.requests()) == 20 + len(sources)
+    for answers in zip(*seen, strict=True):
+        receipts = [each for each in answers if isinstance(each, Receipt)]
+        assert len(receipts) == len(sources), answers
+        assert len({each.id for each in receipts}) == 1
+
+
+def test_deleted_snapshot_of_a_closing_is_not_made_again(service: Service, platform: Platform) -> None:
+    set_policy(service, platform, settleSeconds=0)
+    conversation = platform.converse()
+    platform.close(conversation)
+    (first,) = take(service, platform, conversation)
+    run_accepted(service)
+    assert isinstance(first, Receipt)
+    service.delete(platform.organization, first.id)
+    (again,) = take(service, platform, conversation)
+    assert isinstance(again, Receipt)
+    assert (again.id, again.created) == (first.id, False)
+    assert platform.snapshots() == []
+
+
+def test_not_resolved_missing_and_foreign_conversations_are_not_resolved_yet(
+    service: Service, platform: Platform
+) -> None:
+    closed, still_open, reopened, undated = platform.converse_often(4)
+    platform.close(closed, reopened)
+    platform.reopen(reopened)
+    platform.database.conversations.update_one({"_id": undated}, {"$set": {"isResolved": True, "resolvedAt": "soon"}})
+    asked = [Closing(platform.organization, each) for each in (still_open, reopened, undated, ObjectId())]
+    answers = Closings(service).accept([*asked, Closing(ObjectId(), closed), Closing(platform.organization, closed)])
+    assert [isinstance(each, NotResolvedYet) for each in answers] == [True] * 5 + [False]
+    assert len(platform.requests()) == 1
+
+
+def test_imported_conversation_is_a_closing_if_someone_says_so(service: Service, platform: Platform) -> None:
+    conversation = platform.converse()
+    resolved_at = platform.close(conversation)
+    platform.database.conversations.update_one({"_id": conversation}, {"$set": {"importedResolvedAt": resolved_at}})
+    (answer,) = take(service, platform, conversation)
+    assert isinstance(answer, Receipt)
+
+
+# --- policies ---------------------------------------------------------------------------------------------------
+
+
+def test_default_policy_wants_two_messages(service: Service, platform: Platform) -> None:
+    none, one, two = platform.converse(0), platform.converse(1), platform.converse(2)
+    platform.close(none, one, two)
+    reasons = [reason_of(service, platform, each) for each in (none, one, two)]
+    assert reasons == ["too_few_messages", "too_few_messages", None]
+
+
+@pytest.mark.parametrize(
+    ("policy", "messages", "fields", "reason"),
+    [
+        ({"enabled": False}, 3, {}, "policy_disabled"),
+        ({"channelTypes": ["whatsapp"]}, 3, {"channelType": "sms"}, "channel_type"),
+        ({"channelTypes": ["WhatsApp"]}, 3, {"channelType": "whatsapp"}, None),
+        ({"channelTypes": ["whatsapp"]}, 3, {}, "channel_type"),
+        ({"channelTypes": ["email"]}, 3, {}, None),
+        ({"minimumMessages": 4}, 3, {}, "too_few_messages"),
+        ({"minimumMessages": 0}, 0, {}, None),
+        ({"minimumFromContact": 3}, 4, {}, "too_few_from_contact"),
+        ({"minimumFromUser": 2}, 3, {}, "too_few_from_user"),
+        ({"minimumFromContact": 2, "minimumFromUser": 1}, 3, {}, None),
+        ({"samplingShare": 0}, 3, {}, "sampled_out"),
+        ({}, 3, {"contactId": None}, "no_contact"),
+    ],
+)
+def test_policy_leaves_out_with_its_reason(
+    service: Service, platform: Platform, policy: dict[str, Any], messages: int, fields: dict[str, Any], reason: str
+) -> None:
+    if policy:
+        set_policy(service, platform, **policy)
+    conversation = platform.converse(messages, **fields)
+    platform.close(conversation)
+    assert reason_of(service, platform, conversation) == reason
+
+
+def test_left_out_closing_counts_once_and_no_more_once_it_is_admitted(service: Service, platform: Platform) -> None:
+    conversation = platform.converse(1)
+    platform.close(conversation)
+    answers = [take(service, platform, conversation)[0] for _ in range(2)]
+    assert [each.first for each in answers if isinstance(each, LeftOut)] == [True, False]
+    counts = Closings(service).left_out.counts([platform.organization])
+    assert counts[platform.organization] == {"too_few_messages": 1}
+    platform.say(conversation)
+    assert reason_of(service, platform, conversation) is None
+    assert Closings(service).left_out.counts([platform.organization])[platform.organization] == {}
+
+
+def test_policy_that_is_not_valid_leaves_out(service: Service, platform: Platform) -> None:
+    platform.database.snapshotpolicies.insert_one({"organizationId": platform.organization, "enabled": "no"})
+    conversation = platform.converse()
+    platform.close(conversation)
+    assert reason_of(service, platform, conversation) == "policy_invalid"
+
+
+def test_policies_labels_are_the_snapshots(service: Service, platform: Platform) -> None:
+    set_policy(service, platform, tags=["auto"], category="support", quality="good", settleSeconds=0)
+    conversation = platform.converse()
+    platform.close(conversation)
+    take(service, platform, conversation)
+    run_accepted(service)
+    (snapshot,) = platform.snapshots()
+    assert (snapshot["tags"], snapshot["category"], snapshot["quality"]) == (["auto"], "support", "good")
+
+
+# --- settling ---------------------------------------------------------------------------------------------------
+
+
+def test_message_within_the_settle_delay_is_in_the_snapshot(service: Service, platform: Platform) -> None:
+    set_policy(service, platform, settleSeconds=0.5)
+    conversation = platform.converse()
+    resolved_at = platform.close(conversation)
+    take(service, platform, conversation)
+    (request,) = platform.requests()
+    assert "queue" not in request
+    assert request["notBefore"] - resolved_at == timedelta(seconds=0.5)
+    platform.say(conversation)
+    due: list[dict[str, Any]] = []
+    while not due:
+        Sweep(service)()
+        due = [each for each in platform.requests() if each.get("dueAt")]
+        assert datetime.now(UTC) - resolved_at < timedelta(seconds=5)
+    assert due[0]["queue"] == "snapshots.bulk"
+    assert datetime.now(UTC) - resolved_at >= timedelta(seconds=0.5)
+    run_accepted(service)
+    assert platform.snapshots()[0]["messageCount"] == 3
+
+
+@pytest.mark.parametrize(("settle", "ago"), [(0, 0), (30, 31)])
+def test_closing_without_a_delay_or_old_enough_is_enqueued_at_once(
+    service: Service, platform: Platform, settle: float, ago: float
+) -> None:
+    set_policy(service, platform, settleSeconds=settle)
+    conversation = platform.converse()
+    platform.close(conversation, ago=timedelta(seconds=ago))
+    take(service, platform, conversation)
+    (request,) = platform.requests()
+    assert "notBefore" not in request
+    assert request["queue"] == "snapshots.bulk"
+
+
+def test_fast_clock_of_the_platform_holds_nothing_back(service: Service, platform: Platform) -> None:
+    conversation = platform.converse()
+    platform.close(conversation, ago=timedelta(minutes=-10))
+    take(service, platform, conversation)
+    (request,) = platform.requests()
+    assert request["notBefore"] - request["acceptedAt"] == timedelta(seconds=30)
