@@ -1,0 +1,141 @@
+"""A consumer of the event stream, all along: keeps every event in a file, and holds the system to what it promised.
+
+It sees what a flush later wipes, and checks while the run lasts: a completed event's snapshot can be read, and in
+one snapshot read of the database the ledger and the snapshots agree.
+"""
+
+import json
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pymongo
+import redis
+from bson import ObjectId
+from pymongo.errors import PyMongoError
+from pymongo.read_concern import ReadConcern
+
+from worker.settings import Settings
+
+_IDENTITY_SECONDS = 3.0
+_CALM_SECONDS = 10.0
+
+
+class Collector:
+    """Two threads. `faults` are violations seen on the way."""
+
+    def __init__(self, settings: Settings, path: Path) -> None:
+        self._settings, self._path = settings, path
+        self._stop = threading.Event()
+        self.violations: list[str] = []
+        self.events = 0
+        self.identities = 0
+        """Times that the identity was seen to hold."""
+        self.store_disturbed_at = 0.0
+        """Monotonic time of the last moment of a fault of MongoDB, after which a read may meet a deposed primary."""
+        self._threads = [threading.Thread(target=each, daemon=True) for each in (self._collect, self._identify)]
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def close(self) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(30)
+
+    # --- events -----------------------------------------------------------------------------------------
+
+    def _collect(self) -> None:
+        last = "0"
+        broker = redis.Redis.from_url(self._settings.redis_url, socket_timeout=5, socket_connect_timeout=3)
+        stream = self._settings.events_stream
+        with self._path.open("a") as file, self._mongo() as mongo:
+            snapshots = mongo[self._settings.mongo_database][self._settings.snapshots_collection]
+            while not self._stop.is_set():
+                try:
+                    reply: Any = broker.xread({stream: last}, 500, 500)
+                except redis.RedisError:
+                    self._stop.wait(0.2)
+                    continue
+                found = reply[stream.encode()][0] if isinstance(reply, dict) and reply else reply[0][1] if reply else []
+                now = time.time()
+                completed = set()
+                for key, fields in found:
+                    event = json.loads(fields[b"event"])
+                    file.write(json.dumps({"at": now, "event": event}) + "\n")
+                    last = key.decode()
+                    self.events += 1
+                    if event["type"].endswith("completed"):
+                        completed.add(ObjectId(event["subject"]))
+                file.flush()
+                self._read(snapshots, completed)
+
+    def _read(self, snapshots: Any, completed: set[ObjectId]) -> None:
+        """The snapshots of events that were just seen."""
+        majority = snapshots.with_options(read_concern=ReadConcern("majority"))
+        for attempt in range(200):
+            try:
+                completed = completed - {
+                    each["_id"] for each in majority.find({"_id": {"$in": list(completed)}}, {"_id": 1})
+                }
+            except PyMongoError:
+                self._stop.wait(0.2)
+                continue
+            calm = time.monotonic() - self.store_disturbed_at > _CALM_SECONDS
+            if not completed or calm or attempt > 50:
+                break
+            self._stop.wait(0.2)  # a deposed primary may have answered
+        self.violations += [f"event before its snapshot can be read: {each}" for each in completed]
+
+    # --- the identity -------------------------------------------------------------------------------------
+
+    def _identify(self) -> None:
+        with self._mongo() as mongo:
+            while not self._stop.wait(_IDENTITY_SECONDS):
+                try:
+                    broken = identity(mongo, self._settings)
+                except PyMongoError:
+                    continue
+                self.identities += not broken
+                self.violations += broken
+
+    def _mongo(self) -> pymongo.MongoClient[Any]:
+        return pymongo.MongoClient(self._settings.mongo_url, serverSelectionTimeoutMS=2000, timeoutMS=10_000)
+
+
+def identity(mongo: pymongo.MongoClient[Any], settings: Settings) -> list[str]:
+    """Where, in one read of the database at one moment, the ledger and the snapshots do not agree."""
+    database = mongo[settings.mongo_database].with_options(read_concern=ReadConcern("snapshot"))
+    copied = {"$and": [{"$eq": ["$status", "completed"]}, {"$ne": ["$unchanged", True]}, {"$not": ["$deletedAt"]}]}
+    pipeline: list[dict[str, Any]] = [
+        {
+            "$group": {
+                "_id": "$organizationId",
+                "accepted": {"$sum": 1},
+                **{name: {"$sum": {"$cond": [{"$eq": ["$status", name]}, 1, 0]}} for name in ("completed", "failed")},
+                "inFlight": {"$sum": {"$cond": [{"$eq": ["$status", "accepted"]}, 1, 0]}},
+                "snapshots": {"$sum": {"$cond": [copied, -1, 0]}},
+            }
+        },
+        {
+            "$unionWith": {
+                "coll": settings.snapshots_collection,
+                "pipeline": [{"$group": {"_id": "$organizationId", "snapshots": {"$sum": 1}}}],
+            }
+        },
+        {
+            "$group": {
+                "_id": "$_id",
+                **{name: {"$sum": f"${name}"} for name in ("accepted", "completed", "failed", "inFlight", "snapshots")},
+            }
+        },
+    ]
+    broken = []
+    for each in database[settings.requests_collection].aggregate(pipeline):
+        if each["accepted"] != each["completed"] + each["failed"] + each["inFlight"]:
+            broken.append(f"identity of {each['_id']}: {each}")
+        if each["snapshots"]:
+            broken.append(f"identity of {each['_id']}: {each['snapshots']} snapshots too many at one moment")
+    return broken

@@ -1,0 +1,111 @@
+"""Where a process can be made to die, or to hang: one point for each step of the straight line.
+
+Nothing of this is in the product. `chaos.entry` wraps the product's own methods from outside before it runs a program,
+and an armed point is a file in a folder that only the chaos run makes: the first process that comes by takes the file
+away and does what it says, `kill` or `hang SECONDS`.
+"""
+
+import functools
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import redis
+from kombu.transport import virtual
+
+from worker.conversations import Conversations
+from worker.events import Events
+from worker.ledger import Ledger
+from worker.publisher import CeleryPublisher
+from worker.snapshots import Snapshots
+from worker.state import State
+
+BEFORE, AFTER = "before", "after"
+
+STEPS: dict[str, tuple[type[Any], str, str]] = {
+    "accept-before": (Ledger, "insert", BEFORE),
+    "accept-after": (Ledger, "insert", AFTER),
+    "enqueue-before": (CeleryPublisher, "__call__", BEFORE),
+    "enqueue-after": (CeleryPublisher, "__call__", AFTER),
+    "load-after": (Ledger, "load", AFTER),
+    "fetch-before": (Conversations, "fetch", BEFORE),
+    "decide-before": (Ledger, "decide", BEFORE),
+    "decided-in-transaction": (Ledger, "decide", AFTER),
+    "inserted-in-transaction": (Snapshots, "insert", AFTER),
+    "emit-before": (Events, "emit", BEFORE),
+    "emit-after": (Events, "emit", AFTER),
+    "finish-after": (Ledger, "finish", AFTER),
+    "acknowledge-before": (virtual.Channel, "basic_ack", BEFORE),
+    "acknowledge-after": (virtual.Channel, "basic_ack", AFTER),
+    "read-after": (redis.Redis, "xreadgroup", AFTER),
+    "xack-before": (redis.Redis, "xack", BEFORE),
+    "xack-after": (redis.Redis, "xack", AFTER),
+    "counted-after": (Ledger, "begin_repeated", AFTER),
+    "state-after": (State, "set", AFTER),
+}
+HALF_EMITTED = "half-emitted"
+POINTS = (*STEPS, HALF_EMITTED)
+
+SELDOM = frozenset({"counted-after"})
+"""Points that few requests come by."""
+
+
+class Points:
+    """The folder of armed points."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def arm(self, point: str, action: str = "kill") -> Path:
+        """The next process that comes by does it. Gives the file, which is gone once that has happened."""
+        self.folder.mkdir(exist_ok=True)
+        path = self.folder / point
+        draft = path.with_suffix(".draft")
+        draft.write_text(action)
+        draft.replace(path)
+        return path
+
+    def reach(self, point: str) -> None:
+        """Called by the processes at their points."""
+        taken = self.folder / f"{point}.{os.getpid()}"
+        try:
+            (self.folder / point).rename(taken)
+        except FileNotFoundError:
+            return
+        action, _, seconds = taken.read_text().partition(" ")
+        if action == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(float(seconds))
+
+
+def install(folder: Path) -> None:
+    """Wraps the product's methods in this process, and in those that it forks."""
+    points = Points(folder)
+    for point, (owner, name, when) in STEPS.items():
+        setattr(owner, name, _wrapped(points, point, getattr(owner, name), when))
+    emit = Events.emit
+
+    def half(self: Events, entries: Any) -> None:
+        entries = list(entries)
+        if (points.folder / HALF_EMITTED).exists() and len(entries) > 1:
+            emit(self, entries[: len(entries) // 2])
+            points.reach(HALF_EMITTED)
+        emit(self, entries)
+
+    Events.emit = half  # type: ignore[method-assign]
+
+
+def _wrapped(points: Points, point: str, method: Callable[..., Any], when: str) -> Callable[..., Any]:
+    @functools.wraps(method)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        if when == BEFORE:
+            points.reach(point)
+            return method(*args, **kwargs)
+        result = method(*args, **kwargs)
+        points.reach(point)
+        return result
+
+    return wrapper

@@ -1,0 +1,122 @@
+"""Processes that die, stop, or hang."""
+
+import signal
+import time
+
+from chaos.arena import Arena
+from chaos.crashpoints import POINTS, SELDOM
+from chaos.system import send_signal
+from worker.processes import Child
+
+_REACHED_SECONDS = 6.0
+_BACK_SECONDS = 40.0
+_ZOMBIE_SECONDS = 30.0
+_HANG_SECONDS = 8
+
+
+def kill_worker(arena: Arena) -> str:
+    """SIGKILL to a worker's parent, which takes its pool with it."""
+    return _kill(arena, "worker")
+
+
+def kill_worker_child(arena: Arena) -> str:
+    """SIGKILL to a pool process alone."""
+    worker = arena.dice.choice(arena.system.named("worker"))
+    pool = arena.system.pool_of(worker)
+    if not pool or not send_signal(arena.dice.choice(pool), signal.SIGKILL):
+        return _kill(arena, "worker")
+    arena.kills += 1
+    return worker.name
+
+
+def kill_beat(arena: Arena) -> str:
+    return _kill(arena, "beat")
+
+
+def kill_listener(arena: Arena) -> str:
+    return _kill(arena, "listener")
+
+
+def kill_api(arena: Arena) -> str:
+    return _kill(arena, "api")
+
+
+def kill_all_workers(arena: Arena) -> str:
+    """At the same moment."""
+    workers = arena.system.named("worker")
+    for child in workers:
+        arena.kills += child.running and send_signal(child.pid, signal.SIGKILL)
+    for child in workers:
+        _wait_until_back(arena, child)
+    return f"{len(workers)} workers"
+
+
+def kill_at_step(arena: Arena) -> str:
+    """SIGKILL to the first process that comes by a step of the straight line."""
+    point = arena.dice.choice([each for each in POINTS if each not in SELDOM])
+    return _at_step(arena, point, "kill")
+
+
+def hang_at_step(arena: Arena) -> str:
+    """A process hangs at a step, longer than the visibility timeout, and goes on when others did its work."""
+    point = arena.dice.choice(["decide-before", "fetch-before", "emit-before", "finish-after", "load-after"])
+    return _at_step(arena, point, f"hang {_HANG_SECONDS}")
+
+
+def terminate(arena: Arena) -> str:
+    """SIGTERM: running tasks finish, the rest goes back."""
+    child = arena.dice.choice(list(arena.system.children.values()))
+    if child.running and send_signal(child.pid, signal.SIGTERM):
+        deadline = time.monotonic() + _BACK_SECONDS
+        pid = child.pid
+        while time.monotonic() < deadline and child.pid == pid and not arena.stop.is_set():
+            arena.pause(0.1)
+        _wait_until_back(arena, child)
+    return child.name
+
+
+def zombie(arena: Arena) -> str:
+    """SIGSTOP to a pool process or to a whole worker or listener, and SIGCONT after its work was redone."""
+    child = arena.dice.choice(arena.system.named("worker") + arena.system.named("listener"))
+    pids = arena.system.pool_of(child)
+    if not pids or arena.dice.random() < 0.5:
+        pids = [child.pid, *pids]
+    stopped = [pid for pid in pids if send_signal(pid, signal.SIGSTOP)]
+    arena.pause(_ZOMBIE_SECONDS)
+    for pid in stopped:
+        send_signal(pid, signal.SIGCONT)
+    return f"{child.name}, {len(stopped)} processes"
+
+
+def _kill(arena: Arena, kind: str) -> str:
+    children = arena.system.named(kind)
+    if not children:
+        raise LookupError(f"there is no {kind}")
+    child = arena.dice.choice(children)
+    if child.running:
+        arena.kills += send_signal(child.pid, signal.SIGKILL)
+        _wait_until_back(arena, child)
+    return child.name
+
+
+def _at_step(arena: Arena, point: str, action: str) -> str:
+    path = arena.system.points.arm(point, action)
+    deadline = time.monotonic() + _REACHED_SECONDS
+    while path.exists():
+        if time.monotonic() > deadline:
+            try:
+                path.unlink()
+            except FileNotFoundError:
+                break
+            raise LookupError(f"no process came by {point}")
+        time.sleep(0.02)
+    arena.kills += action == "kill"
+    return point
+
+
+def _wait_until_back(arena: Arena, child: Child) -> None:
+    deadline = time.monotonic() + _BACK_SECONDS
+    while time.monotonic() < deadline and not arena.stop.is_set():
+        if child.running and (child.ready is None or child.ready()):
+            return
+        arena.pause(0.1)

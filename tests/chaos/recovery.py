@@ -1,0 +1,59 @@
+"""How long it took until what was accepted before a fault's end was finished, and its event with a consumer."""
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from chaos.arena import Done
+from chaos.evidence import Evidence
+
+
+@dataclass(frozen=True)
+class Times:
+    """Seconds."""
+
+    p50: float
+    p99: float
+    longest: float
+    slowest: str = ""
+
+    @classmethod
+    def of(cls, values: Sequence[tuple[float, str]]) -> "Times":
+        if not values:
+            return cls(0.0, 0.0, 0.0)
+        ordered = sorted(values)
+        numbers = [value for value, _ in ordered]
+        last = ordered[-1]
+        return cls(statistics.median(numbers), numbers[min(len(numbers) - 1, int(0.99 * len(numbers)))], *last)
+
+
+def recovery(evidence: Evidence, faults: Sequence[Done]) -> Times:
+    """Of each fault: from its end to the moment when nothing that was accepted before it is open any more."""
+    spans = sorted(_spans(evidence))
+    values = []
+    for fault in faults:
+        done = [until for since, until in spans if since <= fault.ended < until]
+        values.append((max(done, default=fault.ended) - fault.ended, fault.kind))
+    return Times.of(values)
+
+
+def latency(evidence: Evidence) -> Times:
+    """Of each request: from its acceptance to its event."""
+    return Times.of([(until - since, "") for since, until in _spans(evidence)])
+
+
+def _spans(evidence: Evidence) -> list[tuple[float, float]]:
+    """Acceptance and event of each finished request, in seconds since 1970."""
+    spans = []
+    for entry in evidence.ledger:
+        seen = evidence.first_seen.get(f"{entry['_id']}.{entry['round']}")
+        if entry.get("finishedAt") and entry.get("acceptedAt"):
+            since = _seconds(entry["acceptedAt"])
+            # A closing waits for its settle delay by intent: it counts from its own acceptance all the same.
+            spans.append((since, max(seen or 0.0, _seconds(entry["finishedAt"]))))
+    return spans
+
+
+def _seconds(moment: Any) -> float:
+    return float(moment.timestamp())

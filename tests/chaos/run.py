@@ -1,0 +1,168 @@
+"""One run: servers, processes, requests, faults, and the verdict."""
+
+import contextlib
+import json
+import random
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pymongo
+import redis
+
+from chaos import recovery, report, schedule, servers, ways
+from chaos.arena import Arena, Done
+from chaos.book import Book
+from chaos.checker import Verdict, check
+from chaos.collector import Collector
+from chaos.driver import Driver
+from chaos.evidence import Evidence, gather
+from chaos.system import SECRET, System, running
+from chaos.world import World
+from worker.data_folder import data_folder
+from worker.settings import Settings
+
+_DRAIN_SECONDS = 240.0
+_ALL_WAYS = ("stream", "client", "http", "task", "closing")
+
+
+@dataclass(frozen=True)
+class Options:
+    """Of a run. `faults` is a count by kind, else what the number of requests calls for."""
+
+    requests: int = 5000
+    seconds: float = 150.0
+    seed: int = 1
+    faults: Mapping[str, int] | None = None
+    settings: Mapping[str, str] = field(default_factory=dict)
+    extra: Mapping[str, str] = field(default_factory=dict)
+    """Of the processes' entry point."""
+    ways: tuple[str, ...] = _ALL_WAYS
+    drain_seconds: float = _DRAIN_SECONDS
+    keep: Path | None = None
+    """A folder for the logs and files, kept."""
+
+
+@dataclass
+class Result:
+    """What came of it."""
+
+    verdict: Verdict
+    evidence: Evidence
+    faults: list[Done]
+    missed: list[str]
+    table: str
+
+
+Script = Callable[[Arena], None]
+"""Faults in a fixed order instead of a schedule: what the tests of the checker need."""
+
+
+def run(options: Options, script: Script | None = None, say: Callable[[str], None] = print) -> Result:
+    """Everything, from nothing and back to it."""
+    began = time.monotonic()
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(data_folder(options.keep))
+        stores = servers.start(folder, stack)
+        system = stack.enter_context(running(folder, stores, options.settings, options.extra))
+        say(f"up after {time.monotonic() - began:.0f} s, in {folder.path}")
+        arena = Arena(
+            stores,
+            system,
+            Collector(system.settings, folder.path / "events.jsonl"),
+            random.Random(options.seed),
+            threading.Event(),
+        )
+        whole = _settle(arena, folder.path / "sent.jsonl", options, script)
+        say(f"{'settled' if whole else 'NOT settled'} after {time.monotonic() - began:.0f} s")
+        (folder.path / "faults.json").write_text(json.dumps([vars(each) for each in arena.done], indent=1))
+        return _judge(arena, folder.path, options.seed)
+
+
+def _settle(arena: Arena, book_path: Path, options: Options, script: Script | None) -> bool:
+    """Requests and faults, and what they leave to be done; whether all of it was done in time."""
+    book = Book(book_path)
+    driver = Driver(arena.system.settings, _ways(options, arena.system), book, random.Random(options.seed + 1))
+    arena.collector.start()
+    try:
+        _drive(arena, driver, options, script)
+        return _drain(arena, driver, options.drain_seconds)
+    finally:
+        arena.stop.set()
+        driver.close()
+        arena.collector.close()
+        book.close()
+
+
+def _judge(arena: Arena, folder: Path, seed: int) -> Result:
+    evidence = gather(arena.system.settings, folder / "sent.jsonl", folder / "events.jsonl")
+    verdict = check(evidence, arena.collector.violations)
+    rows = {
+        "times that the identity was seen to hold": arena.collector.identities,
+        "rollbacks in MongoDB": arena.servers.rollbacks(),
+        "processes started again": len(arena.system.deaths),
+        "seed": seed,
+    }
+    recovered, latency = recovery.recovery(evidence, arena.done), recovery.latency(evidence)
+    table = report.table(verdict, arena.done, rows, recovered, latency)
+    return Result(verdict, evidence, list(arena.done), list(arena.missed), table)
+
+
+def _ways(options: Options, system: System) -> dict[str, ways.Way]:
+    made: dict[str, ways.Way] = {"task": ways.task(system.settings), "client": ways.client(system.settings)}
+    if system.named("listener"):
+        made |= {"stream": ways.stream(system.settings), "closing": ways.closing(system.settings)}
+    if system.api:
+        made["http"] = ways.http(system.settings, system.api, SECRET)
+    return {name: way for name, way in made.items() if name in options.ways}
+
+
+def _drive(arena: Arena, driver: Driver, options: Options, script: Script | None) -> None:
+    """Until the time is over and every fault has had its end."""
+    settings = arena.system.settings
+    names = [name for name in options.ways if name in driver.ways]
+    world = World(random.Random(options.seed + 2))
+    with pymongo.MongoClient[Any](settings.mongo_url, w="majority") as mongo:
+        closings = options.requests // len(names) if "closing" in names else 0
+        world.fill(mongo[settings.mongo_database], closings)
+    driver.start(world.requests(options.requests, names), 0.9 * options.seconds)
+    begin = time.monotonic()
+    if script:
+        script(arena)
+    else:
+        wanted = options.faults if options.faults is not None else schedule.counts(options.requests)
+        lanes = schedule.plan(wanted, options.seconds, arena.dice)
+        for thread in schedule.start(arena, lanes, options.seed, begin):
+            thread.join(2 * options.seconds + 120)
+    time.sleep(max(0.0, begin + options.seconds - time.monotonic()))
+
+
+def _drain(arena: Arena, driver: Driver, seconds: float) -> bool:
+    """Waits until everything that was sent is settled, in the ledger and in the stream; whether it is."""
+    settings = arena.system.settings
+    deadline = time.monotonic() + seconds
+    with pymongo.MongoClient[Any](settings.mongo_url, timeoutMS=20_000) as mongo:
+        database = mongo[settings.mongo_database]
+        while time.monotonic() < deadline:
+            with contextlib.suppress(pymongo.errors.PyMongoError, redis.RedisError):
+                if driver.unsettled == 0 and _is_settled(database, settings):
+                    return True
+            time.sleep(1.0)
+    return False
+
+
+def _is_settled(database: Any, settings: Settings) -> bool:
+    """No request open, no event unsent, Redis's losses made good, and each outcome's event in the stream."""
+    ledger = database[settings.requests_collection]
+    if ledger.find_one({"$or": [{"status": "accepted"}, {"unsent": True}]}, {"_id": 1}):
+        return False
+    with redis.Redis.from_url(settings.redis_url, socket_timeout=20) as broker:
+        state = database[settings.state_collection].find_one({"_id": "redis"}) or {}
+        marker: Any = broker.get("snapshots:marker")
+        if state.get("owedFrom") or (state.get("marker") or "").encode() != (marker or b""):
+            return False
+        length: Any = broker.xlen(settings.events_stream)
+        return bool(length >= ledger.count_documents({}))

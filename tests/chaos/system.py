@@ -1,0 +1,137 @@
+"""The product's processes as `snapshots up` runs them, each started through `chaos.entry`."""
+
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+from chaos.crashpoints import Points
+from chaos.servers import TESTS, Servers
+from worker.data_folder import DataFolder
+from worker.processes import Child
+from worker.settings import PREFIX, Settings, load
+from worker.stack import processes
+from worker.supervisor import Supervisor
+
+SECRET = "a secret for the chaos run alone, of enough bytes"
+WRONG_CLOCKS = {"worker2": "600", "listener2": "-600"}
+"""Seconds that these processes' clocks are ahead."""
+SHORT_VISIBILITY = {"worker2": "4"}
+"""Redis gives messages that are not acknowledged within so many seconds to another worker."""
+
+
+@dataclass
+class System:
+    """What runs. Restarted by the supervisor's own thread when it dies."""
+
+    children: dict[str, Child]
+    supervisor: Supervisor
+    points: Points
+    settings: Settings
+    api: str | None
+    deaths: list[tuple[str, int | None]] = field(default_factory=list)
+
+    def named(self, kind: str) -> list[Child]:
+        """`worker`, `listener`, `beat`, `api`."""
+        return [child for name, child in self.children.items() if name.rstrip("0123456789") == kind]
+
+    def pool_of(self, worker: Child) -> list[int]:
+        """The ids of a worker's pool processes."""
+        with suppress(psutil.NoSuchProcess):
+            return [each.pid for each in psutil.Process(worker.pid).children()]
+        return []
+
+
+def send_signal(pid: int, number: signal.Signals) -> bool:
+    """Whether there was such a process."""
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@contextmanager
+def running(
+    folder: DataFolder, servers: Servers, overrides: Mapping[str, str], extra: Mapping[str, str]
+) -> Iterator[System]:
+    """Everything up and looked after. `overrides`: settings by name; `extra`: the entry point's own variables."""
+    values = {
+        "redis_url": servers.redis_url,
+        "mongo_url": servers.mongo_url,
+        "mongo_database": "chaos",
+        "parent_wait": "3s",
+        "settle_seconds": "1",
+        "reconcile_interval": "20s",
+        "jwt_secret": SECRET,
+        "api_rate_limit": "0",
+        **overrides,
+    }
+    environment = {f"{PREFIX}{name.upper()}": value for name, value in values.items()}
+    points = Points(folder.path / "points")
+    port = folder.ports("api")["api"]
+    environment[f"{PREFIX}API_PORT"] = str(port)
+    children = _children(folder.path, environment, port)
+    for name, child in children.items():
+        child.argv = _through_entry(child.argv)
+        child.env |= {"PYTHONPATH": str(TESTS), "CHAOS_POINTS": str(points.folder), **extra}
+        if (clock := WRONG_CLOCKS.get(name)) and "CHAOS_CLOCK" not in extra:
+            child.env["CHAOS_CLOCK"] = clock
+        if visibility := SHORT_VISIBILITY.get(name):
+            child.env["CHAOS_VISIBILITY"] = visibility
+    deaths: list[tuple[str, int | None]] = []
+    stop = threading.Event()
+    with Supervisor(servers.children, lambda child, code, _: deaths.append((child.name, code))) as supervisor:
+        for child in children.values():
+            supervisor.add(child, 60)
+        api = f"http://127.0.0.1:{port}" if "api" in children else None
+        tending = threading.Thread(target=supervisor.watch, args=(stop,), daemon=True)
+        tending.start()
+        try:
+            yield System(children, supervisor, points, load(**values), api, deaths)
+        finally:
+            stop.set()
+            tending.join(10)
+            for child in children.values():  # a stopped process hears no SIGTERM
+                if child.running:
+                    send_signal(child.pid, signal.SIGCONT)
+
+
+def _children(folder: Path, environment: dict[str, str], port: int) -> dict[str, Child]:
+    """The stack's own, and as many listeners and APIs as the chaos run wants beside them."""
+    children = {child.name: child for child in processes(folder, environment)}
+    for name, command in {"listener1": "listen", "listener2": "listen", "api": "api"}.items():
+        if name not in children and _has(command):
+            argv = [sys.executable, "-c", "", command]
+            env = environment | {f"{PREFIX}LOG_FORMAT": "json"}
+            children[name] = Child(name, argv, env, folder / "logs" / f"{name}.log", grace=30)
+    if "api" in children:
+        children["api"].ready = lambda: _accepts(port)
+    return children
+
+
+def _through_entry(argv: list[str]) -> list[str]:
+    """`python -m MODULE ...`, or `python -c CODE ...` where the code is our command line's."""
+    if argv[1] == "-m":
+        return [argv[0], "-m", "chaos.entry", *argv[2:]]
+    return [argv[0], "-m", "chaos.entry", "snapshots", *argv[3:]]
+
+
+def _has(command: str) -> bool:
+    from worker.cli import main
+
+    return command in main.list_commands(None)  # type: ignore[arg-type]
+
+
+def _accepts(port: int) -> bool:
+    with suppress(OSError):
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        return True
+    return False
