@@ -154,9 +154,9 @@ class Run:
         """Fetches, assembles and decides; what meets a transient error is postponed, alone or in halves."""
         try:
             with self._deadline():
-                ready = self._in_turn(entries)
-                for slice_ in self._slices(self._service.conversations.fetch(ready)):
-                    self._assemble(slice_)
+                if ready := self._in_turn(entries):
+                    for slice_ in self._slices(self._service.conversations.fetch(ready)):
+                        self._assemble(slice_)
         except StoreUnavailable:
             # A read that is too slow ends as a socket's timeout, just as a server that is away.
             if time.monotonic() < self._stop_at or not self._service.connections.store_answers():
