@@ -8,10 +8,11 @@ import re
 from contextlib import suppress
 from datetime import timedelta
 from functools import lru_cache
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from pymongo.errors import PyMongoError
 from pymongo.uri_parser import parse_uri
@@ -80,6 +81,7 @@ class Settings(BaseSettings):
     requests_collection: Name = Field("snapshotrequests", description="the ledger")
     policies_collection: Name = Field("snapshotpolicies", description="which closings make a snapshot")
     left_out_collection: Name = Field("snapshotleftout", description="closings without a snapshot, with the reason")
+    keys_collection: Name = Field("snapshotkeys", description="integration keys of the HTTP surface, hashed")
     state_collection: Name = Field("snapshotstate", description="small facts of the sweep and the listener")
     create_source_indexes: bool = Field(True, description="create the indexes that reading messages needs")
 
@@ -110,6 +112,17 @@ class Settings(BaseSettings):
     reconcile_interval: Duration = Field(timedelta(minutes=5), description="between two looks for missed closings")
     events_retention: Duration = Field(timedelta(days=7), description="age at which events are trimmed")
     ledger_retention: Duration = Field(timedelta(days=90), description="age at which finished requests are stripped")
+
+    jwt_secret: SecretStr | None = Field(None, description="of tokens signed with HS256, 32 bytes or more; no default")
+    jwt_public_key: Path | None = Field(None, description="PEM file, for tokens signed with RS256 or ES256")
+    jwt_jwks: Path | None = Field(None, description="JWKS file, for tokens signed with RS256 or ES256")
+    jwt_issuer: str | None = Field(None, description="what `iss` of a token has to be")
+    jwt_audience: str | None = Field(None, description="what `aud` of a token has to be")
+    api_host: str = Field("127.0.0.1", description="address that the HTTP surface listens on")
+    api_port: int = Field(8000, ge=0, le=65_535, description="its port; 0 takes a free one")
+    api_wait: Duration = Field(timedelta(seconds=10), description="how long a POST waits for its snapshot")
+    api_rate_limit: int = Field(600, ge=0, description="HTTP requests of a token in a minute; 0 is no limit")
+    api_max_body: int = Field(1_048_576, ge=1024, le=16_777_216, description="bytes of an HTTP request's body")
 
     log_format: Literal["auto", "json", "console"] = Field("auto", description="auto: console on a terminal")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="the least that is logged")

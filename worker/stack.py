@@ -1,11 +1,13 @@
 """The whole system on one machine: servers, and the processes that do the work, as children of this one."""
 
 import sys
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from worker.access import Access, access
 from worker.data_folder import data_folder
 from worker.embedded import servers
 from worker.processes import Child
@@ -24,11 +26,12 @@ class Stack:
     """As the processes have them: with the addresses of the servers."""
     logs: Path
     supervisor: Supervisor
+    api: Access
 
 
 @contextmanager
 def stack(settings: Settings, data: Path | None = None, died: Died | None = None) -> Iterator[Stack]:
-    """Servers (embedded where the settings name none), workers and beat, all answering; stopped in the end.
+    """Servers (embedded where the settings name none), workers, beat and api, all answering; stopped in the end.
 
     `data` is a folder that is kept; without it all that they write goes with them.
     Raises EmbeddedError, FolderInUse, ChildFailed.
@@ -36,11 +39,11 @@ def stack(settings: Settings, data: Path | None = None, died: Died | None = None
     with data_folder(data) as folder, servers(settings, folder.path / "servers") as up:
         own = settings.model_copy(update={"redis_url": up.redis_url, "mongo_url": up.mongo_url})
         environment = up.environment() | {f"{PREFIX}MONGO_DATABASE": own.mongo_database}
-        with Supervisor(up.children, died) as supervisor:
-            children = processes(folder.path, environment)
+        with access(own, folder) as entrance, Supervisor(up.children, died) as supervisor:
+            children = [*processes(folder.path, environment), _api(folder.path, environment, entrance)]
             for child in children:
                 supervisor.add(child)
-            yield Stack(load(**own.model_dump()), folder.path / "logs", supervisor)
+            yield Stack(load(**own.model_dump()), folder.path / "logs", supervisor, entrance)
 
 
 def processes(folder: Path, environment: dict[str, str]) -> list[Child]:
@@ -49,6 +52,29 @@ def processes(folder: Path, environment: dict[str, str]) -> list[Child]:
         *(_celery(folder, environment, f"worker{number + 1}", _worker(number + 1)) for number in range(WORKERS)),
         _celery(folder, environment, "beat", ["beat", "--schedule", str(folder / "beat-schedule")]),
     ]
+
+
+def _api(folder: Path, environment: dict[str, str], entrance: Access) -> Child:
+    descriptor = entrance.listening.fileno()
+    argv = [sys.executable, "-c", "from worker.cli import main; main()", "api", "--fd", str(descriptor)]
+    own = environment | entrance.environment | {f"{PREFIX}LOG_FORMAT": "json"}
+    return Child(
+        "api",
+        argv,
+        own,
+        folder / "logs" / "api.log",
+        ready=lambda: _answers(f"{entrance.url}/healthz"),
+        grace=20.0,
+        keep_open=[descriptor],
+    )
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=1) as answer:  # noqa: S310 - our own http address
+            return bool(answer.status == 200)
+    except OSError:
+        return False
 
 
 def _worker(number: int) -> list[str]:

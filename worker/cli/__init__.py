@@ -7,12 +7,14 @@ from worker.cli.group import Lazy, LazyGroup
 _COMMANDS = {
     "demo": Lazy("worker.cli.demo:demo", "Show it all at work on sample conversations."),
     "up": Lazy("worker.cli.stack:up", "Run the whole system until Ctrl-C."),
+    "api": Lazy("worker.cli.api:api", "Serve HTTP."),
     "import": Lazy("worker.cli.importing:import_command", "Import conversations from JSON Lines."),
     "request": Lazy("worker.cli.requesting:request", "Request a snapshot, or one of every conversation."),
     "requests": Lazy("worker.cli.requests:requests", "List, show and redrive requests."),
     "show": Lazy("worker.cli.documents:show", "Show a snapshot."),
     "delete": Lazy("worker.cli.documents:delete", "Delete a snapshot."),
     "events": Lazy("worker.cli.events:events", "Show completion events, and follow them."),
+    "keys": Lazy("worker.cli.keys:keys", "Create, list and revoke integration keys of the HTTP surface."),
     "listen": Lazy("worker.cli.listening:listen", "Take in what producers add to the Redis stream, and closings."),
     "status": Lazy("worker.cli.status:status", "Count outcomes, queues and what waits."),
 }

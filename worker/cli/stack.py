@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
+from worker.access import Access
 from worker.log import hide_passwords
 from worker.processes import Child
 from worker.settings import load
@@ -20,7 +21,7 @@ from worker.stack import Stack, stack
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON once everything answers.")
 def up(data: Path | None, as_json: bool) -> None:
-    """Run the whole system until Ctrl-C: servers, workers, beat.
+    """Run the whole system until Ctrl-C: servers, workers, beat, api.
 
     MongoDB and Redis are started here, unless SNAPSHOTS_MONGO_URL or SNAPSHOTS_REDIS_URL name one. A process
     that dies is started again.
@@ -28,7 +29,7 @@ def up(data: Path | None, as_json: bool) -> None:
     \b
     Example:
         snapshots up --data ./data
-        snapshots up --json | head -1 | jq .mongo
+        snapshots up --json | head -1 | jq .api
     """
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -48,23 +49,34 @@ def up(data: Path | None, as_json: bool) -> None:
 
 def _addresses(running: Stack) -> dict[str, object]:
     own = running.settings
-    return {"ready": True, "redis": own.redis_url, "mongo": own.mongo_url, "database": own.mongo_database}
+    servers = {"redis": own.redis_url, "mongo": own.mongo_url, "database": own.mongo_database}
+    api = running.api
+    return {"ready": True, **servers, "api": api.url, "token": api.token, "organization": str(api.organization)}
 
 
 def _said(running: Stack) -> str:
     own = running.settings
     redis, mongo = hide_passwords(own.redis_url), hide_passwords(own.mongo_url)
     names = ", ".join(child.name for child in running.supervisor.children)
+    api = running.api
     return f"""\
 running   {names}
 redis     {redis}
 mongo     {mongo}
 database  {own.mongo_database}
+api       {api.url}, documentation at {api.url}/docs
 logs      {running.logs}
 
 In another terminal:
   export SNAPSHOTS_REDIS_URL='{redis}' SNAPSHOTS_MONGO_URL='{mongo}'
-  snapshots import conversations.jsonl.gz
+  snapshots import conversations.jsonl.gz --organization {api.organization}
   snapshots status
+{_curl(api)}
 
 Ctrl-C stops everything."""
+
+
+def _curl(api: Access) -> str:
+    """A line that works as it stands."""
+    token = api.token or "$TOKEN"
+    return f"  curl -H 'Authorization: Bearer {token}' '{api.url}/api/training/snapshots?limit=5'"

@@ -1,0 +1,94 @@
+"""The FastAPI app."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.openapi.utils import get_openapi
+from starlette.exceptions import HTTPException
+
+from worker import indexes
+from worker.api import health, snapshots
+from worker.api.answers import error_answer, failure
+from worker.api.framing import Framing
+from worker.api.parts import Parts
+from worker.errors import SnapshotError, TransientError
+from worker.log import get_logger
+from worker.service import Service
+
+log = get_logger(__name__)
+
+_SECURITY = {"bearer": {"type": "http", "scheme": "bearer", "description": "a JSON Web Token, or an integration key"}}
+_DESCRIPTION = """\
+Training snapshots: frozen copies of conversations, made in the background. Every operation on snapshots needs
+`Authorization: Bearer <token>` and sees the token's organization only.
+
+    curl -X POST http://127.0.0.1:8000/api/training/snapshots \\
+      -H "Authorization: Bearer $TOKEN" -H "Content-Type: application/json" \\
+      -d '{"contactId": "6a1b2c3d4e5f60718293a4b5", "notes": "Excellent handling", "tags": ["billing"],
+           "quality": "excellent", "category": "customer_support"}'
+"""
+
+
+def build_app(service: Service) -> FastAPI:
+    """The app on a service, which it closes in the end. Raises InvalidSettings."""
+    parts = Parts(service)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await parts.write(_create_indexes, service)
+        yield
+        parts.close()
+
+    app = FastAPI(
+        title="Training snapshots",
+        version=version("training-snapshots"),
+        description=_DESCRIPTION,
+        lifespan=lifespan,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.state.parts = parts
+    app.include_router(snapshots.router(service.settings))
+    app.include_router(health.router())
+    app.add_exception_handler(SnapshotError, _snapshot_error)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_middleware(Framing)
+    app.openapi = lambda: _document(app)  # type: ignore[method-assign]
+    return app
+
+
+def _create_indexes(service: Service) -> None:
+    try:
+        indexes.ensure(service.connections)
+    except TransientError as error:
+        log.warning("indexes_later", code=error.code, reason=error.message)
+
+
+async def _snapshot_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, SnapshotError)  # noqa: S101 - what it is registered for
+    return error_answer(error)
+
+
+async def _http_error(_: Request, error: Exception) -> Response:
+    """No such path, no such method."""
+    assert isinstance(error, HTTPException)  # noqa: S101 - what it is registered for
+    code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "http_error")
+    return failure(error.status_code, f"{error.detail}.", code, headers=error.headers)
+
+
+def _document(app: FastAPI) -> dict[str, Any]:
+    """The OpenAPI document: exactly the statuses that there are."""
+    if app.openapi_schema is None:
+        document = get_openapi(
+            title=app.title, version=app.version, description=app.description, routes=app.routes, tags=app.openapi_tags
+        )
+        document["components"]["securitySchemes"] = _SECURITY
+        for path, operations in document["paths"].items():
+            if path.startswith("/api/"):
+                for operation in operations.values():
+                    operation["security"] = [{"bearer": []}]
+        app.openapi_schema = document
+    return app.openapi_schema

@@ -1,0 +1,58 @@
+"""Group commit: calls that come while one is under way go together in the next.
+
+Alone, a call goes at once; under load the batches grow by themselves.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from typing import Generic, TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+Handle = Callable[[Sequence[Item]], Sequence[Result | Exception]]
+
+
+class Batcher(Generic[Item, Result]):
+    """Awaited with one item; `handle` gets many, in a thread, and gives a result or an exception for each."""
+
+    def __init__(self, handle: Handle[Item, Result], executor: Executor, most: int = 500) -> None:
+        self._handle = handle
+        self._executor = executor
+        self._most = most
+        self._waiting: deque[tuple[Item, asyncio.Future[Result]]] = deque()
+        self._running: asyncio.Task[None] | None = None
+
+    async def __call__(self, item: Item) -> Result:
+        """The item's result. Raises its exception, or the batch's."""
+        future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        self._waiting.append((item, future))
+        if self._running is None:
+            self._running = asyncio.create_task(self._run())
+        return await future
+
+    async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            while self._waiting:
+                batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), self._most))]
+                results: Sequence[Result | Exception]
+                try:
+                    results = await loop.run_in_executor(self._executor, self._handle, [item for item, _ in batch])
+                except Exception as error:  # noqa: BLE001 - each caller gets it
+                    results = [error] * len(batch)
+                for (_, future), result in zip(batch, results, strict=True):
+                    _settle(future, result)
+        finally:
+            self._running = None
+
+
+def _settle(future: asyncio.Future[Result], result: Result | Exception) -> None:
+    if future.done():  # its caller went away
+        return
+    if isinstance(result, Exception):
+        future.set_exception(result)
+    else:
+        future.set_result(result)

@@ -1,0 +1,76 @@
+"""Around every request: its id, its log record, its measure; and an answer where no one foresaw the error."""
+
+import re
+import time
+from collections.abc import MutableMapping
+from typing import Any
+from uuid import uuid4
+
+import structlog
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from worker.api.answers import failure
+from worker.log import get_logger
+
+log = get_logger(__name__)
+
+REQUEST_ID = "x-request-id"
+_SANE = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+
+class Framing:
+    """ASGI middleware."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        request_id = _request_id(scope)
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(request_id=request_id)
+        status = 0
+
+        async def framed(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message["headers"], (REQUEST_ID.encode(), request_id.encode())]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, framed)
+        except Exception:
+            # The boundary: no caller sees a traceback, and the log has it.
+            log.exception("http_request_broken", route=_route(scope))
+            if status:
+                raise  # the answer has begun: the connection is cut, so that it is not taken for whole
+            await failure(500, "The server met an error that no one foresaw.", "internal")(scope, receive, framed)
+        finally:
+            _note(scope, status, time.perf_counter() - started)
+
+
+def _note(scope: Scope, status: int, seconds: float) -> None:
+    route, method = _route(scope), scope["method"] if scope["method"] in _METHODS else "other"
+    scope["app"].state.parts.measures.answered(method, route, status, seconds)
+    write = log.debug if route.endswith("z") or route == "/metrics" else log.info
+    write("http_request", method=method, route=route, status=status, ms=round(seconds * 1000, 1))
+
+
+def _route(scope: Scope) -> str:
+    """The route's pattern, never the path: a path may hold anything."""
+    route: MutableMapping[str, Any] | Any = scope.get("route")
+    return getattr(route, "path", None) or "none"
+
+
+def _request_id(scope: Scope) -> str:
+    """The caller's, if it is fit for a log; else a new one."""
+    for name, value in scope["headers"]:
+        if name == REQUEST_ID.encode():
+            given: str = value.decode("latin-1")
+            return given if _SANE.fullmatch(given) else uuid4().hex
+    return uuid4().hex

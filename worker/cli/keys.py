@@ -1,0 +1,99 @@
+"""`snapshots keys`: integration keys of the HTTP surface."""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import click
+from bson import ObjectId
+from rich.table import Table
+
+from worker.api.keys import Keys
+from worker.api.roles import WORKING
+from worker.api.tokens import Caller
+from worker.cli.options import ObjectIdType, json_option, organization_option
+from worker.cli.shared import console, open_service, print_json
+from worker.rendering import render
+
+_ROLES = sorted(WORKING | {"VIEWER"})
+
+
+@click.group(no_args_is_help=True)
+def keys() -> None:
+    """Create, list and revoke integration keys: tokens that begin with user_, for programs.
+
+    \b
+    Example:
+        snapshots keys create --organization ID --user ID --expires-in-days 90
+    """
+
+
+@keys.command()
+@click.option("--organization", type=ObjectIdType(), required=True, help="Whose snapshots it reaches.")
+@click.option("--user", type=ObjectIdType(), required=True, help="In whose name it acts.")
+@click.option("--role", type=click.Choice(_ROLES, case_sensitive=False), default="USER", show_default=True)
+@click.option("--expires-in-days", type=click.IntRange(1, 3650), default=365, show_default=True, help="Its life.")
+@click.option("--name", help="What it is for.")
+@json_option
+def create(
+    organization: ObjectId, user: ObjectId, role: str, expires_in_days: int, name: str | None, as_json: bool
+) -> None:
+    """Create a key. It is shown this once: only its hash is kept.
+
+    USER may read, create and edit; ADMIN and MANAGER may delete and export too; VIEWER may read.
+
+    \b
+    Example:
+        snapshots keys create --organization ID --user ID --role ADMIN --name "nightly export"
+    """
+    service = open_service()
+    expires_at: datetime = service.clock.now() + timedelta(days=expires_in_days)
+    key, document = Keys(service.connections).create(Caller(organization, user, role.upper()), expires_at, name)
+    if as_json:
+        print_json({"key": key, **_shown(document)})
+    else:
+        click.echo(key)
+        click.echo(f"id {document['_id']}, expires {render(expires_at)}; it is not shown again", err=True)
+
+
+@keys.command("list")
+@organization_option
+@json_option
+def list_keys(organization: ObjectId | None, as_json: bool) -> None:
+    """List keys, newest first; of a key itself only how it begins.
+
+    \b
+    Example:
+        snapshots keys list --organization ID
+    """
+    found = [_shown(each) for each in Keys(open_service().connections).list(organization)]
+    if as_json:
+        print_json(found)
+        return
+    table = Table("id", "begins", "organization", "user", "role", "name", "expires", "revoked")
+    for each in found:
+        row = (each[name] for name in ("id", "begins", "organizationId", "userId", "accessRole", "name"))
+        dates = (each[name] for name in ("expiresAt", "revokedAt"))
+        table.add_row(*(str(render(value) or "") for value in (*row, *dates)))
+    console().print(table)
+
+
+@keys.command()
+@click.argument("key", type=ObjectIdType(), metavar="ID")
+@json_option
+def revoke(key: ObjectId, as_json: bool) -> None:
+    """Revoke a key by its id. It stops working within 5 seconds.
+
+    \b
+    Example:
+        snapshots keys revoke 6a1b2c3d4e5f60718293a4b5
+    """
+    document = Keys(open_service().connections).revoke(key)
+    if as_json:
+        print_json(_shown(document))
+    else:
+        click.echo(f"revoked {key}")
+
+
+def _shown(document: Any) -> dict[str, Any]:
+    names = ("begins", "organizationId", "userId", "accessRole", "name", "createdAt", "expiresAt", "revokedAt")
+    return {"id": document["_id"], **{name: document[name] for name in names}}
