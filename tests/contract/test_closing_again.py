@@ -90,7 +90,6 @@ def test_changed_after_unchanged_supersedes_the_one_snapshot_that_there_is(
 def test_closing_waits_while_an_earlier_one_is_undecided(service: Service, platform: Platform) -> None:
     conversation = platform.converse()
     first = close(service, platform, conversation, 2)
-    platform.say(conversation)
     second = close(service, platform, conversation, 1)
     outcome = Run(service)([second])
     assert (outcome.completed, outcome.failed) == (0, 0)
@@ -99,6 +98,7 @@ def test_closing_waits_while_an_earlier_one_is_undecided(service: Service, platf
     assert request(platform, second)["attempts"] == 0
     assert request(platform, second)["lastError"]["code"] == "earlier_closing_undecided"
     assert Run(service)([first, second]).completed == 1  # the first; the second in a run of its own
+    platform.say(conversation)
     assert Run(service)([second]).completed == 1
     assert [each["supersedes"] for each in platform.snapshots()] == [None, first]
 
