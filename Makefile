@@ -2,6 +2,7 @@
 BIN := .venv/bin
 UV ?= uv
 ARGS ?=
+ROUNDS ?= 5
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint format lock acceptance chaos bench clean
@@ -18,7 +19,7 @@ demo: setup ## the whole pipeline on sample conversations, in half a minute
 	$(BIN)/snapshots demo
 
 test: setup ## all tests but the long ones
-	$(BIN)/pytest -n 2 -m "not acceptance and not chaos and not bench" $(ARGS)
+	$(BIN)/pytest -n 2 -m "not acceptance and not chaos" $(ARGS)
 
 lint: setup ## style, types and the direction of imports
 	$(BIN)/ruff check
@@ -40,8 +41,8 @@ acceptance: setup ## every conversation of ../shared/data, byte for byte
 chaos: setup ## kill processes and servers, for minutes
 	$(BIN)/pytest -m chaos $(ARGS)
 
-bench: setup ## measure
-	$(BIN)/pytest -m bench $(ARGS)
+bench: setup ## measure: ROUNDS=5 PEERS=../shared/peers ONLY=stream,backfill
+	$(BIN)/python -m benchmarks --rounds $(ROUNDS) $(if $(PEERS),--peers $(PEERS)) $(if $(ONLY),--only $(ONLY)) $(ARGS)
 
 clean: ## remove .venv and everything else that can be made again
 	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

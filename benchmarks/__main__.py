@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
+from textwrap import shorten
 from typing import Any, TypeVar
 
 from benchmarks import comparing, peers, references
@@ -40,8 +41,9 @@ class Measuring:
         try:
             result = measure()
         except (ActorFailed, Incomplete, peers.PeerFailed, SnapshotError) as error:
-            self.failures.append(f"{name}: {error}")
-            _say(f"{name}: failed: {error}")
+            said = shorten(str(error), 600)
+            self.failures.append(f"{name}: {said}")
+            _say(f"{name}: failed: {said}")
             return None
         return result
 

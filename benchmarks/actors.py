@@ -5,6 +5,7 @@ The child says `ready` on a line, reads a line, and then writes its report as a 
 
 import json
 import os
+import select
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ from typing import Any, Self
 
 from benchmarks.session import Session
 
+_LOOK_SECONDS = 0.2
 CHECKOUT = Path(__file__).parent.parent
 
 
@@ -70,8 +72,10 @@ class Actor:
         self._process.stdin.write("\n")
         self._process.stdin.flush()
 
-    def report(self) -> dict[str, Any]:
-        """Waits for the report. Raises ActorFailed."""
+    def report(self, look: Callable[[], None] = lambda: None) -> dict[str, Any]:
+        """Waits for the report, and looks meanwhile. Raises ActorFailed."""
+        while not select.select([self._process.stdout], [], [], _LOOK_SECONDS)[0]:
+            look()
         if not (line := self._line()):
             raise self._failed()
         told: dict[str, Any] = json.loads(line)

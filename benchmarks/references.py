@@ -45,11 +45,9 @@ def _without_queue(session: Session, number: int, name: str, kind: str, count: i
         ]
         meters = Meters(session)
         meters.start()
-        meters.look()
         for actor in actors:
             actor.cue()
-        reports = [actor.report() for actor in actors]
-        meters.look()
+        reports = [actor.report(meters.look) for actor in actors]
         costs = meters.stop(count, {"worker": sum(each["cpu"] for each in reports)})
     _check(session, count)
     seconds = max(each["ended"] for each in reports) - min(each["began"] for each in reports)
