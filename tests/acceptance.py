@@ -24,7 +24,7 @@ from support.comparing import compare, event_faults
 
 ROOT = Path(__file__).parent.parent
 DATA = ROOT.parent / "shared" / "data"
-SNAPSHOTS = [sys.executable, "-m", "worker.cli"]
+SNAPSHOTS = [str(Path(sys.executable).with_name("snapshots"))]
 
 
 def main(arguments: list[str]) -> int:
