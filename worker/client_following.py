@@ -1,0 +1,122 @@
+"""The Python client's steps of following all events as a consumer of a group."""
+
+import logging
+import time
+from collections.abc import Generator, Mapping, Sequence
+from typing import Any
+
+import redis
+
+from worker.client_models import Event
+from worker.client_steps import (
+    BLOCK_SECONDS,
+    UNREACHABLE,
+    Do,
+    Give,
+    Names,
+    Pause,
+    Steps,
+    command,
+    pairs,
+    pause,
+    read_event,
+    refusal,
+)
+from worker.errors import BrokerUnavailable
+
+log = logging.getLogger(__name__)
+
+_GROUP_GONE = ("NOGROUP", "UNBLOCKED", "no such key")
+_REMEMBERED = 200_000
+"""Event ids that an iterator knows; a repeat that comes later than so many others is given again."""
+
+
+def follow(
+    names: Names, group: str, consumer: str, *, take_over_after: float, timeout: float | None
+) -> Generator[Do | Pause | Give, Any, None]:
+    """Events for one consumer of a group: first those that it was given before, then others' left ones, then new.
+
+    Each is acknowledged when the next is asked for.
+    """
+    state = _Following(names.events, group, consumer, take_over_after)
+    idle_since = time.monotonic()
+    failures = 0
+    while timeout is None or time.monotonic() - idle_since < timeout:
+        try:
+            entries = yield from state.read(timeout)
+            for key, fields in entries:
+                event = state.unseen(key, fields)
+                if event:
+                    yield Give(event)
+                yield Do([command("xack", names.events, group, key)])
+            failures = 0
+            idle_since = time.monotonic() if entries else idle_since
+        except UNREACHABLE as error:
+            log.log(logging.INFO if failures else logging.WARNING, "Redis unreachable: %s", type(error).__name__)
+            state.start_over()
+            yield pause(failures)
+            failures += 1
+        except redis.ResponseError as error:
+            if not any(sign in str(error) for sign in _GROUP_GONE):
+                raise BrokerUnavailable(refusal(error)) from error
+            yield from state.create_group()
+
+
+class _Following:
+    """Where a consumer is."""
+
+    def __init__(self, stream: str, group: str, consumer: str, take_over_after: float) -> None:
+        self._stream, self._group, self._consumer = stream, group, consumer
+        self._idle_ms = round(take_over_after * 1000)
+        self._every = take_over_after
+        self._seen: dict[str, None] = {}
+        self.start_over()
+
+    def start_over(self) -> None:
+        """A reply that was lost has left its entries pending."""
+        self._after = "0"
+        self._cursor = "0-0"
+        self._claim_at = 0.0
+
+    def read(self, timeout: float | None) -> Steps[Sequence[tuple[str, Any]]]:
+        if self._after != ">":
+            entries = yield from self._read(self._after, None)
+            self._after = entries[-1][0] if entries else ">"
+            return entries
+        if time.monotonic() >= self._claim_at:
+            args = (self._stream, self._group, self._consumer, self._idle_ms)
+            (reply,) = yield Do([command("xautoclaim", *args, start_id=self._cursor, count=100)])
+            self._cursor = reply[0]
+            if self._cursor == "0-0":
+                self._claim_at = time.monotonic() + self._every
+            claimed: Sequence[tuple[str, Any]] = reply[1]
+            return claimed
+        return (yield from self._read(">", min(BLOCK_SECONDS, timeout or BLOCK_SECONDS)))
+
+    def _read(self, after: str, block: float | None) -> Steps[Sequence[tuple[str, Any]]]:
+        wait_ms = None if block is None else max(1, round(block * 1000))
+        args = (self._group, self._consumer, {self._stream: after})
+        (reply,) = yield Do([command("xreadgroup", *args, count=100, block=wait_ms)])
+        found = pairs(reply)
+        return found[0][1] if found else []
+
+    def unseen(self, key: str, fields: Mapping[str, str] | None) -> Event | None:
+        """The entry's event, if this iterator has not given it yet."""
+        event = read_event(fields) if fields else None
+        if event is None:
+            log.warning("Entry %s of the event stream is no event, and passed over", key)
+            return None
+        if event.id in self._seen:
+            return None
+        self._seen[event.id] = None
+        if len(self._seen) > _REMEMBERED:
+            del self._seen[next(iter(self._seen))]
+        return event
+
+    def create_group(self) -> Steps[None]:
+        """At the stream's beginning: after a flush all is emitted again, and what was seen is passed over."""
+        try:
+            yield Do([command("xgroup_create", self._stream, self._group, id="0", mkstream=True)])
+        except redis.ResponseError as error:
+            if not str(error).startswith("BUSYGROUP"):
+                raise BrokerUnavailable(refusal(error)) from error
