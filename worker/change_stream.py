@@ -116,7 +116,9 @@ class ClosingsWatch:
         settings = self._service.settings
         conversations = self._service.connections.database[settings.conversations_collection]
         with _stream_errors(resuming=token is not None):
-            stream = conversations.watch(PIPELINE, resume_after=token, max_await_time_ms=_WAIT_MS, batch_size=_BATCH)
+            stream = conversations.watch(
+                list(PIPELINE), resume_after=token, max_await_time_ms=_WAIT_MS, batch_size=_BATCH
+            )
         try:
             yield stream
         finally:
