@@ -20,13 +20,15 @@ log = get_logger(__name__)
 
 
 @app.task(name=CREATE, bind=True, max_retries=None, Request=PrivateRequest)
-def create(self: Task[Any, Any], ids: list[str]) -> None:
+def create(self: Task[Any, Any], ids: Any) -> None:
     """Makes the snapshots of these ledger entries. What cannot be decided now is retried, with the reason."""
     began = time.monotonic()
+    if (keys := _read_ids(ids)) is None:
+        return
     run = Run(service())
     delivery: Any = self.request.delivery_info
     try:
-        outcome = run([ObjectId(each) for each in ids], redelivered=bool(delivery.get("redelivered")))
+        outcome = run(keys, redelivered=bool(delivery.get("redelivered")))
     except TransientError as error:
         if isinstance(error, StoreUnavailable):
             wait_for_store(began)
@@ -41,6 +43,14 @@ def create(self: Task[Any, Any], ids: list[str]) -> None:
         except TransientError as error:
             log.warning("enqueue_failed", requests=sum(len(each.ids) for each in others), reason=error.message)
         raise again(self, first.ids, first.error, first.delay)
+
+
+def _read_ids(ids: Any) -> list[ObjectId] | None:
+    """A foreign producer may send anything; what is no list of ids is logged, without what it is."""
+    if isinstance(ids, list) and all(isinstance(each, str) and ObjectId.is_valid(each) for each in ids):
+        return [ObjectId(each) for each in ids]
+    log.error("message_undecodable", reason="should have one argument, an array of ObjectIds")
+    return None
 
 
 @app.task(name=REQUEST, bind=True, max_retries=None, Request=PrivateRequest)

@@ -103,7 +103,8 @@ class Settings(BaseSettings):
     retry_floor: Duration = Field(timedelta(seconds=1), description="the shortest wait before a retry")
     retry_ceiling: Duration = Field(timedelta(seconds=30), description="the longest wait before a retry; 30s at most")
     parent_wait: Duration = Field(timedelta(seconds=60), description="how long a missing contact is waited for")
-    worker_lost_after: int = Field(5, ge=2, le=100, description="deliveries that ended their worker")
+    # The first two deliveries of a chunk end together with its neighbours; only from the third on is one alone.
+    worker_lost_after: int = Field(5, ge=3, le=100, description="deliveries that ended their worker")
     sweep_interval: Duration = Field(timedelta(seconds=5), description="between two sweeps")
     listener_idle: Duration = Field(timedelta(seconds=15), description="until a dead listener's entries are taken over")
     settle_seconds: float = Field(

@@ -13,6 +13,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from support.ledger import START, Bench, bench_on
+from worker import indexes
 from worker.assembly import Conversation, Messages, encode_messages
 from worker.connections import PLAIN
 from worker.errors import ContactNotFound, ConversationNotFound, MessagesNotFound, SnapshotError, SnapshotTooLarge
@@ -23,6 +24,7 @@ from worker.settings import Settings
 @pytest.fixture
 def bench(settings: Settings) -> Iterator[Bench]:
     with bench_on(settings) as made:
+        indexes.ensure(made.connections)
         yield made
 
 

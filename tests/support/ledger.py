@@ -43,7 +43,7 @@ class Bench:
         self.published = Published()
         self.service = Service(self.connections, self.published)
         self.organization = ObjectId()
-        indexes.ensure(self.connections)
+        indexes.ensure_key(self.connections)
 
     @property
     def database(self) -> Any:
