@@ -1,9 +1,10 @@
 """The intake stream from outside: what a producer adds, what listeners leave, listeners as processes."""
 
+import base64
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -108,8 +109,6 @@ class Producer:
 
 
 def _ids_of(message: dict[str, Any]) -> list[str]:
-    import base64
-
     (ids,) = json.loads(base64.b64decode(message["body"]))[0]
     return list(ids)
 
@@ -123,7 +122,9 @@ def producer_on(settings: Settings) -> Iterator[Producer]:
         producer.close()
 
 
-def listener_process(settings: Settings, log: Path, skew: float | None = None, **more: str) -> Child:
+def listener_process(
+    settings: Settings, log: Path, more: Mapping[str, str] | None = None, skew: float | None = None
+) -> Child:
     """`snapshots listen` as a process, not started yet."""
     environment = {
         "SNAPSHOTS_MONGO_URL": settings.mongo_url,
@@ -131,7 +132,7 @@ def listener_process(settings: Settings, log: Path, skew: float | None = None, *
         "SNAPSHOTS_MONGO_DATABASE": settings.mongo_database,
         "SNAPSHOTS_LOG_FORMAT": "json",
         "PYTHONPATH": os.pathsep.join(sys.path),
-        **more,
+        **(more or {}),
     }
     if skew is not None:
         environment["SKEW_SECONDS"] = str(skew)

@@ -1,0 +1,109 @@
+"""JSON Schemas of what producers send and consumers read: `python -m worker.schemas` writes them to docs/schemas."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.json_schema import GenerateJsonSchema
+
+from worker.checks import DERIVED_PREFIXES, MAX_REQUEST_ID
+from worker.client_models import CompletedEvent, FailedEvent
+from worker.intake import REQUESTED, RESOLVED
+from worker.models import ConversationResolved, SnapshotRequest
+from worker.settings import Settings
+
+FOLDER = Path(__file__).parents[1] / "docs" / "schemas"
+_DIALECT = GenerateJsonSchema.schema_dialect
+_LIMITS = Settings.model_construct()
+
+
+def schemas() -> dict[str, dict[str, Any]]:
+    """By file name."""
+    return {
+        f"{REQUESTED}.json": _entry(REQUESTED, _request()),
+        f"{RESOLVED}.json": _entry(RESOLVED, _model(ConversationResolved)),
+        "snapshots.request.json": _titled(_request(), "The only argument of the Celery task snapshots.request"),
+        "training.snapshot.completed.json": _titled(_model(CompletedEvent), "The field `event` of an event entry"),
+        "training.snapshot.failed.json": _titled(_model(FailedEvent), "The field `event` of an event entry"),
+    }
+
+
+def _model(model: type[BaseModel]) -> dict[str, Any]:
+    return _without_titles(model.model_json_schema(by_alias=True))
+
+
+def _without_titles(schema: Any) -> Any:
+    """Pydantic's titles of fields repeat their names."""
+    if isinstance(schema, list):
+        return [_without_titles(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    return {
+        name: _without_titles(each) for name, each in schema.items() if name != "title" or not isinstance(each, str)
+    }
+
+
+def _request() -> dict[str, Any]:
+    """Limits are settings; the schema has those that hold unless they are set."""
+    schema = _model(SnapshotRequest)
+    fields = schema["properties"]
+    derived = "|".join(DERIVED_PREFIXES)
+    _of_type(fields["requestId"], "string").update(
+        minLength=1, maxLength=MAX_REQUEST_ID, pattern=rf"^(?!{derived})\S(.*\S)?$"
+    )
+    _of_type(fields["notes"], "string").update(maxLength=_LIMITS.max_notes_length)
+    for name in ("quality", "category"):
+        _of_type(fields[name], "string").update(maxLength=_LIMITS.max_label_length)
+    fields["tags"].update(maxItems=_LIMITS.max_tags)
+    fields["tags"]["items"].update(maxLength=_LIMITS.max_tag_length, pattern=r"\S")
+    _of_type(fields["messageIds"], "array").update(minItems=1, maxItems=_LIMITS.max_message_ids, uniqueItems=True)
+    return schema
+
+
+def _of_type(field: Mapping[str, Any], kind: str) -> dict[str, Any]:
+    """The part of an optional field's schema that says what it is where it is not null."""
+    found: dict[str, Any]
+    (found,) = [each for each in field["anyOf"] if each.get("type") == kind]
+    return found
+
+
+def _entry(kind: str, data: Mapping[str, Any]) -> dict[str, Any]:
+    """A stream entry: its fields are texts, and `data` is JSON of its own schema."""
+    return _titled(
+        {
+            "type": "object",
+            "required": ["type", "data"],
+            "properties": {
+                "type": {"const": kind},
+                "data": {
+                    "description": "JSON, in UTF-8.",
+                    "type": "string",
+                    "contentMediaType": "application/json",
+                    "contentSchema": data,
+                },
+            },
+            "additionalProperties": {"type": "string", "description": "Other fields are passed over."},
+        },
+        "An entry of the Redis stream snapshots:requests",
+    )
+
+
+def _titled(schema: Mapping[str, Any], title: str) -> dict[str, Any]:
+    return {"$schema": _DIALECT, **schema, "title": title}
+
+
+def text_of(schema: Mapping[str, Any]) -> str:
+    """As it stands in the file."""
+    return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
+
+
+def write() -> None:
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    for name, schema in schemas().items():
+        (FOLDER / name).write_text(text_of(schema))
+
+
+if __name__ == "__main__":
+    write()
