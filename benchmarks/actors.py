@@ -74,8 +74,9 @@ class Actor:
 
     def report(self, look: Callable[[], None] = lambda: None) -> dict[str, Any]:
         """Waits for the report, and looks meanwhile. Raises ActorFailed."""
-        while not select.select([self._process.stdout], [], [], _LOOK_SECONDS)[0]:
-            look()
+        if self._process.stdout:
+            while not select.select([self._process.stdout.fileno()], [], [], _LOOK_SECONDS)[0]:
+                look()
         if not (line := self._line()):
             raise self._failed()
         told: dict[str, Any] = json.loads(line)

@@ -9,16 +9,29 @@ from benchmarks.options import PATHS
 from benchmarks.runs import BULK, LOOP, Run
 
 _REFERENCES = (LOOP, BULK)
+_NOISY = 0.12
+"""Share of all cores that others used: above it a run is left out where there are quieter ones, as the peers do."""
 
 
 def of(runs: Sequence[Run], name: str) -> list[Run]:
     return [run for run in runs if run.name == name]
 
 
+def foreign(run: Run) -> float:
+    return float(run.costs.get("foreign") or 0)
+
+
+def kept(runs: Sequence[Run]) -> list[Run]:
+    """The quiet ones, or all where there are none."""
+    return [run for run in runs if foreign(run) <= _NOISY] or list(runs)
+
+
 def ratios(runs: Sequence[Run], name: str, base: str) -> list[float]:
-    """Of the normalised rates, round by round."""
-    bases = {run.round: run.normalised for run in of(runs, base)}
-    return [run.normalised / bases[run.round] for run in of(runs, name) if run.round in bases]
+    """Of the normalised rates, round by round; of the rounds in which both were quiet where there are such."""
+    bases = {run.round: run for run in of(runs, base)}
+    pairs = [(run, bases[run.round]) for run in of(runs, name) if run.round in bases]
+    quiet = [pair for pair in pairs if max(map(foreign, pair)) <= _NOISY]
+    return [run.normalised / other.normalised for run, other in quiet or pairs]
 
 
 def middle(values: Sequence[float]) -> float | None:
@@ -28,7 +41,7 @@ def middle(values: Sequence[float]) -> float | None:
 def fastest_peer(runs: Sequence[Run]) -> str | None:
     """The job system, not ours and no reference, whose median normalised rate is highest."""
     names = {run.name for run in runs} - {*_REFERENCES, *PATHS}
-    rates = {name: statistics.median(run.normalised for run in of(runs, name)) for name in names}
+    rates = {name: statistics.median(run.normalised for run in kept(of(runs, name))) for name in names}
     return max(rates, key=lambda name: rates[name]) if rates else None
 
 
@@ -40,12 +53,14 @@ def rows(runs: Sequence[Run]) -> list[dict[str, Any]]:
 
 
 def _row(runs: Sequence[Run], name: str, peer: str | None) -> dict[str, Any]:
-    own = of(runs, name)
+    every = of(runs, name)
+    own = kept(every)
     rates = [run.rate for run in own]
     whole = [run.whole_rate for run in own if run.whole_rate is not None]
     return {
         "name": name,
         "runs": len(own),
+        "of_runs": len(every),
         "jobs": own[0].jobs,
         "rate": round(statistics.median(rates), 1),
         "lowest": round(min(rates), 1),
@@ -56,9 +71,15 @@ def _row(runs: Sequence[Run], name: str, peer: str | None) -> dict[str, Any]:
         "x_bulk": _rounded(middle(ratios(runs, name, BULK)), 3),
         "x_peer": _rounded(middle(ratios(runs, name, peer)), 3) if peer else None,
         "core_speed": round(statistics.median(run.speed for run in own), 2),
-        "foreign": round(statistics.median(float(run.costs.get("foreign") or 0) for run in own), 3),
+        "foreign": round(statistics.median(map(foreign, own)), 3),
+        "cpu_us_all": round(statistics.median(map(_all_cpu, own)), 1),
         **{kind: _costs(own, kind) for kind in ("cpu_us", "mongo", "redis")},
     }
+
+
+def _all_cpu(run: Run) -> float:
+    """Microseconds of CPU a snapshot, of everyone who had a part in it."""
+    return sum(float(spent or 0) for spent in run.costs["cpu_us"].values())
 
 
 def _costs(runs: Sequence[Run], kind: str) -> dict[str, float]:

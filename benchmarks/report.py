@@ -46,7 +46,7 @@ How it is measured: [docs/performance.md](../../docs/performance.md)."""
 def _rates(rows: Sequence[Mapping[str, Any]]) -> str:
     header = (
         *("", "rate/s", "min to max", "normalised/s", "with accepting/s"),
-        *("x loop", "x bulk", "x fastest peer", "core speed", "foreign CPU", "runs of"),
+        *("x loop", "x bulk", "x fastest peer", "core speed", "foreign CPU", "runs", "of"),
     )
     body = [
         (
@@ -60,7 +60,8 @@ def _rates(rows: Sequence[Mapping[str, Any]]) -> str:
             _number(row["x_peer"], ".2f"),
             f"{row['core_speed']:.2f}",
             f"{100 * row['foreign']:.0f} %",
-            f"{row['runs']} x {row['jobs']:,}",
+            f"{row['runs']}/{row['of_runs']}",
+            f"{row['jobs']:,}",
         )
         for row in rows
     ]
@@ -71,13 +72,14 @@ def _costs(rows: Sequence[Mapping[str, Any]]) -> str:
     names = list(dict.fromkeys(name for row in rows for name in row["cpu_us"]))
     servers = [("mongo", "MongoDB"), ("redis", "Redis")]
     header = [
-        "",
+        *("", "CPU µs"),
         *(f"{name} µs" for name in names),
         *(f"{shown} {what}" for _, shown in servers for what in ("round trips", "bytes in", "bytes out")),
     ]
     body = [
         [
             row["name"],
+            f"{row['cpu_us_all']:,.0f}",
             *(_number(row["cpu_us"].get(name), ",.0f") for name in names),
             *(
                 _number(row[server].get(key), ".2f" if key == "round_trips" else ",.0f")
