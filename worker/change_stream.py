@@ -38,7 +38,7 @@ _IDLE_SECONDS = 10.0
 
 # Written for an update: `isResolved` became true, or a resolved conversation got another date. A document that comes
 # whole (an insert, a replacement) is a closing unless an import brought it, which notes the date that it brought.
-PIPELINE: Sequence[Mapping[str, Any]] = (
+PIPELINE: list[Document] = [
     {
         "$match": {
             "$or": [
@@ -53,7 +53,7 @@ PIPELINE: Sequence[Mapping[str, Any]] = (
         }
     },
     {"$project": {"documentKey": 1, "clusterTime": 1}},
-)
+]
 
 
 class PositionLost(SnapshotError):

@@ -69,9 +69,10 @@ class Reconcile:
         for batch in self._batches(since, until):
             done.seen += len(batch)
             self._take(batch, done)
-            # Beyond where it began, or as many closings of one millisecond would hold it there for ever.
-            if stop_at and time.monotonic() > stop_at and batch[-1]["resolvedAt"] > since:
-                return done, batch[-1]["resolvedAt"]
+            reached: datetime = batch[-1]["resolvedAt"]
+            # Beyond where it began, or very many closings of one millisecond would hold it there for ever.
+            if stop_at and time.monotonic() > stop_at and reached > since and len(batch) == _BATCH:
+                return done, reached
         return done, None
 
     def _batches(self, since: datetime, until: datetime) -> Iterator[list[Document]]:
