@@ -16,6 +16,7 @@ _COMMANDS = {
     "events": Lazy("worker.cli.events:events", "Show completion events, and follow them."),
     "keys": Lazy("worker.cli.keys:keys", "Create, list and revoke integration keys of the HTTP surface."),
     "listen": Lazy("worker.cli.listening:listen", "Take in what producers add to the Redis stream, and closings."),
+    "policy": Lazy("worker.cli.policies:policy", "Say which closings make a snapshot by themselves."),
     "status": Lazy("worker.cli.status:status", "Count outcomes, queues and what waits."),
 }
 

@@ -1,0 +1,101 @@
+"""`snapshots policy`, as a terminal sees it."""
+
+import json
+from collections.abc import Callable
+
+import pymongo
+import pytest
+from bson import ObjectId
+from click.testing import CliRunner, Result
+
+from worker.cli.policies import policy
+from worker.settings import Settings
+
+ORGANIZATION = "6a0000000000000000000001"
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Run:
+    monkeypatch.setenv("SNAPSHOTS_MONGO_URL", settings.mongo_url)
+    monkeypatch.setenv("SNAPSHOTS_MONGO_DATABASE", settings.mongo_database)
+    monkeypatch.setenv("COLUMNS", "200")
+    return lambda *arguments: CliRunner().invoke(policy, [str(each) for each in arguments])
+
+
+def test_policy_is_set_field_by_field_and_shown(run: Run) -> None:
+    assert json.loads(run("get", ORGANIZATION, "--json").stdout)["own"] is False
+    first = run("set", ORGANIZATION, "--channel-type", "sms", "--tag", "auto", "--tag", "b", "--sampling-share", "0.25")
+    assert first.exit_code == 0, first.output
+    second = run("set", ORGANIZATION, "--disabled", "--settle-seconds", "0", "--minimum-from-user", "1", "--json")
+    assert second.exit_code == 0
+    shown = json.loads(run("get", ORGANIZATION, "--json").stdout)
+    assert shown == json.loads(second.stdout)
+    assert shown == {
+        "organizationId": ORGANIZATION,
+        "own": True,
+        "leftOut": {},
+        "policy": {
+            "enabled": False,
+            "channelTypes": ["sms"],
+            "minimumMessages": 2,
+            "minimumFromContact": 0,
+            "minimumFromUser": 1,
+            "samplingShare": 0.25,
+            "tags": ["auto", "b"],
+            "category": None,
+            "quality": None,
+            "settleSeconds": 0.0,
+        },
+    }
+    cleared = run("set", ORGANIZATION, "--clear", "channel-type", "--clear", "settle-seconds", "--enabled", "--json")
+    changed = json.loads(cleared.stdout)["policy"]
+    assert (changed["channelTypes"], changed["settleSeconds"], changed["enabled"]) == (None, None, True)
+
+
+def test_list_and_get_show_what_was_left_out(
+    run: Run, settings: Settings, mongo_client: pymongo.MongoClient[dict[str, object]]
+) -> None:
+    assert "at least 2 messages" in run("list").stdout
+    run("set", ORGANIZATION, "--minimum-messages", "5")
+    database = mongo_client[settings.mongo_database]
+    database.snapshotleftout.insert_many(
+        {"_id": f"resolved:{number}", "organizationId": ObjectId(ORGANIZATION), "reason": "too_few_messages"}
+        for number in range(3)
+    )
+    database.snapshotpolicies.insert_one({"organizationId": ObjectId(), "samplingShare": 7})
+    good, bad = json.loads(run("list", "--json").stdout)["policies"]
+    assert good["leftOut"] == {"too_few_messages": 3}
+    assert "samplingShare" in bad["error"]["message"]
+    table = run("list").stdout
+    assert "minimumMessages: 5" in table
+    assert "too_few_messages 3" in table
+    assert "not valid" in table
+    assert "too_few_messages 3" in run("get", ORGANIZATION).stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["set", ORGANIZATION, "--sampling-share", "2"], "'--sampling-share': 2.0 is not in the range 0<=x<=1"),
+        (["set", ORGANIZATION, "--sampling-share", "nan"], "--sampling-share should be"),
+        (["set", ORGANIZATION, "--minimum-messages", "-1"], "'--minimum-messages': -1 is not in the range"),
+        (["set", ORGANIZATION, "--tag", " "], "--tag tag 0 should not be blank"),
+        (["set", ORGANIZATION, "--channel-type", ""], "--channel-type should name at least one channel type"),
+        (["set", ORGANIZATION, "--category", "x" * 101], "--category should have at most 100 characters, it has 101"),
+        (["set", ORGANIZATION], "Nothing to change: give at least one of --enabled"),
+        (["set", ORGANIZATION, "--tag", "a", "--clear", "tag"], "--tag is given and cleared"),
+        (["set", ORGANIZATION, "--clear", "tags"], "'--clear': 'tags' is not one of"),
+        (["get", "12"], "should be an id of 24 hex digits"),
+    ],
+)
+def test_wrong_value_names_the_option_and_what_is_allowed(run: Run, arguments: list[str], said: str) -> None:
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert said in " ".join(result.stderr.replace("│", "").split()), result.stderr
+
+
+def test_help_has_an_example(run: Run) -> None:
+    for arguments in ([], ["get"], ["set"], ["list"]):
+        assert "Example:" in run(*arguments, "--help").stdout
