@@ -71,16 +71,8 @@ worker_max_memory_per_child = 400_000  # KiB: a leak ends a child between two ta
 worker_hijack_root_logger = False
 worker_redirect_stdouts = False
 
+# No `expires`, which is by the processes' clocks: what waited too long is told by worker/turns.py.
 beat_schedule = {
-    "sweep": {
-        "task": "snapshots.sweep",
-        "schedule": _own.sweep_interval.total_seconds(),
-        # Sweeps that waited for a worker are of no use: the newest does it all.
-        "options": {"expires": 2 * _own.sweep_interval.total_seconds()},
-    },
-    "reconcile": {
-        "task": "conversations.reconcile",
-        "schedule": _own.reconcile_interval.total_seconds(),
-        "options": {"expires": _own.reconcile_interval.total_seconds()},
-    },
+    "sweep": {"task": "snapshots.sweep", "schedule": _own.sweep_interval.total_seconds()},
+    "reconcile": {"task": "conversations.reconcile", "schedule": _own.reconcile_interval.total_seconds()},
 }

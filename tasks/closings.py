@@ -20,6 +20,7 @@ from worker.log import get_logger
 from worker.models import ConversationResolved
 from worker.reconcile import Reconcile
 from worker.service import Receipt
+from worker.turns import take_turn
 
 log = get_logger(__name__)
 
@@ -84,6 +85,8 @@ def _pause() -> timedelta:
 def reconcile() -> None:
     """Accepts the closings of the last 48 hours that have no request. What fails now, the next one does."""
     try:
+        if not take_turn(service(), "reconcile", service().settings.reconcile_interval):
+            return
         done = asdict(Reconcile(service()).in_slices())
     except TransientError as error:
         log.warning("reconcile_incomplete", code=error.code, reason=error.message)

@@ -10,6 +10,7 @@ from worker.celery import app
 from worker.errors import TransientError
 from worker.log import get_logger
 from worker.sweeping import Sweep
+from worker.turns import take_turn
 
 log = get_logger(__name__)
 
@@ -24,6 +25,8 @@ def _ensure_indexes(_: int) -> None:
 def sweep() -> None:
     """Repairs what was lost. What fails now, the next sweep does."""
     try:
+        if not take_turn(service(), "sweep", service().settings.sweep_interval):
+            return
         _ensure_indexes(os.getpid())
         done = asdict(Sweep(service())())
     except TransientError as error:
