@@ -1,9 +1,12 @@
 """The pipeline as real processes: what is accepted has one outcome, whatever is killed."""
 
+import contextlib
 import json
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
-from threading import Event, Thread
+from threading import Thread
 from typing import Any
 
 import pymongo
@@ -12,6 +15,7 @@ from bson import ObjectId
 
 from support.stack import Running, kill_pool, stack
 from support.waiting import eventually
+from worker.embedded import Servers
 from worker.settings import Settings
 
 QUICK = {"RUN_DEADLINE": "1s", "SWEEP_INTERVAL": "1s", "RETRY_FLOOR": "0.2s", "PARENT_WAIT": "4s"}
@@ -48,29 +52,24 @@ class Seen:
 
     def __init__(self, running: Running) -> None:
         self.events: list[dict[str, Any]] = []
-        self._stop = Event()
-        self._open = Event()
-        self._running = running
-        self._thread = Thread(target=self._receive, daemon=True)
+        self._connection = running.app.connection_for_read()
+        self._receiver: Any = running.app.events.Receiver(self._connection, handlers={"*": self.events.append})
+        self._thread = Thread(target=self._receive)
 
     def _receive(self) -> None:
-        with self._running.app.connection_for_read() as connection:
-            receiver = self._running.app.events.Receiver(connection, handlers={"*": self.events.append})
-            self._open.set()
-            while not self._stop.is_set():
-                try:
-                    receiver.capture(limit=None, timeout=0.5, wakeup=True)
-                except TimeoutError:
-                    continue
+        while not self._receiver.should_stop:
+            with contextlib.suppress(TimeoutError):
+                self._receiver.capture(limit=None, timeout=0.5, wakeup=True)
 
     def __enter__(self) -> "Seen":
         self._thread.start()
-        assert self._open.wait(10)
+        eventually(lambda: self.of("worker-heartbeat"), 10)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join(10)
+        self._receiver.should_stop = True
+        self._thread.join()
+        self._connection.release()
 
     def of(self, kind: str) -> list[dict[str, Any]]:
         return [each for each in self.events if each["type"] == kind]
@@ -86,7 +85,6 @@ def test_request_of_a_plain_celery_app_becomes_a_snapshot_and_shows_nothing_pers
         "requestId": "mine",
     }
     with Seen(running) as seen:
-        eventually(lambda: seen.of("worker-heartbeat"), 10)
         for _ in range(2):
             running.app.send_task("snapshots.request", args=[body], queue="snapshots")
         derived = running.app.send_task(
@@ -123,7 +121,6 @@ def test_undecodable_and_unknown_messages_are_logged_and_the_worker_goes_on(runn
 def test_retries_are_seen_with_their_reason_and_end_as_contact_not_found(running: Running) -> None:
     late = ObjectId()
     with Seen(running) as seen:
-        eventually(lambda: seen.of("worker-heartbeat"), 10)
         never, comes = running.bench.accepted(running.bench.asked(ObjectId()), running.bench.asked(late))
         running.publish([never, comes])
         eventually(lambda: seen.of("task-retried"), 10)
@@ -172,6 +169,23 @@ def test_flush_while_workers_are_connected_brings_every_event_again(running: Run
         return True
 
     eventually(all_there, 20)
+    assert_one_outcome_each(running, keys)
+
+
+def test_frozen_store_is_waited_for_and_seen_as_a_retry(running: Running, servers: Servers) -> None:
+    if servers.mongod is None:
+        pytest.skip("freezes only a MongoDB of its own")
+    keys = running.bench.chunk(20)
+    at = running.bench.service.clock.now()
+    with Seen(running) as seen:
+        os.kill(servers.mongod.pid, signal.SIGSTOP)
+        try:
+            running.bench.service.publish("snapshots", [[str(key)] for key in keys], at)
+            retried = eventually(lambda: seen.of("task-retried"), 20)
+        finally:
+            os.kill(servers.mongod.pid, signal.SIGCONT)
+        running.finished(keys, 40)
+    assert "StoreUnavailable" in retried[0]["exception"]
     assert_one_outcome_each(running, keys)
 
 
