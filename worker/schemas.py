@@ -31,7 +31,8 @@ def schemas() -> dict[str, dict[str, Any]]:
 
 
 def _model(model: type[BaseModel]) -> dict[str, Any]:
-    return _without_titles(model.model_json_schema(by_alias=True))
+    schema: dict[str, Any] = _without_titles(model.model_json_schema(by_alias=True))
+    return schema
 
 
 def _without_titles(schema: Any) -> Any:
