@@ -33,25 +33,25 @@ def recovery(evidence: Evidence, faults: Sequence[Done]) -> Times:
     spans = sorted(_spans(evidence))
     values = []
     for fault in faults:
-        done = [until for since, until in spans if since <= fault.ended < until]
+        done = [until for since, until, _ in spans if since <= fault.ended < until]
         values.append((max(done, default=fault.ended) - fault.ended, fault.kind))
     return Times.of(values)
 
 
 def latency(evidence: Evidence) -> Times:
     """Of each request: from its acceptance to its event."""
-    return Times.of([(until - since, "") for since, until in _spans(evidence)])
+    return Times.of([(until - since, name) for since, until, name in _spans(evidence)])
 
 
-def _spans(evidence: Evidence) -> list[tuple[float, float]]:
-    """Acceptance and event of each finished request, in seconds since 1970."""
+def _spans(evidence: Evidence) -> list[tuple[float, float, str]]:
+    """Acceptance and event of each finished request, in seconds since 1970, and the request id."""
     spans = []
     for entry in evidence.ledger:
         seen = evidence.first_seen.get(f"{entry['_id']}.{entry['round']}")
         if entry.get("finishedAt") and entry.get("acceptedAt"):
             since = _seconds(entry["acceptedAt"])
             # A closing waits for its settle delay by intent: it counts from its own acceptance all the same.
-            spans.append((since, max(seen or 0.0, _seconds(entry["finishedAt"]))))
+            spans.append((since, max(seen or 0.0, _seconds(entry["finishedAt"])), entry["requestId"]))
     return spans
 
 

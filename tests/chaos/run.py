@@ -5,6 +5,7 @@ import json
 import random
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +23,7 @@ from chaos.driver import Driver
 from chaos.evidence import Evidence, gather
 from chaos.system import SECRET, System, running
 from chaos.world import World
-from worker.data_folder import data_folder
+from worker.data_folder import DataFolder, data_folder
 from worker.settings import Settings
 
 _DRAIN_SECONDS = 240.0
@@ -42,6 +43,10 @@ class Options:
     """Of the processes' entry point."""
     ways: tuple[str, ...] = _ALL_WAYS
     drain_seconds: float = _DRAIN_SECONDS
+    without: tuple[str, ...] = ()
+    """Processes that are not run."""
+    files: Path | None = None
+    """The folder of the driver's and the consumer's files, else the servers' own."""
     keep: Path | None = None
     """A folder for the logs and files, kept."""
 
@@ -63,23 +68,33 @@ Script = Callable[[Arena], None]
 
 def run(options: Options, script: Script | None = None, say: Callable[[str], None] = print) -> Result:
     """Everything, from nothing and back to it."""
+    with data_folder(options.keep) as folder, servers.running(folder) as stores:
+        return run_on(stores, folder, options, script, say)
+
+
+def run_on(
+    stores: servers.Servers,
+    folder: DataFolder,
+    options: Options,
+    script: Script | None = None,
+    say: Callable[[str], None] = print,
+) -> Result:
+    """On servers that are there, and empty."""
     began = time.monotonic()
-    with contextlib.ExitStack() as stack:
-        folder = stack.enter_context(data_folder(options.keep))
-        stores = servers.start(folder, stack)
-        system = stack.enter_context(running(folder, stores, options.settings, options.extra))
+    files = options.files or folder.path
+    with running(folder, stores, options.settings, options.extra, options.without) as system:
         say(f"up after {time.monotonic() - began:.0f} s, in {folder.path}")
         arena = Arena(
             stores,
             system,
-            Collector(system.settings, folder.path / "events.jsonl"),
+            Collector(system.settings, files / "events.jsonl"),
             random.Random(options.seed),
             threading.Event(),
         )
-        whole = _settle(arena, folder.path / "sent.jsonl", options, script)
+        whole = _settle(arena, files / "sent.jsonl", options, script)
         say(f"{'settled' if whole else 'NOT settled'} after {time.monotonic() - began:.0f} s")
-        (folder.path / "faults.json").write_text(json.dumps([vars(each) for each in arena.done], indent=1))
-        return _judge(arena, folder.path, options.seed)
+        (files / "faults.json").write_text(json.dumps([vars(each) for each in arena.done], indent=1))
+        return _judge(arena, files, options.seed)
 
 
 def _settle(arena: Arena, book_path: Path, options: Options, script: Script | None) -> bool:
@@ -103,7 +118,7 @@ def _judge(arena: Arena, folder: Path, seed: int) -> Result:
     rows = {
         "times that the identity was seen to hold": arena.collector.identities,
         "rollbacks in MongoDB": arena.servers.rollbacks(),
-        "processes started again": len(arena.system.deaths),
+        "processes started again": dict(Counter(arena.servers.deaths + arena.system.deaths)),
         "seed": seed,
     }
     recovered, latency = recovery.recovery(evidence, arena.done), recovery.latency(evidence)

@@ -15,6 +15,7 @@ import pymongo
 import redis
 from pymongo.errors import PyMongoError
 
+from chaos.tending import tended
 from worker.data_folder import DataFolder
 from worker.processes import Child
 from worker.wheels import program
@@ -23,7 +24,6 @@ TESTS = Path(__file__).parent.parent
 MEMBERS = ("0", "1", "2")
 REDIS = "redis"
 ELECTION_SECONDS = 2.0
-_START_SECONDS = 60.0
 
 
 @dataclass
@@ -36,6 +36,8 @@ class Servers:
     proxy: Child
     valkey: Child
     members: dict[str, Child]
+    deaths: list[str] = field(default_factory=list)
+    """Names of those that died on the way."""
     _rules: list[dict[str, Any]] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -127,8 +129,9 @@ class Servers:
         return sum(text.count('"msg":"Rollback complete"') for text in logs)
 
 
-def start(folder: DataFolder, stack: contextlib.ExitStack) -> Servers:
-    """All of them; `stack` kills them in the end. Raises ChildFailed."""
+@contextlib.contextmanager
+def running(folder: DataFolder) -> Iterator[Servers]:
+    """All of them, started again when they die. Raises ChildFailed."""
     names = ["control", REDIS, f"{REDIS}-proxy", *(f"mongo{name}{end}" for name in MEMBERS for end in ("", "-proxy"))]
     ports = folder.ports(*names)
     links = {name: [ports[f"mongo{name}-proxy"], ports[f"mongo{name}"]] for name in MEMBERS}
@@ -144,12 +147,10 @@ def start(folder: DataFolder, stack: contextlib.ExitStack) -> Servers:
     members = {name: _mongod(folder, name, ports[f"mongo{name}"]) for name in MEMBERS}
     servers = Servers(folder.path, ports, proxy, _valkey(folder, ports[REDIS]), members)
     for child in servers.children:
-        stack.callback(child.kill)
-        child.start()
-    for child in servers.children:
-        child.wait_until_ready(_START_SECONDS)
-    _initiate(servers)
-    return servers
+        child.grace = 0.0  # nobody reads their data again
+    with tended(servers.children, servers.deaths):
+        _initiate(servers)
+        yield servers
 
 
 def _valkey(folder: DataFolder, port: int) -> Child:

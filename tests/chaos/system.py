@@ -4,8 +4,7 @@ import os
 import signal
 import socket
 import sys
-import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,11 +13,11 @@ import psutil
 
 from chaos.crashpoints import Points
 from chaos.servers import TESTS, Servers
+from chaos.tending import tended
 from worker.data_folder import DataFolder
 from worker.processes import Child
 from worker.settings import PREFIX, Settings, load
 from worker.stack import processes
-from worker.supervisor import Supervisor
 
 SECRET = "a secret for the chaos run alone, of enough bytes"
 WRONG_CLOCKS = {"worker2": "600", "listener2": "-600"}
@@ -32,11 +31,11 @@ class System:
     """What runs. Restarted by the supervisor's own thread when it dies."""
 
     children: dict[str, Child]
-    supervisor: Supervisor
     points: Points
     settings: Settings
     api: str | None
-    deaths: list[tuple[str, int | None]] = field(default_factory=list)
+    deaths: list[str] = field(default_factory=list)
+    """Names of those that died on the way."""
 
     def named(self, kind: str) -> list[Child]:
         """`worker`, `listener`, `beat`, `api`."""
@@ -60,9 +59,16 @@ def send_signal(pid: int, number: signal.Signals) -> bool:
 
 @contextmanager
 def running(
-    folder: DataFolder, servers: Servers, overrides: Mapping[str, str], extra: Mapping[str, str]
+    folder: DataFolder,
+    servers: Servers,
+    overrides: Mapping[str, str],
+    extra: Mapping[str, str],
+    without: Collection[str] = (),
 ) -> Iterator[System]:
-    """Everything up and looked after. `overrides`: settings by name; `extra`: the entry point's own variables."""
+    """Everything up and looked after, but for the processes `without`.
+
+    `overrides`: settings by name; `extra`: the entry point's own variables.
+    """
     values = {
         "redis_url": servers.redis_url,
         "mongo_url": servers.mongo_url,
@@ -79,6 +85,7 @@ def running(
     port = folder.ports("api")["api"]
     environment[f"{PREFIX}API_PORT"] = str(port)
     children = _children(folder.path, environment, port)
+    children = {name: child for name, child in children.items() if name not in without}
     for name, child in children.items():
         child.argv = _through_entry(child.argv)
         child.env |= {"PYTHONPATH": str(TESTS), "CHAOS_POINTS": str(points.folder), **extra}
@@ -86,19 +93,12 @@ def running(
             child.env["CHAOS_CLOCK"] = clock
         if visibility := SHORT_VISIBILITY.get(name):
             child.env["CHAOS_VISIBILITY"] = visibility
-    deaths: list[tuple[str, int | None]] = []
-    stop = threading.Event()
-    with Supervisor(servers.children, lambda child, code, _: deaths.append((child.name, code))) as supervisor:
-        for child in children.values():
-            supervisor.add(child, 60)
+    deaths: list[str] = []
+    with tended(children.values(), deaths):
         api = f"http://127.0.0.1:{port}" if "api" in children else None
-        tending = threading.Thread(target=supervisor.watch, args=(stop,), daemon=True)
-        tending.start()
         try:
-            yield System(children, supervisor, points, load(**values), api, deaths)
+            yield System(children, points, load(**values), api, deaths)
         finally:
-            stop.set()
-            tending.join(10)
             for child in children.values():  # a stopped process hears no SIGTERM
                 if child.running:
                     send_signal(child.pid, signal.SIGCONT)

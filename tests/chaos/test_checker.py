@@ -1,0 +1,81 @@
+"""The checker finds each deliberate bug. That it finds nothing without one is what the short run shows."""
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from chaos import servers
+from chaos.arena import Arena
+from chaos.faults import broker
+from chaos.run import Options, run_on
+from worker.data_folder import DataFolder, data_folder
+
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(300)]
+
+QUICK = {"run_deadline": "1s", "sweep_interval": "1s"}
+"""What is lost is swept after 7 s."""
+_SECONDS = 12.0
+
+
+@pytest.fixture(scope="module")
+def stores() -> Iterator[tuple[servers.Servers, DataFolder]]:
+    with data_folder() as folder, servers.running(folder) as started:
+        yield started, folder
+
+
+def kill_at(*points: str) -> Callable[[Arena], None]:
+    """Processes die at these steps, one after the other."""
+
+    def script(arena: Arena) -> None:
+        for point in points:
+            path = arena.system.points.arm(point)
+            deadline = time.monotonic() + _SECONDS
+            while path.exists() and time.monotonic() < deadline:
+                arena.pause(0.05)
+
+    return script
+
+
+def deliver_all_twice(arena: Arena) -> None:
+    arena.pause(_SECONDS / 2)
+    broker.deliver_twice(arena)
+    arena.pause(2.0)
+    broker.deliver_twice(arena)
+
+
+@pytest.mark.parametrize(
+    ("bug", "script", "found"),
+    [
+        ("emit_before_decide", kill_at("inserted-in-transaction", "decided-in-transaction"), "events differ"),
+        ("clear_unsent_before_emit", kill_at("emit-before", "emit-before"), "events missing"),
+        ("insert_outside_transaction", kill_at("inserted-in-transaction"), "along the way"),
+        ("random_request_id", deliver_all_twice, "duplicates"),
+        ("no_sweep", kill_at("fetch-before", "decide-before"), "lost"),
+    ],
+)
+def test_checker_finds(
+    bug: str,
+    script: Callable[[Arena], None],
+    found: str,
+    stores: tuple[servers.Servers, DataFolder],
+    tmp_path: Path,
+) -> None:
+    started, folder = stores
+    with started.redis() as redis:
+        redis.flushall()
+    listening = bug == "random_request_id"
+    options = Options(
+        requests=200,
+        seconds=_SECONDS,
+        settings=QUICK | {"mongo_database": bug},
+        extra={"CHAOS_BUG": bug, "CHAOS_CLOCK": "0"},
+        ways=("stream", "task") if listening else ("task", "client"),
+        without=("api", "listener2", *(() if listening else ("listener1",))),
+        drain_seconds=15,
+        files=tmp_path,
+    )
+    result = run_on(started, folder, options, script)
+    print(result.table)
+    assert result.verdict.violations[found]

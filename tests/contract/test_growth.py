@@ -1,0 +1,129 @@
+"""A ledger that has grown: what runs often reads an index, and no more of it than it needs.
+
+Checked by MongoDB's profiler, that is by the plans that were run (https://www.mongodb.com/docs/manual/reference/
+database-profiler/). `tests/chaos/growth.py` measures the same on a million of each.
+"""
+
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from bson import ObjectId
+
+from support.ledger import Bench, bench_on
+from worker import indexes
+from worker.lookups import Filter, count_redrivable, list_requests, redrivable
+from worker.reports import identities, oldest_request
+from worker.settings import Settings
+from worker.sweeping import Sweep
+
+FINISHED, OPEN = 1500, 5
+LEDGER, SNAPSHOTS = "snapshotrequests", "trainingsnapshots"
+
+
+@pytest.fixture
+def bench(settings: Settings) -> Iterator[Bench]:
+    with bench_on(settings) as made:
+        indexes.ensure(made.connections)
+        _grow(made)
+        Sweep(made.service)()  # Redis is new to it: the first one emits everything again
+        yield made
+
+
+def _grow(bench: Bench) -> None:
+    now = bench.service.clock.now()
+    finished: list[dict[str, Any]] = []
+    for number in range(FINISHED):
+        failed = number % 10 == 0
+        at = now - timedelta(hours=1, seconds=number)
+        finished.append(
+            {
+                "_id": ObjectId(),
+                "organizationId": bench.organization,
+                "contactId": ObjectId(),
+                "requestId": f"r{number}",
+                "bodyHash": "",
+                "trigger": "api",
+                "status": "failed" if failed else "completed",
+                "round": 0,
+                "queue": "snapshots",
+                "enqueuedAt": at,
+                "acceptedAt": at,
+                "finishedAt": at,
+                **({"error": {"code": "empty_conversation"}} if failed else {"messageCount": 2}),
+            }
+        )
+    for each in finished:
+        if each["status"] == "completed":
+            each["snapshotId"] = each["_id"]
+    bench.database[LEDGER].insert_many(finished)
+    copies = [
+        {"_id": each["_id"], "organizationId": bench.organization, "createdAt": now, "isArchived": False}
+        for each in finished
+        if each["status"] == "completed"
+    ]
+    bench.database[SNAPSHOTS].insert_many(copies)
+    bench.chunk(OPEN)
+
+
+def accept(bench: Bench) -> None:
+    bench.accepted(bench.asked(ObjectId(), "r1-new"))
+
+
+def accept_again(bench: Bench) -> None:
+    asked = bench.asked(ObjectId(), "r7")
+    bench.service.accept([asked])
+
+
+def sweep(bench: Bench) -> None:
+    Sweep(bench.service)()
+
+
+def status(bench: Bench) -> None:
+    identities(bench.connections, bench.organization)
+
+
+def oldest(bench: Bench) -> None:
+    oldest_request(bench.connections)
+
+
+def first_page(bench: Bench) -> None:
+    list_requests(bench.connections, Filter(bench.organization), 20)
+
+
+def failures(bench: Bench) -> None:
+    list_requests(bench.connections, Filter(bench.organization, "failed"), 20)
+
+
+def redrive(bench: Bench) -> None:
+    which = Filter(bench.organization, code="empty_conversation")
+    count_redrivable(bench.connections, which)
+    bench.service.redrive(next(iter(redrivable(bench.connections, which, 10))))
+
+
+@pytest.mark.parametrize(
+    ("step", "most"),
+    [
+        (accept, 10),
+        (accept_again, 10),
+        (sweep, 100),
+        (status, 2 * FINISHED + 100),  # counts are counted, of the index alone
+        (oldest, 100),
+        (first_page, 100),
+        (failures, 100),
+        (redrive, FINISHED // 10 + 100),
+    ],
+)
+def test_reads_an_index_and_no_more_than_it_needs(bench: Bench, step: Callable[[Bench], None], most: int) -> None:
+    database = bench.database
+    database.command("profile", 2)
+    step(bench)
+    database.command("profile", 0)
+    ours = {"ns": {"$in": [f"{database.name}.{LEDGER}", f"{database.name}.{SNAPSHOTS}"]}}
+    run = list(database["system.profile"].find(ours))
+    assert run
+    for each in run:
+        assert "COLLSCAN" not in each.get("planSummary", ""), each["command"]
+        assert each.get("keysExamined", 0) <= most, each["command"]
+        assert each.get("docsExamined", 0) <= min(most, FINISHED), each["command"]
