@@ -1,6 +1,6 @@
 """Accepts requests: many POSTs that come together share one check and one insert."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
@@ -31,10 +31,10 @@ class Accepting:
     Deleted, AcceptUnknown, StoreUnavailable, StoreConflict.
     """
 
-    def __init__(self, service: Service, executor: Executor) -> None:
+    def __init__(self, service: Service, executor: Executor, pause: Callable[[], float]) -> None:
         self._service = service
         self._checks = Checks(service.connections, service.conversations)
-        self._batch: Batcher[Wanted, Receipt] = Batcher(self._accept, executor)
+        self._batch: Batcher[Wanted, Receipt] = Batcher(self._accept, executor, pause)
 
     async def __call__(self, wanted: Wanted) -> Receipt:
         return await self._batch(wanted)

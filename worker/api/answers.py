@@ -35,7 +35,7 @@ _FIELDS = {
 _NAMED = 50
 """Missing message ids that an answer names at most."""
 
-_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=render).encode
 
 
 class HttpError(SnapshotError):
@@ -102,8 +102,12 @@ class RateLimited(HttpError):
 
 def encode(value: Any) -> bytes:
     """A document or an envelope as JSON (DESIGN section 5)."""
+    try:
+        text = _encode(value)  # a third of the time of rendering all of it first
+    except ValueError:  # a number that JSON does not know
+        text = _encode(render(value))
     # A stored text may have half a surrogate pair, which no UTF-8 can encode.
-    return _encode(render(value)).encode("utf-8", "replace")
+    return text.encode("utf-8", "replace")
 
 
 def answer(status: int, body: bytes, headers: Mapping[str, str] | None = None) -> Response:

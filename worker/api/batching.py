@@ -1,6 +1,7 @@
 """Group commit: calls that come while one is under way go together in the next.
 
-Alone, a call goes at once; under load the batches grow by themselves.
+Alone, a call goes at once. Under load calls are gathered for a moment, since what a batch costs hardly grows
+with its size.
 """
 
 import asyncio
@@ -12,15 +13,27 @@ from typing import Generic, TypeVar
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+FEW = 4
+"""Requests in flight up to which nothing is gathered."""
+
 Handle = Callable[[Sequence[Item]], Sequence[Result | Exception]]
+
+
+def pause_for(in_flight: int, each: float, longest: float) -> float:
+    """Seconds to gather: so much for each request in flight, none where they are few."""
+    return min(each * in_flight, longest) if in_flight > FEW else 0.0
 
 
 class Batcher(Generic[Item, Result]):
     """Awaited with one item; `handle` gets many, in a thread, and gives a result or an exception for each."""
 
-    def __init__(self, handle: Handle[Item, Result], executor: Executor, most: int = 500) -> None:
+    def __init__(
+        self, handle: Handle[Item, Result], executor: Executor, pause: Callable[[], float], most: int = 500
+    ) -> None:
+        """`pause`: seconds to gather before a batch goes, now."""
         self._handle = handle
         self._executor = executor
+        self._pause = pause
         self._most = most
         self._waiting: deque[tuple[Item, asyncio.Future[Result]]] = deque()
         self._running: asyncio.Task[None] | None = None
@@ -37,6 +50,8 @@ class Batcher(Generic[Item, Result]):
         loop = asyncio.get_running_loop()
         try:
             while self._waiting:
+                if seconds := self._pause():
+                    await asyncio.sleep(seconds)
                 batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), self._most))]
                 results: Sequence[Result | Exception]
                 try:

@@ -6,7 +6,7 @@ Where Redis is down there is no limit: refusing would be worse.
 import hashlib
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 
 import redis
@@ -31,12 +31,12 @@ _PAUSE = 2.0
 class RateLimit:
     """`snapshots:rate:<token's hash>:<minute>` counts a token's requests."""
 
-    def __init__(self, settings: Settings, executor: Executor) -> None:
+    def __init__(self, settings: Settings, executor: Executor, pause: Callable[[], float]) -> None:
         self._most = settings.api_rate_limit
         self._redis = redis.Redis.from_url(
             settings.redis_url, socket_timeout=0.5, socket_connect_timeout=0.5, retry=Retry(NoBackoff(), 0)
         )
-        self._count: Batcher[str, int] = Batcher(self._count_all, executor)
+        self._count: Batcher[str, int] = Batcher(self._count_all, executor, pause)
         self._off_until = 0.0
 
     async def __call__(self, token: str) -> None:

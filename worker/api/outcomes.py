@@ -19,6 +19,7 @@ from bson import ObjectId
 from pymongo.read_concern import ReadConcern
 
 from worker.api.answers import encode
+from worker.api.batching import FEW, pause_for
 from worker.connections import store_errors
 from worker.errors import TransientError
 from worker.log import get_logger
@@ -29,8 +30,8 @@ log = get_logger(__name__)
 
 _FIRST, _SHARE, _LONGEST = 0.008, 0.2, 0.5
 """Seconds to the first look; then this share of the age, up to so many seconds."""
-_ROUND = 0.004
-"""Seconds between two reads at least; looks that are due within are taken along."""
+_ROUND, _LONGEST_ROUND = 0.004, 0.03
+"""Seconds between two reads at least, while few and while many are awaited; looks due within are taken along."""
 _MOST_BYTES = 32 * 1024 * 1024
 """Snapshots that one read brings at most; what is beyond comes with the next."""
 
@@ -86,7 +87,7 @@ class Outcomes:
         loop = asyncio.get_running_loop()
         try:
             while self._looks:
-                await asyncio.sleep(max(self._looks[0][0] - time.monotonic(), _ROUND))
+                await asyncio.sleep(max(self._looks[0][0] - time.monotonic(), self._round()))
                 due = self._due()
                 if not due:
                     continue
@@ -101,6 +102,9 @@ class Outcomes:
                             future.set_result(outcome)
         finally:
             self._running = None
+
+    def _round(self) -> float:
+        return pause_for(len(self._awaited), _ROUND / FEW, _LONGEST_ROUND) or _ROUND
 
     def _due(self) -> list[ObjectId]:
         """What to look at now; each has its next look noted."""

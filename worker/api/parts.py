@@ -11,6 +11,7 @@ from pydantic_core import from_json
 
 from worker.api.accepting import Accepting
 from worker.api.answers import TokenMissing
+from worker.api.batching import pause_for
 from worker.api.editing import Editing
 from worker.api.keys import PREFIX, Keys
 from worker.api.limits import RateLimit, read_body
@@ -25,6 +26,8 @@ from worker.errors import InvalidRequest
 from worker.models import read_object_id
 from worker.service import Service
 
+_GATHER, _LONGEST_GATHER = 0.0005, 0.02
+"""Seconds that accepts are gathered, for each request in flight and at most."""
 _THREADS = 4
 """Of each kind: as many as a client has connections."""
 
@@ -45,10 +48,13 @@ class Parts:
         self.reading = Reading(self._reading_connections)
         self.editing = Editing(service)
         self.outcomes = Outcomes(service, self._writers)
-        self.accepting = Accepting(service, self._writers)
+        self.accepting = Accepting(service, self._writers, self._pause)
         self.waking = Waking(service, self._side, self.outcomes.awaited)
-        self.limit = RateLimit(service.settings, self._side)
+        self.limit = RateLimit(service.settings, self._side, self._pause)
         self.measures = Measures()
+
+    def _pause(self) -> float:
+        return pause_for(self.outcomes.awaited(), _GATHER, _LONGEST_GATHER)
 
     async def admit(self, request: Request, right: Right) -> Caller:
         """Who calls, if they may. Raises Unauthorized, RateLimited, Forbidden."""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from typing import Any
 
+from worker.api.batching import FEW, pause_for
 from worker.errors import BrokerUnavailable
 from worker.log import get_logger
 from worker.service import Service
@@ -17,8 +18,6 @@ from worker.wakeups import INTERACTIVE, chunks_of
 
 log = get_logger(__name__)
 
-_FEW = 4
-"""Requests in flight up to which each gets a message of its own, at once."""
 _GATHER = 0.001
 """Seconds of gathering for each request in flight."""
 _LONGEST_GATHER = 0.1
@@ -51,9 +50,8 @@ class Waking:
         loop = asyncio.get_running_loop()
         try:
             while self._entries:
-                flying = self._in_flight()
-                if flying > _FEW:
-                    await asyncio.sleep(min(_GATHER * flying, _LONGEST_GATHER))
+                if seconds := pause_for(self._in_flight(), _GATHER, _LONGEST_GATHER):
+                    await asyncio.sleep(seconds)
                 entries, self._entries = self._entries, []
                 if not await loop.run_in_executor(self._executor, self._publish, entries):
                     self._entries = (entries + self._entries)[:_KEPT]
@@ -62,7 +60,7 @@ class Waking:
             self._running = None
 
     def _publish(self, entries: Sequence[Mapping[str, Any]]) -> bool:
-        size = 1 if len(entries) <= _FEW else min(self._service.settings.chunk_size, _MOST_IN_A_MESSAGE)
+        size = 1 if len(entries) <= FEW else min(self._service.settings.chunk_size, _MOST_IN_A_MESSAGE)
         # The sweep takes what waits behind the oldest stamp for lost: so it is that of the oldest request.
         at = min(entry["enqueuedAt"] for entry in entries)
         try:

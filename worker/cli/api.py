@@ -41,7 +41,13 @@ def api(host: str | None, port: int | None, fd: int | None, as_json: bool) -> No
     else:
         click.echo(f"listening on {url}, documentation at {url}/docs", err=True)
     config = uvicorn.Config(
-        app, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=15, lifespan="on"
+        app,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=15,
+        timeout_keep_alive=75,
+        lifespan="on",
     )
     uvicorn.Server(config).run(sockets=[listening])
 
