@@ -1,10 +1,8 @@
 """The Python client against a real Redis, with a listener and runs behind it."""
 
 import asyncio
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -13,12 +11,12 @@ from bson import ObjectId
 
 from support.contacts import Contact, contact_with
 from support.dropping import line_to
+from support.in_process import pipeline
 from support.intake import EVENTS, STREAM
-from support.pipeline import run_accepted, service_on
+from support.pipeline import service_on
 from support.waiting import eventually
 from worker.client import AsyncSnapshotClient, CompletedEvent, NotDurable, Outcome, Rejected, Sent, SnapshotClient
 from worker.errors import BrokerUnavailable, InvalidRequest
-from worker.listener import Listener
 from worker.service import Service
 from worker.settings import Settings
 
@@ -27,26 +25,6 @@ from worker.settings import Settings
 def service(settings: Settings) -> Iterator[Service]:
     with service_on(settings) as service:
         yield service
-
-
-@contextmanager
-def pipeline(service: Service) -> Iterator[None]:
-    """Takes in and runs what is sent."""
-    stop = threading.Event()
-
-    def work() -> None:
-        while not stop.wait(0.02):
-            run_accepted(service)
-
-    threads = [threading.Thread(target=Listener(service).run, args=(stop,)), threading.Thread(target=work)]
-    for thread in threads:
-        thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join(20)
 
 
 @pytest.fixture
