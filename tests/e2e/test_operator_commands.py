@@ -3,31 +3,17 @@
 import json
 import signal
 import subprocess
-import time
-from collections.abc import Iterator
 
 import pytest
 from bson import ObjectId
 
-from support.commands import CHECKOUT, COMMAND, environment, run, run_at_once
+from support.commands import CHECKOUT, COMMAND, run, run_at_once
 from support.contacts import Contact, contact_with
-from support.pipeline import accept, run_accepted, service_on
+from support.pipeline import accept, run_accepted
 from worker.lookups import request_by_key
 from worker.service import Service
-from worker.settings import Settings
 
 Env = dict[str, str]
-
-
-@pytest.fixture
-def env(settings: Settings) -> Env:
-    return environment(settings)
-
-
-@pytest.fixture
-def service(settings: Settings) -> Iterator[Service]:
-    with service_on(settings) as made:
-        yield made
 
 
 @pytest.fixture
@@ -46,10 +32,8 @@ def id_of(service: Service, contact: Contact, request_id: str) -> ObjectId:
     return key
 
 
-def test_help_is_quick_and_every_command_has_an_example(env: Env) -> None:
-    started = time.monotonic()
+def test_help_imports_no_driver_and_every_command_has_an_example(env: Env) -> None:
     ended = run(env, "--help")
-    assert time.monotonic() - started < 2  # 0.2 s on an idle machine
     assert ended.code == 0
     imported = (
         "import sys; import worker.cli; sys.exit(bool({'celery', 'pymongo', 'rich', 'redis'} & set(sys.modules)))"

@@ -1,38 +1,17 @@
 """`snapshots request`, as processes."""
 
 import itertools
-from collections.abc import Iterator
 from typing import Any
 
-import pytest
 from bson import ObjectId
-from pymongo import MongoClient
 from pymongo.database import Database
 
-from support.commands import environment, run, run_at_once
+from support.commands import run, run_at_once
 from support.contacts import Contact, contact_with
-from support.pipeline import accept, run_accepted, service_on
-from support.waiting import eventually
+from support.pipeline import accept, run_accepted
 from worker.service import Service
-from worker.settings import Settings
 
 Env = dict[str, str]
-
-
-@pytest.fixture
-def env(settings: Settings) -> Env:
-    return environment(settings)
-
-
-@pytest.fixture
-def own(mongo_client: MongoClient[Any], database: str) -> Database[dict[str, Any]]:
-    return mongo_client[database]
-
-
-@pytest.fixture
-def service(settings: Settings) -> Iterator[Service]:
-    with service_on(settings) as made:
-        yield made
 
 
 def of(contact: Contact) -> list[str]:
@@ -187,58 +166,3 @@ def test_an_invalid_setting_is_wrong_use_and_is_named(env: Env) -> None:
     assert ended.code == 2
     assert "SNAPSHOTS_CHUNK_SIZE: should be a valid integer" in ended.stderr
     assert "Traceback" not in ended.stderr
-
-
-def test_all_asks_once_for_each_conversation_and_waits_for_the_outcomes(
-    env: Env, own: Database[dict[str, Any]], service: Service
-) -> None:
-    contact = contact_with(own, *[1] * 23, 0, 0)
-    contact_with(own, 1)  # another organization's
-    order = ["request", "--organization", str(contact.organization), "--all", "--chunk", "10", "--tag", "x", "--json"]
-    waiting = run(env, *order, "--timeout", "0.2")
-    assert (waiting.code, waiting.json["accepted"], waiting.json["inFlight"]) == (1, 25, 25)
-    run_accepted(service)
-    ended = run(env, *order)
-    assert ended.code == 0
-    said = ended.json
-    assert said.pop("seconds") > 0
-    assert said.pop("rate") > 0
-    assert said == {
-        "organizationId": str(contact.organization),
-        "conversations": 25,
-        "requests": 25,
-        "accepted": 0,
-        "completed": 23,
-        "failed": 2,
-        "inFlight": 0,
-        "failures": {"empty_conversation": 2},
-        "refused": {},
-    }
-    assert {each["requestId"] for each in own.snapshotrequests.find()} == {f"all:{each}" for each in contact.messages}
-    assert own.snapshotrequests.distinct("trigger") == ["backfill"]
-    assert own.snapshotrequests.distinct("queue") == ["snapshots.bulk"]
-
-
-def test_all_leaves_out_what_cannot_be_asked_for_and_says_so(
-    env: Env, own: Database[dict[str, Any]], service: Service
-) -> None:
-    contact = contact_with(own, 1, 1)
-    own.conversations.insert_one({"organizationId": contact.organization})
-    changed, _ = contact.conversations
-    accept(service, contact.organization, contact.id, "before", conversationId=changed)
-    own.snapshotrequests.update_one({}, {"$set": {"requestId": f"all:{changed}", "tags": ["other"], "bodyHash": "x"}})
-    ended = run(env, "request", "--organization", contact.organization, "--all", "--timeout", "0.1", "--json")
-    assert ended.code == 1
-    assert ended.json["refused"] == {"invalid_request": 1, "request_id_conflict": 1}
-    assert ended.json["requests"] == 1
-
-
-def test_messages_of_the_bulk_queue_carry_ids_in_chunks(
-    env: Env, own: Database[dict[str, Any]], settings: Settings
-) -> None:
-    import redis
-
-    contact = contact_with(own, *[1] * 25)
-    run(env, "request", "--organization", contact.organization, "--all", "--chunk", "10", "--timeout", "0")
-    with redis.Redis.from_url(settings.redis_url) as client:
-        eventually(lambda: client.llen("snapshots.bulk") == 3)

@@ -1,0 +1,94 @@
+"""`snapshots request --all`, and both ways with a real worker."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import redis
+from pymongo.database import Database
+
+from support.commands import run
+from support.contacts import Contact, contact_with
+from support.pipeline import accept, run_accepted
+from support.waiting import eventually
+from worker.processes import Child
+from worker.service import Service
+from worker.settings import Settings
+
+Env = dict[str, str]
+
+
+def of(contact: Contact) -> list[str]:
+    return ["--organization", str(contact.organization), "--contact", str(contact.id)]
+
+
+def test_all_asks_once_for_each_conversation_and_waits_for_the_outcomes(
+    env: Env, own: Database[dict[str, Any]], service: Service
+) -> None:
+    contact = contact_with(own, *[1] * 23, 0, 0)
+    contact_with(own, 1)  # another organization's
+    order = ["request", "--organization", str(contact.organization), "--all", "--chunk", "10", "--tag", "x", "--json"]
+    waiting = run(env, *order, "--timeout", "0.2")
+    assert (waiting.code, waiting.json["accepted"], waiting.json["inFlight"]) == (1, 25, 25)
+    run_accepted(service)
+    ended = run(env, *order)
+    assert ended.code == 0
+    said = ended.json
+    assert said.pop("seconds") > 0
+    assert said.pop("rate") > 0
+    assert said == {
+        "organizationId": str(contact.organization),
+        "conversations": 25,
+        "requests": 25,
+        "accepted": 0,
+        "completed": 23,
+        "failed": 2,
+        "inFlight": 0,
+        "failures": {"empty_conversation": 2},
+        "refused": {},
+    }
+    assert {each["requestId"] for each in own.snapshotrequests.find()} == {f"all:{each}" for each in contact.messages}
+    assert own.snapshotrequests.distinct("trigger") == ["backfill"]
+    assert own.snapshotrequests.distinct("queue") == ["snapshots.bulk"]
+
+
+def test_all_leaves_out_what_cannot_be_asked_for_and_says_so(
+    env: Env, own: Database[dict[str, Any]], service: Service
+) -> None:
+    contact = contact_with(own, 1, 1)
+    own.conversations.insert_one({"organizationId": contact.organization})
+    changed, _ = contact.conversations
+    accept(service, contact.organization, contact.id, "before", conversationId=changed)
+    own.snapshotrequests.update_one({}, {"$set": {"requestId": f"all:{changed}", "tags": ["other"], "bodyHash": "x"}})
+    ended = run(env, "request", "--organization", contact.organization, "--all", "--timeout", "0.1", "--json")
+    assert ended.code == 1
+    assert ended.json["refused"] == {"invalid_request": 1, "request_id_conflict": 1}
+    assert ended.json["requests"] == 1
+
+
+def test_a_worker_does_what_the_commands_ask_for(env: Env, own: Database[dict[str, Any]], tmp_path: Path) -> None:
+    contact = contact_with(own, 2, 1, 0)
+    argv = [sys.executable, "-m", "celery", "-A", "worker", "worker", "-P", "prefork", "-c", "1", "-l", "INFO"]
+    worker = Child("worker", argv, env, tmp_path / "worker.log")
+    worker.ready = lambda: " ready." in worker.output()
+    try:
+        worker.start()
+        worker.wait_until_ready()
+        one = run(env, "request", *of(contact), "--conversation", contact.conversations[0], "--wait", "--json")
+        every = run(env, "request", "--organization", contact.organization, "--all", "--json")
+        counted = run(env, "status", "--json")
+    finally:
+        worker.stop()
+    assert (one.code, one.json["status"]) == (0, "completed")
+    assert (every.code, every.json["completed"], every.json["failures"]) == (0, 2, {"empty_conversation": 1})
+    assert (counted.code, counted.json["organizations"][0]["completed"]) == (0, 3)
+    assert "Grüße" not in worker.output()
+
+
+def test_messages_of_the_bulk_queue_carry_ids_in_chunks(
+    env: Env, own: Database[dict[str, Any]], settings: Settings
+) -> None:
+    contact = contact_with(own, *[1] * 25)
+    run(env, "request", "--organization", contact.organization, "--all", "--chunk", "10", "--timeout", "0")
+    with redis.Redis.from_url(settings.redis_url) as client:
+        eventually(lambda: client.llen("snapshots.bulk") == 3)
