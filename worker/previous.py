@@ -1,6 +1,5 @@
 """What a closing follows: the closing before it, of the same conversation, that has a snapshot."""
 
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -77,12 +76,11 @@ def _earlier(service: Service, closings: Sequence[Entry]) -> Iterable[tuple[Entr
     """
     if not closings:
         return
-    conversations: dict[ObjectId, set[ObjectId]] = defaultdict(set)
-    for each in closings:
-        conversations[each["organizationId"]].add(each["conversationId"])
+    owners = {each["conversationId"]: each["organizationId"] for each in closings}
+    # A range for each: 200 regular expressions took 500 ms, their ranges 15. `;` is the character behind `:`.
     keys = [
-        {"organizationId": key, "requestId": {"$in": [re.compile(f"^{closing_prefix(each)}") for each in ids]}}
-        for key, ids in conversations.items()
+        {"organizationId": organization, "requestId": {"$gte": prefix, "$lt": f"{prefix[:-1]};"}}
+        for prefix, organization in ((closing_prefix(key), owner) for key, owner in owners.items())
     ]
     found: dict[tuple[ObjectId, str], list[Document]] = defaultdict(list)
     fields = {"organizationId": 1, "requestId": 1, "status": 1, "snapshotId": 1}
