@@ -1,7 +1,6 @@
 """Our processes, as `snapshots up` starts them, on the session's servers: started, warmed, held, let go."""
 
 import json
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -16,7 +15,6 @@ from benchmarks.meters import Meters, tree
 from benchmarks.session import Session
 from worker.models import COMPLETED
 from worker.processes import Child
-from worker.settings import PREFIX
 from worker.stack import processes
 
 _START_SECONDS = 60.0
@@ -146,8 +144,6 @@ def pipeline(session: Session) -> Iterator[Pipeline]:
     session.clear()
     with TemporaryDirectory(dir=session.folder) as folder, ExitStack() as stack:
         children = processes(Path(folder), session.environment)
-        if not any(child.name.startswith("listener") for child in children):
-            children.append(_listener(Path(folder), session))
         for child in children:
             stack.callback(child.kill)
             child.start()
@@ -156,12 +152,3 @@ def pipeline(session: Session) -> Iterator[Pipeline]:
         made = Pipeline(session, children)
         made.warm_up()
         yield made
-
-
-def _listener(folder: Path, session: Session) -> Child:
-    log = folder / "logs" / "listener.log"
-    environment = session.environment | {f"{PREFIX}LOG_FORMAT": "json"}
-    argv = [sys.executable, "-c", "from worker.cli import main; main()", "listen"]
-    child = Child("listener", argv, environment, log)
-    child.ready = lambda: "listening" in child.output()
-    return child

@@ -98,7 +98,10 @@ class Events:
                 self._connections.redis.xtrim(stream, minid=str(max(oldest, 0)), approximate=True)
 
     def read(self, after: str = "-", count: int = 100, block_ms: int | None = None) -> list[tuple[str, dict[str, Any]]]:
-        """Stream id and event, in order, behind the id `after`; waits up to `block_ms` if it is given."""
+        """Stream id and event, in order, behind the id `after`; waits up to `block_ms` if it is given.
+
+        An entry that someone else added, without the field `event`, comes as an empty one.
+        """
         stream = self._names.events_stream
         with broker_errors():
             if block_ms is None:
@@ -107,7 +110,7 @@ class Events:
             else:
                 reply = self._connections.redis.xread({stream: "0" if after == "-" else after}, count, block_ms)
                 found = entries_of(reply)
-        return [(_decode(key), json.loads(fields[FIELD.encode()])) for key, fields in found]
+        return [(_decode(key), json.loads(fields.get(FIELD.encode(), b"{}"))) for key, fields in found]
 
 
 def entries_of(reply: Any) -> Sequence[Any]:

@@ -50,6 +50,7 @@ def own(names: Settings) -> list[Index]:
             [("organizationId", 1), ("status", 1), ("_id", -1), ("unchanged", 1), ("deletedAt", 1)],
             "counts by status without reading an entry; list, redrive",
         ),
+        Index(names.keys_collection, [("hash", 1)], "an integration key by its hash", {"unique": True}),
         Index(names.policies_collection, [("organizationId", 1)], "an organization has one policy", {"unique": True}),
         Index(names.left_out_collection, [("organizationId", 1), ("reason", 1)], "closings left out, by reason"),
         Index(
@@ -58,7 +59,11 @@ def own(names: Settings) -> list[Index]:
             "closings left out are forgotten",
             {"expireAfterSeconds": LEFT_OUT_SECONDS},
         ),
-        Index(snapshots, [("organizationId", 1), ("createdAt", -1), ("_id", -1)], "list, newest first"),
+        Index(
+            snapshots,
+            [("organizationId", 1), ("isArchived", 1), ("createdAt", -1), ("_id", -1), ("requestId", 1)],
+            "list, newest first; export; count of ours without reading one",
+        ),
         Index(snapshots, [("organizationId", 1), ("contactId", 1), ("createdAt", -1)], "list of a contact"),
         Index(snapshots, [("organizationId", 1), ("conversationId", 1), ("createdAt", -1)], "list of a conversation"),
     ]
@@ -68,8 +73,13 @@ def source(names: Settings) -> list[Index]:
     """Those that reading the platform's collections needs."""
     messages, conversations = names.messages_collection, names.conversations_collection
     return [
-        Index(messages, [("organizationId", 1), ("contactId", 1), ("timestamp", 1)], "all of a contact's messages"),
-        Index(messages, [("organizationId", 1), ("conversationId", 1), ("contactId", 1)], "a conversation's messages"),
+        *(
+            Index(messages, [(key, 1) for key in ("organizationId", owner, "timestamp", "_id")], purpose)
+            for owner, purpose in (
+                ("contactId", "all of a contact's messages in order; those without a contact"),
+                ("conversationId", "a conversation's messages in order"),
+            )
+        ),
         Index(conversations, [("organizationId", 1), ("contactId", 1)], "a contact's conversations"),
         Index(conversations, [("resolvedAt", 1)], "reconcile: closings of the last 48 hours"),
     ]

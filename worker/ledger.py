@@ -228,7 +228,10 @@ class Ledger:
         finished = {"$gte": finished_since, "$lt": finished_before}
         condition: Document = {"status": {"$in": [COMPLETED, FAILED]}, "unsent": None, "finishedAt": finished}
         condition["acceptedAt"] = {"$exists": True}
-        kept = ("organizationId", "requestId", "bodyHash", "status", "round", "snapshotId", "finishedAt", "deletedAt")
+        kept = (
+            *("organizationId", "requestId", "bodyHash", "status", "round", "snapshotId", "finishedAt"),
+            *("deletedAt", "unchanged"),  # without them the identity would count snapshots that are not there
+        )
         with store_errors():
             ids = [each["_id"] for each in self.collection.find(condition, {"_id": 1}).limit(most)]
             if not ids:

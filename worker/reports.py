@@ -71,6 +71,7 @@ def identity_pipeline(names: Settings, organization: ObjectId | None = None) -> 
     key = {"organization": "$organizationId", "status": "$status"}
     deleted = {"$sum": {"$cond": [{"$gt": ["$deletedAt", None]}, 1, 0]}}
     unchanged = {"$sum": {"$cond": [{"$eq": ["$unchanged", True]}, 1, 0]}}
+    ours = {"requestId": {"$gte": ""}}  # the platform may have made others by itself
     of_snapshots = {"organization": "$organizationId", "status": _SNAPSHOTS}
     return [
         {"$match": of | {"status": _ANY}},
@@ -78,7 +79,7 @@ def identity_pipeline(names: Settings, organization: ObjectId | None = None) -> 
         {
             "$unionWith": {
                 "coll": names.snapshots_collection,
-                "pipeline": [{"$match": of}, {"$group": {"_id": of_snapshots, "count": {"$sum": 1}}}],
+                "pipeline": [{"$match": of | ours}, {"$group": {"_id": of_snapshots, "count": {"$sum": 1}}}],
             }
         },
     ]

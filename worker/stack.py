@@ -16,6 +16,8 @@ from worker.supervisor import Died, Supervisor
 
 WORKERS = 2
 """Celery workers of one process each: on two cores they beat one worker of two."""
+_SNAPSHOTS = [sys.executable, "-c", "from worker.cli import main; main()"]
+"""The command, whatever PATH says."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class Stack:
 
 @contextmanager
 def stack(settings: Settings, data: Path | None = None, died: Died | None = None) -> Iterator[Stack]:
-    """Servers (embedded where the settings name none), workers, beat and api, all answering; stopped in the end.
+    """Servers (embedded where the settings name none) and our processes, all answering; stopped in the end.
 
     `data` is a folder that is kept; without it all that they write goes with them.
     Raises EmbeddedError, FolderInUse, ChildFailed.
@@ -47,16 +49,24 @@ def stack(settings: Settings, data: Path | None = None, died: Died | None = None
 
 
 def processes(folder: Path, environment: dict[str, str]) -> list[Child]:
-    """Workers and beat, not started yet."""
+    """Workers, beat and listener, not started yet."""
     return [
         *(_celery(folder, environment, f"worker{number + 1}", _worker(number + 1)) for number in range(WORKERS)),
         _celery(folder, environment, "beat", ["beat", "--schedule", str(folder / "beat-schedule")]),
+        _listener(folder, environment),
     ]
+
+
+def _listener(folder: Path, environment: dict[str, str]) -> Child:
+    own = environment | {f"{PREFIX}LOG_FORMAT": "json"}
+    child = Child("listener", [*_SNAPSHOTS, "listen"], own, folder / "logs" / "listener.log", grace=20.0)
+    child.ready = lambda: '"listening"' in child.output()
+    return child
 
 
 def _api(folder: Path, environment: dict[str, str], entrance: Access) -> Child:
     descriptor = entrance.listening.fileno()
-    argv = [sys.executable, "-c", "from worker.cli import main; main()", "api", "--fd", str(descriptor)]
+    argv = [*_SNAPSHOTS, "api", "--fd", str(descriptor)]
     own = environment | entrance.environment | {f"{PREFIX}LOG_FORMAT": "json"}
     return Child(
         "api",

@@ -16,7 +16,7 @@ ID = ObjectId("6a1b2c3d4e5f60718293a4b5")
     [
         (ID, "6a1b2c3d4e5f60718293a4b5"),
         (datetime(2026, 5, 18, 14, 30, tzinfo=UTC), "2026-05-18T14:30:00.000Z"),
-        (datetime(2026, 5, 18, 14, 30, 0, 123999), "2026-05-18T14:30:00.123Z"),
+        (datetime(2026, 5, 18, 14, 30, 0, 123999), "2026-05-18T14:30:00.123Z"),  # noqa: DTZ001 - naive, as some drivers give
         (DatetimeMS(0), "1970-01-01T00:00:00.000Z"),
         (DatetimeMS(-1), "1969-12-31T23:59:59.999Z"),
         # As `new Date(ms).toJSON()` in JavaScript.

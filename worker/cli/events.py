@@ -47,6 +47,8 @@ def events(follow: bool, count: int | None, after: str, as_json: bool) -> None:
     start = newest_event(connections) if after == "$" else after
     stream = _follow(Events(connections), start) if follow else _all(Events(connections), start)
     for shown, (key, event) in enumerate(stream, 1):
+        if not event:
+            continue
         if as_json:
             print_json({**event, "streamid": key})
         else:
