@@ -41,12 +41,12 @@ def clear_unsent_before_emit() -> None:
 
 def insert_outside_transaction() -> None:
     """The snapshot is inserted beside the transaction."""
+    insert: Any = Snapshots.insert
 
-    def insert(self: Snapshots, documents: Any, session: Any) -> None:
-        raw = self._connections.raw_database[self._connections.settings.snapshots_collection]
-        raw.insert_many(documents)
+    def insert_apart(self: Snapshots, documents: Any, session: Any) -> None:
+        insert(self, documents, None)
 
-    Snapshots.insert = insert  # type: ignore[method-assign]
+    Snapshots.insert = insert_apart  # type: ignore[method-assign]
 
 
 def random_request_id() -> None:

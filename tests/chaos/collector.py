@@ -49,9 +49,12 @@ class Collector:
 
     def _collect(self) -> None:
         last = "0"
-        broker = redis.Redis.from_url(self._settings.redis_url, socket_timeout=5, socket_connect_timeout=3)
         stream = self._settings.events_stream
-        with self._path.open("a") as file, self._mongo() as mongo:
+        with (
+            redis.Redis.from_url(self._settings.redis_url, socket_timeout=5, socket_connect_timeout=3) as broker,
+            self._path.open("a") as file,
+            self._mongo() as mongo,
+        ):
             snapshots = mongo[self._settings.mongo_database][self._settings.snapshots_collection]
             while not self._stop.is_set():
                 try:

@@ -99,17 +99,17 @@ def run_on(
 
 def _settle(arena: Arena, book_path: Path, options: Options, script: Script | None) -> bool:
     """Requests and faults, and what they leave to be done; whether all of it was done in time."""
-    book = Book(book_path)
-    driver = Driver(arena.system.settings, _ways(options, arena.system), book, random.Random(options.seed + 1))
-    arena.collector.start()
-    try:
+    with contextlib.ExitStack() as stack:
+        book = Book(book_path)
+        stack.callback(book.close)
+        made = _ways(options, arena.system, stack)
+        driver = Driver(arena.system.settings, made, book, random.Random(options.seed + 1))
+        arena.collector.start()
+        stack.callback(arena.collector.close)
+        stack.callback(driver.close)
+        stack.callback(arena.stop.set)
         _drive(arena, driver, options, script)
         return _drain(arena, driver, options.drain_seconds)
-    finally:
-        arena.stop.set()
-        driver.close()
-        arena.collector.close()
-        book.close()
 
 
 def _judge(arena: Arena, folder: Path, seed: int) -> Result:
@@ -126,13 +126,18 @@ def _judge(arena: Arena, folder: Path, seed: int) -> Result:
     return Result(verdict, evidence, list(arena.done), list(arena.missed), table)
 
 
-def _ways(options: Options, system: System) -> dict[str, ways.Way]:
-    made: dict[str, ways.Way] = {"task": ways.task(system.settings), "client": ways.client(system.settings)}
+def _ways(options: Options, system: System, stack: contextlib.ExitStack) -> dict[str, ways.Way]:
+    """Those that are asked for, where the processes run that they need."""
+    made: dict[str, ways.Way] = {}
+    plain = {"task": ways.task, "client": ways.client}
     if system.named("listener"):
-        made |= {"stream": ways.stream(system.settings), "closing": ways.closing(system.settings)}
-    if system.api:
-        made["http"] = ways.http(system.settings, system.api, SECRET)
-    return {name: way for name, way in made.items() if name in options.ways}
+        plain |= {"stream": ways.stream, "closing": ways.closing}
+    for name, make in plain.items():
+        if name in options.ways:
+            made[name] = make(system.settings, stack)
+    if system.api and "http" in options.ways:
+        made["http"] = ways.http(system.api, SECRET, stack)
+    return made
 
 
 def _drive(arena: Arena, driver: Driver, options: Options, script: Script | None) -> None:

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from typing import Any
 
@@ -33,9 +34,9 @@ Way = Callable[[list[Wanted]], list[Answer]]
 REQUESTS = "snapshots:requests"
 
 
-def stream(settings: Settings) -> Way:
+def stream(settings: Settings, stack: ExitStack) -> Way:
     """XADD by whoever knows the contract alone."""
-    broker = _redis(settings)
+    broker = stack.enter_context(_redis(settings))
 
     def send(wanted: list[Wanted]) -> list[Answer]:
         (one,) = wanted
@@ -49,9 +50,9 @@ def stream(settings: Settings) -> Way:
     return send
 
 
-def task(settings: Settings) -> Way:
+def task(settings: Settings, stack: ExitStack) -> Way:
     """A Celery message by name. Its id is made before the first attempt, so that a repeat is the same request."""
-    app = Celery("producer", broker=settings.redis_url, set_as_current=False)
+    app = stack.enter_context(Celery("producer", broker=settings.redis_url, set_as_current=False))
     app.conf.update(
         task_ignore_result=True,
         broker_transport_options={"socket_timeout": 5, "socket_connect_timeout": 3},
@@ -71,9 +72,11 @@ def task(settings: Settings) -> Way:
     return send
 
 
-def client(settings: Settings) -> Way:
+def client(settings: Settings, stack: ExitStack) -> Way:
     """Straight into the ledger, in chunks: what the bulk commands do."""
     service = build(settings)
+    stack.callback(service.connections.close)
+    _ = service.connections.mongo  # made once, before the threads
 
     def send(wanted: list[Wanted]) -> list[Answer]:
         asked = [
@@ -94,11 +97,13 @@ def client(settings: Settings) -> Way:
     return send
 
 
-def closing(settings: Settings) -> Way:
+def closing(settings: Settings, stack: ExitStack) -> Way:
     """A conversation is closed in MongoDB, at majority; of some an entry says so as well."""
-    mongo = pymongo.MongoClient[Any](settings.mongo_url, w="majority", serverSelectionTimeoutMS=5000, timeoutMS=10_000)
+    mongo = stack.enter_context(
+        pymongo.MongoClient[Any](settings.mongo_url, w="majority", serverSelectionTimeoutMS=5000, timeoutMS=10_000)
+    )
     conversations = mongo[settings.mongo_database].conversations
-    broker = _redis(settings)
+    broker = stack.enter_context(_redis(settings))
 
     def send(wanted: list[Wanted]) -> list[Answer]:
         (one,) = wanted
@@ -124,9 +129,9 @@ def closing(settings: Settings) -> Way:
     return send
 
 
-def http(settings: Settings, base: str, secret: str) -> Way:
+def http(base: str, secret: str, stack: ExitStack) -> Way:
     """POST with an Idempotency-Key."""
-    session = httpx.Client(base_url=base, timeout=15)
+    session = stack.enter_context(httpx.Client(base_url=base, timeout=15))
 
     def send(wanted: list[Wanted]) -> list[Answer]:
         (one,) = wanted
