@@ -21,6 +21,7 @@ from chaos.checker import Verdict, check
 from chaos.collector import Collector
 from chaos.driver import Driver
 from chaos.evidence import Evidence, gather
+from chaos.gauges import Gauges
 from chaos.system import SECRET, System, running
 from chaos.world import World
 from worker.data_folder import DataFolder, data_folder
@@ -91,10 +92,15 @@ def run_on(
             random.Random(options.seed),
             threading.Event(),
         )
-        whole = _settle(arena, files / "sent.jsonl", options, script)
+        gauges = Gauges(system, stores.ports)
+        gauges.start()
+        try:
+            whole = _settle(arena, files / "sent.jsonl", options, script)
+        finally:
+            gauges.close()
         say(f"{'settled' if whole else 'NOT settled'} after {time.monotonic() - began:.0f} s")
         (files / "faults.json").write_text(json.dumps([vars(each) for each in arena.done], indent=1))
-        return _judge(arena, files, options.seed)
+        return _judge(arena, files, {**dict(gauges.rows()), "seed": options.seed})
 
 
 def _settle(arena: Arena, book_path: Path, options: Options, script: Script | None) -> bool:
@@ -112,17 +118,16 @@ def _settle(arena: Arena, book_path: Path, options: Options, script: Script | No
         return _drain(arena, driver, options.drain_seconds)
 
 
-def _judge(arena: Arena, folder: Path, seed: int) -> Result:
+def _judge(arena: Arena, folder: Path, rows: Mapping[str, Any]) -> Result:
     evidence = gather(arena.system.settings, folder / "sent.jsonl", folder / "events.jsonl")
     verdict = check(evidence, arena.collector.violations)
-    rows = {
+    own = {
         "times that the identity was seen to hold": arena.collector.identities,
         "rollbacks in MongoDB": arena.servers.rollbacks(),
         "processes started again": dict(Counter(arena.servers.deaths + arena.system.deaths)),
-        "seed": seed,
     }
     recovered, latency = recovery.recovery(evidence, arena.done), recovery.latency(evidence)
-    table = report.table(verdict, arena.done, rows, recovered, latency)
+    table = report.table(verdict, arena.done, own | dict(rows), recovered, latency)
     return Result(verdict, evidence, list(arena.done), list(arena.missed), table)
 
 

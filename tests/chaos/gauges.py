@@ -1,0 +1,60 @@
+"""What the processes use: memory, and connections to MongoDB; looked at every few seconds."""
+
+import contextlib
+import threading
+from collections.abc import Iterator
+
+import psutil
+
+from chaos.servers import MEMBERS
+from chaos.system import System
+
+_LOOK_SECONDS = 5.0
+_SETTLED_LOOKS = 12
+"""The first minute is left out of growth: imports, pools and caches fill."""
+
+
+class Gauges:
+    """One thread. Values by process name; pool processes have their worker's."""
+
+    def __init__(self, system: System, ports: dict[str, int]) -> None:
+        self._system = system
+        self._ports = {ports[f"mongo{name}-proxy"] for name in MEMBERS}
+        self._memory: dict[str, list[int]] = {}
+        self._connections: dict[str, int] = {}
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self) -> None:
+        self._stop.set()
+        self._thread.join(10)
+
+    def rows(self) -> Iterator[tuple[str, str]]:
+        """For the table."""
+        for name, seen in sorted(self._memory.items()):
+            settled = seen[_SETTLED_LOOKS:] or seen
+            grown = f"{_mb(settled[0])} to {_mb(settled[-1])}, most {_mb(max(seen))} MB"
+            yield f"memory of {name}", f"{grown}; at most {self._connections.get(name, 0)} connections to MongoDB"
+
+    def _look(self) -> None:
+        while not self._stop.wait(_LOOK_SECONDS):
+            for name, child in self._system.children.items():
+                if not child.running:
+                    continue
+                with contextlib.suppress(psutil.Error):
+                    parent = psutil.Process(child.pid)
+                    self._note(name, parent)
+                    for process in parent.children():
+                        self._note(f"{name}'s pool process", process)
+
+    def _note(self, name: str, process: psutil.Process) -> None:
+        self._memory.setdefault(name, []).append(process.memory_info().rss)
+        count = sum(bool(each.raddr) and each.raddr.port in self._ports for each in process.net_connections("tcp"))
+        self._connections[name] = max(self._connections.get(name, 0), count)
+
+
+def _mb(size: int) -> int:
+    return round(size / 1024 / 1024)
