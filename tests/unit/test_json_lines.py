@@ -49,7 +49,7 @@ def test_a_byte_order_mark_is_taken_off(path: Path) -> None:
     assert numbered(path) == [(1, b"a"), (2, b"\xef\xbb\xbfb")]
 
 
-@pytest.mark.parametrize("content", [b"", b"\n", b"\x1f", gzip.compress(b"")])
+@pytest.mark.parametrize("content", [b"", b"\n", b"\x1f", gzip.compress(b"", mtime=0)])
 def test_files_with_hardly_anything_in_them_are_read(path: Path, content: bytes) -> None:
     path.write_bytes(content)
     assert len(numbered(path)) <= 1
