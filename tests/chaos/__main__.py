@@ -12,14 +12,14 @@ def main() -> int:
 
     parser = argparse.ArgumentParser(prog="chaos", description=__doc__)
     parser.add_argument("--requests", type=int, default=5000, help="how many (default: %(default)s)")
-    parser.add_argument("--seconds", type=float, help="of requests and faults (default: by the number of requests)")
+    parser.add_argument("--seconds", type=float, default=0.0, help="of requests and faults (default: by their number)")
     parser.add_argument("--seed", type=int, default=1, help="of faults and requests (default: %(default)s)")
     parser.add_argument("--only", nargs="*", choices=sorted(KINDS), help="one fault each of these kinds, no others")
     parser.add_argument("--keep", type=Path, help="an empty folder for logs, the driver's file and the events")
     given = parser.parse_args()
     options = Options(
         requests=given.requests,
-        seconds=given.seconds or max(150.0, given.requests / 80),
+        seconds=given.seconds,
         seed=given.seed,
         faults=None if given.only is None else {kind: given.only.count(kind) for kind in given.only},
         keep=given.keep,

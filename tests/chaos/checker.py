@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from chaos.book import ACCEPTED, REFUSED, Record
+from chaos.book import REFUSED, UNKNOWN, Record
 from chaos.evidence import Evidence, Snapshot
 
 COMPLETED, FAILED = "completed", "failed"
@@ -30,8 +30,8 @@ class Verdict:
         return not any(self.violations.values())
 
 
-def check(evidence: Evidence, along_the_way: Iterable[str]) -> Verdict:
-    """All that the promise says."""
+def check(evidence: Evidence, along_the_way: Iterable[str], redis_lost: bool = True) -> Verdict:
+    """All that the promise says. `redis_lost`: whether a fault made Redis lose what it had taken."""
     verdict = Verdict()
     verdict.violations["along the way"] += along_the_way
     entries = {(str(each["organizationId"]), each["requestId"]): each for each in evidence.ledger}
@@ -39,7 +39,7 @@ def check(evidence: Evidence, along_the_way: Iterable[str]) -> Verdict:
     by_token = _by_token(evidence)
     for record in evidence.records.values():
         verdict.requests[record.way] += 1
-        _check_request(record, entries, by_token[record.token], verdict)
+        _check_request(record, entries, by_token[record.token], redis_lost, verdict)
     for entry in evidence.ledger:
         _check_outcome(entry, snapshots.pop(entry["_id"], None), verdict)
     verdict.violations["duplicates"] += [f"snapshot {each} is of no request" for each in snapshots]
@@ -62,7 +62,11 @@ def _by_token(evidence: Evidence) -> dict[str, list[dict[str, Any]]]:
 
 
 def _check_request(
-    record: Record, entries: dict[tuple[str, str], Any], found: list[dict[str, Any]], verdict: Verdict
+    record: Record,
+    entries: dict[tuple[str, str], Any],
+    found: list[dict[str, Any]],
+    redis_lost: bool,
+    verdict: Verdict,
 ) -> None:
     name = f"{record.token} ({record.way}, {record.request_id})"
     if len(found) > 1:
@@ -71,7 +75,7 @@ def _check_request(
     if entry is None:
         if record.answer == REFUSED:
             verdict.outcomes["refused"] += 1
-        elif record.answer != ACCEPTED and record.way == "stream" and not (record.request_id or "").startswith("chaos"):
+        elif _is_bare(record) and (redis_lost or record.answer == UNKNOWN):
             verdict.not_accepted += 1
         else:
             verdict.violations["lost"].append(f"{name}: answered {record.answer!r}, not in the ledger")
@@ -87,6 +91,11 @@ def _check_request(
         verdict.violations["wrong outcome"].append(
             f"{name}: {entry['messageCount']} messages instead of {record.messages}"
         )
+
+
+def _is_bare(record: Record) -> bool:
+    """An XADD without a request id: its producer cannot repeat it."""
+    return record.way == "stream" and not (record.request_id or "").startswith("chaos")
 
 
 def _check_outcome(entry: dict[str, Any], snapshot: Snapshot | None, verdict: Verdict) -> None:

@@ -17,7 +17,7 @@ from chaos.world import Wanted
 from worker.settings import Settings
 
 _THREADS = 10
-_CHUNK = 25
+_CHUNK = 50
 _AGAIN_SECONDS = (0.5, 3.0)
 _LOOK_SECONDS = 5.0
 _MISSED_SECONDS = 20.0
@@ -58,7 +58,7 @@ class Driver:
         begin, step = time.monotonic(), seconds / max(1, len(everything))
         chunk: list[Wanted] = []
         for number, one in enumerate(everything):
-            if one.way == "client":
+            if one.way == "bulk":
                 chunk.append(one)
                 if len(chunk) == _CHUNK:
                     self._plan(begin + number * step, chunk)

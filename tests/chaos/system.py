@@ -106,7 +106,7 @@ def running(
 
 def _children(folder: Path, environment: dict[str, str], port: int) -> dict[str, Child]:
     """The stack's own, and as many listeners and APIs as the chaos run wants beside them."""
-    children = {child.name: child for child in processes(folder, environment)}
+    children = {child.name.replace("listener", "listener1"): child for child in processes(folder, environment)}
     for name, command in {"listener1": "listen", "listener2": "listen", "api": "api"}.items():
         if name not in children and _has(command):
             argv = [sys.executable, "-c", "", command]

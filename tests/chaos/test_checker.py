@@ -71,7 +71,7 @@ def test_checker_finds(
         seconds=_SECONDS,
         settings=QUICK | {"mongo_database": bug},
         extra={"CHAOS_BUG": bug, "CHAOS_CLOCK": ""},
-        ways=("stream", "task") if listening else ("task", "client"),
+        ways=("stream", "task") if listening else ("task", "bulk"),
         without=("api", "listener2", *(() if listening else ("listener1",))),
         drain_seconds=12,
         files=tmp_path,

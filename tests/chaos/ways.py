@@ -29,7 +29,7 @@ from worker.wakeups import BULK
 
 Answer = tuple[str, str | None]
 Way = Callable[[list[Wanted]], list[Answer]]
-"""Most take one request at a time; `client` may take many."""
+"""Most take one request at a time; `bulk` may take many."""
 
 REQUESTS = "snapshots:requests"
 
@@ -72,7 +72,7 @@ def task(settings: Settings, stack: ExitStack) -> Way:
     return send
 
 
-def client(settings: Settings, stack: ExitStack) -> Way:
+def bulk(settings: Settings, stack: ExitStack) -> Way:
     """Straight into the ledger, in chunks: what the bulk commands do."""
     service = build(settings)
     stack.callback(service.connections.close)

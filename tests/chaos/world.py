@@ -105,7 +105,7 @@ class World:
                 body = {"organizationId": str(closing.organization), "conversationId": str(closing.conversation)}
                 yield Wanted(token, way, body, COMPLETED, len(closing.messages), None)
             else:
-                yield self._request(token, "client" if way == "closing" else way)
+                yield self._request(token, "bulk" if way == "closing" else way)
 
     def _request(self, token: str, way: str) -> Wanted:
         contact, expected = self.dice.choice(self.contacts), COMPLETED

@@ -14,6 +14,8 @@ from chaos.arena import Arena
 from chaos.servers import REDIS
 from chaos.system import send_signal
 
+LOSSY = frozenset({"kill_redis", "cut_power_of_redis", "flush"})
+"""Faults after which Redis has not all that it had answered for."""
 _BACK_SECONDS = 40.0
 _DISTURBED_SECONDS = 6.0
 
