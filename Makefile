@@ -5,7 +5,7 @@ ARGS ?=
 ROUNDS ?= 5
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format lock acceptance chaos bench clean
+.PHONY: help setup demo test lint format lock acceptance chaos proof bench clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,8 +38,12 @@ lock: ## resolve the dependencies anew into requirements.lock (needs uv)
 acceptance: setup ## every conversation of ../shared/data, byte for byte
 	$(BIN)/python tests/acceptance.py
 
-chaos: setup ## kill processes and servers, for minutes
-	$(BIN)/pytest -m chaos $(ARGS)
+chaos: setup ## kill, cut and flush everything, and check the promise: REQUESTS=200000 SECONDS= SEED=1
+	@$(BIN)/python tests/chaos --requests $(or $(REQUESTS),5000) --seconds $(or $(SECONDS),0) --seed $(or $(SEED),1) $(ARGS)
+
+proof: setup ## the checker on deliberate bugs, poison, and a short run of chaos
+	$(BIN)/pytest -n 2 -m chaos --ignore tests/chaos/test_short_run.py $(ARGS)
+	$(BIN)/pytest -m chaos tests/chaos/test_short_run.py $(ARGS)
 
 bench: setup ## measure: ROUNDS=5 PEERS=../shared/peers ONLY=stream,backfill
 	$(BIN)/python -m benchmarks --rounds $(ROUNDS) $(if $(PEERS),--peers $(PEERS)) $(if $(ONLY),--only $(ONLY)) $(ARGS)
