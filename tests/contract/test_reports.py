@@ -59,7 +59,7 @@ def test_identity_counts_each_outcome_and_the_snapshots_there_are(service: Servi
 def test_identity_does_not_hold_for_a_snapshot_that_no_request_explains(
     service: Service, organization: ObjectId
 ) -> None:
-    service.snapshots.collection.insert_one({"organizationId": organization})
+    service.snapshots.collection.insert_one({"organizationId": organization, "requestId": "of no request"})
     assert [each.holds for each in identities(service.connections, organization)] == [False]
 
 
