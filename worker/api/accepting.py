@@ -13,7 +13,7 @@ from worker.errors import SnapshotError
 from worker.ledger import Key
 from worker.service import Asked, Receipt, Service
 
-_SECONDS = 8
+_SECONDS = 5
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,14 +7,17 @@ from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp
 
 from worker import indexes
 from worker.api import health, snapshots
-from worker.api.answers import error_answer, failure
+from worker.api.answers import failure
+from worker.api.dispatch import Dispatch
 from worker.api.framing import Framing
 from worker.api.parts import Parts
-from worker.errors import SnapshotError, TransientError
+from worker.errors import TransientError
 from worker.log import get_logger
 from worker.service import Service
 
@@ -32,7 +35,7 @@ Training snapshots: frozen copies of conversations, made in the background. Ever
 """
 
 
-def build_app(service: Service) -> FastAPI:
+def build_app(service: Service) -> ASGIApp:
     """The app on a service, which it closes in the end. Raises InvalidSettings."""
     parts = Parts(service)
 
@@ -51,13 +54,14 @@ def build_app(service: Service) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.parts = parts
-    app.include_router(snapshots.router(service.settings))
-    app.include_router(health.router())
-    app.add_exception_handler(SnapshotError, _snapshot_error)
+    routers = [snapshots.router(service.settings), health.router()]
+    for router in routers:
+        app.include_router(router)
+    operations = [each for router in routers for each in router.routes if isinstance(each, APIRoute)]
+    app.state.operations = operations
     app.add_exception_handler(HTTPException, _http_error)
-    app.add_middleware(Framing)
     app.openapi = lambda: _document(app)  # type: ignore[method-assign]
-    return app
+    return Framing(Dispatch(app, operations), parts.measures)
 
 
 def _create_indexes(service: Service) -> None:
@@ -67,16 +71,15 @@ def _create_indexes(service: Service) -> None:
         log.warning("indexes_later", code=error.code, reason=error.message)
 
 
-async def _snapshot_error(_: Request, error: Exception) -> Response:
-    assert isinstance(error, SnapshotError)  # noqa: S101 - what it is registered for
-    return error_answer(error)
-
-
-async def _http_error(_: Request, error: Exception) -> Response:
-    """No such path, no such method."""
+async def _http_error(request: Request, error: Exception) -> Response:
+    """No such path, no such method: then `Allow` names all that there are."""
     assert isinstance(error, HTTPException)  # noqa: S101 - what it is registered for
     code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "http_error")
-    return failure(error.status_code, f"{error.detail}.", code, headers=error.headers)
+    headers = dict(error.headers or {})
+    if error.status_code == 405:
+        here = (each.methods for each in request.app.state.operations if each.path_regex.match(request.url.path))
+        headers["Allow"] = ", ".join(sorted(set().union(*here)))
+    return failure(error.status_code, f"{error.detail}.", code, headers=headers)
 
 
 def _document(app: FastAPI) -> dict[str, Any]:

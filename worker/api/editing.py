@@ -14,7 +14,7 @@ from worker.models import ACCEPTED, CamelModel, Label, Notes, Tags
 from worker.service import Service
 from worker.settings import Settings
 
-_SECONDS = 8
+_SECONDS = 5
 _ATTEMPTS = 3
 _CAPTURED = frozenset(
     {

@@ -11,6 +11,7 @@ import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from worker.api.answers import failure
+from worker.api.measuring import Measures
 from worker.log import get_logger
 
 log = get_logger(__name__)
@@ -23,10 +24,11 @@ _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"
 
 
 class Framing:
-    """ASGI middleware."""
+    """ASGI, outermost."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, measures: Measures) -> None:
         self._app = app
+        self._measures = measures
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -54,15 +56,14 @@ class Framing:
                 raise  # the answer has begun: the connection is cut, so that it is not taken for whole
             await failure(500, "The server met an error that no one foresaw.", "internal")(scope, receive, framed)
         finally:
-            _note(scope, status, time.perf_counter() - started)
+            self._note(scope, status, time.perf_counter() - started)
 
-
-def _note(scope: Scope, status: int, seconds: float) -> None:
-    route, method = _route(scope), scope["method"] if scope["method"] in _METHODS else "other"
-    scope["app"].state.parts.measures.answered(method, route, status, seconds)
-    # What went well is in the metrics; a line for each would be a tenth of the work.
-    write = log.debug if status < 400 else log.info if status < 500 else log.warning
-    write("http_request", method=method, route=route, status=status, ms=round(seconds * 1000, 1))
+    def _note(self, scope: Scope, status: int, seconds: float) -> None:
+        route, method = _route(scope), scope["method"] if scope["method"] in _METHODS else "other"
+        self._measures.answered(method, route, status, seconds)
+        # What went well is in the metrics; a line for each would be a tenth of the work.
+        write = log.debug if status < 400 else log.info if status < 500 else log.warning
+        write("http_request", method=method, route=route, status=status, ms=round(seconds * 1000, 1))
 
 
 def _route(scope: Scope) -> str:

@@ -14,7 +14,13 @@ _CONTROL = r"\u0000-\u001f\u007f-\u009f"
 _LINE = rf"^[^{_CONTROL}]*$"
 _LINES = r"^[^\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f]*$"
 _NOT_BLANK = rf"^[^{_CONTROL}]*[^{_CONTROL}\s][^{_CONTROL}]*$"
-_WHEN: Schema = {"anyOf": [{"type": "string", "format": "date-time"}, {"type": "string", "format": "date"}]}
+_WHEN: Schema = {
+    "anyOf": [
+        {"type": "string", "format": "date-time"},
+        {"type": "string", "format": "date"},
+        {"type": "string", "maxLength": 0},
+    ]
+}
 
 CREATE_EXAMPLE = {
     "contactId": ID,
@@ -29,6 +35,11 @@ EDIT_EXAMPLE = {"notes": "Reviewed", "tags": ["billing", "reviewed"], "quality":
 
 def _or_null(schema: Schema) -> Schema:
     return {"anyOf": [schema, {"type": "null"}]}
+
+
+def _or_empty(schema: Schema) -> Schema:
+    """An empty parameter is as one that is not given."""
+    return {"anyOf": [schema, {"type": "string", "maxLength": 0}]}
 
 
 def _label(limits: Settings) -> Schema:
@@ -122,16 +133,16 @@ def list_query(limits: Settings) -> list[Schema]:
     """Of the list."""
     whole = {"type": "integer", "minimum": 1}
     q = {"type": "string", "maxLength": MAX_Q, "pattern": _LINE}
-    archived = {"type": "string", "enum": ["true", "false", "all"], "default": "false"}
+    archived = {"type": "string", "enum": ["true", "false", "all", ""], "default": "false"}
     after = {"type": "string", "pattern": CURSOR_PATTERN}
     return [
         _parameter("query", "page", {**whole, "maximum": MAX_PAGE, "default": 1}, "counted from 1"),
         _parameter("query", "limit", {**whole, "maximum": MAX_LIMIT, "default": 20}, "snapshots of a page"),
-        _parameter("query", "after", after, "the `next` of the page before; goes before `page`"),
+        _parameter("query", "after", _or_empty(after), "the `next` of the page before; goes before `page`"),
         *_filters(limits),
         _parameter("query", "tag", _label(limits), "has this tag"),
-        _parameter("query", "contactId", HEX_ID, "of this contact"),
-        _parameter("query", "conversationId", HEX_ID, "requested for this conversation"),
+        _parameter("query", "contactId", _or_empty(HEX_ID), "of this contact"),
+        _parameter("query", "conversationId", _or_empty(HEX_ID), "requested for this conversation"),
         _parameter("query", "from", _WHEN, "made then or later", example="2026-05-01"),
         _parameter("query", "to", _WHEN, "made then or before", example="2026-05-31T23:59:59Z"),
         _parameter("query", "isArchived", archived, "the archived too (`all`), or only (`true`)"),

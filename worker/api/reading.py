@@ -17,8 +17,11 @@ from worker.api.streaming import slices
 from worker.connections import Connections, Document, store_errors
 from worker.errors import Deleted, NotFound
 
-_SECONDS = 20
-"""What a count or one read of a cursor may take."""
+_SECONDS = 5
+"""What finding one may take, with finding a server."""
+_LONGEST_MS = 20_000
+"""What MongoDB may work on a count or a page. As its own limit: `pymongo.timeout` would also be how long a server
+that is down is looked for."""
 _BATCH = 200
 
 
@@ -71,13 +74,17 @@ class Reading:
     def page(self, organization: ObjectId, query: ListQuery) -> Iterator[bytes]:
         """The list's answer, in parts."""
         condition = query.condition(organization)
-        with pymongo.timeout(_SECONDS), store_errors():
-            total = self._snapshots.count_documents(condition)
+        with store_errors():
+            total = self._snapshots.count_documents(condition, maxTimeMS=_LONGEST_MS)
         left = query.limit
         last: Document | None = None
         yield b'{"success":true,"message":"Training snapshots","data":['
         skipped = 0 if query.after else (query.page - 1) * query.limit
-        found = self._raw.find({**condition, **query.behind()}, batch_size=_BATCH).sort(NEWEST_FIRST)
+        found = (
+            self._raw.find({**condition, **query.behind()}, batch_size=_BATCH)
+            .sort(NEWEST_FIRST)
+            .max_time_ms(_LONGEST_MS)
+        )
         with store_errors(), found.skip(skipped).limit(query.limit + 1) as cursor:
             for documents in slices(cursor):
                 for document in self._populate(organization, documents[:left]):

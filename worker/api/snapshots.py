@@ -52,13 +52,19 @@ def router(limits: Settings) -> APIRouter:
     made.add_api_route(
         PATH,
         create,
+        operation_id="createSnapshot",
         methods=["POST"],
         status_code=201,
         summary="Make a training snapshot",
         responses={
-            201: {"model": Done[Snapshot], "description": "made", "headers": _LOCATION},
+            201: {"model": Done[Snapshot], "description": "made", "headers": _LOCATION, "links": _LINKS},
             200: {"model": Done[Snapshot], "description": "made by an earlier request with this key"},
-            202: {"model": Done[Pending], "description": "accepted, not done yet", "headers": _LOCATION},
+            202: {
+                "model": Done[Pending],
+                "description": "accepted, not done yet",
+                "headers": _LOCATION,
+                "links": _LINKS,
+            },
             **failures(400, 403, 404, 409, 413),
         },
         openapi_extra={"requestBody": parameters.create_body(limits), "parameters": parameters.create_headers()},
@@ -66,6 +72,7 @@ def router(limits: Settings) -> APIRouter:
     made.add_api_route(
         PATH,
         list_snapshots,
+        operation_id="listSnapshots",
         methods=["GET"],
         summary="List the organization's snapshots, newest first",
         responses={200: {"model": Listed, "description": "a page"}, **failures(400)},
@@ -74,6 +81,7 @@ def router(limits: Settings) -> APIRouter:
     made.add_api_route(
         PATH + "/{id}",
         show,
+        operation_id="getSnapshot",
         methods=["GET"],
         summary="Show a snapshot, or how far it is",
         responses={
@@ -86,6 +94,7 @@ def router(limits: Settings) -> APIRouter:
     made.add_api_route(
         PATH + "/{id}",
         edit,
+        operation_id="updateSnapshot",
         methods=["PATCH"],
         summary="Edit notes, tags, quality, category, isArchived",
         responses={200: {"model": Done[Snapshot], "description": "edited"}, **failures(400, 403, 404, 409, 413)},
@@ -94,6 +103,7 @@ def router(limits: Settings) -> APIRouter:
     made.add_api_route(
         PATH + "/{id}",
         delete,
+        operation_id="deleteSnapshot",
         methods=["DELETE"],
         summary="Delete a snapshot for good",
         responses={200: {"model": Deleted, "description": "deleted"}, **failures(400, 403, 404, 409)},
@@ -102,6 +112,7 @@ def router(limits: Settings) -> APIRouter:
     made.add_api_route(
         EXPORT_PATH,
         export,
+        operation_id="exportSnapshots",
         methods=["GET"],
         summary="Download the snapshots that are not archived, as training data",
         responses={200: {"model": Export, "description": "a file", "headers": _FILE}, **failures(400, 403)},
@@ -111,6 +122,10 @@ def router(limits: Settings) -> APIRouter:
 
 
 _LOCATION = {"Location": {"description": "where the snapshot is, or will be", "schema": {"type": "string"}}}
+_LINKS = {
+    name: {"operationId": f"{name}Snapshot", "parameters": {"id": "$response.body#/data/_id"}}
+    for name in ("get", "update", "delete")
+}
 _FILE = {"Content-Disposition": {"description": "names the file", "schema": {"type": "string"}}}
 
 

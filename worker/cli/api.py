@@ -43,6 +43,7 @@ def api(host: str | None, port: int | None, fd: int | None, as_json: bool) -> No
     config = uvicorn.Config(
         app,
         log_config=None,
+        proxy_headers=False,
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=15,

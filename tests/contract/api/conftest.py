@@ -1,0 +1,24 @@
+"""One API process, one worker and beat for each module of tests."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from support.contacts import contact_with
+from support.http import api
+from support.served import Served, own_settings
+from support.stack import stack
+from worker.embedded import Servers
+
+
+@pytest.fixture(scope="module")
+def served(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    folder = tmp_path_factory.mktemp("api")
+    settings = own_settings(servers)
+    with stack(settings, folder) as running, api(settings, folder) as (url, process):
+        contact = contact_with(running.database, 3, 2, 0)
+        made = Served(url, process, running, contact)
+        yield made
+        for each in made.clients.values():
+            each.close()
+        running.database.client.drop_database(settings.mongo_database)

@@ -1,0 +1,66 @@
+"""The HTTP surface as a real process, and tokens for it."""
+
+import json
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import jwt
+from bson import ObjectId
+
+from worker.processes import Child
+from worker.settings import PREFIX, Settings
+
+SECRET = "a secret of the tests that is long enough"
+SNAPSHOTS = "/api/training/snapshots"
+EXPORT = "/api/training/export"
+
+COMMAND = [sys.executable, "-c", "from worker.cli import main; main(prog_name='snapshots')"]
+
+
+def token(organization: ObjectId, role: str = "ADMIN", secret: str = SECRET, **claims: Any) -> str:
+    """A JWT; a claim that is None is left out."""
+    whole = {
+        "organizationId": str(organization),
+        "id": str(ObjectId()),
+        "accessRole": role,
+        "exp": int(time.time()) + 600,
+        **claims,
+    }
+    return jwt.encode({name: value for name, value in whole.items() if value is not None}, secret, "HS256")
+
+
+def bearer(value: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {value}"}
+
+
+@contextmanager
+def api(settings: Settings, folder: Path, env: Mapping[str, str | None] | None = None) -> Iterator[tuple[str, Child]]:
+    """Its URL and its process. `env`: further settings in capitals, without their prefix; None: not set."""
+    folder.mkdir(parents=True, exist_ok=True)
+    output = folder / "api.log"
+    own = {"JWT_SECRET": SECRET, "LOG_FORMAT": "json", "API_RATE_LIMIT": "0", **(env or {})}
+    environment = {
+        f"{PREFIX}REDIS_URL": settings.redis_url,
+        f"{PREFIX}MONGO_URL": settings.mongo_url,
+        f"{PREFIX}MONGO_DATABASE": settings.mongo_database,
+        **{f"{PREFIX}{name}": value for name, value in own.items() if value is not None},
+    }
+    child = Child("api", [*COMMAND, "api", "--port", "0", "--json"], environment, output)
+    child.ready = lambda: "startup complete" in child.output()
+    child.start()
+    try:
+        child.wait_until_ready(30)
+        said = json.loads(next(line for line in output.read_text().splitlines() if line.startswith('{"ready"')))
+        yield said["api"], child
+    finally:
+        child.stop(5)
+
+
+def client(url: str, value: str) -> httpx.Client:
+    """A client with this token."""
+    return httpx.Client(base_url=url, headers=bearer(value), timeout=30)

@@ -1,0 +1,42 @@
+"""Hooks of Schemathesis: ids that exist, and a check that another organization's never show.
+
+https://schemathesis.readthedocs.io/en/stable/guides/extending/
+"""
+
+import os
+import re
+from typing import Any
+
+import schemathesis
+
+CONTACTS = os.environ["SCHEMA_CONTACTS"].split(",")
+SNAPSHOTS = os.environ["SCHEMA_SNAPSHOTS"].split(",")
+FOREIGN = [each for each in os.environ.get("SCHEMA_FOREIGN", "").split(",") if each]
+_ID = re.compile(r"[0-9a-fA-F]{24}", re.ASCII)
+
+
+def _existing(value: Any, ids: list[str]) -> Any:
+    """In half of the cases an id that exists."""
+    if isinstance(value, str) and _ID.fullmatch(value) and int(value[-1], 16) % 2:
+        return ids[int(value[-2], 16) % len(ids)]
+    return value
+
+
+@schemathesis.hook
+def map_body(_: Any, body: Any) -> Any:
+    if isinstance(body, dict) and "contactId" in body:
+        return {**body, "contactId": _existing(body["contactId"], CONTACTS)}
+    return body
+
+
+@schemathesis.hook
+def map_path_parameters(_: Any, path_parameters: Any) -> Any:
+    if path_parameters and "id" in path_parameters:
+        return {**path_parameters, "id": _existing(path_parameters["id"], SNAPSHOTS)}
+    return path_parameters
+
+
+@schemathesis.check
+def nothing_of_another_organization(_: Any, response: Any, __: Any) -> None:
+    for each in FOREIGN:
+        assert each not in response.text, "an answer shows what is another organization's"

@@ -1,0 +1,72 @@
+"""An API process with a worker behind it, and clients of it."""
+
+import os
+import secrets
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import redis
+from bson import ObjectId
+from pymongo.database import Database
+
+from support.contacts import Contact
+from support.http import SNAPSHOTS, client, token
+from support.stack import Running
+from worker.embedded import Servers
+from worker.processes import Child
+from worker.settings import Settings, load
+
+
+@dataclass
+class Served:
+    """The HTTP surface with what is behind it, and a contact with conversations of 3, 2 and 0 messages."""
+
+    url: str
+    process: Child
+    running: Running
+    contact: Contact
+    clients: dict[str, httpx.Client] = field(default_factory=dict)
+
+    @property
+    def settings(self) -> Settings:
+        return self.running.settings
+
+    @property
+    def database(self) -> Database[dict[str, Any]]:
+        return self.running.database
+
+    @property
+    def organization(self) -> ObjectId:
+        return self.contact.organization
+
+    def as_(self, role: str, organization: ObjectId | None = None) -> httpx.Client:
+        """A client with a token of this role, of the contact's organization unless another is given."""
+        of = organization or self.organization
+        if f"{role} {of}" not in self.clients:
+            self.clients[f"{role} {of}"] = client(self.url, token(of, role))
+        return self.clients[f"{role} {of}"]
+
+    @property
+    def http(self) -> httpx.Client:
+        return self.as_("ADMIN")
+
+    def create(self, **body: Any) -> dict[str, Any]:
+        """A snapshot of the contact's, as POST shows it."""
+        answer = self.http.post(SNAPSHOTS, json={"contactId": str(self.contact.id), **body})
+        assert answer.status_code == 201, answer.text
+        data: dict[str, Any] = answer.json()["data"]
+        return data
+
+
+def own_settings(servers: Servers) -> Settings:
+    """A database of its own, and an empty Redis."""
+    url = servers.redis_url
+    if servers.valkey is None:
+        worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+        url = urlsplit(url)._replace(path=f"/{8 + worker % 8}").geturl()
+    with redis.Redis.from_url(url) as connection:
+        connection.flushdb()
+    name = f"test_{secrets.token_hex(6)}"
+    return load(redis_url=url, mongo_url=servers.mongo_url, mongo_database=name)
