@@ -49,9 +49,6 @@ STEPS: dict[str, tuple[type[Any], str, str]] = {
 HALF_EMITTED = "half-emitted"
 POINTS = (*STEPS, HALF_EMITTED)
 
-SELDOM = frozenset({"counted-after"})
-"""Points that few requests come by."""
-
 
 class Points:
     """The folder of armed points."""
