@@ -7,6 +7,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.openapi.utils import get_openapi
+from fastapi.responses import HTMLResponse
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
@@ -16,6 +17,7 @@ from worker.api import health, snapshots
 from worker.api.answers import failure
 from worker.api.dispatch import Dispatch
 from worker.api.framing import Framing
+from worker.api.pages import documentation
 from worker.api.parts import Parts
 from worker.errors import TransientError
 from worker.log import get_logger
@@ -50,6 +52,7 @@ def build_app(service: Service) -> ASGIApp:
         version=version("training-snapshots"),
         description=_DESCRIPTION,
         lifespan=lifespan,
+        docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
     )
@@ -59,6 +62,7 @@ def build_app(service: Service) -> ASGIApp:
         app.include_router(router)
     operations = [each for router in routers for each in router.routes if isinstance(each, APIRoute)]
     app.state.operations = operations
+    app.add_route("/docs", _docs, include_in_schema=False)
     app.add_exception_handler(HTTPException, _http_error)
     app.openapi = lambda: _document(app)  # type: ignore[method-assign]
     return Framing(Dispatch(app, operations), parts.measures)
@@ -69,6 +73,10 @@ def _create_indexes(service: Service) -> None:
         indexes.ensure(service.connections)
     except TransientError as error:
         log.warning("indexes_later", code=error.code, reason=error.message)
+
+
+async def _docs(request: Request) -> Response:
+    return HTMLResponse(documentation(request.app.openapi()))
 
 
 async def _http_error(request: Request, error: Exception) -> Response:

@@ -1,0 +1,60 @@
+"""The OpenAPI document is complete and exact. A longer run: `python tests/http_schema.py --cases 2000`."""
+
+from pathlib import Path
+
+import httpx
+import pytest
+from bson import ObjectId
+
+from support.http import token
+from support.http_schema import Ids, run_schemathesis
+from support.served import Served
+
+
+def test_document_has_every_operation_its_security_and_no_422(served: Served) -> None:
+    document = httpx.get(f"{served.url}/openapi.json").json()
+    operations = {
+        f"{method.upper()} {path}": operation
+        for path, methods in document["paths"].items()
+        for method, operation in methods.items()
+    }
+    assert set(operations) == {
+        "POST /api/training/snapshots",
+        "GET /api/training/snapshots",
+        "GET /api/training/snapshots/{id}",
+        "PATCH /api/training/snapshots/{id}",
+        "DELETE /api/training/snapshots/{id}",
+        "GET /api/training/export",
+        "GET /healthz",
+        "GET /readyz",
+        "GET /metrics",
+    }
+    assert not any("422" in each["responses"] for each in operations.values())
+    assert all(("security" in each) == ("/api/" in name) for name, each in operations.items())
+    create = operations["POST /api/training/snapshots"]
+    assert set(create["responses"]) == {str(each) for each in (200, 201, 202, 400, 401, 403, 404, 409, 413, 429, 503)}
+    assert create["requestBody"]["content"]["application/json"]["example"]["quality"] == "excellent"
+
+
+def test_documentation_names_every_operation_without_the_network(served: Served) -> None:
+    page = httpx.get(f"{served.url}/docs")
+    assert page.status_code == 200
+    for path in ("/api/training/snapshots/{id}", "/api/training/export", "/readyz"):
+        assert path in page.text
+    assert "Idempotency-Key" in page.text
+    assert "https://" not in page.text
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("whose", ["own", "another"])
+def test_answers_keep_to_the_document(served: Served, tmp_path: Path, whose: str) -> None:
+    made = served.create()
+    ids = Ids([str(served.contact.id)], [made["_id"]], [])
+    value = token(served.organization)
+    if whose == "another":
+        value = token(ObjectId())
+        ids = Ids(ids.contacts, ids.snapshots, ["Priya", "Grüße", str(served.organization)])
+    ended = run_schemathesis(
+        served.url, value, ids, tmp_path, "--phases=examples,fuzzing", "--max-examples=12", "--seed=1"
+    )
+    assert ended.returncode == 0, ended.stdout
