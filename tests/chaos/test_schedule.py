@@ -1,0 +1,27 @@
+"""What is drawn from a seed."""
+
+import random
+
+from chaos.schedule import KINDS, counts, plan
+
+
+def test_the_judged_run_has_the_faults_that_the_issue_names() -> None:
+    drawn = counts(200_000)
+    kills = sum(drawn[kind] for kind in drawn if kind.startswith("kill_")) + drawn["cut_power_of_redis"]
+    assert kills >= 200
+    assert sum(drawn[kind] for kind in ("restart_redis", "kill_redis", "cut_power_of_redis")) == 20
+    assert (drawn["flush"], drawn["step_down"], drawn["deliver_twice"]) == (5, 20, 20)
+
+
+def test_a_short_run_has_every_kind_of_fault_and_25_at_least() -> None:
+    drawn = counts(5000)
+    assert set(drawn) == set(KINDS)
+    assert min(drawn.values()) >= 1
+    assert sum(drawn.values()) >= 25
+
+
+def test_the_same_seed_gives_the_same_plan() -> None:
+    once, again = (plan(counts(5000), 200, random.Random(9)) for _ in range(2))
+    assert once == again
+    assert once != plan(counts(5000), 200, random.Random(10))
+    assert all(0 <= each.at <= 200 for lane in once.values() for each in lane)
