@@ -44,9 +44,14 @@ def latency(evidence: Evidence) -> Times:
 
 
 def _spans(evidence: Evidence) -> list[tuple[float, float, str]]:
-    """Acceptance and event of each finished request, in seconds since 1970, and the request id."""
+    """Acceptance and event of each finished request, in seconds since 1970, and the request id.
+
+    Those that failed for want of their contact are left out: they wait for it by intent.
+    """
     spans = []
     for entry in evidence.ledger:
+        if entry.get("error", {}).get("code") == "contact_not_found":
+            continue
         seen = evidence.first_seen.get(f"{entry['_id']}.{entry['round']}")
         if entry.get("finishedAt") and entry.get("acceptedAt"):
             since = _seconds(entry["acceptedAt"])
