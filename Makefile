@@ -37,6 +37,7 @@ lock: ## resolve the dependencies anew into requirements.lock (needs uv)
 
 acceptance: setup ## every conversation of ../shared/data, byte for byte
 	$(BIN)/python tests/acceptance.py
+	$(BIN)/pytest -m acceptance $(ARGS)
 
 chaos: setup ## kill, cut and flush everything, and check the promise: REQUESTS=200000 SECONDS= SEED=1
 	@$(BIN)/python tests/chaos --requests $(or $(REQUESTS),5000) --seconds $(or $(SECONDS),0) --seed $(or $(SEED),1) $(ARGS)
