@@ -21,8 +21,8 @@ from support.stack import stack
 from worker.embedded import embedded
 from worker.settings import load
 
-PER_OPERATION = 9
-"""Operations of the document; the phase that covers each parameter makes some hundreds of cases beside."""
+PER_OPERATION = 6
+"""Those of the document that take input; the phases that cover each parameter make hundreds of cases beside."""
 _CASES = re.compile(r"(\d+) generated")
 
 

@@ -20,7 +20,7 @@ log = get_logger(__name__)
 
 _GATHER = 0.001
 """Seconds of gathering for each request in flight."""
-_LONGEST_GATHER = 0.1
+_LONGEST_GATHER = 0.05
 _MOST_IN_A_MESSAGE = 50
 """A worker takes a message as a whole: longer ones would keep others waiting."""
 _PAUSE = 1.0
