@@ -1,6 +1,7 @@
 """Publishes wake-up calls through Celery."""
 
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -11,6 +12,8 @@ from redis.exceptions import RedisError
 from worker.clock import milliseconds
 from worker.errors import BrokerUnavailable
 from worker.wakeups import CREATE, STAMP, repr_of
+
+_FAULTS = (OperationalError, KombuError, RedisError, OSError)
 
 
 class CeleryPublisher:
@@ -26,30 +29,32 @@ class CeleryPublisher:
         options: dict[str, Any] = {
             "queue": queue,
             "headers": {STAMP: milliseconds(at)},
+            "retry": False,
             "countdown": delay.total_seconds() if delay else None,
         }
+        # Once more over a new connection: the old one may be dead, or closed in part. kombu 5.7 repeats a publish that
+        # Redis refused (out of memory) on a channel that it has closed itself, which ends in an AttributeError; so its
+        # own repetition is off. A request that is woken up twice is done once.
+        # RedisError: kombu lets a refusal through as it is (Redis is out of memory, or only reads).
         try:
-            with self._app.producer_or_acquire() as producer:
-                if len(messages) == 1 or not self._publish_batch(producer, messages, options):
+            self._publish_all(messages, options)
+        except _FAULTS:
+            try:
+                self._publish_all(messages, options)
+            except _FAULTS as error:
+                raise BrokerUnavailable(f"Redis takes no messages ({type(error).__name__}).") from error
+
+    def _publish_all(self, messages: list[list[str]], options: dict[str, Any]) -> None:
+        """In one pipeline; after a fault some may be in the queue, and the connection is made anew."""
+        with self._app.producer_or_acquire() as producer:
+            try:
+                producer.connection.ensure_connection(max_retries=1, interval_start=0.1)
+                with producer.batch() if len(messages) > 1 else nullcontext():
                     for ids in messages:
                         self._publish(producer, ids, options)
-        # RedisError: kombu lets a refusal through as it is (Redis is out of memory, or only reads).
-        except (OperationalError, KombuError, RedisError, OSError) as error:
-            raise BrokerUnavailable(f"Redis takes no messages ({type(error).__name__}).") from error
-
-    def _publish_batch(self, producer: Any, messages: list[list[str]], options: dict[str, Any]) -> bool:
-        """All in one pipeline; whether the broker took it.
-
-        kombu does not repeat a failed batch, since some may be in the queue. A request that is woken up twice is
-        done once, so here they are all published again, one by one, over a connection that Celery mends.
-        """
-        try:
-            with producer.batch():
-                for ids in messages:
-                    self._publish(producer, ids, {**options, "retry": False})
-        except (KombuError, RedisError, OSError):
-            return False
-        return True
+            except BaseException:
+                producer.connection.collect()
+                raise
 
     def _publish(self, producer: Any, ids: list[str], options: dict[str, Any]) -> None:
         self._app.send_task(
