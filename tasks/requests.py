@@ -1,6 +1,7 @@
 """The tasks that requests come through: a wake-up call, and a whole request from a producer that speaks Celery."""
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from bson import ObjectId
@@ -13,8 +14,9 @@ from worker.celery import app
 from worker.errors import InvalidRequest, Refused, StoreUnavailable, TransientError
 from worker.intake import REQUEST, TASK_PREFIX, read_task, reject
 from worker.log import get_logger
+from worker.neighbours import with_neighbours
 from worker.running import Run
-from worker.wakeups import CREATE
+from worker.wakeups import CREATE, INTERACTIVE
 
 log = get_logger(__name__)
 
@@ -23,12 +25,17 @@ log = get_logger(__name__)
 def create(self: Task[Any, Any], ids: Any) -> None:
     """Makes the snapshots of these ledger entries. What cannot be decided now is retried, with the reason."""
     began = time.monotonic()
-    if (keys := _read_ids(ids)) is None:
-        return
-    run = Run(service())
     delivery: Any = self.request.delivery_info
+    redelivered = bool(delivery.get("redelivered"))
+    keys: Sequence[ObjectId] = _read_ids(ids)
+    if len(keys) == 1 and delivery["routing_key"] == INTERACTIVE and not (redelivered or self.request.retries):
+        keys = with_neighbours(service(), keys[0])
+    if not keys:
+        return
+    ids = [str(key) for key in keys]
+    run = Run(service())
     try:
-        outcome = run(keys, redelivered=bool(delivery.get("redelivered")))
+        outcome = run(keys, redelivered)
     except TransientError as error:
         if isinstance(error, StoreUnavailable):
             wait_for_store(began)
@@ -45,12 +52,12 @@ def create(self: Task[Any, Any], ids: Any) -> None:
         raise again(self, first.ids, first.error, first.delay)
 
 
-def _read_ids(ids: Any) -> list[ObjectId] | None:
+def _read_ids(ids: Any) -> list[ObjectId]:
     """A foreign producer may send anything; what is no list of ids is logged, without what it is."""
     if isinstance(ids, list) and all(isinstance(each, str) and ObjectId.is_valid(each) for each in ids):
         return [ObjectId(each) for each in ids]
     log.error("message_undecodable", reason="should have one argument, an array of ObjectIds")
-    return None
+    return []
 
 
 @app.task(name=REQUEST, bind=True, max_retries=None, Request=PrivateRequest)

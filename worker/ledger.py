@@ -28,6 +28,9 @@ _DUPLICATE_KEY = 11000
 _READ_BACKS = 10
 """Times that an unsure accept is read back, over half a second: another's insert may not be at majority yet."""
 
+OPEN: Document = {"status": ACCEPTED, "unsent": None, "finishedAt": None}
+"""Requests in flight, as the beginning of the index over a request's life."""
+
 Key = tuple[ObjectId, str]
 """Organization and request id."""
 

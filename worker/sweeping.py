@@ -14,8 +14,9 @@ from pymongo.collection import Collection
 
 from worker.connections import Document, store_errors
 from worker.errors import TransientError
+from worker.ledger import OPEN
 from worker.log import get_logger
-from worker.models import ACCEPTED, COMPLETED, FAILED
+from worker.models import COMPLETED, FAILED
 from worker.resending import Resending
 from worker.service import Service
 from worker.state import State
@@ -23,8 +24,6 @@ from worker.wakeups import BULK, REQUEST_QUEUES, Queues
 
 log = get_logger(__name__)
 
-_OPEN: Document = {"status": ACCEPTED, "unsent": None, "finishedAt": None}
-"""The beginning of the index that these reads use, for requests in flight."""
 _BATCH = 500
 _MOST = 20_000
 """Entries of one kind that one sweep repairs; the next goes on."""
@@ -85,7 +84,7 @@ class Sweep:
             if waiting_since.year == 1:
                 continue
             lost_before = waiting_since - self._settings.lost_after
-            condition = {**_OPEN, "queue": queue, "enqueuedAt": {"$lt": lost_before}}
+            condition = {**OPEN, "queue": queue, "enqueuedAt": {"$lt": lost_before}}
             again = {"$set": {"enqueuedAt": now}, "$inc": {"swept": 1}}
             for taken in self._take(condition, again, "enqueuedAt"):
                 # Those that may have killed a worker get a message of their own, beside which nothing is lost.
@@ -98,7 +97,7 @@ class Sweep:
     def _call_due(self) -> None:
         """Requests that were to wait are enqueued once their time has come."""
         now = self._service.clock.now()
-        condition = {**_OPEN, "queue": None, "enqueuedAt": None, "notBefore": {"$lte": now}}
+        condition = {**OPEN, "queue": None, "enqueuedAt": None, "notBefore": {"$lte": now}}
         change = {"$set": {"enqueuedAt": now, "queue": BULK}, "$rename": {"notBefore": "dueAt"}}
         for taken in self._take(condition, change, "notBefore"):
             self._service.wake(BULK, taken, self._settings.chunk_size)
