@@ -31,9 +31,11 @@ format: setup ## mend what ruff can mend
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-lock: ## resolve the dependencies anew into requirements.lock (needs uv)
+lock: ## resolve the dependencies anew into both lock files (needs uv)
 	$(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --all-extras \
 		--custom-compile-command "make lock" pyproject.toml -o requirements.lock
+	$(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
+		-c requirements.lock --custom-compile-command "make lock" pyproject.toml -o requirements.runtime.lock
 
 acceptance: setup ## every conversation of ../shared/data, byte for byte
 	$(BIN)/python tests/acceptance.py
