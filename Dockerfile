@@ -30,10 +30,8 @@ COPY worker/samples samples
 ENV PATH=/opt/snapshots/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     REMAP_SIGTERM=SIGQUIT \
-    SNAPSHOTS_API_HOST=0.0.0.0 \
-    SNAPSHOTS_LOG_FORMAT=json
+    SNAPSHOTS_API_HOST=0.0.0.0
 USER 10001:10001
-EXPOSE 8000
 # Of the default command; other commands bring their own.
-HEALTHCHECK --interval=10s --timeout=5s --start-period=20s --retries=3 CMD ["python", "-m", "worker.probe", "api"]
+HEALTHCHECK --interval=15s --timeout=5s --start-period=20s --retries=3 CMD ["python", "-m", "worker.probe", "api"]
 CMD ["snapshots", "api"]

@@ -12,8 +12,6 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
-from worker.settings import settings
-
 SILENCE = 60.0
 """Seconds that beat or a listener may be silent: a dozen sweeps, a minute of reads that block for a second."""
 _TIMEOUT = 4.0
@@ -42,6 +40,8 @@ def listener() -> str | None:
     """What is wrong with the listener of this host: none of its consumers has asked for entries lately."""
     import redis
 
+    from worker.settings import settings
+
     own = settings()
     with redis.Redis.from_url(own.redis_url, socket_timeout=_TIMEOUT, socket_connect_timeout=_TIMEOUT) as client:
         consumers = client.xinfo_consumers(own.requests_stream, own.consumer_group)
@@ -50,9 +50,9 @@ def listener() -> str | None:
     return None if idle and min(idle) < SILENCE else f"it has read nothing for {min(idle, default=0):.0f} s"
 
 
-def api() -> str | None:
+def api(port: str = "8000") -> str | None:
     """What is wrong with the HTTP surface."""
-    return _get(f"http://127.0.0.1:{settings().api_port}/healthz")
+    return _get(f"http://127.0.0.1:{port}/healthz")
 
 
 def flower(port: str = "5555") -> str | None:
