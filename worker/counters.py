@@ -1,4 +1,7 @@
-"""What intake counts, for Prometheus and for the log."""
+"""What intake counts, for Prometheus and for the log: of this process, since its start.
+
+The whole system's counters are in `worker.measures`: what a worker's pool counts here, no one scrapes.
+"""
 
 from collections import Counter as Tally
 
@@ -12,6 +15,7 @@ ACCEPTED = Counter("snapshots_intake_accepted", "Intake entries whose request is
 REJECTED = Counter("snapshots_intake_rejected", "Intake entries that stand in the stream of rejected ones", ["code"])
 LEFT_OUT = Counter("snapshots_intake_left_out", "Closings that make no snapshot", ["reason"])
 LOST = Counter("snapshots_intake_lost", "Pending intake entries that were trimmed before they were read")
+ALL = (ACCEPTED, REJECTED, LEFT_OUT, LOST)
 
 
 class IntakeCounts:

@@ -125,6 +125,9 @@ class Settings(BaseSettings):
     api_rate_limit: int = Field(600, ge=0, description="HTTP requests of a token in a minute; 0 is no limit")
     api_max_body: int = Field(1_048_576, ge=1024, le=16_777_216, description="bytes of an HTTP request's body")
 
+    metrics_host: str = Field("127.0.0.1", description="address that worker, beat and listener serve /metrics on")
+    metrics_port: int | None = Field(None, ge=0, le=65_535, description="its port, 0 takes a free one; not set, none")
+
     log_format: Literal["auto", "json", "console"] = Field("auto", description="auto: console on a terminal")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="the least that is logged")
 
