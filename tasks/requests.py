@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 from bson import ObjectId
@@ -14,11 +15,15 @@ from worker.celery import app
 from worker.errors import InvalidRequest, Refused, StoreUnavailable, TransientError
 from worker.intake import REQUEST, TASK_PREFIX, read_task, reject
 from worker.log import get_logger
-from worker.neighbours import with_neighbours
-from worker.running import Run
+from worker.neighbours import Neighbours
+from worker.running import Postponed, Run
 from worker.wakeups import CREATE, INTERACTIVE
 
 log = get_logger(__name__)
+
+_ON_SECONDS = 4.0
+"""How long a task goes on with what waits beside its own message: well below a shutdown's patience."""
+_neighbours = cache(Neighbours)
 
 
 @app.task(name=CREATE, bind=True, max_retries=None, Request=PrivateRequest)
@@ -27,12 +32,24 @@ def create(self: Task[Any, Any], ids: Any) -> None:
     began = time.monotonic()
     delivery: Any = self.request.delivery_info
     redelivered = bool(delivery.get("redelivered"))
-    keys: Sequence[ObjectId] = _read_ids(ids)
-    if len(keys) == 1 and delivery["routing_key"] == INTERACTIVE and not (redelivered or self.request.retries):
-        keys = with_neighbours(service(), keys[0])
-    if not keys:
-        return
-    ids = [str(key) for key in keys]
+    keys = _read_ids(ids)
+    fresh = not (redelivered or self.request.retries) and delivery["routing_key"] == INTERACTIVE
+    neighbours = _neighbours(service()) if fresh and keys else None
+    if neighbours:
+        keys = neighbours.join(keys)
+    single = len(keys) == 1
+    postponed: list[Postponed] = []
+    while keys:
+        postponed += _run(self, keys, redelivered, began)
+        # Where requests pile up the ledger is the quicker queue: their own messages then cost a look each.
+        on = neighbours and not single and not postponed and time.monotonic() < began + _ON_SECONDS
+        keys = neighbours.more() if neighbours and on else []
+    if postponed:
+        raise _retry(self, postponed)
+
+
+def _run(self: Task[Any, Any], keys: Sequence[ObjectId], redelivered: bool, began: float) -> list[Postponed]:
+    """One chunk; what is to be tried again."""
     run = Run(service())
     try:
         outcome = run(keys, redelivered)
@@ -40,16 +57,21 @@ def create(self: Task[Any, Any], ids: Any) -> None:
         if isinstance(error, StoreUnavailable):
             wait_for_store(began)
             run.end_counted()
-        raise again(self, ids, error) from error
-    log.info("requests_run", requests=len(ids), completed=outcome.completed, failed=outcome.failed)
-    if outcome.postponed:
-        first, *others = outcome.postponed
-        try:
-            for other in others:
-                service().publish(str(delivery["routing_key"]), [other.ids], service().clock.now(), other.delay)
-        except TransientError as error:
-            log.warning("enqueue_failed", requests=sum(len(each.ids) for each in others), reason=error.message)
-        raise again(self, first.ids, first.error, first.delay)
+        raise again(self, [str(key) for key in keys], error) from error
+    log.info("requests_run", requests=len(keys), completed=outcome.completed, failed=outcome.failed)
+    return outcome.postponed
+
+
+def _retry(self: Task[Any, Any], postponed: Sequence[Postponed]) -> Exception:
+    """The first as a retry of this message, which shows the reason; the others as messages of their own."""
+    first, *others = postponed
+    queue = str((self.request.delivery_info or {})["routing_key"])
+    try:
+        for other in others:
+            service().publish(queue, [other.ids], service().clock.now(), other.delay)
+    except TransientError as error:
+        log.warning("enqueue_failed", requests=sum(len(each.ids) for each in others), reason=error.message)
+    return again(self, first.ids, first.error, first.delay)
 
 
 def _read_ids(ids: Any) -> list[ObjectId]:

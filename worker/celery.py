@@ -2,7 +2,10 @@
 
 from celery import Celery
 
+from worker.task_events import GatheredEvents
+
 app = Celery("training-snapshots")
 app.config_from_object("celeryconfig")
+app.steps["consumer"].add(GatheredEvents)
 
 __all__ = ["app"]

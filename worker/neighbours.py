@@ -5,13 +5,13 @@ request are told apart by the transaction that decides, and what a run claimed a
 called again by the sweep, whose patience is longer than a claim's life.
 """
 
-from collections.abc import Iterable, Sequence
-from datetime import timedelta
+import time
+from collections.abc import Sequence
 
 import pymongo
 from bson import ObjectId
 
-from worker.connections import Connections, broker_errors, store_errors
+from worker.connections import broker_errors, store_errors
 from worker.errors import TransientError
 from worker.ledger import OPEN
 from worker.log import get_logger
@@ -23,63 +23,61 @@ log = get_logger(__name__)
 _FEW = 3
 """Messages that may wait before a run looks for company."""
 _LOOK_SECONDS = 1.0
+"""The longest that a look into the ledger may take."""
+_PAUSE_SECONDS = 0.05
+"""After a look in vain."""
 
 
-class Claims:
-    """Which requests a run has taken. All methods raise BrokerUnavailable."""
+class Neighbours:
+    """The requests that wait in the queue where someone waits, taken in chunks by one task."""
 
-    def __init__(self, connections: Connections, life: timedelta) -> None:
-        self._connections = connections
-        self._life = round(life.total_seconds() * 1000)
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._redis = service.connections.redis
+        self._life = round(service.settings.run_deadline.total_seconds() * 1000)
+        self._most = service.settings.chunk_size
+        self._look_at = 0.0
+        """Monotonic. Most messages of a queue whose requests are done already should cost no look into the ledger."""
 
-    def take_one(self, key: ObjectId) -> tuple[bool, int]:
-        """Whether no one else has it, and how many messages wait behind it: one round trip."""
-        with broker_errors(), self._connections.redis.pipeline(transaction=False) as pipeline:
-            pipeline.set(_claim(key), b"", nx=True, px=self._life)
-            pipeline.llen(INTERACTIVE)
-            taken, waiting = pipeline.execute()
-        return bool(taken), int(waiting)
+    def join(self, keys: Sequence[ObjectId]) -> list[ObjectId]:
+        """Those of a message's requests that no other run has, and with them such that wait in a long queue."""
+        try:
+            mine, waiting = self._claim(keys)
+            look = waiting > _FEW and (mine or time.monotonic() >= self._look_at)
+            return mine + self._waiting(self._most - len(mine)) if look else mine
+        except TransientError as error:
+            log.info("run_alone", reason=error.message)
+            return list(keys)
 
-    def take(self, keys: Iterable[ObjectId], most: int) -> list[ObjectId]:
-        """Up to `most` of these, the first that no one else has."""
-        wanted = list(keys)
+    def more(self) -> list[ObjectId]:
+        """The next that wait, if there are enough for a chunk."""
+        try:
+            return self._waiting(self._most)
+        except TransientError as error:
+            log.info("left_to_others", reason=error.message)
+            return []
+
+    def _waiting(self, most: int) -> list[ObjectId]:
+        """The oldest that can go together and that no one has: who may have killed a worker cannot, nor who names
+        messages. Looks at some more, since the first may be others'."""
+        condition = {**OPEN, "queue": INTERACTIVE, "enqueuedAt": {"$lte": self._service.clock.now()}}
+        condition |= {"swept": None, "unended": {"$in": [None, 0]}, "messageIds": None}
+        with store_errors(), pymongo.timeout(_LOOK_SECONDS):
+            found = self._service.ledger.collection.find(condition, {"_id": 1}).sort("enqueuedAt", 1)
+            keys = [each["_id"] for each in found.limit(most + self._most)]
         taken: list[ObjectId] = []
-        while wanted and len(taken) < most:
-            some, wanted = wanted[: most - len(taken)], wanted[most - len(taken) :]
-            with broker_errors(), self._connections.redis.pipeline(transaction=False) as pipeline:
-                for key in some:
-                    pipeline.set(_claim(key), b"", nx=True, px=self._life)
-                taken += [key for key, mine in zip(some, pipeline.execute(), strict=True) if mine]
+        while keys and len(taken) < most:
+            some, keys = keys[: most - len(taken)], keys[most - len(taken) :]
+            taken += self._claim(some)[0]
+        if not taken:
+            self._look_at = time.monotonic() + _PAUSE_SECONDS
         return taken
 
-
-def with_neighbours(service: Service, key: ObjectId) -> Sequence[ObjectId]:
-    """The requests to run for a single message that names `key`: none where another run has it already."""
-    claims = Claims(service.connections, service.settings.run_deadline)
-    try:
-        mine, waiting = claims.take_one(key)
-        if not mine:
-            return []
-        if waiting <= _FEW:
-            return [key]
-        most = min(waiting, service.settings.chunk_size)
-        return [key, *claims.take((each for each in _waiting(service, 2 * most) if each != key), most - 1)]
-    except TransientError as error:
-        log.info("run_alone", reason=error.message)
-        return [key]
-
-
-def _waiting(service: Service, most: int) -> list[ObjectId]:
-    """Those that have waited longest and can go together: who may have killed a worker cannot, nor who names messages.
-
-    The first may be claimed by others.
-    """
-    condition = {**OPEN, "queue": INTERACTIVE, "enqueuedAt": {"$lte": service.clock.now()}}
-    condition |= {"swept": None, "unended": {"$in": [None, 0]}, "messageIds": None}
-    with store_errors(), pymongo.timeout(_LOOK_SECONDS):
-        found = service.ledger.collection.find(condition, {"_id": 1}).sort("enqueuedAt", 1).limit(most)
-        return [each["_id"] for each in found]
-
-
-def _claim(key: ObjectId) -> str:
-    return f"snapshots:claim:{key}"
+    def _claim(self, keys: Sequence[ObjectId]) -> tuple[list[ObjectId], int]:
+        """Those that no one has, and how many messages wait: one round trip. Raises BrokerUnavailable."""
+        with broker_errors(), self._redis.pipeline(transaction=False) as pipeline:
+            for key in keys:
+                pipeline.set(f"snapshots:claim:{key}", b"", nx=True, px=self._life)
+            pipeline.llen(INTERACTIVE)
+            *claimed, waiting = pipeline.execute()
+        return [key for key, mine in zip(keys, claimed, strict=True) if mine], int(waiting)
