@@ -33,7 +33,7 @@ class Accepting:
 
     def __init__(self, service: Service, executor: Executor, pause: Callable[[], float]) -> None:
         self._service = service
-        self._checks = Checks(service.connections, service.conversations)
+        self._checks = Checks(service.connections)
         self._batch: Batcher[Wanted, Receipt] = Batcher(self._accept, executor, pause)
 
     async def __call__(self, wanted: Wanted) -> Receipt:

@@ -6,10 +6,13 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any, ClassVar
 
+from bson import ObjectId
 from fastapi import Response
 
+from worker.connections import PLAIN
 from worker.errors import InvalidRequest, MessagesNotFound, NotFound, SnapshotError, TransientError
 from worker.rendering import render
 
@@ -35,7 +38,19 @@ _FIELDS = {
 _NAMED = 50
 """Missing message ids that an answer names at most."""
 
-_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=render).encode
+DATES_WITHOUT_ZONE = PLAIN.with_options(tz_aware=False)
+"""To read documents that are only encoded: they are decoded and encoded in half of the time."""
+
+
+def _render(value: Any) -> Any:
+    if type(value) is ObjectId:
+        return str(value)
+    if type(value) is datetime and value.tzinfo is None:  # UTC, as PyMongo has it
+        return value.isoformat(timespec="milliseconds") + "Z"
+    return render(value)
+
+
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=_render).encode
 
 
 class HttpError(SnapshotError):

@@ -15,8 +15,10 @@ from starlette.types import ASGIApp
 from worker import indexes
 from worker.api import health, snapshots
 from worker.api.answers import failure
-from worker.api.dispatch import Dispatch
+from worker.api.dispatch import Dispatch, methods_of
 from worker.api.framing import Framing
+from worker.api.operations.desk import Desk
+from worker.api.operations.routes import routes
 from worker.api.pages import documentation
 from worker.api.parts import Parts
 from worker.errors import TransientError
@@ -41,10 +43,13 @@ def build_app(service: Service) -> ASGIApp:
     """The app on a service, which it closes in the end. Raises InvalidSettings."""
     parts = Parts(service)
 
+    desk = Desk(parts)
+
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await parts.write(_create_indexes, service)
         yield
+        desk.close()
         parts.close()
 
     app = FastAPI(
@@ -63,6 +68,7 @@ def build_app(service: Service) -> ASGIApp:
     operations = [each for router in routers for each in router.routes if isinstance(each, APIRoute)]
     app.state.operations = operations
     app.add_route("/docs", _docs, include_in_schema=False)
+    app.router.routes.extend(routes(desk))
     app.add_exception_handler(HTTPException, _http_error)
     app.openapi = lambda: _document(app)  # type: ignore[method-assign]
     return Framing(Dispatch(app, operations), parts.measures)
@@ -82,12 +88,14 @@ async def _docs(request: Request) -> Response:
 async def _http_error(request: Request, error: Exception) -> Response:
     """No such path, no such method: then `Allow` names all that there are."""
     assert isinstance(error, HTTPException)  # noqa: S101 - what it is registered for
-    code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "http_error")
     headers = dict(error.headers or {})
     if error.status_code == 405:
-        here = (each.methods for each in request.app.state.operations if each.path_regex.match(request.url.path))
-        headers["Allow"] = ", ".join(sorted(set().union(*here)))
-    return failure(error.status_code, f"{error.detail}.", code, headers=headers)
+        here = (methods_of(each) for each in request.app.state.operations if each.path_regex.match(request.url.path))
+        headers["Allow"] = allowed = ", ".join(sorted(set().union(*here)))
+        return failure(405, f"This path takes {allowed}.", "method_not_allowed", headers=headers)
+    if error.status_code == 404:
+        return failure(404, "There is no such path; /docs has those that there are.", "not_found", headers=headers)
+    return failure(error.status_code, f"{error.detail}.", "http_error", headers=headers)
 
 
 def _document(app: FastAPI) -> dict[str, Any]:

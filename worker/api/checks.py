@@ -6,7 +6,7 @@ from typing import Any
 from bson import ObjectId
 
 from worker.connections import Connections, Document, store_errors
-from worker.conversations import Conversations, belongs
+from worker.conversations import Parents, belongs
 from worker.errors import MessagesNotFound, SnapshotError
 
 Entry = Mapping[str, Any]
@@ -19,14 +19,13 @@ _NAMED = 1000
 class Checks:
     """Reads of parents, a few for any number of requests."""
 
-    def __init__(self, connections: Connections, conversations: Conversations) -> None:
+    def __init__(self, connections: Connections) -> None:
         self._database = connections.database
         self._names = connections.settings
-        self._conversations = conversations
 
     def __call__(self, entries: Sequence[Entry]) -> list[SnapshotError | None]:
         """For each request's fields, what it lacks, if anything. Raises StoreUnavailable, StoreConflict."""
-        parents = self._conversations.parents(entries)
+        parents = self._parents(entries)
         faults = [parents.check(entry) for entry in entries]
         naming = [
             place
@@ -39,6 +38,22 @@ class Checks:
             for place in naming:
                 faults[place] = _missing(entries[place], found, lent)
         return faults
+
+    def _parents(self, entries: Sequence[Entry]) -> Parents:
+        """Owners of the contacts and conversations that are named, and nothing else of them."""
+        organizations = list({each["organizationId"] for each in entries})
+        found = Parents()
+        for kept, collection, field in (
+            (found.contacts, self._names.contacts_collection, "contactId"),
+            (found.conversations, self._names.conversations_collection, "conversationId"),
+        ):
+            if wanted := list({each[field] for each in entries if each.get(field)}):
+                condition = {"_id": {"$in": wanted}, "organizationId": {"$in": organizations}}
+                fields = {"organizationId": 1, "contactId": 1}
+                with store_errors():
+                    some = self._database[collection].find(condition, fields, batch_size=len(wanted) + 1)
+                    kept.update({each["_id"]: each for each in some})
+        return found
 
     def _messages(self, wanted: Collection[ObjectId]) -> dict[ObjectId, Document]:
         """Owners of messages, by `_id`."""

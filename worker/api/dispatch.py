@@ -17,6 +17,12 @@ from worker.api.answers import error_answer
 from worker.errors import SnapshotError
 
 
+def methods_of(route: APIRoute) -> set[str]:
+    """HEAD too where there is GET (the server leaves the body out), but not of what is long to make."""
+    own = set(route.methods or ())
+    return own | {"HEAD"} if "GET" in own and route.operation_id != "exportSnapshots" else own
+
+
 class Dispatch:
     """ASGI: the operations, and the app behind them."""
 
@@ -24,12 +30,12 @@ class Dispatch:
         self._app: ASGIApp = app
         self._state_of = app
         self._plain: dict[tuple[str, str], APIRoute] = {}
-        self._patterns: list[tuple[re.Pattern[str], APIRoute]] = []
+        self._patterns: list[tuple[set[str], re.Pattern[str], APIRoute]] = []
         for each in operations:
             if each.param_convertors:
-                self._patterns.append((each.path_regex, each))
+                self._patterns.append((methods_of(each), each.path_regex, each))
             else:
-                self._plain.update({(method, each.path): each for method in each.methods or ()})
+                self._plain.update({(method, each.path): each for method in methods_of(each)})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         found = self._find(scope) if scope["type"] == "http" else None
@@ -48,7 +54,7 @@ class Dispatch:
     def _find(self, scope: Scope) -> tuple[APIRoute, dict[str, Any]] | None:
         if route := self._plain.get((scope["method"], scope["path"])):
             return route, {}
-        for pattern, each in self._patterns:
-            if scope["method"] in (each.methods or ()) and (match := pattern.match(scope["path"])):
+        for methods, pattern, each in self._patterns:
+            if scope["method"] in methods and (match := pattern.match(scope["path"])):
                 return each, match.groupdict()
         return None

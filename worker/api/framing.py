@@ -8,6 +8,7 @@ from collections.abc import MutableMapping
 from typing import Any
 
 import structlog
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from worker.api.answers import failure
@@ -21,6 +22,10 @@ _SANE = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 _THIS_PROCESS = secrets.token_hex(6)
 _numbers = itertools.count(1)
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_NOT_STORED = (b"cache-control", b"no-store")
+"""Answers hold personal data, or are of this moment."""
+_LEFT = 499
+"""What the metrics say where the client went away before its answer; nginx's number for it."""
 
 
 class Framing:
@@ -44,11 +49,17 @@ class Framing:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message["headers"], (REQUEST_ID.encode(), request_id.encode())]
+                own = [_NOT_STORED, (REQUEST_ID.encode(), request_id.encode())]
+                message["headers"] = [*message["headers"], *own]
             await send(message)
 
         try:
-            await self._app(scope, receive, framed)
+            if _ambiguous(scope):
+                await _refuse_ambiguous(scope, receive, framed)
+            else:
+                await self._app(scope, receive, framed)
+        except ClientDisconnect:
+            status = _LEFT
         except Exception:
             # The boundary: no caller sees a traceback, and the log has it.
             log.exception("http_request_broken", route=_route(scope))
@@ -64,6 +75,19 @@ class Framing:
         # What went well is in the metrics; a line for each would be a tenth of the work.
         write = log.debug if status < 400 else log.info if status < 500 else log.warning
         write("http_request", method=method, route=route, status=status, ms=round(seconds * 1000, 1))
+
+
+def _ambiguous(scope: Scope) -> bool:
+    """Whether two headers say where the body ends: what is in front of us may have followed the other one."""
+    names = {name for name, _ in scope["headers"]}
+    return b"transfer-encoding" in names and b"content-length" in names
+
+
+async def _refuse_ambiguous(scope: Scope, receive: Receive, send: Send) -> None:
+    """https://www.rfc-editor.org/rfc/rfc9112#section-6.1"""
+    fault = {"field": "Content-Length", "message": "should not be given together with Transfer-Encoding"}
+    refusal = failure(400, "The request is not valid.", "invalid_request", [fault], {"Connection": "close"})
+    await refusal(scope, receive, send)
 
 
 def _route(scope: Scope) -> str:

@@ -139,13 +139,26 @@ class ListQuery(CamelModel):
         }
 
 
+def refuse_query(request: Request) -> None:
+    """Of an operation that takes no parameters. Raises InvalidRequest, which names them."""
+    if request.scope["query_string"]:
+        names = sorted({shown(name) for name, _ in request.query_params.multi_items()})
+        raise InvalidRequest(
+            [{"field": each, "message": "is not a parameter of this; it takes none"} for each in names]
+        )
+
+
+def shown(name: str) -> str:
+    """A name of the caller's own, fit for an answer."""
+    return name.encode("unicode_escape").decode()[:100] or "query"
+
+
 def read_query(request: Request, model: type[CamelModel]) -> dict[str, str]:
     """The query's parameters; one of the model's that is empty is not given. Raises InvalidRequest for one repeated."""
     names = {field.alias for field in model.model_fields.values()}
     found: dict[str, str] = {}
     for name, value in request.query_params.multi_items():
         if name in found:
-            shown = name.encode("unicode_escape").decode()[:100]
-            raise InvalidRequest([{"field": shown, "message": "should be given once"}])
+            raise InvalidRequest([{"field": shown(name), "message": "should be given once"}])
         found[name] = value
     return {name: value for name, value in found.items() if value or name not in names}

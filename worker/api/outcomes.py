@@ -18,7 +18,7 @@ import pymongo
 from bson import ObjectId
 from pymongo.read_concern import ReadConcern
 
-from worker.api.answers import encode
+from worker.api.answers import DATES_WITHOUT_ZONE, encode
 from worker.api.batching import FEW, pause_for
 from worker.connections import store_errors
 from worker.errors import TransientError
@@ -123,7 +123,7 @@ class Outcomes:
         """The outcomes that there are, majority committed. Raises StoreUnavailable, StoreConflict."""
         majority = ReadConcern("majority")
         ledger = self._service.ledger.collection.with_options(read_concern=majority)
-        snapshots = self._service.snapshots.collection.with_options(read_concern=majority)
+        snapshots = self._service.snapshots.collection.with_options(DATES_WITHOUT_ZONE, read_concern=majority)
         fields = dict.fromkeys(("organizationId", "requestId", "status", "error", "snapshotId", "deletedAt"), 1)
         with store_errors(), pymongo.timeout(5):
             wanted = {"_id": {"$in": list(requests)}, "status": {"$ne": ACCEPTED}}

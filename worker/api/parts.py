@@ -50,7 +50,7 @@ class Parts:
         self.outcomes = Outcomes(service, self._writers)
         self.accepting = Accepting(service, self._writers, self._pause)
         self.waking = Waking(service, self._side, self.outcomes.awaited)
-        self.limit = RateLimit(service.settings, self._side, self._pause)
+        self.limit = RateLimit(service.settings, self._side)
         self.measures = Measures()
 
     def _pause(self) -> float:

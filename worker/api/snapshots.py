@@ -14,7 +14,7 @@ from worker.api import parameters
 from worker.api.accepting import Wanted
 from worker.api.answers import encode, error_answer, failed_answer, success
 from worker.api.editing import Edit
-from worker.api.listing import ExportQuery, ListQuery, read_query
+from worker.api.listing import ExportQuery, ListQuery, read_query, refuse_query
 from worker.api.outcomes import Outcome
 from worker.api.parts import parts_of, path_id
 from worker.api.reading import Found
@@ -136,6 +136,7 @@ async def create(request: Request) -> Response:
     """Accepts the request durably, also while Redis is down, and waits for its outcome."""
     parts = parts_of(request)
     caller = await parts.admit(request, Right.WRITE)
+    refuse_query(request)
     key = _idempotency_key(request)
     request_id = key or uuid4().hex
     asked = _asked(await parts.body(request), caller, request_id, parts.settings)
@@ -215,6 +216,7 @@ async def show(request: Request) -> Response:
     """The document with its user and contact; what a failed POST answered, where the request failed."""
     parts = parts_of(request)
     caller = await parts.admit(request, Right.READ)
+    refuse_query(request)
     found: Found = await parts.read(parts.reading.one, caller.organization, path_id(request))
     if found.document is not None:
         return success(200, "Training snapshot", found.document)
@@ -225,6 +227,7 @@ async def edit(request: Request) -> Response:
     """Captured messages are immutable."""
     parts = parts_of(request)
     caller = await parts.admit(request, Right.WRITE)
+    refuse_query(request)
     key: ObjectId = path_id(request)
     changes = Edit.changes(await parts.body(request), parts.settings)
     document = await parts.write(parts.editing.patch, caller.organization, key, changes)
@@ -235,6 +238,7 @@ async def delete(request: Request) -> Response:
     """Its request is never run again; its Idempotency-Key gets 404."""
     parts = parts_of(request)
     caller = await parts.admit(request, Right.DELETE)
+    refuse_query(request)
     await parts.write(parts.editing.delete, caller.organization, path_id(request))
     return success(200, "Training snapshot deleted successfully")
 

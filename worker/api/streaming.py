@@ -9,8 +9,8 @@ from bson.raw_bson import RawBSONDocument
 from fastapi import Response
 from fastapi.responses import StreamingResponse
 
-from worker.api.answers import JSON, answer
-from worker.connections import PLAIN, Document
+from worker.api.answers import DATES_WITHOUT_ZONE, JSON, answer
+from worker.connections import Document
 
 _SLICE_BYTES = 1_000_000
 _SLICE_COUNT = 200
@@ -22,7 +22,7 @@ def slices(cursor: Iterable[RawBSONDocument]) -> Iterator[list[Document]]:
     slice_: list[Document] = []
     size = 0
     for raw in cursor:
-        slice_.append(bson.decode(raw.raw, PLAIN))
+        slice_.append(bson.decode(raw.raw, DATES_WITHOUT_ZONE))
         size += len(raw.raw)
         if size >= _SLICE_BYTES or len(slice_) >= _SLICE_COUNT:
             yield slice_

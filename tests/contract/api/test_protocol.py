@@ -1,0 +1,125 @@
+"""HTTP itself: methods, headers, bodies and paths that no honest client sends, and clients that go away."""
+
+import gzip
+import socket
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+from bson import ObjectId
+
+from support.http import EXPORT, SNAPSHOTS, bearer, token
+from support.served import Served
+from support.waiting import eventually
+
+
+def raw(served: Served, *parts: bytes, until: bytes = b"}", seconds: float = 5.0) -> bytes:
+    """What comes back for these bytes, until there is `until` in it, or the server closes."""
+    place = urlsplit(served.url)
+    with socket.create_connection((place.hostname, place.port or 80), timeout=seconds) as connection:
+        for part in parts:
+            connection.sendall(part)
+        answer = b""
+        while until not in answer and (more := connection.recv(65_536)):
+            answer += more
+    return answer
+
+
+def head(served: Served, method: str, *headers: str) -> bytes:
+    authorization = f"Authorization: Bearer {token(served.organization)}"
+    return "\r\n".join([f"{method} {SNAPSHOTS} HTTP/1.1", "Host: x", authorization, *headers, "", ""]).encode()
+
+
+def test_head_is_get_without_its_body(served: Served) -> None:
+    made = served.create()
+    for path in ("/healthz", "/readyz", SNAPSHOTS, f"{SNAPSHOTS}/{made['_id']}"):
+        answer = served.http.head(path)
+        assert (answer.status_code, answer.content) == (200, b""), path
+    assert served.http.head(f"{SNAPSHOTS}/{ObjectId()}").status_code == 404
+    assert served.http.head(EXPORT).status_code == 405
+
+
+@pytest.mark.parametrize("method", ["PUT", "OPTIONS", "TRACE", "DELETE"])
+def test_other_methods_are_refused_and_those_that_there_are_named(served: Served, method: str) -> None:
+    answer = served.http.request(method, SNAPSHOTS, headers={"X-HTTP-Method-Override": "GET"})
+    assert (answer.status_code, answer.json()["code"]) == (405, "method_not_allowed")
+    assert answer.headers["allow"] == "GET, HEAD, POST"
+    assert "access-control-allow-origin" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/api", f"{SNAPSHOTS}/", f"{SNAPSHOTS}/..%2f..%2fetc%2fpasswd", f"{SNAPSHOTS}//x", "/docs/../.env"]
+)
+def test_unknown_path_is_404(served: Served, path: str) -> None:
+    answer = served.http.get(path)
+    assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+
+
+def test_answers_are_not_to_be_stored(served: Served) -> None:
+    for path in (SNAPSHOTS, EXPORT, f"{SNAPSHOTS}/{ObjectId()}"):
+        assert served.http.get(path).headers["cache-control"] == "no-store"
+
+
+@pytest.mark.parametrize("method", ["GET", "PATCH", "DELETE"])
+def test_unknown_parameters_are_named_where_none_are_taken(served: Served, method: str) -> None:
+    place = f"{SNAPSHOTS}/{served.create()['_id']}"
+    answer = served.http.request(method, f"{place}?_method=DELETE&%ff=1", json={"notes": "x"})
+    assert (answer.status_code, answer.json()["code"]) == (400, "invalid_request")
+    assert [each["field"] for each in answer.json()["errors"]] == ["\\ufffd", "_method"]
+    assert served.http.get(place).json()["data"]["notes"] is None
+    assert served.http.post(f"{SNAPSHOTS}?x=1", json={"contactId": str(served.contact.id)}).status_code == 400
+
+
+def test_compressed_body_is_refused_by_name(served: Served) -> None:
+    content = gzip.compress(b'{"contactId": "%s"}' % str(served.contact.id).encode())
+    answer = served.http.post(SNAPSHOTS, content=content, headers={"Content-Encoding": "gzip"})
+    assert (answer.status_code, answer.json()["errors"][0]["field"]) == (400, "Content-Encoding")
+
+
+def test_two_lengths_of_one_body_are_refused_and_the_connection_closed(served: Served) -> None:
+    """Else what follows may be a request to us and a part of the body to a proxy in front of us."""
+    smuggled = b"0\r\n\r\nGET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"
+    answer = raw(served, head(served, "POST", "Content-Length: 5", "Transfer-Encoding: chunked") + smuggled, until=b"# HELP")
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b"connection: close" in answer.lower()
+    assert answer.count(b"HTTP/1.1") == 1
+
+
+@pytest.mark.parametrize(
+    "lines", [("Content-Length: 5", "Content-Length: 6"), ("Content-Length: -5",), ("Content-Length: 5", "bad line")]
+)
+def test_what_is_not_http_is_refused(served: Served, lines: tuple[str, ...]) -> None:
+    place = urlsplit(served.url)
+    with socket.create_connection((place.hostname, place.port or 80), timeout=5) as connection:
+        connection.sendall(head(served, "POST", *lines) + b"0\r\n\r\n")
+        answer = connection.recv(65_536)
+    assert answer.startswith(b"HTTP/1.1 400 ")
+
+
+def test_client_that_goes_away_within_its_body_is_no_error(served: Served) -> None:
+    before = count_of(served, "499")
+    place = urlsplit(served.url)
+    with socket.create_connection((place.hostname, place.port or 80), timeout=5) as connection:
+        connection.sendall(head(served, "POST", "Content-Length: 500") + b'{"contactId')
+    eventually(lambda: count_of(served, "499") == before + 1, 10)
+    assert served.process.log is not None
+    assert "http_request_broken" not in served.process.log.read_text()
+
+
+def count_of(served: Served, status: str) -> float:
+    wanted = f'snapshots_http_requests_total{{method="POST",route="{SNAPSHOTS}",status="{status}"}} '
+    lines = httpx.get(f"{served.url}/metrics").text.splitlines()
+    return sum(float(each.removeprefix(wanted)) for each in lines if each.startswith(wanted))
+
+
+def test_client_that_asks_before_sending_is_told_early_that_its_body_is_too_large(served: Served) -> None:
+    answer = raw(served, head(served, "POST", "Content-Length: 99999999999", "Expect: 100-continue"))
+    assert answer.startswith(b"HTTP/1.1 413 ")
+    answer = raw(served, head(served, "POST", "Content-Length: 20", "Expect: 100-continue")[:-2], b"\r\n{", b"}" * 19)
+    assert answer.startswith(b"HTTP/1.1 100 Continue")
+
+
+def test_last_of_two_authorization_headers_does_not_count(served: Served) -> None:
+    forged, own = bearer("forged"), bearer(token(served.organization))
+    headers = [*forged.items(), *own.items()]
+    assert httpx.get(served.url + SNAPSHOTS, headers=headers).status_code == 401
