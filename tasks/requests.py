@@ -37,13 +37,13 @@ def create(self: Task[Any, Any], ids: Any) -> None:
     neighbours = _neighbours(service()) if fresh and keys else None
     if neighbours:
         keys = neighbours.join(keys)
-    single = len(keys) == 1
+    piled_up = len(keys) > 1
     postponed: list[Postponed] = []
     while keys:
         postponed += _run(self, keys, redelivered, began)
         # Where requests pile up the ledger is the quicker queue: their own messages then cost a look each.
-        on = neighbours and not single and not postponed and time.monotonic() < began + _ON_SECONDS
-        keys = neighbours.more() if neighbours and on else []
+        goes_on = piled_up and not postponed and time.monotonic() < began + _ON_SECONDS
+        keys = neighbours.more() if neighbours and goes_on else []
     if postponed:
         raise _retry(self, postponed)
 
@@ -68,6 +68,7 @@ def _retry(self: Task[Any, Any], postponed: Sequence[Postponed]) -> Exception:
     queue = str((self.request.delivery_info or {})["routing_key"])
     try:
         for other in others:
+            _neighbours(service()).release(other.ids)
             service().publish(queue, [other.ids], service().clock.now(), other.delay)
     except TransientError as error:
         log.warning("enqueue_failed", requests=sum(len(each.ids) for each in others), reason=error.message)

@@ -12,6 +12,7 @@ from uuid import uuid4
 import pymongo
 from pymongo.collection import Collection
 
+from worker.claims import Claims
 from worker.connections import Document, store_errors
 from worker.errors import TransientError
 from worker.ledger import OPEN
@@ -51,6 +52,7 @@ class Sweep:
         self._service = service
         self._settings = service.settings
         self._queues = Queues(service.connections)
+        self._claims = Claims(service.connections)
         self._resending = Resending(service)
         self._done = Swept()
 
@@ -87,6 +89,7 @@ class Sweep:
             condition = {**OPEN, "queue": queue, "enqueuedAt": {"$lt": lost_before}}
             again = {"$set": {"enqueuedAt": now}, "$inc": {"swept": 1}}
             for taken in self._take(condition, again, "enqueuedAt"):
+                self._claims.release(each["_id"] for each in taken)
                 # Those that may have killed a worker get a message of their own, beside which nothing is lost.
                 alone = [each for each in taken if each.get("swept", 0) > 1]
                 together = [each for each in taken if each.get("swept", 0) <= 1]

@@ -1,7 +1,7 @@
 """Celery's task events, for Flower, gathered for a moment: a bootstep of the worker.
 
-Celery publishes them at every turn of its event loop, three round trips a message. Gathered for 50 ms, a busy worker
-sends two dozen at once (its own limit). An event shows what time it was made, not sent; a killed worker's last are lost.
+Celery publishes them at every turn of its event loop, three round trips a message. Gathered for 50 ms, a busy
+worker sends two dozen at once (Celery's limit). An event has the time it was made; a killed worker's last are lost.
 https://docs.celeryq.dev/en/stable/userguide/extending.html
 """
 

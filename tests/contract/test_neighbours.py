@@ -1,0 +1,105 @@
+"""Single requests that pile up are taken in chunks, each by one run."""
+
+from collections.abc import Iterator, Sequence
+
+import pytest
+import redis
+from bson import ObjectId
+
+from support.ledger import Bench, bench_on
+from worker.neighbours import Neighbours
+from worker.settings import Settings
+from worker.sweeping import Sweep
+from worker.wakeups import INTERACTIVE
+
+
+@pytest.fixture
+def bench(settings: Settings) -> Iterator[Bench]:
+    with bench_on(settings) as made:
+        made.service.clock.now()
+        yield made
+
+
+def waits(bench: Bench, messages: int) -> None:
+    """As if so many messages waited in the queue."""
+    bench.connections.redis.rpush(INTERACTIVE, *(b"{}" for _ in range(messages)))
+
+
+def piled_up(bench: Bench, count: int) -> Sequence[ObjectId]:
+    keys = bench.chunk(count)
+    waits(bench, count)
+    return keys
+
+
+def test_a_request_by_itself_is_run_alone(bench: Bench) -> None:
+    first, second = bench.chunk(2)
+    assert Neighbours(bench.service).join([first]) == [first]
+    assert Neighbours(bench.service).join([second]) == [second]
+
+
+def test_a_long_queue_is_worked_down_in_chunks_and_its_messages_find_nothing_left(bench: Bench) -> None:
+    keys = piled_up(bench, 8)
+    mine, other = Neighbours(bench.service), Neighbours(bench.service)
+    taken = mine.join([keys[0]])
+    assert sorted(taken) == sorted(keys)
+    assert taken[0] == keys[0]
+    for key in keys:
+        assert other.join([key]) == []
+        assert mine.join([key]) == []
+
+
+def test_two_that_look_at_once_share_and_a_request_is_never_with_both(settings: Settings, bench: Bench) -> None:
+    half = bench.another(chunk_size=4)
+    keys = piled_up(half, 12)
+    one, two = Neighbours(half.service), Neighbours(half.service)
+    shares = [one.join([keys[0]]), two.join([keys[1]]), one.more(), two.more()]
+    taken = [key for share in shares for key in share]
+    assert sorted(taken) == sorted(keys)
+    assert max(map(len, shares)) == 4
+    half.connections.close()
+
+
+def test_suspects_those_that_name_messages_and_those_due_later_are_left_to_their_own_messages(bench: Bench) -> None:
+    first, swept, unended, later, bulk = bench.chunk(5)
+    bench.change([swept], swept=1)
+    bench.change([unended], unended=1)
+    bench.change([later], enqueuedAt=bench.ago(seconds=-20))
+    bench.change([bulk], queue="snapshots.bulk")
+    waits(bench, 10)
+    assert Neighbours(bench.service).join([first]) == [first]
+
+
+def test_what_the_sweep_calls_again_is_free_again(bench: Bench) -> None:
+    keys = bench.chunk(2)
+    neighbours = Neighbours(bench.service)
+    assert neighbours.join(keys) == keys
+    assert neighbours.join(keys) == []
+    bench.change(keys, enqueuedAt=bench.ago(seconds=60))
+    assert Sweep(bench.service)().called_again == 2
+    assert neighbours.join(keys) == keys
+
+
+def test_a_claim_outlives_a_run_and_not_the_sweeps_patience(bench: Bench) -> None:
+    (key,) = bench.chunk(1)
+    Neighbours(bench.service).join([key])
+    (claim,) = bench.connections.redis.keys("snapshots:claim:*")
+    life = bench.connections.redis.pttl(claim) / 1000
+    assert bench.settings.run_deadline.total_seconds() < life < bench.settings.lost_after.total_seconds()
+
+
+def test_without_redis_a_request_is_run_alone(bench: Bench) -> None:
+    (key,) = bench.chunk(1)
+    away = bench.another(redis_url="redis://127.0.0.1:1/0")
+    assert Neighbours(away.service).join([key]) == [key]
+    assert Neighbours(away.service).more() == []
+    away.connections.close()
+
+
+def test_a_redis_out_of_memory_lets_requests_run(bench: Bench) -> None:
+    (key,) = bench.chunk(1)
+    broker: redis.Redis = bench.connections.redis
+    try:
+        broker.config_set("maxmemory", "1mb")
+        assert Neighbours(bench.service).join([key]) == [key]
+    finally:
+        broker.config_set("maxmemory", "0")
