@@ -25,7 +25,7 @@ _LIFE = 30 * 86_400
 
 @dataclass(frozen=True)
 class Access:
-    """`token` is an ADMIN's of `organization`; None where only public keys are set, which can sign nothing."""
+    """`token` is an ADMIN's of `organization`, and an operator's; None where only public keys are set."""
 
     url: str
     organization: ObjectId
@@ -66,10 +66,11 @@ def _kept(file: Path) -> dict[str, str]:
 
 
 def _mint(settings: Settings, secret: str, kept: dict[str, str]) -> str:
-    claims: dict[str, str | int] = {
+    claims: dict[str, str | int | bool] = {
         "organizationId": kept["organization"],
         "id": kept["user"],
         "accessRole": "ADMIN",
+        "operator": True,
         "exp": int(time.time()) + _LIFE,
     }
     for name, value in (("iss", settings.jwt_issuer), ("aud", settings.jwt_audience)):

@@ -61,6 +61,7 @@ def _readable(url: str) -> bool:
 Duration = Annotated[timedelta, BeforeValidator(_read_duration)]
 RedisUrl = Annotated[str, _url_of("redis", "rediss")]
 MongoUrl = Annotated[str, _url_of("mongodb", "mongodb+srv")]
+HttpUrl = Annotated[str, _url_of("http", "https")]
 Name = Annotated[str, Field(min_length=1, max_length=120, pattern=r"^[^$\s\x00]+$")]
 
 
@@ -124,6 +125,8 @@ class Settings(BaseSettings):
     api_wait: Duration = Field(timedelta(seconds=10), description="how long a POST waits for its snapshot")
     api_rate_limit: int = Field(600, ge=0, description="HTTP requests of a token in a minute; 0 is no limit")
     api_max_body: int = Field(1_048_576, ge=1024, le=16_777_216, description="bytes of an HTTP request's body")
+
+    flower_url: HttpUrl | None = Field(None, description="Flower's address as operators reach it, for links to tasks")
 
     metrics_host: str = Field("127.0.0.1", description="address that worker, beat and listener serve /metrics on")
     metrics_port: int | None = Field(None, ge=0, le=65_535, description="its port, 0 takes a free one; not set, none")

@@ -47,6 +47,7 @@ class Keys:
             "organizationId": caller.organization,
             "userId": caller.user,
             "accessRole": caller.role,
+            "operator": caller.operator,
             "name": name,
             "createdAt": self._connections.clock.now(),
             "expiresAt": expires_at,
@@ -89,7 +90,8 @@ class Keys:
             raise TokenExpired
         if len(self._known) >= _REMEMBERED:
             self._known.clear()
-        caller = Caller(found["organizationId"], found["userId"], found["accessRole"])
+        operator = found.get("operator") is True
+        caller = Caller(found["organizationId"], found["userId"], found["accessRole"], operator)
         self._known[key] = (time.monotonic() + left, caller)
         return caller
 

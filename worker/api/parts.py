@@ -62,6 +62,10 @@ class Parts:
         token = token.strip()
         if scheme.lower() != "bearer" or not token:
             raise TokenMissing
+        return await self.admit_token(token, right)
+
+    async def admit_token(self, token: str, right: Right) -> Caller:
+        """Whose token it is, if they may. Raises Unauthorized, RateLimited, Forbidden."""
         if token.startswith(PREFIX):
             caller = self.keys.known(token) or await self.read(self.keys.find, token)
         else:

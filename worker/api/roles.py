@@ -5,6 +5,8 @@
 | OWNER, ADMIN, SUPER_ADMIN, MANAGER | yes | yes | yes |
 | SUPERVISOR, AGENT, USER, MEMBER | yes | yes | no |
 | VIEWER, any other, none | yes | no | no |
+
+The operations page is ADMIN's alone.
 """
 
 from enum import Enum
@@ -19,11 +21,17 @@ class Right(Enum):
     WRITE = "create and edit"
     DELETE = "delete"
     EXPORT = "export"
+    OPERATE = "use the operations page"
 
 
 MANAGING = frozenset({"OWNER", "ADMIN", "SUPER_ADMIN", "MANAGER"})
 WORKING = MANAGING | {"SUPERVISOR", "AGENT", "USER", "MEMBER"}
-_ALLOWED = {Right.WRITE: WORKING, Right.DELETE: MANAGING, Right.EXPORT: MANAGING}
+_ALLOWED = {
+    Right.WRITE: WORKING,
+    Right.DELETE: MANAGING,
+    Right.EXPORT: MANAGING,
+    Right.OPERATE: frozenset({"ADMIN"}),
+}
 
 
 def check_role(role: str, right: Right) -> None:

@@ -40,6 +40,8 @@ class Caller:
     organization: ObjectId
     user: ObjectId
     role: str
+    operator: bool = False
+    """Whether it runs the platform: on the operations page it sees all organizations, nowhere else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +104,9 @@ def _caller(claims: dict[str, Any]) -> Caller:
     try:
         if not isinstance(role, str) or not isinstance(user, str):
             raise TokenInvalid("The token should have organizationId, id or sub, and accessRole.")
-        return Caller(read_object_id(claims.get("organizationId")), read_object_id(user), role)
+        # True alone: whatever else a token says there, "false" for one, is no operator.
+        operator = claims.get("operator") is True
+        return Caller(read_object_id(claims.get("organizationId")), read_object_id(user), role, operator)
     except ValueError:
         raise TokenInvalid("The token's organizationId and id or sub should be ObjectIds of 24 hex digits.") from None
 

@@ -33,21 +33,33 @@ def keys() -> None:
 @click.option("--role", type=click.Choice(_ROLES, case_sensitive=False), default="USER", show_default=True)
 @click.option("--expires-in-days", type=click.IntRange(1, 3650), default=365, show_default=True, help="Its life.")
 @click.option("--name", help="What it is for.")
+@click.option("--operator", is_flag=True, help="With --role ADMIN: all organizations on the operations page.")
 @json_option
 def create(
-    organization: ObjectId, user: ObjectId, role: str, expires_in_days: int, name: str | None, as_json: bool
+    organization: ObjectId,
+    user: ObjectId,
+    role: str,
+    expires_in_days: int,
+    name: str | None,
+    operator: bool,
+    as_json: bool,
 ) -> None:
     """Create a key. It is shown this once: only its hash is kept.
 
-    USER may read, create and edit; ADMIN and MANAGER may delete and export too; VIEWER may read.
+    USER may read, create and edit; ADMIN and MANAGER may delete and export too; VIEWER may read. An ADMIN's opens
+    the operations page.
 
     \b
     Example:
         snapshots keys create --organization ID --user ID --role ADMIN --name "nightly export"
     """
+    if operator and role.upper() != "ADMIN":
+        raise click.UsageError("--operator needs --role ADMIN.")
     service = open_service()
     expires_at: datetime = service.clock.now() + timedelta(days=expires_in_days)
-    key, document = Keys(service.connections).create(Caller(organization, user, role.upper()), expires_at, name)
+    key, document = Keys(service.connections).create(
+        Caller(organization, user, role.upper(), operator), expires_at, name
+    )
     if as_json:
         print_json({"key": key, **_shown(document)})
     else:
@@ -69,9 +81,10 @@ def list_keys(organization: ObjectId | None, as_json: bool) -> None:
     if as_json:
         print_json(found)
         return
-    table = Table("id", "begins", "organization", "user", "role", "name", "expires", "revoked")
+    table = Table("id", "begins", "organization", "user", "role", "operator", "name", "expires", "revoked")
     for each in found:
-        row = (each[name] for name in ("id", "begins", "organizationId", "userId", "accessRole", "name"))
+        row = [each[name] for name in ("id", "begins", "organizationId", "userId", "accessRole")]
+        row += ["yes" if each["operator"] else "", each["name"]]
         dates = (each[name] for name in ("expiresAt", "revokedAt"))
         table.add_row(*(str(render(value) or "") for value in (*row, *dates)))
     console().print(table)
@@ -96,4 +109,5 @@ def revoke(key: ObjectId, as_json: bool) -> None:
 
 def _shown(document: Any) -> dict[str, Any]:
     names = ("begins", "organizationId", "userId", "accessRole", "name", "createdAt", "expiresAt", "revokedAt")
-    return {"id": document["_id"], **{name: document[name] for name in names}}
+    shown = {"id": document["_id"], **{name: document[name] for name in names}}
+    return shown | {"operator": document.get("operator", False)}

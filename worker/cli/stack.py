@@ -65,6 +65,7 @@ redis     {redis}
 mongo     {mongo}
 database  {own.mongo_database}
 api       {api.url}, documentation at {api.url}/docs
+page      {api.url}/operations, opened with the token below
 logs      {running.logs}
 
 In another terminal:
