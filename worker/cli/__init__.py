@@ -18,6 +18,7 @@ _COMMANDS = {
     "listen": Lazy("worker.cli.listening:listen", "Take in what producers add to the Redis stream, and closings."),
     "policy": Lazy("worker.cli.policies:policy", "Say which closings make a snapshot by themselves."),
     "status": Lazy("worker.cli.status:status", "Count outcomes, queues and what waits."),
+    "doctor": Lazy("worker.cli.doctor:doctor", "Find what is wrong, and say what to do about it."),
 }
 
 
