@@ -1,7 +1,7 @@
 """The figures as Prometheus' metric families. No label holds an id, a name or a text of anyone's."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, get_args
 
@@ -11,6 +11,7 @@ from worker.measures.gauges import BrokerGauges, StoreGauges
 from worker.measures.outcomes import BUCKETS, NOT_TIMED, Kind, Outcomes, Sums, Waiting
 from worker.measures.rejections import Rejections
 from worker.models import COMPLETED, FAILED, Trigger
+from worker.reports import Identity
 
 Labels = tuple[str, ...]
 TRIGGERS: tuple[str, ...] = get_args(Trigger)
@@ -139,6 +140,18 @@ def of_store(found: StoreGauges, at: datetime) -> Iterator[Metric]:
         yield gauge("sweep_age_seconds", "Since the last sweep began", (), {(): _age(found.swept_at, at)})
 
 
+def of_identities(known: Sequence[Identity]) -> Iterator[Metric]:
+    """Whether the counts of each organization add up."""
+    yield gauge("organizations", "Organizations with requests", (), {(): len(known)})
+    about = "Organizations where accepted is not completed + failed + in flight, or a snapshot is missing or too many"
+    yield gauge("identity_broken", about, (), {(): sum(not each.holds for each in known)})
+
+
+def of_servers(*, mongo: bool, redis: bool) -> Metric:
+    """What could be read."""
+    return gauge("server_up", "Whether the server answers", ("server",), {("mongo",): mongo, ("redis",): redis})
+
+
 def counter(name: str, about: str, labelled: Labels, values: Mapping[Any, float], rising: HighWater) -> Metric:
     """`snapshots_<name>_total`."""
     family = CounterMetricFamily(f"snapshots_{name}", about, labels=labelled)
@@ -151,7 +164,7 @@ def gauge(name: str, about: str, labelled: Labels, values: Mapping[Any, float]) 
     """`snapshots_<name>`, by the values of its labels."""
     family = GaugeMetricFamily(f"snapshots_{name}", about, labels=labelled)
     for labels, value in values.items():
-        family.add_metric(labels, value)
+        family.add_metric(labels, float(value))
     return family
 
 

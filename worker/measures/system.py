@@ -13,7 +13,7 @@ from worker.measures.caching import Background, Cached
 from worker.measures.gauges import read_broker, read_store
 from worker.measures.outcomes import OutcomeFold
 from worker.measures.rejections import RejectionFold
-from worker.reports import Identity, identities
+from worker.reports import identities
 
 _LASTS = 2.0
 """Seconds; Prometheus asks every 15 to 60."""
@@ -56,18 +56,5 @@ class SystemMetrics(Collector):
             except TransientError:
                 store = None
         if (known := self._identities()) is not None:
-            yield from _of_identities(known)
-        up = {("mongo",): float(store is not None), ("redis",): float(broker is not None)}
-        yield families.gauge("server_up", "Whether the server answers", ("server",), up)
-
-
-def _of_identities(known: list[Identity]) -> Iterator[Metric]:
-    broken = sum(not each.holds for each in known)
-    yield families.gauge("organizations", "Organizations with requests", (), {(): float(len(known))})
-    yield families.gauge(
-        "identity_broken",
-        "Organizations whose counts do not add up: accepted = completed + failed + in flight, "
-        "and a snapshot for each completed",
-        (),
-        {(): float(broken)},
-    )
+            yield from families.of_identities(known)
+        yield families.of_servers(mongo=store is not None, redis=broker is not None)
