@@ -72,8 +72,9 @@ class Framing:
     def _note(self, scope: Scope, status: int, seconds: float) -> None:
         route, method = _route(scope), scope["method"] if scope["method"] in _METHODS else "other"
         self._measures.answered(method, route, status, seconds)
-        # What went well is in the metrics; a line for each would be a tenth of the work.
-        write = log.debug if status < 400 else log.info if status < 500 else log.warning
+        if status < 400:
+            return  # in the metrics; a line for each would be a tenth of the work
+        write = log.info if status < 500 else log.warning
         write("http_request", method=method, route=route, status=status, ms=round(seconds * 1000, 1))
 
 

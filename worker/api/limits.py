@@ -14,6 +14,7 @@ import redis
 from fastapi import Request
 from redis.backoff import NoBackoff
 from redis.retry import Retry
+from starlette.requests import ClientDisconnect
 
 from worker.api.answers import BodyTooLarge, RateLimited
 from worker.connections import broker_errors
@@ -111,17 +112,30 @@ async def read_body(request: Request, most: int) -> bytes:
         raise _invalid("Content-Encoding", f"should be left out; {encoding[:20]} is not read")
     declared = request.headers.get("content-length", "0")
     if declared.isdecimal() and int(declared) > most:
-        raise BodyTooLarge(f"The body should have at most {most} bytes.")
-    body = bytearray()
+        raise _too_large(most)
     try:
         async with asyncio.timeout(_BODY_SECONDS):
-            async for part in request.stream():
+            body, more = await _receive(request)
+            while more and len(body) <= most:
+                part, more = await _receive(request)
                 body += part
-                if len(body) > most:
-                    raise BodyTooLarge(f"The body should have at most {most} bytes.")
     except TimeoutError:
         raise _invalid("body", f"should be here within {_BODY_SECONDS} s") from None
-    return bytes(body)
+    if len(body) > most:
+        raise _too_large(most)
+    return body
+
+
+def _too_large(most: int) -> BodyTooLarge:
+    return BodyTooLarge(f"The body should have at most {most} bytes.")
+
+
+async def _receive(request: Request) -> tuple[bytes, bool]:
+    """The next part of the body, and whether more is to come."""
+    message = await request.receive()
+    if message["type"] == "http.disconnect":
+        raise ClientDisconnect
+    return message.get("body", b""), message.get("more_body", False)
 
 
 def _invalid(field: str, fault: str) -> InvalidRequest:

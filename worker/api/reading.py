@@ -1,6 +1,6 @@
 """Reads: the list, one snapshot, the export. For threads; each carries the caller's organization."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -8,6 +8,7 @@ from typing import Any
 import pymongo
 from bson import ObjectId
 from bson.raw_bson import RawBSONDocument
+from pymongo.client_session import ClientSession
 from pymongo.collection import Collection
 
 from worker.api.answers import encode
@@ -22,7 +23,10 @@ _SECONDS = 5
 _LONGEST_MS = 20_000
 """What MongoDB may work on a count or a page. As its own limit: `pymongo.timeout` would also be how long a server
 that is down is looked for."""
-_BATCH = 200
+_BATCH = 25
+"""Snapshots that one reply of MongoDB brings; of the export as many as are about this many bytes."""
+_BATCH_BYTES = 1_000_000
+_MOST_IN_A_BATCH = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +75,7 @@ class Reading:
         (populated,) = self._populate(organization, [document])
         return Found(encode(populated), {})
 
-    def page(self, organization: ObjectId, query: ListQuery) -> Iterator[bytes]:
+    def page(self, organization: ObjectId, query: ListQuery) -> Generator[bytes]:
         """The list's answer, in parts."""
         condition = query.condition(organization)
         with store_errors():
@@ -100,7 +104,7 @@ class Reading:
         }
         yield b'],"pagination":%s}' % encode(pagination)
 
-    def export(self, organization: ObjectId, query: ExportQuery, now: datetime) -> Iterator[bytes]:
+    def export(self, organization: ObjectId, query: ExportQuery, now: datetime) -> Generator[bytes]:
         """The export, in parts. Count and content are of one moment (a snapshot read)."""
         condition = query.condition(organization)
         with store_errors(), self._connections.mongo.start_session(snapshot=True) as session:
@@ -108,13 +112,21 @@ class Reading:
             head = {"exportDate": now, "organizationId": organization, "totalSnapshots": total}
             yield encode(head)[:-1] + b',"data":['
             comma = b""
-            found = self._raw.find(condition, session=session, batch_size=_BATCH).sort(NEWEST_FIRST)
+            batch = self._batch_of(condition, session)
+            found = self._raw.find(condition, session=session, batch_size=batch).sort(NEWEST_FIRST)
             with found as cursor:
                 for documents in slices(cursor):
                     for document in documents:
                         yield comma + encode(_exported(document))
                         comma = b",\n"
             yield b"]}"
+
+    def _batch_of(self, condition: Document, session: ClientSession) -> int:
+        """By the size of the newest ones: a reply may have 16 MB, of which memory would hold several copies."""
+        stages: list[Document] = [{"$match": condition}, {"$sort": dict(NEWEST_FIRST)}, {"$limit": _BATCH}]
+        stages.append({"$group": {"_id": None, "size": {"$avg": {"$bsonSize": "$$ROOT"}}}})
+        (found,) = [*self._snapshots.aggregate(stages, session=session)] or [{"size": _BATCH_BYTES}]
+        return min(max(int(_BATCH_BYTES / found["size"]), 2), _MOST_IN_A_BATCH)
 
 
 def _exported(snapshot: Document) -> Document:
