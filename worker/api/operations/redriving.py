@@ -116,6 +116,7 @@ async def watch(asked: Asked) -> Response:
         "redriven",
         requests=found,
         choose=False,
+        show_state=True,
         states=STATES,
         total=max(total, len(found)),
         of=of,

@@ -59,6 +59,7 @@ async def listing(asked: Asked) -> Response:
         first=after is None,
         may_redrive=may_redrive,
         choose=choice.status == FAILED,
+        show_state=False,
         states=STATES,
         ages=AGES,
         path=f"{ROOT}/requests",

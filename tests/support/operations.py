@@ -1,0 +1,119 @@
+"""The operations page as a browser without JavaScript uses it: cookies, links, forms."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from html.parser import HTMLParser
+from typing import Any
+
+import httpx
+from bson import ObjectId
+from pymongo.database import Database
+
+ROOT = "/operations"
+
+
+@dataclass
+class PageForm:
+    """A form of a page: where it goes, and what it sends as it stands."""
+
+    action: str
+    fields: list[tuple[str, str]] = field(default_factory=list)
+    boxes: list[str] = field(default_factory=list)
+    """Values of its checkboxes, none of which is ticked."""
+
+
+class _Forms(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.forms: list[PageForm] = []
+        self._open = False
+        self._area: str | None = None
+        self._select: str | None = None
+
+    def handle_starttag(self, tag: str, attrs: Sequence[tuple[str, str | None]]) -> None:
+        given = {name: value or "" for name, value in attrs}
+        if tag == "form":
+            self.forms.append(PageForm(given["action"]))
+            self._open = True
+        if not self._open:
+            return
+        form = self.forms[-1]
+        if tag == "input" and given.get("type") == "checkbox":
+            form.boxes.append(given["value"])
+        elif tag == "input" and "name" in given:
+            form.fields.append((given["name"], given.get("value", "")))
+        elif tag == "textarea":
+            self._area = given["name"]
+            form.fields.append((given["name"], ""))
+        elif tag == "select":
+            self._select = given["name"]
+        elif tag == "option" and self._select and "selected" in given:
+            form.fields.append((self._select, given["value"]))
+
+    def handle_data(self, data: str) -> None:
+        if self._area is not None:
+            name, text = self.forms[-1].fields.pop()
+            # A line break right behind the tag is none of the content's (HTML standard, 13.1.2.5).
+            self.forms[-1].fields.append((name, text + (data if text else data.removeprefix("\n"))))
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == "form":
+            self._open = False
+        elif tag == "textarea":
+            self._area = None
+        elif tag == "select":
+            self._select = None
+
+
+def form_of(answer: httpx.Response, action: str) -> PageForm:
+    """The form of a page that goes there."""
+    parser = _Forms()
+    parser.feed(answer.text)
+    return next(each for each in parser.forms if each.action == action)
+
+
+def send(client: httpx.Client, form: PageForm, **more: str | Sequence[str]) -> httpx.Response:
+    """Sends it, with these fields changed or added; follows where that leads."""
+    fields: dict[str, Any] = {}
+    for name, value in form.fields:
+        fields.setdefault(name, []).append(value)
+    return client.post(form.action, data={**fields, **more}, follow_redirects=True)
+
+
+def browser(url: str, value: str) -> httpx.Client:
+    """A client that has logged in with this token."""
+    answer = httpx.post(f"{url}{ROOT}/login", data={"token": value}, timeout=30)
+    assert answer.status_code == 303, answer.text
+    return httpx.Client(base_url=url, cookies=answer.cookies, timeout=30)
+
+
+def failed(database: Database[dict[str, Any]], organization: ObjectId, contact: ObjectId, **fields: Any) -> ObjectId:
+    """A failed request in the ledger, its event sent; redriven it completes if the contact has messages."""
+    key = ObjectId()
+    now = database.client.admin.command("hello")["localTime"]
+    entry: Mapping[str, Any] = {
+        "_id": key,
+        "organizationId": organization,
+        "requestId": f"order-{key}",
+        "bodyHash": "0" * 64,
+        "contactId": contact,
+        "tags": [],
+        "trigger": "client",
+        "status": "failed",
+        "round": 0,
+        "queue": "snapshots",
+        "acceptedAt": now - timedelta(seconds=2),
+        "enqueuedAt": now - timedelta(seconds=2),
+        "finishedAt": now - timedelta(seconds=1),
+        "error": {"code": "contact_not_found", "message": "The organization has no such contact.", "details": {}},
+        **fields,
+    }
+    database.snapshotrequests.insert_one(dict(entry))
+    return key
+
+
+def listed(answer: httpx.Response) -> list[str]:
+    """Ids of the requests that a page links to, in order."""
+    return list(dict.fromkeys(re.findall(rf'href="{ROOT}/requests/([0-9a-f]{{24}})"', answer.text)))
