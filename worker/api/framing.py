@@ -49,7 +49,9 @@ class Framing:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                own = [_NOT_STORED, (REQUEST_ID.encode(), request_id.encode())]
+                own = [(REQUEST_ID.encode(), request_id.encode())]
+                if not any(name == b"cache-control" for name, _ in message["headers"]):
+                    own.append(_NOT_STORED)
                 message["headers"] = [*message["headers"], *own]
             await send(message)
 
