@@ -131,6 +131,9 @@ class Settings(BaseSettings):
     metrics_host: str = Field("127.0.0.1", description="address that worker, beat and listener serve /metrics on")
     metrics_port: int | None = Field(None, ge=0, le=65_535, description="its port, 0 takes a free one; not set, none")
 
+    traces: Literal["off", "otlp"] = Field("off", description="otlp: OpenTelemetry, which needs the extra otel")
+    traces_url: HttpUrl = Field("http://127.0.0.1:4318/v1/traces", description="where OTLP is taken over HTTP")
+
     log_format: Literal["auto", "json", "console"] = Field("auto", description="auto: console on a terminal")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="the least that is logged")
 

@@ -1,0 +1,163 @@
+"""Traces: one from the producer to the event, across the queue; and nothing at all where they are off."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from bson import ObjectId
+
+from support.commands import CHECKOUT
+from support.ledger import Bench, bench_on
+from support.otlp import Collector, collector
+from worker import tracing
+from worker.errors import BrokerUnavailable
+from worker.running import Run
+from worker.settings import Settings
+
+STEPS = ["load", "fetch", "assemble", "decide", "emit", "finish"]
+PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+@pytest.fixture
+def received() -> Iterator[Collector]:
+    with collector() as made:
+        yield made
+
+
+@pytest.fixture
+def bench(settings: Settings, received: Collector) -> Iterator[Bench]:
+    with bench_on(settings.model_copy(update={"traces": "otlp", "traces_url": received.url})) as made:
+        yield made
+
+
+@pytest.fixture
+def spans(bench: Bench) -> Iterator[Any]:
+    installed = tracing.install(bench.service)
+    yield installed
+    installed._shut_down()
+
+
+def trace_of(entry: dict[str, Any]) -> str:
+    _, trace, _, _ = entry["traceparent"].split("-")
+    return str(trace)
+
+
+def test_request_has_one_trace_from_its_accept_to_its_event(bench: Bench, spans: Any, received: Collector) -> None:
+    (key,) = bench.chunk(1)
+    Run(bench.service)([key])
+    spans.flush()
+    entry = bench.entry(key)
+    found = received.of(trace_of(entry))
+    assert sorted(found) == sorted(["snapshots.accept", "snapshots.run", *STEPS])
+    accept, run = found["snapshots.accept"], found["snapshots.run"]
+    assert accept.parent == ""
+    assert entry["traceparent"].startswith(f"00-{accept.trace}-{accept.id}-")
+    assert run.parent == accept.id
+    assert {found[name].parent for name in STEPS} == {run.id}
+    times = [moment for name in STEPS for moment in (found[name].began, found[name].ended)]
+    assert times == sorted(times)
+    assert run.began <= times[0]
+    assert times[-1] <= run.ended
+    assert run.attributes == {
+        "snapshots.id": str(key),
+        "snapshots.organization_id": str(bench.organization),
+        "snapshots.trigger": "client",
+        "snapshots.round": 0,
+        "snapshots.status": "completed",
+    }
+
+
+def test_each_request_of_a_chunk_has_a_trace_of_its_own(bench: Bench, spans: Any, received: Collector) -> None:
+    keys = bench.chunk(3)
+    Run(bench.service)(keys)
+    spans.flush()
+    traces = [trace_of(each) for each in bench.entries(keys)]
+    assert len(set(traces)) == 3
+    for trace in traces:
+        assert len(received.of(trace)) == 2 + len(STEPS)
+
+
+def test_failures_and_postponements_are_seen(bench: Bench, spans: Any, received: Collector) -> None:
+    (empty,) = bench.accepted(bench.asked(bench.contact()))
+    (awaited,) = bench.accepted(bench.asked(ObjectId()))
+    Run(bench.service)([empty, awaited])
+    spans.flush()
+    runs = {each.attributes["snapshots.id"]: each for each in received.spans if each.name == "snapshots.run"}
+    assert runs[str(empty)].failed == "empty_conversation"
+    assert (runs[str(awaited)].failed, runs[str(awaited)].attributes["snapshots.status"]) == (
+        "parent_not_yet_there",
+        "postponed",
+    )
+    Run(bench.service)([awaited])
+    spans.flush()
+    both = [each for each in received.spans if each.attributes.get("snapshots.id") == str(awaited)]
+    assert [each.name for each in both] == ["snapshots.accept", "snapshots.run", "snapshots.run"]
+
+
+def test_event_that_the_sweep_emits_is_in_the_requests_trace(
+    bench: Bench, spans: Any, received: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (key,) = bench.chunk(1)
+    redis: Any = bench.connections.redis
+
+    def away(*_: Any, **__: Any) -> None:
+        raise BrokerUnavailable
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(redis), "pipeline", away)
+        Run(bench.service)([key])
+    entry = bench.entry(key)
+    assert entry["unsent"]
+    bench.service.events.emit([entry])
+    spans.flush()
+    found = received.of(trace_of(entry))
+    assert found["emit"].failed == found["snapshots.run"].failed == "BrokerUnavailable"
+    assert found["snapshots.emit"].parent == found["snapshots.accept"].id
+
+
+def test_no_span_holds_personal_data(bench: Bench, spans: Any, received: Collector) -> None:
+    contact = bench.contact(email="priya@example.com", phoneNumber="+15550100")
+    conversation = bench.conversation(contact)
+    keys = bench.accepted(bench.asked(contact, conversationId=conversation, notes="a secret note", tags=["vip"]))
+    Run(bench.service)(keys)
+    spans.flush()
+    said = repr(received.spans)
+    for text in ("Priya", "priya@", "+1555", "secret", "Hello", "vip"):
+        assert text not in said
+
+
+def test_receiver_that_is_away_harms_no_request(settings: Settings) -> None:
+    nowhere = settings.model_copy(update={"traces": "otlp", "traces_url": "http://127.0.0.1:1/v1/traces"})
+    with bench_on(nowhere) as bench:
+        installed = tracing.install(bench.service)
+        keys = bench.chunk(2)
+        Run(bench.service)(keys)
+        assert {each["status"] for each in bench.entries(keys)} == {"completed"}
+        installed._shut_down()
+
+
+def test_off_nothing_is_imported_and_nothing_is_wrapped(settings: Settings) -> None:
+    with bench_on(settings) as bench:
+        assert tracing.install(bench.service) is None
+        assert "insert" not in vars(bench.service.ledger)
+    code = (
+        "import sys; from worker.bootstrap import service; service();"
+        # redis-py imports the SDK's metrics by itself where they are installed
+        "own = ('opentelemetry.sdk.trace', 'opentelemetry.exporter');"
+        "print([each for each in sys.modules if each.startswith(own)])"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=CHECKOUT, check=True)
+    assert ended.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    "faulty", [None, "", "00", PARENT.upper(), PARENT + "-x", PARENT.replace("00-", "ff-", 1), 5, b"\xff", "é" * 55]
+)
+def test_faulty_traceparent_is_none(faulty: Any) -> None:
+    assert tracing.read_traceparent(faulty) is None
+
+
+def test_traceparent_is_taken_as_it_is() -> None:
+    assert tracing.read_traceparent(PARENT) == tracing.read_traceparent(PARENT.encode()) == PARENT
