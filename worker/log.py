@@ -34,6 +34,18 @@ def _without_passwords(_: Any, __: str, rendered: str) -> str:
     return hide_passwords(rendered) if "://" in rendered else rendered
 
 
+class _WithoutBodies(logging.Filter):
+    """Celery logs the body of a message that it drops, a request perhaps; tasks/signals.py says which it was."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if "body" in str(record.msg):
+            record.msg, record.args, record.exc_info = "A message was dropped", (), None
+        return True
+
+
+_without_bodies = _WithoutBodies()
+
+
 def configure(settings: Settings) -> None:
     """Sends all records of this process to standard error, once formatted."""
     as_json = settings.log_format == "json" or (settings.log_format == "auto" and not sys.stderr.isatty())
@@ -66,6 +78,7 @@ def configure(settings: Settings) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level)
+    logging.getLogger("celery.worker.consumer.consumer").addFilter(_without_bodies)
     # pymongo's command log would carry documents, that is message text.
     for chatty in ("pymongo", "pymongo.command", "urllib3", "asyncio"):
         logging.getLogger(chatty).setLevel(max(logging.WARNING, root.level))

@@ -1,0 +1,30 @@
+"""Celery's records of messages that it drops, as ours."""
+
+import logging
+from collections.abc import Iterator
+
+import pytest
+from celery.worker.consumer import consumer
+
+from worker.log import configure
+from worker.settings import load
+
+LOGGER = logging.getLogger(consumer.__name__)
+
+
+@pytest.fixture
+def configured() -> Iterator[None]:
+    root = logging.getLogger()
+    before = root.handlers[:], root.level, LOGGER.filters[:]
+    configure(load(log_format="json"))
+    yield
+    root.handlers[:], root.level, LOGGER.filters[:] = before
+
+
+@pytest.mark.parametrize("name", ["UNKNOWN_FORMAT", "UNKNOWN_TASK_ERROR", "INVALID_TASK_ERROR", "MESSAGE_DECODE_ERROR"])
+@pytest.mark.usefixtures("configured")
+def test_a_dropped_message_is_logged_without_its_body(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    template = getattr(consumer, name)
+    LOGGER.error(template, *["priya@example.com"] * template.count("%"))
+    assert "A message was dropped" in caplog.text
+    assert "priya" not in caplog.text
