@@ -137,7 +137,7 @@ class Spans:
             self._step(name, running.span, began, time.time_ns(), fault)
             if fault:
                 self._end(entry["_id"], fault)
-        elif name == "emit" and FIELD in entry:
+        elif name == "emit" and FIELD in entry and entry.get("unsent"):  # no repeat of what Redis lost
             span = self._start("snapshots.emit", entry, SpanKind.PRODUCER, start=began)
             if fault:
                 _failed(span, fault)
