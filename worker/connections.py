@@ -58,13 +58,17 @@ class Connections:
 
     @cached_property
     def mongo(self) -> pymongo.MongoClient[Document]:
-        """Majority and journaled writes; at most 4 connections, and two that watch the server."""
+        """Majority and journaled writes; at most 4 connections, and one that watches each member.
+
+        Polling: streaming needs two that watch. A fault of a command makes PyMongo look at once in both.
+        """
         return pymongo.MongoClient(
             self.settings.mongo_url,
             appname="training-snapshots",
             w="majority",
             journal=True,
             maxPoolSize=4,
+            serverMonitoringMode="poll",
             connectTimeoutMS=3000,
             serverSelectionTimeoutMS=3000,
             waitQueueTimeoutMS=5000,
