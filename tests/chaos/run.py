@@ -32,7 +32,7 @@ _DRAIN_SECONDS = 240.0
 _SHARES = {"bulk": 10, "stream": 4, "http": 2, "task": 2, "closing": 2}
 """Of the ways. Half come in chunks: on two cores three MongoDB members leave room for 30 single ones a second."""
 _RATE = 33.0  # requests a second
-_LEAST_SECONDS = 200.0
+_LEAST_SECONDS = 150.0
 
 
 @dataclass(frozen=True)
