@@ -9,26 +9,13 @@ shared by many loses no trace. Each request of a chunk has spans of its own, in 
 Off: a producer's `traceparent` goes through unchanged, nothing of OpenTelemetry is imported, and no call is wrapped.
 On: `install` wraps the parts of one service, so that the straight line itself knows nothing of it. No span holds
 personal data: ids, trigger, codes.
-https://www.w3.org/TR/trace-context/#traceparent-header
-https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/extensions/distributed-tracing.md
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from worker.errors import InvalidSettings
 from worker.settings import PREFIX, Settings
-
-FIELD = "traceparent"
-"""Its name as an HTTP header, in an intake entry, on a ledger entry and in an event."""
-_SANE = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}", re.ASCII)
-
-
-def read_traceparent(given: Any) -> str | None:
-    """As a producer gave it; None where it is none. A faulty one is no fault of the request: its trace begins anew."""
-    text = given.decode("latin-1") if isinstance(given, bytes) else given
-    return text if isinstance(text, str) and _SANE.fullmatch(text) else None
 
 
 class Traced(Protocol):

@@ -20,7 +20,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from worker.models import ACCEPTED
 from worker.settings import Settings
-from worker.tracing import FIELD
+from worker.traceparent import TRACEPARENT
 
 _EXPORT_MS = 1000
 _PROPAGATOR = TraceContextTextMapPropagator()
@@ -67,7 +67,7 @@ class Spans:
         for entry, span in zip(entries, spans, strict=True):
             carrier: dict[str, str] = {}
             _PROPAGATOR.inject(carrier, trace.set_span_in_context(span))
-            entry[FIELD] = carrier[FIELD]
+            entry[TRACEPARENT] = carrier[TRACEPARENT]
         try:
             yield
         except Exception as error:
@@ -91,7 +91,7 @@ class Spans:
         """A run has these entries. Loaded once more within it, they go on as they are."""
         began, ended = took
         for entry in entries:
-            if entry["status"] == ACCEPTED and FIELD in entry and entry["_id"] not in self._running:
+            if entry["status"] == ACCEPTED and TRACEPARENT in entry and entry["_id"] not in self._running:
                 span = self._start("snapshots.run", entry, SpanKind.CONSUMER, start=began)
                 self._running[entry["_id"]] = _Running(span)
                 self._step("load", span, began, ended)
@@ -137,7 +137,7 @@ class Spans:
             self._step(name, running.span, began, time.time_ns(), fault)
             if fault:
                 self._end(entry["_id"], fault)
-        elif name == "emit" and FIELD in entry and entry.get("unsent"):  # no repeat of what Redis lost
+        elif name == "emit" and TRACEPARENT in entry and entry.get("unsent"):  # no repeat of what Redis lost
             span = self._start("snapshots.emit", entry, SpanKind.PRODUCER, start=began)
             if fault:
                 _failed(span, fault)
@@ -175,7 +175,7 @@ class Spans:
             "snapshots.trigger": entry.get("trigger", "unknown"),
             "snapshots.round": entry["round"],
         }
-        parent = _PROPAGATOR.extract({FIELD: entry[FIELD]}) if FIELD in entry else Context()
+        parent = _PROPAGATOR.extract({TRACEPARENT: entry[TRACEPARENT]}) if TRACEPARENT in entry else Context()
         return self._tracer.start_span(name, context=parent, kind=kind, attributes=ids, start_time=start)
 
     def _step(self, name: str, parent: Span, began: int, ended: int, fault: str | None = None) -> None:

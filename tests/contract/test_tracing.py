@@ -15,6 +15,7 @@ from worker import tracing
 from worker.errors import BrokerUnavailable
 from worker.running import Run
 from worker.settings import Settings
+from worker.traceparent import read_traceparent
 
 STEPS = ["load", "fetch", "assemble", "decide", "emit", "finish"]
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -156,8 +157,8 @@ def test_off_nothing_is_imported_and_nothing_is_wrapped(settings: Settings) -> N
     "faulty", [None, "", "00", PARENT.upper(), PARENT + "-x", PARENT.replace("00-", "ff-", 1), 5, b"\xff", "é" * 55]
 )
 def test_faulty_traceparent_is_none(faulty: Any) -> None:
-    assert tracing.read_traceparent(faulty) is None
+    assert read_traceparent(faulty) is None
 
 
 def test_traceparent_is_taken_as_it_is() -> None:
-    assert tracing.read_traceparent(PARENT) == tracing.read_traceparent(PARENT.encode()) == PARENT
+    assert read_traceparent(PARENT) == read_traceparent(PARENT.encode()) == PARENT
