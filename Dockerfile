@@ -4,8 +4,7 @@ ARG PYTHON_IMAGE=python:3.13-slim
 
 FROM ${PYTHON_IMAGE} AS build
 # Where packages come from, if not from PyPI: --build-arg PIP_INDEX_URL=... (nothing of it stays in the image)
-ARG PIP_INDEX_URL
-ARG PIP_EXTRA_INDEX_URL
+ARG PIP_INDEX_URL PIP_EXTRA_INDEX_URL
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
 # Without pip, which installs into it from outside.
 RUN python -m venv --without-pip /opt/snapshots
