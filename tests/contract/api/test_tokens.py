@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,7 +20,10 @@ from support.contacts import contact_with
 from support.http import EXPORT, SECRET, SNAPSHOTS, api, bearer, token
 from support.served import Served, own_settings
 from support.waiting import eventually
+from worker.api.tokens import Tokens
 from worker.embedded import Servers
+from worker.errors import InvalidSettings
+from worker.settings import load
 
 ORGANIZATION = ObjectId()
 
@@ -178,28 +182,28 @@ def test_jwks_verifies_each_key_with_its_own_algorithm(
 # --- the start --------------------------------------------------------------------------------------------
 
 
+def test_api_does_not_start_without_a_key_to_verify_with() -> None:
+    bare = {name: value for name, value in os.environ.items() if not name.startswith("SNAPSHOTS_JWT")}
+    ended = commands.run(bare, "api", "--port", "0")
+    assert ended.code == 2
+    assert "none is set, and there is no default" in ended.stderr
+
+
 @pytest.mark.parametrize(
-    ("env", "said"),
+    ("values", "said"),
     [
-        ({}, "none is set, and there is no default"),
-        ({"SNAPSHOTS_JWT_SECRET": " "}, "SNAPSHOTS_JWT_SECRET should not be empty"),
-        ({"SNAPSHOTS_JWT_SECRET": SECRET, "SNAPSHOTS_JWT_JWKS": "x"}, "2 are set"),
-        ({"SNAPSHOTS_JWT_PUBLIC_KEY": "/nowhere/key.pem"}, "cannot be read"),
-        ({"SNAPSHOTS_JWT_PUBLIC_KEY": __file__}, "PEM file with a public key"),
-        ({"SNAPSHOTS_JWT_JWKS": __file__}, "JSON Web Key Set"),
+        ({"jwt_secret": " "}, "SNAPSHOTS_JWT_SECRET should not be empty"),
+        ({"jwt_secret": SECRET, "jwt_jwks": "x"}, "2 are set"),
+        ({"jwt_public_key": "/nowhere/key.pem"}, "cannot be read"),
+        ({"jwt_public_key": __file__}, "PEM file with a public key"),
+        ({"jwt_jwks": __file__}, "JSON Web Key Set"),
     ],
 )
-def test_api_does_not_start_without_a_key_to_verify_with(env: dict[str, str], said: str) -> None:
-    ended = commands.run({**_bare(), **env}, "api", "--port", "0")
-    assert ended.code == 2
-    assert said in ended.stderr
-    assert SECRET not in ended.stderr
-
-
-def _bare() -> dict[str, str]:
-    import os
-
-    return {name: value for name, value in os.environ.items() if not name.startswith("SNAPSHOTS_JWT")}
+def test_unfit_key_is_refused_at_the_start_without_showing_it(values: dict[str, str], said: str) -> None:
+    with pytest.raises(InvalidSettings) as refusal:
+        Tokens(load(**values))
+    assert said in refusal.value.message
+    assert SECRET not in refusal.value.message
 
 
 # --- integration keys -------------------------------------------------------------------------------------
