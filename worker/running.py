@@ -9,7 +9,6 @@ request in it fails alone. What cannot be decided now is handed back, to be trie
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -18,20 +17,19 @@ from bson import ObjectId
 
 from worker.assembly import Conversation, Snapshot, assemble
 from worker.conversations import Fetched, as_awaited
+from worker.deciding import Decider, Made, Outcome, Postponed
 from worker.errors import (
-    BrokerUnavailable,
     ContactNotFound,
     ConversationNotFound,
     DeadlineExceeded,
     PermanentError,
     SnapshotError,
-    StoreConflict,
     StoreUnavailable,
     TransientError,
     Unexpected,
     WorkerLost,
 )
-from worker.ledger import Completion, Failure, LedgerMoved
+from worker.ledger import Failure
 from worker.log import get_logger
 from worker.models import ACCEPTED
 from worker.previous import Previous, Unchanged, turn, waits
@@ -41,31 +39,8 @@ from worker.service import Service
 log = get_logger(__name__)
 
 Entry = Mapping[str, Any]
-Made = tuple[Entry, Snapshot | Unchanged]
-_DECIDE_AGAIN = 5
-"""Times that a chunk is loaded anew because another run decided some of it, before it is handed back."""
-_DECIDE_PAUSE = 0.02
-"""Seconds, growing: the other run's transaction is open for milliseconds, and then not at majority at once."""
 _END_SECONDS = 2
 _POSTPONE_SECONDS = 2
-
-
-@dataclass(slots=True)
-class Postponed:
-    """Requests to try again together."""
-
-    ids: list[str]
-    delay: timedelta
-    error: TransientError
-
-
-@dataclass
-class Outcome:
-    """What became of a message's requests."""
-
-    completed: int = 0
-    failed: int = 0
-    postponed: list[Postponed] = field(default_factory=list)
 
 
 class Run:
@@ -76,6 +51,7 @@ class Run:
         self._settings = service.settings
         self._outcome = Outcome()
         self._undecided: dict[ObjectId, Entry] = {}
+        self._decide = Decider(service, self._undecided, self._outcome)
         self._begun: set[ObjectId] = set()
         self._previous: dict[ObjectId, Previous] = {}
         self._stop_at = 0.0
@@ -99,8 +75,8 @@ class Run:
     def _all(self, ids: Sequence[ObjectId], redelivered: bool) -> None:
         with self._deadline():
             entries = self._service.ledger.load(ids)
-            self._emit([each for each in entries if each.get("unsent")])
-        self._undecided = {each["_id"]: each for each in entries if each["status"] == ACCEPTED}
+            self._decide.emit([each for each in entries if each.get("unsent")])
+        self._undecided |= {each["_id"]: each for each in entries if each["status"] == ACCEPTED}
         clean: list[Entry] = []
         suspects: list[Entry] = []
         for entry in self._undecided.values():
@@ -220,80 +196,6 @@ class Run:
             return Unchanged(previous.snapshot_id, snapshot.message_count)
         return snapshot
 
-    # --- decide, emit, finish -----------------------------------------------------------------------
-
-    def _decide(self, made: list[Made], failures: list[Failure]) -> None:
-        """One transaction; loads anew what another run decided meanwhile."""
-        reason = ""
-        for attempt in range(_DECIDE_AGAIN):
-            time.sleep(_DECIDE_PAUSE * attempt)
-            made = [pair for pair in made if pair[0]["_id"] in self._undecided]
-            failures = [each for each in failures if each.entry["_id"] in self._undecided]
-            if not made and not failures:
-                return
-            try:
-                decided = self._write(made, failures)
-            except (LedgerMoved, StoreConflict) as error:
-                reason = error.message
-                self._reload([entry["_id"] for entry, _ in made] + [each.entry["_id"] for each in failures])
-            except PermanentError as error:
-                self._decide_apart(made, failures, error)
-                return
-            else:
-                self._outcome.completed += len(made)
-                self._outcome.failed += len(failures)
-                for each in decided:
-                    self._undecided.pop(each["_id"])
-                self._emit(decided)
-                return
-        raise StoreConflict(reason)
-
-    def _decide_apart(self, made: list[Made], failures: list[Failure], error: PermanentError) -> None:
-        """A document broke the chunk: each is decided alone, and the one at fault fails."""
-        if len(made) == 1 and not failures:
-            self._decide([], [Failure(made[0][0], error)])
-            return
-        if not made:
-            raise StoreConflict(error.message)
-        for pair in made:
-            self._decide([pair], [])
-        if failures:
-            self._decide([], failures)
-
-    def _write(self, made: list[Made], failures: list[Failure]) -> list[dict[str, Any]]:
-        """Nothing but the two writes stands in the transaction."""
-        at = self._service.clock.now()
-        completions = [
-            Completion(entry, {"snapshotId": one.id, "messageCount": one.message_count} | _unchanged(one))
-            for entry, one in made
-        ]
-        documents = [one.document for _, one in made if isinstance(one, Snapshot)]
-        with self._service.connections.transaction() as session:
-            decided = self._service.ledger.decide(completions, failures, at, session)
-            if documents:
-                self._service.snapshots.insert(documents, session)
-        return decided
-
-    def _reload(self, ids: list[ObjectId]) -> None:
-        """Entries that are no longer as loaded are no longer ours: their deciders emit them, or we do."""
-        found = {each["_id"]: each for each in self._service.ledger.load(ids)}
-        for key in ids:
-            mine, now = self._undecided[key], found.get(key)
-            if now is None or now["status"] != ACCEPTED or now["round"] != mine["round"]:
-                del self._undecided[key]
-        self._emit([each for each in found.values() if each.get("unsent")])
-
-    def _emit(self, entries: Sequence[Entry]) -> None:
-        """Emits and finishes; where the broker is down, `unsent` stays, and the sweep emits."""
-        if not entries:
-            return
-        try:
-            self._service.events.emit(entries)
-        except BrokerUnavailable as error:
-            log.warning("emit_failed", events=len(entries), reason=error.message)
-            return
-        self._service.ledger.finish(entries)
-
     # --- tried again ----------------------------------------------------------------------------------
 
     def _postpone_rest(self, entries: list[Entry], error: TransientError) -> None:
@@ -329,10 +231,6 @@ class Run:
             alike[0].delay = max(alike[0].delay, delay)
         else:
             self._outcome.postponed.append(Postponed(ids, delay, error))
-
-
-def _unchanged(made: Snapshot | Unchanged) -> dict[str, Any]:
-    return {"unchanged": True} if isinstance(made, Unchanged) else {}
 
 
 def _waiting_since(entry: Entry) -> datetime:

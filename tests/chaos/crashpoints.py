@@ -16,6 +16,7 @@ from typing import Any
 import redis
 from kombu.transport import virtual
 
+from worker.claims import Claims
 from worker.conversations import Conversations
 from worker.events import Events
 from worker.ledger import Ledger
@@ -30,6 +31,7 @@ STEPS: dict[str, tuple[type[Any], str, str]] = {
     "accept-after": (Ledger, "insert", AFTER),
     "enqueue-before": (CeleryPublisher, "__call__", BEFORE),
     "enqueue-after": (CeleryPublisher, "__call__", AFTER),
+    "claimed-after": (Claims, "take", AFTER),
     "load-after": (Ledger, "load", AFTER),
     "fetch-before": (Conversations, "fetch", BEFORE),
     "decide-before": (Ledger, "decide", BEFORE),

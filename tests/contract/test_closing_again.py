@@ -11,8 +11,9 @@ from support.pipeline import run_accepted, service_on
 from support.platform import Platform
 from worker.closings import Closing, Closings
 from worker.connections import Connections
+from worker.deciding import Outcome
 from worker.previous import Turn, turn
-from worker.running import Outcome, Run
+from worker.running import Run
 from worker.service import Receipt, Service
 from worker.settings import Settings
 

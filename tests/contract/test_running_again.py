@@ -12,8 +12,9 @@ from bson import ObjectId
 from support.faults import failing
 from support.ledger import Bench, bench_on
 from worker.connections import store_errors
+from worker.deciding import Outcome
 from worker.errors import StoreUnavailable
-from worker.running import Outcome, Run
+from worker.running import Run
 from worker.settings import Settings
 
 

@@ -8,8 +8,9 @@ from bson import ObjectId
 
 from worker import indexes
 from worker.connections import Connections
+from worker.deciding import Outcome
 from worker.models import SnapshotRequest
-from worker.running import Outcome, Run
+from worker.running import Run
 from worker.service import Asked, Receipt, Service
 from worker.settings import Settings
 
