@@ -1,15 +1,16 @@
 """The last hour as a picture: SVG made here, whose colours are the style sheet's."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 
 from worker.api.operations.rendering import count, duration, plural
 from worker.operations.throughput import Minute
 
 _WIDTH, _HEIGHT = 360, 150
-_LEFT, _RIGHT, _TOP, _BOTTOM = 40, 6, 8, 20
+_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 6, 8, 20
 _SPAN, _RISE = _WIDTH - _LEFT - _RIGHT, _HEIGHT - _TOP - _BOTTOM
+_NONE = f'<text class="none" x="{(_LEFT + _WIDTH - _RIGHT) / 2}" y="{_TOP + _RISE / 2}">none in the last hour</text>'
 _DECADES = (0.01, 0.1, 1.0, 10.0, 100.0, 1000.0, 10_000.0, 100_000.0)
 
 
@@ -22,14 +23,15 @@ def throughput(minutes: Sequence[Minute]) -> str:
         f"{plural(completed, 'request')} completed and {count(failed)} failed in the last hour; "
         f"at most {count(most)} in a minute."
     )
-    return _framed("throughput", "Outcomes by the minute", said, minutes, _bars(minutes, top), _levels(top))
+    bars = _bars(minutes, top) if most else (_NONE,)
+    return _framed("throughput", "Outcomes by the minute", said, minutes, bars, _levels(top) if most else ())
 
 
 def latency(minutes: Sequence[Minute]) -> str:
     """Median and 95th percentile of each minute; the scale is logarithmic."""
     known = [each for each in minutes if each.median is not None and each.slow is not None]
     if not known:
-        return _framed("latency", "From acceptance to outcome", "No request was completed.", minutes, (), ())
+        return _framed("latency", "From acceptance to outcome", "No request was completed.", minutes, (_NONE,), ())
     medians, slow = sorted(each.median or 0 for each in known), max(each.slow or 0 for each in known)
     lowest = max((each for each in _DECADES if each <= max(medians[0], 0.01)), default=0.01)
     highest = min((each for each in _DECADES if each >= slow and each > lowest), default=_DECADES[-1])
@@ -55,8 +57,8 @@ def _framed(
     title: str,
     said: str,
     minutes: Sequence[Minute],
-    content: Sequence[str] | Iterator[str],
-    levels: Sequence[tuple[float, str]] | Iterator[tuple[float, str]],
+    content: Iterable[str],
+    levels: Iterable[tuple[float, str]],
 ) -> str:
     grid = "".join(
         f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
