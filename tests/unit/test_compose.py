@@ -13,7 +13,7 @@ from worker import probe
 ROOT = Path(__file__).parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
-LASTING = sorted(set(SERVICES) - {"demo"})
+LASTING = sorted(set(SERVICES) - {"demo", "heal"})
 OURS = sorted(set(LASTING) - {"mongo", "redis"})
 SECRETS = {"SNAPSHOTS_JWT_SECRET", "REDIS_PASSWORD", "FLOWER_BASIC_AUTH"}
 
@@ -97,7 +97,7 @@ def test_the_example_names_every_variable_and_holds_no_secret() -> None:
     example = (ROOT / ".env.example").read_text()
     named = dict(re.findall(r"^#?([A-Z][A-Z0-9_]*)=(.*)$", example, re.MULTILINE))
     used = set(re.findall(r"\$\{([A-Z][A-Z0-9_]*)", (ROOT / "docker-compose.yml").read_text()))
-    assert used - set(named) <= {"SNAPSHOTS_VERSION"}
+    assert used - set(named) <= {"SNAPSHOTS_VERSION", "COMPOSE_PROJECT_NAME"}
     assert {named[each] for each in SECRETS} <= {"", "operator:"}
     assert not re.findall(r"^FLOWER_BASIC_AUTH=", example, re.MULTILINE), "copied as it is, Flower has no login"
 
@@ -133,6 +133,13 @@ def test_mongodb_and_redis_are_told_what_the_promise_needs() -> None:
     }
 
 
+def test_the_engine_s_socket_is_given_to_no_one_but_by_choice() -> None:
+    having = {name for name, each in SERVICES.items() if "docker.sock" in str(each.get("volumes"))}
+    assert having == {"heal"}
+    assert SERVICES["heal"]["profiles"] == ["heal"]
+    assert SERVICES["heal"]["network_mode"] == "none"
+
+
 def test_beat_writes_the_file_that_its_health_is_seen_by() -> None:
     command = argv("beat")
     assert command[command.index("--schedule") + 1] == SERVICES["beat"]["healthcheck"]["test"][-1]
@@ -141,8 +148,9 @@ def test_beat_writes_the_file_that_its_health_is_seen_by() -> None:
 
 def test_the_image_is_built_once_for_all_services() -> None:
     assert [name for name, each in SERVICES.items() if "build" in each] == ["worker"]
-    assert len({each["image"] for name, each in SERVICES.items() if name in {*OURS, "demo"}}) == 1
-    assert {SERVICES[name]["pull_policy"] for name in {*OURS, "demo"} - {"worker"}} == {"never"}
+    ours = {*OURS, "demo", "heal"}
+    assert len({SERVICES[name]["image"] for name in ours}) == 1
+    assert {SERVICES[name]["pull_policy"] for name in ours - {"worker"}} == {"never"}
 
 
 def test_the_image_is_for_the_classic_builder_and_runs_as_no_root() -> None:

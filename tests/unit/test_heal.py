@@ -1,0 +1,119 @@
+"""scripts/heal.py against a small engine of its own on a socket."""
+
+import importlib.util
+import json
+import socketserver
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+FILE = Path(__file__).parents[2] / "scripts" / "heal.py"
+PROJECT = "training-snapshots"
+
+
+class SmallEngine(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
+    """Containers by id, as the engine's API shows them; `orders` is what it was told."""
+
+    daemon_threads = True
+
+    def __init__(self, path: Path, containers: dict[str, dict[str, Any]]) -> None:
+        super().__init__(str(path), Answers)
+        self.containers = containers
+        self.orders: list[str] = []
+
+
+class Answers(BaseHTTPRequestHandler):
+    """The four calls that are made."""
+
+    server: SmallEngine
+
+    def address_string(self) -> str:
+        return "socket"
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def answer(self, status: int, body: object = None) -> None:
+        self.send_response(status)
+        self.end_headers()
+        if body is not None:
+            self.wfile.write(json.dumps(body).encode())
+
+    def do_GET(self) -> None:
+        parts = urlsplit(self.path)
+        _, _, key, *_ = parts.path.split("/")
+        if key == "json":
+            wanted = json.loads(parse_qs(parts.query)["filters"][0])
+            assert wanted == {"label": [f"com.docker.compose.project={PROJECT}"]}
+            self.answer(200, [{"Id": each} for each in self.server.containers])
+        elif key in self.server.containers:
+            self.answer(200, self.server.containers[key])
+        else:
+            self.answer(404, {"message": "no such container"})
+
+    def do_POST(self) -> None:
+        self.server.orders.append(self.path)
+        self.answer(204)
+
+
+def container(status: str, code: int = 0, health: str | None = None, policy: str = "unless-stopped") -> dict[str, Any]:
+    state: dict[str, Any] = {"Status": status, "ExitCode": code}
+    return {
+        "State": state | ({"Health": {"Status": health}} if health else {}),
+        "Config": {"Labels": {"com.docker.compose.service": f"{status}-{code}"}},
+        "HostConfig": {"RestartPolicy": {"Name": policy}},
+    }
+
+
+@pytest.fixture
+def heal() -> Any:
+    spec = importlib.util.spec_from_file_location("heal", FILE)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[SmallEngine]:
+    with SmallEngine(tmp_path / "engine.sock", {}) as made:
+        thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        yield made
+        made.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    ("found", "order"),
+    [
+        (container("exited", 137), "start"),
+        (container("running", health="unhealthy"), "restart"),
+        (container("running", health="healthy"), None),
+        (container("running", health="starting"), None),
+        (container("running"), None),
+        (container("exited", 0), None),
+        (container("exited", 137, policy="no"), None),
+        (container("restarting", 1), None),
+    ],
+)
+def test_what_was_killed_is_started_and_what_is_unhealthy_is_started_anew(
+    heal: Any, engine: SmallEngine, found: dict[str, Any], order: str | None
+) -> None:
+    engine.containers["a1"] = found
+    done = heal.heal(str(engine.server_address), PROJECT)
+    assert engine.orders == ([f"/containers/a1/{order}"] if order else [])
+    assert len(done) == len(engine.orders)
+
+
+def test_an_engine_that_is_away_or_refuses_is_an_error_to_try_again_after(heal: Any, engine: SmallEngine) -> None:
+    with pytest.raises(OSError, match="No such file"):
+        heal.heal("/nowhere/engine.sock", PROJECT)
+    with pytest.raises(OSError, match="404"):
+        heal.ask(str(engine.server_address), "GET", "/containers/gone/json")
