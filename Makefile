@@ -5,7 +5,7 @@ ARGS ?=
 ROUNDS ?= 5
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format lock acceptance chaos proof bench clean
+.PHONY: help setup demo test lint format lock acceptance chaos proof bench screenshots clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +50,9 @@ proof: setup ## the checker on deliberate bugs, poison, and a short run of chaos
 
 bench: setup ## measure: ROUNDS=5 PEERS=../shared/peers ONLY=stream,backfill
 	$(BIN)/python -m benchmarks --rounds $(ROUNDS) $(if $(PEERS),--peers $(PEERS)) $(if $(ONLY),--only $(ONLY)) $(ARGS)
+
+screenshots: setup ## take docs/screenshots anew (needs a Chromium)
+	SCREENSHOTS=1 $(BIN)/pytest tests/browser $(ARGS)
 
 clean: ## remove .venv and everything else that can be made again
 	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

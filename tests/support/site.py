@@ -27,7 +27,7 @@ from worker.processes import Child
 DATA = CHECKOUT.parent / "shared" / "data"
 SAMPLES = CHECKOUT / "worker" / "samples" / "conversations.jsonl"
 LOGIN = ("operator", "a password of the tests")
-_EACH = 60
+_EACH = 40
 """Conversations of each file."""
 LATE = 3
 """Requests whose contact is not there."""
@@ -73,7 +73,11 @@ class Site:
 def site_on(folder: Path, stack: ExitStack) -> Site:
     """Starts everything, which ends with `stack`; gives it once the requests that can fail have failed."""
     port = _free_port()
-    own = {"SNAPSHOTS_PARENT_WAIT": "4s", "SNAPSHOTS_FLOWER_URL": f"http://127.0.0.1:{port}"}
+    own = {
+        "SNAPSHOTS_PARENT_WAIT": "3s",
+        "SNAPSHOTS_RUN_DEADLINE": "2s",
+        "SNAPSHOTS_FLOWER_URL": f"http://127.0.0.1:{port}",
+    }
     clean = {name: value for name, value in os.environ.items() if not name.startswith("SNAPSHOTS_")}
     said = stack.enter_context(_up(folder / "data", clean | own))
     servers = {"SNAPSHOTS_MONGO_URL": said["mongo"], "SNAPSHOTS_REDIS_URL": said["redis"]}
