@@ -36,7 +36,7 @@ DOCTORS = ObjectId(b"snap-doctor!")
 _NAME = "measures"
 _FIRST = datetime(1970, 1, 1, tzinfo=UTC)
 _SLICE = 50_000
-"""Entries that one aggregation adds at most: a quarter of a second."""
+"""Entries that one aggregation adds at most: a third of a second."""
 _LAST_SECONDS = 5
 """For what is begun when the time is over."""
 _ANY: Document = {"$gte": MinKey()}
