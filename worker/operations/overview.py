@@ -15,8 +15,9 @@ from worker.errors import BrokerUnavailable
 from worker.operations.throughput import Minute, Throughput
 from worker.reports import Identity, backlog, identities, oldest_request
 
-_FRESH = 3.0
-"""Seconds that an overview is shown again: counting a million requests takes half of one."""
+_FRESH, _TIMES = 3.0, 10
+"""Seconds that an overview is shown again, at least; and times as long as it took: counting a million requests takes
+seconds of a busy server."""
 _SECONDS = 15
 _REMEMBERED = 100
 
@@ -57,7 +58,7 @@ class Overview:
 
 
 class Overviews:
-    """Makes overviews, each a few seconds long the same."""
+    """Makes overviews, each for a few seconds the same."""
 
     def __init__(self, connections: Connections, throughput: Throughput) -> None:
         self._connections = connections
@@ -66,8 +67,9 @@ class Overviews:
 
     def of(self, organization: ObjectId | None) -> Overview:
         """Of all organizations, or of one. Raises StoreUnavailable, StoreConflict."""
-        made, known = self._known.get(organization, (0.0, None))
-        if known and time.monotonic() - made < _FRESH:
+        until, known = self._known.get(organization, (0.0, None))
+        began = time.monotonic()
+        if known and began < until:
             return known
         with pymongo.timeout(_SECONDS):
             found = Overview(
@@ -79,7 +81,8 @@ class Overviews:
             )
         if len(self._known) >= _REMEMBERED:
             self._known.clear()
-        self._known[organization] = time.monotonic(), found
+        ended = time.monotonic()
+        self._known[organization] = ended + max(_FRESH, _TIMES * (ended - began)), found
         return found
 
 
