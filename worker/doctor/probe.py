@@ -141,9 +141,7 @@ class Probe:
             found = self._service.ledger.at_majority.find_one(
                 {"organizationId": DOCTORS, "requestId": self._request_id}
             )
-        if found and decided and (found["status"] == ACCEPTED or found.get("unsent")):
-            return None
-        return found
+        return None if found and decided and found["status"] == ACCEPTED else found
 
     def _event(self, key: Any) -> bytes | None:
         """The id of its entry in the stream."""
