@@ -13,12 +13,16 @@ from worker.connections import Connections, broker_errors
 from worker.wakeups import INTERACTIVE
 
 
+_OVER_SECONDS = 2
+"""That a claim outlives the longest run."""
+
+
 class Claims:
     """All methods cost one round trip, and raise BrokerUnavailable."""
 
     def __init__(self, connections: Connections) -> None:
         self._redis = connections.redis
-        self._life = round(2 * connections.settings.run_deadline.total_seconds() * 1000)
+        self._life = round((connections.settings.run_deadline.total_seconds() + _OVER_SECONDS) * 1000)
 
     def take(self, keys: Sequence[ObjectId]) -> tuple[list[ObjectId], int]:
         """Those that no one has, and how many messages wait in the queue."""

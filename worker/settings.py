@@ -153,8 +153,11 @@ class Settings(BaseSettings):
 
     @property
     def lost_after(self) -> timedelta:
-        """G of the design: a request whose wake-up is older than this and than all that wait is lost."""
-        return 2 * self.run_deadline + timedelta(seconds=5)
+        """G of the design: a request whose wake-up is older than this and than all that wait is lost.
+
+        A run, and 5 s. A wrong guess, where a run outlasts it because it waits for MongoDB, costs a wake-up more.
+        """
+        return self.run_deadline + timedelta(seconds=5)
 
 
 def load(**values: Any) -> Settings:

@@ -60,7 +60,7 @@ def event_ids(bench: Bench) -> list[str]:
 @BOTH
 def test_lost_wake_up_is_called_again_once(bench: Bench, queue: str) -> None:
     keys = bench.chunk(3)
-    enqueued(bench, keys, bench.ago(seconds=26), queue)
+    enqueued(bench, keys, bench.ago(seconds=16), queue)
     assert sweep(bench).called_again == 3
     assert sorted(bench.published.ids) == sorted(map(str, keys))
     assert {name for name, _ in bench.published.chunks} == {queue}
@@ -70,7 +70,7 @@ def test_lost_wake_up_is_called_again_once(bench: Bench, queue: str) -> None:
 
 def test_recent_wake_up_is_not_called_again(bench: Bench) -> None:
     keys = bench.chunk(2)
-    enqueued(bench, keys, bench.ago(seconds=24))
+    enqueued(bench, keys, bench.ago(seconds=14))
     assert sweep(bench).called_again == 0
 
 
@@ -89,7 +89,7 @@ def test_requests_that_wait_behind_a_long_queue_are_left_alone(bench: Bench, app
     waiting, lost = bench.chunk(3), bench.chunk(2)
     began = bench.ago(minutes=5)
     enqueued(bench, waiting, began + timedelta(seconds=1), queue)
-    enqueued(bench, lost, began - timedelta(seconds=26), queue)
+    enqueued(bench, lost, began - timedelta(seconds=16), queue)
     publisher(queue, [[str(ObjectId())], *([str(key)] for key in waiting)], began)
     assert Queues(bench.connections).oldest_stamp(queue) == began
     assert sweep(bench).called_again == 2
@@ -190,7 +190,7 @@ def test_unsent_events_are_emitted_once_their_run_cannot_anymore(bench: Bench) -
     sweep(bench)
     keys = decided_without_event(bench)
     assert sweep(bench).emitted == 0
-    bench.change(keys, finishedAt=bench.ago(seconds=26))
+    bench.change(keys, finishedAt=bench.ago(seconds=16))
     expected = {f"{key}.0" for key in keys}
     assert sweep(bench).emitted == 3
     assert set(event_ids(bench)) == expected

@@ -86,4 +86,4 @@ def test_urls_of_redis_are_taken(url: str) -> None:
 
 
 def test_lost_after_is_twice_the_deadline_and_five_seconds() -> None:
-    assert Settings.model_construct().lost_after == timedelta(seconds=25)
+    assert Settings.model_construct().lost_after == timedelta(seconds=15)

@@ -7,7 +7,7 @@ ledger's own index, groups them on the server, and adds what no late commit can 
 state collection, by compare-and-set on how far they reach. A million old entries cost a scrape nothing, retention
 may strip them, and no entry is counted twice, whoever scrapes and whoever dies.
 
-A failure that is redriven before it is added (within `lost_after`, 25 s) counts as its last round alone.
+A failure that is redriven before it is added (within `lost_after`) counts as its last round alone.
 """
 
 import time
