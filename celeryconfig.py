@@ -65,7 +65,7 @@ task_publish_retry_policy = {"max_retries": 1, "interval_start": 0.1, "interval_
 
 # SIGTERM: running tasks finish, the rest goes back to the queue (containers set REMAP_SIGTERM=SIGQUIT).
 worker_soft_shutdown_timeout = 2 * _deadline
-worker_enable_soft_shutdown_on_idle = True
+worker_enable_soft_shutdown_on_idle = False  # for countdowns that it holds, which the ledger knows
 worker_cancel_long_running_tasks_on_connection_loss = False
 worker_max_memory_per_child = 400_000  # KiB: a leak ends a child between two tasks, not the machine
 worker_hijack_root_logger = False

@@ -12,7 +12,6 @@ from bson import ObjectId
 from worker.connections import Connections, broker_errors
 from worker.wakeups import INTERACTIVE
 
-
 _OVER_SECONDS = 2
 """That a claim outlives the longest run."""
 
