@@ -145,7 +145,7 @@ def test_seconds_from_accept_to_event_are_counted_by_bucket(bench: Bench, scrape
     Run(bench.service)([quick, slow, waited])
     done = bench.ago(seconds=0)
     for key, seconds in ((quick, 0.02), (slow, 7), (waited, 7200)):
-        bench.change([key], finishedAt=done, acceptedAt=done - timedelta(seconds=seconds))
+        bench.change([key], finishedAt=done, sentAt=done, acceptedAt=done - timedelta(seconds=seconds))
     bench.change([waited], dueAt=done - timedelta(seconds=2))  # it was to wait
     found = scrape()
 
