@@ -61,12 +61,12 @@ class Neighbours:
 
     def _waiting(self, most: int) -> list[ObjectId]:
         """The oldest that can go together and that no one has: who may have killed a worker cannot, nor who names
-        messages."""
+        messages. At majority, as the run loads them: what it did not see yet would be claimed and not done."""
         condition = {**OPEN, "queue": INTERACTIVE, "enqueuedAt": {"$lte": self._service.clock.now()}}
         condition |= {"swept": None, "unended": {"$in": [None, 0]}, "messageIds": None}
         taken: list[ObjectId] = []
         with store_errors(), pymongo.timeout(_LOOK_SECONDS):
-            found = self._service.ledger.collection.find(condition, {"_id": 1}, batch_size=2 * self._most)
+            found = self._service.ledger.at_majority.find(condition, {"_id": 1}, batch_size=2 * self._most)
             keys = (each["_id"] for each in found.sort("enqueuedAt", 1).limit(_SEEN))
             # The first may be others'.
             while len(taken) < most and (page := list(islice(keys, most - len(taken)))):
