@@ -131,6 +131,9 @@ def pages_fit_their_screen(site: Site, browser: Browser, view: str) -> None:
             page.goto(f"{site.api}{ROOT}{path}")
             too_wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
             assert too_wide == 0, f"{name} is {too_wide} px too wide"
+            for box in (each.bounding_box() for each in page.get_by_role("checkbox").all()):
+                assert box is not None
+                assert box["width"] >= 16
             if taking_screenshots() and name != "request":
                 page.screenshot(path=pictures() / f"{name}-{view}.png")
 
