@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -18,6 +19,7 @@ from worker.intake import REQUEST, TASK_PREFIX, read_task, reject
 from worker.log import get_logger
 from worker.neighbours import Neighbours
 from worker.running import Run
+from worker.traceparent import TRACEPARENT, read_traceparent
 from worker.wakeups import CREATE, INTERACTIVE
 
 log = get_logger(__name__)
@@ -90,7 +92,9 @@ def request(self: Task[Any, Any], *args: Any, **kwargs: Any) -> None:
     began = time.monotonic()
     try:
         try:
-            service().submit(read_task(args, kwargs, str(self.request.id), service().settings))
+            asked = read_task(args, kwargs, str(self.request.id), service().settings)
+            trace = read_traceparent(self.request.get(TRACEPARENT))
+            service().submit(replace(asked, traceparent=trace))
         except (InvalidRequest, Refused) as error:
             reject(service(), error, {"args": list(args), "kwargs": kwargs}, f"{TASK_PREFIX}{self.request.id}")
     except TransientError as error:

@@ -8,7 +8,7 @@ from typing import Any
 import structlog
 from celery import signals
 
-from worker import indexes, log
+from worker import indexes, log, metrics_port
 from worker.bootstrap import service
 from worker.connections import Connections
 from worker.errors import TransientError
@@ -34,6 +34,12 @@ def _create_indexes(**_: Any) -> None:
         _log.warning("indexes_later", code=error.code, reason=error.message)
     finally:
         connections.close()
+
+
+@signals.worker_ready.connect  # the pool's processes are there: they have not its thread and its connections
+@signals.beat_init.connect
+def _serve_metrics(**_: Any) -> None:
+    metrics_port.serve(settings())
 
 
 @signals.worker_process_init.connect

@@ -3,6 +3,7 @@
 import os
 from functools import cache
 
+from worker import tracing
 from worker.celery import app
 from worker.connections import Connections
 from worker.publisher import CeleryPublisher
@@ -13,7 +14,9 @@ from worker.settings import Settings, settings
 def build(own: Settings) -> Service:
     """A service on these settings, whose broker Celery then publishes to."""
     app.conf.update(broker_url=own.redis_url)
-    return Service(Connections(own), CeleryPublisher(app))
+    made = Service(Connections(own), CeleryPublisher(app))
+    tracing.install(made)
+    return made
 
 
 def service() -> Service:

@@ -14,6 +14,7 @@ from bson import ObjectId
 from worker.clock import to_json
 from worker.connections import Connections, broker_errors
 from worker.models import COMPLETED
+from worker.traceparent import TRACEPARENT
 
 SOURCE = "/training/snapshots"
 COMPLETED_TYPE = "training.snapshot.completed"
@@ -53,6 +54,7 @@ def event_of(entry: Mapping[str, Any]) -> dict[str, Any]:
         "subject": subject,
         "time": to_json(entry["finishedAt"]),
         "datacontenttype": "application/json",
+        **({TRACEPARENT: entry[TRACEPARENT]} if TRACEPARENT in entry else {}),
         "data": data,
     }
 

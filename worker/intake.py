@@ -11,6 +11,7 @@ from worker.log import get_logger
 from worker.models import ConversationResolved, SnapshotRequest, Trigger
 from worker.service import Asked, Service
 from worker.settings import Settings
+from worker.traceparent import read_traceparent
 from worker.wakeups import INTERACTIVE
 
 log = get_logger(__name__)
@@ -20,8 +21,9 @@ TASK_PREFIX, STREAM_PREFIX = "task:", "stream:"
 
 REQUESTED, RESOLVED = "snapshot.requested", "conversation.resolved"
 """The types of intake entries."""
-TYPE_FIELD, DATA_FIELD, CLIENT_FIELD = b"type", b"data", b"client"
-"""The fields of an intake entry. `client` is optional: our Python client names itself there. Others are ignored."""
+TYPE_FIELD, DATA_FIELD, CLIENT_FIELD, TRACE_FIELD = b"type", b"data", b"client", b"traceparent"
+"""The fields of an intake entry. `client` is optional: our Python client names itself there; so is `traceparent`.
+Others are ignored."""
 
 
 def read_task(args: Sequence[Any], kwargs: Mapping[str, Any], celery_id: str, limits: Settings) -> Asked:
@@ -62,7 +64,8 @@ def read_entry(
         return ConversationResolved.read(data, limits)
     request = SnapshotRequest.read(data, limits)
     trigger: Trigger = "client" if fields.get(CLIENT_FIELD) else "stream"
-    return Asked(request, request.request_id or f"{STREAM_PREFIX}{entry_id}", trigger, queue)
+    request_id = request.request_id or f"{STREAM_PREFIX}{entry_id}"
+    return Asked(request, request_id, trigger, queue, traceparent=read_traceparent(fields.get(TRACE_FIELD)))
 
 
 def _read_type(fields: Mapping[bytes, bytes]) -> str:

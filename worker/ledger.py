@@ -179,10 +179,10 @@ class Ledger:
     def finish(self, entries: Sequence[Mapping[str, Any]]) -> None:
         """The events of these entries are out. Weaker than the rest: losing it repeats an event."""
         weak = self.collection.with_options(write_concern=WriteConcern(w=1))
+        change = {"$unset": {"unsent": ""}, "$set": {"sentAt": self._connections.clock.now()}}
         with store_errors():
             for round_, ids in _by_round(entries).items():
-                condition = {"_id": {"$in": ids}, "round": round_, "unsent": True}
-                weak.update_many(condition, {"$unset": {"unsent": ""}})
+                weak.update_many({"_id": {"$in": ids}, "round": round_, "unsent": True}, change)
 
     def begin_repeated(self, ids: Sequence[ObjectId]) -> None:
         """A repeated delivery begins: it counts as unended until it ends."""
@@ -214,7 +214,7 @@ class Ledger:
         change = {
             "$set": {"status": ACCEPTED, "unended": 0, "queue": queue, "enqueuedAt": at, "redrivenAt": at},
             "$inc": {"round": 1},
-            "$unset": dict.fromkeys(("error", "finishedAt", "attempts", "lastError", "swept"), ""),
+            "$unset": dict.fromkeys(("error", "finishedAt", "sentAt", "attempts", "lastError", "swept"), ""),
         }
         with store_errors():
             self.collection.update_many(condition, change)

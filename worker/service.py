@@ -22,6 +22,7 @@ from worker.ledger import Ledger, key_of
 from worker.log import get_logger
 from worker.models import ACCEPTED, SnapshotRequest, Trigger, body_hash
 from worker.snapshots import Snapshots
+from worker.traceparent import TRACEPARENT
 from worker.wakeups import BULK, INTERACTIVE, Publish, chunks_of
 
 log = get_logger(__name__)
@@ -37,6 +38,8 @@ class Asked:
     queue: str = INTERACTIVE
     not_before: datetime | None = None
     """Long delays live in the ledger: enqueued when due."""
+    traceparent: str | None = None
+    """The producer's trace: kept on the entry, and goes out in the event."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +153,7 @@ def _entry(asked: Asked, now: datetime) -> Document:
         "round": 0,
         "acceptedAt": now,
         **due,
+        **({TRACEPARENT: asked.traceparent} if asked.traceparent else {}),
     }
 
 

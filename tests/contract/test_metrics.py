@@ -1,11 +1,13 @@
 """The whole system's metrics: true, whoever is asked and whoever was killed; and cheap."""
 
 import json
+import socket
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -14,9 +16,13 @@ from bson import ObjectId
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from support.http import api
 from support.ledger import Bench, bench_on
+from support.served import own_settings
+from support.stack import stack
 from support.waiting import eventually
 from worker import indexes, metrics_port
+from worker.embedded import Servers
 from worker.errors import InvalidRequest
 from worker.measures import outcomes
 from worker.measures.caching import Cached
@@ -317,3 +323,46 @@ def served(settings: Settings) -> Iterator[int]:
         yield own.port
     finally:
         own.close()
+
+
+def test_api_serves_them(bench: Bench, tmp_path: Path) -> None:
+    Run(bench.service)(bench.chunk(2))
+    with api(bench.settings, tmp_path) as (url, _):
+        httpx.get(f"{url}/healthz")
+        text = httpx.get(f"{url}/metrics", timeout=20).text
+    assert 'snapshots_completed_total{trigger="client"} 2.0' in text
+    assert 'snapshots_http_requests_total{method="GET",route="/healthz",status="200"} 1.0' in text
+    assert "snapshots_identity_broken 0.0" in text
+
+
+def test_worker_serves_them_where_a_port_is_set(servers: Servers, tmp_path: Path) -> None:
+    settings = own_settings(servers)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+    with stack(settings, tmp_path, {"METRICS_PORT": str(port)}) as running:
+        keys = running.bench.chunk(3)
+        running.publish(keys)
+        running.finished(keys)
+
+        def check() -> bool:
+            text = httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=20).text
+            assert 'snapshots_completed_total{trigger="client"} 3.0' in text
+            assert 'snapshots_accept_to_event_seconds_count{trigger="client"} 3.0' in text
+            return True
+
+        eventually(check, 20)
+        # beat finds the port taken, or the worker does, and works all the same
+        eventually(lambda: "metrics_port_taken" in running.logs(), 20)
+        running.database.client.drop_database(settings.mongo_database)
+
+
+def test_event_that_went_out_late_is_timed_by_when_it_did(bench: Bench, scrape: Scraper) -> None:
+    (key,) = bench.chunk(1)
+    Run(bench.service)([key])
+    bench.change([key], unsent=True)
+    bench.connections.clock._base = bench.service.clock.now() + timedelta(seconds=20)
+    bench.connections.clock._read_at = time.monotonic()
+    bench.service.ledger.finish([bench.entry(key)])
+    bench.change([key], attempts=0)  # a majority write: what this one did not wait for is there too
+    assert eventually(lambda: 20 <= scrape()['snapshots_accept_to_event_seconds_sum{trigger="client"}'] < 25)

@@ -1,18 +1,29 @@
 """Traces: one from the producer to the event, across the queue; and nothing at all where they are off."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from bson import ObjectId
 
-from support.commands import CHECKOUT
+from support.commands import CHECKOUT, COMMAND, environment
+from support.contacts import contact_with
+from support.http import SNAPSHOTS, api, client, token
 from support.ledger import Bench, bench_on
 from support.otlp import Collector, collector
+from support.served import own_settings
+from support.stack import stack
+from support.waiting import eventually
 from worker import tracing
+from worker.embedded import Servers
 from worker.errors import BrokerUnavailable
+from worker.processes import Child
 from worker.running import Run
 from worker.settings import Settings
 from worker.traceparent import read_traceparent
@@ -162,3 +173,73 @@ def test_faulty_traceparent_is_none(faulty: Any) -> None:
 
 def test_traceparent_is_taken_as_it_is() -> None:
     assert read_traceparent(PARENT) == read_traceparent(PARENT.encode()) == PARENT
+
+
+# --- with a producer, in real processes -----------------------------------------------------------------
+
+
+def test_traceparent_goes_through_although_traces_are_off(settings: Settings) -> None:
+    with bench_on(settings) as bench:
+        asked = bench.asked(bench.contact())
+        assert [bench.entry(key).get("traceparent") for key in bench.accepted(asked)] == [None]
+        conversation = bench.conversation(bench.contact())
+        owner = bench.database.conversations.find_one({"_id": conversation})["contactId"]
+        (key,) = bench.accepted(replace(bench.asked(owner, conversationId=conversation), traceparent=PARENT))
+        assert bench.entry(key)["traceparent"] == PARENT
+        Run(bench.service)([key])
+        (event,) = bench.events()
+        assert event["traceparent"] == PARENT
+
+
+def test_trace_that_its_producer_does_not_record_is_not_recorded(bench: Bench, spans: Any, received: Collector) -> None:
+    unsampled = PARENT.removesuffix("01") + "00"
+    (key,) = bench.accepted(replace(bench.asked(bench.contact()), traceparent=unsampled))
+    Run(bench.service)([key])
+    spans.flush()
+    assert received.spans == []
+    assert bench.events()[0]["traceparent"].split("-")[1] == PARENT.split("-")[1]
+
+
+def test_one_trace_from_every_kind_of_producer_across_processes(
+    servers: Servers, tmp_path: Path, received: Collector
+) -> None:
+    settings = own_settings(servers)
+    env = {"TRACES": "otlp", "TRACES_URL": received.url}
+    with stack(settings, tmp_path, env) as running, api(settings, tmp_path, env) as (url, _), listener(settings, env):
+        contact = contact_with(running.database, 3)
+        body = {"contactId": str(contact.id)}
+        whole = {"organizationId": str(contact.organization), **body}
+        headers = {each: PARENT.replace("0af7", 4 * each) for each in "abc"}
+        with client(url, token(contact.organization)) as http:
+            answer = http.post(SNAPSHOTS, json=body, headers={"traceparent": headers["a"]})
+            assert answer.status_code == 201
+        fields: Any = {"type": "snapshot.requested", "data": json.dumps(whole), "traceparent": headers["b"]}
+        running.redis.xadd(settings.requests_stream, fields)
+        running.app.send_task(
+            "snapshots.request", args=[whole], queue="snapshots", headers={"traceparent": headers["c"]}
+        )
+
+        def traced() -> bool:
+            for each in headers.values():
+                _, trace, producer, _ = each.split("-")
+                found = received.of(trace)
+                assert sorted(found) == sorted(["snapshots.accept", "snapshots.run", *STEPS])
+                assert found["snapshots.accept"].parent == producer
+                assert found["snapshots.run"].parent == found["snapshots.accept"].id
+            return True
+
+        eventually(traced, 30)
+        events = {each["traceparent"].split("-")[1] for each in running.bench.events()}
+        assert events == {each.split("-")[1] for each in headers.values()}
+        running.database.client.drop_database(settings.mongo_database)
+
+
+@contextmanager
+def listener(settings: Settings, env: dict[str, str]) -> Iterator[None]:
+    own = environment(settings, **{f"SNAPSHOTS_{name}": value for name, value in env.items()})
+    child = Child("listener", [*COMMAND, "listen"], own)
+    child.start()
+    try:
+        yield
+    finally:
+        child.kill()

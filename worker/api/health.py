@@ -72,5 +72,6 @@ def _redis_answers(parts: Parts) -> bool:
 
 
 async def metrics(request: Request) -> Response:
-    """Of this process."""
-    return Response(parts_of(request).measures.text(), media_type=CONTENT_TYPE_PLAIN_0_0_4)
+    """Of this process, and of the whole system, which is the same whichever process is asked."""
+    parts = parts_of(request)
+    return Response(await parts.read(parts.measures.text), media_type=CONTENT_TYPE_PLAIN_0_0_4)

@@ -51,7 +51,7 @@ class Parts:
         self.accepting = Accepting(service, self._writers, self._pause)
         self.waking = Waking(service, self._side, self.outcomes.awaited)
         self.limit = RateLimit(service.settings, self._side)
-        self.measures = Measures()
+        self.measures = Measures(self._reading_connections)
 
     def _pause(self) -> float:
         return pause_for(self.outcomes.awaited(), _GATHER, _LONGEST_GATHER)

@@ -28,6 +28,7 @@ from worker.errors import InvalidRequest, SnapshotError
 from worker.models import ACCEPTED, FAILED, CamelModel, Id, Label, MessageIds, Notes, SnapshotRequest, Tags
 from worker.service import Asked
 from worker.settings import Settings
+from worker.traceparent import TRACEPARENT, read_traceparent
 
 PATH = "/api/training/snapshots"
 EXPORT_PATH = "/api/training/export"
@@ -139,7 +140,8 @@ async def create(request: Request) -> Response:
     refuse_query(request)
     key = _idempotency_key(request)
     request_id = key or uuid4().hex
-    asked = _asked(await parts.body(request), caller, request_id, parts.settings)
+    trace = read_traceparent(request.headers.get(TRACEPARENT))
+    asked = _asked(await parts.body(request), caller, request_id, trace, parts.settings)
     try:
         receipt = await parts.accepting(Wanted(asked, repeatable=key is not None))
     except SnapshotError as error:
@@ -167,12 +169,12 @@ def _idempotency_key(request: Request) -> str | None:
         raise InvalidRequest([{"field": "Idempotency-Key", "message": str(error)}]) from None
 
 
-def _asked(data: Any, caller: Caller, request_id: str, limits: Settings) -> Asked:
+def _asked(data: Any, caller: Caller, request_id: str, trace: str | None, limits: Settings) -> Asked:
     body = Body.read(data, limits)
     request = SnapshotRequest.model_construct(
         _fields_set=None, organization_id=caller.organization, user_id=caller.user, **dict(body)
     )
-    return Asked(request, request_id, "api")
+    return Asked(request, request_id, "api", traceparent=trace)
 
 
 def _patience(request: Request, limits: Settings) -> tuple[float, dict[str, str]]:

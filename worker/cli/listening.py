@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import click
 
+from worker import metrics_port
 from worker.bootstrap import service
 from worker.change_stream import ClosingsWatch
 from worker.listener import Listener
@@ -32,6 +33,7 @@ def listen(context: click.Context) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     configure(settings())
+    metrics_port.serve(settings())
     own = service()
     _ = own.connections.mongo  # made here, so that the two threads do not make two
     broken = threading.Event()
