@@ -12,25 +12,13 @@ from rich.filesize import decimal
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from worker.cli.options import ObjectIdType
 from worker.connections import Connections
 from worker.errors import SnapshotError
 from worker.importing import OnProgress, Report, import_files
 from worker.settings import load
 
 SHOWN_REFUSALS = 20
-
-
-class ObjectIdType(click.ParamType[ObjectId]):
-    """24 hex digits."""
-
-    name = "id"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> ObjectId:
-        if isinstance(value, ObjectId):
-            return value
-        if not isinstance(value, str) or not ObjectId.is_valid(value):
-            self.fail(f"{value!r} should be an id of 24 hex digits, such as 6a1b2c3d4e5f60718293a4b5.", param, ctx)
-        return ObjectId(value)
 
 
 @click.command("import")
