@@ -19,7 +19,7 @@ demo: setup ## the whole pipeline on sample conversations, in half a minute
 	$(BIN)/snapshots demo
 
 test: setup ## all tests but the long ones
-	$(BIN)/pytest -n 2 -m "not acceptance and not chaos" $(ARGS)
+	$(BIN)/pytest -n 3 -m "not acceptance and not chaos" $(ARGS)
 
 lint: setup ## style, types and the direction of imports
 	$(BIN)/ruff check
