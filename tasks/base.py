@@ -19,7 +19,8 @@ def again(
     """Publishes the next attempt of a task, as a Celery retry that shows the reason; the exception to raise.
 
     `ids`: the ledger entries left to do; None keeps the message's own arguments. Celery publishes first and
-    acknowledges then; if the publish fails, the message is gone, and the sweep repairs it.
+    acknowledges then; if the publish fails, however (see worker/publisher.py), the message is gone, and the sweep
+    repairs it.
     """
     own: dict[str, Any] = {"argsrepr": "..."} if ids is None else {"args": [ids], "argsrepr": repr_of(ids)}
     wait = delay or backoff(task.request.retries, service().settings)
