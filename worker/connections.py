@@ -139,8 +139,14 @@ def store_errors() -> Iterator[None]:
         yield
     except DocumentTooLarge as error:
         raise SnapshotTooLarge from error
-    except (WaitQueueTimeoutError, ExecutionTimeout) as error:
-        raise StoreConflict(f"MongoDB took too long ({type(error).__name__}).") from error
+    except WaitQueueTimeoutError as error:
+        raise StoreConflict("MongoDB took too long: every connection of this process is in use.") from error
+    except ExecutionTimeout as error:
+        if "codeName" in (error.details or {}):
+            raise StoreConflict("MongoDB took too long.") from error
+        # Not the server's word but PyMongo's: less is left of pymongo.timeout() than a round trip takes. That is also
+        # how its repetitions end while the server is away, at random instead of as an AutoReconnect.
+        raise StoreUnavailable("MongoDB did not answer within the time that was left.") from error
     except (AutoReconnect, ConnectionFailure) as error:
         if error.has_error_label("TransientTransactionError") and error.timeout:
             raise StoreConflict("MongoDB took too long.") from error

@@ -41,6 +41,8 @@ log = get_logger(__name__)
 Entry = Mapping[str, Any]
 _END_SECONDS = 2
 _POSTPONE_SECONDS = 2
+_ROUND_TRIP_SECONDS = 0.1
+"""PyMongo gives up when less than a round trip is left of the run."""
 
 
 class Run:
@@ -135,7 +137,7 @@ class Run:
                         self._assemble(slice_)
         except StoreUnavailable:
             # A read that is too slow ends as a socket's timeout, just as a server that is away.
-            if time.monotonic() < self._stop_at or not self._service.connections.store_answers():
+            if time.monotonic() < self._stop_at - _ROUND_TRIP_SECONDS or not self._service.connections.store_answers():
                 raise
             self._postpone_rest(entries, DeadlineExceeded())
         except TransientError as error:

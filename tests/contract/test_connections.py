@@ -1,0 +1,40 @@
+"""What MongoDB's and PyMongo's errors become: whether the store is away, or only this operation failed."""
+
+from typing import Any
+
+import pymongo
+import pytest
+
+from support.faults import failing
+from worker.connections import Connections, store_errors
+from worker.errors import StoreConflict, StoreUnavailable
+from worker.settings import Settings
+
+
+@pytest.fixture
+def connections(settings: Settings) -> Any:
+    made = Connections(settings)
+    yield made
+    made.close()
+
+
+def test_time_limit_that_the_server_reports_is_this_operations_fault(
+    connections: Connections, mongo_client: pymongo.MongoClient[Any]
+) -> None:
+    with failing(mongo_client, ["find"], errorCode=50), pytest.raises(StoreConflict), store_errors():
+        connections.database.contacts.find_one({})
+
+
+def test_repetitions_that_end_for_want_of_time_mean_that_the_store_is_away(connections: Connections) -> None:
+    """PyMongo repeats a read while the server closes its connections; what it says in the end is a matter of chance."""
+    connections.database.contacts.find_one({})
+    with pytest.raises(StoreUnavailable), store_errors(), pymongo.timeout(1e-6):
+        connections.database.contacts.find_one({})
+
+
+def test_reply_that_does_not_come_in_time_means_that_the_store_is_away(
+    connections: Connections, mongo_client: pymongo.MongoClient[Any]
+) -> None:
+    down = failing(mongo_client, ["find"], closeConnection=True)
+    with down, pytest.raises(StoreUnavailable), store_errors(), pymongo.timeout(0.3):
+        connections.database.contacts.find_one({})
