@@ -1,13 +1,12 @@
-"""Reads the platform's collections: contacts, conversations, messages, tenant-checked.
+"""Reads what snapshots are made of: the conversations that requests ask for.
 
-A chunk costs two reads whatever its size: the parents (contacts and conversations), then the messages,
-which the server shapes, sorts and groups, so that they arrive as the bytes a snapshot stores. What the
-server's shape does not fit (see `shaping`) is read again, alone, and shaped here.
+A chunk costs two reads whatever its size: the parents (see `parents`), then the messages, which the server shapes,
+sorts and groups, so that they arrive as the bytes a snapshot stores. What the server's shape does not fit (see
+`shaping`) is read again, alone, and shaped here. Messages that name no contact cost a contact's request two reads more.
 """
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from bson import ObjectId
@@ -15,15 +14,9 @@ from bson.raw_bson import RawBSONDocument
 
 from worker.assembly import LARGEST, Conversation, Messages, encode_messages
 from worker.connections import PLAIN, Connections, Document, store_errors
-from worker.errors import (
-    ContactNotFound,
-    ConversationNotFound,
-    MessagesNotFound,
-    ParentNotYetThere,
-    SnapshotError,
-    SnapshotTooLarge,
-)
+from worker.errors import MessagesNotFound, ParentNotYetThere, SnapshotError, SnapshotTooLarge
 from worker.grouping import Stages, in_computed_order, in_index_order, read_group
+from worker.parents import Parents, belongs, read_parents
 
 Entry = Mapping[str, Any]
 Fetched = tuple[Entry, Conversation | SnapshotError]
@@ -34,7 +27,6 @@ _LEAST_SIZE = 64
 """Of a message without text: five field names, a date, and what is between them."""
 _NAMED = 1000
 """Missing ids that an error names at most."""
-_CONTACT_FIELDS = {"organizationId": 1, "firstName": 1, "lastName": 1, "phoneNumber": 1, "email": 1}
 _MESSAGE_FIELDS = dict.fromkeys(
     (
         *("organizationId", "contactId", "conversationId", "content", "sender", "senderType"),
@@ -45,37 +37,6 @@ _MESSAGE_FIELDS = dict.fromkeys(
 
 _A_SAMPLE = 10
 """Conversations of a chunk that tell which way of sorting fits."""
-
-
-@dataclass
-class Parents:
-    """The contacts and conversations that a chunk names, by `_id`."""
-
-    contacts: dict[ObjectId, Document] = field(default_factory=dict)
-    conversations: dict[ObjectId, Document] = field(default_factory=dict)
-
-    def check(self, entry: Entry) -> SnapshotError | None:
-        """Whether the entry's contact and conversation are there and its organization's."""
-        organization, contact = entry["organizationId"], entry["contactId"]
-        found = self.contacts.get(contact)
-        if found is None or found.get("organizationId") != organization:
-            return ContactNotFound(contactId=str(contact))
-        wanted = entry.get("conversationId")
-        if wanted is None:
-            return None
-        conversation = self.conversations.get(wanted)
-        if (
-            conversation is None
-            or conversation.get("organizationId") != organization
-            or conversation.get("contactId") != contact
-        ):
-            return ConversationNotFound(conversationId=str(wanted))
-        return None
-
-    def conversations_of(self, contacts: Collection[ObjectId]) -> dict[ObjectId, ObjectId]:
-        """Conversation → contact, of these contacts."""
-        pairs = ((key, each.get("contactId")) for key, each in self.conversations.items())
-        return {key: contact for key, contact in pairs if contact is not None and contact in contacts}
 
 
 class Conversations:
@@ -94,7 +55,7 @@ class Conversations:
         Raises StoreUnavailable, StoreConflict.
         """
         entries = list(entries)
-        parents = self.parents(entries)
+        parents = read_parents(self._connections, entries)
         by_ids: list[Entry] = []
         by_conversation: dict[ObjectId, list[Entry]] = defaultdict(list)
         by_contact: dict[ObjectId, list[Entry]] = defaultdict(list)
@@ -112,45 +73,12 @@ class Conversations:
         yield from self._grouped("conversationId", by_conversation, parents)
         yield from self._grouped("contactId", by_contact, parents)
 
-    def parents(self, entries: Iterable[Entry]) -> Parents:
-        """Contacts and conversations of the entries, and the conversations of those that ask for all of a contact's."""
-        entries = list(entries)
-        organizations = list({entry["organizationId"] for entry in entries})
-        contacts = list({entry["contactId"] for entry in entries})
-        named = list({entry["conversationId"] for entry in entries if entry.get("conversationId")})
-        whole = list({each["contactId"] for each in entries if not each.get("conversationId")})
-        wanted: list[Document] = []
-        if named:
-            wanted.append({"_id": {"$in": named}})
-        if whole:
-            wanted.append({"organizationId": {"$in": organizations}, "contactId": {"$in": whole}})
-        pipeline: list[Document] = [
-            {"$match": {"_id": {"$in": contacts}, "organizationId": {"$in": organizations}}},
-            {"$project": _CONTACT_FIELDS},
-            {
-                "$unionWith": {
-                    "coll": self._names.conversations_collection,
-                    "pipeline": [
-                        {"$match": {"$or": wanted} if len(wanted) > 1 else wanted[0]},
-                        {"$project": {"organizationId": 1, "contactId": 1, "conversation": {"$literal": True}}},
-                    ],
-                }
-            },
-        ]
-        collection = self._connections.database[self._names.contacts_collection]
-        found = Parents()
-        with store_errors():
-            for document in collection.aggregate(pipeline, batchSize=1 + len(contacts) + 2 * len(entries)):
-                kept = found.conversations if document.pop("conversation", None) else found.contacts
-                kept[document["_id"]] = document
-        return found
-
     # --- all of a conversation's, all of a contact's --------------------------------------------------
 
     def _grouped(self, key: str, wanted: dict[ObjectId, list[Entry]], parents: Parents) -> Iterator[Fetched]:
         if not wanted:
             return
-        lent = self._lent(wanted, parents.conversations_of(wanted)) if key == "contactId" else {}
+        lent = self._lent(wanted) if key == "contactId" and parents.lend else {}
         left = {owner: entries for owner, entries in wanted.items() if owner not in lent}
         for owner, messages in self._in_bulk(key, left) if left else ():
             for entry in left.pop(owner):
@@ -179,22 +107,19 @@ class Conversations:
             if not left:
                 return
 
-    def _lent(
-        self, wanted: Mapping[ObjectId, list[Entry]], theirs: dict[ObjectId, ObjectId]
-    ) -> dict[ObjectId, list[ObjectId]]:
+    def _lent(self, wanted: Mapping[ObjectId, list[Entry]]) -> dict[ObjectId, list[ObjectId]]:
         """Contact → those of its conversations that have messages without a `contactId`, which are its too."""
-        if not theirs:
-            return {}
+        organizations = {"$in": list({entries[0]["organizationId"] for entries in wanted.values()})}
+        conversations = self._connections.database[self._names.conversations_collection]
         messages = self._connections.database[self._names.messages_collection]
         lent: dict[ObjectId, list[ObjectId]] = defaultdict(list)
-        condition = {
-            "organizationId": {"$in": list({entries[0]["organizationId"] for entries in wanted.values()})},
-            "contactId": None,
-            "conversationId": {"$in": list(theirs)},
-        }
+        own: Document = {"organizationId": organizations, "contactId": {"$in": list(wanted)}}
         with store_errors():
-            for conversation in messages.distinct("conversationId", condition):
-                lent[theirs[conversation]].append(conversation)
+            theirs = {each["_id"]: each["contactId"] for each in conversations.find(own, {"contactId": 1})}
+            if theirs:
+                unnamed = {"organizationId": organizations, "contactId": None, "conversationId": {"$in": list(theirs)}}
+                for conversation in messages.distinct("conversationId", unnamed):
+                    lent[theirs[conversation]].append(conversation)
         return lent
 
     def _aggregate(self, key: str, wanted: Mapping[ObjectId, list[Entry]], stages: Stages) -> Iterator[RawBSONDocument]:
@@ -271,12 +196,6 @@ def _condition(key: str, wanted: Mapping[ObjectId, list[Entry]], lent: Collectio
         if lent:
             branches.append({"organizationId": organization, "conversationId": {"$in": list(lent)}, "contactId": None})
     return branches[0] if len(branches) == 1 else {"$or": branches}
-
-
-def belongs(message: Document, contact: ObjectId, theirs: set[ObjectId]) -> bool:
-    """Whether a message is the contact's; one that names no contact, through its conversation (`theirs`)."""
-    owner = message.get("contactId")
-    return owner == contact if owner is not None else message.get("conversationId") in theirs
 
 
 def _least_size(message: Document) -> int:

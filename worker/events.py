@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
+import pydantic_core
 from bson import ObjectId
 
 from worker.clock import to_json
@@ -22,8 +23,6 @@ COMPLETED_TYPE = "training.snapshot.completed"
 FAILED_TYPE = "training.snapshot.failed"
 """Fires once the failure is in the ledger; a redrive may still turn it into a completion of the next round."""
 FIELD = "event"
-
-_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 def event_of(entry: Mapping[str, Any]) -> dict[str, Any]:
@@ -79,7 +78,7 @@ class Events:
         """One XADD each, in one pipeline. Raises BrokerUnavailable; some may be in the stream even then."""
         with broker_errors(), self._connections.redis.pipeline(transaction=False) as pipeline:
             for entry in entries:
-                pipeline.xadd(self._names.events_stream, {FIELD: _encode(event_of(entry))})
+                pipeline.xadd(self._names.events_stream, {FIELD: pydantic_core.to_json(event_of(entry))})
             pipeline.execute()
 
     def reject(self, reason: Mapping[str, Any], original: Mapping[str | bytes, Any], origin: str) -> None:

@@ -167,6 +167,28 @@ def test_messages_with_only_a_conversation_or_only_a_contact_are_the_contacts(be
     assert contents(bench, one) == ["both", "conversation only", "null contact"]
 
 
+def test_one_organizations_messages_without_a_contact_leave_its_neighbours_in_the_chunk_alone(bench: Bench) -> None:
+    contact, other_contact = bench.contact(), ObjectId()
+    bench.conversation(contact, 2)
+    lender = bench.another()
+    lender.organization = ObjectId()
+    try:
+        lender.contact(_id=other_contact)
+        lent = lender.conversation(other_contact, 0)
+        lender.database.messages.insert_many(
+            [lender.message(0, conversationId=lent), lender.message(1, conversationId=ObjectId())]
+        )
+        (mine,) = bench.accepted(bench.asked(contact))
+        (theirs,) = lender.accepted(lender.asked(other_contact))
+        found = fetched(bench, mine, theirs)
+    finally:
+        lender.connections.close()
+    counts = {
+        key: each.messages.count for key, each in found.items() if isinstance(each, Conversation) and each.messages
+    }
+    assert counts == {mine: 2, theirs: 1}
+
+
 def test_message_ids_give_exactly_those_in_time_order(bench: Bench) -> None:
     contact = bench.contact()
     conversation = bench.conversation(contact, 0)

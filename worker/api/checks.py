@@ -6,8 +6,8 @@ from typing import Any
 from bson import ObjectId
 
 from worker.connections import Connections, Document, store_errors
-from worker.conversations import Parents, belongs
 from worker.errors import MessagesNotFound, SnapshotError
+from worker.parents import Parents, belongs
 
 Entry = Mapping[str, Any]
 

@@ -15,6 +15,7 @@ from worker.cli.shared import open_service, print_json
 from worker.errors import Refused, StoreUnavailable
 from worker.lookups import request_by_key
 from worker.models import ACCEPTED, COMPLETED, SnapshotRequest
+from worker.parents import read_parents
 from worker.service import Asked, Receipt, Service
 
 _WAIT_SECONDS, _WAIT_FOR_ALL_SECONDS = 60.0, 3600.0
@@ -109,7 +110,7 @@ def _submit(service: Service, body: Mapping[str, Any]) -> Receipt:
     # Before it is sent, so that whoever tries again after an unknown answer can name it.
     request_id = asked_for.request_id or uuid4().hex
     entry = asked_for.body()
-    fault = service.conversations.parents([entry]).check(entry)
+    fault = read_parents(service.connections, [entry]).check(entry)
     if fault and not _is_known(service, asked_for.organization_id, request_id):
         raise fault
     return service.submit(Asked(asked_for, request_id, "client"))
