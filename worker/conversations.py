@@ -1,12 +1,12 @@
 """Reads what snapshots are made of: the conversations that requests ask for.
 
-A chunk costs two reads whatever its size: the parents (see `parents`), then the messages, which the server shapes,
-sorts and groups, so that they arrive as the bytes a snapshot stores. What the server's shape does not fit (see
+A chunk costs one read whatever its size: the parents (see `parents`), and behind them the messages, which the server
+shapes, sorts and groups, so that they arrive as the bytes a snapshot stores. What the server's shape does not fit (see
 `shaping`) is read again, alone, and shaped here. Messages that name no contact cost a contact's request two reads more.
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from bson import ObjectId
@@ -16,10 +16,15 @@ from worker.assembly import LARGEST, Conversation, Messages, encode_messages
 from worker.connections import PLAIN, Connections, Document, store_errors
 from worker.errors import MessagesNotFound, ParentNotYetThere, SnapshotError, SnapshotTooLarge
 from worker.grouping import Stages, in_computed_order, in_index_order, read_group
-from worker.parents import Parents, belongs, read_parents
+from worker.parents import Parents, belongs, read_parents, read_parents_and
 
 Entry = Mapping[str, Any]
 Fetched = tuple[Entry, Conversation | SnapshotError]
+Groups = Iterator[RawBSONDocument]
+"""Of messages, by owner, as `grouping` makes them."""
+
+_OWNERS = ("contactId", "conversationId")
+"""What a request can ask all messages of."""
 
 _IDS_A_READ = 20_000
 """Message ids that one read names at most: 12 bytes each and a key, far below a command's 48 MB."""
@@ -55,32 +60,51 @@ class Conversations:
         Raises StoreUnavailable, StoreConflict.
         """
         entries = list(entries)
-        parents = read_parents(self._connections, entries)
+        key, wanted = _most_wanted(entries)
+        parents, groups = self._parents_and(entries, key, wanted)
         by_ids: list[Entry] = []
-        by_conversation: dict[ObjectId, list[Entry]] = defaultdict(list)
-        by_contact: dict[ObjectId, list[Entry]] = defaultdict(list)
+        by_owner: dict[str, dict[ObjectId, list[Entry]]] = {key: defaultdict(list) for key in _OWNERS}
         for entry in entries:
             if fault := parents.check(entry):
                 yield entry, fault
-            elif entry.get("messageIds"):
-                by_ids.append(entry)
-            elif entry.get("conversationId"):
-                by_conversation[entry["conversationId"]].append(entry)
+            elif owner := _owner_key(entry):
+                by_owner[owner][entry[owner]].append(entry)
             else:
-                by_contact[entry["contactId"]].append(entry)
+                by_ids.append(entry)
+        yield from self._grouped(key, by_owner.pop(key), parents, groups)
+        for other, left in by_owner.items():
+            yield from self._grouped(other, left, parents)
         for entry in by_ids:
             yield entry, self._named(entry, parents)
-        yield from self._grouped("conversationId", by_conversation, parents)
-        yield from self._grouped("contactId", by_contact, parents)
+
+    def _parents_and(
+        self, entries: Sequence[Entry], key: str, wanted: Mapping[ObjectId, Sequence[Entry]]
+    ) -> tuple[Parents, Groups | None]:
+        """The parents, and in the same read the messages of these owners, which are not checked yet.
+
+        None: the messages have to be read by themselves.
+        """
+        # One owner asked for by two organizations: one of them in vain, and which one the parents tell.
+        if not wanted or any(len({each["organizationId"] for each in some}) > 1 for some in wanted.values()):
+            return read_parents(self._connections, entries), None
+        pipeline = [{"$match": _condition(key, wanted)}, *self._ways()[0](key)]
+        with_messages = {"$unionWith": {"coll": self._names.messages_collection, "pipeline": pipeline}}
+        try:
+            return read_parents_and(self._connections, entries, with_messages, len(wanted))
+        except SnapshotTooLarge:
+            return read_parents(self._connections, entries), None
 
     # --- all of a conversation's, all of a contact's --------------------------------------------------
 
-    def _grouped(self, key: str, wanted: dict[ObjectId, list[Entry]], parents: Parents) -> Iterator[Fetched]:
+    def _grouped(
+        self, key: str, wanted: dict[ObjectId, list[Entry]], parents: Parents, groups: Groups | None = None
+    ) -> Iterator[Fetched]:
+        """`groups`: of these owners, and maybe of others, as read in the first of the ways."""
         if not wanted:
             return
         lent = self._lent(wanted) if key == "contactId" and parents.lend else {}
         left = {owner: entries for owner, entries in wanted.items() if owner not in lent}
-        for owner, messages in self._in_bulk(key, left) if left else ():
+        for owner, messages in self._in_bulk(key, left, groups) if left else ():
             for entry in left.pop(owner):
                 yield entry, Conversation(parents.contacts[entry["contactId"]], messages)
         for owner in [*left, *lent]:
@@ -91,14 +115,18 @@ class Conversations:
                 else:
                     yield entry, Conversation(parents.contacts[entry["contactId"]], alone)
 
-    def _in_bulk(self, key: str, left: dict[ObjectId, list[Entry]]) -> Iterator[tuple[ObjectId, Messages]]:
+    def _ways(self) -> tuple[Stages, ...]:
+        return (in_index_order, in_computed_order) if self._index_order_fits else (in_computed_order,)
+
+    def _in_bulk(
+        self, key: str, left: dict[ObjectId, list[Entry]], groups: Groups | None
+    ) -> Iterator[tuple[ObjectId, Messages]]:
         """Those whose messages are regular; whoever takes one pops it from `left`, so that the rest stays."""
-        ways = (in_index_order, in_computed_order) if self._index_order_fits else (in_computed_order,)
-        for stages in ways:
+        for stages in self._ways():
             asked = len(left)
             try:
-                for group in self._aggregate(key, left, stages):
-                    if found := read_group(group):
+                for group in groups or self._aggregate(key, left, stages):
+                    if (found := read_group(group)) and found[0] in left:
                         yield found
             except SnapshotTooLarge:
                 return  # one conversation beyond 16 MiB breaks the aggregation
@@ -106,6 +134,7 @@ class Conversations:
                 self._index_order_fits = len(left) < asked / 2
             if not left:
                 return
+            groups = None
 
     def _lent(self, wanted: Mapping[ObjectId, list[Entry]]) -> dict[ObjectId, list[ObjectId]]:
         """Contact → those of its conversations that have messages without a `contactId`, which are its too."""
@@ -182,7 +211,25 @@ class Conversations:
             return {each["_id"] for each in found}
 
 
-def _condition(key: str, wanted: Mapping[ObjectId, list[Entry]], lent: Collection[ObjectId] | None = None) -> Document:
+def _owner_key(entry: Entry) -> str | None:
+    """Which field says whose messages are wanted; None where they are named one by one."""
+    if entry.get("messageIds"):
+        return None
+    return "conversationId" if entry.get("conversationId") else "contactId"
+
+
+def _most_wanted(entries: Sequence[Entry]) -> tuple[str, dict[ObjectId, list[Entry]]]:
+    """Of the two ways to ask for all messages the one that most of the entries take: owner → entries."""
+    wanted: dict[str, dict[ObjectId, list[Entry]]] = {key: defaultdict(list) for key in _OWNERS}
+    for entry in entries:
+        if key := _owner_key(entry):
+            wanted[key][entry[key]].append(entry)
+    return max(wanted.items(), key=lambda each: len(each[1]))
+
+
+def _condition(
+    key: str, wanted: Mapping[ObjectId, Sequence[Entry]], lent: Collection[ObjectId] | None = None
+) -> Document:
     """Messages carry `conversationId` or `contactId` or both; a contact's may carry the former only (`lent`).
 
     A branch for each organization, so that a message of one is never another's, whatever ids it carries.

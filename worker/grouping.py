@@ -20,8 +20,10 @@ Stages = Callable[[str], list[Document]]
 
 # What `_group` gives, byte by byte: every element before `messages` has a fixed size.
 _LAYOUT = struct.Struct("<i 5s12s 7si 11sq 9sq 5si 10s")
-_NAMES = (b"\x07_id\x00", b"\x10count\x00", b"\x09startedAt\x00", b"\x09endedAt\x00", b"\x10odd\x00")
+_COUNT = b"\x10count\x00"
+_NAMES = (b"\x07_id\x00", _COUNT, b"\x09startedAt\x00", b"\x09endedAt\x00", b"\x10odd\x00")
 _MESSAGES = b"\x04messages\x00"
+_ID_ENDS = struct.calcsize("<i 5s12s")
 
 
 def in_index_order(key: str) -> list[Document]:
@@ -67,6 +69,11 @@ def _group(owner: str, message: Any, time: str, regular: list[Document]) -> Docu
             "messages": {"$push": message},
         }
     }
+
+
+def is_group(document: RawBSONDocument) -> bool:
+    """Whether it is one that `_group` made, odd or not: told by its second element, behind an ObjectId."""
+    return bytes(document.raw[_ID_ENDS : _ID_ENDS + len(_COUNT)]) == _COUNT
 
 
 def read_group(group: RawBSONDocument) -> tuple[ObjectId, Messages] | None:

@@ -1,13 +1,17 @@
 """Whose a request's contact, conversation and messages are: the parents that it names, tenant-checked."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
+import bson
 from bson import ObjectId
+from bson.raw_bson import RawBSONDocument
 
-from worker.connections import Connections, Document, store_errors
+from worker.connections import PLAIN, Connections, Document, store_errors
 from worker.errors import ContactNotFound, ConversationNotFound, SnapshotError
+from worker.grouping import is_group
 
 Entry = Mapping[str, Any]
 
@@ -22,6 +26,16 @@ class Parents:
     conversations: dict[ObjectId, Document] = field(default_factory=dict)
     lend: bool = False
     """Whether these organizations may have messages that name no contact, only a conversation."""
+
+    def add(self, document: Document) -> None:
+        """One of those that `_union` marks, else a contact."""
+        match document.pop("kind", None):
+            case "conversation":
+                self.conversations[document["_id"]] = document
+            case "lent":
+                self.lend = True
+            case _:
+                self.contacts[document["_id"]] = document
 
     def check(self, entry: Entry) -> SnapshotError | None:
         """Whether the entry's contact and conversation are there and its organization's."""
@@ -42,10 +56,32 @@ class Parents:
         return None
 
 
-def read_parents(connections: Connections, entries: Iterable[Entry]) -> Parents:
+def read_parents(connections: Connections, entries: Sequence[Entry]) -> Parents:
     """The contacts and conversations that entries name, and whether any message of theirs may name no contact."""
+    parents, _ = read_parents_and(connections, entries)
+    return parents
+
+
+def read_parents_and(
+    connections: Connections, entries: Sequence[Entry], groups: Document | None = None, most: int = 0
+) -> tuple[Parents, Iterator[RawBSONDocument]]:
+    """The parents, and behind them in the same round trip, not decoded, what the stage `groups` adds (see `grouping`).
+
+    `most`: how many groups. Raises StoreUnavailable, StoreConflict, SnapshotTooLarge, also from the iterator.
+    """
+    documents = _read(connections, entries, groups, most)
+    parents = Parents()
+    for document in documents:
+        if is_group(document):
+            return parents, chain([document], documents)
+        parents.add(bson.decode(document.raw, PLAIN))
+    return parents, iter(())
+
+
+def _read(
+    connections: Connections, entries: Sequence[Entry], groups: Document | None, most: int
+) -> Iterator[RawBSONDocument]:
     names = connections.settings
-    entries = list(entries)
     organizations = {"organizationId": {"$in": list({entry["organizationId"] for entry in entries})}}
     contacts = list({entry["contactId"] for entry in entries})
     named = list({entry["conversationId"] for entry in entries if entry.get("conversationId")})
@@ -57,18 +93,12 @@ def read_parents(connections: Connections, entries: Iterable[Entry]) -> Parents:
         pipeline.append(_union(names.conversations_collection, {"_id": {"$in": named}}, "conversation"))
     if any(not entry.get("conversationId") and not entry.get("messageIds") for entry in entries):
         pipeline.append(_union(names.messages_collection, {**organizations, "contactId": None}, "lent", limit=1))
-    collection = connections.database[names.contacts_collection]
-    found = Parents()
-    with store_errors():
-        for document in collection.aggregate(pipeline, batchSize=len(contacts) + len(named) + 2):
-            match document.pop("kind", None):
-                case "conversation":
-                    found.conversations[document["_id"]] = document
-                case "lent":
-                    found.lend = True
-                case _:
-                    found.contacts[document["_id"]] = document
-    return found
+    if groups:
+        pipeline.append(groups)
+    collection = connections.raw_database[names.contacts_collection]
+    in_a_batch = len(contacts) + len(named) + most + 2
+    with store_errors(), collection.aggregate(pipeline, batchSize=in_a_batch, allowDiskUse=True) as cursor:
+        yield from cursor
 
 
 def belongs(message: Document, contact: ObjectId, theirs: set[ObjectId]) -> bool:
