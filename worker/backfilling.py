@@ -67,9 +67,11 @@ class Backfill:
         self._service = service
         self._connections = service.connections
         self._limits = service.settings
-        self._fields = {**fields, "organizationId": organization}
+        self._organization = organization
         self._on_progress = on_progress
-        SnapshotRequest.read({**self._fields, "contactId": ObjectId()}, self._limits)
+        # Checked once: the requests differ in two ids, which the database gives.
+        fields = {**fields, "organizationId": organization, "contactId": ObjectId()}
+        self._pattern = SnapshotRequest.read(fields, self._limits)
         with store_errors():
             count = self._conversations.count_documents({"organizationId": organization})
         if not count:
@@ -109,16 +111,15 @@ class Backfill:
 
     def _asked(self) -> Iterator[Asked]:
         """A request for each conversation, as they are read; one that has no contact cannot have one."""
-        condition = {"organizationId": self._fields["organizationId"]}
+        condition = {"organizationId": self._organization}
         with store_errors(), self._conversations.find(condition, {"contactId": 1}, batch_size=1000) as cursor:
             for conversation in cursor:
-                ids = {"contactId": conversation.get("contactId"), "conversationId": conversation["_id"]}
-                try:
-                    request = SnapshotRequest.read(self._fields | ids, self._limits)
-                except InvalidRequest as error:
-                    self._progress.refused[error.code] += 1
-                else:
+                ids = {"contact_id": conversation.get("contactId"), "conversation_id": conversation["_id"]}
+                if all(isinstance(each, ObjectId) for each in ids.values()):
+                    request = self._pattern.model_copy(update=ids)
                     yield Asked(request, f"{PREFIX}{conversation['_id']}", "backfill", BULK)
+                else:
+                    self._progress.refused[InvalidRequest.code] += 1
 
     def _accept(self, batch: Sequence[Asked]) -> list[Receipt]:
         receipts: list[Receipt] = []

@@ -59,7 +59,8 @@ class Decider:
         """One transaction; loads anew what another run decided meanwhile."""
         reason = ""
         for attempt in range(_DECIDE_AGAIN):
-            time.sleep(_DECIDE_PAUSE * attempt)
+            if attempt:
+                time.sleep(_DECIDE_PAUSE * attempt)
             made = [pair for pair in made if pair[0]["_id"] in self._undecided]
             failures = [each for each in failures if each.entry["_id"] in self._undecided]
             if not made and not failures:

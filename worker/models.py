@@ -130,9 +130,9 @@ class ConversationResolved(CamelModel):
 
 
 _ALIASES = {name: to_camel(name) for name in SnapshotRequest.model_fields}
+_canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), default=str).encode
 
 
 def body_hash(body: Mapping[str, Any]) -> str:
     """SHA-256, hex, over the body as canonical JSON: the same fields give the same hash, whatever their order."""
-    canonical = json.dumps(body, sort_keys=True, separators=(",", ":"), default=str)
-    return hashlib.sha256(canonical.encode()).hexdigest()
+    return hashlib.sha256(_canonical(body).encode()).hexdigest()
