@@ -32,5 +32,5 @@ ENV PATH=/opt/snapshots/bin:$PATH \
     SNAPSHOTS_API_HOST=0.0.0.0
 USER 10001:10001
 # Of the default command; other commands bring their own.
-HEALTHCHECK --interval=15s --timeout=5s --start-period=20s --retries=3 CMD ["python", "-m", "worker.probe", "api"]
+HEALTHCHECK --interval=15s --timeout=5s --start-period=20s --retries=3 CMD ["python", "-m", "worker.liveness", "api"]
 CMD ["snapshots", "api"]

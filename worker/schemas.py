@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema
 
 from worker.checks import DERIVED_PREFIXES, MAX_REQUEST_ID
-from worker.client_models import CompletedEvent, FailedEvent
+from worker.client.models import CompletedEvent, FailedEvent
 from worker.intake import REQUESTED, RESOLVED
 from worker.models import ConversationResolved, SnapshotRequest
 from worker.settings import Settings

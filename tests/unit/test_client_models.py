@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from bson import ObjectId
 
-from worker.client_models import Closing, Request, fields_of
+from worker.client.models import Closing, Request, fields_of
 from worker.errors import InvalidRequest
 from worker.models import ConversationResolved, SnapshotRequest
 

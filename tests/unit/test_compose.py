@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 import celeryconfig
-from worker import probe
+from worker import liveness
 
 ROOT = Path(__file__).parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
@@ -52,9 +52,9 @@ def test_a_service_tells_its_health(service: str) -> None:
 @pytest.mark.parametrize("service", sorted(set(OURS) - {"api"}))
 def test_a_health_check_is_one_that_there_is(service: str) -> None:
     *python, name = SERVICES[service]["healthcheck"]["test"][:5]
-    assert python == ["CMD", "python", "-m", "worker.probe"]
+    assert python == ["CMD", "python", "-m", "worker.liveness"]
     assert name == service
-    assert name in probe.PROBES
+    assert name in liveness.PROBES
 
 
 @pytest.mark.parametrize("service", sorted(set(OURS) - {"flower"}))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from worker.json_lines import UnreadableFile, read_lines
+from worker.importing.json_lines import UnreadableFile, read_lines
 
 LIMIT = 1000
 

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 import celeryconfig
-from worker import probe
+from worker import liveness
 from worker.settings import PREFIX, Settings
 from worker.wakeups import REQUEST_QUEUES
 
@@ -98,8 +98,8 @@ def test_a_pod_is_started_again_where_it_does_nothing_any_more(name: str) -> Non
     alive = container(name)["livenessProbe"]
     if "exec" in alive:
         command = alive["exec"]["command"]
-        assert command[:4] == ["python", "-m", "worker.probe", name.removeprefix("snapshots-")]
-        assert command[3] in probe.PROBES
+        assert command[:4] == ["python", "-m", "worker.liveness", name.removeprefix("snapshots-")]
+        assert command[3] in liveness.PROBES
     else:
         assert alive["httpGet"]["path"] in {"/healthz", "/healthcheck"}
 

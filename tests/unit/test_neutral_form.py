@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from worker.neutral_form import MAX_LINE_BYTES, InvalidLine, parse
+from worker.importing.neutral_form import MAX_LINE_BYTES, InvalidLine, parse
 
 MESSAGE = {"content": "Hello", "sender": "contact", "timestamp": "2026-05-13T13:14:57.199Z"}
 

@@ -3,7 +3,7 @@
 from collections import Counter
 from importlib.resources import files
 
-from worker.neutral_form import parse
+from worker.importing.neutral_form import parse
 
 SAMPLES = [parse(line) for line in (files("worker") / "samples" / "conversations.jsonl").read_bytes().splitlines()]
 

@@ -8,7 +8,7 @@ import jsonschema  # type: ignore[import-untyped]
 import pytest
 from bson import ObjectId
 
-from worker.client_models import EVENT
+from worker.client.models import EVENT
 from worker.events import event_of
 from worker.intake import read_entry
 from worker.schemas import FOLDER, schemas, text_of

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from bson import ObjectId
 
-from worker.neutral_form import InvalidLine, parse
-from worker.source_documents import SourceDocuments
+from worker.importing.neutral_form import InvalidLine, parse
+from worker.importing.source_documents import SourceDocuments
 
 ORGANIZATION = ObjectId("6a0000000000000000000001")
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 import redis
 
-from worker.client_models import FailedEvent, Outcome, Rejected, Sent
-from worker.client_steps import BLOCK_SECONDS, UNREACHABLE, Do, Names, Steps, command, pairs, pause, read_event, refusal
+from worker.client.models import FailedEvent, Outcome, Rejected, Sent
+from worker.client.steps import BLOCK_SECONDS, UNREACHABLE, Do, Names, Steps, command, pairs, pause, read_event, refusal
 from worker.errors import BrokerUnavailable
 
 _LOOK_BACK_AFTER = 1.0

@@ -7,8 +7,8 @@ from typing import Any
 
 import redis
 
-from worker.client_models import Closing, NotDurable, Request, Sent
-from worker.client_steps import UNREACHABLE, Command, Do, Names, Steps, command, pause, refusal
+from worker.client.models import Closing, NotDurable, Request, Sent
+from worker.client.steps import UNREACHABLE, Command, Do, Names, Steps, command, pause, refusal
 from worker.errors import BrokerUnavailable
 
 ATTEMPTS = 4

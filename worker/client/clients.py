@@ -1,11 +1,4 @@
-"""For producers and consumers in Python. Only redis and pydantic are needed.
-
-    with SnapshotClient("redis://localhost:6379/0") as client:
-        sent = client.request(organization_id=..., contact_id=..., conversation_id=...)
-        outcome = client.wait(sent, timeout=30)
-
-A request is never sent twice as two: its id is made before it is sent, and whatever is sent again has the same.
-"""
+"""The two clients, for threads and for asyncio: the same steps, done in the one way or the other."""
 
 import asyncio
 import time
@@ -19,36 +12,17 @@ from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from worker.client_following import follow
-from worker.client_models import (
-    CompletedEvent,
+from worker.client.following import follow
+from worker.client.models import (
     Event,
-    FailedEvent,
-    Failure,
-    NotDurable,
     Outcome,
-    Rejected,
     RequestFields,
     Sent,
     fields_of,
 )
-from worker.client_sending import check_durable, send_closing, send_request
-from worker.client_steps import Do, Give, Names, Pause, Running, Steps
-from worker.client_waiting import wait
-
-__all__ = [
-    "AsyncSnapshotClient",
-    "CompletedEvent",
-    "Event",
-    "FailedEvent",
-    "Failure",
-    "Names",
-    "NotDurable",
-    "Outcome",
-    "Rejected",
-    "Sent",
-    "SnapshotClient",
-]
+from worker.client.sending import check_durable, send_closing, send_request
+from worker.client.steps import Do, Give, Names, Pause, Running, Steps
+from worker.client.waiting import wait
 
 Result = TypeVar("Result")
 

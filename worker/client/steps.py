@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 import redis
 from pydantic import ValidationError
 
-from worker.client_models import EVENT, Event
+from worker.client.models import EVENT, Event
 
 Result = TypeVar("Result")
 

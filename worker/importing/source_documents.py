@@ -21,7 +21,7 @@ from typing import Any
 import bson
 from bson import ObjectId
 
-from worker.neutral_form import Conversation, InvalidLine, Message, Person, email_key
+from worker.importing.neutral_form import Conversation, InvalidLine, Message, Person, email_key
 
 Document = dict[str, Any]
 

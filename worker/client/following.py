@@ -7,8 +7,8 @@ from typing import Any
 
 import redis
 
-from worker.client_models import Event
-from worker.client_steps import (
+from worker.client.models import Event
+from worker.client.steps import (
     BLOCK_SECONDS,
     UNREACHABLE,
     Do,

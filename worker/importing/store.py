@@ -13,8 +13,8 @@ from pymongo.errors import BulkWriteError, OperationFailure
 
 from worker.connections import Connections, Document, store_errors
 from worker.errors import Refused, StoreConflict, StoreUnavailable
-from worker.neutral_form import email_key
-from worker.source_documents import SourceDocuments
+from worker.importing.neutral_form import email_key
+from worker.importing.source_documents import SourceDocuments
 
 # A killed import leaves a transaction that blocks its documents until the server ends it, after
 # transactionLifetimeLimitSeconds, 60 by default; an election takes about 12 s.

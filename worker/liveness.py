@@ -1,4 +1,4 @@
-"""Health checks of containers: `python -m worker.probe worker`, which ends with 0 if that process does its work.
+"""Health checks of containers: `python -m worker.liveness worker`, which ends with 0 if that process does its work.
 
 Each asks for a sign of life, not for the servers behind it: while Redis or MongoDB is away, the processes wait,
 and starting them anew would mend nothing. Only worker and listener can be asked through Redis alone, so their
