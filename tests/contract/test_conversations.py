@@ -4,19 +4,18 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import bson
 import pytest
 from bson import ObjectId
-from bson.codec_options import CodecOptions
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from support.fetching import contents, fetched, messages_of
 from support.ledger import START, Bench, bench_on
 from worker import indexes
-from worker.assembly import Conversation, Messages, encode_messages
+from worker.assembly import Conversation, encode_messages
 from worker.connections import PLAIN
-from worker.errors import ContactNotFound, ConversationNotFound, MessagesNotFound, SnapshotError, SnapshotTooLarge
+from worker.errors import MessagesNotFound, SnapshotTooLarge
 from worker.running import Run
 from worker.settings import Settings
 
@@ -26,24 +25,6 @@ def bench(settings: Settings) -> Iterator[Bench]:
     with bench_on(settings) as made:
         indexes.ensure(made.connections)
         yield made
-
-
-def fetched(bench: Bench, *keys: ObjectId) -> dict[ObjectId, Conversation | SnapshotError]:
-    return {entry["_id"]: found for entry, found in bench.service.conversations.fetch(bench.service.ledger.load(keys))}
-
-
-def messages_of(bench: Bench, key: ObjectId) -> Messages | None:
-    found = fetched(bench, key)[key]
-    assert isinstance(found, Conversation), found
-    return found.messages
-
-
-def contents(bench: Bench, key: ObjectId) -> list[str]:
-    messages = messages_of(bench, key)
-    if messages is None:
-        return []
-    decoded: dict[str, dict[str, Any]] = bson.decode(messages.encoded, CodecOptions(tz_aware=True))
-    return [each["content"] for each in decoded.values()]
 
 
 # --- the server's shape is ours ----------------------------------------------------------------------------
@@ -167,28 +148,6 @@ def test_messages_with_only_a_conversation_or_only_a_contact_are_the_contacts(be
     assert contents(bench, one) == ["both", "conversation only", "null contact"]
 
 
-def test_one_organizations_messages_without_a_contact_leave_its_neighbours_in_the_chunk_alone(bench: Bench) -> None:
-    contact, other_contact = bench.contact(), ObjectId()
-    bench.conversation(contact, 2)
-    lender = bench.another()
-    lender.organization = ObjectId()
-    try:
-        lender.contact(_id=other_contact)
-        lent = lender.conversation(other_contact, 0)
-        lender.database.messages.insert_many(
-            [lender.message(0, conversationId=lent), lender.message(1, conversationId=ObjectId())]
-        )
-        (mine,) = bench.accepted(bench.asked(contact))
-        (theirs,) = lender.accepted(lender.asked(other_contact))
-        found = fetched(bench, mine, theirs)
-    finally:
-        lender.connections.close()
-    counts = {
-        key: each.messages.count for key, each in found.items() if isinstance(each, Conversation) and each.messages
-    }
-    assert counts == {mine: 2, theirs: 1}
-
-
 def test_message_ids_give_exactly_those_in_time_order(bench: Bench) -> None:
     contact = bench.contact()
     conversation = bench.conversation(contact, 0)
@@ -228,53 +187,6 @@ def test_ten_thousand_messages_are_read(bench: Bench) -> None:
     assert found[0] is not None
     assert found[0].count == 10_000
     assert found[0] == found[1] == found[2]
-
-
-# --- tenants -------------------------------------------------------------------------------------------------
-
-
-def test_another_organizations_documents_with_the_same_ids_are_never_read(bench: Bench) -> None:
-    contact = bench.contact()
-    conversation = bench.conversation(contact, 2)
-    other = ObjectId()
-    bench.database.messages.insert_many(
-        [
-            bench.message(5, content="foreign", organizationId=other, contactId=contact, conversationId=conversation),
-            bench.message(6, content="foreign", organizationId=other, conversationId=conversation),
-            bench.message(7, content="foreign", organizationId=other, contactId=contact),
-        ]
-    )
-    keys = bench.accepted(bench.asked(contact), bench.asked(contact, conversationId=conversation))
-    assert [contents(bench, key) for key in keys] == [["Hello 0", "Hello 1"]] * 2
-
-
-def test_contact_of_another_organization_is_not_found_in_the_same_chunk_as_its_own(bench: Bench) -> None:
-    mine = bench.contact()
-    bench.conversation(mine, 1)
-    neighbour = bench.another()
-    neighbour.organization = ObjectId()
-    try:
-        theirs = neighbour.contact()
-        neighbour.conversation(theirs, 1)
-        own, across = bench.accepted(bench.asked(mine), bench.asked(theirs))
-        (neighbours,) = neighbour.accepted(neighbour.asked(theirs))
-        found = fetched(bench, own, across, neighbours)
-    finally:
-        neighbour.connections.close()
-    assert isinstance(found[own], Conversation)
-    assert isinstance(found[neighbours], Conversation)
-    assert isinstance(found[across], ContactNotFound)
-
-
-def test_conversation_of_another_contact_or_organization_is_not_found(bench: Bench) -> None:
-    contact, stranger = bench.contact(), bench.contact()
-    elsewhere = bench.conversation(contact, 1, organizationId=ObjectId())
-    keys = bench.accepted(
-        bench.asked(contact, conversationId=bench.conversation(stranger, 1)),
-        bench.asked(contact, conversationId=elsewhere),
-        bench.asked(contact, conversationId=ObjectId()),
-    )
-    assert all(isinstance(each, ConversationNotFound) for each in fetched(bench, *keys).values())
 
 
 # --- what is too large -----------------------------------------------------------------------------------------
