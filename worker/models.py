@@ -6,9 +6,11 @@ Limits come from the settings through Pydantic's validation context, so that one
 import hashlib
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Annotated, Any, Literal
 
 from bson import ObjectId
+from bson.errors import InvalidId
 from pydantic import AfterValidator, Field, PlainSerializer, PlainValidator, ValidationInfo, WithJsonSchema
 from pydantic.alias_generators import to_camel
 
@@ -51,8 +53,9 @@ def read_object_id(value: Any) -> ObjectId:
     """An ObjectId from itself or from 24 hex digits."""
     if isinstance(value, ObjectId):
         return value
-    if isinstance(value, str) and len(value) == 24 and ObjectId.is_valid(value):
-        return ObjectId(value)
+    if isinstance(value, str) and len(value) == 24:
+        with suppress(InvalidId):
+            return ObjectId(value)
     raise ValueError("should be an ObjectId of 24 hex digits")
 
 
@@ -117,7 +120,7 @@ class SnapshotRequest(CamelModel):
 
     def body(self) -> dict[str, Any]:
         """The caller's fields as the ledger keeps them: camelCase, ObjectIds, no request id, nothing absent."""
-        body = {_ALIASES[name]: value for name, value in self if value is not None}
+        body = {_ALIASES[name]: value for name, value in vars(self).items() if value is not None}
         body.pop("requestId", None)
         return body
 
