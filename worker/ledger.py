@@ -169,7 +169,9 @@ class Ledger:
             fields: Document = {"status": COMPLETED, "finishedAt": at, "unsent": True}
             for name in ("snapshotId", "messageCount", "unchanged"):
                 values = [each.get(name) for each in mine]
-                if any(value is not None for value in values):
+                if values == ids:
+                    fields[name] = "$_id"  # a ninth less time than to look it up
+                elif any(value is not None for value in values):
                     fields[name] = {"$ifNull": [{"$arrayElemAt": [{"$literal": values}, place]}, "$$REMOVE"]}
             change: list[Document] = [{"$set": fields}, {"$unset": ["unended"]}]
             condition = {"_id": {"$in": ids}, "status": ACCEPTED, "round": round_}
