@@ -50,7 +50,7 @@ def watching(settings: Settings, closings: Callable[[Service], Closings] | None 
     thread = threading.Thread(target=watch.run, args=(stop,))
     thread.start()
     try:
-        eventually(lambda: State(connections).get("closings"), timeout=20)
+        eventually(lambda: State(connections).get("closings"), 45)
         yield
     finally:
         stop.set()
@@ -64,7 +64,7 @@ def closed(platform: Platform) -> set[ObjectId]:
 
 
 def wait_for(platform: Platform, conversations: Sequence[ObjectId]) -> None:
-    eventually(lambda: closed(platform) >= set(conversations), timeout=20)
+    eventually(lambda: closed(platform) >= set(conversations), 45)
     assert sorted(each["conversationId"] for each in platform.requests()) == sorted(conversations)
 
 
@@ -84,7 +84,7 @@ def test_closings_by_update_by_entry_and_by_both_make_one_request_each(
         for conversation in by_both:
             platform.close(conversation)
             entries.accept([Closing(platform.organization, conversation)])
-        eventually(lambda: closed(platform) >= {*by_update, *by_both}, timeout=20)
+        eventually(lambda: closed(platform) >= {*by_update, *by_both}, 45)
     platform.close(*while_down[:25], *too_short[10:])
     for conversation in [*by_entry, *while_down[25:]]:
         platform.close(conversation)
@@ -214,7 +214,7 @@ def test_token_of_no_use_leads_to_a_reconcile(
     reached = datetime.now(UTC) - timedelta(hours=72)
     State(service.connections).set("closings", {"token": bad, "reached": reached})
     with watching(own):
-        eventually(lambda: token(service)["token"] != bad, timeout=20)
+        eventually(lambda: token(service)["token"] != bad, 45)
         platform.close(seen)
         wait_for(platform, [missed, older, seen])
 

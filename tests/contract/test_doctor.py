@@ -333,7 +333,7 @@ def running(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Itera
         listener.start()
         try:
             listener.wait_until_ready(30)
-            eventually(lambda: not faults(process_checks.check_beat, made.bench), 30)
+            eventually(lambda: not faults(process_checks.check_beat, made.bench), 60)
             yield made
         finally:
             listener.kill()

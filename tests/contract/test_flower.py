@@ -123,7 +123,7 @@ def watched(own_settings: Settings, tmp_path_factory: pytest.TempPathFactory) ->
     folder = tmp_path_factory.mktemp("flower")
     env = {"SWEEP_INTERVAL": "0.5s", "RETRY_FLOOR": "0.2s", "RETRY_CEILING": "0.5s"}
     with flower(own_settings, folder) as (child, client), stack(own_settings, folder, env) as running:
-        eventually(lambda: client.get("/api/tasks").json(), 30, 0.1)  # it sees the sweeps
+        eventually(lambda: client.get("/api/tasks").json(), 60, 0.1)  # it sees the sweeps
         database = running.database
         contact = contact_with(database, 3)
         database.contacts.update_one({"_id": contact.id}, {"$set": {"phoneNumber": "+49 170 5550100"}})
@@ -136,7 +136,7 @@ def watched(own_settings: Settings, tmp_path_factory: pytest.TempPathFactory) ->
             accept(service, organization, contact.id, "missing", messageIds=[str(ObjectId())]).id,
         ]
         watched = Watched(running, child, client, organization, *requests)
-        eventually(lambda: watched.row(watched.retried)["exception"], 30, 0.1)
+        eventually(lambda: watched.row(watched.retried)["exception"], 60, 0.1)
         database.messages.insert_one(
             {"_id": ObjectId(), "organizationId": organization, "contactId": late, "content": "Call me on"}
         )
@@ -144,7 +144,7 @@ def watched(own_settings: Settings, tmp_path_factory: pytest.TempPathFactory) ->
         send_foreign(own_settings, organization, contact.id)
         running.finished(requests)
         for key in requests:
-            eventually(lambda key=key: watched.row(key, "SUCCESS"), 20, 0.1)  # type: ignore[misc]
+            eventually(lambda key=key: watched.row(key, "SUCCESS"), 45, 0.1)  # type: ignore[misc]
         yield watched
         database.client.drop_database(database.name)
 

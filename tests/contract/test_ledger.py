@@ -134,7 +134,7 @@ def test_broken_connection_during_the_insert_is_settled_by_reading(
 def test_insert_that_never_arrives_is_not_an_accept(bench: Bench, mongo_client: pymongo.MongoClient[Any]) -> None:
     contact = bench.contact()
     bench.accepted(bench.asked(contact, "warm"))
-    hasty = bench.another(run_deadline=timedelta(seconds=1))
+    hasty = bench.another(run_deadline=timedelta(seconds=3))
     try:
         with failing(mongo_client, ["insert"], closeConnection=True):
             try:

@@ -254,7 +254,7 @@ def test_an_unresolved_closing_stays_pending_holds_up_nothing_and_is_rejected_af
         eventually(lambda: len(entries(service)) == 1)
         eventually(lambda: producer.pending() == 2)
         assert producer.rejected() == {}
-        eventually(lambda: list(producer.rejected()) == [old], timeout=10)
+        eventually(lambda: list(producer.rejected()) == [old], 45)
         assert producer.rejected()[old]["reason"]["code"] == "not_resolved_yet"
         assert [each["message_id"] for each in producer.redis.xpending_range(STREAM, GROUP, "-", "+", 10)] == [young]
 

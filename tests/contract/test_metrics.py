@@ -351,9 +351,9 @@ def test_worker_serves_them_where_a_port_is_set(servers: Servers, tmp_path: Path
             assert 'snapshots_accept_to_event_seconds_count{trigger="client"} 3.0' in text
             return True
 
-        eventually(check, 20)
+        eventually(check, 45)
         # beat finds the port taken, or the worker does, and works all the same
-        eventually(lambda: "metrics_port_taken" in running.logs(), 20)
+        eventually(lambda: "metrics_port_taken" in running.logs(), 45)
         running.database.client.drop_database(settings.mongo_database)
 
 

@@ -51,7 +51,7 @@ def test_chunk_that_exceeds_its_deadline_is_halved_until_one_stands_alone_and_co
     bench: Bench, mongo_client: pymongo.MongoClient[Any]
 ) -> None:
     keys = bench.chunk(3)
-    hasty = bench.another(run_deadline=timedelta(seconds=1), retry_attempts=2)
+    hasty = bench.another(retry_attempts=2)
     hasty.service.clock.now()
     try:
         with failing(mongo_client, ["aggregate"], errorCode=50):
@@ -74,13 +74,13 @@ def test_read_that_is_slower_than_the_deadline_is_postponed_not_repeated_for_eve
     bench: Bench, mongo_client: pymongo.MongoClient[Any]
 ) -> None:
     (key,) = bench.chunk(1)
-    hasty = bench.another(run_deadline=timedelta(seconds=1))
+    hasty = bench.another(run_deadline=timedelta(seconds=2))
     hasty.service.clock.now()
     slow = hasty.service.conversations.fetch
 
     def fetch_slowly(entries: Any) -> Any:
         with store_errors():
-            hasty.database.contacts.find_one({"$where": "sleep(3000) || true"})
+            hasty.database.contacts.find_one({"$where": "sleep(6000) || true"})
         return slow(entries)
 
     hasty.service.conversations.fetch = fetch_slowly  # type: ignore[method-assign]

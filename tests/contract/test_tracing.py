@@ -228,7 +228,7 @@ def test_one_trace_from_every_kind_of_producer_across_processes(
                 assert found["snapshots.run"].parent == found["snapshots.accept"].id
             return True
 
-        eventually(traced, 30)
+        eventually(traced, 60)
         events = {each["traceparent"].split("-")[1] for each in running.bench.events()}
         assert events == {each.split("-")[1] for each in headers.values()}
         running.database.client.drop_database(settings.mongo_database)

@@ -65,7 +65,7 @@ def wait_for_snapshots(platform: Platform, conversations: list[ObjectId]) -> Non
         assert len(made) >= len(conversations), f"{len(made)} of {len(conversations)}"
         return True
 
-    eventually(check, 30, 0.1)
+    eventually(check, 60, 0.1)
     assert sorted(each["conversationId"] for each in platform.snapshots()) == sorted(conversations)
     assert sorted(each["conversationId"] for each in platform.requests()) == sorted(conversations)
 
@@ -81,7 +81,7 @@ def test_200_closings_by_update_entry_task_and_all_with_the_listener_down_in_bet
         for conversation in by_entry + by_all:
             platform.close(conversation)
             enter(running, platform, conversation)
-        eventually(lambda: len(platform.requests()) > 60, 20)
+        eventually(lambda: len(platform.requests()) > 60, 45)
     finally:
         first.kill()
     platform.close(*while_down)
@@ -109,7 +109,7 @@ def test_beat_finds_closings_that_no_one_saw_and_reopened_ones_supersede(running
         platform.reopen(each)
     platform.say(conversation)
     platform.close(conversation, same)
-    eventually(lambda: running.database.snapshotrequests.count_documents({"status": "completed"}) == 4, 20)
+    eventually(lambda: running.database.snapshotrequests.count_documents({"status": "completed"}) == 4, 45)
     (new,) = (each for each in platform.snapshots() if each["_id"] not in before.values())
     assert (new["conversationId"], new["supersedes"]) == (conversation, before[conversation])
     (unchanged,) = running.database.snapshotrequests.find({"unchanged": True})
@@ -127,5 +127,5 @@ def test_task_that_names_no_closing_is_rejected_with_the_reason(running: Running
     }
     send(running, late)
     platform.close(ObjectId(late["conversationId"]))
-    eventually(lambda: rejected(running) == origins, 20)
+    eventually(lambda: rejected(running) == origins, 45)
     wait_for_snapshots(platform, [ObjectId(late["conversationId"])])

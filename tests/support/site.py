@@ -123,7 +123,7 @@ def _fill(site: Site) -> None:
         site.late = [each["_id"] for each in site.database.snapshotrequests.find(wanted)]
         return site.states() == ["failed"] * LATE
 
-    eventually(failed, 30, 0.1)
+    eventually(failed, 60, 0.1)
 
 
 def _lines() -> Iterator[str]:

@@ -7,7 +7,7 @@ from typing import TypeVar
 Result = TypeVar("Result")
 
 
-def eventually(check: Callable[[], Result], timeout: float = 10.0, interval: float = 0.02) -> Result:
+def eventually(check: Callable[[], Result], timeout: float = 30.0, interval: float = 0.02) -> Result:
     """The first truthy result of `check`, which is asked again until `timeout` seconds have passed.
 
     An AssertionError within `check` means not yet. Raises AssertionError with the last one, or the last result.

@@ -127,7 +127,7 @@ def test_client_that_goes_away_within_the_export_leaves_nothing_open(exporting: 
     with httpx.stream("GET", exporting.url + EXPORT, headers=exporting.headers) as answer:
         next(answer.iter_bytes())
         assert exporting.open_cursors() == before + 1
-    eventually(lambda: exporting.open_cursors() == before, 10)
+    eventually(lambda: exporting.open_cursors() == before, 45)
     assert httpx.get(exporting.url + SNAPSHOTS, headers=exporting.headers).status_code == 200
     assert exporting.process.log is not None
     assert '"level": "error"' not in exporting.process.log.read_text()

@@ -214,7 +214,7 @@ def test_overview_shows_counts_identity_and_the_last_hour(served: Served, own: O
         assert re.search(r"Median \d+(\.\d+)? m?s over the minutes", page)
         return True
 
-    eventually(numbers, 15, 0.2)
+    eventually(numbers, 45, 0.2)
 
 
 # --- what is shown ----------------------------------------------------------------------------------------

@@ -87,5 +87,5 @@ def test_with_mongodb_down_the_answer_is_503_with_the_key_to_repeat(outage: Outa
         again = outage.http.post(SNAPSHOTS, json=body, headers={"Idempotency-Key": key})
         return again.status_code in (200, 201)
 
-    eventually(repeated, 30)
+    eventually(repeated, 60)
     assert outage.snapshots(key) == 1

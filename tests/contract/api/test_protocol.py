@@ -102,7 +102,7 @@ def test_client_that_goes_away_within_its_body_is_no_error(served: Served) -> No
     place = urlsplit(served.url)
     with socket.create_connection((place.hostname, place.port or 80), timeout=5) as connection:
         connection.sendall(head(served, "POST", "Content-Length: 500") + b'{"contactId')
-    eventually(lambda: count_of(served, "499") == before + 1, 10)
+    eventually(lambda: count_of(served, "499") == before + 1, 45)
     assert served.process.log is not None
     assert "http_request_broken" not in served.process.log.read_text()
 

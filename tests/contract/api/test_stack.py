@@ -50,7 +50,7 @@ def test_up_serves_http_with_a_token_that_outlives_kills_and_restarts(tmp_path: 
         children = psutil.Process(process.pid).children()
         (api,) = (each for each in children if "--fd" in each.cmdline())
         api.kill()
-        eventually(lambda: listed(said) == 200, 30)
+        eventually(lambda: listed(said) == 200, 60)
     kept = tmp_path / "data" / "access.json"
     assert kept.stat().st_mode & 0o777 == 0o600
     # What the next start has: the same secret, so that the token of before is valid.
