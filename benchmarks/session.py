@@ -17,7 +17,7 @@ from worker.connections import Connections
 from worker.data_folder import data_folder
 from worker.embedded import Options as ServerOptions
 from worker.embedded import Servers, embedded
-from worker.resending import MARKER_KEY, Resending
+from worker.resending import MARKER_KEY, PULSE_KEY, Resending
 from worker.settings import PREFIX, Settings, load
 
 DATABASE = "benchmarks"
@@ -51,7 +51,7 @@ class Session:
             self.database.create_collection(name)
         self.database[SNAPSHOTS].create_index("requestId", unique=True)
         self._create_indexes()
-        keys = [key for key in self.redis.scan_iter(count=1000) if key != MARKER_KEY.encode()]
+        keys = [key for key in self.redis.scan_iter(count=1000) if key not in {MARKER_KEY.encode(), PULSE_KEY.encode()}]
         for first in range(0, len(keys), 1000):
             self.redis.unlink(*keys[first : first + 1000])
         for _ in range(2):  # no run pays for what the one before left in the cache

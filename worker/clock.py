@@ -54,3 +54,8 @@ def to_json(moment: datetime) -> str:
 def milliseconds(moment: datetime) -> int:
     """Since 1970, as JavaScript and BSON count."""
     return round(as_utc(moment).timestamp() * 1000)
+
+
+def from_milliseconds(since: int) -> datetime:
+    """Aware in UTC."""
+    return datetime.fromtimestamp(since / 1000, UTC)

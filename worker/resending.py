@@ -1,18 +1,23 @@
 """Events that Redis lost are emitted again, with the same ids.
 
-MongoDB remembers Redis's `run_id` and a random marker that is also a key in Redis. A marker that is gone
-or different means that all may be lost: every event younger than the retention goes out again. A run id
-that alone is different means a restart, which may have lost the last second: what went out since the last
-sweep that saw the old one, and a margin, goes out again.
+MongoDB remembers Redis's `run_id`, a random marker that is also a key in Redis, and the time of the last good sweep,
+which Redis has too (the pulse). A marker that is gone or different means that all may be lost: every event younger
+than the retention goes out again. So does a pulse that lies back: Redis came back with an older state, from a backup,
+a replica that lagged, or an append-only file that was cut where it was damaged. A run id that alone is different means
+a restart, which may have lost the last second: what went out since the last sweep that saw the old one, and a margin,
+goes out again.
 """
 
 import time
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from itertools import islice
-from typing import Any
+from typing import cast
 from uuid import uuid4
 
+from redis import Redis
+
+from worker.clock import from_milliseconds, milliseconds
 from worker.connections import Document, broker_errors, store_errors
 from worker.log import get_logger
 from worker.models import COMPLETED, FAILED
@@ -22,6 +27,8 @@ from worker.state import State
 log = get_logger(__name__)
 
 MARKER_KEY = "snapshots:marker"
+PULSE_KEY = "snapshots:pulse"
+"""The last good sweep, in ms by MongoDB's clock, written behind all events that went out before it."""
 _NAME = "redis"
 _BATCH = 500
 _MARGIN = timedelta(seconds=10)
@@ -39,34 +46,51 @@ class Resending:
 
     def __call__(self) -> int:
         """Notices a loss, and emits again what is owed; how many events went out. Raises TransientError."""
-        known = self._state.get(_NAME)
-        with broker_errors():
-            run_id = str(self._redis.info("server")["run_id"])
-            marker: Any = self._redis.get(MARKER_KEY)
-        now = self._service.clock.now()
-        all_lost = not known.get("marker") or known["marker"] != (marker.decode() if marker else None)
-        owed_since = self._lost_since(known, run_id, now, all_lost=all_lost)
-        if owed_since is not None:
-            since = min(owed_since, known.get("owedFrom") or owed_since)
-            known = self._owe(known, run_id, since, now, all_lost=all_lost)
-            if not known:
-                return 0  # another sweep was first
-        sent = self._pay(known) if known.get("owedFrom") else 0
+        # One connection from the look to the pulse: a Redis that is another by then gets no pulse, but ends the sweep.
+        with (
+            broker_errors(),
+            Redis(connection_pool=self._redis.connection_pool, single_connection_client=True) as redis,
+        ):
+            known = self._state.get(_NAME)
+            run_id = str(redis.info("server")["run_id"])
+            marker, pulse = cast("list[bytes | None]", redis.mget(MARKER_KEY, PULSE_KEY))
+            now = self._service.clock.now()
+            all_lost = not known.get("marker") or known["marker"] != (marker.decode() if marker else None)
+            swept_at = self._swept_at(pulse, known.get("goodAt"))
+            all_lost = all_lost or (swept_at is None and "goodAt" in known)
+            owed_since = self._lost_since(known, run_id, now, None if all_lost else swept_at)
+            if owed_since is not None:
+                since = min(owed_since, known.get("owedFrom") or owed_since)
+                known = self._owe(known, run_id, since, now, all_lost=all_lost)
+                if not known:
+                    return 0  # another sweep was first
+            sent = self._pay(known) if known.get("owedFrom") else 0
+            redis.set(PULSE_KEY, milliseconds(now))
         self._state.set(_NAME, {"goodAt": now}, expected={"runId": run_id})
         return sent
 
-    def _lost_since(self, known: Document, run_id: str, now: datetime, *, all_lost: bool) -> datetime | None:
-        """From when on events may be lost, None if none are."""
-        if all_lost:
+    def _swept_at(self, pulse: bytes | None, good_at: datetime | None) -> datetime | None:
+        """The last good sweep that Redis still knows of; None where it has forgotten more than a restart may.
+
+        A crash may take its last second, and with it the pulse of one sweep, of two that overlapped at most.
+        """
+        if good_at is None or pulse is None or not pulse.isdigit():
+            return None
+        known_there = from_milliseconds(int(pulse))
+        lies_back = known_there < good_at - _MARGIN - 2 * self._service.settings.sweep_interval
+        return None if lies_back else min(known_there, good_at)
+
+    def _lost_since(self, known: Document, run_id: str, now: datetime, swept_at: datetime | None) -> datetime | None:
+        """From when on events may be lost, None if none are. `swept_at` None: all may be."""
+        if swept_at is None:
             return now - self._service.settings.events_retention
-        if known.get("runId") != run_id:
-            good_at: datetime = known.get("goodAt") or now - self._service.settings.events_retention
-            since = good_at - _MARGIN
-            late_at, late_from = known.get("lateAt"), known.get("lateFrom")
-            # A run emits within moments of `finishedAt`; what a sweep emitted later was noted.
-            normal = since - self._service.settings.lost_after
-            return min(normal, late_from) if late_at and late_from and late_at > since else normal
-        return None
+        if known.get("runId") == run_id:
+            return None
+        since = swept_at - _MARGIN
+        late_at, late_from = known.get("lateAt"), known.get("lateFrom")
+        # A run emits within moments of `finishedAt`; what a sweep emitted later was noted.
+        normal = since - self._service.settings.lost_after
+        return min(normal, late_from) if late_at and late_from and late_at > since else normal
 
     def _owe(self, known: Document, run_id: str, since: datetime, now: datetime, *, all_lost: bool) -> Document:
         """Remembers the debt before Redis gets its new marker, so that a crash in between repeats it.

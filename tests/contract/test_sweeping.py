@@ -13,10 +13,11 @@ from bson import ObjectId
 from celery import Celery
 
 from support.ledger import Bench, bench_on
+from worker.clock import milliseconds
 from worker.embedded import Servers
 from worker.errors import BrokerUnavailable, StoreUnavailable
 from worker.publisher import CeleryPublisher
-from worker.resending import MARKER_KEY
+from worker.resending import MARKER_KEY, PULSE_KEY, Resending
 from worker.running import Run
 from worker.settings import Settings
 from worker.sweeping import Sweep, Swept
@@ -280,6 +281,49 @@ def test_restart_of_redis_brings_recent_events_again_and_keeps_the_marker(bench:
     assert event_ids(bench)[-1] == f"{recent}.0"
     assert bench.connections.redis.get(MARKER_KEY) == marker
     assert sweep(bench).resent == 0
+
+
+@pytest.mark.parametrize("pulse", ["older", "gone", "unreadable"])
+def test_redis_that_comes_back_with_an_older_state_gets_every_event_again(bench: Bench, pulse: str) -> None:
+    """As from a backup, a replica that lagged, or an append-only file that was cut where it was damaged: its marker is
+    there, and what it lost is far more than the last second."""
+    old, recent = bench.chunk(2)
+    Run(bench.service)([old, recent])
+    bench.change([old], finishedAt=bench.ago(hours=1))
+    sweep(bench)
+    redis = bench.connections.redis
+    marker = redis.get(MARKER_KEY)
+    redis.delete(bench.settings.events_stream)
+    value = {"older": milliseconds(bench.ago(hours=2)), "gone": None, "unreadable": "soon"}[pulse]
+    if value is None:
+        redis.delete(PULSE_KEY)
+    else:
+        redis.set(PULSE_KEY, value)
+    assert sweep(bench).resent == 2
+    assert set(event_ids(bench)) == {f"{old}.0", f"{recent}.0"}
+    assert redis.get(MARKER_KEY) != marker
+    assert sweep(bench).resent == 0
+
+
+def test_redis_that_restarts_within_a_sweep_gets_no_pulse_of_it(bench: Bench, servers: Servers) -> None:
+    """The new one may have lost what the old one had at the look; a fresh pulse would hide it."""
+    if servers.valkey is None:
+        pytest.skip("restarts only a Redis of its own")
+    valkey = servers.valkey
+    sweep(bench)
+    before = bench.connections.redis.get(PULSE_KEY)
+    resending = Resending(bench.service)
+    lost_since = resending._lost_since
+
+    def restart_first(*known: Any) -> Any:
+        valkey.restart()
+        return lost_since(*known)
+
+    resending._lost_since = restart_first  # type: ignore[method-assign,assignment]
+    with pytest.raises(BrokerUnavailable):
+        resending()
+    bench.connections.redis.connection_pool.disconnect()
+    assert bench.connections.redis.get(PULSE_KEY) == before
 
 
 def test_event_emitted_late_comes_again_after_a_restart(bench: Bench, servers: Servers) -> None:
