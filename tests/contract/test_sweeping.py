@@ -13,14 +13,11 @@ from bson import ObjectId
 from celery import Celery
 
 from support.ledger import Bench, bench_on
-from worker.clock import milliseconds
-from worker.embedded import Servers
+from support.sweeping import sweep
 from worker.errors import BrokerUnavailable, StoreUnavailable
 from worker.publisher import CeleryPublisher
-from worker.resending import MARKER_KEY, PULSE_KEY, Resending
 from worker.running import Run
 from worker.settings import Settings
-from worker.sweeping import Sweep, Swept
 from worker.wakeups import BULK, INTERACTIVE, Queues
 
 BOTH = pytest.mark.parametrize("queue", [INTERACTIVE, BULK])
@@ -42,17 +39,9 @@ def app(redis_url: str) -> Iterator[Celery]:
     made.close()
 
 
-def sweep(bench: Bench) -> Swept:
-    return Sweep(bench.service)()
-
-
 def enqueued(bench: Bench, keys: Sequence[ObjectId], at: datetime, queue: str = INTERACTIVE) -> None:
     """As if these had been published then."""
     bench.change(keys, enqueuedAt=at, queue=queue)
-
-
-def event_ids(bench: Bench) -> list[str]:
-    return [each["id"] for each in bench.events()]
 
 
 # --- wake-up calls ------------------------------------------------------------------------------------------------
@@ -168,174 +157,6 @@ def test_two_sweeps_at_once_call_no_request_twice(bench: Bench) -> None:
         other.connections.close()
     assert sum(done) == 600
     assert sorted(bench.published.ids + other.published.ids) == sorted(map(str, keys))
-
-
-# --- events -----------------------------------------------------------------------------------------------------------
-
-
-def decided_without_event(bench: Bench, count: int = 3) -> list[ObjectId]:
-    """Their run died between its decision and the event."""
-    keys = bench.chunk(count)
-    emit = bench.service.events.emit
-
-    def die(_: Any) -> None:
-        raise BrokerUnavailable
-
-    bench.service.events.emit = die  # type: ignore[method-assign,assignment]
-    Run(bench.service)(keys)
-    bench.service.events.emit = emit  # type: ignore[method-assign]
-    return keys
-
-
-def test_unsent_events_are_emitted_once_their_run_cannot_anymore(bench: Bench) -> None:
-    sweep(bench)
-    keys = decided_without_event(bench)
-    assert sweep(bench).emitted == 0
-    bench.change(keys, finishedAt=bench.ago(seconds=16))
-    expected = {f"{key}.0" for key in keys}
-    assert sweep(bench).emitted == 3
-    assert set(event_ids(bench)) == expected
-    assert not any(each.get("unsent") for each in bench.entries(keys))
-    assert sweep(bench).emitted == 0
-
-
-def test_flush_brings_every_event_again_with_its_id_and_content(bench: Bench) -> None:
-    contact = bench.contact()
-    keys = [*bench.chunk(20), *bench.accepted(bench.asked(contact))]
-    Run(bench.service)(keys)
-    sweep(bench)
-    before = {each["id"]: each for each in bench.events()}
-    assert len(before) == 21
-    bench.connections.redis.flushall()
-    assert sweep(bench).resent == 21
-    assert {each["id"]: each for each in bench.events()} == before
-    assert sweep(bench).resent == 0
-
-
-def test_event_that_was_out_but_not_marked_as_sent_at_the_flush_comes_again(bench: Bench) -> None:
-    """Its run was between the two steps, and marks it as sent after the sweep has looked."""
-    sweep(bench)
-    keys = bench.chunk(2)
-    finish = bench.service.ledger.finish
-
-    def flush_first(entries: Any) -> None:
-        bench.connections.redis.flushall()
-        sweep(bench)
-        finish(entries)
-
-    bench.service.ledger.finish = flush_first  # type: ignore[method-assign]
-    Run(bench.service)(keys)
-    assert set(event_ids(bench)) == {f"{key}.0" for key in keys}
-
-
-def test_events_older_than_the_retention_and_stripped_ones_do_not_come_again(bench: Bench) -> None:
-    keys = bench.chunk(3)
-    Run(bench.service)(keys)
-    bench.change(keys[:1], finishedAt=bench.ago(days=8))
-    bench.database.snapshotrequests.update_one({"_id": keys[1]}, {"$unset": {"acceptedAt": "", "trigger": ""}})
-    sweep(bench)
-    bench.connections.redis.flushall()
-    assert sweep(bench).resent == 1
-    assert event_ids(bench) == [f"{keys[2]}.0"]
-
-
-def test_flush_while_events_are_owed_owes_all_again(bench: Bench) -> None:
-    keys = bench.chunk(5)
-    Run(bench.service)(keys)
-    sweep(bench)
-    bench.connections.redis.flushall()
-    emit = bench.service.events.emit
-
-    def flush_after(entries: Any) -> None:
-        emit(entries)
-        bench.connections.redis.flushall()
-
-    bench.service.events.emit = flush_after  # type: ignore[method-assign]
-    sweep(bench)
-    bench.service.events.emit = emit  # type: ignore[method-assign]
-    assert event_ids(bench) == []
-    assert sweep(bench).resent == 5
-    assert len(event_ids(bench)) == 5
-
-
-def test_crash_before_the_new_marker_repeats_the_events(bench: Bench) -> None:
-    keys = bench.chunk(2)
-    Run(bench.service)(keys)
-    sweep(bench)
-    bench.connections.redis.flushall()
-    bench.database.snapshotstate.update_one({"_id": "redis"}, {"$set": {"marker": "never set"}})
-    assert sweep(bench).resent == 2
-
-
-def test_restart_of_redis_brings_recent_events_again_and_keeps_the_marker(bench: Bench, servers: Servers) -> None:
-    if servers.valkey is None:
-        pytest.skip("restarts only a Redis of its own")
-    old, recent = bench.chunk(2)
-    Run(bench.service)([old, recent])
-    bench.change([old], finishedAt=bench.ago(hours=1))
-    sweep(bench)
-    marker = bench.connections.redis.get(MARKER_KEY)
-    servers.valkey.restart()
-    bench.connections.redis.connection_pool.disconnect()
-    assert sweep(bench).resent == 1
-    assert event_ids(bench)[-1] == f"{recent}.0"
-    assert bench.connections.redis.get(MARKER_KEY) == marker
-    assert sweep(bench).resent == 0
-
-
-@pytest.mark.parametrize("pulse", ["older", "gone", "unreadable"])
-def test_redis_that_comes_back_with_an_older_state_gets_every_event_again(bench: Bench, pulse: str) -> None:
-    """As from a backup, a replica that lagged, or an append-only file that was cut where it was damaged: its marker is
-    there, and what it lost is far more than the last second."""
-    old, recent = bench.chunk(2)
-    Run(bench.service)([old, recent])
-    bench.change([old], finishedAt=bench.ago(hours=1))
-    sweep(bench)
-    redis = bench.connections.redis
-    marker = redis.get(MARKER_KEY)
-    redis.delete(bench.settings.events_stream)
-    value = {"older": milliseconds(bench.ago(hours=2)), "gone": None, "unreadable": "soon"}[pulse]
-    if value is None:
-        redis.delete(PULSE_KEY)
-    else:
-        redis.set(PULSE_KEY, value)
-    assert sweep(bench).resent == 2
-    assert set(event_ids(bench)) == {f"{old}.0", f"{recent}.0"}
-    assert redis.get(MARKER_KEY) != marker
-    assert sweep(bench).resent == 0
-
-
-def test_redis_that_restarts_within_a_sweep_gets_no_pulse_of_it(bench: Bench, servers: Servers) -> None:
-    """The new one may have lost what the old one had at the look; a fresh pulse would hide it."""
-    if servers.valkey is None:
-        pytest.skip("restarts only a Redis of its own")
-    valkey = servers.valkey
-    sweep(bench)
-    before = bench.connections.redis.get(PULSE_KEY)
-    resending = Resending(bench.service)
-    lost_since = resending._lost_since
-
-    def restart_first(*known: Any) -> Any:
-        valkey.restart()
-        return lost_since(*known)
-
-    resending._lost_since = restart_first  # type: ignore[method-assign,assignment]
-    with pytest.raises(BrokerUnavailable):
-        resending()
-    bench.connections.redis.connection_pool.disconnect()
-    assert bench.connections.redis.get(PULSE_KEY) == before
-
-
-def test_event_emitted_late_comes_again_after_a_restart(bench: Bench, servers: Servers) -> None:
-    if servers.valkey is None:
-        pytest.skip("restarts only a Redis of its own")
-    sweep(bench)
-    keys = decided_without_event(bench)
-    bench.change(keys, finishedAt=bench.ago(minutes=30))
-    assert sweep(bench).emitted == 3
-    servers.valkey.restart()
-    bench.connections.redis.connection_pool.disconnect()
-    assert sweep(bench).resent == 3
 
 
 # --- one fault does not keep the rest from being repaired ------------------------------------------------------------

@@ -11,6 +11,8 @@ import httpx
 from bson import ObjectId
 from pymongo.database import Database
 
+from support.served import Served
+
 ROOT = "/operations"
 
 
@@ -117,3 +119,19 @@ def failed(database: Database[dict[str, Any]], organization: ObjectId, contact: 
 def listed(answer: httpx.Response) -> list[str]:
     """Ids of the requests that a page links to, in order."""
     return list(dict.fromkeys(re.findall(rf'href="{ROOT}/requests/([0-9a-f]{{24}})"', answer.text)))
+
+
+def reject(served: Served, reason: dict[str, Any], fields: Any, origin: str) -> None:
+    served.running.bench.service.events.reject(reason, fields, origin)
+
+
+def newest(served: Served) -> str:
+    """The id of the newest rejected entry."""
+    found: Any = served.running.redis.xrevrange("snapshots:rejected", count=1)
+    return str(found[0][0].decode())
+
+
+def ledger(served: Served, key: ObjectId | str) -> dict[str, Any]:
+    found: dict[str, Any] | None = served.database.snapshotrequests.find_one({"_id": ObjectId(key)})
+    assert found is not None
+    return found

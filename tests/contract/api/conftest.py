@@ -2,10 +2,13 @@
 
 from collections.abc import Iterator
 
+import httpx
 import pytest
+from bson import ObjectId
 
 from support.contacts import contact_with
-from support.http import api
+from support.http import api, token
+from support.operations import browser
 from support.served import Served, own_settings
 from support.stack import stack
 from worker.embedded import Servers
@@ -22,3 +25,16 @@ def served(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         for each in made.clients.values():
             each.close()
         running.database.client.drop_database(settings.mongo_database)
+
+
+@pytest.fixture
+def own(served: Served) -> ObjectId:
+    """An organization of this test's own."""
+    return ObjectId()
+
+
+@pytest.fixture
+def admin(served: Served, own: ObjectId) -> Iterator[httpx.Client]:
+    """An ADMIN of it, who has logged in."""
+    with browser(served.url, token(own)) as client:
+        yield client
