@@ -4,6 +4,7 @@ import heapq
 import random
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
@@ -21,7 +22,9 @@ _CHUNK = 50
 _AGAIN_SECONDS = (0.5, 3.0)
 _LOOK_SECONDS = 5.0
 _MISSED_SECONDS = 20.0
-"""A request that Redis took and that is not in the ledger after so long is sent again."""
+"""A request that Redis took and that is not in the ledger after so long is sent again, each time after twice as long:
+what waits behind a backlog is not lost, and its repeats would keep the backlog there."""
+_MOST_DOUBLED = 4
 
 Due = tuple[float, int, list[Wanted]]
 
@@ -37,6 +40,7 @@ class Driver:
         self._unsettled = 0
         self._sent: dict[str, tuple[float, Wanted, str]] = {}
         """Taken by Redis, not seen in the ledger yet, by token."""
+        self._repeats: Counter[str] = Counter()
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
 
@@ -151,11 +155,12 @@ class Driver:
         now = time.monotonic()
         for token, (sent_at, one, request_id) in waiting.items():
             found = (one.body["organizationId"], request_id) in there
-            if not found and now - sent_at < _MISSED_SECONDS:
+            if not found and now - sent_at < _MISSED_SECONDS * 2 ** min(self._repeats[token], _MOST_DOUBLED):
                 continue
             with self._changed:
                 self._sent.pop(token, None)
                 repeat = not found and not request_id.startswith("stream:")
                 self._unsettled -= not repeat
             if repeat:
+                self._repeats[token] += 1
                 self._plan(now, [one])
