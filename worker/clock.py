@@ -56,6 +56,6 @@ def milliseconds(moment: datetime) -> int:
     return round(as_utc(moment).timestamp() * 1000)
 
 
-def from_milliseconds(since: int) -> datetime:
+def from_milliseconds(since: float) -> datetime:
     """Aware in UTC."""
     return datetime.fromtimestamp(since / 1000, UTC)

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
+from worker.clock import from_milliseconds
 from worker.connections import Connections, broker_errors
 
 INTERACTIVE, BULK, MAINTENANCE = "snapshots", "snapshots.bulk", "snapshots.maintenance"
@@ -88,4 +89,4 @@ def _stamp_of(message: bytes | str) -> datetime | None:
         stamp = json.loads(message)["headers"].get(STAMP)
     except (ValueError, KeyError, AttributeError, TypeError):
         return None  # not a Celery message: the worker drops and counts it
-    return datetime.fromtimestamp(stamp / 1000, UTC) if isinstance(stamp, int | float) else None
+    return from_milliseconds(stamp) if isinstance(stamp, int | float) else None

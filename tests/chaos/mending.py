@@ -1,9 +1,10 @@
 """Starts valkey as an operator would who finds its append-only file damaged: `python -m chaos.mending DIR COMMAND ...`.
 
-Valkey 9.1 damages it by itself: a write that a full disk cuts short is taken back by ftruncate(2), but a file that was
-begun by a rewrite is not opened with O_APPEND, so the next write leaves a hole of zeros, and at its next start the
-server ends with "Bad file format". `valkey-check-aof --fix`, which the wheel does not have, cuts the file there; so
-does this. What is behind the cut is lost, however long ago it was written.
+Valkey 9.1 damages it by itself: where a full disk cut a write short, a hole of zeros of that length was seen in a file
+that a rewrite had begun, as if the end were taken back by ftruncate(2) but the next write went to where the last one
+ended (no O_APPEND; not looked up in its source). At its next start the server ends with "Bad file format".
+`valkey-check-aof --fix`, which the wheel does not have, cuts the file there; so does this. What is behind the cut is
+lost, however long ago it was written.
 """
 
 import os

@@ -8,6 +8,7 @@ from typing import Any
 import pymongo
 import redis
 
+from worker.clock import from_milliseconds
 from worker.connections import Connections, Document, broker_errors, store_errors
 from worker.models import COMPLETED, FAILED
 from worker.reports import backlog
@@ -98,7 +99,7 @@ def _groups(client: Any, stream: str) -> dict[str, Group]:
 
 
 def _added_at(entry: bytes) -> datetime:
-    return datetime.fromtimestamp(int(entry.partition(b"-")[0]) / 1000, UTC)
+    return from_milliseconds(int(entry.partition(b"-")[0]))
 
 
 def read_store(connections: Connections) -> StoreGauges:

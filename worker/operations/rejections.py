@@ -7,11 +7,12 @@ twice is one request. Then the entry leaves the stream, and a key remembers for 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from bson import ObjectId
 
+from worker.clock import from_milliseconds
 from worker.closings import Closings, LeftOut
 from worker.connections import broker_errors
 from worker.errors import NotFound, Refused, SnapshotError
@@ -65,7 +66,7 @@ class Rejection:
     @property
     def at(self) -> datetime:
         """By Redis's clock."""
-        return datetime.fromtimestamp(int(self.id.split("-", maxsplit=1)[0]) / 1000, UTC)
+        return from_milliseconds(int(self.id.split("-", maxsplit=1)[0]))
 
     @property
     def is_task(self) -> bool:
