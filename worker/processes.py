@@ -145,14 +145,15 @@ class Child:
         while True:
             code = self.poll()
             if code is not None:
-                raise ChildFailed(f"{self.name} ended with exit code {code}: {self._last_lines()}", exit_code=code)
+                raise ChildFailed(f"{self.name} ended with exit code {code}: {self.last_lines()}", exit_code=code)
             if self.ready is None or self.ready():
                 return
             if time.monotonic() > deadline:
-                raise ChildFailed(f"{self.name} was not ready within {timeout:g} s: {self._last_lines()}")
+                raise ChildFailed(f"{self.name} was not ready within {timeout:g} s: {self.last_lines()}")
             time.sleep(0.02)
 
-    def _last_lines(self) -> str:
+    def last_lines(self) -> str:
+        """The last three that it wrote since its last start, in one."""
         return " | ".join(self.output().splitlines()[-3:]) or "it wrote nothing"
 
     def stop(self, grace: float | None = None) -> int | None:

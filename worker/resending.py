@@ -8,6 +8,7 @@ a restart, which may have lost the last second: what went out since the last swe
 goes out again.
 """
 
+import re
 import time
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -29,6 +30,8 @@ log = get_logger(__name__)
 MARKER_KEY = "snapshots:marker"
 PULSE_KEY = "snapshots:pulse"
 """The last good sweep, in ms by MongoDB's clock, written behind all events that went out before it."""
+_PULSE = re.compile(rb"\d{1,13}")
+"""What is longer lies behind the year 2286, and was written by someone else."""
 _NAME = "redis"
 _BATCH = 500
 _MARGIN = timedelta(seconds=10)
@@ -74,7 +77,7 @@ class Resending:
 
         A crash may take its last second, and with it the pulse of one sweep, of two that overlapped at most.
         """
-        if good_at is None or pulse is None or not pulse.isdigit():
+        if good_at is None or pulse is None or not _PULSE.fullmatch(pulse):
             return None
         known_there = from_milliseconds(int(pulse))
         lies_back = known_there < good_at - _MARGIN - 2 * self._service.settings.sweep_interval

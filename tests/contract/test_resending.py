@@ -133,7 +133,7 @@ def test_restart_of_redis_brings_recent_events_again_and_keeps_the_marker(bench:
     assert sweep(bench).resent == 0
 
 
-@pytest.mark.parametrize("pulse", ["older", "gone", "unreadable"])
+@pytest.mark.parametrize("pulse", ["older", "gone", "unreadable", "absurd"])
 def test_redis_that_comes_back_with_an_older_state_gets_every_event_again(bench: Bench, pulse: str) -> None:
     """As from a backup, a replica that lagged, or an append-only file that was cut where it was damaged: its marker is
     there, and what it lost is far more than the last second."""
@@ -144,7 +144,7 @@ def test_redis_that_comes_back_with_an_older_state_gets_every_event_again(bench:
     redis = bench.connections.redis
     marker = redis.get(MARKER_KEY)
     redis.delete(bench.settings.events_stream)
-    value = {"older": milliseconds(bench.ago(hours=2)), "gone": None, "unreadable": "soon"}[pulse]
+    value = {"older": milliseconds(bench.ago(hours=2)), "gone": None, "unreadable": "soon", "absurd": "9" * 20}[pulse]
     if value is None:
         redis.delete(PULSE_KEY)
     else:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 from rich.console import Console
+from rich.markup import escape
 
 from worker.access import Access
 from worker.log import hide_passwords
@@ -38,7 +39,9 @@ def up(data: Path | None, as_json: bool) -> None:
 
     def died(child: Child, code: int | None, delay: float) -> None:
         if not stop.is_set():
-            console.print(f"[yellow]{child.name} ended ({code}); started again in {delay:g} s[/]")
+            # A server that cannot start, on a damaged file say, says why nowhere else.
+            why = escape(f": {child.last_lines()}") if code and code > 0 else ""
+            console.print(f"[yellow]{child.name} ended ({code}); started again in {delay:g} s[/]{why}", soft_wrap=True)
 
     with stack(load(), data, died) as running:
         click.echo(json.dumps(_addresses(running)) if as_json else _said(running))

@@ -1,4 +1,4 @@
-"""`snapshots up` serves HTTP: an address and a token that work, also after the API was killed and after a restart."""
+"""`snapshots up`: an address and a token that work, also after a kill and a restart; what cannot start is explained."""
 
 import contextlib
 import json
@@ -26,7 +26,10 @@ from worker.settings import load
 def up(data: Path) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]]]:
     env = {name: value for name, value in os.environ.items() if not name.startswith("SNAPSHOTS_")}
     argv = [*COMMAND, "up", "--json", "--data", str(data)]
-    with subprocess.Popen(argv, stdout=subprocess.PIPE, env=env, cwd=CHECKOUT, text=True) as process:
+    with (
+        (data.parent / "stderr").open("w") as said,
+        subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=said, env=env, cwd=CHECKOUT, text=True) as process,
+    ):
         try:
             assert process.stdout is not None
             line = process.stdout.readline()
@@ -58,3 +61,16 @@ def test_up_serves_http_with_a_token_that_outlives_kills_and_restarts(tmp_path: 
         assert str(again.organization) == said["organization"]
         claims = jwt.decode(said["token"], again.environment["SNAPSHOTS_JWT_SECRET"], ["HS256"])
         assert claims["organizationId"] == said["organization"]
+
+
+@pytest.mark.timeout(180)
+def test_up_says_why_a_server_does_not_start_again(tmp_path: Path) -> None:
+    """An append-only file with a hole in it, as a full disk left one: Valkey ends at once, and says so only itself."""
+    with up(tmp_path / "data") as (process, _):
+        (valkey,) = (each for each in psutil.Process(process.pid).children() if each.name().startswith("valkey"))
+        (file,) = (tmp_path / "data").rglob("*.incr.aof")
+        with file.open("ab") as end:
+            end.write(bytes(100))
+        valkey.kill()
+        eventually(lambda: "Bad file format" in (tmp_path / "stderr").read_text())
+    assert "valkey ended (1); started again in" in (tmp_path / "stderr").read_text()
