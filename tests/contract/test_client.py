@@ -13,18 +13,11 @@ from support.contacts import Contact, contact_with
 from support.dropping import line_to
 from support.in_process import pipeline
 from support.intake import EVENTS, STREAM
-from support.pipeline import service_on
 from support.waiting import eventually
 from worker.client import AsyncSnapshotClient, CompletedEvent, NotDurable, Outcome, Rejected, Sent, SnapshotClient
 from worker.errors import BrokerUnavailable, InvalidRequest
 from worker.service import Service
 from worker.settings import Settings
-
-
-@pytest.fixture
-def service(settings: Settings) -> Iterator[Service]:
-    with service_on(settings) as service:
-        yield service
 
 
 @pytest.fixture

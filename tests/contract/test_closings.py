@@ -1,6 +1,5 @@
 """A closing becomes one request, if its organization's policy says so, whoever saw it and however often."""
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -8,21 +7,14 @@ from typing import Any
 import pytest
 from bson import ObjectId
 
-from support.pipeline import run_accepted, service_on
+from support.pipeline import run_accepted
 from support.platform import Platform
 from worker.clock import milliseconds
 from worker.closings import Accepted, Closing, Closings, LeftOut
 from worker.errors import NotResolvedYet
 from worker.policies import Policies
 from worker.service import Receipt, Service
-from worker.settings import Settings
 from worker.sweeping import Sweep
-
-
-@pytest.fixture
-def service(settings: Settings) -> Iterator[Service]:
-    with service_on(settings) as made:
-        yield made
 
 
 @pytest.fixture

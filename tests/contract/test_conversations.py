@@ -1,6 +1,5 @@
 """What is read of the platform: shaped by the server as by us, and never another tenant's."""
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,20 +10,13 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from support.fetching import contents, fetched, messages_of
-from support.ledger import START, Bench, bench_on
-from worker import indexes
+from support.ledger import START, Bench
 from worker.assembly import Conversation, encode_messages
 from worker.connections import PLAIN
 from worker.errors import MessagesNotFound, SnapshotTooLarge
 from worker.running import Run
-from worker.settings import Settings
 
-
-@pytest.fixture
-def bench(settings: Settings) -> Iterator[Bench]:
-    with bench_on(settings) as made:
-        indexes.ensure(made.connections)
-        yield made
+pytestmark = pytest.mark.usefixtures("indexed")
 
 
 # --- the server's shape is ours ----------------------------------------------------------------------------

@@ -1,6 +1,5 @@
 """The ledger: what was accepted is durable, and is accepted once."""
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from threading import Barrier
@@ -18,13 +17,6 @@ from worker.service import Receipt
 from worker.settings import Settings
 
 NOT_MAJORITY = {"code": 64, "codeName": "WriteConcernFailed", "errmsg": "waiting for replication timed out"}
-
-
-@pytest.fixture
-def bench(settings: Settings) -> Iterator[Bench]:
-    with bench_on(settings) as made:
-        made.service.clock.now()
-        yield made
 
 
 def receipts(found: list[Receipt | SnapshotError]) -> list[Receipt]:

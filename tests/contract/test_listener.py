@@ -1,9 +1,7 @@
 """The listener against real servers, in this process: what it takes in, refuses, leaves, takes over, trims."""
 
 import json
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,12 +9,11 @@ import pytest
 from bson import ObjectId
 from prometheus_client import REGISTRY
 
-from support.intake import GROUP, REJECTED, STREAM, Producer, producer_on
+from support.intake import GROUP, REJECTED, STREAM, Producer, listening
 from support.waiting import eventually
 from worker.bootstrap import build
 from worker.errors import InvalidRequest
 from worker.intake_stream import IntakeStream
-from worker.listener import Listener
 from worker.service import Service
 from worker.settings import Settings
 
@@ -27,42 +24,10 @@ def settings(settings: Settings) -> Settings:
 
 
 @pytest.fixture
-def producer(settings: Settings) -> Iterator[Producer]:
-    with producer_on(settings) as producer:
-        yield producer
-
-
-@pytest.fixture
 def service(settings: Settings) -> Iterator[Service]:
     service = build(settings)
     yield service
     service.connections.close()
-
-
-@contextmanager
-def listening(service: Service, count: int = 1) -> Iterator[None]:
-    """Listeners as threads; what they raise is raised here."""
-    stop = threading.Event()
-    faults: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            Listener(service).run(stop)
-        except BaseException as error:
-            faults.append(error)
-            raise
-
-    threads = [threading.Thread(target=run) for _ in range(count)]
-    for thread in threads:
-        thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join(20)
-    assert not faults
-    assert not any(thread.is_alive() for thread in threads)
 
 
 def entries(service: Service) -> list[dict[str, Any]]:
@@ -257,66 +222,3 @@ def test_an_unresolved_closing_stays_pending_holds_up_nothing_and_is_rejected_af
         eventually(lambda: list(producer.rejected()) == [old], 45)
         assert producer.rejected()[old]["reason"]["code"] == "not_resolved_yet"
         assert [each["message_id"] for each in producer.redis.xpending_range(STREAM, GROUP, "-", "+", 10)] == [young]
-
-
-# --- trimming ---------------------------------------------------------------------------------------------
-
-
-def test_the_stream_is_trimmed_below_what_any_group_owes_and_no_further(producer: Producer, service: Service) -> None:
-    added = producer.requests([f"r{number}" for number in range(1000)])
-    stream = IntakeStream(service.connections, "me")
-    stream.read_new(1)
-    done = [each.id for each in stream.read_new(1000)]
-    stream.settle(done, [])
-    producer.redis.xgroup_create(STREAM, "other", id="0")
-    assert stream.trim() == 0
-    producer.redis.xreadgroup("other", "slow", {STREAM: ">"}, count=700)
-    producer.redis.xack(STREAM, "other", *added[:500], *added[501:700])
-    stream.trim()
-    ((first, _),) = producer.redis.xrange(STREAM, count=1)
-    assert 400 <= added.index(first) <= 500  # approximate: whole nodes of 100 entries
-    producer.redis.xack(STREAM, "other", added[500])
-    stream.trim()
-    ((first, _),) = producer.redis.xrange(STREAM, count=1)
-    assert 600 <= added.index(first) <= 700
-
-
-def test_what_is_trimmed_was_all_acknowledged_when_a_group_has_read_everything(
-    producer: Producer, service: Service
-) -> None:
-    producer.requests([f"r{number}" for number in range(500)])
-    with listening(service):
-        producer.wait_until_settled()
-    stream = IntakeStream(service.connections, "me")
-    stream.trim()
-    assert producer.redis.xlen(STREAM) <= 100
-    producer.request("next")
-    assert producer.unread() == 1
-
-
-def test_trimming_without_a_stream_or_a_group_does_nothing(producer: Producer, service: Service) -> None:
-    stream = IntakeStream(service.connections, "me")
-    assert stream.trim() == 0
-    producer.request()
-    assert stream.trim() == 0
-
-
-# --- consumers ---------------------------------------------------------------------------------------------
-
-
-def test_dead_consumers_are_removed_unless_they_have_pending_entries(producer: Producer, service: Service) -> None:
-    producer.requests(["a", "b"])
-    producer.redis.xgroup_create(STREAM, GROUP, id="0")
-    producer.redis.xreadgroup(GROUP, "holds", {STREAM: ">"}, count=1)
-    producer.redis.xgroup_createconsumer(STREAM, GROUP, "empty")
-    stream = IntakeStream(service.connections, "me")
-    assert stream.forget_consumers(timedelta(hours=1)) == 0
-    assert stream.forget_consumers(timedelta(0)) == 1
-    assert [each["name"] for each in producer.redis.xinfo_consumers(STREAM, GROUP)] == ["holds"]
-
-
-def test_a_listener_that_stops_leaves_no_consumer_behind(producer: Producer, service: Service) -> None:
-    with listening(service):
-        producer.request()
-        producer.wait_until_settled()
-    assert producer.redis.xinfo_consumers(STREAM, GROUP) == []

@@ -23,12 +23,6 @@ BROKEN = ("{", "[]", '{"organizationId": 1}', '{"contactId": "6a0000000000000000
 
 
 @pytest.fixture
-def producer(settings: Settings) -> Iterator[Producer]:
-    with producer_on(settings) as producer:
-        yield producer
-
-
-@pytest.fixture
 def ledger(settings: Settings, mongo_client: pymongo.MongoClient[Any]) -> Any:
     return mongo_client[settings.mongo_database].snapshotrequests
 

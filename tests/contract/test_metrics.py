@@ -1,28 +1,18 @@
 """The whole system's metrics: true, whoever is asked and whoever was killed; and cheap."""
 
 import json
-import socket
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from bson import ObjectId
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from support.http import api
 from support.ledger import Bench, bench_on
-from support.served import own_settings
-from support.stack import stack
 from support.waiting import eventually
-from worker import indexes, metrics_port
-from worker.embedded import Servers
 from worker.errors import InvalidRequest
 from worker.measures import outcomes
 from worker.measures.caching import Cached
@@ -30,16 +20,11 @@ from worker.measures.gauges import UNACKED
 from worker.measures.outcomes import DOCTORS, OutcomeFold
 from worker.measures.system import SystemMetrics
 from worker.running import Run
-from worker.settings import Settings
 
 Scraped = dict[str, float]
 
 
-@pytest.fixture
-def bench(settings: Settings) -> Iterator[Bench]:
-    with bench_on(settings) as made:
-        indexes.ensure(made.connections)
-        yield made
+pytestmark = pytest.mark.usefixtures("indexed")
 
 
 class Scraper:
@@ -249,6 +234,17 @@ def test_doctors_own_request_is_not_counted(bench: Bench, scrape: Scraper) -> No
     assert scrape()['snapshots_accepted_total{trigger="client"}'] == 0
 
 
+def test_event_that_went_out_late_is_timed_by_when_it_did(bench: Bench, scrape: Scraper) -> None:
+    (key,) = bench.chunk(1)
+    Run(bench.service)([key])
+    bench.change([key], unsent=True)
+    bench.connections.clock._base = bench.service.clock.now() + timedelta(seconds=20)
+    bench.connections.clock._read_at = time.monotonic()
+    bench.service.ledger.finish([bench.entry(key)])
+    bench.change([key], attempts=0)  # a majority write: what this one did not wait for is there too
+    assert eventually(lambda: 20 <= scrape()['snapshots_accept_to_event_seconds_sum{trigger="client"}'] < 25)
+
+
 # --- cheap --------------------------------------------------------------------------------------------
 
 
@@ -292,77 +288,3 @@ def test_scrape_reads_only_what_was_finished_since_the_last(bench: Bench, scrape
     stats = said["stages"][0]["$cursor"] if "stages" in said else said
     assert stats["executionStats"]["totalDocsExamined"] == 0
     assert stats["executionStats"]["totalKeysExamined"] < 20
-
-
-# --- where they are served ------------------------------------------------------------------------------
-
-
-def test_process_without_http_serves_them_on_a_port_of_its_own(bench: Bench) -> None:
-    Run(bench.service)(bench.chunk(2))
-    with served(bench.settings.model_copy(update={"metrics_port": 0})) as port:
-        text = httpx.get(f"http://127.0.0.1:{port}/metrics").text
-    for name in (
-        'snapshots_completed_total{trigger="client"} 2.0',
-        "snapshots_intake_lost_total",
-        "process_cpu_seconds_total",
-    ):
-        assert name in text
-
-
-def test_port_that_is_taken_keeps_no_process_from_its_work(bench: Bench) -> None:
-    with served(bench.settings.model_copy(update={"metrics_port": 0})) as port:
-        assert metrics_port.serve(bench.settings.model_copy(update={"metrics_port": port})) is None
-    assert metrics_port.serve(bench.settings) is None
-
-
-@contextmanager
-def served(settings: Settings) -> Iterator[int]:
-    own = metrics_port.serve(settings)
-    assert own is not None
-    try:
-        yield own.port
-    finally:
-        own.close()
-
-
-def test_api_serves_them(bench: Bench, tmp_path: Path) -> None:
-    Run(bench.service)(bench.chunk(2))
-    with api(bench.settings, tmp_path) as (url, _):
-        httpx.get(f"{url}/healthz")
-        text = httpx.get(f"{url}/metrics", timeout=20).text
-    assert 'snapshots_completed_total{trigger="client"} 2.0' in text
-    assert 'snapshots_http_requests_total{method="GET",route="/healthz",status="200"} 1.0' in text
-    assert "snapshots_identity_broken 0.0" in text
-
-
-def test_worker_serves_them_where_a_port_is_set(servers: Servers, tmp_path: Path) -> None:
-    settings = own_settings(servers)
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port = taken.getsockname()[1]
-    with stack(settings, tmp_path, {"METRICS_PORT": str(port)}) as running:
-        keys = running.bench.chunk(3)
-        running.publish(keys)
-        running.finished(keys)
-
-        def check() -> bool:
-            text = httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=20).text
-            assert 'snapshots_completed_total{trigger="client"} 3.0' in text
-            assert 'snapshots_accept_to_event_seconds_count{trigger="client"} 3.0' in text
-            return True
-
-        eventually(check, 45)
-        # beat finds the port taken, or the worker does, and works all the same
-        eventually(lambda: "metrics_port_taken" in running.logs(), 45)
-        running.database.client.drop_database(settings.mongo_database)
-
-
-def test_event_that_went_out_late_is_timed_by_when_it_did(bench: Bench, scrape: Scraper) -> None:
-    (key,) = bench.chunk(1)
-    Run(bench.service)([key])
-    bench.change([key], unsent=True)
-    bench.connections.clock._base = bench.service.clock.now() + timedelta(seconds=20)
-    bench.connections.clock._read_at = time.monotonic()
-    bench.service.ledger.finish([bench.entry(key)])
-    bench.change([key], attempts=0)  # a majority write: what this one did not wait for is there too
-    assert eventually(lambda: 20 <= scrape()['snapshots_accept_to_event_seconds_sum{trigger="client"}'] < 25)

@@ -1,23 +1,15 @@
 """Single requests that pile up are taken in chunks, each by one run."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
-import pytest
 import redis
 from bson import ObjectId
 
-from support.ledger import Bench, bench_on
+from support.ledger import Bench
 from worker.neighbours import Neighbours
 from worker.settings import Settings
 from worker.sweeping import Sweep
 from worker.wakeups import INTERACTIVE
-
-
-@pytest.fixture
-def bench(settings: Settings) -> Iterator[Bench]:
-    with bench_on(settings) as made:
-        made.service.clock.now()
-        yield made
 
 
 def waits(bench: Bench, messages: int) -> None:

@@ -1,24 +1,16 @@
 """Whose is what: contacts, conversations and messages of other tenants in the same chunk, read in one round trip."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from bson import ObjectId
 
 from support.fetching import contents, fetched
-from support.ledger import Bench, bench_on
-from worker import indexes
+from support.ledger import Bench
 from worker.assembly import Conversation
 from worker.errors import ContactNotFound, ConversationNotFound, MessagesNotFound, SnapshotError
-from worker.settings import Settings
 
-
-@pytest.fixture
-def bench(settings: Settings) -> Iterator[Bench]:
-    with bench_on(settings) as made:
-        indexes.ensure(made.connections)
-        yield made
+pytestmark = pytest.mark.usefixtures("indexed")
 
 
 def told(found: Conversation | SnapshotError) -> Any:

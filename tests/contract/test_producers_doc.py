@@ -7,7 +7,6 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,6 @@ import redis
 from support.contacts import Contact, contact_with
 from support.in_process import pipeline
 from support.intake import REJECTED, STREAM
-from support.pipeline import service_on
 from support.waiting import eventually
 from worker.intake import read_task
 from worker.service import Service
@@ -33,12 +31,6 @@ def blocks(heading: str, language: str) -> list[str]:
     (_, _, after) = TEXT.partition(f"\n{heading}\n")
     section = re.split(r"^#{2,} ", after, maxsplit=1, flags=re.MULTILINE)[0]
     return re.findall(rf"^```{language}\n(.*?)^```", section, flags=re.MULTILINE | re.DOTALL)
-
-
-@pytest.fixture
-def service(settings: Settings) -> Iterator[Service]:
-    with service_on(settings) as service:
-        yield service
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """What operators read, against a real MongoDB."""
 
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -8,18 +7,11 @@ import pytest
 from bson import ObjectId
 
 from support.contacts import contact_with
-from support.pipeline import accept, run_accepted, service_on
+from support.pipeline import accept, run_accepted
 from worker.errors import NotFound
 from worker.lookups import Filter, count_redrivable, list_requests, redrivable, request_by_id, request_by_key
 from worker.reports import as_fields, identities, identity_pipeline, oldest_request
 from worker.service import Service
-from worker.settings import Settings
-
-
-@pytest.fixture
-def service(settings: Settings) -> Iterator[Service]:
-    with service_on(settings) as made:
-        yield made
 
 
 @pytest.fixture

@@ -1,26 +1,17 @@
 """Events that did not go out, or that Redis lost: they come again, with the same ids."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from bson import ObjectId
 
-from support.ledger import Bench, bench_on
+from support.ledger import Bench
 from support.sweeping import event_ids, sweep
 from worker.clock import milliseconds
 from worker.embedded import Servers
 from worker.errors import BrokerUnavailable
 from worker.resending import MARKER_KEY, PULSE_KEY, Resending
 from worker.running import Run
-from worker.settings import Settings
-
-
-@pytest.fixture
-def bench(settings: Settings) -> Iterator[Bench]:
-    with bench_on(settings) as made:
-        made.service.clock.now()
-        yield made
 
 
 def decided_without_event(bench: Bench, count: int = 3) -> list[ObjectId]:

@@ -11,18 +11,10 @@ import pytest
 from bson import ObjectId
 
 from support.faults import failing
-from support.ledger import Bench, bench_on
+from support.ledger import Bench
 from worker.deciding import Outcome
 from worker.errors import BrokerUnavailable, StoreUnavailable
 from worker.running import Run
-from worker.settings import Settings
-
-
-@pytest.fixture
-def bench(settings: Settings) -> Iterator[Bench]:
-    with bench_on(settings) as made:
-        made.service.clock.now()
-        yield made
 
 
 @pytest.fixture

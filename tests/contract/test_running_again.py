@@ -1,7 +1,7 @@
 """Runs that come again: retries, parents that come late, and requests that kill their worker."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -16,13 +16,6 @@ from worker.deciding import Outcome
 from worker.errors import StoreUnavailable
 from worker.running import Run
 from worker.settings import Settings
-
-
-@pytest.fixture
-def bench(settings: Settings) -> Iterator[Bench]:
-    with bench_on(settings) as made:
-        made.service.clock.now()
-        yield made
 
 
 def run(bench: Bench, keys: Sequence[ObjectId], **how: Any) -> Outcome:

@@ -12,22 +12,14 @@ import redis
 from bson import ObjectId
 from celery import Celery
 
-from support.ledger import Bench, bench_on
+from support.ledger import Bench
 from support.sweeping import sweep
 from worker.errors import BrokerUnavailable, StoreUnavailable
 from worker.publisher import CeleryPublisher
 from worker.running import Run
-from worker.settings import Settings
 from worker.wakeups import BULK, INTERACTIVE, Queues
 
 BOTH = pytest.mark.parametrize("queue", [INTERACTIVE, BULK])
-
-
-@pytest.fixture
-def bench(settings: Settings) -> Iterator[Bench]:
-    with bench_on(settings) as made:
-        made.service.clock.now()
-        yield made
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from support.intake import Producer, producer_on
+from support.intake import Producer
 from worker import indexes
 from worker.bootstrap import build
 from worker.counters import IntakeCounts
@@ -15,12 +15,6 @@ from worker.intake_stream import IntakeStream
 from worker.service import Asked, Service
 from worker.settings import Settings
 from worker.taking_in import Intake
-
-
-@pytest.fixture
-def producer(settings: Settings) -> Iterator[Producer]:
-    with producer_on(settings) as producer:
-        yield producer
 
 
 @pytest.fixture

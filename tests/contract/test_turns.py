@@ -1,22 +1,12 @@
 """Work that is due every so often, whoever does it, by MongoDB's clock."""
 
-from collections.abc import Iterator
 from datetime import timedelta
 
-import pytest
-
 import celeryconfig
-from support.ledger import Bench, bench_on
-from worker.settings import Settings
+from support.ledger import Bench
 from worker.turns import take_turn
 
 MINUTE = timedelta(minutes=1)
-
-
-@pytest.fixture
-def bench(settings: Settings) -> Iterator[Bench]:
-    with bench_on(settings) as made:
-        yield made
 
 
 def test_one_of_two_takes_a_turn(bench: Bench) -> None:

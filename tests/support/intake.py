@@ -4,6 +4,7 @@ import base64
 import json
 import os
 import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +14,9 @@ import redis
 from bson import ObjectId
 
 from support.waiting import eventually
+from worker.listener import Listener
 from worker.processes import Child
+from worker.service import Service
 from worker.settings import Settings
 
 STREAM, REJECTED, EVENTS, GROUP = "snapshots:requests", "snapshots:rejected", "snapshots:events", "snapshots"
@@ -154,3 +157,29 @@ def listeners(*children: Child) -> Iterator[None]:
     finally:
         for child in children:
             child.stop()
+
+
+@contextmanager
+def listening(service: Service, count: int = 1) -> Iterator[None]:
+    """Listeners as threads; what they raise is raised here."""
+    stop = threading.Event()
+    faults: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            Listener(service).run(stop)
+        except BaseException as error:
+            faults.append(error)
+            raise
+
+    threads = [threading.Thread(target=run) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join(20)
+    assert not faults
+    assert not any(thread.is_alive() for thread in threads)

@@ -1,0 +1,151 @@
+"""`snapshots doctor`: what it says of a sound system and of a broken one; its own request leaves nothing behind."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+from bson import ObjectId
+
+from support.commands import CHECKOUT, COMMAND, Ended, environment, run
+from support.doctor import configured, everything, faults
+from support.ledger import Bench
+from support.served import own_settings
+from support.stack import Running, stack
+from support.waiting import eventually
+from worker.doctor import (
+    process_checks,
+    settings_checks,
+)
+from worker.doctor.examination import examine
+from worker.doctor.findings import Level
+from worker.doctor.probe import Probe
+from worker.embedded import Servers
+from worker.measures.outcomes import DOCTORS
+from worker.processes import Child
+from worker.settings import Settings
+
+pytestmark = pytest.mark.usefixtures("indexed")
+
+
+def diagnosed(settings: Settings, *arguments: str, program: list[str] = COMMAND, **env: str) -> Ended:
+    own = environment(settings, PYTHONPATH=str(CHECKOUT / "tests"), SNAPSHOTS_JWT_SECRET="s" * 40, **env)
+    ended = subprocess.run(
+        [*program, "doctor", "--json", *arguments],
+        env=own,
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
+    return Ended(ended.returncode, ended.stdout, ended.stderr)
+
+
+def told(ended: Ended, check: str, level: str = "failure") -> str:
+    found = [each for each in ended.json["findings"] if (each["check"], each["level"]) == (check, level)]
+    assert all(each["advice"] for each in found)
+    return " ".join(f"{each['said']} {each['advice']}" for each in found)
+
+
+@pytest.mark.parametrize(("seconds", "level"), [(90, "failure"), (-5, "warning")])
+def test_host_whose_clock_is_wrong_is_told(settings: Settings, seconds: int, level: str) -> None:
+    wrong = (
+        f"from chaos.clocks import shift; shift({seconds}); from worker.cli import main; main(prog_name='snapshots')"
+    )
+    ended = diagnosed(settings, "--no-request", program=[sys.executable, "-c", wrong])
+    (found,) = [each for each in ended.json["findings"] if each["check"] == "clocks" and each["level"] != "ok"]
+    assert found["level"] == level
+    assert "this host" in found["said"]
+    assert ("ahead of" if seconds > 0 else "behind") in found["said"]
+    assert "NTP" in found["advice"]
+
+
+def test_invalid_settings_are_findings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SNAPSHOTS_CHUNK_SIZE", "many")
+    (fault,) = examine(send=True, patience=1).checks[0].findings
+    assert fault.level is Level.FAILURE
+    assert "SNAPSHOTS_CHUNK_SIZE" in fault.said
+    monkeypatch.setenv("SNAPSHOTS_CHUNK_SIZE", "100")
+    monkeypatch.setenv("SNAPSHOTS_REJECTED_STREAM", "snapshots:events")
+    settings, (twice, tokens, _) = settings_checks.read()
+    assert settings is not None
+    assert (twice.level, tokens.level) == (Level.FAILURE, Level.WARNING)
+    assert "SNAPSHOTS_REJECTED_STREAM and SNAPSHOTS_EVENTS_STREAM" in twice.said
+    assert "SNAPSHOTS_JWT_SECRET" in str(tokens.advice)
+
+
+def test_servers_that_are_away_are_failures_and_no_password_is_shown(settings: Settings) -> None:
+    nowhere = settings.model_copy(
+        update={
+            "redis_url": "redis://:s3cret@127.0.0.1:1/0",
+            "mongo_url": "mongodb://u:s3cret@127.0.0.1:1/?replicaSet=x",
+        }
+    )
+    ended = diagnosed(nowhere)
+    assert ended.code == 1
+    assert "cannot be reached" in told(ended, "mongo")
+    assert "SNAPSHOTS_REDIS_URL" in told(ended, "redis")
+    assert "No request was sent" in told(ended, "request")
+    assert "s3cret" not in ended.stdout + ended.stderr
+
+
+def test_without_workers_the_request_is_taken_back(bench: Bench) -> None:
+    before = everything(bench)
+    ended = diagnosed(bench.settings, "--wait", "0.5")
+    assert ended.code == 1
+    assert "No worker answers" in told(ended, "workers")
+    assert "has no outcome" in told(ended, "request")
+    assert everything(bench) == before
+
+
+def test_next_doctor_removes_what_a_killed_one_left(bench: Bench) -> None:
+    before = everything(bench)
+    old = ObjectId(f"{int(bench.ago(hours=1).timestamp()):08x}{os.urandom(8).hex()}")
+    contact = ObjectId()
+    ids = {"organizationId": DOCTORS, "contactId": contact}
+    bench.database.conversations.insert_one({"_id": old, **ids})
+    bench.database.contacts.insert_one({"_id": contact, "organizationId": DOCTORS})
+    bench.database.messages.insert_one({**ids, "conversationId": old})
+    list(Probe(bench.service, 0.1)())
+    assert everything(bench) == before
+
+
+@pytest.fixture(scope="module")
+def running(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """A worker, beat and a listener."""
+    folder = tmp_path_factory.mktemp("doctor")
+    settings = own_settings(servers)
+    with stack(settings, folder) as made:
+        listener = Child("listener", [*COMMAND, "listen"], environment(settings, SNAPSHOTS_LOG_FORMAT="json"))
+        listener.log = folder / "listener.log"
+        listener.ready = lambda: '"listening"' in listener.output()
+        listener.start()
+        try:
+            listener.wait_until_ready(30)
+            eventually(lambda: not faults(process_checks.check_beat, made.bench), 60)
+            yield made
+        finally:
+            listener.kill()
+            made.database.client.drop_database(settings.mongo_database)
+
+
+def test_sound_system_has_no_failure_and_each_step_its_time(running: Running) -> None:
+    before = everything(running.bench)
+    ended = diagnosed(running.settings)
+    assert (ended.code, [each for each in ended.json["findings"] if each["level"] == "failure"]) == (0, [])
+    (sent,) = [each["said"] for each in ended.json["findings"] if each["check"] == "request"]
+    assert "from the intake stream to its event" in sent
+    steps = ["conversation stored", "sent", "accepted", "decided", "event read", "snapshot read", "all removed"]
+    assert list(ended.json["steps"]) == steps
+    assert all(0 <= each < 30 for each in ended.json["steps"].values())
+    assert everything(running.bench) == before
+
+
+def test_on_a_terminal_each_fault_has_its_advice_beside_it(running: Running) -> None:
+    with configured(running.bench, "maxmemory-policy", "allkeys-lru"):
+        ended = run(environment(running.settings), "doctor", "--no-request")
+    assert ended.code == 1
+    assert "→ CONFIG SET maxmemory-policy noeviction" in ended.stdout
+    assert "1 failure(s)" in ended.stdout
