@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from worker.errors import TransientError
 
 REFRESH_SECONDS = 60.0
+_LAST = datetime.max.replace(tzinfo=UTC).timestamp() - 1
 
 
 class Clock:
@@ -57,5 +58,5 @@ def milliseconds(moment: datetime) -> int:
 
 
 def from_milliseconds(since: float) -> datetime:
-    """Aware in UTC."""
-    return datetime.fromtimestamp(since / 1000, UTC)
+    """Aware in UTC; what lies behind the year 9999 is its end."""
+    return datetime.fromtimestamp(min(since / 1000, _LAST), UTC)

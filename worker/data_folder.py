@@ -33,6 +33,12 @@ class FolderInUse(SnapshotError):
     code = "folder_in_use"
 
 
+class FolderUnusable(SnapshotError):
+    """The data folder cannot be made or written to."""
+
+    code = "folder_unusable"
+
+
 @dataclass(frozen=True)
 class DataFolder:
     """`lock`: a file descriptor, which the servers inherit."""
@@ -61,20 +67,28 @@ def data_folder(data: Path | None = None, patience: float = 10.0) -> Iterator[Da
     """The folder `data`, made if absent; or a temporary one that is removed in the end.
 
     Raises FolderInUse when it is not free within `patience` seconds (the servers of a parent that was just
-    killed take a moment to end), OSError when it cannot be made.
+    killed take a moment to end), FolderUnusable when it cannot be made or written to.
     """
     if data is None:
         remove_stale()
         folder = _make_temporary()
     else:
-        data.mkdir(parents=True, exist_ok=True)
-        folder = DataFolder(data.resolve(), _lock_within(data, patience), temporary=False)
+        folder = _open(data, patience)
     try:
         yield folder
     finally:
         if folder.temporary:
             shutil.rmtree(folder.path, ignore_errors=True)
         os.close(folder.lock)
+
+
+def _open(path: Path, patience: float) -> DataFolder:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        return DataFolder(path.resolve(), _lock_within(path, patience), temporary=False)
+    except OSError as error:
+        said = f"{path} cannot be used as a data folder: {error.strerror}."
+        raise FolderUnusable(said, folder=str(path)) from error
 
 
 def remove_stale() -> None:

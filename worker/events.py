@@ -23,6 +23,8 @@ COMPLETED_TYPE = "training.snapshot.completed"
 FAILED_TYPE = "training.snapshot.failed"
 """Fires once the failure is in the ledger; a redrive may still turn it into a completion of the next round."""
 FIELD = "event"
+_ATTRIBUTES = {"id", "type", "time", "data"}
+"""What makes something in the stream an event to us."""
 
 
 def event_of(entry: Mapping[str, Any]) -> dict[str, Any]:
@@ -101,7 +103,7 @@ class Events:
     def read(self, after: str = "-", count: int = 100, block_ms: int | None = None) -> list[tuple[str, dict[str, Any]]]:
         """Stream id and event, in order, behind the id `after`; waits up to `block_ms` if it is given.
 
-        An entry that someone else added, without the field `event`, comes as an empty one.
+        An entry that someone else added, without an event in the field `event`, comes as an empty one.
         """
         stream = self._names.events_stream
         with broker_errors():
@@ -111,7 +113,7 @@ class Events:
             else:
                 reply = self._connections.redis.xread({stream: "0" if after == "-" else after}, count, block_ms)
                 found = entries_of(reply)
-        return [(_decode(key), json.loads(fields.get(FIELD.encode(), b"{}"))) for key, fields in found]
+        return [(_decode(key), _read(fields.get(FIELD.encode()))) for key, fields in found]
 
 
 def entries_of(reply: Any) -> Sequence[Any]:
@@ -122,6 +124,15 @@ def entries_of(reply: Any) -> Sequence[Any]:
         (found,) = reply.values()
         return found[0] if found and isinstance(found[0], list) else found
     return reply[0][1]  # type: ignore[no-any-return]
+
+
+def _read(given: bytes | None) -> dict[str, Any]:
+    try:
+        found = json.loads(given or b"{}")
+    except ValueError:
+        return {}
+    is_event = isinstance(found, dict) and found.keys() >= _ATTRIBUTES and isinstance(found["data"], dict)
+    return found if is_event else {}
 
 
 def _decode(value: bytes | str) -> str:

@@ -39,11 +39,14 @@ def read_task(args: Sequence[Any], kwargs: Mapping[str, Any], celery_id: str, li
     if not isinstance(args[0], Mapping):
         raise InvalidRequest([{"field": "args.0", "message": f"should be a JSON object, it is {json_type(args[0])}"}])
     request = SnapshotRequest.read(args[0], limits)
-    return Asked(request, request.request_id or _derived(celery_id), "task", INTERACTIVE)
+    return Asked(request, request.request_id or task_request_id(celery_id), "task", INTERACTIVE)
 
 
-def _derived(celery_id: str) -> str:
-    """A Celery message's id is its producer's to choose, so the request id made of it is checked as any other."""
+def task_request_id(celery_id: str) -> str:
+    """Derived from a Celery message's id. That is its producer's to choose, so it is checked as any other.
+
+    Raises InvalidRequest.
+    """
     try:
         return TASK_PREFIX + check_request_id(celery_id, MAX_REQUEST_ID - len(TASK_PREFIX))
     except ValueError as error:

@@ -63,6 +63,10 @@ RedisUrl = Annotated[str, _url_of("redis", "rediss")]
 MongoUrl = Annotated[str, _url_of("mongodb", "mongodb+srv")]
 HttpUrl = Annotated[str, _url_of("http", "https")]
 Name = Annotated[str, Field(min_length=1, max_length=120, pattern=r"^[^$\s\x00]+$")]
+"""Of a stream or a consumer group."""
+# https://www.mongodb.com/docs/manual/reference/limits/#naming-restrictions
+DatabaseName = Annotated[str, Field(min_length=1, max_length=63, pattern=r'^[^$\s\x00/\\."]+$')]
+CollectionName = Annotated[str, Field(min_length=1, max_length=120, pattern=r"^[^$\s\x00.]+(\.[^$\s\x00.]+)*$")]
 
 
 class Settings(BaseSettings):
@@ -72,19 +76,19 @@ class Settings(BaseSettings):
 
     redis_url: RedisUrl = Field("redis://127.0.0.1:6379/0", description="broker and streams")
     mongo_url: MongoUrl = Field("mongodb://127.0.0.1:27017/?replicaSet=rs0", description="a replica set")
-    mongo_database: Name = Field("messaging", description="the platform's database, and ours")
+    mongo_database: DatabaseName = Field("messaging", description="the platform's database, and ours")
 
-    contacts_collection: Name = Field("contacts", description="of the platform, only read")
-    users_collection: Name = Field("users", description="of the platform, only read")
-    conversations_collection: Name = Field("conversations", description="of the platform, only read")
-    messages_collection: Name = Field("messages", description="of the platform, only read")
-    snapshots_collection: Name = Field("trainingsnapshots", description="the snapshots")
-    requests_collection: Name = Field("snapshotrequests", description="the ledger")
-    policies_collection: Name = Field("snapshotpolicies", description="which closings make a snapshot")
-    left_out_collection: Name = Field("snapshotleftout", description="closings without a snapshot, with the reason")
-    keys_collection: Name = Field("snapshotkeys", description="integration keys of the HTTP surface, hashed")
-    state_collection: Name = Field("snapshotstate", description="small facts of the sweep and the listener")
-    create_source_indexes: bool = Field(True, description="create the indexes that reading messages needs")
+    contacts_collection: CollectionName = Field("contacts", description="of the platform, only read")
+    users_collection: CollectionName = Field("users", description="of the platform, only read")
+    conversations_collection: CollectionName = Field("conversations", description="of the platform, only read; indexed")
+    messages_collection: CollectionName = Field("messages", description="of the platform, only read; indexed")
+    snapshots_collection: CollectionName = Field("trainingsnapshots", description="the snapshots")
+    requests_collection: CollectionName = Field("snapshotrequests", description="the ledger")
+    policies_collection: CollectionName = Field("snapshotpolicies", description="which closings make a snapshot")
+    left_out_collection: CollectionName = Field("snapshotleftout", description="closings without a snapshot, and why")
+    keys_collection: CollectionName = Field("snapshotkeys", description="integration keys of the HTTP surface, hashed")
+    state_collection: CollectionName = Field("snapshotstate", description="small facts of the sweep and the listener")
+    create_source_indexes: bool = Field(True, description="create the indexes that reading those two needs")
 
     requests_stream: Name = Field("snapshots:requests", description="intake, any language")
     rejected_stream: Name = Field("snapshots:rejected", description="refused intake entries, with the reason")

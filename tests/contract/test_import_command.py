@@ -10,6 +10,7 @@ from click.testing import CliRunner, Result
 
 from support.neutral import conversation, write
 from worker.cli.importing import import_command
+from worker.errors import InvalidSettings
 from worker.settings import Settings
 
 ORGANIZATION = "6a0000000000000000000001"
@@ -21,7 +22,7 @@ Run = Callable[..., Result]
 def run(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.setenv("SNAPSHOTS_MONGO_URL", settings.mongo_url)
     monkeypatch.setenv("SNAPSHOTS_MONGO_DATABASE", settings.mongo_database)
-    return lambda *arguments: CliRunner().invoke(import_command, [str(each) for each in arguments])
+    return lambda *arguments, **how: CliRunner().invoke(import_command, [str(each) for each in arguments], **how)
 
 
 def test_json_is_one_line_with_all_counts(run: Run, tmp_path: Path) -> None:
@@ -80,6 +81,12 @@ def test_an_unreachable_database_ends_with_1_and_says_how_to_go_on(
     assert json.loads(result.stdout)["error"]["code"] == "store_unavailable"
     assert f"--organization {ORGANIZATION}" in result.stderr
     assert "hunter2" not in result.output
+
+
+def test_invalid_setting_is_no_interrupted_import(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SNAPSHOTS_MONGO_URL", "mongo")
+    with pytest.raises(InvalidSettings):  # which the group of all commands ends with 2
+        run(write(tmp_path / "all.jsonl", [conversation("a")]), catch_exceptions=False)
 
 
 @pytest.mark.parametrize("arguments", [[], ["missing.jsonl"], [__file__, "--organization", "x"]], ids=["a", "b", "c"])

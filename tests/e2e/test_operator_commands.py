@@ -3,6 +3,7 @@
 import json
 import signal
 import subprocess
+from typing import Any
 
 import pytest
 from bson import ObjectId
@@ -117,7 +118,24 @@ def test_redrive_of_everything_has_to_be_asked_for(env: Env, service: Service, c
         ["--code", "x", "--since", "99999999d"],
     ]
     assert {each.code for each in run_at_once(env, [["requests", "redrive", *each] for each in orders])} == {2}
+    # None has failed since now: `0s` is a moment, not nothing.
+    since_now = run(env, "requests", "redrive", "--status", "failed", "--since", "0s", "--json")
+    assert since_now.json["matching"] == 0
     assert service.ledger.collection.count_documents({"round": 1}) == 0
+
+
+def test_arguments_that_are_no_text_are_wrong_use(env: Env) -> None:
+    """The shell passes any bytes on, and Python has them as lone surrogates."""
+    ids = ["--organization", str(ObjectId()), "--user", str(ObjectId())]
+    orders = [
+        ["requests", "list", "--code", "\udcff"],
+        ["requests", "redrive", "--code", "\udcff"],
+        ["requests", "show", *ids[:2], "--request-id", "\udcff"],
+        ["keys", "create", *ids, "--name", "caf\udce9"],
+    ]
+    for ended in run_at_once(env, [[*each, "--json"] for each in orders]):
+        assert (ended.code, ended.json["error"]["code"]) == (2, "wrong_use")
+        assert "lone surrogate" in ended.json["error"]["message"]
 
 
 def test_deleted_snapshot_is_gone_and_its_request_says_so(env: Env, service: Service, contact: Contact) -> None:
@@ -192,6 +210,18 @@ def test_events_are_cloudevents_one_a_line(env: Env, service: Service, contact: 
     behind = run(env, "events", "--json", "--after", first.json["streamid"])
     assert [json.loads(line) for line in behind.stdout.splitlines()] == said[1:]
     assert wrong.code == 2
+
+
+def test_entries_of_others_are_neither_shown_nor_counted(env: Env, service: Service, contact: Contact) -> None:
+    stream = service.settings.events_stream
+    redis: Any = service.connections.redis
+    ((_, mine),) = redis.xrange(stream, count=1)
+    redis.delete(stream)
+    for fields in ({"x": "y"}, {"event": "{"}, {"event": "[1]"}, {"event": "{}"}, mine):
+        redis.xadd(stream, fields)
+    one, every = run_at_once(env, [["events", "--count", "1", "--json"], ["events"]])
+    assert one.json["id"] == json.loads(mine[b"event"])["id"]
+    assert (every.code, every.stdout.count("\n")) == (0, 1)
 
 
 def test_followed_events_come_as_they_are_emitted_and_ctrl_c_ends_with_130(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from worker.data_folder import PORTS, TEMPORARY_PREFIX, FolderInUse, data_folder
+from worker.data_folder import PORTS, TEMPORARY_PREFIX, FolderInUse, FolderUnusable, data_folder
 
 
 @pytest.fixture
@@ -56,6 +56,13 @@ def test_kept_folder_is_made_and_stays(tmp_path: Path) -> None:
     with data_folder(tmp_path / "a" / "b") as folder:
         (folder.path / "file").write_text("x")
     assert (tmp_path / "a" / "b" / "file").read_text() == "x"
+
+
+def test_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    said = r"file/data cannot be used as a data folder: Not a directory"
+    with pytest.raises(FolderUnusable, match=said), data_folder(tmp_path / "file" / "data"):
+        pass
 
 
 def test_kept_folder_has_one_user_at_a_time(tmp_path: Path) -> None:

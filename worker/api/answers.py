@@ -159,6 +159,10 @@ def error_answer(error: SnapshotError, idempotency_key: str | None = None) -> Re
     return failure(status, _message(error), error.code, _errors(error))
 
 
+def no_such_path(headers: Mapping[str, str] | None = None) -> Response:
+    return failure(404, "There is no such path; /docs has those that there are.", "not_found", headers=headers)
+
+
 def unavailable(message: str, code: str, idempotency_key: str | None = None) -> Response:
     """503; a POST is repeated with the key that it names."""
     headers = {"Retry-After": str(RETRY_SECONDS)}

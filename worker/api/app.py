@@ -14,7 +14,7 @@ from starlette.types import ASGIApp
 
 from worker import indexes
 from worker.api import health, snapshots
-from worker.api.answers import failure
+from worker.api.answers import failure, no_such_path
 from worker.api.dispatch import Dispatch, methods_of
 from worker.api.framing import Framing
 from worker.api.operations.desk import Desk
@@ -91,10 +91,11 @@ async def _http_error(request: Request, error: Exception) -> Response:
     headers = dict(error.headers or {})
     if error.status_code == 405:
         here = (methods_of(each) for each in request.app.state.operations if each.path_regex.match(request.url.path))
-        headers["Allow"] = allowed = ", ".join(sorted(set().union(*here)))
+        # The documentation is no operation; the framework's own word is all that there is of it.
+        headers["Allow"] = allowed = ", ".join(sorted(set().union(*here))) or headers.get("Allow", "")
         return failure(405, f"This path takes {allowed}.", "method_not_allowed", headers=headers)
     if error.status_code == 404:
-        return failure(404, "There is no such path; /docs has those that there are.", "not_found", headers=headers)
+        return no_such_path(headers)
     return failure(error.status_code, f"{error.detail}.", "http_error", headers=headers)
 
 

@@ -13,7 +13,7 @@ from fastapi import FastAPI, Request
 from fastapi.routing import APIRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from worker.api.answers import error_answer
+from worker.api.answers import error_answer, no_such_path
 from worker.errors import SnapshotError
 
 
@@ -38,6 +38,9 @@ class Dispatch:
                 self._plain.update({(method, each.path): each for method in methods_of(each)})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and "\n" in scope["path"]:  # which `$` in a route's pattern would pass over
+            await no_such_path()(scope, receive, send)
+            return
         found = self._find(scope) if scope["type"] == "http" else None
         if found is None:
             await self._app(scope, receive, send)

@@ -149,6 +149,8 @@ async def create(request: Request) -> Response:
     if receipt.created:
         parts.waking.call(receipt.entry)
     seconds, applied = _patience(request, parts.settings)
+    if receipt.entry["status"] != ACCEPTED:
+        seconds = parts.settings.api_wait.total_seconds()  # it is done: one look, whatever was preferred
     outcome = await parts.outcomes.wait(receipt.id, seconds) if seconds else None
     if outcome is None:
         return _pending(receipt.entry, applied)
@@ -189,7 +191,8 @@ def _patience(request: Request, limits: Settings) -> tuple[float, dict[str, str]
 
 
 def _pending(entry: Any, headers: dict[str, str]) -> Response:
-    data = {name: entry[name] for name in ("_id", "requestId", "status", "acceptedAt")}
+    data = {name: entry[name] for name in ("_id", "requestId", "status")}
+    data["acceptedAt"] = entry.get("acceptedAt", entry["_id"].generation_time)  # which retention strips
     location = {"Location": f"{PATH}/{entry['_id']}"}
     return success(202, "Training snapshot accepted", encode(data | {"status": ACCEPTED}), location | headers)
 

@@ -78,6 +78,7 @@ class Tokens:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", jwt.InsecureKeyLengthWarning)  # said once, at the start
                 claims = jwt.decode(token, key.material, **{**self._options, "algorithms": [key.algorithm]})
+            expires = float(claims["exp"])
         except jwt.ExpiredSignatureError:
             raise TokenExpired from None
         except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError):
@@ -85,7 +86,7 @@ class Tokens:
         if len(self._known) >= _REMEMBERED:
             self._known.clear()
         caller = _caller(claims)
-        self._known[token] = (float(claims["exp"]), caller)
+        self._known[token] = (expires, caller)
         return caller
 
     def _key_of(self, token: str) -> _Key:

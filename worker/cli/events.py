@@ -46,9 +46,7 @@ def events(follow: bool, count: int | None, after: str, as_json: bool) -> None:
     connections = open_service().connections
     start = newest_event(connections) if after == "$" else after
     stream = _follow(Events(connections), start) if follow else _all(Events(connections), start)
-    for shown, (key, event) in enumerate(stream, 1):
-        if not event:
-            continue
+    for shown, (key, event) in enumerate((each for each in stream if each[1]), 1):
         if as_json:
             print_json({**event, "streamid": key})
         else:
@@ -84,5 +82,6 @@ def _follow(stream: Events, after: str) -> Iterator[tuple[str, dict[str, Any]]]:
 def _line(key: str, event: dict[str, Any]) -> str:
     data = event["data"]
     said = f"{data['messageCount']} messages" if "messageCount" in data else data.get("error", {}).get("code", "")
-    kind = event["type"].rpartition(".")[2]
-    return f"{key}  {event['time']}  {kind:9}  {event['id']}  {data['organizationId']}  {data['requestId']}  {said}"
+    kind = str(event["type"]).rpartition(".")[2]
+    ids = f"{event['id']}  {data.get('organizationId')}  {data.get('requestId')}"
+    return f"{key}  {event['time']}  {kind:9}  {ids}  {said}"

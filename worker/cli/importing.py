@@ -50,8 +50,9 @@ def import_command(
     The exit code is 1 if a line was refused or MongoDB cannot be used.
     """
     organization_id = organization or ObjectId()
+    settings = load()
     try:
-        with closing(Connections(load())) as connections, _progress_bar() as on_progress:
+        with closing(Connections(settings)) as connections, _progress_bar() as on_progress:
             report = import_files(files, organization_id, connections, on_progress)
     except SnapshotError as error:
         _print_error(error, organization_id, as_json)

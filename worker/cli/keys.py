@@ -10,7 +10,7 @@ from rich.table import Table
 from worker.api.keys import Keys
 from worker.api.roles import WORKING
 from worker.api.tokens import Caller
-from worker.cli.options import ObjectIdType, json_option, organization_option
+from worker.cli.options import ObjectIdType, TextType, json_option, organization_option
 from worker.cli.shared import console, open_service, print_json
 from worker.rendering import render
 
@@ -32,7 +32,7 @@ def keys() -> None:
 @click.option("--user", type=ObjectIdType(), required=True, help="In whose name it acts.")
 @click.option("--role", type=click.Choice(_ROLES, case_sensitive=False), default="USER", show_default=True)
 @click.option("--expires-in-days", type=click.IntRange(1, 3650), default=365, show_default=True, help="Its life.")
-@click.option("--name", help="What it is for.")
+@click.option("--name", type=TextType(), help="What it is for.")
 @click.option("--operator", is_flag=True, help="With --role ADMIN: all organizations on the operations page.")
 @json_option
 def create(

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import click
 from bson import ObjectId
 
+from worker.checks import check_text
 from worker.models import ACCEPTED, COMPLETED, FAILED
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
@@ -29,6 +30,18 @@ class ObjectIdType(click.ParamType[ObjectId]):
                 f"{_short(value)} should be an id of 24 hex digits, such as 6a1b2c3d4e5f60718293a4b5.", param, ctx
             )
         return ObjectId(value)
+
+
+class TextType(click.ParamType[str]):
+    """Valid Unicode without control characters: the shell may give any bytes, and a database takes text alone."""
+
+    name = "text"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        try:
+            return check_text(str(value))
+        except ValueError as error:
+            self.fail(f"{error}.", param, ctx)
 
 
 class SinceType(click.ParamType["datetime | timedelta"]):
@@ -77,7 +90,10 @@ def filter_options(command: Command) -> Command:
         organization_option,
         click.option("--status", type=click.Choice([ACCEPTED, COMPLETED, FAILED]), help="Only those in this state."),
         click.option(
-            "--code", metavar="CODE", help="Only those that failed with this code, such as contact_not_found."
+            "--code",
+            type=TextType(),
+            metavar="CODE",
+            help="Only those that failed with this code, such as contact_not_found.",
         ),
         click.option(
             "--since",

@@ -11,6 +11,7 @@ from rich.table import Table
 from worker.cli.group import FAILED
 from worker.cli.options import (
     ObjectIdType,
+    TextType,
     filter_options,
     json_option,
     organization_option,
@@ -85,7 +86,7 @@ def list_(
 @requests.command()
 @click.argument("request", type=ObjectIdType(), required=False, metavar="[ID]")
 @organization_option
-@click.option("--request-id", help="Instead of ID, with --organization.")
+@click.option("--request-id", type=TextType(), help="Instead of ID, with --organization.")
 @click.option("--json", "as_json", is_flag=True, help="Print one line.")
 def show(request: ObjectId | None, organization: ObjectId | None, request_id: str | None, as_json: bool) -> None:
     """Show a request, as it is in the ledger.
@@ -137,9 +138,9 @@ def redrive(
     """
     if status not in {None, FAILED_STATUS}:
         raise click.BadParameter("only failed requests can be redriven.", param_hint="'--status'")
-    if not (ids or organization or status or code or since):
+    if not (ids or organization or status or code or since is not None):
         raise click.UsageError("Give IDs, or a filter: --organization, --status failed, --code, --since.")
-    if ids and (code or since):
+    if ids and (code or since is not None):
         raise click.UsageError("Give IDs or a filter, not both.")
     service = open_service()
     which = _filter(service, organization, FAILED_STATUS, code, since)
@@ -177,7 +178,7 @@ def _filter(
     if code and status not in {None, FAILED_STATUS}:
         raise click.BadParameter("only failed requests have a code.", param_hint="'--code'")
     try:
-        moment: Any = since_when(since, service.clock.now()) if since else None
+        moment: Any = None if since is None else since_when(since, service.clock.now())
     except OverflowError:
         raise click.BadParameter("is too long ago.", param_hint="'--since'") from None
     return Filter(organization, status, code, moment)

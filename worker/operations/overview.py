@@ -112,4 +112,4 @@ def _intake(connections: Connections) -> tuple[int | None, int]:
                 raise
             return 0, 0
     ours = [each for each in groups if each["name"] == names.consumer_group.encode()]
-    return (ours[0]["lag"], ours[0]["pending"]) if ours else (None, 0)
+    return (ours[0].get("lag"), ours[0]["pending"]) if ours else (None, 0)

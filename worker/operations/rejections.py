@@ -15,7 +15,7 @@ from bson import ObjectId
 from worker.clock import from_milliseconds
 from worker.closings import Closings, LeftOut
 from worker.connections import broker_errors
-from worker.errors import NotFound, Refused, SnapshotError
+from worker.errors import InvalidRequest, NotFound, Refused, SnapshotError
 from worker.intake import (
     CLIENT_FIELD,
     DATA_FIELD,
@@ -25,6 +25,7 @@ from worker.intake import (
     TASK_PREFIX,
     TYPE_FIELD,
     read_entry,
+    task_request_id,
 )
 from worker.models import read_object_id
 from worker.service import Asked, Receipt, Service
@@ -190,9 +191,9 @@ class Rejections:
         if not isinstance(asked, Asked) or asked.request.request_id:
             return asked
         if which.is_task:
-            return replace(asked, request_id=which.origin, trigger="task")
+            return replace(asked, request_id=_of_task(which), trigger="task")
         # Not of our own making, so that it may be another's id.
-        return asked if _is_stream_id(which.origin) else replace(asked, request_id=f"{STREAM_PREFIX}r{which.id}")
+        return asked if _is_stream_id(which.origin) else replace(asked, request_id=_of_rejection(which))
 
     def _is_clients(self, which: Rejection) -> bool:
         return bool(which.fields.get("client")) and not which.is_task
@@ -235,6 +236,18 @@ def _object(given: bytes | None) -> dict[str, Any]:
     except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def _of_task(which: Rejection) -> str:
+    """As the task would have derived it, unless it was refused for that."""
+    try:
+        return task_request_id(which.origin.removeprefix(TASK_PREFIX))
+    except InvalidRequest:
+        return _of_rejection(which)
+
+
+def _of_rejection(which: Rejection) -> str:
+    return f"{STREAM_PREFIX}r{which.id}"
 
 
 def _is_stream_id(origin: str) -> bool:

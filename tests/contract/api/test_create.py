@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -185,6 +186,19 @@ def test_repeated_key_gives_the_first_snapshot(served: Served) -> None:
     assert served.http.delete(f"{SNAPSHOTS}/{first.json()['data']['_id']}").status_code == 200
     gone = post(served, whole(served, notes="one"), **{"Idempotency-Key": "repeated"})
     assert (gone.status_code, gone.json()["code"]) == (404, "deleted")
+
+
+@pytest.mark.parametrize("prefer", ["respond-async", "wait=0", "wait=5"])
+def test_repeated_key_gives_the_first_snapshot_also_after_retention(served: Served, prefer: str) -> None:
+    headers = {"Idempotency-Key": f"stripped {prefer}"}
+    first = post(served, whole(served), **headers)
+    key = ObjectId(first.json()["data"]["_id"])
+    served.database.snapshotrequests.update_one({"_id": key}, {"$unset": {"unsent": ""}})
+    ledger = served.running.bench.service.ledger
+    finished = served.running.bench.entry(key)["finishedAt"]
+    assert ledger.strip(finished, finished + timedelta(milliseconds=1), 10) >= 1
+    again = post(served, whole(served), Prefer=prefer, **headers)
+    assert (again.status_code, again.json()) == (200, first.json())
 
 
 def test_repeated_key_gives_the_first_snapshot_also_when_the_contact_is_gone(served: Served) -> None:

@@ -108,7 +108,9 @@ def test_form_of_another_site_changes_nothing(served: Served, own: ObjectId, adm
         foreign = dict(form_of(other.get(ROOT), f"{ROOT}/logout").fields)["csrf"]
     for proof in ("", "x", "ü", foreign):
         assert admin.post(form.action, data={**fields, "csrf": proof}).status_code == 403
-    for said in ({"Sec-Fetch-Site": "cross-site"}, {"Sec-Fetch-Site": "same-site"}, {"Origin": "https://evil.example"}):
+    sites = [{"Sec-Fetch-Site": each} for each in ("cross-site", "same-site")]
+    origins = [{"Origin": each} for each in ("https://evil.example", "http://[", "null")]
+    for said in sites + origins:
         assert admin.post(form.action, data=fields, headers=said).status_code == 403
         assert httpx.post(served.url + LOGIN, data={"token": token(own)}, headers=said).status_code == 403
     as_json = admin.post(form.action, json=fields)

@@ -120,6 +120,27 @@ def test_refused_correction_stays_rejected_and_says_why(served: Served, own: Obj
     assert admin.get(f"{REJECTED}/1-99999").status_code == 404
 
 
+def test_addresses_that_no_page_has_written_are_refused(served: Served, own: ObjectId, admin: httpx.Client) -> None:
+    for path in (f"{REJECTED}/0-0", f"{REJECTED}/{2**64}-0", f"{REJECTED}?after=0-{2**64}"):
+        assert admin.get(path).status_code == 400, path
+    proof = dict(form_of(admin.get(REQUESTS), f"{ROOT}/logout").fields)["csrf"]
+    for until in ("0001-01-01T00:00:00+14:00", "0001-01-01T00:00:00.000Z"):
+        fields = {"csrf": proof, "all": "1", "age": "1h", "count": "1", "until": until}
+        answer = admin.post(f"{ROOT}/redrive/confirmed", data=fields)
+        assert (answer.status_code, "until" in answer.text) == (400, True), until
+
+
+def test_entry_refused_for_its_tasks_id_gets_another(served: Served, own: ObjectId, admin: httpx.Client) -> None:
+    contact = contact_with(served.database, 1, organization=own)
+    reason = {"code": "invalid_request", "message": "m", "details": {}}
+    request = {"organizationId": str(own), "contactId": str(contact.id)}
+    reject(served, reason, {"args": [request], "kwargs": {}}, f"task:{'x' * 300}")
+    entry = newest(served)
+    assert send(admin, form_of(admin.get(f"{REJECTED}/{entry}"), f"{REJECTED}/{entry}")).status_code == 200
+    (found,) = served.database.snapshotrequests.find({"organizationId": own})
+    assert (found["requestId"], found["trigger"]) == (f"stream:r{entry}", "task")
+
+
 def test_entry_of_a_task_keeps_its_tasks_id(served: Served, own: ObjectId, admin: httpx.Client) -> None:
     contact = contact_with(served.database, 1, organization=own)
     reason = {"code": "invalid_request", "message": "m", "details": {}}

@@ -52,6 +52,7 @@ REFUSED: dict[str, Callable[[], str]] = {
     "without exp": lambda: token(ORGANIZATION, exp=None),
     "exp is text": lambda: token(ORGANIZATION, exp="tomorrow"),
     "exp is infinite": lambda: token(ORGANIZATION, exp=float("inf")),
+    "exp is beyond all numbers": lambda: token(ORGANIZATION, exp=10**400),
     "not yet": lambda: token(ORGANIZATION, nbf=int(time.time()) + 600),
     "without organization": lambda: token(ORGANIZATION, organizationId=None),
     "operator as organization": lambda: token(ORGANIZATION, organizationId={"$gt": ""}),

@@ -88,9 +88,16 @@ def check_site(request: Request) -> None:
     if said is not None:
         if said in {"same-origin", "none"}:
             return
-    elif (origin := request.headers.get("origin")) is None or urlsplit(origin).netloc == request.headers.get("host"):
+    elif (origin := request.headers.get("origin")) is None or _host_of(origin) == request.headers.get("host"):
         return
     raise Forbidden("The form was sent from another site.")
+
+
+def _host_of(origin: str) -> str:
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return ""
 
 
 def keep(response: Response, request: Request, token: str) -> None:

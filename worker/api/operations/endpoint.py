@@ -7,6 +7,7 @@ from urllib.parse import urlencode
 from bson import ObjectId
 from fastapi import Request, Response
 from fastapi.responses import RedirectResponse
+from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from worker.api.answers import HttpError, TokenMissing, Unauthorized
@@ -96,6 +97,8 @@ async def answered(request: Request, answer: Callable[[Request], Awaitable[Respo
         return await answer(request)
     except SnapshotError as error:
         return problem(request, error)
+    except ClientDisconnect:
+        raise  # no one is there to read a page
     except Exception:
         # The boundary: a person gets a page, and the log has the traceback.
         log.exception("operations_page_broken")

@@ -19,6 +19,8 @@ from worker.operations.periods import Period
 
 STATES = {FAILED: "Failed", ACCEPTED: "In flight", COMPLETED: "Completed"}
 AGES = {"1h": timedelta(hours=1), "24h": timedelta(days=1), "7d": timedelta(days=7), "30d": timedelta(days=30)}
+_FIRST = datetime(1970, 1, 1, tzinfo=UTC)
+"""Before it there is no request, and no room for ages."""
 _FIELDS = 1000
 _CODE = re.compile(r"[a-z][a-z0-9_]{0,63}", re.ASCII)
 
@@ -144,9 +146,9 @@ def exact_moment(field: str, given: str) -> datetime:
     """As `to_json` writes it. Raises InvalidRequest."""
     try:
         found = datetime.fromisoformat(given)
-        if to_json(found) == given:
+        if to_json(found) == given and found >= _FIRST:
             return found
-    except ValueError:
+    except (ValueError, OverflowError):
         pass
     raise InvalidRequest([{"field": field, "message": "should be a time as the page has written it"}])
 

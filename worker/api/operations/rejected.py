@@ -18,11 +18,15 @@ log = get_logger(__name__)
 
 _LISTED = 50
 _KINDS = (REQUESTED, RESOLVED)
-_ID = re.compile(r"[0-9]{1,20}-[0-9]{1,20}", re.ASCII)
+_ID = re.compile(r"([0-9]{1,20})-([0-9]{1,20})", re.ASCII)
+_NUMBERS = range(2**64)
+"""Of a stream's ids; 0-0 is none. https://redis.io/docs/latest/develop/data-types/streams/"""
 
 
 def _entry_id(given: str, field: str) -> str:
-    if not _ID.fullmatch(given):
+    found = _ID.fullmatch(given)
+    numbers = [int(each) for each in found.groups()] if found else []
+    if not any(numbers) or not all(each in _NUMBERS for each in numbers):
         raise InvalidRequest([{"field": field, "message": "should be a stream's id, such as 1716042600000-0"}])
     return given
 
