@@ -82,7 +82,11 @@ class Admission:
         pipeline: list[dict[str, Any]] = [{"$match": {"$or": branches}}, {"$group": group}]
         with store_errors():
             found = self._connections.database[self._names.messages_collection].aggregate(pipeline)
-            return {each["_id"]: (each["total"], each.get("contact", 0), each.get("user", 0)) for each in found}
+            return {
+                each["_id"]: (each["total"], each.get("contact", 0), each.get("user", 0))
+                for each in found
+                if isinstance(each["_id"], ObjectId)  # `$in` finds arrays too
+            }
 
 
 def _first_look(conversation: Document, policy: Policy | None, channels: dict[ObjectId, list[str]]) -> Policy | str:

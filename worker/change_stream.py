@@ -20,7 +20,8 @@ from pymongo.errors import OperationFailure, PyMongoError
 from worker.closings import Closing, Closings, LeftOut
 from worker.connections import Document, store_errors
 from worker.counters import LEFT_OUT
-from worker.errors import AcceptUnknown, NotResolvedYet, SnapshotError, StoreUnavailable, TransientError
+from worker.errors import NotResolvedYet, SnapshotError, StoreUnavailable, TransientError, Unexpected
+from worker.halving import in_halves
 from worker.log import get_logger
 from worker.reconcile import Reconcile
 from worker.retries import backoff
@@ -102,7 +103,7 @@ class ClosingsWatch:
             while not stop.is_set():
                 events = self._batch(stream, stop)
                 if events:
-                    self._accept([each["documentKey"]["_id"] for each in events])
+                    self._accept([each["documentKey"]["_id"] for each in events if _has_object_id(each)])
                     self._remember(stream.resume_token, events[-1]["clusterTime"].as_datetime())
                 elif time.monotonic() - self._stored_at > _IDLE_SECONDS:
                     self._remember(stream.resume_token, self._service.clock.now())
@@ -161,9 +162,9 @@ class ClosingsWatch:
         Raises TransientError, before the token is stored: the stream then gives the same once more.
         """
         closings = [Closing(None, each) for each in dict.fromkeys(changed)]
-        results = self._closings.accept(closings)
+        results = in_halves(self._closings.accept, closings, self._service.connections)
         for closing, result in zip(closings, results, strict=True):
-            if isinstance(result, AcceptUnknown):
+            if isinstance(result, TransientError) and not isinstance(result, NotResolvedYet | Unexpected):
                 raise result
             if isinstance(result, LeftOut) and result.first:
                 LEFT_OUT.labels(result.reason).inc()
@@ -174,6 +175,11 @@ class ClosingsWatch:
         receipts = [each for each in results if isinstance(each, Receipt)]
         log.info("closings_seen", changed=len(changed), accepted=sum(each.created for each in receipts))
         self._service.enqueue(receipts)
+
+
+def _has_object_id(event: Document) -> bool:
+    """What a conversation of the platform has; others could not be named by a request."""
+    return isinstance(event["documentKey"]["_id"], ObjectId)
 
 
 @contextmanager

@@ -19,18 +19,19 @@ class Clock:
     def __init__(self, read_server_time: Callable[[], datetime]) -> None:
         """`read_server_time` asks the server, and may raise a TransientError."""
         self._read = read_server_time
-        self._base: datetime | None = None
-        self._read_at = 0.0
+        self._known: tuple[datetime, float] | None = None
+        """The server's time and the monotonic clock's at that moment, changed as one: threads share this."""
 
     def now(self) -> datetime:
         """Aware, UTC, whole milliseconds (what BSON keeps). Raises StoreUnavailable if it has never been read."""
-        base = self._base
-        if base is None or time.monotonic() - self._read_at > REFRESH_SECONDS:
-            base = self._refresh(base)
-        moment = base + timedelta(seconds=time.monotonic() - self._read_at)
+        known = self._known
+        if known is None or time.monotonic() - known[1] > REFRESH_SECONDS:
+            known = self._refresh(known)
+        base, read_at = known
+        moment = base + timedelta(seconds=time.monotonic() - read_at)
         return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
 
-    def _refresh(self, known: datetime | None) -> datetime:
+    def _refresh(self, known: tuple[datetime, float] | None) -> tuple[datetime, float]:
         before = time.monotonic()
         try:
             base = self._read()
@@ -38,8 +39,8 @@ class Clock:
             if known is None:
                 raise
             return known  # the monotonic clock carries on; its drift is far below the sweep's margins
-        self._base, self._read_at = base, (before + time.monotonic()) / 2
-        return base
+        self._known = read = base, (before + time.monotonic()) / 2
+        return read
 
 
 def as_utc(moment: datetime) -> datetime:

@@ -155,7 +155,8 @@ class Closings:
         self.left_out.forget(each.request_id for each in results if isinstance(each, Receipt) and each.created)
 
     def _asked(self, conversation: Document, policy: Policy, now: datetime) -> Asked:
-        request = SnapshotRequest(
+        # Not checked again: labels that a policy was given under other limits are still its labels.
+        request = SnapshotRequest.model_construct(
             organization_id=conversation["organizationId"],
             contact_id=conversation["contactId"],
             conversation_id=conversation["_id"],
@@ -170,9 +171,8 @@ class Closings:
 
 
 def _is_whole(conversation: Mapping[str, object]) -> bool:
-    return isinstance(conversation.get("resolvedAt"), datetime) and isinstance(
-        conversation.get("organizationId"), ObjectId
-    )
+    ids = (conversation["_id"], conversation.get("organizationId"))
+    return isinstance(conversation.get("resolvedAt"), datetime) and all(isinstance(each, ObjectId) for each in ids)
 
 
 def _is_of(conversation: Document | None, claim: Claim) -> bool:

@@ -67,6 +67,7 @@ class Connections:
             appname="training-snapshots",
             w="majority",
             journal=True,
+            read_preference=ReadPreference.PRIMARY,  # whatever the URL says: a member that lags knows too little
             maxPoolSize=4,
             serverMonitoringMode="poll",
             connectTimeoutMS=3000,

@@ -123,15 +123,18 @@ class Conversations:
     ) -> Iterator[tuple[ObjectId, Messages]]:
         """Those whose messages are regular; whoever takes one pops it from `left`, so that the rest stays."""
         for stages in self._ways():
-            asked = len(left)
+            asked, odd = len(left), 0
             try:
                 for group in groups or self._aggregate(key, left, stages):
-                    if (found := read_group(group)) and found[0] in left:
+                    found = read_group(group)
+                    if found is None:
+                        odd += 1
+                    elif found[0] in left:
                         yield found
             except SnapshotTooLarge:
                 return  # one conversation beyond 16 MiB breaks the aggregation
             if stages is in_index_order and asked >= _A_SAMPLE:
-                self._index_order_fits = len(left) < asked / 2
+                self._index_order_fits = odd < asked / 2
             if not left:
                 return
             groups = None
@@ -148,7 +151,8 @@ class Conversations:
             if theirs:
                 unnamed = {"organizationId": organizations, "contactId": None, "conversationId": {"$in": list(theirs)}}
                 for conversation in messages.distinct("conversationId", unnamed):
-                    lent[theirs[conversation]].append(conversation)
+                    if isinstance(conversation, ObjectId) and conversation in theirs:  # an array may have others too
+                        lent[theirs[conversation]].append(conversation)
         return lent
 
     def _aggregate(self, key: str, wanted: Mapping[ObjectId, list[Entry]], stages: Stages) -> Iterator[RawBSONDocument]:
@@ -198,7 +202,8 @@ class Conversations:
 
     def _conversations_of(self, entry: Entry, messages: list[Document]) -> set[ObjectId]:
         """Those of the contact's conversations that messages without a `contactId` name."""
-        named = {each.get("conversationId") for each in messages if each.get("contactId") is None} - {None}
+        unnamed = (each.get("conversationId") for each in messages if each.get("contactId") is None)
+        named = {each for each in unnamed if isinstance(each, ObjectId)}
         if not named:
             return set()
         condition = {
@@ -248,7 +253,7 @@ def _condition(
 def _least_size(message: Document) -> int:
     """Bytes that a message takes in a snapshot at least."""
     content = message.get("content")
-    return len(content.encode()) if isinstance(content, str) else 0
+    return _LEAST_SIZE + (len(content.encode()) if isinstance(content, str) else 0)
 
 
 def as_awaited(fault: SnapshotError) -> ParentNotYetThere:

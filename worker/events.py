@@ -62,7 +62,8 @@ def event_of(entry: Mapping[str, Any]) -> dict[str, Any]:
 
 def rejection(reason: Mapping[str, Any], original: Mapping[Any, Any], origin: str) -> dict[str, str]:
     """The fields of an entry in the stream of refused ones; ASCII, since UTF-8 cannot encode lone surrogates."""
-    return {"origin": origin, "reason": json.dumps(dict(reason)), "entry": json.dumps(_plain(original))}
+    # Celery's JSON brings dates, UUIDs, decimals and bytes as such.
+    return {"origin": origin, "reason": json.dumps(dict(reason)), "entry": json.dumps(_plain(original), default=str)}
 
 
 def _text(value: ObjectId | None) -> str | None:

@@ -21,7 +21,7 @@ from pymongo.errors import BulkWriteError, PyMongoError
 from pymongo.read_concern import ReadConcern
 
 from worker.connections import Connections, Document, store_errors
-from worker.errors import AcceptUnknown, SnapshotError
+from worker.errors import AcceptUnknown, ParentNotYetThere, SnapshotError
 from worker.models import ACCEPTED, COMPLETED, FAILED
 
 _DUPLICATE_KEY = 11000
@@ -178,13 +178,13 @@ class Ledger:
             matched += self.collection.update_many(condition, change, session=session).matched_count
         return matched
 
-    def finish(self, entries: Sequence[Mapping[str, Any]]) -> None:
+    def finish(self, entries: Sequence[Mapping[str, Any]], *, weakly: bool = True) -> None:
         """The events of these entries are out. Weaker than the rest: losing it repeats an event."""
-        weak = self.collection.with_options(write_concern=WriteConcern(w=1))
+        written = self.collection.with_options(write_concern=WriteConcern(w=1)) if weakly else self.collection
         change = {"$unset": {"unsent": ""}, "$set": {"sentAt": self._connections.clock.now()}}
         with store_errors():
             for round_, ids in _by_round(entries).items():
-                weak.update_many({"_id": {"$in": ids}, "round": round_, "unsent": True}, change)
+                written.update_many({"_id": {"$in": ids}, "round": round_, "unsent": True}, change)
 
     def begin_repeated(self, ids: Sequence[ObjectId]) -> None:
         """A repeated delivery begins: it counts as unended until it ends."""
@@ -202,13 +202,13 @@ class Ledger:
         """An attempt failed; the next is due then. Keeps the reason, and counts it if the request alone was tried."""
         change = {
             "$set": {"enqueuedAt": due, "lastError": error.outcome()},
-            "$inc": {"attempts": int(counts)},
+            "$inc": {"attempts": int(counts), "awaited": int(counts and isinstance(error, ParentNotYetThere))},
         }
         with store_errors():
             for round_, ids in _by_round(entries).items():
                 self.collection.update_many({"_id": {"$in": ids}, "status": ACCEPTED, "round": round_}, change)
 
-    # --- redrive, delete, retention ---------------------------------------------------------------------
+    # --- redrive, delete --------------------------------------------------------------------------------
 
     def redrive(self, ids: Sequence[ObjectId], at: datetime, queue: str) -> list[Document]:
         """Failed, sent entries become accepted again, one round further; gives those of `ids` that are, now."""
@@ -216,7 +216,7 @@ class Ledger:
         change = {
             "$set": {"status": ACCEPTED, "unended": 0, "queue": queue, "enqueuedAt": at, "redrivenAt": at},
             "$inc": {"round": 1},
-            "$unset": dict.fromkeys(("error", "finishedAt", "sentAt", "attempts", "lastError", "swept"), ""),
+            "$unset": dict.fromkeys(("error", "finishedAt", "sentAt", "attempts", "awaited", "lastError", "swept"), ""),
         }
         with store_errors():
             self.collection.update_many(condition, change)
@@ -227,23 +227,6 @@ class Ledger:
         condition = {"snapshotId": snapshot, "_id": snapshot, "organizationId": organization, "deletedAt": None}
         with store_errors():
             return self.collection.update_one(condition, {"$set": {"deletedAt": at}}, session=session).matched_count > 0
-
-    def strip(self, finished_since: datetime, finished_before: datetime, most: int) -> int:
-        """Retention: finished, sent entries keep what recognises them and nothing else; how many were stripped."""
-        finished = {"$gte": finished_since, "$lt": finished_before}
-        condition: Document = {"status": {"$in": [COMPLETED, FAILED]}, "unsent": None, "finishedAt": finished}
-        condition["acceptedAt"] = {"$exists": True}
-        kept = (
-            *("organizationId", "requestId", "bodyHash", "status", "round", "snapshotId", "finishedAt"),
-            *("deletedAt", "unchanged"),  # without them the identity would count snapshots that are not there
-        )
-        with store_errors():
-            ids = [each["_id"] for each in self.collection.find(condition, {"_id": 1}).limit(most)]
-            if not ids:
-                return 0
-            stripped = [{"$project": dict.fromkeys(kept, 1)}]
-            # Condition again: a redrive may have come in between.
-            return self.collection.update_many({"_id": {"$in": ids}, **condition}, stripped).modified_count
 
 
 def key_of(entry: Mapping[str, Any]) -> Key:

@@ -34,8 +34,10 @@ class Parents:
                 self.conversations[document["_id"]] = document
             case "lent":
                 self.lend = True
-            case _:
+            case _ if isinstance(document["_id"], ObjectId):
                 self.contacts[document["_id"]] = document
+            case _:
+                pass  # a group of messages whose owner is an array, say: whoever wants them reads them alone
 
     def check(self, entry: Entry) -> SnapshotError | None:
         """Whether the entry's contact and conversation are there and its organization's."""
@@ -103,8 +105,8 @@ def _read(
 
 def belongs(message: Document, contact: ObjectId, theirs: set[ObjectId]) -> bool:
     """Whether a message is the contact's; one that names no contact, through its conversation (`theirs`)."""
-    owner = message.get("contactId")
-    return owner == contact if owner is not None else message.get("conversationId") in theirs
+    owner, conversation = message.get("contactId"), message.get("conversationId")
+    return owner == contact if owner is not None else isinstance(conversation, ObjectId) and conversation in theirs
 
 
 def _union(collection: str, condition: Document, kind: str, limit: int | None = None) -> Document:

@@ -12,7 +12,8 @@ from bson import ObjectId
 from worker.closings import Closing, Closings, LeftOut, closing_id
 from worker.connections import Document, store_errors
 from worker.counters import LEFT_OUT
-from worker.errors import AcceptUnknown
+from worker.errors import NotResolvedYet, TransientError, Unexpected
+from worker.halving import in_halves
 from worker.log import get_logger
 from worker.service import Receipt, Service
 from worker.state import State
@@ -32,7 +33,7 @@ class Reconciled:
     accepted: int = 0
     left_out: int = 0
     not_resolved: int = 0
-    """Opened again since they were read."""
+    """Opened again since they were read, or not to be accepted at all."""
 
 
 class Reconcile:
@@ -80,6 +81,7 @@ class Reconcile:
         condition = {
             "resolvedAt": {"$gte": since, "$lte": until},
             "isResolved": True,
+            "_id": {"$type": "objectId"},
             "organizationId": {"$type": "objectId"},
             "$expr": {"$ne": ["$resolvedAt", "$importedResolvedAt"]},
         }
@@ -93,7 +95,8 @@ class Reconcile:
         missed = self._without_request(batch)
         if not missed:
             return
-        results = self._closings.accept([Closing(each["organizationId"], each["_id"]) for each in missed])
+        closings = [Closing(each["organizationId"], each["_id"]) for each in missed]
+        results = in_halves(self._closings.accept, closings, self._service.connections)
         for result in results:
             match result:
                 case Receipt():
@@ -102,7 +105,9 @@ class Reconcile:
                     done.left_out += 1
                     if result.first:
                         LEFT_OUT.labels(result.reason).inc()
-                case AcceptUnknown():
+                case NotResolvedYet() | Unexpected():
+                    done.not_resolved += 1
+                case TransientError():
                     raise result
                 case _:
                     done.not_resolved += 1

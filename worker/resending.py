@@ -125,6 +125,8 @@ class Resending:
         for batch in self._batches({**condition, "acceptedAt": {"$exists": True}}):
             self._service.events.emit(batch)
             sent += len(batch)
+            # A Redis that crashes now may lose these again, and only so does anyone know how old they are.
+            self.note_late(batch[0]["finishedAt"], self._service.clock.now())
             since = batch[-1]["finishedAt"]
             self._state.set(_NAME, {"owedFrom": since}, expected=mine)
             if time.monotonic() > stop_at and since > debt["owedFrom"]:

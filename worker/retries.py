@@ -30,8 +30,9 @@ def backoff(attempts: int, settings: Settings, dice: random.Random | None = None
     return max(floor, most * share)
 
 
-def after(error: SnapshotError, attempts: int, settings: Settings) -> TryAgain | GiveUp:
-    """What follows an attempt that met `error`, `attempts` counting the ones before it.
+def after(error: SnapshotError, attempts: int, settings: Settings, *, awaited: int = 0) -> TryAgain | GiveUp:
+    """What follows an attempt that met `error`, `attempts` counting the ones before it, `awaited` those of them that
+    met a parent document not there yet.
 
     Without limit while the store is down or a parent document may still come (who awaits it counts the time);
     otherwise up to `retry_attempts`.
@@ -39,7 +40,7 @@ def after(error: SnapshotError, attempts: int, settings: Settings) -> TryAgain |
     if isinstance(error, PermanentError):
         return GiveUp(error)
     limited = not isinstance(error, StoreUnavailable | ParentNotYetThere)
-    if limited and attempts + 1 >= settings.retry_attempts:
+    if limited and attempts - awaited + 1 >= settings.retry_attempts:
         return GiveUp(RetriesExhausted(attempts=attempts + 1, lastError=error.code, lastMessage=error.message))
     return TryAgain(backoff(attempts, settings))
 

@@ -74,6 +74,9 @@ class Run:
         """What is left of the run. A pymongo.timeout within it can only be shorter; 0 would mean none at all."""
         return pymongo.timeout(max(0.001, self._stop_at - time.monotonic()))
 
+    def _is_over(self) -> bool:
+        return time.monotonic() >= self._stop_at - _ROUND_TRIP_SECONDS
+
     def _all(self, ids: Sequence[ObjectId], redelivered: bool) -> None:
         with self._deadline():
             entries = self._service.ledger.load(ids)
@@ -99,7 +102,9 @@ class Run:
             count = entry.get("unended", 0)
             if not count:
                 continue
-            if count + 1 >= self._settings.worker_lost_after:
+            if self._is_over():
+                self._hand_back_untried([entry])
+            elif count + 1 >= self._settings.worker_lost_after:
                 with self._deadline():
                     self._decide([], [Failure(entry, WorkerLost(deliveries=count + 1))])
             else:
@@ -107,6 +112,9 @@ class Run:
 
     def _counted(self, entries: list[Entry]) -> None:
         """Counts the delivery as unended while it lasts: a worker that dies in it leaves the count behind."""
+        if self._is_over():
+            self._hand_back_untried(entries)
+            return
         ids = [each["_id"] for each in entries]
         with self._deadline():
             self._service.ledger.begin_repeated(ids)
@@ -137,7 +145,7 @@ class Run:
                         self._assemble(slice_)
         except StoreUnavailable:
             # A read that is too slow ends as a socket's timeout, just as a server that is away.
-            if time.monotonic() < self._stop_at - _ROUND_TRIP_SECONDS or not self._service.connections.store_answers():
+            if not self._is_over() or not self._service.connections.store_answers():
                 raise
             self._postpone_rest(entries, DeadlineExceeded())
         except TransientError as error:
@@ -214,9 +222,14 @@ class Run:
             for half in (left[:middle], left[middle:]):
                 self._hand_back(half, self._settings.retry_floor, error, counts=False)
 
+    def _hand_back_untried(self, entries: list[Entry]) -> None:
+        """The others of the message have used up its time."""
+        with pymongo.timeout(_POSTPONE_SECONDS):
+            self._hand_back(entries, self._settings.retry_floor, DeadlineExceeded(), counts=False)
+
     def _postpone(self, entries: list[Entry], error: TransientError) -> None:
         for entry in entries:
-            match after(error, entry.get("attempts", 0), self._settings):
+            match after(error, entry.get("attempts", 0), self._settings, awaited=entry.get("awaited", 0)):
                 case GiveUp(final):
                     self._decide([], [Failure(entry, final)])
                 case again:

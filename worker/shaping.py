@@ -92,13 +92,13 @@ def order(message: Mapping[str, Any]) -> tuple[int, str, Any]:
 def _content(value: Any) -> str:
     if value is None:
         return ""
-    return value if isinstance(value, str) else json_util.dumps(value, ensure_ascii=False)
+    return str(value) if isinstance(value, str) else json_util.dumps(value, ensure_ascii=False)
 
 
 def _sender(message: Mapping[str, Any]) -> str:
     sender = message.get("sender")
     if isinstance(sender, str):
-        return sender
+        return str(sender)  # BSON's JavaScript is a str of its own kind, and would be stored as such
     if direction := _direction(message):
         return _SENDERS[direction]
     kind = message.get("senderType")
@@ -108,7 +108,7 @@ def _sender(message: Mapping[str, Any]) -> str:
 def _sender_type(message: Mapping[str, Any], sender: str) -> str:
     kind = message.get("senderType")
     if isinstance(kind, str):
-        return kind
+        return str(kind)
     if message.get("isAIGenerated") is True:
         return "AI"
     direction = _direction(message)

@@ -6,7 +6,7 @@ called; events that did not go out are emitted; and if Redis lost data, what it 
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from uuid import uuid4
 
 import pymongo
@@ -19,8 +19,8 @@ from worker.ledger import OPEN
 from worker.log import get_logger
 from worker.models import COMPLETED, FAILED
 from worker.resending import Resending
+from worker.retention import Retention
 from worker.service import Service
-from worker.state import State
 from worker.wakeups import BULK, REQUEST_QUEUES, Queues
 
 log = get_logger(__name__)
@@ -28,10 +28,6 @@ log = get_logger(__name__)
 _BATCH = 500
 _MOST = 20_000
 """Entries of one kind that one sweep repairs; the next goes on."""
-_RETENTION = "retention"
-_FIRST = datetime(1970, 1, 1, tzinfo=UTC)
-_SLACK = timedelta(days=1)
-"""For entries that were finished but not sent when their time came."""
 
 
 @dataclass
@@ -143,7 +139,8 @@ class Sweep:
     def _send(self, entries: Sequence[Document], at: datetime) -> None:
         self._service.events.emit(entries)
         self._resending.note_late(entries[0]["finishedAt"], at)
-        self._service.ledger.finish(entries)
+        # Durably: the next look, at majority, would else find them unsent still.
+        self._service.ledger.finish(entries, weakly=False)
 
     def _resend_lost(self) -> None:
         self._done.resent = self._resending()
@@ -154,10 +151,4 @@ class Sweep:
         self._service.events.trim(self._settings.events_retention)
 
     def _strip(self) -> None:
-        """From where the last one ended: what is stripped already is not read again."""
-        before = self._service.clock.now() - self._settings.ledger_retention
-        state = State(self._service.connections)
-        since = state.get(_RETENTION).get("strippedTo", _FIRST)
-        self._done.stripped = self._service.ledger.strip(since, before, _BATCH)
-        if self._done.stripped < _BATCH:
-            state.set(_RETENTION, {"strippedTo": before - _SLACK})
+        self._done.stripped = Retention(self._service)()

@@ -6,7 +6,8 @@ from typing import Any, TypeVar
 
 from worker.closings import Closings, LeftOut
 from worker.counters import IntakeCounts
-from worker.errors import NotResolvedYet, SnapshotError, StoreUnavailable, TransientError, Unexpected
+from worker.errors import NotResolvedYet, SnapshotError, TransientError, Unexpected
+from worker.halving import in_halves
 from worker.intake import REQUESTED, RESOLVED, read_entry
 from worker.intake_stream import Entry, IntakeStream
 from worker.log import get_logger
@@ -60,8 +61,8 @@ class Intake:
         queue = BULK if self.is_pressed(len(entries), waiting) else INTERACTIVE
         batch = _Batch()
         requests, closings = self._decode(entries, queue, batch)
-        self._sort(REQUESTED, requests, self._accept_requests([asked for _, asked in requests]), batch)
-        self._sort(RESOLVED, closings, self._accept_closings([closing for _, closing in closings]), batch)
+        self._sort(REQUESTED, requests, self._accept(self._service.accept, requests), batch)
+        self._sort(RESOLVED, closings, self._accept(self._closings.accept, closings), batch)
         self._publish(batch.receipts, len(entries))
         self._give_up(batch)
         self._settle(batch)
@@ -94,30 +95,8 @@ class Intake:
 
     # --- accept ---------------------------------------------------------------------------------------
 
-    def _accept_requests(self, asked: Sequence[Asked]) -> list[Any]:
-        return self._in_parts(self._service.accept, asked)
-
-    def _accept_closings(self, closings: Sequence[ConversationResolved]) -> list[Any]:
-        return self._in_parts(self._closings.accept, closings)
-
-    def _in_parts(self, accept: Callable[[Sequence[Item]], Sequence[Any]], items: Sequence[Item]) -> list[Any]:
-        """All at once, and where that fails although MongoDB answers in halves, so that one at fault stands alone."""
-        if not items:
-            return []
-        try:
-            return list(accept(items))
-        except TransientError as error:
-            if not self._service.connections.store_answers():
-                raise StoreUnavailable from error
-            fault: SnapshotError = error
-        except Exception as error:
-            # The boundary: an entry that breaks our own code must not hold up those beside it.
-            log.exception("accept_broken", items=len(items))
-            fault = Unexpected(f"Unexpected {type(error).__name__}.")
-        if len(items) == 1:
-            return [fault]
-        middle = len(items) // 2
-        return self._in_parts(accept, items[:middle]) + self._in_parts(accept, items[middle:])
+    def _accept(self, accept: Callable[[Sequence[Item]], Sequence[Any]], read: Read[Item]) -> list[Any]:
+        return in_halves(accept, [each for _, each in read], self._service.connections)
 
     def _sort(self, kind: str, read: Read[Any], results: Sequence[Any], batch: _Batch) -> None:
         """What was accepted or left out is done, what never will be is refused, the rest stays pending."""

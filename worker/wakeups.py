@@ -87,6 +87,6 @@ class Queues:
 def _stamp_of(message: bytes | str) -> datetime | None:
     try:
         stamp = json.loads(message)["headers"].get(STAMP)
-    except (ValueError, KeyError, AttributeError, TypeError):
-        return None  # not a Celery message: the worker drops and counts it
-    return from_milliseconds(stamp) if isinstance(stamp, int | float) else None
+        return from_milliseconds(stamp) if isinstance(stamp, int | float) else None
+    except (ValueError, KeyError, AttributeError, TypeError, OverflowError, OSError):
+        return None  # not a Celery message, or with a stamp that is no time: the worker drops and counts it

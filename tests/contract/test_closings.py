@@ -7,13 +7,14 @@ from typing import Any
 import pytest
 from bson import ObjectId
 
-from support.pipeline import run_accepted
+from support.pipeline import run_accepted, service_on
 from support.platform import Platform
 from worker.clock import milliseconds
 from worker.closings import Accepted, Closing, Closings, LeftOut
 from worker.errors import NotResolvedYet
 from worker.policies import Policies
 from worker.service import Receipt, Service
+from worker.settings import Settings
 from worker.sweeping import Sweep
 
 
@@ -191,6 +192,17 @@ def test_policies_labels_are_the_snapshots(service: Service, platform: Platform)
     run_accepted(service)
     (snapshot,) = platform.snapshots()
     assert (snapshot["tags"], snapshot["category"], snapshot["quality"]) == (["auto"], "support", "good")
+
+
+def test_labels_that_the_limits_of_today_would_refuse_are_the_policys_still(settings: Settings) -> None:
+    with service_on(settings.model_copy(update={"max_tags": 100})) as service:
+        platform = Platform(service.connections.database)
+        set_policy(service, platform, tags=[f"t{number}" for number in range(60)])
+        conversation = platform.converse()
+        platform.close(conversation)
+        (receipt,) = take(service, platform, conversation)
+        assert isinstance(receipt, Receipt)
+        assert len(receipt.entry["tags"]) == 60
 
 
 # --- settling ---------------------------------------------------------------------------------------------------

@@ -251,6 +251,54 @@ def test_reconcile_finds_the_closings_of_48_hours_without_a_request(service: Ser
     assert Reconcile(service).in_slices().accepted == 1
 
 
+@pytest.mark.parametrize("by", ["change stream", "reconcile"])
+def test_closing_that_breaks_our_own_code_holds_up_no_other(
+    own: Settings, service: Service, platform: Platform, by: str
+) -> None:
+    good, broken = platform.converse_often(8), platform.converse()
+
+    def breaking(of: Service) -> Closings:
+        closings = Closings(of)
+        make = closings._asked
+
+        def asked(conversation: Any, *rest: Any) -> Any:
+            if conversation["_id"] == broken:
+                raise KeyError("no one foresaw it")
+            return make(conversation, *rest)
+
+        closings._asked = asked  # type: ignore[method-assign,assignment]
+        return closings
+
+    if by == "reconcile":
+        platform.close(*good[:4], broken, *good[4:])
+        done = Reconcile(service, breaking(service)).in_slices()
+        assert (done.accepted, done.not_resolved) == (8, 1)
+        assert closed(platform) == set(good)
+        return
+    with watching(own, breaking):
+        platform.close(*good[:4], broken, *good[4:])
+        wait_for(platform, good)
+        later = platform.converse()
+        platform.close(later)
+        wait_for(platform, [*good, later])
+
+
+def test_conversation_with_an_id_of_another_kind_is_passed_over(
+    own: Settings, service: Service, platform: Platform
+) -> None:
+    ids = {"organizationId": platform.organization, "contactId": platform.contact}
+    odd: list[Any] = ["conversation-17", {"a": 1}, 5]
+    conversations: Any = platform.database.conversations
+    with watching(own):
+        for key in odd:
+            conversations.insert_one({"_id": key, **ids, "isResolved": True, "resolvedAt": datetime.now(UTC)})
+            platform.database.messages.insert_many({**ids, "conversationId": key, "content": "x"} for _ in range(2))
+        fine = platform.converse()
+        platform.close(fine)
+        wait_for(platform, [fine])
+    assert Reconcile(service).everything().seen == 1
+
+
 def test_reconcile_that_is_out_of_time_goes_on_where_it_stopped(own: Settings, platform: Platform) -> None:
     conversations = platform.converse_often(600)
     for hours in (1, 2):

@@ -18,6 +18,13 @@ def connections(settings: Settings) -> Any:
     made.close()
 
 
+def test_reads_are_of_the_primary_whatever_the_url_says(settings: Settings) -> None:
+    url = f"{settings.mongo_url}&readPreference=secondaryPreferred"
+    connections = Connections(settings.model_copy(update={"mongo_url": url}))
+    assert connections.database.read_preference == pymongo.ReadPreference.PRIMARY
+    connections.close()
+
+
 def test_time_limit_that_the_server_reports_is_this_operations_fault(
     connections: Connections, mongo_client: pymongo.MongoClient[Any]
 ) -> None:

@@ -232,3 +232,47 @@ def test_empty_conversation_has_no_messages(bench: Bench) -> None:
     contact = bench.contact()
     keys = bench.accepted(bench.asked(contact, conversationId=bench.conversation(contact, 0)), bench.asked(contact))
     assert [contents(bench, key) for key in keys] == [[], []]
+
+
+def test_very_many_messages_are_too_large_before_they_are_all_read(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is read alone is bounded by what it takes in a snapshot at least, not by its text."""
+    monkeypatch.setattr("worker.conversations.LARGEST", 64 * 100)
+    contact = bench.contact()
+    made = [bench.message(number, contactId=contact, content="") for number in range(120)]
+    bench.database.messages.insert_many(made)
+    (key,) = bench.accepted(bench.asked(contact, messageIds=[each["_id"] for each in made]))
+    assert isinstance(fetched(bench, key)[key], SnapshotTooLarge)
+
+
+def test_messages_that_name_several_owners_break_no_chunk(bench: Bench) -> None:
+    """An array matches whom it names, and the server groups by the array as a whole: no reason to fail anyone."""
+    contact, other = bench.contact(), bench.contact()
+    mine, theirs = bench.conversation(contact, 1), bench.conversation(other, 1)
+    shared = [
+        bench.message(10, content="of both contacts", contactId=[contact, other]),
+        bench.message(11, content="of both conversations", contactId=contact, conversationId=[mine, theirs, {"x": 1}]),
+        bench.message(12, content="of no contact", conversationId=[mine, theirs]),
+    ]
+    bench.database.messages.insert_many(shared)
+    keys = bench.accepted(
+        bench.asked(contact),
+        bench.asked(other),
+        bench.asked(contact, conversationId=mine),
+        bench.asked(contact, messageIds=[shared[1]["_id"]]),
+    )
+    found = fetched(bench, *keys)
+    assert [type(each) for each in found.values()] == [Conversation] * 4
+    assert "Hello 0" in contents(bench, keys[2])
+    assert contents(bench, keys[3]) == ["of both conversations"]
+
+
+def test_empty_conversations_do_not_turn_the_quicker_way_off(bench: Bench) -> None:
+    contact = bench.contact()
+    empty = [bench.conversation(contact, 0) for _ in range(10)]
+    full = bench.conversation(contact, 0)
+    bench.database.messages.insert_one(bench.message(0, conversationId=full, timestamp=START))
+    keys = bench.accepted(*(bench.asked(contact, conversationId=each) for each in [*empty, full]))
+    fetched(bench, *keys)
+    assert bench.service.conversations._index_order_fits

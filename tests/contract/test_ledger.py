@@ -221,25 +221,3 @@ def test_run_that_was_late_does_not_bring_a_deleted_snapshot_back(bench: Bench) 
     assert (outcome.completed, outcome.failed, outcome.postponed) == (0, 0, [])
     assert bench.snapshots() == {}
     assert bench.entry(key)["deletedAt"]
-
-
-def test_retention_strips_finished_sent_entries_and_removes_none(bench: Bench) -> None:
-    keys = bench.chunk(4)
-    asked = bench.asked(bench.contact(), "kept", notes="Priya called")
-    (kept,) = bench.accepted(asked)
-    Run(bench.service)([*keys[:3], kept])
-    old = bench.ago(days=100)
-    bench.change([kept, keys[0], keys[1]], finishedAt=old)
-    bench.change([keys[1]], unsent=True)
-    since, before = bench.ago(days=200), bench.ago(days=90)
-    assert bench.service.ledger.strip(since, before, 500) == 2
-    assert bench.service.ledger.strip(since, before, 500) == 0
-    assert set(bench.entry(keys[0])) == {
-        *("_id", "organizationId", "requestId", "bodyHash", "status", "round", "snapshotId", "finishedAt")
-    }
-    assert bench.entry(keys[1])["unsent"]
-    assert bench.entry(keys[2])["acceptedAt"]
-    assert bench.entry(keys[3])["status"] == "accepted"
-    (again,) = receipts(bench.service.accept([asked]))
-    assert (again.id, again.created) == (kept, False)
-    assert bench.service.redrive([kept]) == []

@@ -2,7 +2,6 @@
 
 import json
 import threading
-import time
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -19,6 +18,7 @@ from worker.measures.caching import Cached
 from worker.measures.gauges import UNACKED
 from worker.measures.outcomes import DOCTORS, OutcomeFold
 from worker.measures.system import SystemMetrics
+from worker.retention import Retention
 from worker.running import Run
 
 Scraped = dict[str, float]
@@ -59,8 +59,7 @@ def scrape(bench: Bench) -> Scraper:
 
 def settle(bench: Bench) -> None:
     """A minute passes: what is finished is added to the totals with the next scrape."""
-    bench.connections.clock._base = bench.service.clock.now() + timedelta(minutes=1)
-    bench.connections.clock._read_at = time.monotonic()
+    bench.advance(minutes=1)
 
 
 def redrive(bench: Bench, *keys: ObjectId) -> None:
@@ -93,7 +92,7 @@ def test_counters_rise_by_what_happens_and_survive_restarts_and_retention(bench:
     Run(bench.service)(bench.chunk(3))
     settle(bench)
     assert scrape()['snapshots_completed_total{trigger="client"}'] == 3
-    bench.service.ledger.strip(bench.ago(days=9999), bench.ago(seconds=0), 100)
+    Retention(bench.service).strip(bench.ago(days=9999), bench.ago(seconds=0), 100)
     Run(bench.service)(bench.chunk(2))
     restarted = Scraper(bench)
     for each in (scrape, restarted):
@@ -238,8 +237,7 @@ def test_event_that_went_out_late_is_timed_by_when_it_did(bench: Bench, scrape: 
     (key,) = bench.chunk(1)
     Run(bench.service)([key])
     bench.change([key], unsent=True)
-    bench.connections.clock._base = bench.service.clock.now() + timedelta(seconds=20)
-    bench.connections.clock._read_at = time.monotonic()
+    bench.advance(seconds=20)
     bench.service.ledger.finish([bench.entry(key)])
     bench.change([key], attempts=0)  # a majority write: what this one did not wait for is there too
     assert eventually(lambda: 20 <= scrape()['snapshots_accept_to_event_seconds_sum{trigger="client"}'] < 25)

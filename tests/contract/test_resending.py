@@ -7,6 +7,7 @@ from bson import ObjectId
 
 from support.ledger import Bench
 from support.sweeping import event_ids, sweep
+from worker import resending, sweeping
 from worker.clock import milliseconds
 from worker.embedded import Servers
 from worker.errors import BrokerUnavailable
@@ -40,6 +41,17 @@ def test_unsent_events_are_emitted_once_their_run_cannot_anymore(bench: Bench) -
     assert sweep(bench).emitted == 0
 
 
+def test_each_unsent_event_is_emitted_once_however_many_there_are(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep(bench)
+    keys = decided_without_event(bench, 7)
+    bench.change(keys, finishedAt=bench.ago(seconds=16))
+    monkeypatch.setattr(sweeping, "_BATCH", 2)
+    assert sweep(bench).emitted == 7
+    assert len(event_ids(bench)) == 7
+
+
 def test_flush_brings_every_event_again_with_its_id_and_content(bench: Bench) -> None:
     contact = bench.contact()
     keys = [*bench.chunk(20), *bench.accepted(bench.asked(contact))]
@@ -59,10 +71,10 @@ def test_event_that_was_out_but_not_marked_as_sent_at_the_flush_comes_again(benc
     keys = bench.chunk(2)
     finish = bench.service.ledger.finish
 
-    def flush_first(entries: Any) -> None:
+    def flush_first(entries: Any, **how: Any) -> None:
         bench.connections.redis.flushall()
         sweep(bench)
-        finish(entries)
+        finish(entries, **how)
 
     bench.service.ledger.finish = flush_first  # type: ignore[method-assign]
     Run(bench.service)(keys)
@@ -112,8 +124,10 @@ def test_restart_of_redis_brings_recent_events_again_and_keeps_the_marker(bench:
     if servers.valkey is None:
         pytest.skip("restarts only a Redis of its own")
     old, recent = bench.chunk(2)
-    Run(bench.service)([old, recent])
-    bench.change([old], finishedAt=bench.ago(hours=1))
+    Run(bench.service)([old])
+    sweep(bench)  # Redis is new to it: what it emits again now, a crash may take
+    bench.advance(minutes=1)
+    Run(bench.service)([recent])
     sweep(bench)
     marker = bench.connections.redis.get(MARKER_KEY)
     servers.valkey.restart()
@@ -122,6 +136,30 @@ def test_restart_of_redis_brings_recent_events_again_and_keeps_the_marker(bench:
     assert event_ids(bench)[-1] == f"{recent}.0"
     assert bench.connections.redis.get(MARKER_KEY) == marker
     assert sweep(bench).resent == 0
+
+
+def test_redis_that_crashes_while_it_is_owed_old_events_gets_the_last_of_them_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A flush, and more to emit again than one sweep does; then a crash that takes the last second."""
+    monkeypatch.setattr(resending, "_BATCH", 1)
+    monkeypatch.setattr(resending, "_SECONDS", 0.0)
+    keys = bench.chunk(6)
+    Run(bench.service)(keys)
+    for days, key in enumerate(reversed(keys)):
+        bench.change([key], finishedAt=bench.ago(days=days))
+    sweep(bench)
+    bench.connections.redis.flushall()
+    for _ in range(3):
+        sweep(bench)
+    assert 2 <= len(set(event_ids(bench))) < 6
+    redis: Any = bench.connections.redis
+    newest = redis.xrevrange(bench.settings.events_stream, count=2)
+    redis.xdel(bench.settings.events_stream, *(key for key, _ in newest))
+    bench.database.snapshotstate.update_one({"_id": "redis"}, {"$set": {"runId": "of before the crash"}})
+    while sweep(bench).resent:
+        pass
+    assert set(event_ids(bench)) == {f"{key}.0" for key in keys}
 
 
 @pytest.mark.parametrize("pulse", ["older", "gone", "unreadable", "absurd"])

@@ -1,6 +1,7 @@
 """Runs that come again: retries, parents that come late, and requests that kill their worker."""
 
 import json
+import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
@@ -197,6 +198,33 @@ def test_repeated_delivery_counts_up_and_back_down(bench: Bench) -> None:
     run(bench, [key])
     assert during == [0, 1, 1]
     assert bench.entry(key)["unended"] == 0
+
+
+def test_suspects_whose_turn_does_not_come_are_handed_back_and_what_others_met_is_kept(bench: Bench) -> None:
+    """Those before them used up the message's time."""
+    slow, *suspects = bench.chunk(4)  # slow, and just done in time
+    bench.change(suspects[1:], unended=1)
+    bench.change(suspects[:1], swept=1)
+    hasty = bench.another(run_deadline=timedelta(seconds=1))
+    hasty.service.clock.now()
+    fetch = hasty.service.conversations.fetch
+
+    def use_up(entries: Any) -> Any:
+        while not hasty_run._is_over():
+            time.sleep(0.02)
+        return fetch(entries)
+
+    hasty.service.conversations.fetch = use_up  # type: ignore[method-assign]
+    hasty_run = Run(hasty.service)
+    try:
+        outcome = hasty_run([slow, *suspects])
+    finally:
+        hasty.connections.close()
+    postponed = [key for each in outcome.postponed for key in each.ids]
+    assert outcome.completed + len(postponed) == 4
+    assert {str(key) for key in suspects} <= set(postponed)
+    assert [each.get("unended", 0) for each in bench.entries(suspects)] == [0, 1, 1]
+    assert [each.get("attempts", 0) for each in bench.entries(suspects)] == [0, 0, 0]
 
 
 def test_count_is_taken_back_after_an_exception(bench: Bench) -> None:

@@ -1,5 +1,6 @@
 """A service for tests of the ledger: what it publishes is kept, and its own clients are closed."""
 
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -124,8 +125,12 @@ class Bench:
     def events(self) -> list[dict[str, Any]]:
         return [event for _, event in self.service.events.read(count=100_000)]
 
-    def ago(self, **time: float) -> datetime:
-        return self.service.clock.now() - timedelta(**time)
+    def ago(self, **past: float) -> datetime:
+        return self.service.clock.now() - timedelta(**past)
+
+    def advance(self, **later: float) -> None:
+        """The clock, as this service has it."""
+        self.connections.clock._known = (self.service.clock.now() + timedelta(**later), time.monotonic())
 
 
 @contextmanager

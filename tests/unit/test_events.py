@@ -2,7 +2,9 @@
 
 import json
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 import bson
 import pytest
@@ -12,7 +14,7 @@ from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
 
 from worker.errors import MessagesNotFound
-from worker.events import event_of
+from worker.events import event_of, rejection
 
 ID, ORGANIZATION, CONTACT = ObjectId(), ObjectId(), ObjectId()
 FINISHED = datetime(2026, 5, 18, 14, 30, tzinfo=UTC)
@@ -83,3 +85,10 @@ def test_event_made_of_what_the_ledger_stored_is_the_same_byte_for_byte(finished
 @pytest.mark.parametrize("finished", [COMPLETED, FAILED], ids=["completed", "failed"])
 def test_event_has_no_notes(finished: dict[str, Any]) -> None:
     assert "Priya" not in json.dumps(event_of(finished))
+
+
+def test_rejection_keeps_what_celerys_json_brings() -> None:
+    """kombu gives dates, UUIDs, decimals and bytes as such."""
+    odd = {"at": datetime(2026, 5, 18, tzinfo=UTC), "key": UUID(int=1), "sum": Decimal("1.5"), "raw": b"x"}
+    kept = json.loads(rejection({"code": "invalid_request"}, {"args": [odd], "kwargs": {}}, "task:1")["entry"])
+    assert kept["args"] == [{"at": "2026-05-18 00:00:00+00:00", "key": str(UUID(int=1)), "sum": "1.5", "raw": "b'x'"}]

@@ -45,6 +45,11 @@ def test_attempt_is_followed_by(error: SnapshotError, attempts: int, fails_with:
             assert SETTINGS.retry_floor <= delay <= SETTINGS.retry_ceiling
 
 
+def test_waiting_for_a_parent_uses_up_none_of_the_attempts() -> None:
+    assert isinstance(after(StoreConflict(), 9, SETTINGS, awaited=9), TryAgain)
+    assert isinstance(after(StoreConflict(), 9, SETTINGS, awaited=7), GiveUp)
+
+
 def test_exhaustion_says_what_the_last_attempt_met() -> None:
     decision = after(StoreConflict("MongoDB took too long."), 2, SETTINGS)
     assert isinstance(decision, GiveUp)

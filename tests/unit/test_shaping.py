@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
-from bson import DatetimeMS, Decimal128, ObjectId
+from bson import Code, DatetimeMS, Decimal128, ObjectId
 
 from worker.assembly import encode_messages
 from worker.shaping import describe, order, shape
@@ -69,6 +69,12 @@ FIELDS: list[tuple[dict[str, Any], str, Any]] = [
 def test_message_field_becomes(fields: dict[str, Any], name: str, value: Any) -> None:
     found = shaped(**fields)[name]
     assert (int(found) if name == "timestamp" else found) == value
+
+
+@pytest.mark.parametrize("name", ["content", "sender", "senderType"])
+def test_javascript_is_text_like_any_other(name: str) -> None:
+    found = shaped(**{name: Code("return 1")})[name]
+    assert (found, type(found)) == ("return 1", str)
 
 
 def test_attachments_and_other_fields_are_left_out() -> None:

@@ -1,11 +1,12 @@
 """How requests are put into messages."""
 
+import json
 from typing import Any
 
 import pytest
 from bson import ObjectId
 
-from worker.wakeups import chunks_of, repr_of
+from worker.wakeups import STAMP, _stamp_of, chunks_of, repr_of
 
 
 def entries(*message_ids: int) -> list[dict[str, Any]]:
@@ -41,3 +42,10 @@ def test_request_without_message_ids_counts_as_one() -> None:
 def test_arguments_are_shown_as_ids_alone() -> None:
     assert repr_of(["a"]) == "a"
     assert repr_of(["a", "b"]) == "2 requests from a"
+
+
+@pytest.mark.parametrize("stamp", [1e20, "NaN", "Infinity", -1e18, 8e15, True, "soon", None, [1]])
+def test_stamp_that_is_no_time_is_none_or_far_ahead(stamp: Any) -> None:
+    shown = stamp if stamp in ("NaN", "Infinity") else json.dumps(stamp)
+    found = _stamp_of(f'{{"headers": {{"{STAMP}": {shown}}}}}')
+    assert found is None or found.year in (1970, 9999)

@@ -14,6 +14,7 @@ from support.contacts import contact_with
 from support.http import SNAPSHOTS, token
 from support.served import Served
 from support.waiting import eventually
+from worker.retention import Retention
 
 HEX = re.compile(r"[0-9a-f]{24}")
 DATE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
@@ -194,9 +195,9 @@ def test_repeated_key_gives_the_first_snapshot_also_after_retention(served: Serv
     first = post(served, whole(served), **headers)
     key = ObjectId(first.json()["data"]["_id"])
     served.database.snapshotrequests.update_one({"_id": key}, {"$unset": {"unsent": ""}})
-    ledger = served.running.bench.service.ledger
     finished = served.running.bench.entry(key)["finishedAt"]
-    assert ledger.strip(finished, finished + timedelta(milliseconds=1), 10) >= 1
+    strip = Retention(served.running.bench.service).strip
+    assert strip(finished, finished + timedelta(milliseconds=1), 10)[0] >= 1
     again = post(served, whole(served), Prefer=prefer, **headers)
     assert (again.status_code, again.json()) == (200, first.json())
 
