@@ -37,8 +37,8 @@ lock: ## resolve the dependencies anew into both lock files (needs uv)
 	$(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
 		-c requirements.lock --custom-compile-command "make lock" pyproject.toml -o requirements.runtime.lock
 
-acceptance: setup ## every conversation of ../shared/data, byte for byte
-	$(BIN)/python tests/acceptance.py
+acceptance: setup ## conversations, byte for byte: FILES="a.jsonl b.jsonl.gz", else those of ../shared/data
+	$(BIN)/python tests/acceptance.py $(FILES)
 	$(BIN)/pytest -m acceptance $(ARGS)
 
 chaos: setup ## kill, cut and flush everything, and check the promise: REQUESTS=200000 SECONDS= SEED=1

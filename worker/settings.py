@@ -8,6 +8,7 @@ import re
 from contextlib import suppress
 from datetime import timedelta
 from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
@@ -56,6 +57,19 @@ def _readable(url: str) -> bool:
     except (ValueError, PyMongoError):
         return False
     return True
+
+
+def _with_the_extra(value: str) -> str:
+    if value == "otlp" and not _is_installed("opentelemetry.sdk"):
+        raise ValueError("should be off, or the extra otel should be installed (docs/operations.md, Traces)")
+    return value
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # what it is a part of
+        return False
 
 
 Duration = Annotated[timedelta, BeforeValidator(_read_duration)]
@@ -135,7 +149,9 @@ class Settings(BaseSettings):
     metrics_host: str = Field("127.0.0.1", description="address that worker, beat and listener serve /metrics on")
     metrics_port: int | None = Field(None, ge=0, le=65_535, description="its port, 0 takes a free one; not set, none")
 
-    traces: Literal["off", "otlp"] = Field("off", description="otlp: OpenTelemetry, which needs the extra otel")
+    traces: Annotated[Literal["off", "otlp"], AfterValidator(_with_the_extra)] = Field(
+        "off", description="otlp: OpenTelemetry, which needs the extra otel"
+    )
     traces_url: HttpUrl = Field("http://127.0.0.1:4318/v1/traces", description="where OTLP is taken over HTTP")
 
     log_format: Literal["auto", "json", "console"] = Field("auto", description="auto: console on a terminal")

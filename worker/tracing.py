@@ -14,8 +14,7 @@ personal data: ids, trigger, codes.
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from worker.errors import InvalidSettings
-from worker.settings import PREFIX, Settings
+from worker.settings import Settings
 
 
 class Traced(Protocol):
@@ -30,15 +29,12 @@ class Traced(Protocol):
 def install(service: Traced) -> Any:
     """Wraps the parts of a service where the settings ask for traces; what records them, or None.
 
-    Call it once for each service, after a fork. Raises InvalidSettings where the extra is not installed.
+    Call it once for each service, after a fork.
     """
     if service.settings.traces == "off":
         return None
-    try:
-        from worker.tracing_spans import Spans
-    except ImportError as error:
-        said = f"{PREFIX}TRACES: otlp needs the extra otel: pip install 'training-snapshots[otel]'"
-        raise InvalidSettings(said) from error
+    from worker.tracing_spans import Spans  # which needs the extra; the settings have seen that it is there
+
     spans = Spans(service.settings)
     _wrap(service, spans)
     return spans
@@ -73,9 +69,9 @@ def _wrap(service: Traced, spans: Any) -> None:
         with spans.step("emit", every):
             emit(every)
 
-    def traced_finish(entries: Any) -> None:
+    def traced_finish(entries: Any, **named: Any) -> None:
         with spans.step("finish", entries):
-            finish(entries)
+            finish(entries, **named)
         spans.end(entries)
 
     def traced_postpone(entries: Any, due: Any, error: Any, **named: Any) -> None:

@@ -79,6 +79,18 @@ def test_mongodb_and_redis_reach_and_are_reached_from_the_inner_network_alone() 
     }
 
 
+@pytest.mark.parametrize("service", OURS)
+def test_our_processes_reach_a_mongodb_elsewhere_too(service: str) -> None:
+    assert SERVICES[service]["networks"] == ["inside", "outside"]
+
+
+def test_flower_does_not_start_without_the_file_that_asks_for_a_login() -> None:
+    """It passes over a file of its default name that is not there: hence another spelling of the same."""
+    manifest = (ROOT / "deploy" / "kubernetes" / "flower.yaml").read_text()
+    for command in (SERVICES["flower"]["command"], manifest, (ROOT / "README.md").read_text()):
+        assert "flower --conf=./flowerconfig.py" in command or "flower, --conf=./flowerconfig.py" in command
+
+
 @pytest.mark.parametrize("service", LASTING)
 def test_any_service_could_be_scaled_but_for_what_is_published(service: str) -> None:
     assert "container_name" not in SERVICES[service]

@@ -3,6 +3,7 @@
 import json
 import signal
 import threading
+from importlib.resources import files
 from pathlib import Path
 
 import click
@@ -14,6 +15,8 @@ from worker.log import hide_passwords
 from worker.processes import Child
 from worker.settings import load
 from worker.stack import Stack, stack
+
+_SAMPLES = files("worker") / "samples" / "conversations.jsonl"
 
 
 @click.command()
@@ -73,7 +76,8 @@ logs      {running.logs}
 
 In another terminal:
   export SNAPSHOTS_REDIS_URL='{redis}' SNAPSHOTS_MONGO_URL='{mongo}'
-  snapshots import conversations.jsonl.gz --organization {api.organization}
+  snapshots import {_SAMPLES} --organization {api.organization}
+  snapshots request --all --organization {api.organization}
   snapshots status
 {_curl(api)}
 
