@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
+import pymongo
 from bson import ObjectId
 from pymongo.change_stream import CollectionChangeStream
 from pymongo.errors import OperationFailure, PyMongoError
@@ -162,7 +163,11 @@ class ClosingsWatch:
         Raises TransientError, before the token is stored: the stream then gives the same once more.
         """
         closings = [Closing(None, each) for each in dict.fromkeys(changed)]
-        results = in_halves(self._closings.accept, closings, self._service.connections)
+        with pymongo.timeout(self._service.settings.run_deadline.total_seconds()):
+            results = in_halves(self._closings.accept, closings, self._service.connections)
+        receipts = [each for each in results if isinstance(each, Receipt)]
+        log.info("closings_seen", changed=len(changed), accepted=sum(each.created for each in receipts))
+        self._service.enqueue(receipts)
         for closing, result in zip(closings, results, strict=True):
             if isinstance(result, TransientError) and not isinstance(result, NotResolvedYet | Unexpected):
                 raise result
@@ -172,9 +177,6 @@ class ClosingsWatch:
                 conversation = str(closing.conversation_id)
                 level = log.debug if isinstance(result, NotResolvedYet) else log.warning
                 level("closing_passed_over", conversation_id=conversation, code=result.code)
-        receipts = [each for each in results if isinstance(each, Receipt)]
-        log.info("closings_seen", changed=len(changed), accepted=sum(each.created for each in receipts))
-        self._service.enqueue(receipts)
 
 
 def _has_object_id(event: Document) -> bool:

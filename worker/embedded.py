@@ -61,7 +61,8 @@ class Options:
 def servers(settings: Settings, data: Path | None = None, options: Options | None = None) -> Iterator[Servers]:
     """The servers that the settings name, and embedded ones for those that nothing names.
 
-    `data` is the folder that is kept; without it there is a temporary one. Raises EmbeddedError, FolderInUse.
+    `data` is the folder that is kept; without it there is a temporary one.
+    Raises EmbeddedError, FolderInUse, FolderUnusable.
     """
     named = settings.model_fields_set
     with contextlib.ExitStack() as stack:
@@ -86,7 +87,7 @@ def servers(settings: Settings, data: Path | None = None, options: Options | Non
 
 @contextlib.contextmanager
 def embedded(data: Path | None = None, options: Options | None = None) -> Iterator[Servers]:
-    """Both servers embedded, whatever the environment says. Raises EmbeddedError, FolderInUse."""
+    """Both servers embedded, whatever the environment says. Raises EmbeddedError, FolderInUse, FolderUnusable."""
     with servers(Settings.model_construct(), data, options) as both:
         yield both
 

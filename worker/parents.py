@@ -37,7 +37,7 @@ class Parents:
             case _ if isinstance(document["_id"], ObjectId):
                 self.contacts[document["_id"]] = document
             case _:
-                pass  # a group of messages whose owner is an array, say: whoever wants them reads them alone
+                pass  # a group of messages whose owner is an array, say, and so no one that anyone asked for
 
     def check(self, entry: Entry) -> SnapshotError | None:
         """Whether the entry's contact and conversation are there and its organization's."""

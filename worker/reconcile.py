@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
 
+import pymongo
 from bson import ObjectId
 
 from worker.closings import Closing, Closings, LeftOut, closing_id
@@ -96,7 +97,9 @@ class Reconcile:
         if not missed:
             return
         closings = [Closing(each["organizationId"], each["_id"]) for each in missed]
-        results = in_halves(self._closings.accept, closings, self._service.connections)
+        with pymongo.timeout(self._settings.run_deadline.total_seconds()):
+            results = in_halves(self._closings.accept, closings, self._service.connections)
+        self._service.enqueue([each for each in results if isinstance(each, Receipt)])
         for result in results:
             match result:
                 case Receipt():
@@ -111,7 +114,6 @@ class Reconcile:
                     raise result
                 case _:
                     done.not_resolved += 1
-        self._service.enqueue([each for each in results if isinstance(each, Receipt)])
 
     def _without_request(self, batch: Sequence[Document]) -> list[Document]:
         names = {closing_id(each["_id"], each["resolvedAt"]): each for each in batch}

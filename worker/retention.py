@@ -46,11 +46,12 @@ class Retention:
         finished: Document = {"status": {"$in": [COMPLETED, FAILED]}, "finishedAt": {"$gte": since, "$lt": before}}
         condition = {**finished, "unsent": None, "acceptedAt": {"$exists": True}}
         with store_errors():
+            # Looked for first: one that is sent meanwhile is then among those found, or holds the time back.
+            unsent = ledger.find_one({**finished, "unsent": True}, {"finishedAt": 1}, sort=[("finishedAt", 1)])
             found = list(ledger.find(condition, {"finishedAt": 1}).sort("finishedAt", 1).limit(most))
             if found:
                 ids = {"_id": {"$in": [each["_id"] for each in found]}}
                 # Condition again: a redrive may have come in between.
                 ledger.update_many({**ids, **condition}, [{"$project": dict.fromkeys(_KEPT, 1)}])
-            unsent = ledger.find_one({**finished, "unsent": True}, {"finishedAt": 1}, sort=[("finishedAt", 1)])
         reached = found[-1]["finishedAt"] if len(found) == most else before
         return len(found), min(reached, unsent["finishedAt"]) if unsent else reached

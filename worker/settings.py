@@ -60,7 +60,8 @@ def _readable(url: str) -> bool:
 
 
 def _with_the_extra(value: str) -> str:
-    if value == "otlp" and not _is_installed("opentelemetry.sdk"):
+    parts = ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http")
+    if value == "otlp" and not all(_is_installed(each) for each in parts):
         raise ValueError("should be off, or the extra otel should be installed (docs/operations.md, Traces)")
     return value
 

@@ -36,7 +36,7 @@ def stack(settings: Settings, data: Path | None = None, died: Died | None = None
     """Servers (embedded where the settings name none) and our processes, all answering; stopped in the end.
 
     `data` is a folder that is kept; without it all that they write goes with them.
-    Raises EmbeddedError, FolderInUse, ChildFailed.
+    Raises EmbeddedError, FolderInUse, FolderUnusable, ChildFailed.
     """
     with data_folder(data) as folder, servers(settings, folder.path / "servers") as up:
         own = settings.model_copy(update={"redis_url": up.redis_url, "mongo_url": up.mongo_url})

@@ -26,8 +26,6 @@ from worker.measures.outcomes import DOCTORS
 from worker.processes import Child
 from worker.settings import Settings
 
-pytestmark = pytest.mark.usefixtures("indexed")
-
 
 def diagnosed(settings: Settings, *arguments: str, program: list[str] = COMMAND, **env: str) -> Ended:
     own = environment(settings, PYTHONPATH=str(CHECKOUT / "tests"), SNAPSHOTS_JWT_SECRET="s" * 40, **env)
@@ -91,6 +89,7 @@ def test_servers_that_are_away_are_failures_and_no_password_is_shown(settings: S
     assert "s3cret" not in ended.stdout + ended.stderr
 
 
+@pytest.mark.usefixtures("indexed")
 def test_without_workers_the_request_is_taken_back(bench: Bench) -> None:
     before = everything(bench)
     ended = diagnosed(bench.settings, "--wait", "0.5")
@@ -100,6 +99,7 @@ def test_without_workers_the_request_is_taken_back(bench: Bench) -> None:
     assert everything(bench) == before
 
 
+@pytest.mark.usefixtures("indexed")
 def test_next_doctor_removes_what_a_killed_one_left(bench: Bench) -> None:
     before = everything(bench)
     old = ObjectId(f"{int(bench.ago(hours=1).timestamp()):08x}{os.urandom(8).hex()}")

@@ -92,7 +92,8 @@ async def _http_error(request: Request, error: Exception) -> Response:
     if error.status_code == 405:
         here = (methods_of(each) for each in request.app.state.operations if each.path_regex.match(request.url.path))
         # The documentation is no operation; the framework's own word is all that there is of it.
-        headers["Allow"] = allowed = ", ".join(sorted(set().union(*here))) or headers.get("Allow", "")
+        methods = set().union(*here) or set(headers.get("Allow", "").split(", "))
+        headers["Allow"] = allowed = ", ".join(sorted(methods))
         return failure(405, f"This path takes {allowed}.", "method_not_allowed", headers=headers)
     if error.status_code == 404:
         return no_such_path(headers)

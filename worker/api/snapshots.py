@@ -32,6 +32,7 @@ from worker.traceparent import TRACEPARENT, read_traceparent
 
 PATH = "/api/training/snapshots"
 EXPORT_PATH = "/api/training/export"
+_LOOK_SECONDS = 1.0
 CREATED = "Training snapshot created successfully"
 
 
@@ -150,7 +151,7 @@ async def create(request: Request) -> Response:
         parts.waking.call(receipt.entry)
     seconds, applied = _patience(request, parts.settings)
     if receipt.entry["status"] != ACCEPTED:
-        seconds = parts.settings.api_wait.total_seconds()  # it is done: one look, whatever was preferred
+        seconds = max(seconds, _LOOK_SECONDS)  # it is done: one look, whatever was preferred
     outcome = await parts.outcomes.wait(receipt.id, seconds) if seconds else None
     if outcome is None:
         return _pending(receipt.entry, applied)
