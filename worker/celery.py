@@ -4,7 +4,7 @@ from celery import Celery
 
 from worker.task_events import GatheredEvents
 
-app = Celery("training-snapshots")
+app = Celery("training-snapshots", loader="worker.loading:Loader")
 app.config_from_object("celeryconfig")
 app.steps["consumer"].add(GatheredEvents)
 

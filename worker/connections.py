@@ -31,6 +31,7 @@ from redis.retry import Retry
 
 from worker.clock import Clock, as_utc
 from worker.errors import BrokerUnavailable, SnapshotTooLarge, StoreConflict, StoreUnavailable, TransientError
+from worker.refusals import name_of
 from worker.settings import Settings
 
 Document = dict[str, Any]
@@ -176,6 +177,4 @@ def broker_errors() -> Iterator[None]:
     try:
         yield
     except redis.RedisError as error:
-        # A reply's first word (OOM, LOADING, READONLY, MISCONF, NOAUTH) is Redis's own name of the error.
-        kind = str(error).split(" ", 1)[0] if isinstance(error, redis.ResponseError) else type(error).__name__
-        raise BrokerUnavailable(f"Redis cannot be used ({kind}).") from error
+        raise BrokerUnavailable(f"Redis cannot be used ({name_of(error)}).") from error

@@ -80,12 +80,15 @@ class Child:
         return self._process is not None and self.poll() is None
 
     def start(self) -> None:
-        """Run the program, unless it runs. Raises ChildFailed if it does not exist."""
+        """Run the program, unless it runs. Raises ChildFailed if it does not exist or cannot be started now."""
         if self.running:
             return
         if shutil.which(self.argv[0]) is None:
             raise ChildFailed(f"{self.name}: there is no program {self.argv[0]}")
-        _starter.submit(self._spawn).result()
+        try:
+            _starter.submit(self._spawn).result()
+        except OSError as error:
+            raise ChildFailed(f"{self.name} cannot be started: {error.strerror}") from error
 
     def _spawn(self) -> None:
         order = {"argv": self.argv, "env": self.env, "die_with_parent": self._die_with_parent}

@@ -16,8 +16,13 @@ from worker.supervisor import Died, Supervisor
 
 WORKERS = 2
 """Celery workers of one process each: on two cores they beat one worker of two."""
-_SNAPSHOTS = [sys.executable, "-c", "from worker.cli import main; main()"]
-"""The command, whatever PATH says."""
+_SNAPSHOTS = [sys.executable, "-P", "-c", "from worker.cli import main; main()"]
+_CELERY = [sys.executable, "-P", "-c", "import worker.celery; from celery.__main__ import main; main()", "-A", "worker"]
+"""The two commands, whatever PATH says and whatever `worker.py` lies in the current directory."""
+
+
+_DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+"""To this machine, whatever proxy the environment names."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +86,7 @@ def _api(folder: Path, environment: dict[str, str], entrance: Access) -> Child:
 
 def _answers(url: str) -> bool:
     try:
-        with urllib.request.urlopen(url, timeout=1) as answer:  # noqa: S310 - our own http address
+        with _DIRECT.open(url, timeout=1) as answer:
             return bool(answer.status == 200)
     except OSError:
         return False
@@ -92,7 +97,7 @@ def _worker(number: int) -> list[str]:
 
 
 def _celery(folder: Path, environment: dict[str, str], name: str, arguments: list[str]) -> Child:
-    argv = [sys.executable, "-m", "celery", "-A", "worker", *arguments, "--loglevel", "INFO"]
+    argv = [*_CELERY, *arguments, "--loglevel", "INFO"]
     child = Child(name, argv, environment | {f"{PREFIX}LOG_FORMAT": "json"}, folder / "logs" / f"{name}.log")
     if arguments[0] == "worker":
         child.ready = lambda: " ready." in child.output()

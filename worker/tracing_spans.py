@@ -67,7 +67,8 @@ class Spans:
         for entry, span in zip(entries, spans, strict=True):
             carrier: dict[str, str] = {}
             _PROPAGATOR.inject(carrier, trace.set_span_in_context(span))
-            entry[TRACEPARENT] = carrier[TRACEPARENT]
+            if TRACEPARENT in carrier:  # not where OpenTelemetry's own OTEL_SDK_DISABLED is set
+                entry[TRACEPARENT] = carrier[TRACEPARENT]
         try:
             yield
         except Exception as error:

@@ -109,7 +109,7 @@ def _children(folder: Path, environment: dict[str, str], port: int) -> dict[str,
     children = {child.name.replace("listener", "listener1"): child for child in processes(folder, environment)}
     for name, command in {"listener1": "listen", "listener2": "listen", "api": "api"}.items():
         if name not in children and _has(command):
-            argv = [sys.executable, "-c", "", command]
+            argv = [sys.executable, "-P", "-c", "", command]
             env = environment | {f"{PREFIX}LOG_FORMAT": "json"}
             children[name] = Child(name, argv, env, folder / "logs" / f"{name}.log", grace=30)
     if "api" in children:
@@ -118,10 +118,9 @@ def _children(folder: Path, environment: dict[str, str], port: int) -> dict[str,
 
 
 def _through_entry(argv: list[str]) -> list[str]:
-    """`python -m MODULE ...`, or `python -c CODE ...` where the code is our command line's."""
-    if argv[1] == "-m":
-        return [argv[0], "-m", "chaos.entry", *argv[2:]]
-    return [argv[0], "-m", "chaos.entry", "snapshots", *argv[3:]]
+    """`python -P -c CODE ...`, where the code starts Celery or our own command."""
+    python, _, _, code, *arguments = argv
+    return [python, "-m", "chaos.entry", "celery" if "celery" in code else "snapshots", *arguments]
 
 
 def _has(command: str) -> bool:

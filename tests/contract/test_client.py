@@ -1,8 +1,10 @@
 """The Python client against a real Redis, with a listener and runs behind it."""
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -18,6 +20,17 @@ from worker.client import AsyncSnapshotClient, CompletedEvent, NotDurable, Outco
 from worker.errors import BrokerUnavailable, InvalidRequest
 from worker.service import Service
 from worker.settings import Settings
+
+FINISHED: dict[str, Any] = {
+    "organizationId": ObjectId(),
+    "requestId": "r",
+    "trigger": "client",
+    "status": "completed",
+    "round": 0,
+    "snapshotId": ObjectId(),
+    "messageCount": 1,
+    "finishedAt": datetime(2026, 5, 18, tzinfo=UTC),
+}
 
 
 @pytest.fixture
@@ -97,6 +110,12 @@ def test_what_completed_before_it_was_sent_again_is_found(
     assert service.ledger.collection.count_documents({}) == 1
 
 
+def test_a_short_wait_finds_what_is_there_already(client: SnapshotClient, contact: Contact, service: Service) -> None:
+    with pipeline(service):
+        assert client.wait(ask(client, contact, request_id="again"), 20).completed
+        assert client.wait(ask(client, contact, request_id="again"), 0.3).completed
+
+
 def test_the_same_request_id_of_another_organization_is_another_request(
     client: SnapshotClient, contact: Contact, service: Service
 ) -> None:
@@ -156,6 +175,42 @@ def test_when_redis_stays_away_the_error_names_the_request_id_to_go_on_with(cont
     with SnapshotClient("redis://127.0.0.1:1/0") as client, pytest.raises(BrokerUnavailable) as caught:
         ask(client, contact)
     assert len(caught.value.details["requestId"]) == 36
+
+
+def test_also_where_it_is_to_be_durable_and_redis_was_never_there(contact: Contact) -> None:
+    client = SnapshotClient("redis://127.0.0.1:1/0", durable=True)
+    with client, pytest.raises(BrokerUnavailable, match="same request id") as caught:
+        ask(client, contact)
+    assert len(caught.value.details["requestId"]) == 36
+
+
+def test_a_wrong_password_is_no_outage(settings: Settings, contact: Contact) -> None:
+    with SnapshotClient(settings.redis_url.replace("redis://", "redis://:wrong@")) as client:
+        for act in (lambda: ask(client, contact), lambda: client.wait("r", 20), lambda: ids(client)):
+            began = time.monotonic()
+            with pytest.raises(BrokerUnavailable, match="Redis refuses"):
+                act()
+            assert time.monotonic() - began < 5
+
+
+def test_what_redis_refuses_is_told_by_its_own_name(settings: Settings, contact: Contact, service: Service) -> None:
+    with redis.Redis.from_url(settings.redis_url) as server, SnapshotClient(settings.redis_url) as client:
+        server.config_set("maxmemory", 1)
+        try:
+            with pytest.raises(BrokerUnavailable, match=r"\(OOM\)"):
+                ask(client, contact)
+            with pytest.raises(BrokerUnavailable, match=r"\(OOM\)"):
+                service.events.emit([{**FINISHED, "_id": ObjectId()}])
+        finally:
+            server.config_set("maxmemory", 0)
+
+
+def test_a_wait_is_over_at_its_time_also_where_redis_hangs(contact: Contact) -> None:
+    with SnapshotClient("redis://127.0.0.1:1/0") as client:
+        began = time.monotonic()
+        with pytest.raises(TimeoutError):
+            client.wait("r", 0.3)
+        assert time.monotonic() - began < 2
 
 
 def test_a_lost_line_is_no_end_of_the_events(contact: Contact, service: Service, settings: Settings) -> None:
@@ -246,12 +301,53 @@ def test_events_emitted_again_after_a_flush_are_new_only_to_a_new_iterator(
     assert service.connections.redis.xpending(EVENTS, "g")["pending"] == 0
 
 
+@pytest.mark.filterwarnings("default::pytest.PytestUnhandledThreadExceptionWarning")
+def test_consumers_of_a_group_go_on_after_a_flush(
+    client: SnapshotClient, finished: list[str], service: Service, settings: Settings
+) -> None:
+    """All are told at once that their group is gone, and all make it again."""
+    entries = list(service.ledger.collection.find().sort("_id", 1))
+    faults: list[BaseException] = []
+    seen: list[str] = []
+
+    def consume(name: str) -> None:
+        try:
+            with SnapshotClient(settings.redis_url) as mine:
+                seen.extend(event.id for event in mine.events("g", name, timeout=3))
+        except Exception as error:
+            faults.append(error)
+            raise
+
+    threads = [threading.Thread(target=consume, args=(name,)) for name in ("a", "b", "c")]
+    for thread in threads:
+        thread.start()
+    eventually(lambda: set(seen) == set(finished) and blocked(service) == 3)
+    service.connections.redis.flushdb()
+    service.events.emit([{**each, "_id": ObjectId()} for each in entries])
+    for thread in threads:
+        thread.join(30)
+    assert faults == []
+    assert len(set(seen) - set(finished)) == len(entries)
+
+
+def blocked(service: Service) -> int:
+    """Consumers that wait for an event."""
+    clients: Any = service.connections.redis.client_list()
+    return sum(each["cmd"] == "xreadgroup" and "b" in each["flags"] for each in clients)
+
+
+def test_without_a_time_none_is_taken_over(client: SnapshotClient) -> None:
+    with pytest.raises(InvalidRequest, match="take_over_after"):
+        next(client.events("g", "c", take_over_after=0))
+
+
 def test_a_foreign_entry_in_the_event_stream_is_passed_over(
     client: SnapshotClient, finished: list[str], settings: Settings
 ) -> None:
     with redis.Redis.from_url(settings.redis_url) as server:
         server.xadd(EVENTS, {"event": "{}"})
         server.xadd(EVENTS, {"other": "x"})
+        server.xadd(EVENTS, {"event": b"\xff\xfe"})
     assert ids(client) == finished
     with redis.Redis.from_url(settings.redis_url) as server:
         assert server.xpending(EVENTS, "g")["pending"] == 0

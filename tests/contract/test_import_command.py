@@ -83,6 +83,14 @@ def test_an_unreachable_database_ends_with_1_and_says_how_to_go_on(
     assert "hunter2" not in result.output
 
 
+def test_organization_that_is_made_is_named_before_anything_is_stored(run: Run, tmp_path: Path) -> None:
+    path = write(tmp_path / "all.jsonl", [conversation("a")])
+    first = run(path, "--json")
+    made = json.loads(first.stdout)["organizationId"]
+    assert first.stderr.startswith(f"Organization {made}\n")
+    assert json.loads(run(path, "--json", "--organization", made).stdout)["alreadyThere"] == 1
+
+
 def test_invalid_setting_is_no_interrupted_import(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SNAPSHOTS_MONGO_URL", "mongo")
     with pytest.raises(InvalidSettings):  # which the group of all commands ends with 2

@@ -159,6 +159,24 @@ def test_supervisor_stops_in_reverse_order() -> None:
     assert stopped == ["second", "first"]
 
 
+def test_supervisor_outlives_a_start_that_the_system_refuses(tmp_path: Path) -> None:
+    """As no more processes, or a log that cannot be opened."""
+    child = sleeper(log=tmp_path / "logs" / "sleeper.log")
+    with Supervisor([child]) as supervisor:
+        supervisor.start()
+        child.log = tmp_path / "logs" / "sleeper.log" / "no folder"
+        child.kill()
+        over = threading.Event()
+        watching = threading.Thread(target=supervisor.watch, args=(over, 0.01))
+        watching.start()
+        eventually(lambda: supervisor.restarts(child) >= 1)
+        assert not child.running
+        child.log = tmp_path / "logs" / "sleeper.log"
+        eventually(lambda: child.running)
+        over.set()
+        watching.join(5)
+
+
 def test_supervisor_watches_until_told_to_end() -> None:
     child = sleeper()
     over = threading.Event()

@@ -243,3 +243,14 @@ def listener(settings: Settings, env: dict[str, str]) -> Iterator[None]:
         yield
     finally:
         child.kill()
+
+
+def test_switch_of_opentelemetry_itself_keeps_nothing_from_its_work(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
+    with bench_on(settings.model_copy(update={"traces": "otlp"})) as bench:
+        installed = tracing.install(bench.service)
+        (key,) = bench.chunk(1)
+        assert Run(bench.service)([key]).completed == 1
+        installed._shut_down()

@@ -51,6 +51,9 @@ def import_command(
     """
     organization_id = organization or ObjectId()
     settings = load()
+    if organization is None:
+        # Before anything is stored: whoever interrupts it goes on with the same.
+        click.echo(f"Organization {organization_id}", err=True)
     try:
         with closing(Connections(settings)) as connections, _progress_bar() as on_progress:
             report = import_files(files, organization_id, connections, on_progress)

@@ -20,14 +20,15 @@ from worker.client.models import (
     Sent,
     fields_of,
 )
-from worker.client.sending import check_durable, send_closing, send_request
-from worker.client.steps import Do, Give, Names, Pause, Running, Steps
+from worker.client.sending import send_closing, send_request
+from worker.client.steps import Do, Give, Names, Pause, Running, Steps, checked
 from worker.client.waiting import wait
 
 Result = TypeVar("Result")
 
 _OPTIONS: dict[str, Any] = {
     "decode_responses": True,
+    "encoding_errors": "replace",  # a foreign entry is passed over, whatever bytes it has
     "protocol": 2,
     "socket_timeout": 10,
     "socket_connect_timeout": 5,
@@ -56,14 +57,16 @@ class SnapshotClient:
         the request id to send it with again, since Redis may have it.
         """
         named = fields_of(organization_id, contact_id, fields)
-        self._check_durable()
-        return self._run(send_request(self._names, named, durable=self._durable))
+        sent = self._run(send_request(self._names, named, durable=self._durable, check=not self._checked))
+        self._checked = True
+        return sent
 
     def resolved(self, organization_id: object, conversation_id: object) -> str:
         """Says that a conversation was resolved; the stream entry's id. Raises as `request` does."""
         fields = {"organizationId": organization_id, "conversationId": conversation_id}
-        self._check_durable()
-        return self._run(send_closing(self._names, fields, durable=self._durable))
+        sent = self._run(send_closing(self._names, fields, durable=self._durable, check=not self._checked))
+        self._checked = True
+        return sent
 
     def wait(self, sent: Sent | str, timeout: float = 30.0) -> Outcome:
         """What became of a request that was sent; of one that someone else sent, by its request id.
@@ -80,7 +83,8 @@ class SnapshotClient:
         An event is acknowledged when the next one is asked for: a loop that ends or breaks within its body gets
         that event again the next time. Within one iterator none comes twice. `consumer`: the same name after a
         restart. `take_over_after`: seconds after which another consumer's unacknowledged events become this one's.
-        `timeout`: ends after so many seconds without an event. Raises BrokerUnavailable where Redis refuses.
+        `timeout`: ends after so many seconds without an event. Raises InvalidRequest; BrokerUnavailable where Redis
+        refuses.
         """
         steps = follow(self._names, group, consumer, take_over_after=take_over_after, timeout=timeout)
         running = Running(steps)
@@ -101,11 +105,6 @@ class SnapshotClient:
         self.close()
 
     # --- steps ------------------------------------------------------------------------------------------
-
-    def _check_durable(self) -> None:
-        if not self._checked:
-            self._run(check_durable())
-            self._checked = True
 
     def _run(self, steps: Steps[Result]) -> Result:
         running = Running(steps)
@@ -129,7 +128,7 @@ class SnapshotClient:
         with self._redis.pipeline(transaction=False) as pipeline:
             for name, args, kwargs in step.commands:
                 getattr(pipeline, name)(*args, **kwargs)
-            return pipeline.execute()
+            return checked(pipeline.execute(raise_on_error=False))
 
 
 class AsyncSnapshotClient:
@@ -145,14 +144,16 @@ class AsyncSnapshotClient:
     async def request(self, organization_id: object, contact_id: object, **fields: Unpack[RequestFields]) -> Sent:
         """As SnapshotClient.request."""
         named = fields_of(organization_id, contact_id, fields)
-        await self._check_durable()
-        return await self._run(send_request(self._names, named, durable=self._durable))
+        sent = await self._run(send_request(self._names, named, durable=self._durable, check=not self._checked))
+        self._checked = True
+        return sent
 
     async def resolved(self, organization_id: object, conversation_id: object) -> str:
         """As SnapshotClient.resolved."""
         fields = {"organizationId": organization_id, "conversationId": conversation_id}
-        await self._check_durable()
-        return await self._run(send_closing(self._names, fields, durable=self._durable))
+        sent = await self._run(send_closing(self._names, fields, durable=self._durable, check=not self._checked))
+        self._checked = True
+        return sent
 
     async def wait(self, sent: Sent | str, timeout: float = 30.0) -> Outcome:  # noqa: ASYNC109 - it bounds the search
         """As SnapshotClient.wait."""
@@ -189,11 +190,6 @@ class AsyncSnapshotClient:
 
     # --- steps ------------------------------------------------------------------------------------------
 
-    async def _check_durable(self) -> None:
-        if not self._checked:
-            await self._run(check_durable())
-            self._checked = True
-
     async def _run(self, steps: Steps[Result]) -> Result:
         running = Running(steps)
         while not running.done:
@@ -216,4 +212,4 @@ class AsyncSnapshotClient:
         async with self._redis.pipeline(transaction=False) as pipeline:
             for name, args, kwargs in step.commands:
                 getattr(pipeline, name)(*args, **kwargs)
-            return await pipeline.execute()
+            return checked(await pipeline.execute(raise_on_error=False))

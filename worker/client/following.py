@@ -22,7 +22,8 @@ from worker.client.steps import (
     read_event,
     refusal,
 )
-from worker.errors import BrokerUnavailable
+from worker.errors import BrokerUnavailable, InvalidRequest
+from worker.refusals import name_of
 
 log = logging.getLogger(__name__)
 
@@ -38,11 +39,17 @@ def follow(
 
     Each is acknowledged when the next is asked for.
     """
+    if not take_over_after > 0:
+        raise InvalidRequest([{"field": "take_over_after", "message": f"should be above 0, it is {take_over_after:g}"}])
     state = _Following(names.events, group, consumer, take_over_after)
     idle_since = time.monotonic()
     failures = 0
+    group_gone = False
     while timeout is None or time.monotonic() - idle_since < timeout:
         try:
+            if group_gone:
+                yield from state.create_group()
+                group_gone = False
             entries = yield from state.read(timeout)
             for key, fields in entries:
                 event = state.unseen(key, fields)
@@ -51,6 +58,8 @@ def follow(
                 yield Do([command("xack", names.events, group, key)])
             failures = 0
             idle_since = time.monotonic() if entries else idle_since
+        except redis.AuthenticationError as error:  # a ConnectionError to redis-py, but no outage
+            raise BrokerUnavailable(refusal(error)) from error
         except UNREACHABLE as error:
             log.log(logging.INFO if failures else logging.WARNING, "Redis unreachable: %s", type(error).__name__)
             state.start_over()
@@ -59,7 +68,7 @@ def follow(
         except redis.ResponseError as error:
             if not any(sign in str(error) for sign in _GROUP_GONE):
                 raise BrokerUnavailable(refusal(error)) from error
-            yield from state.create_group()
+            group_gone = True
 
 
 class _Following:
@@ -118,5 +127,5 @@ class _Following:
         try:
             yield Do([command("xgroup_create", self._stream, self._group, id="0", mkstream=True)])
         except redis.ResponseError as error:
-            if not str(error).startswith("BUSYGROUP"):
+            if name_of(error) != "BUSYGROUP":
                 raise BrokerUnavailable(refusal(error)) from error

@@ -15,14 +15,20 @@ ATTEMPTS = 4
 WAITAOF_MS = 3000
 
 
-def send_request(names: Names, fields: Mapping[str, Any], *, durable: bool) -> Steps[Sent]:
-    """Adds a request. Its id is made before, so that sending it again is the same request."""
+def send_request(names: Names, fields: Mapping[str, Any], *, durable: bool, check: bool) -> Steps[Sent]:
+    """Adds a request. Its id is made before, so that sending it again is the same request.
+
+    `check`: whether the server can tell that something is durable is not known yet.
+    """
     own_id = fields.get("requestId") is not None
     data = {"requestId": str(uuid.uuid4()), **{name: value for name, value in fields.items() if value is not None}}
     request = Request.read(data)
     entry = {"type": "snapshot.requested", "data": _json(request), "client": "python"}
     before = [command("xrevrange", stream, count=1) for stream in (names.events, names.rejected)]
-    replies, attempts = yield from _send(names, entry, before, request.request_id, durable=durable)
+    known = {"requestId": request.request_id}
+    if check:
+        yield from _check_durable(known)
+    replies, attempts = yield from _send(names, entry, before, known, durable=durable)
     since = [found[0][0] if found else "0-0" for found in replies[:2]]
     return Sent(
         request_id=request.request_id,
@@ -33,10 +39,12 @@ def send_request(names: Names, fields: Mapping[str, Any], *, durable: bool) -> S
     )
 
 
-def send_closing(names: Names, fields: Mapping[str, Any], *, durable: bool) -> Steps[str]:
+def send_closing(names: Names, fields: Mapping[str, Any], *, durable: bool, check: bool) -> Steps[str]:
     """Adds a closing; the entry's id. Its request id is made of what the database says, so repeats are harmless."""
     entry = {"type": "conversation.resolved", "data": _json(Closing.read(fields)), "client": "python"}
-    replies, _ = yield from _send(names, entry, [], None, durable=durable)
+    if check:
+        yield from _check_durable({})
+    replies, _ = yield from _send(names, entry, [], {}, durable=durable)
     return str(replies[0])
 
 
@@ -45,35 +53,47 @@ def _json(model: Request | Closing) -> str:
 
 
 def _send(
-    names: Names, entry: Mapping[str, str], before: Sequence[Command], request_id: str | None, *, durable: bool
+    names: Names, entry: Mapping[str, str], before: Sequence[Command], known: Mapping[str, str], *, durable: bool
 ) -> Steps[tuple[list[Any], int]]:
+    """The replies, and after how many attempts. `known`: what an error says of the request."""
     commands = [*before, command("xadd", names.requests, entry)]
     if durable:
         commands.append(command("waitaof", 1, 0, WAITAOF_MS))
-    known = {} if request_id is None else {"requestId": request_id}
+    replies, attempts = yield from _repeatedly(commands, known)
+    if durable and not replies[-1][0]:
+        raise NotDurable(f"Redis has the entry, but not on its disk within {WAITAOF_MS} ms.", **known)
+    return replies, attempts
+
+
+def _check_durable(known: Mapping[str, str]) -> Steps[None]:
+    """Before anything is sent: whether the server can confirm that it is on disk. Raises NotDurable."""
+    try:
+        yield from _repeatedly([command("waitaof", 1, 0, 1)], known)
+    except BrokerUnavailable as error:
+        if isinstance(error.__cause__, redis.ResponseError):
+            raise NotDurable("Redis cannot: it needs appendonly yes, and Redis 7.2 or Valkey.", **known) from error
+        raise
+
+
+def _repeatedly(commands: Sequence[Command], known: Mapping[str, str]) -> Steps[tuple[list[Any], int]]:
+    """The replies, and after how many attempts. Raises BrokerUnavailable."""
     attempts = 0
     while True:
         attempts += 1
         try:
             replies = yield Do(commands)
         except UNREACHABLE as error:
-            if attempts == ATTEMPTS:
-                fault = f"Redis cannot be reached ({type(error).__name__}); it may have the request."
-                raise BrokerUnavailable(f"{fault} Repeat it with the same request id.", **known) from error
+            if attempts == ATTEMPTS or isinstance(error, redis.AuthenticationError):
+                raise _unreachable(error, known) from error
             yield pause(attempts)
         except redis.RedisError as error:
             raise BrokerUnavailable(refusal(error), **known) from error
         else:
-            if durable and not replies[-1][0]:
-                raise NotDurable(f"Redis has the entry, but not on its disk within {WAITAOF_MS} ms.", **known)
             return replies, attempts
 
 
-def check_durable() -> Steps[None]:
-    """Before anything is sent: whether the server can confirm that it is on disk. Raises NotDurable."""
-    try:
-        yield Do([command("waitaof", 1, 0, 1)])
-    except redis.ResponseError as error:
-        raise NotDurable("Redis cannot: it needs appendonly yes, and Redis 7.2 or Valkey.") from error
-    except UNREACHABLE as error:
-        raise BrokerUnavailable(f"Redis cannot be reached ({type(error).__name__}).") from error
+def _unreachable(error: redis.RedisError, known: Mapping[str, str]) -> BrokerUnavailable:
+    if isinstance(error, redis.AuthenticationError):
+        return BrokerUnavailable(refusal(error), **known)
+    fault = f"Redis cannot be reached ({type(error).__name__}); it may have the request."
+    return BrokerUnavailable(f"{fault} Repeat it with the same request id.", **known)

@@ -12,6 +12,7 @@ import redis
 from pydantic import ValidationError
 
 from worker.client.models import EVENT, Event
+from worker.refusals import name_of
 
 Result = TypeVar("Result")
 
@@ -90,9 +91,16 @@ def pause(attempt: int) -> Pause:
     return Pause(min(2.0, 0.1 * 2.0 ** min(attempt, 10)) * random.uniform(0.5, 1.0))
 
 
+def checked(replies: list[Any]) -> list[Any]:
+    """Raises the first that is an error, in Redis's own words: redis-py puts some of its own before a pipeline's."""
+    for each in replies:
+        if isinstance(each, redis.RedisError):
+            raise each
+    return replies
+
+
 def refusal(error: redis.RedisError) -> str:
-    """A reply's first word (OOM, READONLY, NOAUTH) is Redis's own name of the error."""
-    return f"Redis refuses ({str(error).split(' ', 1)[0]})."
+    return f"Redis refuses ({name_of(error)})."
 
 
 def read_event(fields: Mapping[str, str]) -> Event | None:

@@ -7,7 +7,19 @@ from collections.abc import Mapping
 import redis
 
 from worker.client.models import FailedEvent, Outcome, Rejected, Sent
-from worker.client.steps import BLOCK_SECONDS, UNREACHABLE, Do, Names, Steps, command, pairs, pause, read_event, refusal
+from worker.client.steps import (
+    BLOCK_SECONDS,
+    UNREACHABLE,
+    Do,
+    Names,
+    Pause,
+    Steps,
+    command,
+    pairs,
+    pause,
+    read_event,
+    refusal,
+)
 from worker.errors import BrokerUnavailable
 
 _LOOK_BACK_AFTER = 1.0
@@ -16,7 +28,7 @@ _PAGE = 1000
 
 def wait(names: Names, sent: Sent | str, timeout: float) -> Steps[Outcome]:
     """Reads on from where the streams ended before the request was sent, and back where it may be older."""
-    search = _Search(names, sent, time.monotonic() + timeout)
+    search = _Search(names, sent, timeout)
     failures = 0
     while True:
         left = search.deadline - time.monotonic()
@@ -24,8 +36,12 @@ def wait(names: Names, sent: Sent | str, timeout: float) -> Steps[Outcome]:
             if found := (yield from search.look(max(left, 0.0))):
                 return found
             failures = 0
+        except redis.AuthenticationError as error:  # a ConnectionError to redis-py, but no outage
+            raise BrokerUnavailable(refusal(error)) from error
         except UNREACHABLE:
-            yield pause(failures)
+            left = search.deadline - time.monotonic()  # a read that hung may have used it up
+            if left > 0:
+                yield Pause(min(pause(failures).seconds, left))
             failures += 1
         except redis.RedisError as error:
             raise BrokerUnavailable(refusal(error)) from error
@@ -36,16 +52,18 @@ def wait(names: Names, sent: Sent | str, timeout: float) -> Steps[Outcome]:
 class _Search:
     """Where one request's event, or rejection, has been looked for."""
 
-    def __init__(self, names: Names, sent: Sent | str, deadline: float) -> None:
+    def __init__(self, names: Names, sent: Sent | str, timeout: float) -> None:
         self.request_id = sent if isinstance(sent, str) else sent.request_id
         self._quoted = json.dumps(self.request_id, ensure_ascii=False)
-        self.deadline = deadline
+        now = time.monotonic()
+        self.deadline = now + timeout
         self._names = names
         self._sent = None if isinstance(sent, str) else sent
         self._events, self._rejected = sent.since if isinstance(sent, Sent) else ("$", "$")
         may_be_older = sent.may_be_older if isinstance(sent, Sent) else True
         self._back: str | None = self._events if may_be_older else None
-        self._back_at = time.monotonic() + (_LOOK_BACK_AFTER if self._sent else 0.0)
+        # Seldom needed; but a short wait is to find what is there already, too.
+        self._back_at = now + (min(_LOOK_BACK_AFTER, timeout / 2) if self._sent else 0.0)
 
     def look(self, left: float) -> Steps[Outcome | None]:
         """One read forward, which waits a while, or back."""

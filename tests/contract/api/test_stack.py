@@ -23,12 +23,12 @@ from worker.settings import load
 
 
 @contextlib.contextmanager
-def up(data: Path) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]]]:
-    env = {name: value for name, value in os.environ.items() if not name.startswith("SNAPSHOTS_")}
-    argv = [*COMMAND, "up", "--json", "--data", str(data)]
+def up(data: Path, cwd: Path = CHECKOUT, **more: str) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]]]:
+    env = {name: value for name, value in os.environ.items() if not name.startswith("SNAPSHOTS_")} | more
+    argv = [COMMAND[0], "-P", *COMMAND[1:], "up", "--json", "--data", str(data)]  # as the script in .venv/bin
     with (
         (data.parent / "stderr").open("w") as said,
-        subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=said, env=env, cwd=CHECKOUT, text=True) as process,
+        subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=said, env=env, cwd=cwd, text=True) as process,
     ):
         try:
             assert process.stdout is not None
@@ -74,3 +74,15 @@ def test_up_says_why_a_server_does_not_start_again(tmp_path: Path) -> None:
         valkey.kill()
         eventually(lambda: "Bad file format" in (tmp_path / "stderr").read_text())
     assert "valkey ended (1); started again in" in (tmp_path / "stderr").read_text()
+
+
+@pytest.mark.timeout(180)
+def test_up_runs_wherever_it_is_called_and_whatever_proxy_there_is(tmp_path: Path) -> None:
+    """In the folder of another Celery project, say, whose modules have the names of ours."""
+    project = tmp_path / "project"
+    project.mkdir()
+    for name in ("worker", "tasks", "celeryconfig"):
+        (project / f"{name}.py").write_text("raise RuntimeError('not ours')\n")
+    proxies = {"http_proxy": "http://127.0.0.1:1", "HTTP_PROXY": "http://127.0.0.1:1"}
+    with up(tmp_path / "data", project, **proxies) as (_, said), httpx.Client(trust_env=False) as client:
+        assert client.get(said["api"] + SNAPSHOTS, headers=bearer(said["token"])).status_code == 200
