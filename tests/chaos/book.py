@@ -5,7 +5,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,13 @@ class Record:
     messages: int
     request_id: str | None
     conversation: str | None
+    contact: str | None = None
+    message_ids: list[str] | None = None
     answer: str = UNKNOWN
-    sends: int = 0
+    sent_at: list[float] = field(default_factory=list)
+    """Every attempt, in seconds since 1970."""
+    accepted_at: float | None = None
+    """The first answer that says so."""
 
 
 class Book:
@@ -60,15 +65,19 @@ def read(path: Path) -> dict[str, Record]:
         token = line["token"]
         if line["what"] == "plan":
             fields = ("way", "organization", "expected", "messages", "request_id", "conversation")
-            records[token] = Record(token, **{name: line[name] for name in fields})
+            record = Record(token, **{name: line[name] for name in fields})
+            record.contact, record.message_ids = line.get("contact"), line.get("message_ids")
+            records[token] = record
         elif line["what"] == "send":
-            records[token].sends += 1
+            records[token].sent_at.append(line["at"])
             records[token].request_id = line.get("request_id") or records[token].request_id
         else:
             record = records[token]
             record.request_id = line.get("request_id") or record.request_id
             # Once accepted is accepted, whatever a later repeat is told.
             record.answer = record.answer if record.answer == ACCEPTED else line["answer"]
+            if record.answer == ACCEPTED and record.accepted_at is None:
+                record.accepted_at = line["at"]
     return records
 
 

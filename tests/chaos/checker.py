@@ -1,7 +1,7 @@
 """Holds what is left against what was sent. It knows DESIGN section 2, and nothing of how the system works."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,6 +9,9 @@ from chaos.book import REFUSED, UNKNOWN, Record
 from chaos.evidence import Evidence, Snapshot
 
 COMPLETED, FAILED = "completed", "failed"
+_TRIGGERS = {"stream": "stream", "task": "task", "http": "api", "bulk": "backfill", "closing": "conversation.resolved"}
+_IN_THE_STREAM = 180.0
+"""Seconds for which an entry may be in Redis alone: a listener accepts none while MongoDB is away."""
 KINDS = ("lost", "duplicates", "events missing", "events differ", "wrong outcome", "identity", "along the way")
 
 
@@ -30,8 +33,12 @@ class Verdict:
         return not any(self.violations.values())
 
 
-def check(evidence: Evidence, along_the_way: Iterable[str], redis_lost: bool = True) -> Verdict:
-    """All that the promise says. `redis_lost`: whether a fault made Redis lose what it had taken."""
+Window = tuple[float, float]
+"""Of time, in seconds since 1970."""
+
+
+def check(evidence: Evidence, along_the_way: Iterable[str], redis_lost: Sequence[Window] = ()) -> Verdict:
+    """All that the promise says. `redis_lost`: when faults made Redis lose what it had taken."""
     verdict = Verdict()
     verdict.violations["along the way"] += along_the_way
     entries = {(str(each["organizationId"]), each["requestId"]): each for each in evidence.ledger}
@@ -39,9 +46,16 @@ def check(evidence: Evidence, along_the_way: Iterable[str], redis_lost: bool = T
     by_token = _by_token(evidence)
     for record in evidence.records.values():
         verdict.requests[record.way] += 1
-        _check_request(record, entries, by_token[record.token], redis_lost, verdict)
+        _check_request(record, entries, by_token.pop(record.token, []), redis_lost, verdict)
+    for token, found in by_token.items():
+        verdict.violations["duplicates"] += [f"{each['_id']} ({token}): of no request" for each in found]
+    kept = {each.id: each.conversation for each in evidence.snapshots}
     for entry in evidence.ledger:
-        _check_outcome(entry, snapshots.pop(entry["_id"], None), verdict)
+        _check_outcome(entry, snapshots.pop(entry["_id"], None), evidence, kept, verdict)
+    if evidence.rejected:
+        verdict.violations["wrong outcome"].append(
+            f"{evidence.rejected} entries were rejected, of which none should be"
+        )
     verdict.violations["duplicates"] += [f"snapshot {each} is of no request" for each in snapshots]
     _check_events(evidence, verdict)
     _check_identity(evidence, verdict)
@@ -65,20 +79,24 @@ def _check_request(
     record: Record,
     entries: dict[tuple[str, str], Any],
     found: list[dict[str, Any]],
-    redis_lost: bool,
+    redis_lost: Sequence[Window],
     verdict: Verdict,
 ) -> None:
     name = f"{record.token} ({record.way}, {record.request_id})"
     if len(found) > 1:
         verdict.violations["duplicates"].append(f"{name}: {len(found)} requests of one")
+    if record.answer == REFUSED:
+        verdict.violations["wrong outcome"].append(f"{name}: refused, which no request here should be")
+        return
     entry = entries.get((record.organization, record.request_id or "")) or (found[0] if found else None)
     if entry is None:
-        if record.answer == REFUSED:
-            verdict.outcomes["refused"] += 1
-        elif _is_bare(record) and (redis_lost or record.answer == UNKNOWN):
+        if _is_bare(record) and _may_be_gone(record, redis_lost):
             verdict.not_accepted += 1
         else:
             verdict.violations["lost"].append(f"{name}: answered {record.answer!r}, not in the ledger")
+        return
+    if wrong := [*_strayed(record, entry)]:
+        verdict.violations["wrong outcome"].append(f"{name}: the ledger has another {', '.join(wrong)}")
         return
     if entry["status"] not in {COMPLETED, FAILED}:
         verdict.violations["lost"].append(f"{name}: still {entry['status']}")
@@ -93,12 +111,38 @@ def _check_request(
         )
 
 
+def _strayed(record: Record, entry: dict[str, Any]) -> Iterator[str]:
+    """Fields in which the ledger's entry is not what was sent."""
+    said = {
+        "organization": (record.organization, entry["organizationId"]),
+        "requestId": (record.request_id, entry["requestId"]),
+        "contact": (record.contact, entry.get("contactId")),
+        "conversation": (record.conversation, entry.get("conversationId")),
+        "trigger": (_TRIGGERS[record.way], entry["trigger"]),
+    }
+    # What the driver does not know, it did not say: a bare XADD's request id, a closing's contact.
+    yield from (name for name, (sent, kept) in said.items() if sent is not None and sent != str(kept))
+    if record.message_ids is not None and record.message_ids != [str(each) for each in entry.get("messageIds", ())]:
+        yield "messageIds"
+    if record.way != "closing" and entry.get("tags") != [record.token]:
+        yield "tags"
+
+
+def _may_be_gone(record: Record, redis_lost: Sequence[Window]) -> bool:
+    """Sent, and no answer, or shortly before or while Redis lost what it had."""
+    if record.answer == UNKNOWN:
+        return bool(record.sent_at)
+    return any(since - _IN_THE_STREAM <= at <= until for at in record.sent_at for since, until in redis_lost)
+
+
 def _is_bare(record: Record) -> bool:
     """An XADD without a request id: its producer cannot repeat it."""
     return record.way == "stream" and not (record.request_id or "").startswith("chaos")
 
 
-def _check_outcome(entry: dict[str, Any], snapshot: Snapshot | None, verdict: Verdict) -> None:
+def _check_outcome(
+    entry: dict[str, Any], snapshot: Snapshot | None, evidence: Evidence, kept: dict[Any, str | None], verdict: Verdict
+) -> None:
     name = f"{entry['_id']} ({entry['requestId']})"
     if entry["status"] != COMPLETED:
         if snapshot is not None:
@@ -106,6 +150,8 @@ def _check_outcome(entry: dict[str, Any], snapshot: Snapshot | None, verdict: Ve
     elif entry.get("unchanged"):
         if snapshot is not None:
             verdict.violations["duplicates"].append(f"{name}: unchanged, and there is a copy")
+        if kept.get(entry["snapshotId"], "") != str(entry.get("conversationId")):
+            verdict.violations["lost"].append(f"{name}: unchanged, and there is no earlier snapshot of it")
     elif snapshot is None:
         verdict.violations["lost"].append(f"{name}: completed, and there is no snapshot")
     elif (
@@ -115,8 +161,23 @@ def _check_outcome(entry: dict[str, Any], snapshot: Snapshot | None, verdict: Ve
         or snapshot.organization != str(entry["organizationId"])
     ):
         verdict.violations["wrong outcome"].append(f"{name}: its snapshot is another's, or not whole")
+    elif wrong := [*_differing(entry, snapshot, *evidence.wanted[entry["_id"]])]:
+        verdict.violations["wrong outcome"].append(f"{name}: its snapshot has another {', '.join(wrong)}")
     if entry.get("unsent"):
         verdict.violations["events missing"].append(f"{name}: still unsent")
+
+
+def _differing(entry: dict[str, Any], snapshot: Snapshot, digest: str, customer: str) -> Iterator[str]:
+    """In what a snapshot is not what the request and the platform's collections say."""
+    conversation = str(entry["conversationId"]) if entry.get("conversationId") else None
+    said = {
+        "messages": (digest, snapshot.digest),
+        "customer": (customer, snapshot.customer),
+        "contact": (str(entry["contactId"]), snapshot.contact),
+        "conversation": (conversation, snapshot.conversation),
+        "tags": (entry.get("tags", []), snapshot.tags),
+    }
+    yield from (name for name, (wanted, found) in said.items() if wanted != found)
 
 
 def _check_events(evidence: Evidence, verdict: Verdict) -> None:
@@ -150,6 +211,11 @@ def _differences(event: dict[str, Any], entries: dict[str, dict[str, Any]]) -> I
         "requestId": entry["requestId"],
         "messageCount": entry.get("messageCount"),
         "code": entry.get("error", {}).get("code"),
+        "contactId": str(entry["contactId"]),
+        "conversationId": str(entry["conversationId"]) if entry.get("conversationId") else None,
+        "trigger": entry["trigger"],
+        **({name: entry.get(name) for name in ("quality", "category")} if entry["status"] == COMPLETED else {}),
+        **({"tags": entry.get("tags", [])} if entry["status"] == COMPLETED else {}),
     }
     data = event["data"]
     said = {
@@ -159,6 +225,8 @@ def _differences(event: dict[str, Any], entries: dict[str, dict[str, Any]]) -> I
         "requestId": data["requestId"],
         "messageCount": data.get("messageCount"),
         "code": data.get("error", {}).get("code"),
+        **{name: data[name] for name in ("contactId", "conversationId", "trigger")},
+        **({name: data[name] for name in ("quality", "category", "tags")} if entry["status"] == COMPLETED else {}),
     }
     if said != expected:
         yield f"{event['id']}: says {said}, the ledger {expected}"

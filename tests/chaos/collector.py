@@ -7,6 +7,7 @@ one snapshot read of the database the ledger and the snapshots agree.
 import json
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,16 +35,30 @@ class Collector:
         """Times that the identity was seen to hold."""
         self.store_disturbed_at = 0.0
         """Monotonic time of the last moment of a fault of MongoDB, after which a read may meet a deposed primary."""
-        self._threads = [threading.Thread(target=each, daemon=True) for each in (self._collect, self._identify)]
+        self._threads = [
+            threading.Thread(target=self._noting, args=(each,), daemon=True) for each in (self._collect, self._identify)
+        ]
 
     def start(self) -> None:
         for thread in self._threads:
             thread.start()
 
     def close(self) -> None:
+        """A look that did not take place is no look at which the promise held."""
         self._stop.set()
         for thread in self._threads:
-            thread.join(30)
+            thread.join(60)
+        if any(thread.is_alive() for thread in self._threads):
+            self.violations.append("the consumer of the events, or who counts the identity, hangs")
+        if not self.events or not self.identities:
+            self.violations.append(f"only {self.events} events and {self.identities} identities were seen on the way")
+
+    def _noting(self, look: Callable[[], None]) -> None:
+        try:
+            look()
+        except Exception as error:
+            self.violations.append(f"{look.__name__} ended: {type(error).__name__}: {error}")
+            raise
 
     # --- events -----------------------------------------------------------------------------------------
 

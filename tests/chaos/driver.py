@@ -57,6 +57,8 @@ class Driver:
                 messages=one.messages,
                 request_id=one.request_id,
                 conversation=one.body.get("conversationId"),
+                contact=one.body.get("contactId"),
+                message_ids=one.body.get("messageIds"),
             )
         self._unsettled = len(everything)
         begin, step = time.monotonic(), seconds / max(1, len(everything))

@@ -15,11 +15,13 @@ from bson.raw_bson import RawBSONDocument
 from pymongo.read_concern import ReadConcern
 
 from chaos.book import Record, read
+from chaos.source import Source, digest
 from worker.settings import Settings
 
 _LEDGER_FIELDS = (
     *("organizationId", "requestId", "status", "round", "snapshotId", "error", "unsent", "unchanged", "deletedAt"),
-    *("acceptedAt", "finishedAt", "conversationId", "contactId", "trigger", "tags", "messageCount", "swept"),
+    *("acceptedAt", "finishedAt", "conversationId", "contactId", "messageIds", "trigger", "tags", "quality"),
+    *("category", "messageCount", "swept"),
 )
 
 
@@ -30,8 +32,13 @@ class Snapshot:
     id: Any
     organization: str
     request_id: str
+    contact: str
+    conversation: str | None
+    customer: str
     tags: list[str]
     messages: int
+    digest: str
+    """Of its messages' ids, texts and senders, in their order."""
     whole: bool
     """`messageCount` and `contentHash` are of the messages that are in it."""
 
@@ -49,6 +56,10 @@ class Evidence:
     """Event id → its different contents, in the stream or seen on the way."""
     first_seen: dict[str, float] = field(default_factory=dict)
     """Event id → when a consumer had it first, in seconds since 1970."""
+    wanted: dict[Any, tuple[str, str]] = field(default_factory=dict)
+    """Completed ledger entry → digest and customer that its snapshot should have, by the platform's collections."""
+    rejected: int = 0
+    """Entries that the intake refused; of what is sent here none should be."""
 
 
 def gather(settings: Settings, book: Path, events: Path) -> Evidence:
@@ -62,6 +73,9 @@ def gather(settings: Settings, book: Path, events: Path) -> Evidence:
             settings.snapshots_collection, CodecOptions(document_class=RawBSONDocument), read_concern=majority
         )
         snapshots = [_snapshot(each) for each in raw.find({})]
+        source = Source(database)
+        completed = (each for each in entries if each["status"] == "completed")
+        wanted = {each["_id"]: (source.digest_of(each), source.name_of(each)) for each in completed}
     stream = list(_stream(settings))
     contents: dict[str, set[str]] = {}
     first_seen: dict[str, float] = {}
@@ -74,7 +88,7 @@ def gather(settings: Settings, book: Path, events: Path) -> Evidence:
     for event in stream:
         contents.setdefault(event["id"], set()).add(_canonical(event))
     seen = {key: sorted(found) for key, found in contents.items()}
-    return Evidence(read(book), entries, snapshots, stream, seen, first_seen)
+    return Evidence(read(book), entries, snapshots, stream, seen, first_seen, wanted, _rejected(settings))
 
 
 def _stream(settings: Settings) -> Iterator[dict[str, Any]]:
@@ -84,6 +98,11 @@ def _stream(settings: Settings) -> Iterator[dict[str, Any]]:
             for key, fields in found:
                 yield json.loads(fields[b"event"])
                 after = f"({key.decode()}"
+
+
+def _rejected(settings: Settings) -> int:
+    with redis.Redis.from_url(settings.redis_url, socket_timeout=30) as broker:
+        return int(broker.xlen(settings.rejected_stream))
 
 
 def _canonical(event: Mapping[str, Any]) -> str:
@@ -96,4 +115,15 @@ def _snapshot(raw: RawBSONDocument) -> Snapshot:
     # Behind the length, the type, the name; before the end.
     encoded = array[4 + len(b"\x04messages\x00") : -1]
     whole = raw["messageCount"] == len(messages) and raw["contentHash"] == hashlib.sha256(encoded).hexdigest()
-    return Snapshot(raw["_id"], str(raw["organizationId"]), raw["requestId"], list(raw["tags"]), len(messages), whole)
+    return Snapshot(
+        id=raw["_id"],
+        organization=str(raw["organizationId"]),
+        request_id=raw["requestId"],
+        contact=str(raw["contactId"]),
+        conversation=str(raw["conversationId"]) if raw.get("conversationId") else None,
+        customer=raw["customerName"],
+        tags=list(raw["tags"]),
+        messages=len(messages),
+        digest=digest((each["id"], each["content"], each["sender"]) for each in messages),
+        whole=whole,
+    )

@@ -8,6 +8,26 @@ from typing import Any
 from chaos.arena import Done
 from chaos.evidence import Evidence
 
+_SUDDEN = frozenset(
+    [
+        "kill_worker",
+        "kill_worker_child",
+        "kill_all_workers",
+        "kill_beat",
+        "kill_listener",
+        "kill_api",
+        "terminate",
+        "restart_redis",
+        "kill_redis",
+        "cut_power_of_redis",
+        "flush",
+        "step_down",
+        "kill_primary",
+        "kill_secondary",
+    ]
+)
+"""Over as they begin: the restart, the election is a part of the recovery."""
+
 
 @dataclass(frozen=True)
 class Times:
@@ -33,8 +53,9 @@ def recovery(evidence: Evidence, faults: Sequence[Done]) -> Times:
     spans = sorted(_spans(evidence))
     values = []
     for fault in faults:
-        done = [until for since, until, _ in spans if since <= fault.ended < until]
-        values.append((max(done, default=fault.ended) - fault.ended, fault.kind))
+        end = fault.began if fault.kind in _SUDDEN else fault.ended
+        done = [until for since, until, _ in spans if since <= end < until]
+        values.append((max(done, default=end) - end, fault.kind))
     return Times.of(values)
 
 
@@ -49,13 +70,14 @@ def _spans(evidence: Evidence) -> list[tuple[float, float, str]]:
     Those that failed for want of their contact are left out: they wait for it by intent.
     """
     spans = []
+    told = {each.request_id: each.accepted_at for each in evidence.records.values() if each.way == "closing"}
     for entry in evidence.ledger:
         if entry.get("error", {}).get("code") == "contact_not_found":
             continue
         seen = evidence.first_seen.get(f"{entry['_id']}.{entry['round']}")
         if entry.get("finishedAt") and entry.get("acceptedAt"):
-            since = _seconds(entry["acceptedAt"])
-            # A closing waits for its settle delay by intent: it counts from its own acceptance all the same.
+            # A closing is accepted once MongoDB has confirmed it; that it waits for its settle delay counts, too.
+            since = min(_seconds(entry["acceptedAt"]), told.get(entry["requestId"]) or float("inf"))
             spans.append((since, max(seen or 0.0, _seconds(entry["finishedAt"])), entry["requestId"]))
     return spans
 

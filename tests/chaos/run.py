@@ -66,6 +66,14 @@ class Result:
     faults: list[Done]
     missed: list[str]
     table: str
+    recovered: recovery.Times
+
+    @property
+    def is_a_proof(self) -> bool:
+        """Whether nearly all the faults were done, and each kind at least once."""
+        return len(self.missed) <= 0.1 * (len(self.faults) + len(self.missed)) and not any(
+            each.endswith("never done") for each in self.missed
+        )
 
 
 Script = Callable[[Arena], None]
@@ -125,8 +133,10 @@ def _settle(arena: Arena, book_path: Path, options: Options, script: Script | No
 
 def _judge(arena: Arena, folder: Path, rows: Mapping[str, Any]) -> Result:
     evidence = gather(arena.system.settings, folder / "sent.jsonl", folder / "events.jsonl")
-    lossy = any(each.kind in broker.LOSSY for each in arena.done)
-    verdict = check(evidence, arena.collector.violations, lossy)
+    lost = [(each.began, each.ended) for each in arena.done if each.kind in broker.LOSSY]
+    if arena.servers.mended():  # an append-only file was cut: no one knows how far back
+        lost.append((0.0, time.time()))
+    verdict = check(evidence, arena.collector.violations, lost)
     own = {
         "times that the identity was seen to hold": arena.collector.identities,
         "rollbacks in MongoDB": arena.servers.rollbacks(),
@@ -135,7 +145,7 @@ def _judge(arena: Arena, folder: Path, rows: Mapping[str, Any]) -> Result:
     }
     recovered, latency = recovery.recovery(evidence, arena.done), recovery.latency(evidence)
     table = report.table(verdict, arena.done, own | dict(rows), recovered, latency)
-    return Result(verdict, evidence, list(arena.done), list(arena.missed), table)
+    return Result(verdict, evidence, list(arena.done), list(arena.missed), table, recovered)
 
 
 def _ways(options: Options, system: System, stack: contextlib.ExitStack) -> dict[str, ways.Way]:
@@ -171,6 +181,9 @@ def _drive(arena: Arena, driver: Driver, options: Options, script: Script | None
         lanes = schedule.plan(wanted, seconds, arena.dice)
         for thread in schedule.start(arena, lanes, options.seed, begin):
             thread.join(2 * seconds + 120)
+            if thread.is_alive():
+                arena.missed.append(f"{thread.name}: a fault has no end")
+        arena.missed += schedule.never_done(wanted, arena.done)
     time.sleep(max(0.0, begin + seconds - time.monotonic()))
 
 

@@ -17,3 +17,5 @@ def test_promise_holds_through_every_kind_of_fault(tmp_path: Path) -> None:
     print(result.table)
     assert result.verdict.holds
     assert len(result.faults) >= 25
+    assert result.is_a_proof
+    assert result.recovered.p99 < 60

@@ -74,7 +74,7 @@ class World:
             {
                 "_id": key,
                 "organizationId": organization,
-                "firstName": "Ada",
+                "firstName": f"Ada {key}",
                 "phoneNumber": "+4930",
                 "channelType": "WHATSAPP",
             }

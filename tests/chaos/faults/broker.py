@@ -1,12 +1,14 @@
 """Redis that dies, forgets, refuses, or cannot be reached."""
 
 import contextlib
+import json
 import os
 import resource
 import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import redis
 
@@ -72,6 +74,7 @@ def fill_disk(arena: Arena) -> str:
     if not hasattr(resource, "prlimit"):
         raise LookupError("needs prlimit")
     pid, size = arena.servers.valkey.pid, _append_only_file(arena).stat().st_size
+    said = "unknown"
     _, hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)
     resource.prlimit(pid, resource.RLIMIT_FSIZE, (size + 100, hard))
     try:
@@ -111,6 +114,10 @@ def deliver_twice(arena: Arena) -> str:
     with arena.servers.redis() as broker, _stopped(arena):
         arena.pause(2.0)
         again = 0
+        running: list[Any] = broker.hvals("unacked")
+        for message, _, queue in (json.loads(each) for each in running):
+            broker.lpush(queue, json.dumps(message))
+            again += 1
         for queue in ("snapshots", "snapshots.bulk", "snapshots.maintenance"):
             waiting: list[bytes] = broker.lrange(queue, -_MOST_TWICE, -1)  # type: ignore[assignment]
             again += len(waiting)
@@ -120,6 +127,8 @@ def deliver_twice(arena: Arena) -> str:
         with contextlib.suppress(redis.ResponseError):
             entries = int(broker.xlen("snapshots:requests"))
             broker.xgroup_setid("snapshots:requests", "snapshots", "0")
+    if not again and not entries:
+        raise LookupError("nothing was there to be delivered again")
     return f"{again} messages, {entries} entries"
 
 

@@ -93,9 +93,11 @@ def _kill(arena: Arena, kind: str) -> str:
     if not children:
         raise LookupError(f"there is no {kind}")
     child = arena.dice.choice(children)
-    if child.running:
-        arena.kills += send_signal(child.pid, signal.SIGKILL)
-        _wait_until_back(arena, child)
+    _wait_until_back(arena, child)  # from a fault before
+    if not send_signal(child.pid, signal.SIGKILL):
+        raise LookupError(f"{child.name} was gone")
+    arena.kills += 1
+    _wait_until_back(arena, child)
     return child.name
 
 
