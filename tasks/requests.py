@@ -26,6 +26,7 @@ log = get_logger(__name__)
 
 _ON_SECONDS = 4.0
 """How long a task goes on with what waits beside its own message: well below a shutdown's patience."""
+_PILE = 20
 _neighbours = cache(Neighbours)
 
 
@@ -40,12 +41,12 @@ def create(self: Task[Any, Any], ids: Any) -> None:
     neighbours = _neighbours(service()) if fresh and keys else None
     if neighbours:
         keys = neighbours.join(keys)
-    piled_up = len(keys) > 1
     postponed: list[Postponed] = []
     while keys:
         postponed += _run(self, keys, redelivered, began)
-        # Where requests pile up the ledger is the quicker queue: their own messages then cost a look each.
-        goes_on = piled_up and not postponed and time.monotonic() < began + _ON_SECONDS
+        # Where requests pile up the ledger is the quicker queue: their own messages then cost a look each. A few are no
+        # pile: to go on with those that come meanwhile would leave the messages of all of them where they are.
+        goes_on = len(keys) >= _PILE and not postponed and time.monotonic() < began + _ON_SECONDS
         keys = neighbours.more() if neighbours and goes_on else []
     if postponed:
         raise _retry(self, postponed)

@@ -17,6 +17,11 @@ DERIVED_PREFIXES = ("stream:", "task:", "resolved:", "all:")
 
 MAX_REQUEST_ID = 200
 LINE_BREAKS = "\n\r\t"
+CONTROL = r"\u0000-\u001f\u007f-\u009f"
+LINE = rf"^[^{CONTROL}]*$"
+LINES = r"^[^\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f]*$"
+NOT_BLANK = rf"^[^{CONTROL}]*[^{CONTROL}\s][^{CONTROL}]*$"
+"""What `check_text` takes, as patterns of JSON Schema: of one line, of several, of one that is not blank."""
 _FAULTS_NAMED = 20
 """Faults that one error names at most: 10,001 wrong tags are one mistake."""
 _NAME_SHOWN = 100

@@ -14,6 +14,9 @@ from worker.wakeups import INTERACTIVE
 
 _OVER_SECONDS = 2
 """That a claim outlives the longest run."""
+AHEAD_MS = 120_000
+"""Of what is taken ahead of its message: that comes later, from behind a long queue, and is then told at once. If the
+run dies, the sweep releases it, and counts it as one that may have killed a worker; no neighbour takes it before."""
 
 
 class Claims:
@@ -23,11 +26,11 @@ class Claims:
         self._redis = connections.redis
         self._life = round((connections.settings.run_deadline.total_seconds() + _OVER_SECONDS) * 1000)
 
-    def take(self, keys: Sequence[ObjectId]) -> tuple[list[ObjectId], int]:
-        """Those that no one has, and how many messages wait in the queue."""
+    def take(self, keys: Sequence[ObjectId], life: int | None = None) -> tuple[list[ObjectId], int]:
+        """Those that no one has, and how many messages wait in the queue. `life`: of the claims, in ms."""
         with broker_errors(), self._redis.pipeline(transaction=False) as pipeline:
             for key in keys:
-                pipeline.set(_name(key), b"", nx=True, px=self._life)
+                pipeline.set(_name(key), b"", nx=True, px=life or self._life)
             pipeline.llen(INTERACTIVE)
             *taken, waiting = pipeline.execute()
         return [key for key, mine in zip(keys, taken, strict=True) if mine], int(waiting)

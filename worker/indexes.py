@@ -64,8 +64,10 @@ def own(names: Settings) -> list[Index]:
             [("organizationId", 1), ("isArchived", 1), ("createdAt", -1), ("_id", -1), ("requestId", 1)],
             "list, newest first; export; count of ours without reading one",
         ),
-        Index(snapshots, [("organizationId", 1), ("contactId", 1), ("createdAt", -1)], "list of a contact"),
-        Index(snapshots, [("organizationId", 1), ("conversationId", 1), ("createdAt", -1)], "list of a conversation"),
+        *(
+            Index(snapshots, [("organizationId", 1), (owner, 1), ("createdAt", -1), ("_id", -1)], f"list of a {name}")
+            for owner, name in (("contactId", "contact"), ("conversationId", "conversation"))
+        ),
     ]
 
 

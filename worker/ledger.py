@@ -156,7 +156,7 @@ class Ledger:
 
         A write, because only writes conflict: else a deletion could commit between this and the transaction's end.
         """
-        condition = {"_id": {"$in": list(snapshots)}, "deletedAt": None}
+        condition = {"_id": {"$in": list(snapshots)}, "status": COMPLETED, "deletedAt": None}
         return self.collection.update_many(condition, {"$inc": {"repeats": 1}}, session=session).matched_count
 
     def _complete(self, decided: list[Document], at: datetime, session: ClientSession) -> int:
@@ -173,7 +173,7 @@ class Ledger:
                     fields[name] = "$_id"  # a ninth less time than to look it up
                 elif any(value is not None for value in values):
                     fields[name] = {"$ifNull": [{"$arrayElemAt": [{"$literal": values}, place]}, "$$REMOVE"]}
-            change: list[Document] = [{"$set": fields}, {"$unset": ["unended"]}]
+            change: list[Document] = [{"$set": fields}, {"$unset": ["unended", "unendedRuns"]}]
             condition = {"_id": {"$in": ids}, "status": ACCEPTED, "round": round_}
             matched += self.collection.update_many(condition, change, session=session).matched_count
         return matched
@@ -186,15 +186,17 @@ class Ledger:
             for round_, ids in _by_round(entries).items():
                 written.update_many({"_id": {"$in": ids}, "round": round_, "unsent": True}, change)
 
-    def begin_repeated(self, ids: Sequence[ObjectId]) -> None:
-        """A repeated delivery begins: it counts as unended until it ends."""
+    def begin_repeated(self, ids: Sequence[ObjectId], run: ObjectId) -> None:
+        """A repeated delivery begins: it counts as unended until it ends. `run` makes begin and end repeatable."""
+        condition = {"_id": {"$in": list(ids)}, "status": ACCEPTED, "unendedRuns": {"$ne": run}}
         with store_errors():
-            self.collection.update_many({"_id": {"$in": list(ids)}, "status": ACCEPTED}, {"$inc": {"unended": 1}})
+            self.collection.update_many(condition, {"$inc": {"unended": 1}, "$push": {"unendedRuns": run}})
 
-    def end_repeated(self, ids: Sequence[ObjectId]) -> None:
-        """It ended, by success or by an exception."""
+    def end_repeated(self, ids: Sequence[ObjectId], run: ObjectId) -> None:
+        """It ended, by success or by an exception, also by one that left open whether it had begun."""
+        condition = {"_id": {"$in": list(ids)}, "unendedRuns": run}
         with store_errors():
-            self.collection.update_many({"_id": {"$in": list(ids)}, "unended": {"$gt": 0}}, {"$inc": {"unended": -1}})
+            self.collection.update_many(condition, {"$inc": {"unended": -1}, "$pull": {"unendedRuns": run}})
 
     def postpone(
         self, entries: Sequence[Mapping[str, Any]], due: datetime, error: SnapshotError, *, counts: bool
@@ -216,7 +218,9 @@ class Ledger:
         change = {
             "$set": {"status": ACCEPTED, "unended": 0, "queue": queue, "enqueuedAt": at, "redrivenAt": at},
             "$inc": {"round": 1},
-            "$unset": dict.fromkeys(("error", "finishedAt", "sentAt", "attempts", "awaited", "lastError", "swept"), ""),
+            "$unset": dict.fromkeys(
+                ("error", "finishedAt", "sentAt", "attempts", "awaited", "lastError", "swept", "unendedRuns"), ""
+            ),
         }
         with store_errors():
             self.collection.update_many(condition, change)
@@ -236,7 +240,7 @@ def key_of(entry: Mapping[str, Any]) -> Key:
 def _fail(decided: Document) -> UpdateOne:
     fields = {name: decided[name] for name in ("status", "finishedAt", "unsent", "error")}
     condition = {"_id": decided["_id"], "status": ACCEPTED, "round": decided["round"]}
-    return UpdateOne(condition, {"$set": fields, "$unset": {"unended": ""}})
+    return UpdateOne(condition, {"$set": fields, "$unset": {"unended": "", "unendedRuns": ""}})
 
 
 def _by_round(entries: Iterable[Mapping[str, Any]]) -> dict[int, list[ObjectId]]:

@@ -37,6 +37,7 @@ __all__ = [
     "Notes",
     "RequestId",
     "SnapshotRequest",
+    "Tag",
     "Tags",
     "Trigger",
     "body_hash",
@@ -75,6 +76,10 @@ def _check_label(value: str, info: ValidationInfo) -> str:
     return check_text(check_length(value, _limit(info, "max_label_length")))
 
 
+def _check_tag(value: str, info: ValidationInfo) -> str:
+    return check_text(check_length(value, _limit(info, "max_tag_length")))
+
+
 def _check_tags(value: list[str], info: ValidationInfo) -> list[str]:
     return check_tags(value, _limit(info, "max_tags"), _limit(info, "max_tag_length"))
 
@@ -96,6 +101,7 @@ Id = Annotated[
 RequestId = Annotated[str, AfterValidator(_check_own_request_id)]
 Notes = Annotated[str, AfterValidator(_check_notes)]
 Label = Annotated[str, AfterValidator(_check_label)]
+Tag = Annotated[str, AfterValidator(_check_tag)]
 Tags = Annotated[list[str], AfterValidator(_check_tags)]
 MessageIds = Annotated[list[Id], AfterValidator(_check_message_ids)]
 

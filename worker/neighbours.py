@@ -7,7 +7,7 @@ from itertools import islice
 import pymongo
 from bson import ObjectId
 
-from worker.claims import Claims
+from worker.claims import AHEAD_MS, Claims
 from worker.connections import store_errors
 from worker.errors import TransientError
 from worker.ledger import OPEN
@@ -41,19 +41,15 @@ class Neighbours:
         """Those of a message's requests that no other run has, and with them such that wait in a long queue."""
         try:
             mine, waiting = self._claims.take(keys)
-            look = waiting > _FEW and (mine or time.monotonic() >= self._look_at)
-            return mine + self._waiting(self._most - len(mine)) if look else mine
         except TransientError as error:
             log.info("run_alone", reason=error.message)
             return list(keys)
+        look = waiting > _FEW and (mine or time.monotonic() >= self._look_at)
+        return mine + self._waiting(self._most - len(mine)) if look else mine
 
     def more(self) -> list[ObjectId]:
         """The next that wait."""
-        try:
-            return self._waiting(self._most)
-        except TransientError as error:
-            log.info("left_to_others", reason=error.message)
-            return []
+        return self._waiting(self._most)
 
     def release(self, ids: Sequence[str]) -> None:
         """They are to be tried again by a message of their own."""
@@ -62,15 +58,18 @@ class Neighbours:
     def _waiting(self, most: int) -> list[ObjectId]:
         """The oldest that can go together and that no one has: who may have killed a worker cannot, nor who names
         messages. At majority, as the run loads them: what it did not see yet would be claimed and not done."""
-        condition = {**OPEN, "queue": INTERACTIVE, "enqueuedAt": {"$lte": self._service.clock.now()}}
-        condition |= {"swept": None, "unended": {"$in": [None, 0]}, "messageIds": None}
+        condition = {**OPEN, "queue": INTERACTIVE, "swept": None, "unended": {"$in": [None, 0]}, "messageIds": None}
         taken: list[ObjectId] = []
-        with store_errors(), pymongo.timeout(_LOOK_SECONDS):
-            found = self._service.ledger.at_majority.find(condition, {"_id": 1}, batch_size=2 * self._most)
-            keys = (each["_id"] for each in found.sort("enqueuedAt", 1).limit(_SEEN))
-            # The first may be others'.
-            while len(taken) < most and (page := list(islice(keys, most - len(taken)))):
-                taken += self._claims.take(page)[0]
+        try:
+            condition["enqueuedAt"] = {"$lte": self._service.clock.now()}
+            with store_errors(), pymongo.timeout(_LOOK_SECONDS):
+                found = self._service.ledger.at_majority.find(condition, {"_id": 1}, batch_size=2 * self._most)
+                keys = (each["_id"] for each in found.sort("enqueuedAt", 1).limit(_SEEN))
+                # The first may be others'.
+                while len(taken) < most and (page := list(islice(keys, most - len(taken)))):
+                    taken += self._claims.take(page, AHEAD_MS)[0]
+        except TransientError as error:
+            log.info("left_to_others", reason=error.message)  # all but those that are taken already
         if not taken:
             self._look_at = time.monotonic() + _PAUSE_SECONDS
         return taken

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 from bson import ObjectId
+from pymongo.read_concern import ReadConcern
 
 from worker.closings import TRIGGER, closing_prefix
 from worker.connections import Document, store_errors
@@ -85,7 +86,7 @@ def _earlier(service: Service, closings: Sequence[Entry]) -> Iterable[tuple[Entr
     found: dict[tuple[ObjectId, str], list[Document]] = defaultdict(list)
     fields = {"organizationId": 1, "requestId": 1, "status": 1, "snapshotId": 1}
     with store_errors():
-        for each in service.ledger.collection.find({"$or": keys}, fields):
+        for each in service.ledger.at_majority.find({"$or": keys}, fields):
             found[each["organizationId"], _split(each)[0]].append(each)
     for closing in closings:
         prefix, moment = _split(closing)
@@ -109,5 +110,6 @@ def _hashes(service: Service, snapshots: Iterable[ObjectId]) -> dict[ObjectId, s
     if not wanted:
         return {}
     with store_errors():
-        found = service.snapshots.collection.find({"_id": {"$in": wanted}}, {"contentHash": 1})
+        at_majority = service.snapshots.collection.with_options(read_concern=ReadConcern("majority"))
+        found = at_majority.find({"_id": {"$in": wanted}}, {"contentHash": 1})
         return {each["_id"]: each["contentHash"] for each in found}

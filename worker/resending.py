@@ -89,7 +89,7 @@ class Resending:
             return now - self._service.settings.events_retention
         if known.get("runId") == run_id:
             return None
-        since = swept_at - _MARGIN
+        since = min(swept_at, now) - _MARGIN  # a primary of before may have had a clock that was ahead
         late_at, late_from = known.get("lateAt"), known.get("lateFrom")
         # A run emits within moments of `finishedAt`; what a sweep emitted later was noted.
         normal = since - self._service.settings.lost_after
@@ -102,7 +102,7 @@ class Resending:
         """
         marker = uuid4().hex if all_lost else known["marker"]
         # The margin is for clocks of other processes, which may be a little ahead.
-        debt = {"marker": marker, "runId": run_id, "owedFrom": since, "owedUntil": now + _MARGIN}
+        debt = {"marker": marker, "runId": run_id, "owedFrom": since, "owedUntil": self._newest(now) + _MARGIN}
         expected = {"marker": known.get("marker"), "runId": known.get("runId")}
         if not self._state.set(_NAME, debt, expected=expected):
             return {}
@@ -112,6 +112,13 @@ class Resending:
             with broker_errors():
                 self._redis.set(MARKER_KEY, marker)
         return debt
+
+    def _newest(self, now: datetime) -> datetime:
+        """Now, or when the newest outcome was, by the clock of a primary of before."""
+        ahead = {"status": {"$in": [COMPLETED, FAILED]}, "unsent": {"$in": [None, True]}, "finishedAt": {"$gt": now}}
+        with store_errors():
+            found = self._service.ledger.collection.find_one(ahead, {"finishedAt": 1}, sort=[("finishedAt", -1)])
+        return max(now, found["finishedAt"]) if found else now
 
     def _pay(self, debt: Document) -> int:
         """Emits again from `owedFrom` to `owedUntil`, as far as the time goes; remembers how far."""

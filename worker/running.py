@@ -54,6 +54,7 @@ class Run:
         self._outcome = Outcome()
         self._undecided: dict[ObjectId, Entry] = {}
         self._decide = Decider(service, self._undecided, self._outcome)
+        self._id = ObjectId()
         self._begun: set[ObjectId] = set()
         self._previous: dict[ObjectId, Previous] = {}
         self._stop_at = 0.0
@@ -116,9 +117,9 @@ class Run:
             self._hand_back_untried(entries)
             return
         ids = [each["_id"] for each in entries]
+        self._begun.update(ids)  # before: an answer that is lost leaves open whether they are counted
         with self._deadline():
-            self._service.ledger.begin_repeated(ids)
-        self._begun.update(ids)
+            self._service.ledger.begin_repeated(ids, self._id)
         self._attempt(entries)
         self.end_counted()
 
@@ -128,7 +129,7 @@ class Run:
             return
         try:
             with pymongo.timeout(_END_SECONDS):
-                self._service.ledger.end_repeated(list(self._begun))
+                self._service.ledger.end_repeated(list(self._begun), self._id)
         except TransientError as error:
             log.warning("unended_left", requests=len(self._begun), reason=error.message)
         else:

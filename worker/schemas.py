@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema
 
-from worker.checks import DERIVED_PREFIXES, MAX_REQUEST_ID
+from worker.checks import CONTROL, DERIVED_PREFIXES, LINE, LINES, MAX_REQUEST_ID, NOT_BLANK
 from worker.client.models import CompletedEvent, FailedEvent
 from worker.intake import REQUESTED, RESOLVED
 from worker.models import ConversationResolved, SnapshotRequest
@@ -52,13 +52,13 @@ def _request() -> dict[str, Any]:
     fields = schema["properties"]
     derived = "|".join(DERIVED_PREFIXES)
     _of_type(fields["requestId"], "string").update(
-        minLength=1, maxLength=MAX_REQUEST_ID, pattern=rf"^(?!{derived})\S(.*\S)?$"
+        minLength=1, maxLength=MAX_REQUEST_ID, pattern=rf"^(?!{derived})(?!.*[{CONTROL}])\S(.*\S)?$"
     )
-    _of_type(fields["notes"], "string").update(maxLength=_LIMITS.max_notes_length)
+    _of_type(fields["notes"], "string").update(maxLength=_LIMITS.max_notes_length, pattern=LINES)
     for name in ("quality", "category"):
-        _of_type(fields[name], "string").update(maxLength=_LIMITS.max_label_length)
+        _of_type(fields[name], "string").update(maxLength=_LIMITS.max_label_length, pattern=LINE)
     fields["tags"].update(maxItems=_LIMITS.max_tags)
-    fields["tags"]["items"].update(maxLength=_LIMITS.max_tag_length, pattern=r"\S")
+    fields["tags"]["items"].update(maxLength=_LIMITS.max_tag_length, pattern=NOT_BLANK)
     _of_type(fields["messageIds"], "array").update(minItems=1, maxItems=_LIMITS.max_message_ids, uniqueItems=True)
     return schema
 

@@ -121,12 +121,13 @@ class Service:
     def delete(self, organization: ObjectId, snapshot: ObjectId) -> None:
         """Removes a snapshot; the ledger keeps `deletedAt`, so that no late run brings it back.
 
-        Raises NotFound where the organization has no such snapshot.
+        One that the platform has made has no entry, and one that it has removed has nothing but that. Raises NotFound
+        where the organization has neither.
         """
         with self.connections.transaction() as session:
             marked = self.ledger.mark_deleted(organization, snapshot, self.clock.now(), session)
             found = self.snapshots.delete(organization, snapshot, session)
-            if not (marked and found):
+            if not (marked or found):
                 raise NotFound("There is no such snapshot in this organization.")
 
     def redrive(self, ids: Sequence[ObjectId]) -> list[Document]:

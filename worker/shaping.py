@@ -14,6 +14,7 @@ Anything else a message has (attachments, reactions, a speaker) is left out.
 """  # noqa: E501 - a table row is one line
 
 import json
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -26,6 +27,8 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SENDERS = {"inbound": "contact", "outbound": "user"}
 _FIRST_MILLISECONDS = 1e11
 """Numbers from here on are milliseconds: as seconds they would be after the year 5138."""
+_DATE = re.compile(r"\d{4}-|\d{8}T", re.ASCII)
+"""Python takes 13 digits for a date, too, of whatever century; they are milliseconds that someone stored as text."""
 
 SERVER_SENDER = {
     "$ifNull": [
@@ -138,7 +141,7 @@ def _read_time(value: Any) -> int | None:
         return milliseconds(value)
     if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e17:
         return int(value if abs(value) >= _FIRST_MILLISECONDS else value * 1000)
-    if isinstance(value, str):
+    if isinstance(value, str) and _DATE.match(value.strip()):
         try:
             return milliseconds(datetime.fromisoformat(value.strip()))
         except (ValueError, OverflowError):
@@ -147,7 +150,9 @@ def _read_time(value: Any) -> int | None:
 
 
 def describe(value: Any) -> str | None:
-    """A contact's name part, phone number or address as text; None for what is neither text nor a number."""
+    """A contact's name part, phone number or address as text; None for what is neither text nor a whole number."""
     if isinstance(value, str):
         return value.strip()
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # as JavaScript stores a whole number beyond 2^31
     return json.dumps(value) if isinstance(value, int) and not isinstance(value, bool) else None

@@ -6,7 +6,7 @@ called; events that did not go out are emitted; and if Redis lost data, what it 
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import uuid4
 
 import pymongo
@@ -26,6 +26,8 @@ from worker.wakeups import BULK, REQUEST_QUEUES, Queues
 log = get_logger(__name__)
 
 _BATCH = 500
+_AHEAD = timedelta(minutes=1)
+"""A time so far ahead was by the clock of a primary of before; a countdown's is 30 s ahead at most."""
 _MOST = 20_000
 """Entries of one kind that one sweep repairs; the next goes on."""
 
@@ -82,16 +84,19 @@ class Sweep:
             if waiting_since.year == 1:
                 continue
             lost_before = waiting_since - self._settings.lost_after
-            condition = {**OPEN, "queue": queue, "enqueuedAt": {"$lt": lost_before}}
             again = {"$set": {"enqueuedAt": now}, "$inc": {"swept": 1}}
-            for taken in self._take(condition, again, "enqueuedAt"):
-                self._claims.release(each["_id"] for each in taken)
-                # Those that may have killed a worker get a message of their own, beside which nothing is lost.
-                alone = [each for each in taken if each.get("swept", 0) > 1]
-                together = [each for each in taken if each.get("swept", 0) <= 1]
-                self._service.wake(queue, together, self._settings.chunk_size)
-                self._service.wake(queue, alone, 1)
-                self._done.called_again += len(taken)
+            for lost in ({"$lt": lost_before}, {"$gt": now + _AHEAD}):
+                for taken in self._take({**OPEN, "queue": queue, "enqueuedAt": lost}, again, "enqueuedAt"):
+                    self._wake(queue, taken)
+
+    def _wake(self, queue: str, taken: Sequence[Document]) -> None:
+        """Those that may have killed a worker get a message of their own, beside which nothing is lost."""
+        self._claims.release(each["_id"] for each in taken)
+        alone = [each for each in taken if each.get("swept", 0) > 1]
+        together = [each for each in taken if each.get("swept", 0) <= 1]
+        self._service.wake(queue, together, self._settings.chunk_size)
+        self._service.wake(queue, alone, 1)
+        self._done.called_again += len(taken)
 
     def _call_due(self) -> None:
         """Requests that were to wait are enqueued once their time has come."""
@@ -125,8 +130,11 @@ class Sweep:
     def _emit_unsent(self) -> None:
         """The outbox: finished long enough ago that no run is still about to emit it."""
         now = self._service.clock.now()
-        late = now - self._settings.lost_after
-        condition = {"status": {"$in": [COMPLETED, FAILED]}, "unsent": True, "finishedAt": {"$lt": late}}
+        for finished in ({"$lt": now - self._settings.lost_after}, {"$gt": now + _AHEAD}):
+            self._emit_finished(finished, now)
+
+    def _emit_finished(self, finished: Document, now: datetime) -> None:
+        condition = {"status": {"$in": [COMPLETED, FAILED]}, "unsent": True, "finishedAt": finished}
         for _ in range(_MOST // _BATCH):
             with store_errors():
                 entries = list(self._service.ledger.at_majority.find(condition).sort("finishedAt", 1).limit(_BATCH))

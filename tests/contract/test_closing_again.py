@@ -55,6 +55,24 @@ def test_closing_after_a_message_more_supersedes_the_previous_snapshot(service: 
     assert [each["messageCount"] for each in snapshots] == [2, 3, 4]
 
 
+def test_snapshot_that_a_failover_took_back_is_not_pointed_to(service: Service, platform: Platform) -> None:
+    """It was read on a primary that was deposed before the decision."""
+    conversation = platform.converse()
+    first = _run_closing(service, platform, conversation, 2)
+    second = close(service, platform, conversation, 1)
+    running = Run(service)
+    in_turn = running._in_turn
+
+    def taken_back(entries: Any) -> Any:
+        found = in_turn(entries)
+        platform.database.snapshotrequests.update_one({"_id": first}, {"$set": {"status": "accepted"}})
+        return found
+
+    running._in_turn = taken_back  # type: ignore[method-assign]
+    running([second])
+    assert request(platform, second)["status"] == "accepted"
+
+
 def test_closing_with_the_same_messages_is_unchanged_and_makes_no_copy(service: Service, platform: Platform) -> None:
     conversation = platform.converse()
     first, second, third = (_run_closing(service, platform, conversation, ago) for ago in (3, 2, 1))

@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 
+import pytest
 import redis
 from bson import ObjectId
 
 from support.ledger import Bench
+from worker.errors import BrokerUnavailable
 from worker.neighbours import Neighbours
 from worker.settings import Settings
 from worker.sweeping import Sweep
@@ -77,6 +79,35 @@ def test_a_claim_outlives_a_run_and_not_the_sweeps_patience(bench: Bench) -> Non
     (claim,) = bench.connections.redis.keys("snapshots:claim:*")
     life = bench.connections.redis.pttl(claim) / 1000
     assert bench.settings.run_deadline.total_seconds() < life < bench.settings.lost_after.total_seconds()
+
+
+def test_what_is_taken_ahead_of_its_message_is_told_at_once_when_that_comes_at_last(bench: Bench) -> None:
+    """From behind a long queue, when a run is long over: else each such message would lead to a look, and a pile whose
+    requests are all done would grow for as long as others come."""
+    first, ahead = bench.chunk(2)
+    waits(bench, 8)
+    assert Neighbours(bench.service).join([first]) == [first, ahead]
+    own, taken = (bench.connections.redis.pttl(f"snapshots:claim:{key}") / 1000 for key in (first, ahead))
+    assert own < bench.settings.lost_after.total_seconds() < 60 < taken
+
+
+def test_a_look_that_is_cut_off_keeps_what_it_has_taken(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    half = bench.another(chunk_size=4)
+    keys = piled_up(half, 6)
+    neighbours = Neighbours(half.service)
+    take = neighbours._claims.take
+    take(keys[:1])  # another's, so that one page is not enough
+    pages: list[Sequence[ObjectId]] = []
+
+    def fails_at_the_second_page(page: Sequence[ObjectId], life: int | None = None) -> tuple[list[ObjectId], int]:
+        pages.append(page)
+        if len(pages) == 2:
+            raise BrokerUnavailable
+        return take(page, life)
+
+    monkeypatch.setattr(neighbours._claims, "take", fails_at_the_second_page)
+    assert sorted(neighbours.more()) == sorted(keys[1:4])
+    half.connections.close()
 
 
 def test_without_redis_a_request_is_run_alone(bench: Bench) -> None:

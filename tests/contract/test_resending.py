@@ -111,6 +111,29 @@ def test_flush_while_events_are_owed_owes_all_again(bench: Bench) -> None:
     assert len(event_ids(bench)) == 5
 
 
+def test_outcomes_by_the_clock_of_a_primary_that_was_ahead_are_emitted_too(bench: Bench) -> None:
+    sweep(bench)
+    keys = decided_without_event(bench, 2)
+    done = bench.chunk(2)
+    Run(bench.service)(done)
+    bench.change([*keys, *done], finishedAt=bench.ago(minutes=-10))
+    assert sweep(bench).emitted == 2
+    bench.connections.redis.flushall()
+    assert sweep(bench).resent == 4
+    assert set(event_ids(bench)) == {f"{key}.0" for key in (*keys, *done)}
+
+
+def test_restart_after_a_primary_that_was_ahead_brings_recent_events_again(bench: Bench) -> None:
+    (key,) = bench.chunk(1)
+    Run(bench.service)([key])
+    sweep(bench)
+    ahead = bench.ago(minutes=-10)
+    state = {"goodAt": ahead, "runId": "of before the restart", "lateAt": None, "lateFrom": None}
+    bench.database.snapshotstate.update_one({"_id": "redis"}, {"$set": state})
+    bench.connections.redis.set(PULSE_KEY, milliseconds(ahead))
+    assert sweep(bench).resent == 1
+
+
 def test_crash_before_the_new_marker_repeats_the_events(bench: Bench) -> None:
     keys = bench.chunk(2)
     Run(bench.service)(keys)

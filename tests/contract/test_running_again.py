@@ -1,5 +1,6 @@
 """Runs that come again: retries, parents that come late, and requests that kill their worker."""
 
+import contextlib
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -14,7 +15,7 @@ from support.faults import failing
 from support.ledger import Bench, bench_on
 from worker.connections import store_errors
 from worker.deciding import Outcome
-from worker.errors import StoreUnavailable
+from worker.errors import StoreConflict, StoreUnavailable
 from worker.running import Run
 from worker.settings import Settings
 
@@ -198,6 +199,23 @@ def test_repeated_delivery_counts_up_and_back_down(bench: Bench) -> None:
     run(bench, [key])
     assert during == [0, 1, 1]
     assert bench.entry(key)["unended"] == 0
+
+
+def test_count_is_taken_back_also_where_it_was_not_known_to_be_made(
+    bench: Bench, mongo_client: pymongo.MongoClient[Any]
+) -> None:
+    """Majority stalls, or an answer is lost: the write is there all the same, and no process has died."""
+    keys = bench.chunk(3)
+    bench.change(keys, swept=1)
+    stalled = {"code": 64, "codeName": "WriteConcernFailed", "errmsg": "waiting for replication timed out"}
+    for _ in range(6):
+        stall = failing(mongo_client, ["update"], {"times": 1}, writeConcernError=stalled)
+        with stall, contextlib.suppress(StoreConflict):
+            run(bench, keys)
+        assert [each.get("unended", 0) for each in bench.entries(keys)] == [0, 0, 0]
+        assert not any(each.get("unendedRuns") for each in bench.entries(keys))
+        bench.change(keys, status="accepted")
+    assert bench.entries(keys)[0].get("error") is None
 
 
 def test_suspects_whose_turn_does_not_come_are_handed_back_and_what_others_met_is_kept(bench: Bench) -> None:

@@ -52,7 +52,15 @@ def test_lost_wake_up_is_called_again_once(bench: Bench, queue: str) -> None:
 
 def test_recent_wake_up_is_not_called_again(bench: Bench) -> None:
     keys = bench.chunk(2)
-    enqueued(bench, keys, bench.ago(seconds=14))
+    enqueued(bench, keys, bench.ago(seconds=5))
+    assert sweep(bench).called_again == 0
+
+
+@BOTH
+def test_wake_up_by_the_clock_of_a_primary_that_was_ahead_is_called_again(bench: Bench, queue: str) -> None:
+    keys = bench.chunk(2)
+    enqueued(bench, keys, bench.ago(minutes=-10), queue)
+    assert sweep(bench).called_again == 2
     assert sweep(bench).called_again == 0
 
 

@@ -42,6 +42,11 @@ BROKEN: list[dict[str, Any]] = [
     {"requestId": " r"},
     {"requestId": "all:1"},
     {"unknown": 1},
+    {"notes": "\x00"},
+    {"quality": "a\nb"},
+    {"tags": ["a\tb"]},
+    {"requestId": "a\x07b"},
+    {"requestId": "a\nb"},
 ]
 
 

@@ -39,6 +39,8 @@ FIELDS: list[tuple[dict[str, Any], str, Any]] = [
     ({"timestamp": MS / 1000}, "timestamp", MS),
     ({"timestamp": MS}, "timestamp", MS),
     ({"timestamp": "yesterday", "createdAt": MOMENT}, "timestamp", MS),
+    ({"timestamp": "1779101200123", "createdAt": MOMENT}, "timestamp", MS),
+    ({"timestamp": "20260518T143000.123Z"}, "timestamp", MS),
     ({"timestamp": True, "createdAt": "never"}, "timestamp", KEY_MS),
     ({"timestamp": float("nan"), "createdAt": float("inf")}, "timestamp", KEY_MS),
     ({"timestamp": None}, "timestamp", KEY_MS),
@@ -107,7 +109,16 @@ def test_lone_date_decides_the_start_and_the_end() -> None:
 
 @pytest.mark.parametrize(
     ("value", "said"),
-    [(" Ana ", "Ana"), ("", ""), (None, None), (15550100, "15550100"), (True, None), ({"a": 1}, None), (1.5, None)],
+    [
+        (" Ana ", "Ana"),
+        ("", ""),
+        (None, None),
+        (15550100, "15550100"),
+        (15551234567.0, "15551234567"),
+        (True, None),
+        ({"a": 1}, None),
+        (1.5, None),
+    ],
 )
 def test_contact_field_is_described(value: Any, said: str | None) -> None:
     assert describe(value) == said

@@ -69,7 +69,8 @@ class Checks:
 
     def _lent(self, messages: Collection[Document]) -> dict[ObjectId, Document]:
         """The conversations of messages that name no contact, by `_id`."""
-        named = {each.get("conversationId") for each in messages if each.get("contactId") is None} - {None}
+        unnamed = (each.get("conversationId") for each in messages if each.get("contactId") is None)
+        named = {each for each in unnamed if isinstance(each, ObjectId)}
         if not named:
             return {}
         collection = self._database[self._names.conversations_collection]

@@ -13,7 +13,7 @@ from worker.checks import check_text
 from worker.clock import milliseconds
 from worker.connections import Document
 from worker.errors import InvalidRequest
-from worker.models import CamelModel, Id, Label
+from worker.models import CamelModel, Id, Label, Tag
 
 NEWEST_FIRST = (("createdAt", -1), ("_id", -1))
 
@@ -63,7 +63,9 @@ def _read_cursor(value: Any) -> tuple[DatetimeMS, ObjectId]:
 def cursor_of(document: Mapping[str, Any]) -> str | None:
     """Where the page behind this snapshot begins; None where it has no ordinary date."""
     created = document.get("createdAt")
-    since = milliseconds(created) if isinstance(created, datetime) else int(created) if created is not None else -1
+    since = -1
+    if isinstance(created, datetime | DatetimeMS):
+        since = milliseconds(created) if isinstance(created, datetime) else int(created)
     return f"{since:012x}{document['_id']}" if 0 <= since < 16**12 else None
 
 
@@ -72,6 +74,9 @@ def _check_q(value: str) -> str:
         raise ValueError(f"should have 1 to {MAX_Q} characters, it has {len(value)}")
     return check_text(value)
 
+
+# Of the platform's own there may be some without it, which its model takes for not archived.
+_ARCHIVED: dict[str, Any] = {"true": True, "false": {"$in": [False, None]}, "all": {"$in": [False, True, None]}}
 
 Whole = Annotated[int, BeforeValidator(_read_whole)]
 Moment = Annotated[DatetimeMS, BeforeValidator(_read_moment)]
@@ -86,7 +91,7 @@ class ExportQuery(CamelModel):
 
     def condition(self, organization: ObjectId) -> Document:
         """Of the collection of snapshots; the archived are left out."""
-        condition: Document = {"organizationId": organization, "isArchived": False}
+        condition: Document = {"organizationId": organization, "isArchived": _ARCHIVED["false"]}
         condition |= {name: value for name, value in self if value is not None}
         return condition
 
@@ -99,7 +104,7 @@ class ListQuery(CamelModel):
     after: Cursor | None = None
     quality: Label | None = None
     category: Label | None = None
-    tag: Label | None = None
+    tag: Tag | None = None
     contact_id: Id | None = None
     conversation_id: Id | None = None
     from_: Annotated[Moment | None, Field(alias="from")] = None
@@ -109,8 +114,7 @@ class ListQuery(CamelModel):
 
     def condition(self, organization: ObjectId) -> Document:
         """Of the collection of snapshots, without `after`. Every value is a plain one, never an operator."""
-        archived = {"true": True, "false": False, "all": {"$in": [False, True]}}[self.is_archived]
-        condition: Document = {"organizationId": organization, "isArchived": archived}
+        condition: Document = {"organizationId": organization, "isArchived": _ARCHIVED[self.is_archived]}
         equal = {
             "quality": self.quality,
             "category": self.category,

@@ -4,16 +4,12 @@ from typing import Any
 
 from worker.api.listing import CURSOR_PATTERN, MAX_LIMIT, MAX_PAGE, MAX_Q
 from worker.api.schemas import ID
-from worker.checks import DERIVED_PREFIXES, MAX_REQUEST_ID
+from worker.checks import DERIVED_PREFIXES, LINE, LINES, MAX_REQUEST_ID, NOT_BLANK
 from worker.settings import Settings
 
 Schema = dict[str, Any]
 
 HEX_ID: Schema = {"type": "string", "pattern": "^[0-9a-fA-F]{24}$"}
-_CONTROL = r"\u0000-\u001f\u007f-\u009f"
-_LINE = rf"^[^{_CONTROL}]*$"
-_LINES = r"^[^\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f]*$"
-_NOT_BLANK = rf"^[^{_CONTROL}]*[^{_CONTROL}\s][^{_CONTROL}]*$"
 _WHEN: Schema = {
     "anyOf": [
         {"type": "string", "format": "date-time"},
@@ -43,13 +39,13 @@ def _or_empty(schema: Schema) -> Schema:
 
 
 def _label(limits: Settings) -> Schema:
-    return {"type": "string", "maxLength": limits.max_label_length, "pattern": _LINE}
+    return {"type": "string", "maxLength": limits.max_label_length, "pattern": LINE}
 
 
 def _editable(limits: Settings) -> dict[str, Schema]:
-    tag = {"type": "string", "minLength": 1, "maxLength": limits.max_tag_length, "pattern": _NOT_BLANK}
+    tag = {"type": "string", "minLength": 1, "maxLength": limits.max_tag_length, "pattern": NOT_BLANK}
     return {
-        "notes": _or_null({"type": "string", "maxLength": limits.max_notes_length, "pattern": _LINES}),
+        "notes": _or_null({"type": "string", "maxLength": limits.max_notes_length, "pattern": LINES}),
         "tags": {"type": "array", "items": tag, "maxItems": limits.max_tags},
         "quality": _or_null(_label(limits)),
         "category": _or_null(_label(limits)),
@@ -132,7 +128,7 @@ def export_query(limits: Settings) -> list[Schema]:
 def list_query(limits: Settings) -> list[Schema]:
     """Of the list."""
     whole = {"type": "integer", "minimum": 1}
-    q = {"type": "string", "maxLength": MAX_Q, "pattern": _LINE}
+    q = {"type": "string", "maxLength": MAX_Q, "pattern": LINE}
     archived = {"type": "string", "enum": ["true", "false", "all", ""], "default": "false"}
     after = {"type": "string", "pattern": CURSOR_PATTERN}
     return [
@@ -140,11 +136,17 @@ def list_query(limits: Settings) -> list[Schema]:
         _parameter("query", "limit", {**whole, "maximum": MAX_LIMIT, "default": 20}, "snapshots of a page"),
         _parameter("query", "after", _or_empty(after), "the `next` of the page before; goes before `page`"),
         *_filters(limits),
-        _parameter("query", "tag", _label(limits), "has this tag"),
+        _parameter("query", "tag", {**_label(limits), "maxLength": limits.max_tag_length}, "has this tag"),
         _parameter("query", "contactId", _or_empty(HEX_ID), "of this contact"),
         _parameter("query", "conversationId", _or_empty(HEX_ID), "requested for this conversation"),
-        _parameter("query", "from", _WHEN, "made then or later", example="2026-05-01"),
-        _parameter("query", "to", _WHEN, "made then or before", example="2026-05-31T23:59:59Z"),
+        _parameter("query", "from", _WHEN, "then or later; a day is its start in UTC", example="2026-05-01"),
+        _parameter(
+            "query",
+            "to",
+            _WHEN,
+            "made then or before; a day is its first moment in UTC",
+            example="2026-05-31T23:59:59Z",
+        ),
         _parameter("query", "isArchived", archived, "the archived too (`all`), or only (`true`)"),
         _parameter("query", "q", q, "text in the notes, in any case"),
     ]

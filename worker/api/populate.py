@@ -32,8 +32,8 @@ class Populate:
         return [
             each
             | {
-                "userId": _of(users.get(each.get("userId")), _USER),
-                "contactId": _of(_with_channel(contacts.get(each.get("contactId"))), _CONTACT),
+                "userId": _of(_in(users, each.get("userId")), _USER),
+                "contactId": _of(_with_channel(_in(contacts, each.get("contactId"))), _CONTACT),
             }
             for each in snapshots
         ]
@@ -48,6 +48,11 @@ class Populate:
         with store_errors():
             found = self._database[collection].find(condition, dict.fromkeys(fields, 1))
             return {each["_id"]: each for each in found}
+
+
+def _in(documents: dict[Any, Document], key: Any) -> Document | None:
+    """The platform may have stored anything there."""
+    return documents.get(key) if isinstance(key, ObjectId) else None
 
 
 def _of(document: Document | None, fields: Sequence[str]) -> Document | None:

@@ -1,6 +1,6 @@
 """Reads: the list, one snapshot, the export. For threads; each carries the caller's organization."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -138,12 +138,18 @@ def _exported(snapshot: Document) -> Document:
             "phone": snapshot.get("customerPhone"),
             "email": snapshot.get("customerEmail"),
         },
-        "conversation": [_turn(each) for each in snapshot.get("messages", [])],
-        "metadata": {name: snapshot.get(name) for name in ("quality", "tags", "category", "messageCount")},
+        # The platform's model is no bar to null, or to anything else, in the place of messages and tags.
+        "conversation": [_turn(each) for each in snapshot.get("messages") or () if isinstance(each, Mapping)],
+        "metadata": {
+            "quality": snapshot.get("quality"),
+            "tags": snapshot.get("tags") or [],
+            "category": snapshot.get("category"),
+            "messageCount": snapshot.get("messageCount"),
+        },
     }
 
 
-def _turn(message: Any) -> Document:
+def _turn(message: Mapping[str, Any]) -> Document:
     return {
         "role": "assistant" if message.get("sender") == "user" else "user",
         "content": message.get("content"),

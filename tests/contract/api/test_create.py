@@ -157,6 +157,14 @@ def test_body_over_the_limit_is_413_whether_or_not_its_length_is_said(served: Se
     assert served.http.post(SNAPSHOTS, content=iter([large[:600_000], large[600_000:]])).status_code == 413
 
 
+def test_message_that_names_several_conversations_is_no_fault_of_the_others(served: Served) -> None:
+    ids = {"organizationId": served.organization}
+    message = {"_id": ObjectId(), **ids, "conversationId": [ObjectId(), ObjectId()], "content": "x"}
+    served.database.messages.insert_one(message)
+    answer = post(served, whole(served, messageIds=[str(message["_id"])]))
+    assert (answer.status_code, answer.json()["code"]) == (404, "messages_not_found")
+
+
 def test_empty_conversation_fails_with_its_code_and_show_says_so_too(served: Served) -> None:
     answer = post(
         served, whole(served, conversationId=str(served.contact.conversations[2])), **{"Idempotency-Key": "e"}

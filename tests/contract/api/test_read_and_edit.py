@@ -69,6 +69,37 @@ def test_archived_are_listed_when_asked_for(another: Served) -> None:
     assert [each["id"] for each in exported["data"]] == [kept["_id"]]
 
 
+def test_snapshots_that_the_platform_has_made_are_read_exported_and_deleted_like_any(another: Served) -> None:
+    """Through its own model, from before a field was there, or with what a model lets pass; they have no request."""
+    ours = another.create(notes="ours", tags=["a"])
+    odd: list[dict[str, Any]] = [
+        {"notes": "no isArchived, no messages"},
+        {"notes": "nulls", "isArchived": None, "messages": None, "tags": None, "createdAt": None},
+        {"notes": "odd", "isArchived": False, "messages": [None, 5], "userId": {"a": 1}, "contactId": [1]},
+        {"notes": "text as a date", "isArchived": False, "createdAt": "yesterday"},
+    ]
+    mine = {"organizationId": another.organization}
+    stored = [{"_id": ObjectId(), **mine, **each} for each in odd]
+    another.database.trainingsnapshots.insert_many(stored)
+    expected = sorted(["ours", *(each["notes"] for each in odd)])
+    assert sorted(notes(another)) == sorted(notes(another, isArchived="all")) == expected
+    for limit in (1, 2, 3):
+        assert another.http.get(SNAPSHOTS, params={"limit": limit}).status_code == 200
+    exported = another.http.get(EXPORT).json()
+    assert exported["totalSnapshots"] == len(exported["data"]) == 5
+    assert {str(each["metadata"]["tags"]) for each in exported["data"]} == {"['a']", "[]"}
+    for each in stored:
+        place = f"{SNAPSHOTS}/{each['_id']}"
+        assert another.http.get(place).status_code == 200
+        assert another.http.delete(place).status_code == 200
+        assert another.http.get(place).status_code == 404
+    assert notes(another) == ["ours"]
+    # And one of ours that the platform has removed by itself can still be told to be gone.
+    another.database.trainingsnapshots.delete_one({"_id": ObjectId(ours["_id"])})
+    assert another.http.delete(f"{SNAPSHOTS}/{ours['_id']}").status_code == 200
+    assert another.running.bench.entry(ObjectId(ours["_id"]))["deletedAt"]
+
+
 def test_cursor_shows_each_once_while_others_are_added(another: Served) -> None:
     there = [another.create(notes=f"{number}")["_id"] for number in range(7)]
     same_time = another.database.trainingsnapshots.find_one({"_id": ObjectId(there[3])}, {"createdAt": 1})
