@@ -59,6 +59,13 @@ def redis_url(servers: Servers) -> Iterator[str]:
 
 
 @pytest.fixture
+def changeable_redis(servers: Servers) -> None:
+    """For tests that change the configuration of the whole server: only where it is ours."""
+    if servers.valkey is None:
+        pytest.skip("the Redis is not ours to change")
+
+
+@pytest.fixture
 def settings(servers: Servers, database: str, redis_url: str) -> Settings:
     """The settings of this test: its servers, its database, else what is taken otherwise."""
     return load(redis_url=redis_url, mongo_url=servers.mongo_url, mongo_database=database)

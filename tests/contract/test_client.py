@@ -193,6 +193,7 @@ def test_a_wrong_password_is_no_outage(settings: Settings, contact: Contact) -> 
             assert time.monotonic() - began < 5
 
 
+@pytest.mark.usefixtures("changeable_redis")
 def test_what_redis_refuses_is_told_by_its_own_name(settings: Settings, contact: Contact, service: Service) -> None:
     with redis.Redis.from_url(settings.redis_url) as server, SnapshotClient(settings.redis_url) as client:
         server.config_set("maxmemory", 1)
@@ -230,6 +231,7 @@ def test_a_lost_line_is_no_end_of_the_events(contact: Contact, service: Service,
 # --- durable ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("changeable_redis")
 def test_durable_waits_for_the_disk_and_refuses_a_server_without_one(settings: Settings, contact: Contact) -> None:
     with redis.Redis.from_url(settings.redis_url, decode_responses=True) as server:
         before = server.config_get("appendonly")["appendonly"]

@@ -39,6 +39,7 @@ def only(check: Any, bench: Bench, level: Level, *words: str) -> None:
 # --- Redis --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("changeable_redis")
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
@@ -53,6 +54,7 @@ def test_redis_that_may_lose_data_is_a_failure(bench: Bench, name: str, value: s
         only(redis_checks.check, bench, Level.FAILURE, *words)
 
 
+@pytest.mark.usefixtures("changeable_redis")
 @pytest.mark.parametrize(("share", "level"), [(0.9, Level.WARNING), (0.99, Level.FAILURE)])
 def test_redis_whose_memory_is_nearly_used_up_is_told(bench: Bench, share: float, level: Level) -> None:
     used = bench.connections.redis.info("memory")["used_memory"]

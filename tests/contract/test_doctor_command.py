@@ -143,6 +143,7 @@ def test_sound_system_has_no_failure_and_each_step_its_time(running: Running) ->
     assert everything(running.bench) == before
 
 
+@pytest.mark.usefixtures("changeable_redis")
 def test_on_a_terminal_each_fault_has_its_advice_beside_it(running: Running) -> None:
     with configured(running.bench, "maxmemory-policy", "allkeys-lru"):
         ended = run(environment(running.settings), "doctor", "--no-request")

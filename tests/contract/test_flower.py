@@ -2,13 +2,13 @@
 
 import os
 import re
-import secrets
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from bson import ObjectId
 from celery import Celery
 from flower.urls import handlers
 
+from support import served
 from support.contacts import contact_with
 from support.pipeline import accept
 from support.stack import Running, stack
@@ -105,15 +106,10 @@ def flower(settings: Settings, folder: Path) -> Iterator[tuple[Child, httpx.Clie
 
 @pytest.fixture(scope="module")
 def own_settings(servers: Servers) -> Iterator[Settings]:
-    with redis.Redis.from_url(servers.redis_url) as client:
-        client.flushdb()
-        yield load(
-            redis_url=servers.redis_url,
-            mongo_url=servers.mongo_url,
-            mongo_database=f"test_flower_{secrets.token_hex(4)}",
-            retry_floor="0.2s",
-            retry_ceiling="0.5s",
-        )
+    quick = {"retry_floor": timedelta(seconds=0.2), "retry_ceiling": timedelta(seconds=0.5)}
+    made = served.own_settings(servers).model_copy(update=quick)
+    with redis.Redis.from_url(made.redis_url) as client:
+        yield made
         client.flushdb()
 
 

@@ -145,7 +145,7 @@ def test_both_servers_may_go_and_come_back(own_servers: Servers, settings: Setti
         # What Redis still has of its append-only file it goes on with; what is new is taken in.
         broken += add_many(producer, 190, 380)
         producer.wait_until_settled(30)
-        producer.redis.flushall()
+        producer.redis.flushdb()
         broken_after = add_many(producer, 190, 570)
         eventually(lambda: ledger.count_documents({}) == 760, 60)
         producer.wait_until_settled(30)

@@ -118,6 +118,7 @@ def test_without_redis_a_request_is_run_alone(bench: Bench) -> None:
     away.connections.close()
 
 
+@pytest.mark.usefixtures("changeable_redis")
 def test_a_redis_out_of_memory_lets_requests_run(bench: Bench) -> None:
     (key,) = bench.chunk(1)
     broker: redis.Redis = bench.connections.redis

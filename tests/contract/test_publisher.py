@@ -38,6 +38,7 @@ def memory_that_comes_and_goes(broker: redis.Redis) -> Iterator[None]:
         broker.config_set("maxmemory", "0")
 
 
+@pytest.mark.usefixtures("changeable_redis")
 def test_a_broker_out_of_memory_for_moments_is_unavailable_and_never_breaks_the_publisher(
     servers: Servers, redis_url: str
 ) -> None:

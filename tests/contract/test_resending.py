@@ -59,7 +59,7 @@ def test_flush_brings_every_event_again_with_its_id_and_content(bench: Bench) ->
     sweep(bench)
     before = {each["id"]: each for each in bench.events()}
     assert len(before) == 21
-    bench.connections.redis.flushall()
+    bench.connections.redis.flushdb()
     assert sweep(bench).resent == 21
     assert {each["id"]: each for each in bench.events()} == before
     assert sweep(bench).resent == 0
@@ -72,7 +72,7 @@ def test_event_that_was_out_but_not_marked_as_sent_at_the_flush_comes_again(benc
     finish = bench.service.ledger.finish
 
     def flush_first(entries: Any, **how: Any) -> None:
-        bench.connections.redis.flushall()
+        bench.connections.redis.flushdb()
         sweep(bench)
         finish(entries, **how)
 
@@ -87,7 +87,7 @@ def test_events_older_than_the_retention_and_stripped_ones_do_not_come_again(ben
     bench.change(keys[:1], finishedAt=bench.ago(days=8))
     bench.database.snapshotrequests.update_one({"_id": keys[1]}, {"$unset": {"acceptedAt": "", "trigger": ""}})
     sweep(bench)
-    bench.connections.redis.flushall()
+    bench.connections.redis.flushdb()
     assert sweep(bench).resent == 1
     assert event_ids(bench) == [f"{keys[2]}.0"]
 
@@ -96,12 +96,12 @@ def test_flush_while_events_are_owed_owes_all_again(bench: Bench) -> None:
     keys = bench.chunk(5)
     Run(bench.service)(keys)
     sweep(bench)
-    bench.connections.redis.flushall()
+    bench.connections.redis.flushdb()
     emit = bench.service.events.emit
 
     def flush_after(entries: Any) -> None:
         emit(entries)
-        bench.connections.redis.flushall()
+        bench.connections.redis.flushdb()
 
     bench.service.events.emit = flush_after  # type: ignore[method-assign]
     sweep(bench)
@@ -118,7 +118,7 @@ def test_outcomes_by_the_clock_of_a_primary_that_was_ahead_are_emitted_too(bench
     Run(bench.service)(done)
     bench.change([*keys, *done], finishedAt=bench.ago(minutes=-10))
     assert sweep(bench).emitted == 2
-    bench.connections.redis.flushall()
+    bench.connections.redis.flushdb()
     assert sweep(bench).resent == 4
     assert set(event_ids(bench)) == {f"{key}.0" for key in (*keys, *done)}
 
@@ -138,7 +138,7 @@ def test_crash_before_the_new_marker_repeats_the_events(bench: Bench) -> None:
     keys = bench.chunk(2)
     Run(bench.service)(keys)
     sweep(bench)
-    bench.connections.redis.flushall()
+    bench.connections.redis.flushdb()
     bench.database.snapshotstate.update_one({"_id": "redis"}, {"$set": {"marker": "never set"}})
     assert sweep(bench).resent == 2
 
@@ -172,7 +172,7 @@ def test_redis_that_crashes_while_it_is_owed_old_events_gets_the_last_of_them_ag
     for days, key in enumerate(reversed(keys)):
         bench.change([key], finishedAt=bench.ago(days=days))
     sweep(bench)
-    bench.connections.redis.flushall()
+    bench.connections.redis.flushdb()
     for _ in range(3):
         sweep(bench)
     assert len(event_ids(bench)) == 5
