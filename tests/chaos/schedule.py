@@ -62,6 +62,9 @@ LANES: dict[str, dict[str, Fault]] = {
 KINDS: dict[str, tuple[str, Fault]] = {name: (lane, do) for lane, all_ in LANES.items() for name, do in all_.items()}
 
 
+_TRIES = 3
+
+
 @dataclass(frozen=True)
 class Planned:
     """One fault, so many seconds after the beginning."""
@@ -139,16 +142,21 @@ def _go_through(arena: Arena, planned: list[Planned], begin: float) -> None:
         if arena.stop.is_set():
             arena.missed.append(f"{each.kind}: the time was over")
             continue
-        do(arena, each.kind)
+        _do(arena, each.kind)
 
 
-def do(arena: Arena, kind: str) -> None:
-    """One fault, now, and written down."""
-    began = time.time()
-    arena.kills = 0
-    try:
-        said = KINDS[kind][1](arena)
-    except Exception as error:  # noqa: BLE001 - whatever it was, it is no fault that was done, and others are to come
-        arena.missed.append(f"{kind}: {type(error).__name__}: {error}")
-    else:
-        arena.done.append(Done(kind, began, time.time(), said, arena.kills))
+def _do(arena: Arena, kind: str) -> None:
+    """One fault, now, and written down; tried again where what it needs is away for another one."""
+    reason = ""
+    for _ in range(_TRIES):
+        began = time.time()
+        arena.kills = 0
+        try:
+            said = KINDS[kind][1](arena)
+        except Exception as error:  # noqa: BLE001 - whatever it was, it is no fault that was done, and others are to come
+            reason = f"{kind}: {type(error).__name__}: {error}"
+            arena.pause(2.0)
+        else:
+            arena.done.append(Done(kind, began, time.time(), said, arena.kills))
+            return
+    arena.missed.append(reason)
