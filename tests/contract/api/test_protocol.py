@@ -55,7 +55,7 @@ def test_unknown_path_is_404(served: Served, path: str) -> None:
     assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
 
 
-@pytest.mark.parametrize("path", [SNAPSHOTS, EXPORT, f"{SNAPSHOTS}/{ObjectId()}", "/operations", "/healthz"])
+@pytest.mark.parametrize("path", [SNAPSHOTS, EXPORT, f"{SNAPSHOTS}/{'6' * 24}", "/operations", "/healthz"])
 def test_path_with_a_line_break_behind_it_is_none_of_ours(served: Served, path: str) -> None:
     """`$` of a route's pattern matches before one."""
     for headers in ({}, bearer(token(served.organization))):
