@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
-import pymongo
 from bson import ObjectId
 from pymongo.change_stream import CollectionChangeStream
 from pymongo.errors import OperationFailure, PyMongoError
@@ -163,8 +162,7 @@ class ClosingsWatch:
         Raises TransientError, before the token is stored: the stream then gives the same once more.
         """
         closings = [Closing(None, each) for each in dict.fromkeys(changed)]
-        with pymongo.timeout(self._service.settings.run_deadline.total_seconds()):
-            results = in_halves(self._closings.accept, closings, self._service.connections)
+        results = in_halves(self._closings.accept, closings, self._service.connections)
         receipts = [each for each in results if isinstance(each, Receipt)]
         log.info("closings_seen", changed=len(changed), accepted=sum(each.created for each in receipts))
         self._service.enqueue(receipts)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
 
-import pymongo
 from bson import ObjectId
 
 from worker.closings import Closing, Closings, LeftOut, closing_id
@@ -97,8 +96,7 @@ class Reconcile:
         if not missed:
             return
         closings = [Closing(each["organizationId"], each["_id"]) for each in missed]
-        with pymongo.timeout(self._settings.run_deadline.total_seconds()):
-            results = in_halves(self._closings.accept, closings, self._service.connections)
+        results = in_halves(self._closings.accept, closings, self._service.connections)
         self._service.enqueue([each for each in results if isinstance(each, Receipt)])
         for result in results:
             match result:

@@ -27,7 +27,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SENDERS = {"inbound": "contact", "outbound": "user"}
 _FIRST_MILLISECONDS = 1e11
 """Numbers from here on are milliseconds: as seconds they would be after the year 5138."""
-_DATE = re.compile(r"\d{4}-|\d{8}T", re.ASCII)
+_NO_DATE = re.compile(r"\d{9,}", re.ASCII)
 """Python takes 13 digits for a date, too, of whatever century; they are milliseconds that someone stored as text."""
 
 SERVER_SENDER = {
@@ -141,7 +141,7 @@ def _read_time(value: Any) -> int | None:
         return milliseconds(value)
     if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e17:
         return int(value if abs(value) >= _FIRST_MILLISECONDS else value * 1000)
-    if isinstance(value, str) and _DATE.match(value.strip()):
+    if isinstance(value, str) and not _NO_DATE.fullmatch(value.strip()):
         try:
             return milliseconds(datetime.fromisoformat(value.strip()))
         except (ValueError, OverflowError):

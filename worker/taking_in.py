@@ -4,8 +4,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-import pymongo
-
 from worker.closings import Closings, LeftOut
 from worker.counters import IntakeCounts
 from worker.errors import NotResolvedYet, SnapshotError, TransientError, Unexpected
@@ -98,8 +96,7 @@ class Intake:
     # --- accept ---------------------------------------------------------------------------------------
 
     def _accept(self, accept: Callable[[Sequence[Item]], Sequence[Any]], read: Read[Item]) -> list[Any]:
-        with pymongo.timeout(self._service.settings.run_deadline.total_seconds()):
-            return in_halves(accept, [each for _, each in read], self._service.connections)
+        return in_halves(accept, [each for _, each in read], self._service.connections)
 
     def _sort(self, kind: str, read: Read[Any], results: Sequence[Any], batch: _Batch) -> None:
         """What was accepted or left out is done, what never will be is refused, the rest stays pending."""

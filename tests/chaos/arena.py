@@ -25,6 +25,8 @@ class Done:
     """When the cause was over: from here on recovery counts."""
     said: str
     kills: int = 0
+    struck: float = 0.0
+    """When a process, a server or an election was struck, after which nothing more was done to it; 0: see `ended`."""
 
 
 @dataclass
@@ -40,7 +42,13 @@ class Arena:
     missed: list[str] = field(default_factory=list)
     """Faults that could not be done, with the reason."""
     kills: int = 0
-    """By the fault under way."""
+    struck: float = 0.0
+    """By the fault under way, and when."""
+
+    def strike(self, kills: int = 0) -> None:
+        """The fault under way happens now: what follows, until all is back, is recovery."""
+        self.kills += kills
+        self.struck = time.time()
 
     def pause(self, seconds: float) -> None:
         """Cut short when the run ends."""

@@ -8,26 +8,6 @@ from typing import Any
 from chaos.arena import Done
 from chaos.evidence import Evidence
 
-_SUDDEN = frozenset(
-    [
-        "kill_worker",
-        "kill_worker_child",
-        "kill_all_workers",
-        "kill_beat",
-        "kill_listener",
-        "kill_api",
-        "terminate",
-        "restart_redis",
-        "kill_redis",
-        "cut_power_of_redis",
-        "flush",
-        "step_down",
-        "kill_primary",
-        "kill_secondary",
-    ]
-)
-"""Over as they begin: the restart, the election is a part of the recovery."""
-
 
 @dataclass(frozen=True)
 class Times:
@@ -53,7 +33,7 @@ def recovery(evidence: Evidence, faults: Sequence[Done]) -> Times:
     spans = sorted(_spans(evidence))
     values = []
     for fault in faults:
-        end = fault.began if fault.kind in _SUDDEN else fault.ended
+        end = fault.struck or fault.ended
         done = [until for since, until, _ in spans if since <= end < until]
         values.append((max(done, default=end) - end, fault.kind))
     return Times.of(values)

@@ -147,16 +147,15 @@ def _go_through(arena: Arena, planned: list[Planned], begin: float) -> None:
 
 def _do(arena: Arena, kind: str) -> None:
     """One fault, now, and written down; tried again where what it needs is away for another one."""
-    reason = ""
+    reason, began = "", time.time()
+    arena.kills, arena.struck = 0, 0.0
     for _ in range(_TRIES):
-        began = time.time()
-        arena.kills = 0
         try:
             said = KINDS[kind][1](arena)
         except Exception as error:  # noqa: BLE001 - whatever it was, it is no fault that was done, and others are to come
             reason = f"{kind}: {type(error).__name__}: {error}"
             arena.pause(2.0)
         else:
-            arena.done.append(Done(kind, began, time.time(), said, arena.kills))
+            arena.done.append(Done(kind, began, time.time(), said, arena.kills, arena.struck))
             return
     arena.missed.append(reason)

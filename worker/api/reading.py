@@ -131,6 +131,9 @@ class Reading:
 
 def _exported(snapshot: Document) -> Document:
     """A snapshot as training data: the platform's side is the assistant."""
+    messages = snapshot.get("messages")
+    # The platform's model is no bar to null, or to anything else, in the place of messages and tags.
+    messages = messages if isinstance(messages, list) else []
     return {
         "id": snapshot["_id"],
         "customer": {
@@ -138,8 +141,7 @@ def _exported(snapshot: Document) -> Document:
             "phone": snapshot.get("customerPhone"),
             "email": snapshot.get("customerEmail"),
         },
-        # The platform's model is no bar to null, or to anything else, in the place of messages and tags.
-        "conversation": [_turn(each) for each in snapshot.get("messages") or () if isinstance(each, Mapping)],
+        "conversation": [_turn(each) for each in messages if isinstance(each, Mapping)],
         "metadata": {
             "quality": snapshot.get("quality"),
             "tags": snapshot.get("tags") or [],

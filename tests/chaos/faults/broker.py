@@ -31,7 +31,6 @@ def restart_redis(arena: Arena) -> str:
 
 def kill_redis(arena: Arena) -> str:
     """SIGKILL: what it wrote to its AOF is there."""
-    arena.kills += 1
     return _end(arena, signal.SIGKILL)
 
 
@@ -42,7 +41,7 @@ def cut_power_of_redis(arena: Arena) -> str:
     arena.pause(1.0)
     pid = arena.servers.valkey.pid
     send_signal(pid, signal.SIGKILL)
-    arena.kills += 1
+    arena.strike(kills=1)
     lost = file.stat().st_size - size if file.exists() else 0
     if lost > 0:
         os.truncate(file, size)
@@ -154,6 +153,7 @@ def _append_only_file(arena: Arena) -> Path:
 def _end(arena: Arena, number: signal.Signals) -> str:
     pid = arena.servers.valkey.pid
     send_signal(pid, number)
+    arena.strike(kills=number == signal.SIGKILL)
     _wait_until_back(arena, pid)
     return number.name
 

@@ -26,7 +26,7 @@ def kill_worker_child(arena: Arena) -> str:
     pool = arena.system.pool_of(worker)
     if not pool or not send_signal(arena.dice.choice(pool), signal.SIGKILL):
         return _kill(arena, "worker")
-    arena.kills += 1
+    arena.strike(kills=1)
     return worker.name
 
 
@@ -46,7 +46,7 @@ def kill_all_workers(arena: Arena) -> str:
     """At the same moment."""
     workers = arena.system.named("worker")
     for child in workers:
-        arena.kills += child.running and send_signal(child.pid, signal.SIGKILL)
+        arena.strike(kills=child.running and send_signal(child.pid, signal.SIGKILL))
     for child in workers:
         _wait_until_back(arena, child)
     return f"{len(workers)} workers"
@@ -67,6 +67,7 @@ def terminate(arena: Arena) -> str:
     """SIGTERM: running tasks finish, the rest goes back."""
     child = arena.dice.choice(list(arena.system.children.values()))
     if child.running and send_signal(child.pid, signal.SIGTERM):
+        arena.strike()
         deadline = time.monotonic() + _BACK_SECONDS
         pid = child.pid
         while time.monotonic() < deadline and child.pid == pid and not arena.stop.is_set():
@@ -96,7 +97,7 @@ def _kill(arena: Arena, kind: str) -> str:
     _wait_until_back(arena, child)  # from a fault before
     if not send_signal(child.pid, signal.SIGKILL):
         raise LookupError(f"{child.name} was gone")
-    arena.kills += 1
+    arena.strike(kills=1)
     _wait_until_back(arena, child)
     return child.name
 

@@ -19,6 +19,7 @@ def step_down(arena: Arena) -> str:
     with arena.store_disturbed():
         primary = arena.servers.primary()
         with arena.servers.member(primary) as client, contextlib.suppress(AutoReconnect):
+            arena.strike()
             client.admin.command("replSetStepDown", 8, secondaryCatchUpPeriodSecs=3)
         arena.servers.primary()
     return primary
@@ -54,7 +55,7 @@ def slow_mongo(arena: Arena) -> str:
 
 def _kill(arena: Arena, name: str) -> str:
     send_signal(arena.servers.members[name].pid, signal.SIGKILL)
-    arena.kills += 1
+    arena.strike(kills=1)
     arena.pause(1.0)
     arena.servers.primary()
     return name
