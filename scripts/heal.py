@@ -83,7 +83,11 @@ def main(project: str) -> None:
             for each in heal(SOCKET, project):
                 print(each, flush=True)
         except OSError as error:
-            print(error, file=sys.stderr, flush=True)
+            print(
+                f"the engine's socket does not answer ({error}); DOCKER_SOCKET in .env names it",
+                file=sys.stderr,
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

@@ -82,18 +82,14 @@ def _repeatedly(commands: Sequence[Command], known: Mapping[str, str]) -> Steps[
         attempts += 1
         try:
             replies = yield Do(commands)
+        except redis.AuthenticationError as error:  # a ConnectionError to redis-py, but no outage
+            raise BrokerUnavailable(refusal(error), **known) from error
         except UNREACHABLE as error:
-            if attempts == ATTEMPTS or isinstance(error, redis.AuthenticationError):
-                raise _unreachable(error, known) from error
+            if attempts == ATTEMPTS:
+                fault = f"Redis cannot be reached ({type(error).__name__}); it may have the request."
+                raise BrokerUnavailable(f"{fault} Repeat it with the same request id.", **known) from error
             yield pause(attempts)
         except redis.RedisError as error:
             raise BrokerUnavailable(refusal(error), **known) from error
         else:
             return replies, attempts
-
-
-def _unreachable(error: redis.RedisError, known: Mapping[str, str]) -> BrokerUnavailable:
-    if isinstance(error, redis.AuthenticationError):
-        return BrokerUnavailable(refusal(error), **known)
-    fault = f"Redis cannot be reached ({type(error).__name__}); it may have the request."
-    return BrokerUnavailable(f"{fault} Repeat it with the same request id.", **known)
