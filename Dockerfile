@@ -23,7 +23,7 @@ RUN useradd --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin 
 COPY --from=build /opt/snapshots /opt/snapshots
 WORKDIR /app
 COPY flowerconfig.py ./
-COPY worker/samples samples
+COPY worker/local/samples samples
 # REMAP_SIGTERM: what a container is stopped with begins Celery's soft shutdown. The API has to be reachable from
 # outside the container; which addresses it is published on is docker-compose.yml's to say.
 ENV PATH=/opt/snapshots/bin:$PATH \

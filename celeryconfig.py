@@ -6,7 +6,7 @@ https://docs.celeryq.dev/en/stable/userguide/configuration.html
 from kombu import Queue
 
 from worker.settings import settings as _settings
-from worker.wakeups import BULK, CREATE, INTERACTIVE, MAINTENANCE
+from worker.stores.wakeups import BULK, CREATE, INTERACTIVE, MAINTENANCE
 
 _own = _settings()
 _deadline = _own.run_deadline.total_seconds()
@@ -71,7 +71,7 @@ worker_max_memory_per_child = 400_000  # KiB: a leak ends a child between two ta
 worker_hijack_root_logger = False
 worker_redirect_stdouts = False
 
-# No `expires`, which is by the processes' clocks: what waited too long is told by worker/turns.py.
+# No `expires`, which is by the processes' clocks: what waited too long is told by worker/sweep/schedule_lock.py.
 beat_schedule = {
     "sweep": {"task": "snapshots.sweep", "schedule": _own.sweep_interval.total_seconds()},
     "reconcile": {"task": "conversations.reconcile", "schedule": _own.reconcile_interval.total_seconds()},

@@ -8,7 +8,7 @@ from flower.events import EventsState as _EventsState
 from flower.views.tasks import TASK_COLUMNS as _LABELS
 from tornado.options import options as _options
 
-from worker import dashboard as _dashboard
+from worker.flower import labels as _dashboard
 
 # A login is required, for its pages and its API. Only /metrics and /healthcheck answer without: they name tasks and
 # workers, nothing of requests.

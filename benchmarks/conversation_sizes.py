@@ -13,7 +13,7 @@ from benchmarks.meters import tree
 from benchmarks.pipeline import Pipeline, pipeline
 from benchmarks.session import Session
 from worker.bootstrap import build
-from worker.models import SnapshotRequest
+from worker.domain.requests import SnapshotRequest
 from worker.service import Asked, Service
 
 _FIRST = 1_000_000

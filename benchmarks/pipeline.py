@@ -13,9 +13,9 @@ import psutil
 from benchmarks.actors import Actor
 from benchmarks.meters import Meters, tree
 from benchmarks.session import Session
-from worker.models import COMPLETED
-from worker.processes import Child
-from worker.stack import processes
+from worker.domain.requests import COMPLETED
+from worker.local.processes import Child
+from worker.local.stack import processes
 
 _START_SECONDS = 60.0
 _WARM_UP = 20

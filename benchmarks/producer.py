@@ -9,9 +9,9 @@ from benchmarks.actors import perform
 from benchmarks.dataset import LABELS, ORGANIZATIONS, Document, bodies
 from benchmarks.pacing import evenly
 from worker import log
-from worker.backfilling import Backfill
+from worker.backfill import Backfill
 from worker.bootstrap import service
-from worker.models import SnapshotRequest
+from worker.domain.requests import SnapshotRequest
 from worker.service import Asked
 from worker.settings import settings
 

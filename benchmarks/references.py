@@ -13,7 +13,7 @@ from benchmarks.naive_celery import MARKS
 from benchmarks.pipeline import Incomplete, order, suspended
 from benchmarks.runs import BULK, LOOP, NAIVE, Run
 from benchmarks.session import OUTBOX, SNAPSHOTS, Session
-from worker.processes import Child
+from worker.local.processes import Child
 
 _PROCESSES = 2
 _WARM_UP = 20

@@ -11,14 +11,14 @@ import redis
 
 from benchmarks.dataset import Document, seed
 from benchmarks.options import Options
-from worker import indexes
 from worker.bootstrap import build
-from worker.connections import Connections
-from worker.data_folder import data_folder
-from worker.embedded import Options as ServerOptions
-from worker.embedded import Servers, embedded
-from worker.resending import MARKER_KEY, PULSE_KEY, Resending
+from worker.local.data_folder import data_folder
+from worker.local.embedded import Options as ServerOptions
+from worker.local.embedded import Servers, embedded
 from worker.settings import PREFIX, Settings, load
+from worker.stores import indexes
+from worker.stores.connections import Connections
+from worker.sweep.replay import MARKER_KEY, PULSE_KEY, Resending
 
 DATABASE = "benchmarks"
 SNAPSHOTS, OUTBOX = "bench_snapshots", "bench_outbox"

@@ -8,9 +8,9 @@ from celery import Task
 
 from worker.bootstrap import service
 from worker.clock import milliseconds
+from worker.domain.retries import backoff
 from worker.errors import TransientError
-from worker.retries import backoff
-from worker.wakeups import STAMP, repr_of
+from worker.stores.wakeups import STAMP, repr_of
 
 
 def again(
@@ -19,8 +19,8 @@ def again(
     """Publishes the next attempt of a task, as a Celery retry that shows the reason; the exception to raise.
 
     `ids`: the ledger entries left to do; None keeps the message's own arguments. Celery publishes first and
-    acknowledges then; if the publish fails, however (see worker/publisher.py), the message is gone, and the sweep
-    repairs it.
+    acknowledges then; if the publish fails, however (see worker/celery_support/publisher.py), the message is gone,
+    and the sweep repairs it.
     """
     own: dict[str, Any] = {"argsrepr": "..."} if ids is None else {"args": [ids], "argsrepr": repr_of(ids)}
     wait = delay or backoff(task.request.retries, service().settings)

@@ -11,16 +11,16 @@ from tasks.base import again, wait_for_store
 from tasks.privacy import PrivateRequest
 from worker.bootstrap import service
 from worker.celery import app
-from worker.checks import json_type
-from worker.closings import Accepted, Closings, LeftOut
-from worker.counters import LEFT_OUT
+from worker.closings.accept import Accepted, Closings, LeftOut
+from worker.closings.reconcile import Reconcile
+from worker.domain.requests import ConversationResolved
+from worker.domain.validation import json_type
 from worker.errors import InvalidRequest, NotResolvedYet, SnapshotError, StoreUnavailable, TransientError
-from worker.intake import TASK_PREFIX, reject
+from worker.intake.entries import TASK_PREFIX, reject
 from worker.log import get_logger
-from worker.models import ConversationResolved
-from worker.reconcile import Reconcile
 from worker.service import Receipt
-from worker.turns import take_turn
+from worker.sweep.schedule_lock import take_turn
+from worker.telemetry.counters import LEFT_OUT
 
 log = get_logger(__name__)
 

@@ -13,14 +13,14 @@ from tasks.base import again, wait_for_store
 from tasks.privacy import PrivateRequest
 from worker.bootstrap import service
 from worker.celery import app
-from worker.deciding import Postponed
+from worker.domain.traceparent import TRACEPARENT, read_traceparent
 from worker.errors import InvalidRequest, Refused, StoreUnavailable, TransientError
-from worker.intake import REQUEST, TASK_PREFIX, read_task, reject
+from worker.intake.entries import REQUEST, TASK_PREFIX, read_task, reject
 from worker.log import get_logger
-from worker.neighbours import Neighbours
-from worker.running import Run
-from worker.traceparent import TRACEPARENT, read_traceparent
-from worker.wakeups import CREATE, INTERACTIVE
+from worker.runs.batching import Neighbours
+from worker.runs.commit import Postponed
+from worker.runs.run import Run
+from worker.stores.wakeups import CREATE, INTERACTIVE
 
 log = get_logger(__name__)
 

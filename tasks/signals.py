@@ -8,11 +8,13 @@ from typing import Any
 import structlog
 from celery import signals
 
-from worker import indexes, log, metrics_port
+from worker import log
 from worker.bootstrap import service
-from worker.connections import Connections
 from worker.errors import TransientError
+from worker.metrics import port as metrics_port
 from worker.settings import settings
+from worker.stores import indexes
+from worker.stores.connections import Connections
 
 _log = log.get_logger(__name__)
 _PR_SET_PDEATHSIG = 1

@@ -4,13 +4,13 @@ import os
 from dataclasses import asdict
 from functools import cache
 
-from worker import indexes
 from worker.bootstrap import service
 from worker.celery import app
 from worker.errors import TransientError
 from worker.log import get_logger
-from worker.sweeping import Sweep
-from worker.turns import take_turn
+from worker.stores import indexes
+from worker.sweep.schedule_lock import take_turn
+from worker.sweep.sweep import Sweep
 
 log = get_logger(__name__)
 

@@ -14,8 +14,8 @@ import pymongo
 import pytest
 import redis
 
-from worker.embedded import Options, Servers
-from worker.embedded import servers as start_servers
+from worker.local.embedded import Options, Servers
+from worker.local.embedded import servers as start_servers
 from worker.settings import Settings, load
 
 # Fail points let a test make mongod fail on purpose (https://www.mongodb.com/docs/manual/reference/parameters/).

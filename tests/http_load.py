@@ -20,9 +20,9 @@ import psutil
 import pymongo
 from bson import ObjectId
 
-from worker.processes import Child
+from worker.local.processes import Child
+from worker.local.stack import Stack, stack
 from worker.settings import load
-from worker.stack import Stack, stack
 
 CONTACTS = 500
 

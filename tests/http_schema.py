@@ -18,7 +18,7 @@ from support.contacts import contact_with
 from support.http import SNAPSHOTS, api, client, token
 from support.http_schema import Ids, run_schemathesis
 from support.stack import stack
-from worker.embedded import embedded
+from worker.local.embedded import embedded
 from worker.settings import load
 
 PER_OPERATION = 6

@@ -3,12 +3,12 @@
 import os
 from functools import cache
 
-from worker import tracing
 from worker.celery import app
-from worker.connections import Connections
-from worker.publisher import CeleryPublisher
+from worker.celery_support.publisher import CeleryPublisher
 from worker.service import Service
 from worker.settings import Settings, settings
+from worker.stores.connections import Connections
+from worker.telemetry import tracing
 
 
 def build(own: Settings) -> Service:

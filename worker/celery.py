@@ -2,9 +2,9 @@
 
 from celery import Celery
 
-from worker.task_events import GatheredEvents
+from worker.celery_support.event_batching import GatheredEvents
 
-app = Celery("training-snapshots", loader="worker.loading:Loader")
+app = Celery("training-snapshots", loader="worker.celery_support.loader:Loader")
 app.config_from_object("celeryconfig")
 app.steps["consumer"].add(GatheredEvents)
 

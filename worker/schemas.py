@@ -8,10 +8,10 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema
 
-from worker.checks import CONTROL, DERIVED_PREFIXES, LINE, LINES, MAX_REQUEST_ID, NOT_BLANK
 from worker.client.models import CompletedEvent, FailedEvent
-from worker.intake import REQUESTED, RESOLVED
-from worker.models import ConversationResolved, SnapshotRequest
+from worker.domain.requests import ConversationResolved, SnapshotRequest
+from worker.domain.validation import CONTROL, DERIVED_PREFIXES, LINE, LINES, MAX_REQUEST_ID, NOT_BLANK
+from worker.intake.entries import REQUESTED, RESOLVED
 from worker.settings import Settings
 
 FOLDER = Path(__file__).parents[1] / "docs" / "schemas"

@@ -2,7 +2,7 @@
 
     accept → enqueue → fetch → assemble → decide → emit → finish
 
-`accept` and `enqueue` are the producer's half; `run` (in `running`) is the worker's.
+`accept` and `enqueue` are the producer's half; `run` (in `runs`) is the worker's.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,17 +13,17 @@ from typing import Any
 import pymongo
 from bson import ObjectId
 
-from worker import indexes
-from worker.connections import Connections, Document
-from worker.conversations import Conversations
+from worker.domain.requests import ACCEPTED, SnapshotRequest, Trigger, body_hash
+from worker.domain.traceparent import TRACEPARENT
 from worker.errors import AcceptUnknown, BrokerUnavailable, Deleted, NotFound, RequestIdConflict, SnapshotError
-from worker.events import Events
-from worker.ledger import Ledger, key_of
 from worker.log import get_logger
-from worker.models import ACCEPTED, SnapshotRequest, Trigger, body_hash
-from worker.snapshots import Snapshots
-from worker.traceparent import TRACEPARENT
-from worker.wakeups import BULK, INTERACTIVE, Publish, chunks_of
+from worker.source.conversations import Conversations
+from worker.stores import indexes
+from worker.stores.connections import Connections, Document
+from worker.stores.events import Events
+from worker.stores.ledger import Ledger, key_of
+from worker.stores.snapshots import Snapshots
+from worker.stores.wakeups import BULK, INTERACTIVE, Publish, chunks_of
 
 log = get_logger(__name__)
 

@@ -4,11 +4,11 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
-from worker.checks import DERIVED_PREFIXES
-from worker.events import Events
-from worker.ledger import Ledger
-from worker.snapshots import Snapshots
-from worker.sweeping import Sweep, Swept
+from worker.domain.validation import DERIVED_PREFIXES
+from worker.stores.events import Events
+from worker.stores.ledger import Ledger
+from worker.stores.snapshots import Snapshots
+from worker.sweep.sweep import Sweep, Swept
 
 
 def emit_before_decide() -> None:

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from chaos.book import REFUSED, UNKNOWN, Record
 from chaos.evidence import Evidence, Snapshot
+from chaos.journal import REFUSED, UNKNOWN, Record
 
 COMPLETED, FAILED = "completed", "failed"
 _TRIGGERS = {"stream": "stream", "task": "task", "http": "api", "bulk": "backfill", "closing": "conversation.resolved"}

@@ -1,8 +1,8 @@
 """Where a process can be made to die, or to hang: one point for each step of the straight line.
 
-Nothing of this is in the product. `chaos.entry` wraps the product's own methods from outside before it runs a program,
-and an armed point is a file in a folder that only the chaos run makes: the first process that comes by takes the file
-away and does what it says, `kill` or `hang SECONDS`.
+Nothing of this is in the product. `chaos.launcher` wraps the product's own methods from outside before it runs a
+program, and an armed point is a file in a folder that only the chaos run makes: the first process that comes by takes
+the file away and does what it says, `kill` or `hang SECONDS`.
 """
 
 import functools
@@ -16,13 +16,13 @@ from typing import Any
 import redis
 from kombu.transport import virtual
 
-from worker.claims import Claims
-from worker.conversations import Conversations
-from worker.events import Events
-from worker.ledger import Ledger
-from worker.publisher import CeleryPublisher
-from worker.snapshots import Snapshots
-from worker.state import State
+from worker.celery_support.publisher import CeleryPublisher
+from worker.source.conversations import Conversations
+from worker.stores.checkpoints import State
+from worker.stores.claims import Claims
+from worker.stores.events import Events
+from worker.stores.ledger import Ledger
+from worker.stores.snapshots import Snapshots
 
 BEFORE, AFTER = "before", "after"
 

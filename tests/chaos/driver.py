@@ -12,9 +12,9 @@ import pymongo
 from bson import ObjectId
 from pymongo.errors import PyMongoError
 
-from chaos.book import ACCEPTED, REFUSED, SENT, Book
-from chaos.ways import Answer, Way
-from chaos.world import Wanted
+from chaos.dataset import Wanted
+from chaos.journal import ACCEPTED, REFUSED, SENT, Book
+from chaos.producers import Answer, Way
 from worker.settings import Settings
 
 _THREADS = 10

@@ -14,7 +14,7 @@ from bson.codec_options import CodecOptions
 from bson.raw_bson import RawBSONDocument
 from pymongo.read_concern import ReadConcern
 
-from chaos.book import Record, read
+from chaos.journal import Record, read
 from chaos.source import Source, digest
 from worker.settings import Settings
 

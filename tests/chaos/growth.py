@@ -25,7 +25,7 @@ MOST_MS = 200.0
 def main() -> int:
     sys.path[0] = str(Path(__file__).parent.parent)
     from support.ledger import bench_on
-    from worker.embedded import Options, embedded
+    from worker.local.embedded import Options, embedded
     from worker.settings import load
 
     parser = argparse.ArgumentParser(description=__doc__)
@@ -40,7 +40,7 @@ def main() -> int:
 
 
 def _fill(bench: Any, size: int, dice: random.Random) -> None:
-    from worker import indexes
+    from worker.stores import indexes
 
     indexes.ensure(bench.connections)
     organizations = [bench.organization, *(ObjectId() for _ in range(ORGANIZATIONS - 1))]
@@ -96,9 +96,9 @@ def _copy(entry: dict[str, Any]) -> dict[str, Any]:
 
 
 def _measure(bench: Any, size: int) -> int:
-    from worker.lookups import Filter, list_requests, redrivable
-    from worker.reports import identities, oldest_request
-    from worker.sweeping import Sweep
+    from worker.stores.queries import Filter, list_requests, redrivable
+    from worker.stores.stats import identities, oldest_request
+    from worker.sweep.sweep import Sweep
 
     connections, mine = bench.connections, bench.organization
     contact = bench.contact()

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from chaos.arena import Done
+from chaos.context import Done
 from chaos.evidence import Evidence
 
 

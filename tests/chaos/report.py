@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from chaos.arena import Done
 from chaos.checker import Verdict
+from chaos.context import Done
 from chaos.recovery import Times
 
 _SHOWN = 5

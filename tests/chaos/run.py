@@ -14,18 +14,19 @@ from typing import Any
 import pymongo
 import redis
 
-from chaos import recovery, report, schedule, servers, ways
-from chaos.arena import Arena, Done
-from chaos.book import Book
+from chaos import producers as ways
+from chaos import recovery, report, schedule, servers
 from chaos.checker import Verdict, check
 from chaos.collector import Collector
+from chaos.context import Arena, Done
+from chaos.dataset import World
 from chaos.driver import Driver
 from chaos.evidence import Evidence, gather
 from chaos.faults import broker
 from chaos.gauges import Gauges
+from chaos.journal import Book
 from chaos.system import SECRET, System, running
-from chaos.world import World
-from worker.data_folder import DataFolder, data_folder
+from worker.local.data_folder import DataFolder, data_folder
 from worker.settings import Settings
 
 _DRAIN_SECONDS = 240.0

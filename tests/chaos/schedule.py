@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from chaos.arena import Arena, Done, Fault
+from chaos.context import Arena, Done, Fault
 from chaos.faults import broker, processes, store
 
 PROCESSES, ZOMBIES, BROKER, STORE = "processes", "zombies", "broker", "store"

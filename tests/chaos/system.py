@@ -1,4 +1,4 @@
-"""The product's processes as `snapshots up` runs them, each started through `chaos.entry`."""
+"""The product's processes as `snapshots up` runs them, each started through `chaos.launcher`."""
 
 import os
 import signal
@@ -13,11 +13,11 @@ import psutil
 
 from chaos.crashpoints import Points
 from chaos.servers import TESTS, Servers
-from chaos.tending import tended
-from worker.data_folder import DataFolder
-from worker.processes import Child
+from chaos.supervision import tended
+from worker.local.data_folder import DataFolder
+from worker.local.processes import Child
+from worker.local.stack import processes
 from worker.settings import PREFIX, Settings, load
-from worker.stack import processes
 
 SECRET = "a secret for the chaos run alone, of enough bytes"
 WRONG_CLOCKS = {"worker2": "600", "listener2": "-600"}
@@ -120,7 +120,7 @@ def _children(folder: Path, environment: dict[str, str], port: int) -> dict[str,
 def _through_entry(argv: list[str]) -> list[str]:
     """`python -P -c CODE ...`, where the code starts Celery or our own command."""
     python, _, _, code, *arguments = argv
-    return [python, "-m", "chaos.entry", "celery" if "celery" in code else "snapshots", *arguments]
+    return [python, "-m", "chaos.launcher", "celery" if "celery" in code else "snapshots", *arguments]
 
 
 def _has(command: str) -> bool:

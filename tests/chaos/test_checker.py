@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from chaos import servers
-from chaos.arena import Arena
+from chaos.context import Arena
 from chaos.faults import broker
 from chaos.run import Options, run_on
-from worker.data_folder import DataFolder, data_folder
+from worker.local.data_folder import DataFolder, data_folder
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(300)]
 

@@ -13,10 +13,10 @@ from chaos.system import running
 from support.contacts import contact_with
 from support.waiting import eventually
 from worker.bootstrap import build
-from worker.data_folder import data_folder
-from worker.models import SnapshotRequest
+from worker.domain.requests import SnapshotRequest
+from worker.local.data_folder import data_folder
 from worker.service import Asked, Receipt
-from worker.wakeups import BULK
+from worker.stores.wakeups import BULK
 
 SETTINGS = {"run_deadline": "1s", "sweep_interval": "1s", "mongo_database": "poison"}
 """What a killed worker had is swept after 7 s."""

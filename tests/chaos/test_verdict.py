@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from bson import ObjectId
 
-from chaos.book import ACCEPTED, REFUSED, SENT, UNKNOWN, Record
 from chaos.checker import Verdict, check
 from chaos.evidence import Evidence, Snapshot, _canonical
+from chaos.journal import ACCEPTED, REFUSED, SENT, UNKNOWN, Record
 
 ORGANIZATION, CONTACT, CONVERSATION = ObjectId(), ObjectId(), ObjectId()
 DONE, FAILED, CLOSED = ObjectId(), ObjectId(), ObjectId()

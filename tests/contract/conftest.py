@@ -7,9 +7,9 @@ import pytest
 from support.intake import Producer, producer_on
 from support.ledger import Bench, bench_on
 from support.pipeline import service_on
-from worker import indexes
 from worker.service import Service
 from worker.settings import Settings
+from worker.stores import indexes
 
 
 @pytest.fixture

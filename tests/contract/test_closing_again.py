@@ -9,13 +9,13 @@ from bson import ObjectId
 
 from support.pipeline import run_accepted, service_on
 from support.platform import Platform
-from worker.closings import Closing, Closings
-from worker.connections import Connections
-from worker.deciding import Outcome
-from worker.previous import Turn, turn
-from worker.running import Run
+from worker.closings.accept import Closing, Closings
+from worker.runs.commit import Outcome
+from worker.runs.run import Run
+from worker.runs.supersede import Turn, turn
 from worker.service import Receipt, Service
 from worker.settings import Settings
+from worker.stores.connections import Connections
 
 
 @pytest.fixture
@@ -159,7 +159,7 @@ def test_snapshot_deleted_between_the_look_and_the_decision_is_not_pointed_to(
         return found
 
     with monkeypatch.context() as patched:
-        patched.setattr("worker.running.turn", look_then_delete)
+        patched.setattr("worker.runs.run.turn", look_then_delete)
         assert Run(service)([second]).completed == 0
     outcome: Outcome = Run(service)([second])
     assert outcome.completed == 1

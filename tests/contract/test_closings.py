@@ -10,12 +10,12 @@ from bson import ObjectId
 from support.pipeline import run_accepted, service_on
 from support.platform import Platform
 from worker.clock import milliseconds
-from worker.closings import Accepted, Closing, Closings, LeftOut
+from worker.closings.accept import Accepted, Closing, Closings, LeftOut
+from worker.closings.policies import Policies
 from worker.errors import NotResolvedYet
-from worker.policies import Policies
 from worker.service import Receipt, Service
 from worker.settings import Settings
-from worker.sweeping import Sweep
+from worker.sweep.sweep import Sweep
 
 
 @pytest.fixture

@@ -14,14 +14,14 @@ from support.faults import failing
 from support.pipeline import publish_nothing, run_accepted, service_on
 from support.platform import Platform
 from support.waiting import eventually
-from worker.change_stream import ClosingsWatch
-from worker.closings import Accepted, Claim, Closing, Closings
-from worker.connections import Connections
+from worker.closings.accept import Accepted, Claim, Closing, Closings
+from worker.closings.change_stream import ClosingsWatch
+from worker.closings.reconcile import Reconcile
 from worker.errors import StoreUnavailable
-from worker.reconcile import Reconcile
 from worker.service import Service
 from worker.settings import Settings
-from worker.state import State
+from worker.stores.checkpoints import State
+from worker.stores.connections import Connections
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ import pymongo
 import pytest
 
 from support.faults import failing
-from worker.connections import Connections, store_errors
 from worker.errors import StoreConflict, StoreUnavailable
 from worker.settings import Settings
+from worker.stores.connections import Connections, store_errors
 
 
 @pytest.fixture

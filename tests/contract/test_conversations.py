@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from support.fetching import contents, fetched, messages_of
 from support.ledger import START, Bench
-from worker.assembly import Conversation, encode_messages
-from worker.connections import PLAIN
+from worker.domain.assembly import Conversation, encode_messages
 from worker.errors import MessagesNotFound, SnapshotTooLarge
-from worker.running import Run
+from worker.runs.run import Run
+from worker.stores.connections import PLAIN
 
 pytestmark = pytest.mark.usefixtures("indexed")
 
@@ -238,7 +238,7 @@ def test_very_many_messages_are_too_large_before_they_are_all_read(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is read alone is bounded by what it takes in a snapshot at least, not by its text."""
-    monkeypatch.setattr("worker.conversations.LARGEST", 64 * 100)
+    monkeypatch.setattr("worker.source.conversations.LARGEST", 64 * 100)
     contact = bench.contact()
     made = [bench.message(number, contactId=contact, content="") for number in range(120)]
     bench.database.messages.insert_many(made)

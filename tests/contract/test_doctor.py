@@ -10,7 +10,6 @@ import pytest
 
 from support.doctor import configured, faults
 from support.ledger import Bench
-from worker.connections import Connections
 from worker.doctor import (
     clock_checks,
     index_checks,
@@ -20,11 +19,12 @@ from worker.doctor import (
     stream_checks,
 )
 from worker.doctor.findings import Level
-from worker.processes import Child
-from worker.running import Run
+from worker.local.binaries import program
+from worker.local.processes import Child
+from worker.runs.run import Run
 from worker.settings import Settings
-from worker.state import State
-from worker.wheels import program
+from worker.stores.checkpoints import State
+from worker.stores.connections import Connections
 
 pytestmark = pytest.mark.usefixtures("indexed")
 

@@ -21,9 +21,9 @@ from worker.doctor import (
 from worker.doctor.examination import examine
 from worker.doctor.findings import Level
 from worker.doctor.probe import Probe
-from worker.embedded import Servers
-from worker.measures.outcomes import DOCTORS
-from worker.processes import Child
+from worker.local.embedded import Servers
+from worker.local.processes import Child
+from worker.metrics.outcomes import DOCTORS
 from worker.settings import Settings
 
 

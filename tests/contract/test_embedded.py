@@ -13,10 +13,10 @@ import pytest
 import redis
 
 from support.parents import guards_of, parent, wait_until_gone
-from worker import embedded as module
-from worker.embedded import EmbeddedError, Options, embedded
+from worker.local import embedded as module
+from worker.local.binaries import program as wheels_program
+from worker.local.embedded import EmbeddedError, Options, embedded
 from worker.settings import load
-from worker.wheels import program as wheels_program
 
 SMALL = Options(cache_gb=0.25)
 
@@ -141,7 +141,7 @@ def test_only_the_server_that_nothing_names_is_started(
 
 
 def test_ports_taken_between_choice_and_start_are_chosen_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("worker.data_folder._is_free", lambda port: True)
+    monkeypatch.setattr("worker.local.data_folder._is_free", lambda port: True)
     with socket.socket() as taker:
         taker.bind(("127.0.0.1", 0))
         taker.listen()

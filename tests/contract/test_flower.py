@@ -24,9 +24,9 @@ from support.contacts import contact_with
 from support.pipeline import accept
 from support.stack import Running, stack
 from support.waiting import eventually
-from worker.dashboard import COLUMNS
-from worker.embedded import Servers
-from worker.processes import Child
+from worker.flower.labels import COLUMNS
+from worker.local.embedded import Servers
+from worker.local.processes import Child
 from worker.settings import Settings, load
 
 ROOT = Path(__file__).parents[2]

@@ -12,11 +12,11 @@ import pytest
 from bson import ObjectId
 
 from support.ledger import Bench, bench_on
-from worker import indexes
-from worker.lookups import Filter, count_redrivable, list_requests, redrivable
-from worker.reports import identities, oldest_request
 from worker.settings import Settings
-from worker.sweeping import Sweep
+from worker.stores import indexes
+from worker.stores.queries import Filter, count_redrivable, list_requests, redrivable
+from worker.stores.stats import identities, oldest_request
+from worker.sweep.sweep import Sweep
 
 FINISHED, OPEN = 1500, 5
 LEDGER, SNAPSHOTS = "snapshotrequests", "trainingsnapshots"

@@ -16,11 +16,11 @@ from pymongo.database import Database
 
 from support.imported import assert_conversations_are_whole, counts
 from support.neutral import conversation, write
-from worker.connections import Connections
-from worker.embedded import Servers
 from worker.errors import StoreUnavailable
 from worker.importing import Report, import_files
+from worker.local.embedded import Servers
 from worker.settings import Settings, load
+from worker.stores.connections import Connections
 
 ORGANIZATION = ObjectId("6a0000000000000000000001")
 COMMAND = "from worker.cli.importing import import_command; import_command()"

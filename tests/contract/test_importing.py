@@ -13,12 +13,12 @@ from pymongo.database import Database
 
 from support.imported import assert_conversations_are_whole, counts
 from support.neutral import START, conversation, write
-from worker.connections import Connections
 from worker.importing import Report, import_files
 from worker.settings import Settings
+from worker.stores.connections import Connections
 
 ORGANIZATION = ObjectId("6a0000000000000000000001")
-SAMPLES = Path(str(files("worker") / "samples" / "conversations.jsonl"))
+SAMPLES = Path(str(files("worker") / "local" / "samples" / "conversations.jsonl"))
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from bson import ObjectId
 from support.faults import failing
 from support.ledger import Bench, bench_on
 from worker.errors import AcceptUnknown, Deleted, NotFound, RequestIdConflict, SnapshotError, StoreUnavailable
-from worker.running import Run
+from worker.runs.run import Run
 from worker.service import Receipt
 from worker.settings import Settings
 

@@ -13,7 +13,7 @@ from support.intake import GROUP, REJECTED, STREAM, Producer, listening
 from support.waiting import eventually
 from worker.bootstrap import build
 from worker.errors import InvalidRequest
-from worker.intake_stream import IntakeStream
+from worker.intake.stream import IntakeStream
 from worker.service import Service
 from worker.settings import Settings
 

@@ -15,7 +15,7 @@ import pytest
 from support.intake import GROUP, STREAM, Producer, listener_process, listeners, producer_on
 from support.waiting import eventually
 from worker.clock import as_utc
-from worker.embedded import Options, Servers, embedded
+from worker.local.embedded import Options, Servers, embedded
 from worker.settings import Settings
 
 QUICK = {"SNAPSHOTS_LISTENER_IDLE": "0.5s"}

@@ -7,7 +7,7 @@ import pytest
 
 from support.intake import GROUP, STREAM, Producer, listening
 from worker.bootstrap import build
-from worker.intake_stream import IntakeStream
+from worker.intake.stream import IntakeStream
 from worker.service import Service
 from worker.settings import Settings
 

@@ -14,13 +14,13 @@ from prometheus_client.parser import text_string_to_metric_families
 from support.ledger import Bench, bench_on
 from support.waiting import eventually
 from worker.errors import InvalidRequest
-from worker.measures import outcomes
-from worker.measures.caching import Cached
-from worker.measures.gauges import UNACKED
-from worker.measures.outcomes import DOCTORS, OutcomeFold
-from worker.measures.system import SystemMetrics
-from worker.retention import Retention
-from worker.running import Run
+from worker.metrics import outcomes
+from worker.metrics.gauges import UNACKED
+from worker.metrics.outcomes import DOCTORS, OutcomeFold
+from worker.metrics.readers import Cached
+from worker.metrics.system import SystemMetrics
+from worker.runs.run import Run
+from worker.sweep.retention import Retention
 
 Scraped = dict[str, float]
 

@@ -13,9 +13,9 @@ from support.ledger import Bench
 from support.served import own_settings
 from support.stack import stack
 from support.waiting import eventually
-from worker import metrics_port
-from worker.embedded import Servers
-from worker.running import Run
+from worker.local.embedded import Servers
+from worker.metrics import port as metrics_port
+from worker.runs.run import Run
 from worker.settings import Settings
 
 pytestmark = pytest.mark.usefixtures("indexed")

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from bson import ObjectId
 
-from worker import indexes
-from worker.connections import Connections
+from worker.domain.requests import SnapshotRequest
 from worker.importing import import_files
-from worker.models import SnapshotRequest
-from worker.running import Run
+from worker.runs.run import Run
 from worker.service import Asked, Receipt, Service
 from worker.settings import Settings
+from worker.stores import indexes
+from worker.stores.connections import Connections
 
 CHECK = Path(__file__).parent.parent / "mongoose"
 
@@ -37,7 +37,7 @@ def _make_snapshots(settings: Settings) -> int:
     organization = ObjectId()
     with closing(Connections(settings)) as connections:
         indexes.ensure(connections)
-        with as_file(files("worker") / "samples" / "conversations.jsonl") as path:
+        with as_file(files("worker") / "local" / "samples" / "conversations.jsonl") as path:
             import_files([path], organization, connections)
         user = connections.database.users.find_one({"organizationId": organization})
         assert user

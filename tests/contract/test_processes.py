@@ -11,8 +11,8 @@ import pytest
 
 from support.parents import alive, guards_of, kill_all, parent, wait_until_gone
 from support.waiting import eventually
-from worker.processes import Child, ChildFailed
-from worker.supervisor import Supervisor
+from worker.local.processes import Child, ChildFailed
+from worker.local.supervisor import Supervisor
 
 STUBBORN = (
     "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(600)"

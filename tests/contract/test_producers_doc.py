@@ -17,7 +17,7 @@ from support.contacts import Contact, contact_with
 from support.in_process import pipeline
 from support.intake import REJECTED, STREAM
 from support.waiting import eventually
-from worker.intake import read_task
+from worker.intake.entries import read_task
 from worker.service import Service
 from worker.settings import Settings
 

@@ -12,10 +12,10 @@ from bson import ObjectId
 from celery import Celery
 from kombu import Queue
 
-from worker.embedded import Servers
+from worker.celery_support.publisher import CeleryPublisher
 from worker.errors import BrokerUnavailable
-from worker.publisher import CeleryPublisher
-from worker.wakeups import BULK
+from worker.local.embedded import Servers
+from worker.stores.wakeups import BULK
 
 
 @contextmanager

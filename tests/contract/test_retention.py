@@ -3,11 +3,11 @@
 import pytest
 
 from support.ledger import Bench
-from worker import retention
-from worker.retention import Retention
-from worker.running import Run
+from worker.runs.run import Run
 from worker.service import Receipt
-from worker.state import State
+from worker.stores.checkpoints import State
+from worker.sweep import retention
+from worker.sweep.retention import Retention
 
 
 def test_retention_strips_finished_sent_entries_and_removes_none(bench: Bench) -> None:

@@ -20,13 +20,13 @@ from support.otlp import Collector, collector
 from support.served import own_settings
 from support.stack import stack
 from support.waiting import eventually
-from worker import tracing
-from worker.embedded import Servers
+from worker.domain.traceparent import read_traceparent
 from worker.errors import BrokerUnavailable
-from worker.processes import Child
-from worker.running import Run
+from worker.local.embedded import Servers
+from worker.local.processes import Child
+from worker.runs.run import Run
 from worker.settings import Settings
-from worker.traceparent import read_traceparent
+from worker.telemetry import tracing
 
 STEPS = ["load", "fetch", "assemble", "decide", "emit", "finish"]
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"

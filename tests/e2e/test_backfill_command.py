@@ -11,7 +11,7 @@ from support.commands import run
 from support.contacts import Contact, contact_with
 from support.pipeline import accept, run_accepted
 from support.waiting import eventually
-from worker.processes import Child
+from worker.local.processes import Child
 from worker.service import Service
 from worker.settings import Settings
 

@@ -12,7 +12,7 @@ from support.intake import STREAM, listener_process
 from support.platform import Platform
 from support.stack import Running, stack
 from support.waiting import eventually
-from worker.processes import Child
+from worker.local.processes import Child
 from worker.settings import Settings
 
 QUICK = {

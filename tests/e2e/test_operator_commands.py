@@ -11,8 +11,8 @@ from bson import ObjectId
 from support.commands import CHECKOUT, COMMAND, run, run_at_once
 from support.contacts import Contact, contact_with
 from support.pipeline import accept, run_accepted
-from worker.lookups import request_by_key
 from worker.service import Service
+from worker.stores.queries import request_by_key
 
 Env = dict[str, str]
 

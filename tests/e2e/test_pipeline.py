@@ -15,7 +15,7 @@ from bson import ObjectId
 
 from support.stack import Running, kill_pool, stack
 from support.waiting import eventually
-from worker.embedded import Servers
+from worker.local.embedded import Servers
 from worker.settings import Settings
 
 QUICK = {"RUN_DEADLINE": "1s", "SWEEP_INTERVAL": "1s", "RETRY_FLOOR": "0.2s", "PARENT_WAIT": "4s"}

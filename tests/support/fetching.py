@@ -7,7 +7,7 @@ from bson import ObjectId
 from bson.codec_options import CodecOptions
 
 from support.ledger import Bench
-from worker.assembly import Conversation, Messages
+from worker.domain.assembly import Conversation, Messages
 from worker.errors import SnapshotError
 
 

@@ -12,7 +12,7 @@ import httpx
 import jwt
 from bson import ObjectId
 
-from worker.processes import Child
+from worker.local.processes import Child
 from worker.settings import PREFIX, Settings
 
 SECRET = "a secret of the tests that is long enough"

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from support.pipeline import run_accepted
-from worker.listener import Listener
+from worker.intake.listener import Listener
 from worker.service import Service
 
 

@@ -14,8 +14,8 @@ import redis
 from bson import ObjectId
 
 from support.waiting import eventually
-from worker.listener import Listener
-from worker.processes import Child
+from worker.intake.listener import Listener
+from worker.local.processes import Child
 from worker.service import Service
 from worker.settings import Settings
 

@@ -9,12 +9,12 @@ from typing import Any
 
 from bson import ObjectId
 
-from worker import indexes
-from worker.connections import Connections
+from worker.domain.requests import SnapshotRequest
 from worker.errors import SnapshotError
-from worker.models import SnapshotRequest
 from worker.service import Asked, Receipt, Service
 from worker.settings import Settings
+from worker.stores import indexes
+from worker.stores.connections import Connections
 
 START = datetime(2026, 5, 13, 13, 0, tzinfo=UTC)
 

@@ -11,9 +11,9 @@ import sys
 import time
 from pathlib import Path
 
-from worker.embedded import embedded
-from worker.processes import Child
-from worker.supervisor import Supervisor
+from worker.local.embedded import embedded
+from worker.local.processes import Child
+from worker.local.supervisor import Supervisor
 
 GRANDPARENT = (
     "import subprocess, sys; child = subprocess.Popen(['sleep', '600']); print(child.pid, flush=True); child.wait()"

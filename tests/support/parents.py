@@ -36,8 +36,8 @@ def parent(
 
 
 def guards_of(pid: int) -> list[int]:
-    """The ids of worker/guard.py's processes below this one."""
-    return [each.pid for each in psutil.Process(pid).children() if "guard.py" in " ".join(each.cmdline())]
+    """The ids of worker/local/child_guard.py's processes below this one."""
+    return [each.pid for each in psutil.Process(pid).children() if "child_guard.py" in " ".join(each.cmdline())]
 
 
 def kill_all(pids: list[int]) -> None:

@@ -6,13 +6,13 @@ from datetime import datetime, timedelta
 
 from bson import ObjectId
 
-from worker import indexes
-from worker.connections import Connections
-from worker.deciding import Outcome
-from worker.models import SnapshotRequest
-from worker.running import Run
+from worker.domain.requests import SnapshotRequest
+from worker.runs.commit import Outcome
+from worker.runs.run import Run
 from worker.service import Asked, Receipt, Service
 from worker.settings import Settings
+from worker.stores import indexes
+from worker.stores.connections import Connections
 
 
 def publish_nothing(queue: str, chunks: Iterable[Sequence[str]], at: datetime, delay: timedelta | None = None) -> None:

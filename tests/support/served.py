@@ -14,8 +14,8 @@ from pymongo.database import Database
 from support.contacts import Contact
 from support.http import SNAPSHOTS, client, token
 from support.stack import Running
-from worker.embedded import Servers
-from worker.processes import Child
+from worker.local.embedded import Servers
+from worker.local.processes import Child
 from worker.settings import Settings, load
 
 

@@ -22,10 +22,10 @@ from pymongo.database import Database
 
 from support.commands import CHECKOUT, COMMAND, run
 from support.waiting import eventually
-from worker.processes import Child
+from worker.local.processes import Child
 
 DATA = CHECKOUT.parent / "shared" / "data"
-SAMPLES = CHECKOUT / "worker" / "samples" / "conversations.jsonl"
+SAMPLES = CHECKOUT / "worker" / "local" / "samples" / "conversations.jsonl"
 LOGIN = ("operator", "a password of the tests")
 _EACH = 40
 """Conversations of each file."""

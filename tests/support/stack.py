@@ -17,8 +17,8 @@ from pymongo.database import Database
 
 from support.ledger import Bench, bench_on
 from support.waiting import eventually
-from worker.processes import Child
-from worker.publisher import CeleryPublisher
+from worker.celery_support.publisher import CeleryPublisher
+from worker.local.processes import Child
 from worker.settings import PREFIX, Settings
 
 QUEUES = "snapshots,snapshots.bulk,snapshots.maintenance"

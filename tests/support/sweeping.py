@@ -1,7 +1,7 @@
 """A sweep, and what is in the event stream after it."""
 
 from support.ledger import Bench
-from worker.sweeping import Sweep, Swept
+from worker.sweep.sweep import Sweep, Swept
 
 
 def sweep(bench: Bench) -> Swept:

@@ -9,7 +9,7 @@ import pytest
 from bson import ObjectId
 from bson.codec_options import CodecOptions
 
-from worker.assembly import LARGEST, Conversation, assemble, customer_name, encode_messages
+from worker.domain.assembly import LARGEST, Conversation, assemble, customer_name, encode_messages
 from worker.errors import EmptyConversation, SnapshotTooLarge
 
 NOW = datetime(2026, 5, 18, 14, 30, tzinfo=UTC)

@@ -8,10 +8,19 @@ import pytest
 from bson import ObjectId
 
 from worker.client.models import Closing, Request, fields_of
+from worker.domain.requests import ConversationResolved, SnapshotRequest
 from worker.errors import InvalidRequest
-from worker.models import ConversationResolved, SnapshotRequest
 
-FORBIDDEN = ("bson", "pymongo", "celery", "kombu", "structlog", "pydantic_settings", "worker.settings", "worker.models")
+FORBIDDEN = (
+    "bson",
+    "pymongo",
+    "celery",
+    "kombu",
+    "structlog",
+    "pydantic_settings",
+    "worker.settings",
+    "worker.domain.requests",
+)
 ID = "6a0000000000000000000001"
 WRONG: list[dict[str, Any]] = [
     {},

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from worker.data_folder import PORTS, TEMPORARY_PREFIX, FolderInUse, FolderUnusable, data_folder
+from worker.local.data_folder import PORTS, TEMPORARY_PREFIX, FolderInUse, FolderUnusable, data_folder
 
 
 @pytest.fixture

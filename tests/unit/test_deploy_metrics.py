@@ -12,12 +12,12 @@ import yaml
 from bson import ObjectId
 from prometheus_client.core import Metric
 
-from worker import counters
-from worker.api.measuring import Measures
-from worker.measures import families
-from worker.measures.gauges import BrokerGauges, Group, StoreGauges
-from worker.measures.outcomes import Kind, Outcomes, Sums, Waiting
-from worker.reports import Identity
+from worker.api.http_metrics import Measures
+from worker.metrics import families
+from worker.metrics.gauges import BrokerGauges, Group, StoreGauges
+from worker.metrics.outcomes import Kind, Outcomes, Sums, Waiting
+from worker.stores.stats import Identity
+from worker.telemetry import counters
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 NOW = datetime(2026, 5, 18, 14, 30, tzinfo=UTC)

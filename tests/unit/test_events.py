@@ -14,7 +14,7 @@ from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
 
 from worker.errors import MessagesNotFound
-from worker.events import event_of, rejection
+from worker.stores.events import event_of, rejection
 
 ID, ORGANIZATION, CONTACT = ObjectId(), ObjectId(), ObjectId()
 FINISHED = datetime(2026, 5, 18, 14, 30, tzinfo=UTC)

@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 from bson import ObjectId
 
+from worker.domain.requests import ConversationResolved
 from worker.errors import InvalidRequest
-from worker.intake import read_entry
-from worker.models import ConversationResolved
+from worker.intake.entries import read_entry
 from worker.service import Asked
 from worker.settings import Settings
-from worker.wakeups import BULK
+from worker.stores.wakeups import BULK
 
 LIMITS = Settings.model_construct()
 ENTRY_ID = "1763800000000-7"

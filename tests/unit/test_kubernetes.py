@@ -12,7 +12,7 @@ import yaml
 import celeryconfig
 from worker import liveness
 from worker.settings import PREFIX, Settings
-from worker.wakeups import REQUEST_QUEUES
+from worker.stores.wakeups import REQUEST_QUEUES
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "deploy" / "kubernetes").glob("*.yaml"))

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from bson import ObjectId
 
+from worker.closings.policies import DEFAULT, Policy
 from worker.errors import InvalidRequest
-from worker.policies import DEFAULT, Policy
 from worker.settings import Settings
 
 CONVERSATIONS = [ObjectId(f"6a1b2c3d4e5f6071{number:08x}") for number in range(4000)]

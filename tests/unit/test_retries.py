@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from worker.domain.retries import GiveUp, TryAgain, after, backoff, may_still_come
 from worker.errors import (
     BrokerUnavailable,
     DeadlineExceeded,
@@ -15,7 +16,6 @@ from worker.errors import (
     StoreUnavailable,
     Unexpected,
 )
-from worker.retries import GiveUp, TryAgain, after, backoff, may_still_come
 from worker.settings import load
 
 SETTINGS = load(retry_attempts=3, retry_floor=timedelta(seconds=1), retry_ceiling=timedelta(seconds=30))

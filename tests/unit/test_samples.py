@@ -5,7 +5,9 @@ from importlib.resources import files
 
 from worker.importing.neutral_form import parse
 
-SAMPLES = [parse(line) for line in (files("worker") / "samples" / "conversations.jsonl").read_bytes().splitlines()]
+SAMPLES = [
+    parse(line) for line in (files("worker") / "local" / "samples" / "conversations.jsonl").read_bytes().splitlines()
+]
 
 
 def test_samples_are_varied() -> None:

@@ -9,10 +9,10 @@ import pytest
 from bson import ObjectId
 
 from worker.client.models import EVENT
-from worker.events import event_of
-from worker.intake import read_entry
+from worker.intake.entries import read_entry
 from worker.schemas import FOLDER, schemas, text_of
 from worker.settings import Settings
+from worker.stores.events import event_of
 
 LIMITS = Settings.model_construct()
 ID = "6a0000000000000000000001"

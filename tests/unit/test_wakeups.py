@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from bson import ObjectId
 
-from worker.wakeups import STAMP, _stamp_of, chunks_of, repr_of
+from worker.stores.wakeups import STAMP, _stamp_of, chunks_of, repr_of
 
 
 def entries(*message_ids: int) -> list[dict[str, Any]]:

@@ -12,18 +12,18 @@ from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
-from worker import indexes
 from worker.api import health, snapshots
-from worker.api.answers import failure, no_such_path
+from worker.api.container import Parts
 from worker.api.dispatch import Dispatch, methods_of
-from worker.api.framing import Framing
-from worker.api.operations.desk import Desk
-from worker.api.operations.routes import routes
-from worker.api.pages import documentation
-from worker.api.parts import Parts
+from worker.api.docs_page import documentation
+from worker.api.middleware import Framing
+from worker.api.responses import failure, no_such_path
 from worker.errors import TransientError
 from worker.log import get_logger
+from worker.operations.backend import Desk
+from worker.operations.routes import routes
 from worker.service import Service
+from worker.stores import indexes
 
 log = get_logger(__name__)
 

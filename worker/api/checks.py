@@ -5,9 +5,9 @@ from typing import Any
 
 from bson import ObjectId
 
-from worker.connections import Connections, Document, store_errors
 from worker.errors import MessagesNotFound, SnapshotError
-from worker.parents import Parents, belongs
+from worker.source.ownership import Parents, belongs
+from worker.stores.connections import Connections, Document, store_errors
 
 Entry = Mapping[str, Any]
 

@@ -13,7 +13,7 @@ from fastapi import FastAPI, Request
 from fastapi.routing import APIRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from worker.api.answers import error_answer, no_such_path
+from worker.api.responses import error_answer, no_such_path
 from worker.errors import SnapshotError
 
 

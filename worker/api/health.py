@@ -8,8 +8,8 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from worker.api.answers import answer, encode
-from worker.api.parts import Parts, parts_of
+from worker.api.container import Parts, parts_of
+from worker.api.responses import answer, encode
 from worker.api.schemas import Alive, Ready
 
 

@@ -13,11 +13,11 @@ from typing import Any
 from bson import ObjectId
 from pymongo.collection import Collection
 
-from worker.api.answers import TokenExpired, TokenInvalid
+from worker.api.responses import TokenExpired, TokenInvalid
 from worker.api.tokens import Caller
 from worker.clock import as_utc
-from worker.connections import Connections, Document, store_errors
 from worker.errors import NotFound
+from worker.stores.connections import Connections, Document, store_errors
 
 PREFIX = "user_"
 _SHOWN = len(PREFIX) + 6

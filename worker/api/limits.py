@@ -16,11 +16,11 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from starlette.requests import ClientDisconnect
 
-from worker.api.answers import BodyTooLarge, RateLimited
-from worker.connections import broker_errors
+from worker.api.responses import BodyTooLarge, RateLimited
 from worker.errors import BrokerUnavailable, InvalidRequest
 from worker.log import get_logger
 from worker.settings import Settings
+from worker.stores.connections import broker_errors
 
 log = get_logger(__name__)
 

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from worker.api.listing import CURSOR_PATTERN, MAX_LIMIT, MAX_PAGE, MAX_Q
+from worker.api.queries import CURSOR_PATTERN, MAX_LIMIT, MAX_PAGE, MAX_Q
 from worker.api.schemas import ID
-from worker.checks import DERIVED_PREFIXES, LINE, LINES, MAX_REQUEST_ID, NOT_BLANK
+from worker.domain.validation import DERIVED_PREFIXES, LINE, LINES, MAX_REQUEST_ID, NOT_BLANK
 from worker.settings import Settings
 
 Schema = dict[str, Any]

@@ -5,7 +5,7 @@ from typing import Any
 
 from bson import ObjectId
 
-from worker.connections import Connections, Document, store_errors
+from worker.stores.connections import Connections, Document, store_errors
 
 _USER = ("firstName", "lastName", "email")
 _CONTACT = ("firstName", "lastName", "phoneNumber", "email", "channelType")

@@ -11,7 +11,7 @@ The operations page is ADMIN's alone.
 
 from enum import Enum
 
-from worker.api.answers import Forbidden
+from worker.api.responses import Forbidden
 
 
 class Right(Enum):

@@ -11,24 +11,24 @@ from fastapi import APIRouter, Request, Response
 from pydantic import Field
 
 from worker.api import parameters
-from worker.api.accepting import Wanted
-from worker.api.answers import encode, error_answer, failed_answer, success
-from worker.api.editing import Edit
-from worker.api.listing import ExportQuery, ListQuery, read_query, refuse_query
-from worker.api.outcomes import Outcome
-from worker.api.parts import parts_of, path_id
-from worker.api.reading import Found
+from worker.api.acceptor import Wanted
+from worker.api.container import parts_of, path_id
+from worker.api.editor import Edit
+from worker.api.lister import Found
+from worker.api.poller import Outcome
+from worker.api.queries import ExportQuery, ListQuery, read_query, refuse_query
+from worker.api.responses import encode, error_answer, failed_answer, success
 from worker.api.roles import Right
 from worker.api.schemas import Deleted, Done, Export, Listed, Pending, PopulatedSnapshot, Snapshot, failures
 from worker.api.streaming import streamed
 from worker.api.tokens import Caller
-from worker.checks import check_request_id
+from worker.domain.requests import ACCEPTED, FAILED, CamelModel, Id, Label, MessageIds, Notes, SnapshotRequest, Tags
+from worker.domain.traceparent import TRACEPARENT, read_traceparent
+from worker.domain.validation import check_request_id
 from worker.errors import Deleted as DeletedError
 from worker.errors import InvalidRequest, SnapshotError
-from worker.models import ACCEPTED, FAILED, CamelModel, Id, Label, MessageIds, Notes, SnapshotRequest, Tags
 from worker.service import Asked
 from worker.settings import Settings
-from worker.traceparent import TRACEPARENT, read_traceparent
 
 PATH = "/api/training/snapshots"
 EXPORT_PATH = "/api/training/export"

@@ -11,8 +11,8 @@ from fastapi import Response
 from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from worker.api.answers import DATES_WITHOUT_ZONE, JSON, answer
-from worker.connections import Document
+from worker.api.responses import DATES_WITHOUT_ZONE, JSON, answer
+from worker.stores.connections import Document
 
 _SLICE_BYTES = 1_000_000
 _SLICE_COUNT = 200

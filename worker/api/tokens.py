@@ -18,10 +18,10 @@ from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurv
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-from worker.api.answers import TokenExpired, TokenInvalid
+from worker.api.responses import TokenExpired, TokenInvalid
+from worker.domain.requests import read_object_id
 from worker.errors import InvalidSettings
 from worker.log import get_logger
-from worker.models import read_object_id
 from worker.settings import PREFIX, Settings
 
 log = get_logger(__name__)

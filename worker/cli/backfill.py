@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
 
-from worker.backfilling import Backfill, OnProgress, Progress
+from worker.backfill import Backfill, OnProgress, Progress
 from worker.cli.group import FAILED
 from worker.cli.shared import open_service, print_json
 

@@ -12,10 +12,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
 from worker.bootstrap import build
-from worker.connections import Document
-from worker.demo import Demo, Shown
+from worker.local.demo import Demo, Shown
+from worker.local.stack import stack
 from worker.settings import load
-from worker.stack import stack
+from worker.stores.connections import Document
 
 _SHOWN_MESSAGES = 3
 

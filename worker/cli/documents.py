@@ -8,10 +8,10 @@ from bson import ObjectId
 from worker.cli.group import FAILED
 from worker.cli.options import ObjectIdType, organization_option, yes_option
 from worker.cli.shared import agrees, open_service, print_json
+from worker.domain.requests import ACCEPTED
 from worker.errors import Deleted, NotFound
-from worker.lookups import request_by_id, snapshot_by_id
-from worker.models import ACCEPTED
 from worker.service import Service
+from worker.stores.queries import request_by_id, snapshot_by_id
 
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print one line.")
 

@@ -10,8 +10,8 @@ import click
 from worker.cli.options import json_option
 from worker.cli.shared import open_service, print_json
 from worker.errors import BrokerUnavailable
-from worker.events import Events
-from worker.reports import newest_event
+from worker.stores.events import Events
+from worker.stores.stats import newest_event
 
 _PAGE = 500
 _BLOCK_MS = 2000

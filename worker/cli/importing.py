@@ -13,10 +13,10 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 
 from worker.cli.options import ObjectIdType
-from worker.connections import Connections
 from worker.errors import SnapshotError
 from worker.importing import OnProgress, Report, import_files
 from worker.settings import load
+from worker.stores.connections import Connections
 
 SHOWN_REFUSALS = 20
 

@@ -12,7 +12,7 @@ from worker.api.roles import WORKING
 from worker.api.tokens import Caller
 from worker.cli.options import ObjectIdType, TextType, json_option, organization_option
 from worker.cli.shared import console, open_service, print_json
-from worker.rendering import render
+from worker.domain.json_values import render
 
 _ROLES = sorted(WORKING | {"VIEWER"})
 

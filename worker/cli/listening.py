@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 import click
 
-from worker import metrics_port
 from worker.bootstrap import service
-from worker.change_stream import ClosingsWatch
-from worker.listener import Listener
+from worker.closings.change_stream import ClosingsWatch
+from worker.intake.listener import Listener
 from worker.log import configure, get_logger
+from worker.metrics import port as metrics_port
 from worker.settings import settings
 
 log = get_logger(__name__)

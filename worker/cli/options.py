@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 import click
 from bson import ObjectId
 
-from worker.checks import check_text
-from worker.models import ACCEPTED, COMPLETED, FAILED
+from worker.domain.requests import ACCEPTED, COMPLETED, FAILED
+from worker.domain.validation import check_text
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _LONGEST = timedelta(days=36_500)

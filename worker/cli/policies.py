@@ -7,12 +7,12 @@ import click
 from bson import ObjectId
 from rich.table import Table
 
-from worker import indexes
 from worker.cli.options import ObjectIdType, json_option
 from worker.cli.shared import console, open_service, print_json
+from worker.closings.policies import Policies, Policy
+from worker.closings.skipped import LeftOutClosings
 from worker.errors import InvalidRequest
-from worker.left_out import LeftOutClosings
-from worker.policies import Policies, Policy
+from worker.stores import indexes
 
 _OPTIONS = {
     "enabled": "--enabled",

@@ -12,11 +12,11 @@ from worker.cli.backfill import run_backfill
 from worker.cli.group import FAILED, describe
 from worker.cli.options import ObjectIdType, json_option
 from worker.cli.shared import open_service, print_json
+from worker.domain.requests import ACCEPTED, COMPLETED, SnapshotRequest
 from worker.errors import Refused, StoreUnavailable
-from worker.lookups import request_by_key
-from worker.models import ACCEPTED, COMPLETED, SnapshotRequest
-from worker.parents import read_parents
 from worker.service import Asked, Receipt, Service
+from worker.source.ownership import read_parents
+from worker.stores.queries import request_by_key
 
 _WAIT_SECONDS, _WAIT_FOR_ALL_SECONDS = 60.0, 3600.0
 _ONLY_FOR_ONE = ("contact_id", "conversation_id", "message_ids", "request_id", "wait")

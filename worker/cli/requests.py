@@ -19,9 +19,9 @@ from worker.cli.options import (
     yes_option,
 )
 from worker.cli.shared import agrees, console, open_service, print_json
-from worker.lookups import Filter, count_redrivable, list_requests, redrivable, request_by_id, request_by_key
-from worker.models import FAILED as FAILED_STATUS
+from worker.domain.requests import FAILED as FAILED_STATUS
 from worker.service import Service
+from worker.stores.queries import Filter, count_redrivable, list_requests, redrivable, request_by_id, request_by_key
 
 _BATCH = 500
 _LISTED = (

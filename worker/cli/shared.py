@@ -9,7 +9,7 @@ from rich.console import Console
 
 from worker import log
 from worker.bootstrap import build
-from worker.rendering import render
+from worker.domain.json_values import render
 from worker.service import Service
 from worker.settings import load
 

@@ -10,13 +10,13 @@ import click
 from rich.console import Console
 from rich.markup import escape
 
-from worker.access import Access
+from worker.local.login import Access
+from worker.local.processes import Child
+from worker.local.stack import Stack, stack
 from worker.log import hide_passwords
-from worker.processes import Child
 from worker.settings import load
-from worker.stack import Stack, stack
 
-_SAMPLES = files("worker") / "samples" / "conversations.jsonl"
+_SAMPLES = files("worker") / "local" / "samples" / "conversations.jsonl"
 
 
 @click.command()

@@ -11,8 +11,8 @@ from worker.cli.group import FAILED, describe
 from worker.cli.options import json_option, organization_option
 from worker.cli.shared import console, open_service, print_json
 from worker.errors import BrokerUnavailable
-from worker.reports import Backlog, Identity, as_fields, backlog, identities, oldest_request
 from worker.service import Service
+from worker.stores.stats import Backlog, Identity, as_fields, backlog, identities, oldest_request
 
 
 @click.command()

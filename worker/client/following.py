@@ -23,7 +23,7 @@ from worker.client.steps import (
     refusal,
 )
 from worker.errors import BrokerUnavailable, InvalidRequest
-from worker.refusals import name_of
+from worker.stores.redis_errors import name_of
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,14 @@ from typing import Annotated, Any, Literal, TypeAlias, TypedDict
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, TypeAdapter
 from pydantic.alias_generators import to_camel
 
-from worker.checks import LINE_BREAKS, CamelModel, check_message_ids, check_request_id, check_tags, check_text
+from worker.domain.validation import (
+    LINE_BREAKS,
+    CamelModel,
+    check_message_ids,
+    check_request_id,
+    check_tags,
+    check_text,
+)
 from worker.errors import Refused, TransientError
 
 _HEX = frozenset("0123456789abcdefABCDEF")

@@ -12,7 +12,7 @@ import redis
 from pydantic import ValidationError
 
 from worker.client.models import EVENT, Event
-from worker.refusals import name_of
+from worker.stores.redis_errors import name_of
 
 Result = TypeVar("Result")
 

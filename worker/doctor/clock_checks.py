@@ -7,8 +7,8 @@ from typing import Any
 import pymongo
 
 from worker.clock import as_utc
-from worker.connections import Connections, broker_errors, store_errors
 from worker.doctor.findings import Finding, failure, ok, warning
+from worker.stores.connections import Connections, broker_errors, store_errors
 
 _NOTED, _TOO_MUCH = 1.0, 30.0
 _WHY = {

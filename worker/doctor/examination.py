@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from worker.bootstrap import build
-from worker.connections import Connections
 from worker.doctor import (
     clock_checks,
     index_checks,
@@ -18,6 +17,7 @@ from worker.doctor.findings import Checked, Finding, Level, checked, failure
 from worker.doctor.probe import Probe
 from worker.errors import TransientError
 from worker.settings import Settings
+from worker.stores.connections import Connections
 
 _MONGO = "Start it, or mend SNAPSHOTS_MONGO_URL (address, replicaSet, user and password)."
 _REDIS = "Start it, or mend SNAPSHOTS_REDIS_URL (address, password)."

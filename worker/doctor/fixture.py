@@ -8,9 +8,9 @@ import pymongo
 from bson import ObjectId
 from pymongo.client_session import ClientSession
 
-from worker.connections import Connections, Document, store_errors
 from worker.errors import StoreConflict
-from worker.measures.outcomes import DOCTORS
+from worker.metrics.outcomes import DOCTORS
+from worker.stores.connections import Connections, Document, store_errors
 
 _ATTEMPTS = 10
 _OLD = timedelta(minutes=10)

@@ -5,9 +5,9 @@ from typing import Any
 
 import pymongo
 
-from worker.connections import Connections, store_errors
 from worker.doctor.findings import Finding, failure, ok, warning
-from worker.indexes import Index, own, wanted
+from worker.stores.connections import Connections, store_errors
+from worker.stores.indexes import Index, own, wanted
 
 _SECONDS = 10
 _OTHER = ("sparse", "partialFilterExpression", "hidden", "collation")

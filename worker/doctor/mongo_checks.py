@@ -6,8 +6,8 @@ from typing import Any
 import pymongo
 from pymongo.errors import OperationFailure
 
-from worker.connections import Connections, store_errors
 from worker.doctor.findings import Finding, failure, ok, warning
+from worker.stores.connections import Connections, store_errors
 
 _OLDEST = (5, 0)
 """Reads at a snapshot outside of transactions, which `snapshots status` needs.

@@ -16,17 +16,17 @@ from uuid import uuid4
 
 import redis
 
-from worker.connections import Connections, Document, broker_errors, store_errors
 from worker.doctor.findings import Finding, failure, ok, warning
 from worker.doctor.fixture import Fixture
 from worker.doctor.stream_checks import alive_listeners
+from worker.domain.requests import ACCEPTED, COMPLETED, SnapshotRequest
 from worker.errors import SnapshotError, TransientError
-from worker.events import FIELD
-from worker.intake import DATA_FIELD, REQUESTED, TYPE_FIELD
-from worker.measures.outcomes import DOCTORS
-from worker.models import ACCEPTED, COMPLETED, SnapshotRequest
+from worker.intake.entries import DATA_FIELD, REQUESTED, TYPE_FIELD
+from worker.metrics.outcomes import DOCTORS
 from worker.service import Asked, Service
-from worker.wakeups import REQUEST_QUEUES
+from worker.stores.connections import Connections, Document, broker_errors, store_errors
+from worker.stores.events import FIELD
+from worker.stores.wakeups import REQUEST_QUEUES
 
 _POLL = 0.01
 _RECENT = 500

@@ -9,12 +9,12 @@ from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
 from worker.celery import app
-from worker.connections import Connections
 from worker.doctor.findings import Finding, failure, ok, warning
 from worker.errors import BrokerUnavailable, StoreConflict
-from worker.reports import identities, oldest_request
-from worker.state import State
-from worker.wakeups import MAINTENANCE, REQUEST_QUEUES
+from worker.stores.checkpoints import State
+from worker.stores.connections import Connections
+from worker.stores.stats import identities, oldest_request
+from worker.stores.wakeups import MAINTENANCE, REQUEST_QUEUES
 
 _PATIENCE = 1.5
 """Seconds that workers have to answer."""

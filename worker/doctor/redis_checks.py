@@ -5,8 +5,8 @@ from typing import Any
 
 import redis
 
-from worker.connections import Connections, broker_errors
 from worker.doctor.findings import Finding, failure, ok, warning
+from worker.stores.connections import Connections, broker_errors
 
 _OLDEST, _KNOWS_LOST = (6, 2), (7, 0)
 _DEAR, _FULL = 0.8, 0.95

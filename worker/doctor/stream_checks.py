@@ -6,9 +6,9 @@ from typing import Any
 
 import redis
 
-from worker.connections import Connections, broker_errors
 from worker.doctor.findings import Finding, failure, ok, warning
-from worker.measures.gauges import BrokerGauges, read_broker
+from worker.metrics.gauges import BrokerGauges, read_broker
+from worker.stores.connections import Connections, broker_errors
 
 _ALIVE_MS = 10_000
 """A listener asks for entries every second."""

@@ -12,11 +12,11 @@ from typing import Any
 
 from bson import ObjectId
 
-from worker.connections import Connections
 from worker.importing.json_lines import UnreadableFile, read_lines, size_of
 from worker.importing.neutral_form import MAX_LINE_BYTES, InvalidLine, parse
 from worker.importing.source_documents import SourceDocuments
 from worker.importing.store import ImportStore
+from worker.stores.connections import Connections
 
 BATCH_CONVERSATIONS = 500
 BATCH_BYTES = 2_000_000

@@ -11,10 +11,10 @@ from pymongo.client_session import ClientSession
 from pymongo.collection import Collection
 from pymongo.errors import BulkWriteError, OperationFailure
 
-from worker.connections import Connections, Document, store_errors
 from worker.errors import Refused, StoreConflict, StoreUnavailable
 from worker.importing.neutral_form import email_key
 from worker.importing.source_documents import SourceDocuments
+from worker.stores.connections import Connections, Document, store_errors
 
 # A killed import leaves a transaction that blocks its documents until the server ends it, after
 # transactionLifetimeLimitSeconds, 60 by default; an election takes about 12 s.

@@ -1,1 +1,1 @@
-"""What the operations page reads and does, without HTTP."""
+"""The operations page: what is in flight, what failed and why, and putting it right. HTML made on the server."""

@@ -12,7 +12,7 @@ from typing import Any
 
 import redis
 
-from chaos.arena import Arena
+from chaos.context import Arena
 from chaos.servers import REDIS
 from chaos.system import send_signal
 

@@ -4,10 +4,10 @@ import signal
 import time
 from collections.abc import Sequence
 
-from chaos.arena import Arena
+from chaos.context import Arena
 from chaos.crashpoints import POINTS
 from chaos.system import send_signal
-from worker.processes import Child
+from worker.local.processes import Child
 
 _REACHED_SECONDS = 3.0
 _BACK_SECONDS = 40.0

@@ -6,7 +6,7 @@ from typing import Any
 
 from pymongo.errors import AutoReconnect
 
-from chaos.arena import Arena
+from chaos.context import Arena
 from chaos.proxy import CLIENT
 from chaos.servers import ELECTION_SECONDS, MEMBERS
 from chaos.system import send_signal

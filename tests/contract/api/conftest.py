@@ -11,7 +11,7 @@ from support.http import api, token
 from support.operations import browser
 from support.served import Served, own_settings
 from support.stack import stack
-from worker.embedded import Servers
+from worker.local.embedded import Servers
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from support.contacts import contact_with
 from support.http import SNAPSHOTS, token
 from support.served import Served
 from support.waiting import eventually
-from worker.retention import Retention
+from worker.sweep.retention import Retention
 
 HEX = re.compile(r"[0-9a-f]{24}")
 DATE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")

@@ -18,8 +18,8 @@ from pymongo.database import Database
 from support.http import EXPORT, SNAPSHOTS, api, bearer, token
 from support.served import own_settings
 from support.waiting import eventually
-from worker.embedded import Servers
-from worker.processes import Child
+from worker.local.embedded import Servers
+from worker.local.processes import Child
 
 LIMIT = 50 * 1024 * 1024
 

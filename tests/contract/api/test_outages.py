@@ -13,7 +13,7 @@ from support.contacts import Contact, contact_with
 from support.http import SNAPSHOTS, api, client, token
 from support.stack import Running, stack
 from support.waiting import eventually
-from worker.embedded import Options, Servers, embedded
+from worker.local.embedded import Options, Servers, embedded
 from worker.settings import load
 
 

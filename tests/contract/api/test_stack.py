@@ -17,8 +17,8 @@ import pytest
 from support.commands import CHECKOUT, COMMAND
 from support.http import SNAPSHOTS, bearer
 from support.waiting import eventually
-from worker.access import access
-from worker.data_folder import data_folder
+from worker.local.data_folder import data_folder
+from worker.local.login import access
 from worker.settings import load
 
 

@@ -21,8 +21,8 @@ from support.http import EXPORT, SECRET, SNAPSHOTS, api, bearer, token
 from support.served import Served, own_settings
 from support.waiting import eventually
 from worker.api.tokens import Tokens
-from worker.embedded import Servers
 from worker.errors import InvalidSettings
+from worker.local.embedded import Servers
 from worker.settings import load
 
 ORGANIZATION = ObjectId()

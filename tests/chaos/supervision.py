@@ -1,0 +1,32 @@
+"""Children that are started again when they die, by a thread of their own, for as long as a block lasts."""
+
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+
+from worker.local.processes import Child
+from worker.local.supervisor import Supervisor
+
+
+@contextmanager
+def tended(children: Iterable[Child], deaths: list[str], ready_seconds: float = 60.0) -> Iterator[None]:
+    """All start at once; the block begins when all are ready. `deaths` gets the name of each that dies on the way."""
+    children = list(children)
+    stop = threading.Event()
+    with Supervisor(children, lambda child, _, __: deaths.append(child.name)) as supervisor:
+        for child in children:
+            child.start()
+        for child in children:
+            child.wait_until_ready(ready_seconds)
+        thread = threading.Thread(target=_tend, args=(supervisor, stop), daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join(10)
+
+
+def _tend(supervisor: Supervisor, stop: threading.Event) -> None:
+    with suppress(RuntimeError):  # the interpreter ends
+        supervisor.watch(stop)

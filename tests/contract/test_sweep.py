@@ -1,0 +1,209 @@
+"""The sweep: what was lost between the ledger and Redis is repaired, and what waits legitimately is left alone."""
+
+import json
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
+from threading import Barrier
+from typing import Any
+
+import pytest
+import redis
+from bson import ObjectId
+from celery import Celery
+
+from support.ledger import Bench
+from support.sweeping import sweep
+from worker.celery_support.publisher import CeleryPublisher
+from worker.errors import BrokerUnavailable, StoreUnavailable
+from worker.runs.run import Run
+from worker.stores.wakeups import BULK, INTERACTIVE, Queues
+
+BOTH = pytest.mark.parametrize("queue", [INTERACTIVE, BULK])
+
+
+@pytest.fixture
+def app(redis_url: str) -> Iterator[Celery]:
+    """A Celery app that publishes to this test's Redis and runs nothing."""
+    made = Celery("test", broker=redis_url, set_as_current=False)
+    made.conf.update(task_ignore_result=True, task_serializer="json")
+    yield made
+    made.close()
+
+
+def enqueued(bench: Bench, keys: Sequence[ObjectId], at: datetime, queue: str = INTERACTIVE) -> None:
+    """As if these had been published then."""
+    bench.change(keys, enqueuedAt=at, queue=queue)
+
+
+# --- wake-up calls ------------------------------------------------------------------------------------------------
+
+
+@BOTH
+def test_lost_wake_up_is_called_again_once(bench: Bench, queue: str) -> None:
+    keys = bench.chunk(3)
+    enqueued(bench, keys, bench.ago(seconds=16), queue)
+    assert sweep(bench).called_again == 3
+    assert sorted(bench.published.ids) == sorted(map(str, keys))
+    assert {name for name, _ in bench.published.chunks} == {queue}
+    assert sweep(bench).called_again == 0
+    assert {each["swept"] for each in bench.entries(keys)} == {1}
+
+
+def test_recent_wake_up_is_not_called_again(bench: Bench) -> None:
+    keys = bench.chunk(2)
+    enqueued(bench, keys, bench.ago(seconds=5))
+    assert sweep(bench).called_again == 0
+
+
+@BOTH
+def test_wake_up_by_the_clock_of_a_primary_that_was_ahead_is_called_again(bench: Bench, queue: str) -> None:
+    keys = bench.chunk(2)
+    enqueued(bench, keys, bench.ago(minutes=-10), queue)
+    assert sweep(bench).called_again == 2
+    assert sweep(bench).called_again == 0
+
+
+def test_finished_and_postponed_requests_are_not_called(bench: Bench) -> None:
+    done, postponed = bench.chunk(2)
+    Run(bench.service)([done])
+    enqueued(bench, [done, postponed], bench.ago(minutes=5))
+    enqueued(bench, [postponed], bench.ago(seconds=-30))
+    assert sweep(bench).called_again == 0
+
+
+@BOTH
+def test_requests_that_wait_behind_a_long_queue_are_left_alone(bench: Bench, app: Celery, queue: str) -> None:
+    """W is the stamp of the oldest message that waits: those published after it still have theirs."""
+    publisher = CeleryPublisher(app)
+    waiting, lost = bench.chunk(3), bench.chunk(2)
+    began = bench.ago(minutes=5)
+    enqueued(bench, waiting, began + timedelta(seconds=1), queue)
+    enqueued(bench, lost, began - timedelta(seconds=16), queue)
+    publisher(queue, [[str(ObjectId())], *([str(key)] for key in waiting)], began)
+    assert Queues(bench.connections).oldest_stamp(queue) == began
+    assert sweep(bench).called_again == 2
+    assert sorted(bench.published.ids) == sorted(map(str, lost))
+
+
+def test_queue_of_the_others_says_nothing_about_this_one(bench: Bench, app: Celery) -> None:
+    keys = bench.chunk(1)
+    CeleryPublisher(app)(BULK, [[str(ObjectId())]], bench.ago(minutes=5))
+    enqueued(bench, keys, bench.ago(minutes=1), INTERACTIVE)
+    assert sweep(bench).called_again == 1
+
+
+def test_retried_and_delayed_messages_have_their_stamp_in_the_headers(bench: Bench, app: Celery) -> None:
+    at = bench.ago(seconds=7)
+    CeleryPublisher(app)(INTERACTIVE, [["a"], ["b"]], at, timedelta(seconds=3))
+    messages: Any = bench.connections.redis.lrange(INTERACTIVE, 0, -1)
+    headers = [json.loads(each)["headers"] for each in messages]
+    assert {each["stamp"] for each in headers} == {round(at.timestamp() * 1000)}
+    assert all(each["eta"] for each in headers)
+
+
+def test_messages_of_foreign_producers_are_passed_over(bench: Bench, app: Celery) -> None:
+    at = bench.ago(minutes=5)
+    for number in range(60):
+        app.send_task("snapshots.request", args=[{"n": number}], queue=INTERACTIVE)
+    bench.connections.redis.rpush(INTERACTIVE, "no JSON", "[]", "{}")
+    assert Queues(bench.connections).oldest_stamp(INTERACTIVE) is None
+    CeleryPublisher(app)(INTERACTIVE, [["a"]], at)
+    assert Queues(bench.connections).oldest_stamp(INTERACTIVE) == at
+
+
+def test_behind_very_many_foreign_messages_nothing_is_called_again(bench: Bench) -> None:
+    keys = bench.chunk(1)
+    enqueued(bench, keys, bench.ago(minutes=10))
+    bench.connections.redis.lpush(INTERACTIVE, *(["foreign"] * 1100))
+    assert sweep(bench).called_again == 0
+
+
+def test_request_is_enqueued_on_the_bulk_queue_when_it_is_due(bench: Bench) -> None:
+    due, later = bench.chunk(2)
+    change = {"$unset": {"queue": "", "enqueuedAt": ""}}
+    bench.database.snapshotrequests.update_many({}, change)
+    bench.change([due], notBefore=bench.ago(seconds=1))
+    bench.change([later], notBefore=bench.ago(seconds=-60))
+    assert sweep(bench).due == 1
+    assert bench.published.chunks == [(BULK, [str(due)])]
+    assert bench.entry(due)["queue"] == BULK
+    assert "notBefore" not in bench.entry(due)
+    assert sweep(bench).due == 0
+
+
+def test_request_swept_twice_gets_a_message_of_its_own(bench: Bench) -> None:
+    keys = bench.chunk(3)
+    enqueued(bench, keys, bench.ago(minutes=1))
+    bench.change(keys[:1], swept=1)
+    sweep(bench)
+    assert sorted(len(chunk) for _, chunk in bench.published.chunks) == [1, 2]
+
+
+def test_two_sweeps_at_once_call_no_request_twice(bench: Bench) -> None:
+    keys = bench.chunk(600, messages=0)
+    enqueued(bench, keys, bench.ago(minutes=1))
+    other = bench.another()
+    together = Barrier(2)
+
+    def start(which: Bench) -> int:
+        together.wait(10)
+        return sweep(which).called_again
+
+    try:
+        with ThreadPoolExecutor(2) as sweeps:
+            done = list(sweeps.map(start, [bench, other]))
+    finally:
+        other.connections.close()
+    assert sum(done) == 600
+    assert sorted(bench.published.ids + other.published.ids) == sorted(map(str, keys))
+
+
+# --- one fault does not keep the rest from being repaired ------------------------------------------------------------
+
+
+def test_store_faults_of_one_repair_leave_the_others_to_theirs(bench: Bench) -> None:
+    keys = bench.chunk(1)
+    enqueued(bench, keys, bench.ago(minutes=1))
+
+    def down(_: Any) -> None:
+        raise StoreUnavailable
+
+    bench.service.events.trim = down  # type: ignore[method-assign,assignment]
+    with pytest.raises(StoreUnavailable):
+        sweep(bench)
+    assert bench.published.ids == [str(keys[0])]
+
+
+def test_sweep_without_redis_raises_and_takes_nothing(bench: Bench) -> None:
+    keys = bench.chunk(1)
+    enqueued(bench, keys, bench.ago(minutes=1))
+    nowhere = bench.another(redis_url="redis://127.0.0.1:1/0")
+    try:
+        with pytest.raises(BrokerUnavailable):
+            sweep(nowhere)
+    finally:
+        nowhere.connections.close()
+    assert "swept" not in bench.entry(keys[0])
+    assert sweep(bench).called_again == 1
+
+
+def test_publisher_without_redis_says_broker_unavailable() -> None:
+    app = Celery("test", broker="redis://127.0.0.1:1/0", set_as_current=False)
+    app.conf.update(task_publish_retry=False, broker_connection_timeout=1)
+    now = datetime.now().astimezone()
+    for chunks in ([["a"]], [["a"], ["b"]]):
+        with pytest.raises(BrokerUnavailable):
+            CeleryPublisher(app)(INTERACTIVE, chunks, now)
+    app.close()
+
+
+def test_old_events_are_trimmed_by_age(bench: Bench, redis_url: str) -> None:
+    with redis.Redis.from_url(redis_url) as client:
+        for number in range(500):
+            client.xadd("snapshots:events", {"event": "{}"}, id=f"1000-{number}")
+        (key,) = bench.chunk(1)
+        Run(bench.service)([key])
+        sweep(bench)
+        # Trimmed by whole nodes of 100 entries, as XTRIM ~ does.
+        assert 1 <= client.xlen("snapshots:events") <= 100

@@ -1,0 +1,1 @@
+"""Extensions of Celery: the loader, the publisher and the batching of task events."""

@@ -1,0 +1,1 @@
+"""Turns resolved conversations into snapshot requests, as each organization's policy says."""

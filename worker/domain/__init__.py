@@ -1,0 +1,1 @@
+"""Pure rules of requests, messages and snapshots: no I/O."""

@@ -1,0 +1,1 @@
+"""Reads requests and closings from the Redis intake stream."""

@@ -1,0 +1,1 @@
+"""What the operations page reads and does, without HTTP."""

@@ -1,0 +1,1 @@
+"""Everything we read and write in MongoDB and Redis."""

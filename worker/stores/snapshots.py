@@ -1,0 +1,38 @@
+"""The snapshot store."""
+
+from collections.abc import Sequence
+
+from bson import ObjectId
+from bson.raw_bson import RawBSONDocument
+from pymongo.client_session import ClientSession
+from pymongo.collection import Collection
+
+from worker.stores.connections import Connections, Document, store_errors
+
+
+class Snapshots:
+    """The collection of snapshots. Nothing is inserted but by `insert`, within the transaction that decides."""
+
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
+
+    @property
+    def collection(self) -> Collection[Document]:
+        return self._connections.database[self._connections.settings.snapshots_collection]
+
+    def insert(self, documents: Sequence[RawBSONDocument], session: ClientSession) -> None:
+        """Raises StoreConflict where one of these ids is there, which aborts the transaction."""
+        raw = self._connections.raw_database[self._connections.settings.snapshots_collection]
+        with store_errors():
+            raw.insert_many(documents, session=session)
+
+    def get(self, organization: ObjectId, snapshot: ObjectId) -> Document | None:
+        """The document, or None; another organization's is None too."""
+        with store_errors():
+            return self.collection.find_one({"_id": snapshot, "organizationId": organization})
+
+    def delete(self, organization: ObjectId, snapshot: ObjectId, session: ClientSession) -> bool:
+        """Whether it was there."""
+        with store_errors():
+            found = self.collection.delete_one({"_id": snapshot, "organizationId": organization}, session=session)
+            return found.deleted_count > 0

@@ -1,0 +1,1 @@
+"""Periodic repair of what was lost between the ledger and Redis."""

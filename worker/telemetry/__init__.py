@@ -1,0 +1,1 @@
+"""Traces, and the counters of a single process."""
