@@ -1,1 +1,1 @@
-"""How fast it is, beside the same work done in other ways: `python -m benchmarks --help`, docs/performance.md."""
+"""Benchmarks of this system and of other ways to do the same work: docs/performance.md."""

@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: all measurements of one run, on the same servers and data, and the results."""
+"""`python -m benchmarks`: makes all measurements on the same servers and data and writes the results."""
 
 import json
 import subprocess
@@ -29,21 +29,21 @@ Result = TypeVar("Result")
 
 
 class Measuring:
-    """Runs measurements one after the other; one that fails is noted, and the others go on."""
+    """Runs measurements one after the other; records one that fails and continues."""
 
     def __init__(self, options: Options) -> None:
         self._options = options
         self.failures: list[str] = []
 
     def __call__(self, name: str, measure: Callable[[], Result]) -> Result | None:
-        """What it gave, or None. Waits for a quiet machine first."""
+        """Waits for a quiet machine, measures, and returns the result, or None if it failed."""
         wait_until_quiet(self._options.patience)
         try:
             result = measure()
         except (ActorFailed, Incomplete, peers.PeerFailed, SnapshotError) as error:
-            said = shorten(str(error), 600)
-            self.failures.append(f"{name}: {said}")
-            _say(f"{name}: failed: {said}")
+            reason = shorten(str(error), 600)
+            self.failures.append(f"{name}: {reason}")
+            _say(f"{name}: failed: {reason}")
             return None
         return result
 
@@ -52,19 +52,19 @@ def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def rates(own: Session, measuring: Measuring) -> list[Run]:
-    """Round by round, all contenders of a round one after the other, every other round in reverse."""
-    options = own.options
+def rates(current: Session, measuring: Measuring) -> list[Run]:
+    """Measures rates round by round: all contenders one after the other, every second round in reverse."""
+    options = current.options
     if not options.paths:
         return []
     contenders: dict[str, Callable[[int], Run]] = {
-        LOOP: partial(references.loop, own),
-        BULK: partial(references.bulk, own),
-        NAIVE: partial(references.naive, own),
-        **{name: partial(PATHS[name], own) for name in options.paths},
+        LOOP: partial(references.loop, current),
+        BULK: partial(references.bulk, current),
+        NAIVE: partial(references.naive, current),
+        **{name: partial(PATHS[name], current) for name in options.paths},
     }
     for name in options.contenders if options.peers else ():
-        contenders[name] = partial(_peer, own, name)
+        contenders[name] = partial(_peer, current, name)
     found = []
     for number in range(1, options.rounds + 1):
         names = list(contenders)
@@ -75,8 +75,8 @@ def rates(own: Session, measuring: Measuring) -> list[Run]:
     return found
 
 
-def _peer(own: Session, name: str, number: int) -> Run:
-    return peers.rate(own, number, name)
+def _peer(current: Session, name: str, number: int) -> Run:
+    return peers.rate(current, number, name)
 
 
 def _line(run: Run, rounds: int) -> str:
@@ -88,37 +88,38 @@ def _line(run: Run, rounds: int) -> str:
     )
 
 
-def latencies(own: Session, measuring: Measuring) -> list[Latency]:
-    """Interleaved as well."""
+def latencies(current: Session, measuring: Measuring) -> list[Latency]:
+    """Measures latencies, interleaved like the rates."""
     found = []
-    for number in range(1, own.options.rounds + 1):
-        for name, measure in measures(own):
+    for number in range(1, current.options.rounds + 1):
+        for name, measure in measures(current):
             if latency := measuring(name, partial(measure, number)):
                 found.append(latency)
-                _say(f"round {number}/{own.options.rounds}  {name:28} p50 {latency.p50_ms} ms  p99 {latency.p99_ms} ms")
+                times = f"p50 {latency.p50_ms} ms  p99 {latency.p99_ms} ms"
+                _say(f"round {number}/{current.options.rounds}  {name:28} {times}")
     return found
 
 
-def _once(name: str, own: Session, measuring: Measuring, measure: Callable[[Session], Any]) -> Any:
-    if name not in own.options.only:
+def _once(name: str, current: Session, measuring: Measuring, measure: Callable[[Session], Any]) -> Any:
+    if name not in current.options.only:
         return None
-    found = measuring(name, partial(measure, own))
+    found = measuring(name, partial(measure, current))
     _say(f"{name}: {json.dumps(found)}")
     return found
 
 
 def measure_all(options: Options) -> dict[str, Any]:
-    """The results, as the JSON file has them."""
+    """Makes all measurements and returns the content of the JSON file."""
     if options.peers:
         peers.set_up(options.peers)
     measuring = Measuring(options)
-    with session(options) as own:
-        runs = rates(own, measuring)
-        latency = latencies(own, measuring) if "latency" in options.only else []
+    with session(options) as current:
+        runs = rates(current, measuring)
+        latency = latencies(current, measuring) if "latency" in options.only else []
         return {
             "date": f"{datetime.now(UTC):%Y-%m-%d}",
             "machine": about(),
-            "servers": own.versions(),
+            "servers": current.versions(),
             "asked": {
                 "rounds": options.rounds,
                 "contacts": options.amounts.contacts,
@@ -128,9 +129,9 @@ def measure_all(options: Options) -> dict[str, Any]:
             "fastest_peer": comparing.fastest_peer(runs),
             "rates": comparing.rows(runs) if runs else [],
             "latency": comparing.latency_rows(latency),
-            "sizes": _once("sizes", own, measuring, sizes),
-            "memory": _once("memory", own, measuring, memory),
-            "busy": _once("busy", own, measuring, busy),
+            "sizes": _once("sizes", current, measuring, sizes),
+            "memory": _once("memory", current, measuring, memory),
+            "busy": _once("busy", current, measuring, busy),
             "failures": measuring.failures,
             "runs": [run.as_fields() for run in runs],
             "latencies": [each.as_fields() for each in latency],
@@ -138,7 +139,7 @@ def measure_all(options: Options) -> dict[str, Any]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """0, or 1 where a measurement failed."""
+    """Returns the exit code: 0, or 1 if a measurement failed."""
     options = read(arguments)
     try:
         results = measure_all(options)

@@ -1,4 +1,4 @@
-"""A process that gets ready, waits for its cue, does its part, and reports: so nothing is timed but the part.
+"""Child processes that start, wait for a cue, do their part and report, so that only the part is timed.
 
 The child says `ready` on a line, reads a line, and then writes its report as a line of JSON.
 """
@@ -20,10 +20,10 @@ CHECKOUT = Path(__file__).parent.parent
 
 
 def perform(part: Callable[[], dict[str, Any] | None]) -> None:
-    """The child's side. The report has `began`, `ended` (epoch), `cpu` in seconds, and what the part gave."""
+    """Runs in the child. The report has `began`, `ended` (epoch), `cpu` in seconds, and the part's result."""
     print("ready", flush=True)
     if not sys.stdin.readline():
-        return  # who started us is gone
+        return  # the parent is gone
     spent, began = time.process_time(), time.time()
     given = part() or {}
     report = {"began": began, "ended": time.time(), "cpu": time.process_time() - spent, **given}
@@ -35,7 +35,7 @@ class ActorFailed(Exception):
 
 
 class Actor:
-    """The parent's side: `python -m <arguments>`, ready once the `with` block is entered."""
+    """The parent's side of `python -m <arguments>`, which is ready once the `with` block is entered."""
 
     def __init__(self, session: Session, *arguments: object) -> None:
         self._command = [sys.executable, "-m", *map(str, arguments)]
@@ -66,25 +66,25 @@ class Actor:
         return self._process.pid
 
     def cue(self) -> None:
-        """Begin."""
+        """Tells the child to begin."""
         if self._process.stdin is None:
             raise self._failed()
         self._process.stdin.write("\n")
         self._process.stdin.flush()
 
     def report(self, look: Callable[[], None] = lambda: None) -> dict[str, Any]:
-        """Waits for the report, and looks meanwhile. Raises ActorFailed."""
+        """Waits for the report, calling `look` meanwhile. Raises ActorFailed."""
         if self._process.stdout:
             while not select.select([self._process.stdout.fileno()], [], [], _LOOK_SECONDS)[0]:
                 look()
         if not (line := self._line()):
             raise self._failed()
-        told: dict[str, Any] = json.loads(line)
-        return told
+        report: dict[str, Any] = json.loads(line)
+        return report
 
     def _line(self) -> str:
         return self._process.stdout.readline().strip() if self._process.stdout else ""
 
     def _failed(self) -> ActorFailed:
-        said = self._log.read_text(errors="replace").splitlines()[-8:]
-        return ActorFailed("\n".join([" ".join(self._command[1:]), *said]))
+        output = self._log.read_text(errors="replace").splitlines()[-8:]
+        return ActorFailed("\n".join([" ".join(self._command[1:]), *output]))

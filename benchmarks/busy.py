@@ -1,4 +1,4 @@
-"""Someone waits while a backfill runs: interactive requests at 20 a second, for as long as it lasts."""
+"""Measures interactive requests at 20 a second while a backfill runs."""
 
 from typing import Any
 
@@ -11,11 +11,11 @@ from benchmarks.session import Session
 
 _RATE = 20.0
 _EXPECTED = 1500
-"""Of a backfill, a second: so long the requests go on; those after its end are not counted."""
+"""Requests a second of a backfill: decides how long the interactive ones continue. Later ones do not count."""
 
 
 def busy(session: Session) -> dict[str, Any]:
-    """`backfill` requests, its `rate`; of the `interactive` requests meanwhile `p50_ms`, `p99_ms`, `slowest_ms`."""
+    """Returns `backfill` (requests), its `rate`, and of `interactive` requests `p50_ms`, `p99_ms`, `slowest_ms`."""
     amounts = session.options.amounts
     more = amounts.busy - amounts.contacts
     if more > 0:

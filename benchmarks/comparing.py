@@ -1,4 +1,4 @@
-"""Medians of the rounds, and ratios within a round, which a change of the cores' speed cannot blur."""
+"""Medians over the rounds, and ratios within a round, which do not depend on the cores' speed."""
 
 import statistics
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from benchmarks.runs import BULK, LOOP, Run
 
 _REFERENCES = (LOOP, BULK)
 _NOISY = 0.12
-"""Share of all cores that others used: above it a run is left out where there are quieter ones, as the peers do."""
+"""Share of all cores that other processes used. Noisier runs are left out if there are quieter ones."""
 
 
 def of(runs: Sequence[Run], name: str) -> list[Run]:
@@ -22,12 +22,12 @@ def foreign(run: Run) -> float:
 
 
 def kept(runs: Sequence[Run]) -> list[Run]:
-    """The quiet ones, or all where there are none."""
+    """Returns the quiet runs, or all if there are none."""
     return [run for run in runs if foreign(run) <= _NOISY] or list(runs)
 
 
 def ratios(runs: Sequence[Run], name: str, base: str) -> list[float]:
-    """Of the normalised rates, round by round; of the rounds in which both were quiet where there are such."""
+    """Returns ratios of the normalised rates by round, of the rounds in which both were quiet if there are any."""
     bases = {run.round: run for run in of(runs, base)}
     pairs = [(run, bases[run.round]) for run in of(runs, name) if run.round in bases]
     quiet = [pair for pair in pairs if max(map(foreign, pair)) <= _NOISY]
@@ -39,14 +39,14 @@ def middle(values: Sequence[float]) -> float | None:
 
 
 def fastest_peer(runs: Sequence[Run]) -> str | None:
-    """The job system, not ours and no reference, whose median normalised rate is highest."""
+    """Returns the job system with the highest median normalised rate, apart from ours and the references."""
     names = {run.name for run in runs} - {*_REFERENCES, *PATHS}
     rates = {name: statistics.median(run.normalised for run in kept(of(runs, name))) for name in names}
     return max(rates, key=lambda name: rates[name]) if rates else None
 
 
 def rows(runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """One for each contender: rates, spread, ratios, costs; ours first."""
+    """Returns a row for each contender, ours first: rates, spread, ratios, costs."""
     names = sorted({run.name for run in runs}, key=lambda name: (name not in PATHS, name not in _REFERENCES, name))
     peer = fastest_peer(runs)
     return [_row(runs, name, peer) for name in names]
@@ -78,22 +78,22 @@ def _row(runs: Sequence[Run], name: str, peer: str | None) -> dict[str, Any]:
 
 
 def _all_cpu(run: Run) -> float:
-    """Microseconds of CPU a snapshot, of everyone who had a part in it."""
+    """Returns the CPU time of a snapshot in all processes, in microseconds."""
     return sum(float(spent or 0) for spent in run.costs["cpu_us"].values())
 
 
 def _costs(runs: Sequence[Run], kind: str) -> dict[str, float]:
-    """Medians by part; those that not every run has are left out."""
-    told = [run.costs.get(kind) or {} for run in runs]
+    """Returns medians by part, of the parts that every run has."""
+    costs = [run.costs.get(kind) or {} for run in runs]
     return {
-        name: round(statistics.median(each[name] for each in told), 2)
-        for name in told[0]
-        if all(each.get(name) is not None for each in told)
+        name: round(statistics.median(each[name] for each in costs), 2)
+        for name in costs[0]
+        if all(each.get(name) is not None for each in costs)
     }
 
 
 def latency_rows(found: Sequence[Latency]) -> list[dict[str, Any]]:
-    """Medians of each contender's p50 and p99 over the rounds."""
+    """Returns the medians of each contender's p50 and p99 over the rounds."""
     keys = sorted({(each.name, each.rate) for each in found}, key=lambda key: (key[0] != OURS, key))
     made = []
     for name, rate in keys:
@@ -115,7 +115,7 @@ def latency_rows(found: Sequence[Latency]) -> list[dict[str, Any]]:
 
 
 def quickest_peer(found: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
-    """Of `latency_rows`: the job system with the lowest p50 at the slow rate, not ours; None without peers."""
+    """Returns the row of the other job system with the lowest p50 at the slow rate, or None without peers."""
     others = [each for each in found if each["name"] not in (OURS, NO_QUEUE)]
     return min(others, key=lambda each: float(each["p50_ms"])) if others else None
 

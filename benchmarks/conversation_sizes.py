@@ -1,4 +1,4 @@
-"""One conversation of 10, 100, ... messages: time per message, and the worker's memory beside the document's size."""
+"""Measures single conversations of 10, 100, ... messages: time per message, and the worker's memory."""
 
 import random
 import statistics
@@ -14,19 +14,19 @@ from benchmarks.pipeline import Pipeline, pipeline
 from benchmarks.session import Session
 from worker.bootstrap import build
 from worker.domain.requests import SnapshotRequest
-from worker.service import Asked, Service
+from worker.service import NewRequest, Service
 
 _FIRST = 1_000_000
-"""Number of the first of these contacts, far from all others."""
+"""Number of the first of these contacts, far from all other numbers."""
 _REPEATS = 7
 _RESET_PEAK = "5"  # https://www.kernel.org/doc/Documentation/filesystems/proc.txt, /proc/PID/clear_refs
 _BATCH = 10_000
 
 
 def sizes(session: Session) -> list[dict[str, Any]]:
-    """By length: `ms` from accept to event (median), `us_per_message`, `bytes` of the snapshot, `peak_bytes`.
+    """Returns, for each length, the median `ms` from accept to event, `us_per_message`, `bytes` and `peak_bytes`.
 
-    `peak_bytes` is how far the memory of the worker's process rose above what it was before; None but on Linux.
+    `bytes` is the size of the snapshot, `peak_bytes` the rise of the worker's memory (None except on Linux).
     """
     lengths = [length for length in (10, 100, 1000, 10_000) if length <= session.options.amounts.longest]
     _store(session, lengths)
@@ -45,9 +45,9 @@ def _store(session: Session, lengths: list[int]) -> None:
     seed(session.database, len(lengths), 1, first=_FIRST)
     dice = random.Random(2)
     for place, length in enumerate(lengths):
-        said = messages_of(_FIRST + place, length, dice)[1:]
-        for start in range(0, len(said), _BATCH):
-            session.database.messages.insert_many(said[start : start + _BATCH])
+        documents = messages_of(_FIRST + place, length, dice)[1:]
+        for start in range(0, len(documents), _BATCH):
+            session.database.messages.insert_many(documents[start : start + _BATCH])
 
 
 def _remove(session: Session, count: int) -> None:
@@ -71,7 +71,7 @@ def _measure(session: Session, ours: Pipeline, service: Service, place: int, len
         tag = f"size{length}x{turn}"
         request = SnapshotRequest.read(body | {"requestId": f"{tag}-0"}, session.settings)
         began = time.time()
-        service.submit(Asked(request, f"{tag}-0", "client"))
+        service.submit(NewRequest(request, f"{tag}-0", "client"))
         waits.append(events.wait_for(tag, 1, 60)[f"{tag}-0"] - began)
     rises = [_memory(pid, "VmHWM") - rss for pid, rss in before.items()]
     middle = statistics.median(waits)
@@ -95,7 +95,7 @@ def _size_of_snapshot(session: Session, number: int) -> int:
 
 
 def _reset_peaks(ours: Pipeline) -> dict[int, int]:
-    """Memory now of each process that runs tasks, whose peak counts from now on."""
+    """Returns the memory of each process that runs tasks, and resets its peak."""
     pools = [each.pid for name, pid in ours.processes.items() if name.startswith("worker") for each in tree(pid)[1:]]
     found = {}
     for pid in pools:
@@ -106,6 +106,6 @@ def _reset_peaks(ours: Pipeline) -> dict[int, int]:
 
 
 def _memory(pid: int, name: str) -> int:
-    """Bytes."""
+    """Reads a value of /proc/PID/status, in bytes."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:"))

@@ -1,4 +1,4 @@
-"""The data that all read, and the requests that all get: as in `../shared/peers`, and a conversation a contact."""
+"""The data and the requests of all contenders: one conversation for each contact."""
 
 import random
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ LABELS = {
     "quality": "high",
     "category": "closing",
 }
-"""What every request says."""
+"""The labels of every request."""
 _CONTACTS, _CONVERSATIONS = 0xC0000000, 0xD0000000
 _BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
 _BATCH = 10_000
@@ -41,7 +41,7 @@ def organization_of(number: int) -> ObjectId:
 
 
 def _text(dice: random.Random) -> str:
-    """120 characters."""
+    """Returns a text of 120 characters."""
     words = ""
     while len(words) < 120:
         words += dice.choice(_WORDS) + " "
@@ -61,7 +61,7 @@ def _contact(number: int) -> Document:
 
 
 def _conversation(number: int) -> Document:
-    """Open: the listener would make snapshots of closed ones by itself."""
+    """Returns an open conversation: the listener would make snapshots of closed ones."""
     return {
         "_id": conversation_id(number),
         "organizationId": organization_of(number),
@@ -71,7 +71,7 @@ def _conversation(number: int) -> Document:
 
 
 def messages_of(number: int, count: int, dice: random.Random) -> list[Document]:
-    """The messages of one conversation."""
+    """Returns the messages of one conversation."""
     return [
         {
             "_id": ObjectId(),
@@ -88,19 +88,19 @@ def messages_of(number: int, count: int, dice: random.Random) -> list[Document]:
 
 
 def seed(database: Database[Document], contacts: int, messages: int, first: int = 0) -> None:
-    """Adds contacts from number `first` on; their messages are stored in shuffled order, as they come in life."""
+    """Adds contacts from number `first` on; their messages are stored in shuffled order, as in production."""
     dice = random.Random(1)
     numbers = range(first, first + contacts)
     database.contacts.insert_many([_contact(number) for number in numbers])
     database.conversations.insert_many([_conversation(number) for number in numbers])
-    said = [message for number in numbers for message in messages_of(number, messages, dice)]
-    dice.shuffle(said)
-    for start in range(0, len(said), _BATCH):
-        database.messages.insert_many(said[start : start + _BATCH], ordered=False)
+    documents = [message for number in numbers for message in messages_of(number, messages, dice)]
+    dice.shuffle(documents)
+    for start in range(0, len(documents), _BATCH):
+        database.messages.insert_many(documents[start : start + _BATCH], ordered=False)
 
 
 def bodies(count: int, contacts: int, tag: str, *, by_conversation: bool = False) -> Iterator[Document]:
-    """The requests, in camelCase and of JSON's types: contacts shuffled, again from the first when they run out."""
+    """Yields requests as JSON objects in camelCase: contacts in shuffled order, repeatedly."""
     order = list(range(contacts))
     random.Random(7).shuffle(order)
     for turn in range(count):

@@ -1,4 +1,4 @@
-"""From just before a request is submitted to its event's arrival at a reader that waits for it."""
+"""Measures latency from just before a request is submitted to the arrival of its event at a blocked reader."""
 
 import json
 import time
@@ -18,7 +18,7 @@ from benchmarks.session import Session
 
 OURS, NO_QUEUE = "interactive", "pymongo_loop_1"
 WARM_UP = 40
-"""The first requests, which are not counted."""
+"""The first requests do not count."""
 _SLOW, _FAST = 20.0, 200.0
 
 
@@ -39,7 +39,7 @@ class Latency:
 
 
 def measures(session: Session) -> list[tuple[str, Callable[[int], Latency]]]:
-    """One round's, in order, by what they are called on the screen."""
+    """Returns the measurements of one round in order, with their display names."""
     amounts = session.options.amounts
     made: list[tuple[str, Callable[[int], Latency]]] = [
         (f"{OURS} at {_SLOW:g}/s", partial(ours, session, _SLOW, amounts.slow_rate)),
@@ -52,7 +52,7 @@ def measures(session: Session) -> list[tuple[str, Callable[[int], Latency]]]:
 
 
 def ours(session: Session, rate: float, count: int, number: int) -> Latency:
-    """Accept to event, on the interactive path."""
+    """Measures accept to event on the interactive path."""
     with (
         pipeline(session) as running,
         Actor(session, "benchmarks.producer", "paced", running.order(WARM_UP + count, "paced", rate)) as producer,
@@ -85,8 +85,8 @@ def _naive(session: Session, count: int, number: int) -> Latency:
 
 def _no_queue(session: Session, count: int, number: int) -> Latency:
     session.clear()
-    told = order(session, WARM_UP + count, "paced", _SLOW, share=0, shares=1)
-    with Actor(session, "benchmarks.reference_process", "paced", told) as actor:
+    paced_order = order(session, WARM_UP + count, "paced", _SLOW, share=0, shares=1)
+    with Actor(session, "benchmarks.reference_process", "paced", paced_order) as actor:
         speed = core_speed(number)
         actor.cue()
         waits = [after - before for _, before, after in actor.report()["calls"]]
@@ -103,12 +103,12 @@ def _latency(name: str, number: int, rate: float, waits: Sequence[float], speed:
 
 
 def waited(calls: Sequence[Sequence[Any]], arrived: Mapping[str, float]) -> list[float]:
-    """Seconds from just before each call to its arrival, in the order of the calls."""
+    """Returns the seconds from just before each call to the arrival of its event, in the order of the calls."""
     return [arrived[request_id] - before for request_id, before, _ in calls]
 
 
 class Arrivals:
-    """Reads the event stream from now on, and notes when each event came."""
+    """Reads the event stream from now on and notes when each event arrives."""
 
     def __init__(self, session: Session) -> None:
         self._redis: Any = session.redis
@@ -117,7 +117,7 @@ class Arrivals:
         self._after = last[0][0] if last else b"0"
 
     def wait_for(self, tag: str, count: int, seconds: float) -> dict[str, float]:
-        """Request id → time of arrival, of so many requests whose ids begin with the tag. Raises Incomplete."""
+        """Waits for `count` events of the tag; returns arrival times by request id. Raises Incomplete."""
         arrived: dict[str, float] = {}
         deadline = time.monotonic() + seconds
         while len(arrived) < count:
@@ -132,7 +132,7 @@ class Arrivals:
         reply = self._redis.xread({self._stream: self._after}, block=500)
         now = time.time()
         entries = [entry for _, found in (reply.items() if isinstance(reply, dict) else reply or []) for entry in found]
-        if entries and isinstance(entries[0], list):  # RESP3 nests once more
+        if entries and isinstance(entries[0], list):  # RESP3 nests one level deeper
             entries = entries[0]
         if entries:
             self._after = entries[-1][0]

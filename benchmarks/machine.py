@@ -1,4 +1,4 @@
-"""The machine: how fast its cores are now, whether it is quiet, what it is.
+"""The machine: its cores' current speed, whether it is quiet, and its description.
 
 On a shared machine the speed of a core may change by half from one minute to the next, so it is measured
 all along, and rates are given as they would be at speed 1.0 too.
@@ -13,9 +13,9 @@ import psutil
 
 ADDITIONS = 20_000
 _REFERENCE_NS = 380_000
-"""CPU time of so many additions at speed 1.0, the same as `../shared/peers` takes."""
+"""CPU time of these additions at speed 1.0, the same as the peers use."""
 _QUIET = 0.12
-"""Share of all cores that others may use on a quiet machine."""
+"""Share of all cores that other processes may use on a quiet machine."""
 
 
 def _cores() -> list[int]:
@@ -27,7 +27,7 @@ CORES = _cores()
 
 
 def core_speed(turn: int) -> float:
-    """Speed of one core now, the cores in turn; takes about half a millisecond."""
+    """Returns the current speed of one core, each core in turn; takes about half a millisecond."""
     pin = getattr(os, "sched_setaffinity", None)
     if pin:
         pin(0, {CORES[turn % len(CORES)]})
@@ -42,14 +42,14 @@ def core_speed(turn: int) -> float:
 
 
 def times() -> tuple[float, float]:
-    """Idle and total seconds of all cores; waiting for the disk counts as idle."""
-    told = psutil.cpu_times()
-    idle = told.idle + getattr(told, "iowait", 0.0)
-    return idle, sum(told) - getattr(told, "guest", 0.0) - getattr(told, "guest_nice", 0.0)
+    """Returns idle and total seconds of all cores; waiting for the disk counts as idle."""
+    times = psutil.cpu_times()
+    idle = times.idle + getattr(times, "iowait", 0.0)
+    return idle, sum(times) - getattr(times, "guest", 0.0) - getattr(times, "guest_nice", 0.0)
 
 
 def wait_until_quiet(longest: float) -> None:
-    """Until others have left the cores alone for a second, or `longest` seconds have passed."""
+    """Waits until other processes have been quiet for a second, or for `longest` seconds."""
     deadline = time.monotonic() + longest
     quiet = 0
     while quiet < 2 and time.monotonic() < deadline:
@@ -61,7 +61,7 @@ def wait_until_quiet(longest: float) -> None:
 
 
 def about() -> dict[str, Any]:
-    """What may be said of it in public."""
+    """Returns the description for the published results."""
     return {
         "cores": len(CORES),
         "memory_gb": round(psutil.virtual_memory().total / 2**30),

@@ -1,4 +1,4 @@
-"""How large the processes are after many requests, all through the stream."""
+"""Measures the memory of the processes after many requests through the stream."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from benchmarks.session import Session
 
 
 def memory(session: Session) -> dict[str, Any]:
-    """`requests`, and by process `rss_mb` and `uss_mb` (its own alone), before and after."""
+    """Returns `requests` and, for each process, `rss_mb` and `uss_mb` (unshared) before and after."""
     count = session.options.amounts.memory
     with (
         pipeline(session) as ours,
@@ -24,11 +24,11 @@ def memory(session: Session) -> dict[str, Any]:
 
 
 def _sizes(processes: dict[str, int]) -> dict[str, dict[str, float]]:
-    """A Celery worker's pool process is `<worker> pool`."""
+    """Returns process ids by name; a Celery worker's pool process is `<worker> pool`."""
     sizes = {}
     for name, pid in processes.items():
         for place, process in enumerate(tree(pid)):
-            told = process.memory_full_info()
+            memory_info = process.memory_full_info()
             shown = name if place == 0 else f"{name} pool"
-            sizes[shown] = {"rss_mb": round(told.rss / 2**20, 1), "uss_mb": round(told.uss / 2**20, 1)}
+            sizes[shown] = {"rss_mb": round(memory_info.rss / 2**20, 1), "uss_mb": round(memory_info.uss / 2**20, 1)}
     return sizes

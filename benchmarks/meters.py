@@ -1,4 +1,4 @@
-"""What a run costs: CPU time by process, bytes and round trips to the servers, speed of the cores meanwhile."""
+"""Measures the costs of a run: CPU time by process, bytes and round trips to the servers, speed of the cores."""
 
 import os
 import statistics
@@ -22,7 +22,7 @@ _MONGO = {"round_trips": "numRequests", "bytes_in": "bytesIn", "bytes_out": "byt
 
 
 def tree(pid: int) -> list[psutil.Process]:
-    """A process and all below it; those that have ended are left out."""
+    """Returns a process and its descendants that still run."""
     with suppress(psutil.NoSuchProcess):
         process = psutil.Process(pid)
         return [process, *process.children(recursive=True)]
@@ -30,18 +30,18 @@ def tree(pid: int) -> list[psutil.Process]:
 
 
 def cpu_seconds(pid: int) -> float:
-    """Of a process, and of its children that run or that it waited for."""
+    """Returns the CPU seconds of a process and of its children, running or waited for."""
     spent = 0.0
     for process in tree(pid):
         with suppress(psutil.NoSuchProcess):
-            told = process.cpu_times()
-            spent += told.user + told.system + told.children_user + told.children_system
+            times = process.cpu_times()
+            spent += times.user + times.system + times.children_user + times.children_system
     return spent
 
 
 @dataclass(frozen=True)
 class Reading:
-    """All meters at one moment."""
+    """The readings of all meters at one moment."""
 
     cpu: dict[str, float]
     mongo: dict[str, int]
@@ -52,7 +52,7 @@ class Reading:
 
 @dataclass
 class Meters:
-    """From `start` to `stop`. `processes`: process ids by the name that the report has for them."""
+    """Measures from `start` to `stop`. `processes` are process ids by the name in the report."""
 
     session: Session
     processes: Mapping[str, int] = field(default_factory=dict)
@@ -63,11 +63,11 @@ class Meters:
         self._before = self._read()
 
     def look(self) -> None:
-        """Call this some five times a second."""
+        """Samples the speed of the cores; call it about five times a second."""
         self._speeds.append(core_speed(len(self._speeds)))
 
     def stop(self, jobs: int, others: Mapping[str, float] | None = None) -> dict[str, Any]:
-        """Costs per job: `cpu_us` by process, `mongo` and `redis` round trips and bytes; shares of all cores.
+        """Returns costs per job: `cpu_us` by process, `mongo` and `redis` round trips and bytes; shares of all cores.
 
         `others`: CPU seconds of processes that have ended.
         """
@@ -93,12 +93,12 @@ class Meters:
         own = os.times()
         cpu["driver"] = own.user + own.system
         network = self.session.mongo.admin.command("serverStatus")["network"]
-        told: Any = self.session.redis.info("stats")
+        statistics: Any = self.session.redis.info("stats")
         idle, total = times()
         return Reading(
             cpu,
             {name: network[key] for name, key in _MONGO.items()},
-            {name: told.get(key, 0) for name, key in _REDIS.items()},
+            {name: statistics.get(key, 0) for name, key in _REDIS.items()},
             idle,
             total,
         )

@@ -1,4 +1,4 @@
-"""Celery as it comes: the reference's job as a task, results in Redis, everything else left at its default.
+"""Celery with its defaults: the reference's job as a task, with results in Redis.
 
 As a module, the app (`celery -A benchmarks.naive_celery worker`). As a program, the producer:
 `python -m benchmarks.naive_celery {...}` enqueues all, or at a fixed rate.
@@ -21,7 +21,7 @@ from worker.settings import settings
 
 QUEUE = "naive"
 MARKS = "BENCHMARKS_MARKS"
-"""Environment variable: the file that each task appends a line to at its end, request id and time."""
+"""Environment variable with the file to which each task appends its request id and time at its end."""
 
 app = Celery("naive", broker=settings().redis_url, backend=settings().redis_url)
 app.conf.task_default_queue = QUEUE
@@ -39,7 +39,7 @@ def _marks(_: int) -> int:
 
 @app.task(name="naive.create")
 def create(job: Document) -> None:
-    """A forked process has a client of its own."""
+    """Returns the client of this process; a forked process gets its own."""
     _job(os.getpid()).one(job)
     os.write(_marks(os.getpid()), f"{job['requestId']} {time.time():.6f}\n".encode())
 

@@ -1,4 +1,4 @@
-"""What is asked of a run of the benchmarks: the command line, and how much work each part gets."""
+"""The command line of the benchmarks, and how much work each part gets."""
 
 import argparse
 from collections.abc import Callable, Sequence
@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 SECTIONS = ("interactive", "stream", "backfill", "latency", "busy", "sizes", "memory")
-"""What can be named with --only; the first three are compared with the references, round by round."""
+"""Values of --only; the first three are compared with the references, round by round."""
 PATHS = SECTIONS[:3]
 CONTENDERS = (
     *("celery_naive", "celery_tuned", "celery_threads", "dramatiq", "huey"),
@@ -17,7 +17,7 @@ RESULTS = Path(__file__).parent / "results"
 
 @dataclass(frozen=True)
 class Amounts:
-    """How many of each; `scale` shrinks them together."""
+    """Amounts of work; `scale` multiplies all of them."""
 
     contacts: int = 20_000
     loop: int = 2000
@@ -27,23 +27,23 @@ class Amounts:
     stream: int = 20_000
     peer: int = 2000
     slow_rate: int = 200
-    """Requests of a measurement of latency at 20 a second."""
+    """Requests of a latency measurement at 20 a second."""
     fast_rate: int = 2000
-    """At 200 a second."""
+    """Requests of a latency measurement at 200 a second."""
     busy: int = 50_000
-    """Conversations of the backfill that interactive requests compete with."""
+    """Conversations of the backfill with which interactive requests compete."""
     memory: int = 100_000
     longest: int = 10_000
     """Messages of the longest single conversation."""
 
     def scaled(self, scale: float) -> "Amounts":
-        """At least 20 of each."""
+        """Multiplies all amounts, to at least 20."""
         return replace(self, **{each.name: max(20, round(scale * getattr(self, each.name))) for each in fields(self)})
 
 
 @dataclass(frozen=True)
 class Options:
-    """The command line, read."""
+    """The parsed command line."""
 
     rounds: int
     only: tuple[str, ...]
@@ -58,7 +58,7 @@ class Options:
 
     @property
     def paths(self) -> list[str]:
-        """Those of our paths whose rates are wanted."""
+        """Our paths whose rates are measured."""
         return [each for each in PATHS if each in self.only]
 
 
@@ -66,48 +66,48 @@ def _names(allowed: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
     def read(text: str) -> tuple[str, ...]:
         names = tuple(filter(None, text.split(",")))
         if unknown := [each for each in names if each not in allowed]:
-            raise argparse.ArgumentTypeError(f"there is no {', '.join(unknown)}; there are {', '.join(allowed)}")
+            raise argparse.ArgumentTypeError(f"unknown: {', '.join(unknown)}; allowed: {', '.join(allowed)}")
         return names
 
     return read
 
 
 def read(arguments: Sequence[str] | None = None) -> Options:
-    """Ends the process with 2 and a sentence where an argument is wrong."""
+    """Parses the command line; exits with 2 and a message if an argument is not valid."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure, and write a table and a plot.")
-    parser.add_argument("--rounds", type=int, default=5, help="of the rates and latencies, interleaved; default 5")
+    parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds of rates and latencies (default: 5)")
     parser.add_argument(
         "--only", type=_names(SECTIONS), default=SECTIONS, help=f"comma-separated: {','.join(SECTIONS)}"
     )
-    parser.add_argument("--scale", type=float, default=1.0, help="of all amounts of work, to try it out; default 1")
-    parser.add_argument("--contacts", type=int, help=f"each with a conversation; default {Amounts.contacts}")
-    parser.add_argument("--messages", type=int, default=20, help="of each conversation; default 20")
-    parser.add_argument("--by-conversation", action="store_true", help="requests name the conversation too")
-    parser.add_argument("--peers", type=Path, help="folder of other job systems, such as ../shared/peers")
-    parser.add_argument("--contenders", type=_names(CONTENDERS), default=CONTENDERS, help="of the peers, default all")
+    parser.add_argument("--scale", type=float, default=1.0, help="factor for all amounts of work (default: 1)")
+    parser.add_argument("--contacts", type=int, help=f"number of conversations (default: {Amounts.contacts})")
+    parser.add_argument("--messages", type=int, default=20, help="messages of each conversation (default: 20)")
+    parser.add_argument("--by-conversation", action="store_true", help="let requests name the conversation as well")
+    parser.add_argument("--peers", type=Path, help="folder of other job systems, with a program `run`")
+    parser.add_argument("--contenders", type=_names(CONTENDERS), default=CONTENDERS, help="peers (default: all)")
     parser.add_argument(
         "--latency-contenders",
         type=_names(CONTENDERS),
         default=("huey", "celery_tuned", "taskiq_stream"),
-        help="of the peers, in latency mode; default the three fastest",
+        help="peers whose latency is measured (default: the three fastest)",
     )
-    parser.add_argument("--patience", type=float, default=20.0, help="seconds to wait for a quiet machine; default 20")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="folder that the results are written to")
-    asked = parser.parse_args(arguments)
-    if asked.rounds < 1 or asked.messages < 1 or asked.scale <= 0:
+    parser.add_argument("--patience", type=float, default=20.0, help="longest wait for a quiet machine (default: 20)")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder for the results (default: %(default)s)")
+    given = parser.parse_args(arguments)
+    if given.rounds < 1 or given.messages < 1 or given.scale <= 0:
         parser.error("--rounds, --messages and --scale must be positive")
-    if asked.peers is not None and not (asked.peers / "run").is_file():
-        parser.error(f"--peers {asked.peers}: there is no program `run` in it")
-    amounts = Amounts() if asked.contacts is None else replace(Amounts(), contacts=asked.contacts)
+    if given.peers is not None and not (given.peers / "run").is_file():
+        parser.error(f"--peers {given.peers}: the folder has no program `run`")
+    amounts = Amounts() if given.contacts is None else replace(Amounts(), contacts=given.contacts)
     return Options(
-        rounds=asked.rounds,
-        only=asked.only,
-        amounts=amounts.scaled(asked.scale),
-        messages=asked.messages,
-        by_conversation=asked.by_conversation,
-        peers=asked.peers.resolve() if asked.peers else None,
-        contenders=asked.contenders,
-        latency_contenders=asked.latency_contenders,
-        patience=asked.patience,
-        results=asked.results,
+        rounds=given.rounds,
+        only=given.only,
+        amounts=amounts.scaled(given.scale),
+        messages=given.messages,
+        by_conversation=given.by_conversation,
+        peers=given.peers.resolve() if given.peers else None,
+        contenders=given.contenders,
+        latency_contenders=given.latency_contenders,
+        patience=given.patience,
+        results=given.results,
     )

@@ -1,4 +1,4 @@
-"""Requests at a fixed rate, and what is said of their latencies."""
+"""Requests at a fixed rate, and quantiles of their latencies."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -8,7 +8,7 @@ from benchmarks.dataset import Document
 
 
 def evenly(jobs: Sequence[Document], rate: float, send: Callable[[Document], Any]) -> list[tuple[str, float, float]]:
-    """Sends `rate` a second; for each its request id, the time just before and the time just after the call.
+    """Sends `rate` requests a second; returns request id, time before and time after each call.
 
     A call that takes longer than its share delays those behind it, whose time counts from their own call.
     """
@@ -24,11 +24,11 @@ def evenly(jobs: Sequence[Document], rate: float, send: Callable[[Document], Any
 
 
 def quantile(values: Sequence[float], share: float) -> float:
-    """Of at least one value; with fewer than 100, the 99 % quantile is the largest."""
+    """Returns a quantile of at least one value; of fewer than 100, the 99 % quantile is the largest."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
 
 
 def summary(waits: Sequence[float]) -> dict[str, float]:
-    """`p50_ms` and `p99_ms` of seconds."""
+    """Returns `p50_ms` and `p99_ms` of values in seconds."""
     return {f"p{round(100 * share)}_ms": round(1e3 * quantile(waits, share), 2) for share in (0.5, 0.99)}

@@ -1,4 +1,4 @@
-"""Our three paths, timed whole: accepted in the ledger, persisted, event emitted; and then all finished."""
+"""Our three paths, timed from acceptance in the ledger to the last event."""
 
 import time
 
@@ -11,7 +11,7 @@ _PRODUCER = "benchmarks.producer"
 
 
 def interactive(session: Session, number: int) -> Run:
-    """Accepted one by one, a message each, while the workers are held; the rate is from their release on."""
+    """Accepts requests one by one, one message each, while the workers are stopped; measures from then on."""
     count = session.options.amounts.interactive
     with (
         pipeline(session) as ours,
@@ -31,7 +31,7 @@ def interactive(session: Session, number: int) -> Run:
 
 
 def stream(session: Session, number: int) -> Run:
-    """Added to the intake stream while the listener is held; the rate is from the first acceptance on."""
+    """Adds entries to the intake stream while the listener is stopped; measures from the first acceptance."""
     return stream_of(session, number, session.options.amounts.stream)
 
 
@@ -54,7 +54,7 @@ def stream_of(session: Session, number: int, count: int) -> Run:
 
 
 def backfill(session: Session, number: int) -> Run:
-    """Every conversation of every organization; the rate is from the first acceptance on."""
+    """Requests every conversation of every organization; measures from the first acceptance."""
     count = session.options.amounts.contacts
     with (
         pipeline(session) as ours,

@@ -1,4 +1,4 @@
-"""Our processes, as `snapshots up` starts them, on the session's servers: started, warmed, held, let go."""
+"""Our processes, as `snapshots up` starts them, on the session's servers."""
 
 import json
 import time
@@ -13,19 +13,19 @@ import psutil
 from benchmarks.actors import Actor
 from benchmarks.meters import Meters, tree
 from benchmarks.session import Session
-from worker.domain.requests import COMPLETED
+from worker.domain.ledger_entry import COMPLETED
 from worker.local.processes import Child
 from worker.local.stack import processes
 
 _START_SECONDS = 60.0
 _WARM_UP = 20
-"""Requests of each way in, so that every process has its connections open."""
+"""Requests of each kind before a measurement, so that every process has its connections open."""
 _LOOK_SECONDS = 0.2
 _FINISH_SECONDS = 60.0
 
 
 class Incomplete(Exception):
-    """Not every request has its snapshot and its event in time."""
+    """Not every request had its snapshot and its event in time."""
 
 
 class Pipeline:
@@ -38,11 +38,11 @@ class Pipeline:
 
     @property
     def processes(self) -> dict[str, int]:
-        """Process ids by name."""
+        """Returns process ids by name."""
         return {child.name: child.pid for child in self._children}
 
     def warm_up(self) -> None:
-        """Some requests by each way in, whose events are not counted."""
+        """Sends some requests of each kind, whose events do not count."""
         for kind in ("interactive", "stream"):
             with Actor(self._session, "benchmarks.producer", kind, self.order(_WARM_UP, f"warm-{kind}")) as actor:
                 actor.cue()
@@ -53,17 +53,17 @@ class Pipeline:
         self._events = 2 * _WARM_UP
 
     def order(self, count: int, tag: str, rate: float | None = None) -> str:
-        """What a producer is told."""
+        """Returns the order for a producer."""
         return order(self._session, count, tag, rate, by_conversation=self._session.options.by_conversation)
 
     @contextmanager
     def held(self, name: str) -> Iterator[None]:
-        """The processes whose name begins so are stopped for the time of the block, and go on at its end."""
+        """Stops the processes whose names begin with this, as long as the block lasts."""
         with suspended(child.pid for child in self._children if child.name.startswith(name)):
             yield
 
     def wait_for_events(self, count: int, look: Callable[[], None] = lambda: None) -> float:
-        """The time, by the stream's own clock, of the last of so many events since the warm-up. Raises Incomplete."""
+        """Waits for `count` events; returns the last one's time by Redis's clock. Raises Incomplete."""
         stream = self._session.settings.events_stream
         deadline = time.monotonic() + 120 + count / 50
         while (found := int(self._session.redis.xlen(stream)) - self._events) < count:
@@ -76,7 +76,7 @@ class Pipeline:
         return int(last[0][0].split(b"-")[0]) / 1000
 
     def check(self, count: int) -> float:
-        """Each request has one snapshot, and nothing is left to send. Gives the seconds that this still took."""
+        """Waits until each request has one snapshot and its event is out; returns the seconds that it took."""
         began = time.monotonic()
         self._wait_until_finished(count + self._events)
         found = self._session.database[self._session.settings.snapshots_collection].count_documents({})
@@ -85,16 +85,16 @@ class Pipeline:
         return time.monotonic() - began
 
     def accepted_first(self) -> float:
-        """When the first request after the warm-up was accepted, epoch seconds."""
+        """Returns when the first request after the warm-up was accepted, in epoch seconds."""
         ledger = self._session.database[self._session.settings.requests_collection]
         found = ledger.find_one({"requestId": {"$not": {"$regex": "^warm-"}}}, sort=[("acceptedAt", 1)])
         if found is None:
-            raise Incomplete("nothing was accepted")
+            raise Incomplete("no request was accepted")
         moment: float = found["acceptedAt"].timestamp()
         return moment
 
     def meters(self, **others: int) -> Meters:
-        """Of our processes and the `others`, by name."""
+        """Returns meters of our processes and the `others`, by name."""
         return Meters(self._session, self.processes | others)
 
     def _wait_until_finished(self, count: int) -> None:
@@ -118,7 +118,7 @@ class Pipeline:
 
 @contextmanager
 def suspended(pids: Iterable[int]) -> Iterator[None]:
-    """These processes and all below them are stopped for the time of the block."""
+    """Stops these processes and their descendants as long as the block lasts."""
     stopped = [each for pid in pids for each in tree(pid)]
     for process in stopped:
         process.suspend()
@@ -133,14 +133,14 @@ def suspended(pids: Iterable[int]) -> Iterator[None]:
 def order(
     session: Session, count: int, tag: str, rate: float | None = None, *, by_conversation: bool = False, **more: Any
 ) -> str:
-    """What a child process of the benchmarks is told, as JSON."""
-    told = {"count": count, "contacts": session.options.amounts.contacts, "tag": tag, "rate": rate}
-    return json.dumps(told | {"by_conversation": by_conversation} | more)
+    """Returns the order for a child process, as JSON."""
+    fields = {"count": count, "contacts": session.options.amounts.contacts, "tag": tag, "rate": rate}
+    return json.dumps(fields | {"by_conversation": by_conversation} | more)
 
 
 @contextmanager
 def pipeline(session: Session) -> Iterator[Pipeline]:
-    """All our processes, ready and warm, on a cleared database."""
+    """Starts all our processes on a cleared database, and warms them up."""
     session.clear()
     with TemporaryDirectory(dir=session.folder) as folder, ExitStack() as stack:
         children = processes(Path(folder), session.environment)

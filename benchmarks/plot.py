@@ -1,4 +1,4 @@
-"""The plot: rates on a logarithmic axis with the spread of the rounds, and latencies beside them."""
+"""Plots rates on a logarithmic axis with the spread of the rounds, and latencies next to them."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ _OURS, _OTHERS = "#1f6f8b", "#b8b8b8"
 
 
 def draw(results: Mapping[str, Any], path: Path) -> None:
-    """Writes a PNG; nothing where there is nothing to show."""
+    """Writes a PNG, if there is anything to show."""
     rates, latency = results["rates"], [row for row in results["latency"] if row["per_second"] == 20]
     panels = [each for each in ((_rates, rates), (_latency, latency)) if each[1]]
     if not panels:

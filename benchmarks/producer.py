@@ -1,4 +1,4 @@
-"""Our producers, each a process: `python -m benchmarks.producer interactive|stream|backfill|paced {...}`."""
+"""Our producers, one process each: `python -m benchmarks.producer interactive|stream|backfill|paced {...}`."""
 
 import json
 import sys
@@ -12,7 +12,7 @@ from worker import log
 from worker.backfill import Backfill
 from worker.bootstrap import service
 from worker.domain.requests import SnapshotRequest
-from worker.service import Asked
+from worker.service import NewRequest
 from worker.settings import settings
 
 _PIPELINE = 1000
@@ -20,9 +20,9 @@ _PATIENCE = 3600.0
 
 
 def _submit(body: Document) -> None:
-    """As the HTTP surface and the commands do: checked, accepted, enqueued, one message each."""
+    """Checks, accepts and enqueues requests one by one, as HTTP and the commands do."""
     request = SnapshotRequest.read(body, settings())
-    service().submit(Asked(request, request.request_id or "", "client"))
+    service().submit(NewRequest(request, request.request_id or "", "client"))
 
 
 def _interactive(order: dict[str, Any]) -> None:
@@ -40,7 +40,7 @@ def _stream(order: dict[str, Any]) -> None:
 
 
 def _backfill(_: dict[str, Any]) -> dict[str, Any]:
-    """What `snapshots request --all` runs, for every organization at once, as five operators would."""
+    """Runs `snapshots request --all` for every organization at once."""
     done = []
 
     def run(number: int) -> None:

@@ -1,7 +1,7 @@
-"""The job without us: snapshot and outbox entry in one transaction, as plain PyMongo would do it.
+"""The job in plain PyMongo: snapshot and outbox entry in one transaction.
 
 `one` reads contact and messages and shapes them in Python; `chunk` has 100 at a time shaped by the server,
-whose bytes it stores undecoded. The same work as the variant `tx` of `../shared/peers`.
+whose bytes it stores undecoded. The same work as the peers' variant `tx`.
 """
 
 import struct
@@ -25,7 +25,7 @@ _OWNER = b"\x07contactId\x00"  # an element of type ObjectId
 
 
 class ReferenceJob:
-    """One process's client, and the job in both sizes."""
+    """One process's client, and the job for one contact and for many."""
 
     def __init__(self, mongo_url: str) -> None:
         self._mongo: pymongo.MongoClient[dict[str, Any]] = pymongo.MongoClient(mongo_url)
@@ -37,7 +37,7 @@ class ReferenceJob:
         self._database.contacts.find_one({})
 
     def one(self, job: Job) -> None:
-        """Two finds and a transaction of two inserts."""
+        """Does one job: two finds and a transaction of two inserts."""
         organization, contact_id = ObjectId(job["organizationId"]), ObjectId(job["contactId"])
         contact = self._database.contacts.find_one({"_id": contact_id, "organizationId": organization})
         condition = {"organizationId": organization, "contactId": contact_id}
@@ -48,7 +48,7 @@ class ReferenceJob:
         self._store([fields | {"contactId": contact_id} | _shaped(messages)], [_event(fields, contact_id)])
 
     def chunk(self, jobs: Sequence[Job]) -> None:
-        """A find, an aggregation and a transaction of two inserts for all."""
+        """Does many jobs: a find, an aggregation and a transaction of two inserts."""
         ids = [ObjectId(job["contactId"]) for job in jobs]
         organizations = [ObjectId(each) for each in {job["organizationId"] for job in jobs}]
         wanted = {"_id": {"$in": ids}, "organizationId": {"$in": organizations}}
@@ -62,7 +62,7 @@ class ReferenceJob:
         self._store(snapshots, events)
 
     def _halves(self, organizations: list[ObjectId], contacts: list[ObjectId]) -> dict[ObjectId, bytes]:
-        """For each contact the encoded part of its snapshot that comes from messages."""
+        """Returns, for each contact, the encoded part of its snapshot that comes from messages."""
         fields = {key: f"${key}" for key in ("content", "sender", "senderType", "timestamp")}
         group = {
             "_id": "$contactId",
@@ -137,5 +137,5 @@ def _event(fields: Mapping[str, Any], contact_id: ObjectId) -> dict[str, Any]:
 
 
 def _splice(first: bytes, second: bytes) -> RawBSONDocument:
-    """Two BSON documents as one, nothing decoded: the length, the elements of both, a zero byte."""
+    """Joins two BSON documents without decoding them: the length, the elements of both, a zero byte."""
     return RawBSONDocument(struct.pack("<i", len(first) + len(second) - 5) + first[4:-1] + second[4:])

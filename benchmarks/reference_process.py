@@ -1,4 +1,4 @@
-"""A process of a reference: `python -m benchmarks.reference_process loop|bulk|paced {...}`. Jobs from memory, no queue.
+"""One process of a reference, without a queue: `python -m benchmarks.reference_process loop|bulk|paced {...}`.
 
 `paced` takes one at a time at a fixed rate, for the latency of the call itself.
 """

@@ -1,4 +1,4 @@
-"""The references of each round: PyMongo without a queue, and Celery as it comes."""
+"""The references of each round: PyMongo without a queue, and Celery with its defaults."""
 
 import sys
 import time
@@ -20,12 +20,12 @@ _WARM_UP = 20
 
 
 def loop(session: Session, number: int) -> Run:
-    """One at a time."""
+    """PyMongo, one job at a time."""
     return _without_queue(session, number, LOOP, "loop", session.options.amounts.loop)
 
 
 def bulk(session: Session, number: int) -> Run:
-    """In chunks, shaped by the server."""
+    """PyMongo in chunks, with messages shaped by the server."""
     return _without_queue(session, number, BULK, "bulk", session.options.amounts.bulk)
 
 
@@ -55,7 +55,7 @@ def _without_queue(session: Session, number: int, name: str, kind: str, count: i
 
 
 def naive(session: Session, number: int) -> Run:
-    """All are enqueued while the worker is held, then it goes on, as the peers measure it."""
+    """Celery with its defaults: enqueues all jobs while the worker is stopped, then lets it continue."""
     count = session.options.amounts.naive
     with naive_worker(session) as (worker, marks):
         with Actor(session, "benchmarks.naive_celery", order(session, count, "naive")) as producer:
@@ -74,7 +74,7 @@ def naive(session: Session, number: int) -> Run:
 
 @contextmanager
 def naive_worker(session: Session) -> Iterator[tuple[Child, Path]]:
-    """A warm worker of two processes, and the file of its marks, emptied."""
+    """Runs a warm worker of two processes; yields it and the empty file for its marks."""
     session.clear()
     with TemporaryDirectory(dir=session.folder) as folder, ExitStack() as stack:
         marks = Path(folder) / "marks"
@@ -93,7 +93,7 @@ def naive_worker(session: Session) -> Iterator[tuple[Child, Path]]:
 
 
 def marked(marks: Path) -> dict[str, float]:
-    """Request id → when it was done."""
+    """Returns when each request was done, by request id."""
     lines = (line.split() for line in marks.read_text().splitlines()) if marks.exists() else ()
     return {request_id: float(when) for request_id, when in lines}
 

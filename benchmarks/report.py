@@ -1,4 +1,4 @@
-"""The results as Markdown."""
+"""Renders the results as Markdown."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -9,7 +9,7 @@ _MET = {True: "yes", False: "**no**", None: "-"}
 
 
 def markdown(results: Mapping[str, Any]) -> str:
-    """All tables that there are results for."""
+    """Returns a table for each measurement that has results."""
     parts = [_head(results)]
     if found := targets(results):
         rows = [(each.what, each.wanted, each.measured, _MET[each.met]) for each in found]
@@ -32,13 +32,13 @@ def markdown(results: Mapping[str, Any]) -> str:
 
 
 def _head(results: Mapping[str, Any]) -> str:
-    machine, servers, asked = results["machine"], results["servers"], results["asked"]
+    machine, servers, workload = results["machine"], results["servers"], results["asked"]
     return f"""# Benchmarks
 
 {machine["cores"]} cores that the servers share, {machine["memory_gb"]} GB, {machine["system"]}; Python \
 {machine["python"]}, mongod {servers["mongod"]} (2 GB of cache), valkey {servers["valkey"]} (AOF, everysec). \
-{asked["contacts"]:,} conversations of {asked["messages"]} messages of 120 characters in five organizations; \
-{asked["rounds"]} rounds, interleaved. Made by `make bench` on {results["date"]}.
+{workload["contacts"]:,} conversations of {workload["messages"]} messages of 120 characters in five organizations; \
+{workload["rounds"]} rounds, interleaved. Made by `make bench` on {results["date"]}.
 
 How it is measured: [docs/performance.md](../../docs/performance.md)."""
 

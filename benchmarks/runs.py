@@ -1,4 +1,4 @@
-"""One run: who did it, in which round, how fast, and what it cost."""
+"""One run of a contender: round, rate and costs."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -7,12 +7,12 @@ from typing import Any
 from benchmarks.session import Session
 
 LOOP, BULK, NAIVE = "pymongo_loop_2", "pymongo_bulk_2", "celery_naive_here"
-"""The references: PyMongo one at a time and in chunks of 100, two processes each; Celery as it comes."""
+"""The references: PyMongo one at a time and in chunks of 100, two processes each; Celery with its defaults."""
 
 
 @dataclass
 class Run:
-    """`rate`: requests a second, from the first begun to the last done. `costs`: see `Meters.stop`."""
+    """`rate` is in requests a second, from the first begun to the last done. `costs`: see `Meters.stop`."""
 
     name: str
     round: int
@@ -20,13 +20,13 @@ class Run:
     rate: float
     costs: dict[str, Any] = field(default_factory=dict)
     whole_rate: float | None = None
-    """With the time that accepting or adding the requests took, where that came before."""
+    """The rate including the time in which requests were accepted or added beforehand, if they were."""
     finish_seconds: float | None = None
-    """From the last event to the last entry finished, and all counted."""
+    """From the last event until all entries were finished."""
 
     @property
     def speed(self) -> float:
-        """Of the cores meanwhile; 1.0 is the peers' reference."""
+        """The cores' speed during the run; 1.0 is the peers' reference."""
         return float(self.costs.get("core_speed") or 1.0)
 
     @property
@@ -35,10 +35,10 @@ class Run:
         return self.rate / self.speed
 
     def as_fields(self) -> dict[str, Any]:
-        """For JSON."""
+        """Returns the fields for the JSON file."""
         rounded = {name: round(each, 3) if isinstance(each, float) else each for name, each in asdict(self).items()}
         return rounded | {"normalised": round(self.normalised, 1)}
 
 
 Measure = Callable[[Session, int], Run]
-"""One measurement, on a cleared database, in a round."""
+"""Makes one measurement on a cleared database in a round."""

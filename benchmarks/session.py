@@ -1,4 +1,4 @@
-"""What all measurements of one run share: the servers, the data in them, the addresses for child processes."""
+"""What all measurements of a run share: the servers, their data, and the addresses for child processes."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,17 +18,18 @@ from worker.local.embedded import Servers, embedded
 from worker.settings import PREFIX, Settings, load
 from worker.stores import indexes
 from worker.stores.connections import Connections
-from worker.sweep.replay import MARKER_KEY, PULSE_KEY, Resending
+from worker.sweep.redis_memory import MARKER_KEY, PULSE_KEY
+from worker.sweep.replay import Replay
 
 DATABASE = "benchmarks"
 SNAPSHOTS, OUTBOX = "bench_snapshots", "bench_outbox"
-"""What the references write."""
+"""Collections that the references write."""
 CACHE_GB = 2.0
 
 
 @dataclass(frozen=True)
 class Session:
-    """Servers that hold the data, and nothing of an earlier measurement after `clear`."""
+    """Servers with the data; after `clear`, without anything from earlier measurements."""
 
     options: Options
     servers: Servers
@@ -43,7 +44,7 @@ class Session:
         return self.mongo[DATABASE]
 
     def clear(self) -> None:
-        """Leaves the data, and the indexes, and what the sweep remembers of Redis."""
+        """Removes everything but the data, the indexes, and what the sweep remembers about Redis."""
         own = (self.settings.snapshots_collection, self.settings.requests_collection)
         for name in (*own, SNAPSHOTS, OUTBOX):
             self.database.drop_collection(name)
@@ -54,11 +55,11 @@ class Session:
         keys = [key for key in self.redis.scan_iter(count=1000) if key not in {MARKER_KEY.encode(), PULSE_KEY.encode()}]
         for first in range(0, len(keys), 1000):
             self.redis.unlink(*keys[first : first + 1000])
-        for _ in range(2):  # no run pays for what the one before left in the cache
+        for _ in range(2):  # so that no run pays for the previous one's dirty cache
             self.mongo.admin.command("fsync")
 
     def _create_indexes(self) -> None:
-        """Ours; the one by contact and time is what the references' reads need too."""
+        """Creates our indexes; the references need the one by contact and time as well."""
         connections = Connections(self.settings)
         try:
             indexes.ensure(connections)
@@ -66,25 +67,25 @@ class Session:
             connections.close()
 
     def prepare(self) -> None:
-        """Stores the data, and lets the sweep's part meet this Redis, so that no sweep takes it for a new one."""
+        """Stores the data and runs the replay once, so that no later sweep takes this Redis for a new one."""
         seed(self.database, self.options.amounts.contacts, self.options.messages)
         self.clear()
         service = build(self.settings)
         try:
-            Resending(service)()
+            Replay(service)()
         finally:
             service.connections.close()
 
     def versions(self) -> dict[str, Any]:
-        """Of the servers."""
-        told: Any = self.redis.info("server")
-        version = told.get("valkey_version") or told["redis_version"]
+        """Returns the versions of the servers."""
+        server_info: Any = self.redis.info("server")
+        version = server_info.get("valkey_version") or server_info["redis_version"]
         return {"mongod": self.mongo.server_info()["version"], "valkey": version}
 
 
 @contextmanager
 def session(options: Options) -> Iterator[Session]:
-    """Embedded servers (MongoDB with 2 GB of cache, Redis with an AOF), and the data. Raises EmbeddedError."""
+    """Starts embedded servers (MongoDB with 2 GB of cache, Redis with an AOF) with the data. Raises EmbeddedError."""
     with data_folder() as folder, embedded(options=ServerOptions(cache_gb=CACHE_GB)) as servers:
         environment = servers.environment() | {f"{PREFIX}MONGO_DATABASE": DATABASE}
         settings = load(redis_url=servers.redis_url, mongo_url=servers.mongo_url, mongo_database=DATABASE)

@@ -1,4 +1,4 @@
-"""The targets, and what was measured of each."""
+"""The targets and whether they were met."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -11,14 +11,14 @@ from benchmarks.latency import OURS
 _MEGABYTES = 150
 _MEMORY_FACTOR = 8
 _STEADY = 1.1
-"""Times per message differ so much from run to run."""
+"""Times per message vary by this factor from run to run."""
 _NOISE = 1_000_000
-"""Bytes: below this, what a process grows by says nothing of a document."""
+"""Bytes. For smaller documents, the growth of a process says nothing about the document."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """`met` is None where what it is compared with was not measured."""
+    """`met` is None if the value to compare with was not measured."""
 
     what: str
     wanted: str
@@ -27,7 +27,7 @@ class Target:
 
 
 def targets(results: Mapping[str, Any]) -> list[Target]:
-    """Of all that was measured."""
+    """Returns the targets of all measurements."""
     return [*_rates(results), *_latencies(results), *_busy(results), *_sizes(results), *_memory(results)]
 
 

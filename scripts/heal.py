@@ -1,8 +1,8 @@
-"""Starts what `docker kill` ended, and starts anew what is unhealthy: the `heal` profile of docker-compose.yml.
+"""Starts killed containers and restarts unhealthy ones: the profile `heal` of docker-compose.yml.
 
-The engine restarts a container whose process ended, but neither one that was killed through the engine itself, which
-counts as stopped by an operator, nor one that is unhealthy. Standard library only; speaks to the engine's socket
-(https://docs.docker.com/reference/api/engine/). What was stopped in order (`docker compose stop`) is left alone.
+The engine restarts a container whose process exited, but not one that was killed through the engine, which it takes for
+an operator's stop, and not an unhealthy one. Containers that were stopped normally (`docker compose stop`) are left
+alone. Needs only the standard library; talks to the engine's socket (https://docs.docker.com/reference/api/engine/).
 """
 
 import http.client
@@ -17,15 +17,15 @@ from urllib.parse import quote
 
 SOCKET = "/var/run/docker.sock"
 INTERVAL = 2.0
-"""Seconds between two looks."""
+"""Seconds between two checks."""
 KILLED = 137
-"""The exit code of SIGKILL."""
-RESTARTED = "unless-stopped"
-"""The restart policy of what is to be there always."""
+"""The exit code after SIGKILL."""
+RESTART_POLICY = "unless-stopped"
+"""The restart policy of the containers to heal."""
 
 
 class Engine(http.client.HTTPConnection):
-    """The engine at the other end of a socket."""
+    """A connection to the engine at the path of a socket."""
 
     def __init__(self, path: str) -> None:
         super().__init__("engine", timeout=90)
@@ -37,8 +37,8 @@ class Engine(http.client.HTTPConnection):
         self.sock.connect(self._path)
 
 
-def ask(path: str, method: str, url: str) -> Any:
-    """The engine's answer. Raises OSError where there is none, or it is none of success."""
+def call(path: str, method: str, url: str) -> Any:
+    """Send a request to the engine and return its answer. Raises OSError if it fails."""
     connection = Engine(path)
     try:
         connection.request(method, url)
@@ -52,39 +52,39 @@ def ask(path: str, method: str, url: str) -> Any:
 
 
 def ailing(path: str, project: str) -> Iterator[tuple[str, str, str]]:
-    """Id, service and what to do (`start`, `restart`) of each container of the project that needs it."""
+    """Yield id, service and action (`start` or `restart`) of each container of the project that needs it."""
     filters = quote(json.dumps({"label": [f"com.docker.compose.project={project}"]}))
-    for each in ask(path, "GET", f"/containers/json?all=1&filters={filters}"):
-        found = ask(path, "GET", f"/containers/{each['Id']}/json")
-        state, service = found["State"], found["Config"]["Labels"]["com.docker.compose.service"]
-        if found["HostConfig"]["RestartPolicy"]["Name"] != RESTARTED:
+    for container in call(path, "GET", f"/containers/json?all=1&filters={filters}"):
+        details = call(path, "GET", f"/containers/{container['Id']}/json")
+        state, service = details["State"], details["Config"]["Labels"]["com.docker.compose.service"]
+        if details["HostConfig"]["RestartPolicy"]["Name"] != RESTART_POLICY:
             continue
         if state["Status"] == "exited" and state["ExitCode"] == KILLED:
-            yield each["Id"], service, "start"
+            yield container["Id"], service, "start"
         elif state["Status"] == "running" and state.get("Health", {}).get("Status") == "unhealthy":
-            yield each["Id"], service, "restart"
+            yield container["Id"], service, "restart"
 
 
 def heal(path: str, project: str) -> list[str]:
-    """Looks once, and says what was done. Raises OSError."""
+    """Check all containers once and return what was done. Raises OSError."""
     done = []
-    for key, service, order in list(ailing(path, project)):
-        ask(path, "POST", f"/containers/{key}/{order}")
-        done.append(f"{service}: {order}")
+    for key, service, action in list(ailing(path, project)):
+        call(path, "POST", f"/containers/{key}/{action}")
+        done.append(f"{service}: {action}")
     return done
 
 
 def main(project: str) -> None:
-    """Looks until SIGTERM."""
+    """Check the containers until SIGTERM."""
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     while not stop.wait(INTERVAL):
         try:
-            for each in heal(SOCKET, project):
-                print(each, flush=True)
+            for line in heal(SOCKET, project):
+                print(line, flush=True)
         except OSError as error:
             print(
-                f"the engine's socket does not answer ({error}); DOCKER_SOCKET in .env names it",
+                f"heal: the engine's socket does not answer ({error}); set DOCKER_SOCKET in .env",
                 file=sys.stderr,
                 flush=True,
             )

@@ -1,10 +1,10 @@
 #!/bin/sh
-# Makes .venv with everything that requirements.lock pins, and the checkout itself in it.
-# PYTHON names the interpreter; otherwise the first on the PATH that is new enough is taken.
+# Creates .venv with everything that requirements.lock pins, and installs the checkout into it.
+# PYTHON names the interpreter. Default: the first one on the PATH that is new enough.
 set -eu
 cd "$(dirname "$0")/.."
 
-say_and_stop() {
+fail() {
     printf 'setup: %s\n' "$@" >&2
     exit 1
 }
@@ -20,20 +20,13 @@ for python in ${PYTHON:-python3 python3.14 python3.13 python3.12 python3.11}; do
         break
     fi
 done
-[ -n "$chosen" ] || say_and_stop \
-    "Python 3.11 or newer is needed; ${PYTHON:-python3} is $("${PYTHON:-python3}" -V 2>/dev/null || echo not there)" \
-    "install one (Debian 12, Ubuntu 23.04 or newer: apt-get install python3 python3-venv; macOS: brew install python)" \
-    "or name one: make setup PYTHON=/path/to/python3.11"
+[ -n "$chosen" ] || fail \
+    "Python 3.11 or newer is required; ${PYTHON:-python3} is $("${PYTHON:-python3}" -V 2>/dev/null || echo missing)" \
+    "install it (Debian 12, Ubuntu 23.04 or newer: apt-get install python3 python3-venv; macOS: brew install python)" \
+    "or name an interpreter: make setup PYTHON=/path/to/python3.11"
 
-"$chosen" -c 'import ensurepip, venv' 2>/dev/null || say_and_stop \
-    "$chosen cannot make virtual environments, because a part of it is not installed" \
+"$chosen" -c 'import ensurepip, venv' 2>/dev/null || fail \
+    "$chosen cannot create virtual environments, because a package is missing" \
     "run: apt-get install python$("$chosen" -c 'import sys; print("%d.%d" % sys.version_info[:2])')-venv"
 
-# An environment whose interpreter is gone or too old is made anew.
-if [ ! -x .venv/bin/pip ] || ! new_enough .venv/bin/python; then
-    "$chosen" -m venv --clear .venv
-fi
-export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1
-.venv/bin/python -m pip install --quiet --require-hashes -r requirements.lock
-.venv/bin/python -m pip install --quiet --no-deps --no-build-isolation -e .
-touch .venv/.installed
+exec "$chosen" scripts/setup_environment.py

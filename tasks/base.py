@@ -1,26 +1,64 @@
-"""What the tasks share: how a failed attempt is retried."""
+"""How a task attempt ends that failed: as a retry, or as a failure."""
 
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any
 
+from bson import ObjectId
 from celery import Task
+from celery.exceptions import SoftTimeLimitExceeded
 
 from worker.bootstrap import service
 from worker.clock import milliseconds
 from worker.domain.retries import backoff
-from worker.errors import TransientError
+from worker.errors import DeadlineExceeded, RequestFailed, StoreUnavailable, TransientError
 from worker.stores.wakeups import STAMP, repr_of
 
 
-def again(
+class RequestTask(Task[Any, Any]):
+    """A task that ends as FAILURE, by RequestFailed, if a request of its message has failed.
+
+    The failure is in the ledger by then, and the message is acknowledged like that of any task. The log gets one line.
+    """
+
+    throws = (RequestFailed,)
+
+    def on_failure(self, exc: BaseException, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
+        """Put the list of the failed requests in place of the traceback, which would only show this package."""
+        if isinstance(exc, RequestFailed):
+            einfo.traceback = exc.listing
+
+
+@contextmanager
+def retry_transient_errors(task: Task[Any, Any], ids: Sequence[ObjectId] | None = None) -> Iterator[None]:
+    """Turn transient errors and the soft time limit into a retry of the task.
+
+    `ids`: the ledger entries left to do; None keeps the message's own arguments. While MongoDB is unreachable the task
+    waits for it first, up to twice the run deadline from its beginning: a retry at once would only fail again.
+    """
+    began = time.monotonic()
+    left = None if ids is None else [str(key) for key in ids]
+    try:
+        yield
+    except SoftTimeLimitExceeded as error:
+        raise as_retry(task, left, DeadlineExceeded()) from error
+    except TransientError as error:
+        if isinstance(error, StoreUnavailable):
+            with suppress(SoftTimeLimitExceeded):
+                _wait_for_store(began)
+        raise as_retry(task, left, error) from error
+
+
+def as_retry(
     task: Task[Any, Any], ids: list[str] | None, error: TransientError, delay: timedelta | None = None
 ) -> Exception:
-    """Publishes the next attempt of a task, as a Celery retry that shows the reason; the exception to raise.
+    """Publish the next attempt of a task as a Celery retry that shows the reason; return the exception to raise.
 
     `ids`: the ledger entries left to do; None keeps the message's own arguments. Celery publishes first and
-    acknowledges then; if the publish fails, however (see worker/celery_support/publisher.py), the message is gone,
-    and the sweep repairs it.
+    acknowledges then. If the publish fails (see worker/celery_support/publisher.py), the message is gone, and the
+    sweep enqueues its requests again.
     """
     own: dict[str, Any] = {"argsrepr": "..."} if ids is None else {"args": [ids], "argsrepr": repr_of(ids)}
     wait = delay or backoff(task.request.retries, service().settings)
@@ -34,14 +72,11 @@ def _stamp() -> dict[str, Any]:
     try:
         return {STAMP: milliseconds(service().clock.now())}
     except TransientError:
-        return {}  # the sweep passes over messages without a stamp
+        return {}  # the sweep skips messages without a stamp
 
 
-def wait_for_store(began: float) -> None:
-    """Waits inside the task until MongoDB answers: bouncing messages would mend nothing.
-
-    Up to twice the run deadline from `began`, by the monotonic clock: the soft time limit comes 8 s later.
-    """
+def _wait_for_store(began: float) -> None:
+    """Wait until MongoDB answers, for up to twice the run deadline from `began`. The soft time limit comes later."""
     stop_at = began + 2 * service().settings.run_deadline.total_seconds()
     pause = 0.1
     while time.monotonic() < stop_at and not service().connections.store_answers():

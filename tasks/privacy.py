@@ -1,7 +1,7 @@
-"""What the worker tells of a message: ids, never what a request holds.
+"""Shows ledger ids, and nothing else, of a message's arguments.
 
-The arguments of a message stand in the worker's events, its answers to `inspect` and its log records, as the
-producer wrote them in `argsrepr`; Flower shows all of these. Ours writes ids; a foreign one's is not shown.
+A worker's events, its answers to `inspect` and its log records contain the arguments as the producer wrote them in
+`argsrepr`, and Flower shows all of these. Our producers write ids there; what other producers write is not shown.
 """
 
 import re
@@ -9,19 +9,19 @@ from typing import Any
 
 from celery.worker.request import Request
 
-_OURS = re.compile(r"(\d+ requests from )?[0-9a-f]{24}")
+_LEDGER_IDS = re.compile(r"(\d+ requests from )?[0-9a-f]{24}")
 
 
 class PrivateRequest(Request):
-    """A Celery request that shows ledger ids or nothing."""
+    """A Celery request that shows ledger ids or `...`."""
 
     def __init__(self, message: Any, **options: Any) -> None:
         headers = dict(options.pop("headers", None) or message.headers)
-        said = headers.get("argsrepr")
-        headers["argsrepr"] = said if isinstance(said, str) and _OURS.fullmatch(said) else "..."
+        given = headers.get("argsrepr")
+        headers["argsrepr"] = given if isinstance(given, str) and _LEDGER_IDS.fullmatch(given) else "..."
         headers["kwargsrepr"] = "{}"
         super().__init__(message, headers=headers, **options)
 
     def info(self, safe: bool = False) -> Any:
-        """For `inspect active` and the like, `safe` or not."""
+        """Return what `inspect active` shows, which never includes the arguments themselves."""
         return super().info(safe=True)

@@ -9,96 +9,123 @@ from typing import Any
 from bson import ObjectId
 from celery import Task
 
-from tasks.base import again, wait_for_store
-from tasks.privacy import PrivateRequest
 from worker.bootstrap import service
 from worker.celery import app
+from worker.domain.ledger_entry import Failure
+from worker.domain.task_failure import task_failure
 from worker.domain.traceparent import TRACEPARENT, read_traceparent
-from worker.errors import InvalidRequest, Refused, StoreUnavailable, TransientError
+from worker.errors import InvalidRequest, Refused, TransientError
 from worker.intake.entries import REQUEST, TASK_PREFIX, read_task, reject
 from worker.log import get_logger
-from worker.runs.batching import Neighbours
-from worker.runs.commit import Postponed
+from worker.runs.batching import Batching
+from worker.runs.commit import Postponed, RunResult
 from worker.runs.run import Run
 from worker.stores.wakeups import CREATE, INTERACTIVE
 
+from .base import RequestTask, as_retry, retry_transient_errors
+from .privacy import PrivateRequest
+
 log = get_logger(__name__)
 
-_ON_SECONDS = 4.0
-"""How long a task goes on with what waits beside its own message: well below a shutdown's patience."""
-_PILE = 20
-_neighbours = cache(Neighbours)
+_CONTINUE_SECONDS = 4.0
+"""How long a task continues with other waiting requests: well below the time that a shutdown grants."""
+_BACKLOG = 20
+"""Requests in a run from which on the queue counts as a backlog."""
+_MAX_IDS = 1000
+"""Ledger ids that one message may name. Our own messages name 500 at most."""
+_batching = cache(Batching)
 
 
-@app.task(name=CREATE, bind=True, max_retries=None, Request=PrivateRequest)
+@app.task(name=CREATE, base=RequestTask, bind=True, max_retries=None, Request=PrivateRequest)
 def create(self: Task[Any, Any], ids: Any) -> None:
-    """Makes the snapshots of these ledger entries. What cannot be decided now is retried, with the reason."""
+    """Create the snapshots of these ledger entries. What cannot be decided now is retried, with the reason.
+
+    Raises RequestFailed if any of them has failed; the requests left are then retried by messages of their own.
+    """
     began = time.monotonic()
     delivery: Any = self.request.delivery_info
-    redelivered = bool(delivery.get("redelivered"))
-    keys = _read_ids(ids)
-    fresh = not (redelivered or self.request.retries) and delivery["routing_key"] == INTERACTIVE
-    neighbours = _neighbours(service()) if fresh and keys else None
-    if neighbours:
-        keys = neighbours.join(keys)
+    with retry_transient_errors(self):
+        try:
+            keys = _read_ids(ids)
+        except InvalidRequest as error:
+            reject(service(), error, {"args": [ids], "kwargs": {}}, f"{TASK_PREFIX}{self.request.id}")
+            return
+    fresh = not (delivery.get("redelivered") or self.request.retries) and delivery["routing_key"] == INTERACTIVE
+    batching = _batching(service()) if fresh and keys else None
+    own = set(keys)
+    if batching:
+        keys = batching.join(keys)
     postponed: list[Postponed] = []
+    failures: dict[ObjectId, Failure] = {}
     while keys:
-        postponed += _run(self, keys, redelivered, began)
-        # Where requests pile up the ledger is the quicker queue: their own messages then cost a look each. A few are no
-        # pile: to go on with those that come meanwhile would leave the messages of all of them where they are.
-        goes_on = len(keys) >= _PILE and not postponed and time.monotonic() < began + _ON_SECONDS
-        keys = neighbours.more() if neighbours and goes_on else []
+        result = _run(self, keys)
+        postponed += result.postponed
+        failures |= {key: failure for key, failure in result.failures.items() if key in own}
+        others = [key for key in result.failures if key not in own]
+        if batching and others:
+            _report_failures(batching, others)
+        # In a backlog the ledger is the faster queue; each message of its own then costs one lookup. Continuing with
+        # few requests would leave the messages of all of them behind.
+        is_done = not (postponed or failures)
+        continues = len(keys) >= _BACKLOG and is_done and time.monotonic() < began + _CONTINUE_SECONDS
+        keys = batching.more() if batching and continues else []
+    if failures:
+        _publish(self, postponed)
+        raise task_failure(failures, len(own))
     if postponed:
         raise _retry(self, postponed)
 
 
-def _run(self: Task[Any, Any], keys: Sequence[ObjectId], redelivered: bool, began: float) -> list[Postponed]:
-    """One chunk; what is to be tried again."""
-    run = Run(service())
+def _run(self: Task[Any, Any], keys: Sequence[ObjectId]) -> RunResult:
+    """Run one chunk."""
+    with retry_transient_errors(self, keys):
+        result = Run(service())(keys)
+    log.info("requests_run", requests=len(keys), completed=result.completed, failed=result.failed)
+    return result
+
+
+def _report_failures(batching: Batching, keys: Sequence[ObjectId]) -> None:
+    """Report failures of requests that ran ahead of their messages. If Redis is down, Flower does not show them."""
     try:
-        outcome = run(keys, redelivered)
+        batching.report_failures(keys)
     except TransientError as error:
-        if isinstance(error, StoreUnavailable):
-            wait_for_store(began)
-            run.end_counted()
-        raise again(self, [str(key) for key in keys], error) from error
-    log.info("requests_run", requests=len(keys), completed=outcome.completed, failed=outcome.failed)
-    return outcome.postponed
+        log.warning("failures_not_reported", requests=len(keys), reason=error.message)
 
 
 def _retry(self: Task[Any, Any], postponed: Sequence[Postponed]) -> Exception:
-    """The first as a retry of this message, which shows the reason; the others as messages of their own."""
+    """Publish the first as a retry of this message, which shows the reason, and the others as messages of their own."""
     first, *others = postponed
+    _publish(self, others)
+    return as_retry(self, first.ids, first.error, first.delay)
+
+
+def _publish(self: Task[Any, Any], postponed: Sequence[Postponed]) -> None:
+    """Publish messages of their own for requests to be tried again. If Redis is down, the sweep does it later."""
     queue = str((self.request.delivery_info or {})["routing_key"])
     try:
-        for other in others:
-            _neighbours(service()).release(other.ids)
-            service().publish(queue, [other.ids], service().clock.now(), other.delay)
+        for each in postponed:
+            _batching(service()).release(each.ids)
+            service().publish(queue, [each.ids], service().clock.now(), each.delay)
     except TransientError as error:
-        log.warning("enqueue_failed", requests=sum(len(each.ids) for each in others), reason=error.message)
-    return again(self, first.ids, first.error, first.delay)
+        log.warning("enqueue_failed", requests=sum(len(each.ids) for each in postponed), reason=error.message)
 
 
 def _read_ids(ids: Any) -> list[ObjectId]:
-    """A foreign producer may send anything; what is no list of ids is logged, without what it is."""
-    if isinstance(ids, list) and all(isinstance(each, str) and ObjectId.is_valid(each) for each in ids):
-        return [ObjectId(each) for each in ids]
-    log.error("message_undecodable", reason="should have one argument, an array of ObjectIds")
-    return []
+    """Read the argument, which a foreign producer may get wrong. Raises InvalidRequest."""
+    if not isinstance(ids, list) or len(ids) > _MAX_IDS:
+        raise InvalidRequest([{"field": "args.0", "message": f"should be an array of at most {_MAX_IDS} ledger ids"}])
+    if not all(isinstance(key, str) and ObjectId.is_valid(key) for key in ids):
+        raise InvalidRequest([{"field": "args.0", "message": "should hold ids of 24 hexadecimal digits only"}])
+    return [ObjectId(key) for key in ids]
 
 
 @app.task(name=REQUEST, bind=True, max_retries=None, Request=PrivateRequest)
 def request(self: Task[Any, Any], *args: Any, **kwargs: Any) -> None:
-    """Accepts a whole request, one JSON object as its only positional argument; what is refused, stands rejected."""
-    began = time.monotonic()
-    try:
+    """Accept a whole request: one JSON object, the only argument. An invalid or refused one is rejected."""
+    with retry_transient_errors(self):
         try:
-            asked = read_task(args, kwargs, str(self.request.id), service().settings)
+            new = read_task(args, kwargs, str(self.request.id), service().settings)
             trace = read_traceparent(self.request.get(TRACEPARENT))
-            service().submit(replace(asked, traceparent=trace))
+            service().submit(replace(new, traceparent=trace))
         except (InvalidRequest, Refused) as error:
             reject(service(), error, {"args": list(args), "kwargs": kwargs}, f"{TASK_PREFIX}{self.request.id}")
-    except TransientError as error:
-        if isinstance(error, StoreUnavailable):
-            wait_for_store(began)
-        raise again(self, None, error) from error

@@ -1,4 +1,4 @@
-"""What happens around the tasks: logs set up, ids bound, connections warm, dropped messages counted."""
+"""Celery signal handlers: logging, indexes, metrics, warm connections and the log context."""
 
 import ctypes
 import signal
@@ -13,6 +13,7 @@ from worker.bootstrap import service
 from worker.errors import TransientError
 from worker.metrics import port as metrics_port
 from worker.settings import settings
+from worker.startup.process import prepare_or_exit
 from worker.stores import indexes
 from worker.stores.connections import Connections
 
@@ -27,8 +28,13 @@ def _set_up_logging(**_: Any) -> None:
 
 @signals.worker_init.connect
 @signals.beat_init.connect
-def _create_indexes(**_: Any) -> None:
-    """Before any fork, so with connections that are closed again."""
+def _check_servers(**_: Any) -> None:
+    """End the process if a server can never be used. Create indexes before the pool forks, unless MongoDB is down."""
+    if prepare_or_exit(settings()):
+        _create_indexes()
+
+
+def _create_indexes() -> None:
     connections = Connections(settings())
     try:
         indexes.ensure(connections)
@@ -38,7 +44,7 @@ def _create_indexes(**_: Any) -> None:
         connections.close()
 
 
-@signals.worker_ready.connect  # the pool's processes are there: they have not its thread and its connections
+@signals.worker_ready.connect  # after the fork: pool processes inherit neither the thread nor its connections
 @signals.beat_init.connect
 def _serve_metrics(**_: Any) -> None:
     metrics_port.serve(settings())
@@ -46,18 +52,18 @@ def _serve_metrics(**_: Any) -> None:
 
 @signals.worker_process_init.connect
 def _end_with_the_parent(**_: Any) -> None:
-    """A pool process whose parent was killed would wait for ever: Linux ends it."""
+    """Let Linux kill a pool process whose parent was killed; it would wait forever."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 @signals.worker_process_init.connect
 def _warm_up(**_: Any) -> None:
-    """The first request finds its connections open."""
+    """Open the connections before the first request needs them."""
     try:
         service().clock.now()
         service().connections.redis.ping()
-    except Exception as error:  # noqa: BLE001 - a server that is away at the start is met again by the first task
+    except Exception as error:  # noqa: BLE001 - the first task reports a server that is still down
         _log.info("warm_up_failed", reason=type(error).__name__)
 
 
@@ -70,13 +76,3 @@ def _bind_ids(task_id: str, task: Any, args: Any, **_: Any) -> None:
 @signals.task_postrun.connect
 def _clear_ids(**_: Any) -> None:
     structlog.contextvars.clear_contextvars()
-
-
-@signals.task_unknown.connect
-def _note_unknown(name: str, id: str, **_: Any) -> None:  # noqa: A002 - the signal's own word
-    _log.error("task_unknown", task=name, task_id=id)
-
-
-@signals.task_rejected.connect
-def _note_rejected(**_: Any) -> None:
-    _log.error("message_undecodable")

@@ -1,36 +1,60 @@
-"""The tasks that beat sends."""
+"""The sweep task, which beat sends."""
 
 import os
 from dataclasses import asdict
+from datetime import timedelta
 from functools import cache
+
+import pymongo
 
 from worker.bootstrap import service
 from worker.celery import app
 from worker.errors import TransientError
 from worker.log import get_logger
-from worker.stores import indexes
-from worker.sweep.schedule_lock import take_turn
-from worker.sweep.sweep import Sweep
+from worker.stores.indexes import Index, ensure_first, required_indexes
+from worker.sweep.budget import Budget
+from worker.sweep.schedule_lock import acquire_schedule_lock, release_schedule_lock
+from worker.sweep.sweep import SECONDS, Sweep
 
 log = get_logger(__name__)
 
+_NAME = "sweep"
+_RELEASE_SECONDS = 4
+
 
 @cache
-def _ensure_indexes(_: int) -> None:
-    """Once a process: MongoDB may have been away when the worker started."""
-    indexes.ensure(service().connections)
+def _missing_indexes(_: int) -> list[Index]:
+    """Indexes that this process has not created yet: MongoDB may have been unreachable when the worker started."""
+    return required_indexes(service().settings)
 
 
-@app.task(name="snapshots.sweep")
-def sweep() -> None:
-    """Repairs what was lost. What fails now, the next sweep does."""
+def _ensure_indexes(budget: Budget) -> None:
+    missing = _missing_indexes(os.getpid())
+    while missing and not budget.is_over:
+        ensure_first(service().connections, missing)
+
+
+@app.task(name="snapshots.sweep", soft_time_limit=int(SECONDS) + 8, time_limit=int(SECONDS) + 12)
+def run_sweep() -> None:
+    """Repair what was lost. Whatever fails now is repaired by the next sweep."""
+    budget = Budget(SECONDS)
+    own = service()
+    interval = own.settings.sweep_interval
+    # A slow sweep holds the next one back, or sweeps would occupy all workers; a killed one must not do so for long.
+    lease = min(2 * interval, timedelta(seconds=SECONDS))
+    sweep = Sweep(own, {"indexes": lambda: _ensure_indexes(budget)})
     try:
-        if not take_turn(service(), "sweep", service().settings.sweep_interval):
+        previous = acquire_schedule_lock(own, _NAME, interval, lease)
+        if previous is None:
             return
-        _ensure_indexes(os.getpid())
-        done = asdict(Sweep(service())())
+        try:
+            sweep(budget, begin_with=previous.get("resumeAt"))
+        finally:
+            with pymongo.timeout(_RELEASE_SECONDS):
+                release_schedule_lock(own, _NAME, resumeAt=sweep.report.resume_at)
     except TransientError as error:
         log.warning("sweep_incomplete", code=error.code, reason=error.message)
         return
-    if any(done.values()):
-        log.info("swept", **done)
+    report = asdict(sweep.report)
+    if any(report.values()):
+        log.info("swept", **report)

@@ -1,9 +1,10 @@
-"""The acceptance run: every conversation of the files imported, requested, and compared with its source.
+"""Acceptance run: imports conversations, requests a snapshot of each, and compares every snapshot with its source.
 
-    python tests/acceptance.py [FILE ...]     default: ../shared/data/*.jsonl.gz
+    python tests/acceptance.py [PATH ...]
 
-Drives the commands as a user would: `snapshots up`, `import`, `request --all`, `status`. Exit code 1 on any
-difference, each named.
+A path is a file in JSON Lines (`.jsonl` or `.jsonl.gz`) or a folder of such files; the default is the samples. The run
+uses the commands as a user would: `snapshots up`, `import`, `request --all`, `status`. It prints each difference and
+exits with 1 if there is any, with 2 if there is nothing to import.
 """
 
 import json
@@ -23,14 +24,14 @@ from bson import ObjectId
 from support.comparing import compare, event_faults
 
 ROOT = Path(__file__).parent.parent
-DATA = ROOT.parent / "shared" / "data"
+SAMPLES = ROOT / "worker" / "local" / "samples"
 SNAPSHOTS = [str(Path(sys.executable).with_name("snapshots"))]
 
 
 def main(arguments: list[str]) -> int:
-    paths = [Path(each) for each in arguments] or sorted(DATA.glob("*.jsonl.gz"))
+    paths = [path for given in arguments or [str(SAMPLES)] for path in conversation_files(Path(given))]
     if not paths:
-        print(f"there are no conversations: give files, or put them into {DATA.name}/", file=sys.stderr)
+        print(f"no *.jsonl or *.jsonl.gz files in {', '.join(arguments)}", file=sys.stderr)
         return 2
     organization = ObjectId()
     with stack() as addresses:
@@ -47,8 +48,17 @@ def main(arguments: list[str]) -> int:
         return report(paths, addresses, organization, status)
 
 
+def conversation_files(path: Path) -> list[Path]:
+    """The files of a folder, or the file itself. Raises SystemExit if there is no such path."""
+    if path.is_dir():
+        return sorted([*path.glob("*.jsonl"), *path.glob("*.jsonl.gz")])
+    if not path.is_file():
+        raise SystemExit(f"{path}: no such file or folder")
+    return [path]
+
+
 def report(paths: list[Path], addresses: dict[str, Any], organization: ObjectId, status: dict[str, Any]) -> int:
-    """Compares, prints, and gives the exit code."""
+    """Compares the database with the files, prints the result and returns the exit code."""
     with pymongo.MongoClient[dict[str, Any]](addresses["mongo"], tz_aware=True) as mongo:
         database = mongo[addresses["database"]]
         compared = compare(paths, database, organization)
@@ -64,16 +74,18 @@ def report(paths: list[Path], addresses: dict[str, Any], organization: ObjectId,
         print(f"  {fault}")
     holds = all(each["holds"] for each in status["organizations"])
     if not holds:
-        print("  the identity does not hold")
+        print("  the identity accepted = completed + failed + in flight does not hold")
     return 1 if compared.differences or faults or not holds else 0
 
 
 @contextmanager
 def stack() -> Iterator[dict[str, Any]]:
-    """`snapshots up`, and its addresses."""
+    """Runs `snapshots up` and yields the addresses that it prints. Raises SystemExit if it does not start."""
     with subprocess.Popen([*SNAPSHOTS, "up", "--json"], stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
         try:
             line = process.stdout.readline() if process.stdout else ""
+            if not line:
+                raise SystemExit("`snapshots up` ended before it printed its addresses; its messages are above")
             yield json.loads(line)
         finally:
             process.terminate()
@@ -81,13 +93,13 @@ def stack() -> Iterator[dict[str, Any]]:
 
 
 def run(environment: dict[str, str], *arguments: str) -> dict[str, Any]:
-    """One command's JSON, and the seconds that it took."""
+    """Runs a command and returns its JSON output, with the `seconds` that it took."""
     started = time.monotonic()
     done = subprocess.run(
         [*SNAPSHOTS, *arguments, "--json"], env=os.environ | environment, stdout=subprocess.PIPE, cwd=ROOT, check=False
     )
     if done.returncode not in {0, 1} or not done.stdout:
-        raise SystemExit(f"snapshots {arguments[0]} ended with {done.returncode}")
+        raise SystemExit(f"`snapshots {arguments[0]}` exited with {done.returncode}")
     result: dict[str, Any] = json.loads(done.stdout)
     return {"seconds": time.monotonic() - started, **result}
 

@@ -1,12 +1,17 @@
-"""Real servers for the tests: one embedded pair for each pytest-xdist process, a database for each test.
+"""Real servers for the tests: one embedded pair for each pytest-xdist process, and a database for each test.
 
-Where SNAPSHOTS_MONGO_URL or SNAPSHOTS_REDIS_URL names a server, that is used instead. On such a Redis the
-databases 8 to 15 are flushed (one for each pytest-xdist process), never the one that the URL names.
+If SNAPSHOTS_MONGO_URL or SNAPSHOTS_REDIS_URL names a server, the tests use that one. They flush its Redis databases
+8 to 15 (one for each pytest-xdist process), never the one that the URL names.
+
+All temporary files are in one folder, which is removed at the end; the next run removes that of a run that was killed.
 """
 
 import os
 import secrets
+import signal
+import tempfile
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -14,19 +19,32 @@ import pymongo
 import pytest
 import redis
 
+from worker.local.data_folder import data_folder
 from worker.local.embedded import Options, Servers
 from worker.local.embedded import servers as start_servers
 from worker.settings import Settings, load
 
-# Fail points let a test make mongod fail on purpose (https://www.mongodb.com/docs/manual/reference/parameters/).
+# Fail points let a test make mongod fail deliberately (https://www.mongodb.com/docs/manual/reference/parameters/).
 OPTIONS = Options(
     cache_gb=0.5, mongod=("--setParameter", "enableTestCommands=1"), valkey=("--enable-debug-command", "local")
 )
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    # A shell starts background jobs with SIGINT ignored, and nohup starts a command with SIGHUP ignored. Children
+    # inherit that, and some tests send these signals to theirs.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    if not hasattr(config, "workerinput"):  # pytest-xdist's processes inherit the variable
+        stack = ExitStack()
+        os.environ["TMPDIR"] = str(stack.enter_context(data_folder()).path)
+        tempfile.tempdir = None
+        config.add_cleanup(stack.close)
+
+
 @pytest.fixture(scope="session")
 def servers() -> Iterator[Servers]:
-    """MongoDB and Redis. `servers.mongod` and `servers.valkey` are None where the environment names one."""
+    """MongoDB and Redis. `servers.mongod` or `servers.valkey` is None if the environment names that server."""
     with start_servers(load(), options=OPTIONS) as started:
         yield started
 
@@ -39,7 +57,7 @@ def mongo_client(servers: Servers) -> Iterator[pymongo.MongoClient[Any]]:
 
 @pytest.fixture
 def database(mongo_client: pymongo.MongoClient[Any]) -> Iterator[str]:
-    """The name of an empty database that is dropped afterwards."""
+    """The name of an empty database, which is dropped after the test."""
     name = f"test_{secrets.token_hex(6)}"
     yield name
     mongo_client.drop_database(name)
@@ -47,7 +65,7 @@ def database(mongo_client: pymongo.MongoClient[Any]) -> Iterator[str]:
 
 @pytest.fixture
 def redis_url(servers: Servers) -> Iterator[str]:
-    """An empty Redis database of this pytest-xdist process. INFO and pub/sub are the whole server's."""
+    """The URL of an empty Redis database of this pytest-xdist process. INFO and pub/sub concern the whole server."""
     url = servers.redis_url
     if servers.valkey is None:
         worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
@@ -60,12 +78,12 @@ def redis_url(servers: Servers) -> Iterator[str]:
 
 @pytest.fixture
 def changeable_redis(servers: Servers) -> None:
-    """For tests that change the configuration of the whole server: only where it is ours."""
+    """Skips tests that change the server's configuration unless the tests started the server."""
     if servers.valkey is None:
-        pytest.skip("the Redis is not ours to change")
+        pytest.skip("this Redis server was not started by the tests")
 
 
 @pytest.fixture
 def settings(servers: Servers, database: str, redis_url: str) -> Settings:
-    """The settings of this test: its servers, its database, else what is taken otherwise."""
+    """The default settings, with the servers and the database of this test."""
     return load(redis_url=redis_url, mongo_url=servers.mongo_url, mongo_database=database)

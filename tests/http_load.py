@@ -1,8 +1,9 @@
-"""A minute of POSTs at a fixed rate against the whole stack on this machine: `python tests/http_load.py --rate 500`.
+"""POSTs against the whole stack on this machine: `python tests/http_load.py --rate 500`, or `--clients 50`.
 
-Open loop: a request is due at its time whether or not those before it are answered, and its latency counts
-from then. `--stop-redis` stops Redis for a third of the run, and waits for every outcome in the end.
-Prints one line of JSON; the exit code is 1 where a request was not answered with 200, 201 or 202.
+With `--rate` the loop is open: a request is due at its time whether or not earlier ones are answered, and its latency
+counts from then. With `--clients` it is closed: each client sends its next request after an answer, so the result is
+the highest rate. `--stop-redis` stops Redis for a third of the run and waits for every outcome at the end.
+Prints one line of JSON; the exit code is 1 if a request was not answered with 200, 201 or 202.
 """
 
 import argparse
@@ -29,20 +30,20 @@ CONTACTS = 500
 
 @dataclass
 class Answers:
-    """What came back."""
+    """The answers of a run."""
 
     latencies: list[float] = field(default_factory=list)
     statuses: Counter[int] = field(default_factory=Counter)
     errors: Counter[str] = field(default_factory=Counter)
 
     def percentile(self, share: float) -> float:
-        """In ms."""
+        """The percentile of the latencies, in ms."""
         ordered = sorted(self.latencies)
         return round(1000 * ordered[min(int(share * len(ordered)), len(ordered) - 1)], 1) if ordered else 0.0
 
 
 class Client:
-    """Keep-alive connections, as many as are needed at once."""
+    """Keep-alive connections, as many as there are requests at once."""
 
     def __init__(self, url: str, token: str) -> None:
         parts = urlsplit(url)
@@ -63,7 +64,7 @@ class Client:
 
 
 def seed(running: Stack, messages: int) -> list[ObjectId]:
-    """Contacts of the ready token's organization."""
+    """Insert contacts into the organization of the stack's token."""
     organization = running.api.organization
     contacts = [ObjectId() for _ in range(CONTACTS)]
     start = datetime(2026, 5, 13, tzinfo=UTC)
@@ -88,7 +89,13 @@ def seed(running: Stack, messages: int) -> list[ObjectId]:
 
 
 async def drive(
-    running: Stack, contacts: list[ObjectId], rate: float, seconds: float, name: str, stop_redis: bool = False
+    running: Stack,
+    contacts: list[ObjectId],
+    rate: float,
+    seconds: float,
+    name: str,
+    stop_redis: bool = False,
+    clients: int = 0,
 ) -> Answers:
     assert running.api.token
     client, answers = Client(running.api.url, running.api.token), Answers()
@@ -106,9 +113,19 @@ async def drive(
             answers.errors[type(error).__name__] += 1
         answers.latencies.append(time.perf_counter() - due)
 
+    async def back_to_back(first: int, until: float) -> None:
+        number = first
+        while (now := time.perf_counter()) < until:
+            await one(number, now)
+            number += clients
+
     outage = asyncio.create_task(_outage(running, seconds)) if stop_redis else None
     start = time.perf_counter()
     async with asyncio.TaskGroup() as group:
+        for number in range(clients):
+            group.create_task(back_to_back(number, start + seconds))
+        if clients:
+            return answers
         for number in range(int(rate * seconds)):
             due = start + number / rate
             if (wait := due - time.perf_counter()) > 0:
@@ -130,7 +147,7 @@ async def _outage(running: Stack, seconds: float) -> None:
 
 
 def settled(running: Stack, patience: float) -> tuple[dict[str, int], float]:
-    """Requests by status once none is accepted, and how long that took."""
+    """Wait until no request is open; return the number of requests by status, and the seconds it took."""
     started = time.monotonic()
     with pymongo.MongoClient[dict[str, object]](running.settings.mongo_url) as client:
         ledger = client[running.settings.mongo_database].snapshotrequests
@@ -142,7 +159,7 @@ def settled(running: Stack, patience: float) -> tuple[dict[str, int], float]:
 
 
 def cpu_seconds(running: Stack) -> dict[str, float]:
-    """Of each process and those below it, and of this one."""
+    """The CPU time of each process with its children, and of this process."""
     used: dict[str, float] = {}
     for name, pid in [("load", os.getpid()), *((each.name, each.pid) for each in running.supervisor.children)]:
         process = psutil.Process(pid)
@@ -157,6 +174,7 @@ _BY_STATUS = [{"$group": {"_id": "$status", "n": {"$sum": 1}}}]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rate", type=float, default=500)
+    parser.add_argument("--clients", type=int, default=0, help="send back to back over so many connections")
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--messages", type=int, default=20, help="of each contact")
     parser.add_argument("--stop-redis", action="store_true")
@@ -166,19 +184,24 @@ def main() -> None:
         contacts = seed(running, options.messages)
         asyncio.run(drive(running, contacts, 20, 3, "warm"))
         before, idle, began = cpu_seconds(running), psutil.cpu_times().idle, time.monotonic()
-        answers = asyncio.run(drive(running, contacts, options.rate, options.seconds, "load", options.stop_redis))
+        posts = drive(
+            running, contacts, options.rate, options.seconds, "load", options.stop_redis, clients=options.clients
+        )
+        answers = asyncio.run(posts)
+        took = time.monotonic() - began
         used = {key: round(value - before.get(key, 0), 1) for key, value in cpu_seconds(running).items()}
         idle_cores = (psutil.cpu_times().idle - idle) / (time.monotonic() - began)
-        counts, took = settled(running, 120)
+        counts, settling = settled(running, 120)
     result = {
         "requests": len(answers.latencies),
+        "perSecond": round(len(answers.latencies) / took, 1),
         "statuses": dict(answers.statuses),
         "errors": dict(answers.errors),
         "ms": {name: answers.percentile(share) for name, share in _PERCENTILES.items()},
         "cpuSeconds": used,
         "idleCores": round(idle_cores, 2),
         "ledger": counts,
-        "settledAfterSeconds": took,
+        "settledAfterSeconds": settling,
     }
     print(json.dumps(result))
     sys.exit(0 if not answers.errors and set(answers.statuses) <= {200, 201, 202} else 1)

@@ -1,4 +1,4 @@
-"""Schemathesis on the OpenAPI document, all checks: `python tests/http_schema.py --cases 2000`.
+"""Runs all checks of Schemathesis against the API: `python tests/http_schema.py --cases 2000`.
 
 Runs it with a token of the organization that has the data, then with another organization's, which must find
 nothing of the first. Starts everything that it needs; the exit code is 1 where a check failed.
@@ -22,7 +22,7 @@ from worker.local.embedded import embedded
 from worker.settings import load
 
 PER_OPERATION = 6
-"""Those of the document that take input; the phases that cover each parameter make hundreds of cases beside."""
+"""Operations that take input. The phases that cover each parameter add hundreds of cases."""
 _CASES = re.compile(r"(\d+) generated")
 
 

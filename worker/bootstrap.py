@@ -1,4 +1,4 @@
-"""Puts the service together: real connections, and Celery to publish with. One a process."""
+"""Builds the service of a process: real connections, and Celery as the publisher."""
 
 import os
 from functools import cache
@@ -8,19 +8,17 @@ from worker.celery_support.publisher import CeleryPublisher
 from worker.service import Service
 from worker.settings import Settings, settings
 from worker.stores.connections import Connections
-from worker.telemetry import tracing
+from worker.telemetry.tracing import build_service
 
 
 def build(own: Settings) -> Service:
-    """A service on these settings, whose broker Celery then publishes to."""
-    app.conf.update(broker_url=own.redis_url)
-    made = Service(Connections(own), CeleryPublisher(app))
-    tracing.install(made)
-    return made
+    """Build a service on these settings, and let Celery publish to their broker."""
+    app.conf.update(own.redis.celery_settings)
+    return build_service(Connections(own), CeleryPublisher(app))
 
 
 def service() -> Service:
-    """This process's service; a forked process makes its own."""
+    """Return the service of this process; a forked process builds its own."""
     return _service_of(os.getpid())
 
 

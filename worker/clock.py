@@ -1,6 +1,6 @@
-"""The time by MongoDB's clock, so that processes whose own clocks are wrong still agree.
+"""MongoDB's clock, so that processes agree on the time even where their own clocks are wrong.
 
-`hello.localTime` is read now and then; in between the monotonic clock counts, which no one sets.
+`hello.localTime` is read once a minute. In between, the monotonic clock counts, which nobody can set.
 """
 
 import time
@@ -14,16 +14,19 @@ _LAST = datetime.max.replace(tzinfo=UTC).timestamp() - 1
 
 
 class Clock:
-    """Answers `now()` by the clock of the MongoDB primary, to about a round trip's half."""
+    """Tells the time of the MongoDB primary, accurate to about half a round trip."""
 
     def __init__(self, read_server_time: Callable[[], datetime]) -> None:
-        """`read_server_time` asks the server, and may raise a TransientError."""
+        """`read_server_time` asks the server and may raise TransientError."""
         self._read = read_server_time
         self._known: tuple[datetime, float] | None = None
-        """The server's time and the monotonic clock's at that moment, changed as one: threads share this."""
+        """The server's time and the monotonic clock's reading at that moment, replaced together: threads share them."""
 
     def now(self) -> datetime:
-        """Aware, UTC, whole milliseconds (what BSON keeps). Raises StoreUnavailable if it has never been read."""
+        """Return the time: aware, UTC, in whole milliseconds (BSON's precision).
+
+        Raises StoreUnavailable if the server's time has never been read.
+        """
         known = self._known
         if known is None or time.monotonic() - known[1] > REFRESH_SECONDS:
             known = self._refresh(known)
@@ -38,26 +41,26 @@ class Clock:
         except TransientError:
             if known is None:
                 raise
-            return known  # the monotonic clock carries on; its drift is far below the sweep's margins
+            return known  # the monotonic clock's drift is far below the sweep's margins
         self._known = read = base, (before + time.monotonic()) / 2
         return read
 
 
 def as_utc(moment: datetime) -> datetime:
-    """Aware in UTC, from what the driver gives (naive is UTC there)."""
+    """Return an aware date in UTC. The driver's naive dates are UTC."""
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
 def to_json(moment: datetime) -> str:
-    """`2026-05-18T14:30:00.000Z`."""
+    """Format a date as `2026-05-18T14:30:00.000Z`."""
     return as_utc(moment).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def milliseconds(moment: datetime) -> int:
-    """Since 1970, as JavaScript and BSON count."""
+    """Return milliseconds since 1970, as in JavaScript and BSON."""
     return round(as_utc(moment).timestamp() * 1000)
 
 
 def from_milliseconds(since: float) -> datetime:
-    """Aware in UTC; what lies behind the year 9999 is its end."""
+    """Return an aware date in UTC; milliseconds beyond the year 9999 give its last second."""
     return datetime.fromtimestamp(min(since / 1000, _LAST), UTC)

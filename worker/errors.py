@@ -1,18 +1,28 @@
-"""The error tree: what may go well later, and what never will.
+"""The error tree: transient errors, permanent errors, and refusals.
 
-An error's docstring is its default message. `code` is what the ledger, the events, the HTTP surface
-and the command line show; it never changes once released. No message carries text of a conversation,
-a name, a phone number or an address.
+An error's docstring is its default message. `code` is what the ledger, the events, the HTTP API and the command line
+show; it never changes once released. No message contains conversation text, a name, a phone number or an address.
 """
 
 import inspect
+from abc import ABC
 from typing import Any, ClassVar
 
 
+class TaskInterrupt(ABC):  # noqa: B024 - exceptions are registered, not derived
+    """Virtual base class of exceptions that end a whole task, such as Celery's soft time limit.
+
+    `worker/celery.py` registers Celery's. Code that turns the unexpected error of one item into that item's failure
+    re-raises these: `if isinstance(error, TaskInterrupt): raise`.
+    """
+
+
 class SnapshotError(Exception):
-    """Something went wrong with a snapshot."""
+    """The snapshot could not be made."""
 
     code: ClassVar[str] = "error"
+    names_servers: ClassVar[bool] = False
+    """Whether the message may contain the address of a server, which callers of the HTTP API are not told."""
 
     def __init__(self, message: str | None = None, **details: Any) -> None:
         self.message = message or inspect.getdoc(type(self)) or self.code
@@ -20,11 +30,16 @@ class SnapshotError(Exception):
         super().__init__(self.message)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Celery sends errors between processes by pickle, which would drop the details.
+        # Celery pickles errors to send them between processes; the default would drop the details.
         return _rebuild, (type(self), self.message, self.details)
 
+    @property
+    def public_message(self) -> str:
+        """The message for callers of the HTTP API."""
+        return inspect.getdoc(type(self)) or self.code if self.names_servers else self.message
+
     def outcome(self) -> dict[str, Any]:
-        """`{code, message, details}`, as the ledger and the failed event show it."""
+        """Return `{code, message, details}`, as stored in the ledger and sent in the failed event."""
         return {"code": self.code, "message": self.message, "details": self.details}
 
 
@@ -34,74 +49,76 @@ def _rebuild(kind: type[SnapshotError], message: str, details: dict[str, Any]) -
     return error
 
 
-# --- may go well later -------------------------------------------------------------------------------
+# --- transient: the request is retried ----------------------------------------------------------------
 
 
 class TransientError(SnapshotError):
-    """A fault that may pass; the request is tried again."""
+    """A transient error; the request will be retried."""
 
     code = "transient"
 
 
 class StoreUnavailable(TransientError):
-    """MongoDB cannot be reached, or has no primary at the moment."""
+    """MongoDB cannot be reached or has no primary."""
 
     code = "store_unavailable"
+    names_servers = True
 
 
 class StoreConflict(TransientError):
-    """MongoDB aborted the operation in favour of a concurrent one, or it took too long."""
+    """MongoDB aborted the operation because of a concurrent one, or the operation timed out."""
 
     code = "store_conflict"
 
 
 class BrokerUnavailable(TransientError):
-    """Redis cannot be reached, or refuses to write."""
+    """Redis cannot be reached or rejects the command."""
 
     code = "broker_unavailable"
+    names_servers = True
 
 
 class DeadlineExceeded(TransientError):
-    """The run took longer than its deadline."""
+    """The run exceeded its deadline."""
 
     code = "deadline_exceeded"
 
 
-class ParentNotYetThere(TransientError):
-    """The contact or the conversation is not in the database yet."""
+class ParentMissing(TransientError):
+    """The contact or conversation is not in the database yet."""
 
     code = "parent_not_yet_there"
 
 
 class NotResolvedYet(TransientError):
-    """The organization has no such conversation, or it is not resolved, or has no `resolvedAt`. It may still come."""
+    """The organization has no such resolved conversation with a `resolvedAt` yet."""
 
     code = "not_resolved_yet"
 
 
 class EarlierClosingUndecided(TransientError):
-    """An earlier closing of the conversation has no outcome yet; this one follows it."""
+    """An earlier closing of the same conversation has no outcome yet."""
 
     code = "earlier_closing_undecided"
 
 
-class Unexpected(TransientError):
-    """An error that no one foresaw; the log has its traceback."""
+class UnexpectedError(TransientError):
+    """An unexpected error; the log has its traceback."""
 
     code = "unexpected"
 
 
 class AcceptUnknown(TransientError):
-    """Whether the request was accepted is not known; repeat it with the same request id."""
+    """It is unknown whether the request was accepted; repeat it with the same request id."""
 
     code = "accept_unknown"
 
 
-# --- will not go well: the request fails for good -----------------------------------------------------
+# --- permanent: the request fails ---------------------------------------------------------------------
 
 
 class PermanentError(SnapshotError):
-    """A fault that trying again does not mend."""
+    """A permanent error; retrying will not help."""
 
     code = "permanent"
 
@@ -119,31 +136,31 @@ class ConversationNotFound(PermanentError):
 
 
 class MessagesNotFound(PermanentError):
-    """Some of the messages do not exist, or are not this contact's."""
+    """Some of the messages do not exist or do not belong to this contact."""
 
     code = "messages_not_found"
 
 
 class EmptyConversation(PermanentError):
-    """There is no message to make a snapshot of."""
+    """The conversation has no messages."""
 
     code = "empty_conversation"
 
 
 class SnapshotTooLarge(PermanentError):
-    """The snapshot would exceed MongoDB's limit of 16 MiB a document."""
+    """The snapshot would exceed MongoDB's document limit of 16 MiB."""
 
     code = "snapshot_too_large"
 
 
 class WorkerLost(PermanentError):
-    """The request ended its worker process several times."""
+    """The request repeatedly crashed its worker process."""
 
     code = "worker_lost"
 
 
 class RetriesExhausted(PermanentError):
-    """The request met faults that should pass, more often than is tried."""
+    """Retries exhausted."""
 
     code = "retries_exhausted"
 
@@ -154,45 +171,81 @@ class InvalidRequest(PermanentError):
     code = "invalid_request"
 
     def __init__(self, errors: list[dict[str, str]], message: str | None = None) -> None:
-        """`errors`: `[{field, message}]`, one for each fault."""
-        said = "; ".join(f"{each['field']}: {each['message']}" for each in errors)
-        super().__init__(message or f"The request is not valid: {said}", errors=errors)
+        """`errors`: `[{field, message}]`, one per fault."""
+        faults = "; ".join(f"{each['field']}: {each['message']}" for each in errors)
+        super().__init__(message or f"The request is not valid: {faults}", errors=errors)
 
     @property
     def errors(self) -> list[dict[str, str]]:
-        """As given; of the details, so that they survive pickle."""
+        """The faults as `[{field, message}]`. They are read from the details, which survive pickling."""
         errors: list[dict[str, str]] = self.details["errors"]
         return errors
 
 
-# --- answers to whoever asks, never an outcome of a request -------------------------------------------
+class InvalidMessage(InvalidRequest):
+    """A message in a Celery queue is not valid, so no task can run with it."""
+
+    code = "invalid_message"
+
+    def __init__(self, errors: list[dict[str, str]]) -> None:
+        faults = "; ".join(f"{each['field']}: {each['message']}" for each in errors)
+        super().__init__(errors, f"The Celery message is not valid: {faults}")
+
+
+# --- the end of a task, not of a request --------------------------------------------------------------
+
+
+class RequestFailed(SnapshotError):
+    """Requests of this task failed; the ledger has the reasons."""
+
+    code = "request_failed"
+
+    @property
+    def listing(self) -> str:
+        """One line for each request that failed: its id, code and message."""
+        return "\n".join(self.details.get("requests", ()))
+
+
+# --- refusals: returned to the caller, never the outcome of an accepted request ----------------------
 
 
 class Refused(SnapshotError):
-    """The operation is refused."""
+    """The operation was refused."""
 
     code = "refused"
 
 
 class RequestIdConflict(Refused):
-    """This request id was used before with another body."""
+    """This request id was already used with a different body."""
 
     code = "request_id_conflict"
 
 
 class NotFound(Refused):
-    """There is no such thing in this organization."""
+    """Not found in this organization."""
 
     code = "not_found"
 
 
-class Deleted(NotFound):
+class SnapshotDeleted(NotFound):
     """The snapshot of this request was deleted."""
 
     code = "deleted"
+
+
+class ListenerLost(Refused):
+    """The entry was started three times, and its listener did not finish it."""
+
+    code = "listener_lost"
 
 
 class InvalidSettings(SnapshotError):
     """A setting is not valid."""
 
     code = "invalid_settings"
+
+
+class UnusableServer(InvalidSettings):
+    """A server that the settings name cannot be used, and waiting will not help."""
+
+    code = "unusable_server"

@@ -1,41 +1,39 @@
-"""structlog: one pipeline for our records and the libraries', JSON or for a terminal.
+"""Logging: one structlog pipeline for this project's records and the libraries', as JSON or for a terminal.
 
-Event names are static; what varies is in fields. Ids are bound when a task or request starts and cleared
-when it ends. No record carries message text, names, phone numbers, addresses, notes or passwords.
+Event names are static and data is in fields. Ids are bound when a task or request starts and cleared when it ends. No
+record contains message text, names, phone numbers, addresses, notes or passwords.
 """
 
 import logging
 import re
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import structlog
 
 from worker.settings import Settings
 
-# To the last @ of the URL: a password that should have been escaped may hold one.
+# Up to the last @ of the URL: a password that should have been escaped may contain one.
 _PASSWORD = re.compile(r"""(\w+(?:\+\w+)?://[^\s:/@]*):[^\s"'<>]+@""")
 
 
 def get_logger(name: str) -> Any:
-    """A logger whose first argument is the event's static name."""
+    """Return a logger whose methods take a static event name, then fields."""
     return structlog.stdlib.get_logger(name)
 
 
 def hide_passwords(text: str) -> str:
-    """`redis://user:***@host` instead of the password of any URL in a text."""
+    """Replace the password of every URL in a text: `redis://user:***@host`."""
     return _PASSWORD.sub(r"\1:***@", text)
 
 
 def _without_passwords(_: Any, __: str, rendered: str) -> str:
-    """Last, over the whole line: values within values and tracebacks are in it too."""
+    """Hide passwords in the rendered line, which includes nested values and tracebacks. Runs last."""
     return hide_passwords(rendered) if "://" in rendered else rendered
 
 
 class _WithoutBodies(logging.Filter):
-    """Celery logs the body of a message that it drops, a request perhaps; tasks/signals.py says which it was."""
+    """Removes message bodies, which Celery logs when it drops a message. `tasks.signals` logs which message it was."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         if "body" in str(record.msg):
@@ -47,7 +45,7 @@ _without_bodies = _WithoutBodies()
 
 
 def configure(settings: Settings) -> None:
-    """Sends all records of this process to standard error, once formatted."""
+    """Send all records of this process to standard error, formatted once."""
     as_json = settings.log_format == "json" or (settings.log_format == "auto" and not sys.stderr.isatty())
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
@@ -57,7 +55,7 @@ def configure(settings: Settings) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.StackInfoRenderer(),
     ]
-    # Rich's traceback, the console's default, shows local variables: messages and contacts.
+    # The console's default, Rich's traceback, shows local variables: messages and contacts.
     renderer: list[Any] = (
         [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(), _without_passwords]
         if as_json
@@ -78,14 +76,9 @@ def configure(settings: Settings) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level)
+    if weakness := settings.redis.weakness:
+        get_logger(__name__).warning("redis_not_verified", reason=weakness)
     logging.getLogger("celery.worker.consumer.consumer").addFilter(_without_bodies)
-    # pymongo's command log would carry documents, that is message text.
-    for chatty in ("pymongo", "pymongo.command", "urllib3", "asyncio"):
-        logging.getLogger(chatty).setLevel(max(logging.WARNING, root.level))
-
-
-@contextmanager
-def bound(**ids: Any) -> Iterator[None]:
-    """These ids are on every record of the block, and none of them after it."""
-    with structlog.contextvars.bound_contextvars(**ids):
-        yield
+    # PyMongo's command log would contain documents, that is message text.
+    for name in ("pymongo", "pymongo.command", "urllib3", "asyncio"):
+        logging.getLogger(name).setLevel(max(logging.WARNING, root.level))

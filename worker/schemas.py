@@ -1,4 +1,4 @@
-"""JSON Schemas of what producers send and consumers read: `python -m worker.schemas` writes them to docs/schemas."""
+"""Generates the JSON Schemas of requests, closings and events; `python -m worker.schemas` writes docs/schemas."""
 
 import json
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ _LIMITS = Settings.model_construct()
 
 
 def schemas() -> dict[str, dict[str, Any]]:
-    """By file name."""
+    """Returns the schemas by file name."""
     return {
         f"{REQUESTED}.json": _entry(REQUESTED, _request()),
         f"{RESOLVED}.json": _entry(RESOLVED, _model(ConversationResolved)),
@@ -36,18 +36,18 @@ def _model(model: type[BaseModel]) -> dict[str, Any]:
 
 
 def _without_titles(schema: Any) -> Any:
-    """Pydantic's titles of fields repeat their names."""
+    """Removes the titles that Pydantic gives to fields, since they only repeat the names."""
     if isinstance(schema, list):
-        return [_without_titles(each) for each in schema]
+        return [_without_titles(item) for item in schema]
     if not isinstance(schema, dict):
         return schema
     return {
-        name: _without_titles(each) for name, each in schema.items() if name != "title" or not isinstance(each, str)
+        name: _without_titles(value) for name, value in schema.items() if name != "title" or not isinstance(value, str)
     }
 
 
 def _request() -> dict[str, Any]:
-    """Limits are settings; the schema has those that hold unless they are set."""
+    """Returns the schema of a request, with the default limits; the settings can change them."""
     schema = _model(SnapshotRequest)
     fields = schema["properties"]
     derived = "|".join(DERIVED_PREFIXES)
@@ -64,14 +64,14 @@ def _request() -> dict[str, Any]:
 
 
 def _of_type(field: Mapping[str, Any], kind: str) -> dict[str, Any]:
-    """The part of an optional field's schema that says what it is where it is not null."""
-    found: dict[str, Any]
-    (found,) = [each for each in field["anyOf"] if each.get("type") == kind]
-    return found
+    """Returns the branch of this type in the schema of an optional field."""
+    branch: dict[str, Any]
+    (branch,) = [option for option in field["anyOf"] if option.get("type") == kind]
+    return branch
 
 
 def _entry(kind: str, data: Mapping[str, Any]) -> dict[str, Any]:
-    """A stream entry: its fields are texts, and `data` is JSON of its own schema."""
+    """Returns the schema of a stream entry: string fields, of which `data` contains JSON."""
     return _titled(
         {
             "type": "object",
@@ -79,13 +79,13 @@ def _entry(kind: str, data: Mapping[str, Any]) -> dict[str, Any]:
             "properties": {
                 "type": {"const": kind},
                 "data": {
-                    "description": "JSON, in UTF-8.",
+                    "description": "JSON in UTF-8.",
                     "type": "string",
                     "contentMediaType": "application/json",
                     "contentSchema": data,
                 },
             },
-            "additionalProperties": {"type": "string", "description": "Other fields are passed over."},
+            "additionalProperties": {"type": "string", "description": "Other fields are ignored."},
         },
         "An entry of the Redis stream snapshots:requests",
     )
@@ -96,11 +96,12 @@ def _titled(schema: Mapping[str, Any], title: str) -> dict[str, Any]:
 
 
 def text_of(schema: Mapping[str, Any]) -> str:
-    """As it stands in the file."""
+    """Returns the text of a schema file."""
     return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
 
 
 def write() -> None:
+    """Writes the schema files."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     for name, schema in schemas().items():
         (FOLDER / name).write_text(text_of(schema))

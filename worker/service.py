@@ -1,27 +1,29 @@
-"""The use cases: accept requests, run them, delete a snapshot, redrive a failure. No Celery in here.
+"""The use cases: accept requests, delete a snapshot, redrive a failed request. Independent of Celery.
 
     accept → enqueue → fetch → assemble → decide → emit → finish
 
-`accept` and `enqueue` are the producer's half; `run` (in `runs`) is the worker's.
+`accept` and `enqueue` are the producer's half of a request's path; `worker.runs` is the worker's.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import cast
 
 import pymongo
 from bson import ObjectId
 
-from worker.domain.requests import ACCEPTED, SnapshotRequest, Trigger, body_hash
+from worker.domain.ledger_entry import ACCEPTED, LedgerEntry, Status
+from worker.domain.requests import SnapshotRequest, Trigger, body_hash
 from worker.domain.traceparent import TRACEPARENT
-from worker.errors import AcceptUnknown, BrokerUnavailable, Deleted, NotFound, RequestIdConflict, SnapshotError
+from worker.errors import AcceptUnknown, BrokerUnavailable, NotFound, RequestIdConflict, SnapshotDeleted, SnapshotError
 from worker.log import get_logger
 from worker.source.conversations import Conversations
 from worker.stores import indexes
 from worker.stores.connections import Connections, Document
 from worker.stores.events import Events
 from worker.stores.ledger import Ledger, key_of
+from worker.stores.run_records import RunRecords
 from worker.stores.snapshots import Snapshots
 from worker.stores.wakeups import BULK, INTERACTIVE, Publish, chunks_of
 
@@ -29,34 +31,51 @@ log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """A checked request on its way in."""
+class NewRequest:
+    """A validated request that is not accepted yet."""
 
     request: SnapshotRequest
     request_id: str
     trigger: Trigger
     queue: str = INTERACTIVE
     not_before: datetime | None = None
-    """Long delays live in the ledger: enqueued when due."""
+    """The earliest time to enqueue it. Long delays are kept in the ledger, not in a countdown."""
     traceparent: str | None = None
-    """The producer's trace: kept on the entry, and goes out in the event."""
+    """The producer's trace: stored in the entry and sent in the event."""
 
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """An accepted request: durable in the ledger. `id` is the snapshot's `_id` too."""
+    """An accepted request, durable in the ledger."""
 
-    id: ObjectId
-    organization_id: ObjectId
-    request_id: str
-    status: str
+    entry: LedgerEntry
     created: bool
-    """Whether this call brought it in; else it is the first request's receipt."""
-    entry: Mapping[str, Any]
+    """Whether this call accepted it. If not, this is the receipt of the first request with the same key."""
+
+    @property
+    def id(self) -> ObjectId:
+        """The request's id, and the snapshot's."""
+        return self.entry["_id"]
+
+    @property
+    def organization_id(self) -> ObjectId:
+        return self.entry["organizationId"]
+
+    @property
+    def request_id(self) -> str:
+        return self.entry["requestId"]
+
+    @property
+    def status(self) -> Status:
+        return self.entry["status"]
+
+
+Check = Callable[[Sequence[LedgerEntry]], Sequence[SnapshotError | None]]
+"""Returns for each entry that is not in the ledger yet the error that it is refused with, if any."""
 
 
 class Service:
-    """The use cases on real parts. One per process."""
+    """The use cases. One instance per process."""
 
     def __init__(self, connections: Connections, publish: Publish) -> None:
         self.connections = connections
@@ -66,15 +85,16 @@ class Service:
         self.snapshots = Snapshots(connections)
         self.conversations = Conversations(connections)
         self.events = Events(connections)
+        self.run_records = RunRecords(connections)
         self.publish = publish
         self._key_is_unique = False
 
     # --- the producer's half --------------------------------------------------------------------------
 
-    def submit(self, asked: Asked) -> Receipt:
-        """Accepts and enqueues one request.
+    def submit(self, asked: NewRequest) -> Receipt:
+        """Accept and enqueue one request. Redis may be down.
 
-        Raises RequestIdConflict, Deleted, AcceptUnknown, StoreUnavailable. Redis may be down.
+        Raises RequestIdConflict, SnapshotDeleted, AcceptUnknown, StoreUnavailable.
         """
         (receipt,) = self.accept([asked])
         if isinstance(receipt, SnapshotError):
@@ -82,24 +102,27 @@ class Service:
         self.enqueue([receipt])
         return receipt
 
-    def accept(self, asked: Sequence[Asked]) -> list[Receipt | SnapshotError]:
-        """Writes requests into the ledger in one insert; for each its receipt, or why it has none.
+    def accept(self, asked: Sequence[NewRequest], check: Check | None = None) -> list[Receipt | SnapshotError]:
+        """Insert requests into the ledger at once; return for each its receipt, or the error if it has none.
 
-        The error is RequestIdConflict, Deleted, or AcceptUnknown (repeat with the same request id).
-        Raises StoreUnavailable, AcceptUnknown where that is so for all.
+        The error is the one of `check`, RequestIdConflict, SnapshotDeleted, or AcceptUnknown (repeat with the same
+        request id). Raises StoreUnavailable, or AcceptUnknown if it applies to all of them.
         """
         with pymongo.timeout(self.settings.run_deadline.total_seconds()):
             if not self._key_is_unique:
-                indexes.ensure_key(self.connections)  # a producer may be here before any worker
+                indexes.ensure_key(self.connections)  # a producer may start before any worker
                 self._key_is_unique = True
             now = self.clock.now()
             entries = [_entry(each, now) for each in asked]
-            known = self.ledger.insert(entries)
-        return [_receipt(entry, known.get(key_of(entry))) for entry in entries]
+            errors = check(entries) if check else [None] * len(entries)
+            known = self.ledger.insert([entry for entry, error in zip(entries, errors, strict=True) if error is None])
+        return [
+            error or _receipt(entry, known.get(key_of(entry))) for entry, error in zip(entries, errors, strict=True)
+        ]
 
     def enqueue(self, receipts: Iterable[Receipt]) -> None:
-        """Wakes workers up for what was just accepted. If that fails, the sweep does it later."""
-        by_queue: dict[str, list[Mapping[str, Any]]] = {}
+        """Publish wake-up calls for requests that were just accepted. If that fails, the sweep does it later."""
+        by_queue: dict[str, list[LedgerEntry]] = {}
         for receipt in receipts:
             if receipt.created and (queue := receipt.entry.get("queue")):
                 by_queue.setdefault(queue, []).append(receipt.entry)
@@ -107,69 +130,66 @@ class Service:
             size = 1 if queue == INTERACTIVE else self.settings.chunk_size
             self.wake(queue, entries, size)
 
-    def wake(self, queue: str, entries: Sequence[Mapping[str, Any]], chunk_size: int) -> bool:
-        """Publishes wake-up calls of at most `chunk_size` requests each; whether the broker took them."""
+    def wake(self, queue: str, entries: Sequence[LedgerEntry], chunk_size: int, task_id: str | None = None) -> bool:
+        """Publish wake-up calls for at most `chunk_size` requests each; return whether the broker accepted them."""
         try:
-            self.publish(queue, chunks_of(entries, chunk_size), self.clock.now())
+            self.publish(queue, chunks_of(entries, chunk_size), self.clock.now(), task_id=task_id)
         except BrokerUnavailable as error:
             log.warning("enqueue_failed", queue=queue, requests=len(entries), reason=error.message)
             return False
         return True
 
-    # --- afterwards -----------------------------------------------------------------------------------
+    # --- delete, redrive ------------------------------------------------------------------------------
 
     def delete(self, organization: ObjectId, snapshot: ObjectId) -> None:
-        """Removes a snapshot; the ledger keeps `deletedAt`, so that no late run brings it back.
+        """Delete a snapshot and record `deletedAt` in the ledger, so that no late run creates it again.
 
-        One that the platform has made has no entry, and one that it has removed has nothing but that. Raises NotFound
-        where the organization has neither.
+        A snapshot that the platform created has no entry; one that the platform removed has only its entry. Raises
+        NotFound if the organization has neither.
         """
         with self.connections.transaction() as session:
             marked = self.ledger.mark_deleted(organization, snapshot, self.clock.now(), session)
-            found = self.snapshots.delete(organization, snapshot, session)
-            if not (marked or found):
-                raise NotFound("There is no such snapshot in this organization.")
+            deleted = self.snapshots.delete(organization, snapshot, session)
+            if not (marked or deleted):
+                raise NotFound("Snapshot not found in this organization.")
 
-    def redrive(self, ids: Sequence[ObjectId]) -> list[Document]:
-        """Failed requests are accepted again, one round further; those that are, now.
+    def redrive(self, ids: Sequence[ObjectId], task_id: str | None = None) -> list[LedgerEntry]:
+        """Accept failed requests again, in their next round, and enqueue them; return the entries that were.
 
-        Left out: what is not failed, what has its event still to go out, and what retention has stripped.
+        `task_id`: the Celery task that failed, which the first message continues, so that Flower shows its end.
+        Requests that are not redrivable (see `worker.domain.ledger_entry.REDRIVABLE`) are omitted.
         """
-        again = self.ledger.redrive(ids, self.clock.now(), BULK)
-        if again:
-            self.wake(BULK, again, self.settings.chunk_size)
-        return again
+        redriven = self.ledger.redrive(ids, self.clock.now(), BULK)
+        if redriven:
+            self.wake(BULK, redriven, self.settings.chunk_size, task_id)
+        return redriven
 
 
-def _entry(asked: Asked, now: datetime) -> Document:
-    body = asked.request.body()
-    due: Document = {"notBefore": asked.not_before} if asked.not_before else {"queue": asked.queue, "enqueuedAt": now}
-    return {
+def _entry(asked: NewRequest, now: datetime) -> LedgerEntry:
+    entry: Document = asked.request.body()
+    entry |= {
         "_id": ObjectId(),
-        **body,
         "requestId": asked.request_id,
-        "bodyHash": body_hash(body),
+        "bodyHash": body_hash(entry),
         "trigger": asked.trigger,
         "status": ACCEPTED,
         "round": 0,
         "acceptedAt": now,
-        **due,
-        **({TRACEPARENT: asked.traceparent} if asked.traceparent else {}),
     }
+    if asked.not_before:
+        entry["notBefore"] = asked.not_before
+    else:
+        entry |= {"queue": asked.queue, "enqueuedAt": now}
+    if asked.traceparent:
+        entry[TRACEPARENT] = asked.traceparent
+    return cast("LedgerEntry", entry)
 
 
-def _receipt(entry: Document, known: Document | None) -> Receipt | SnapshotError:
+def _receipt(entry: LedgerEntry, known: LedgerEntry | None) -> Receipt | SnapshotError:
     if known is None:
         return AcceptUnknown(requestId=entry["requestId"])
     if known["bodyHash"] != entry["bodyHash"]:
         return RequestIdConflict(requestId=entry["requestId"])
     if known.get("deletedAt"):
-        return Deleted(requestId=entry["requestId"])
-    return Receipt(
-        id=known["_id"],
-        organization_id=known["organizationId"],
-        request_id=known["requestId"],
-        status=known["status"],
-        created=known["_id"] == entry["_id"],
-        entry=known,
-    )
+        return SnapshotDeleted(requestId=entry["requestId"])
+    return Receipt(known, created=known["_id"] == entry["_id"])

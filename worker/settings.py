@@ -1,37 +1,43 @@
-"""The settings: the only reader of the environment.
+"""The settings. No other module reads the environment.
 
-Every field is the environment variable `SNAPSHOTS_` + its name in capitals; `docs` and the README's
-table are made from the descriptions here.
+Each field is the environment variable `SNAPSHOTS_` followed by its name in capitals, or a file of that name in the
+secrets directory. The README's table is generated from the descriptions here.
 """
 
+import os
 import re
 from contextlib import suppress
 from datetime import timedelta
+from difflib import get_close_matches
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SecretsSettingsSource, SettingsConfigDict
 from pymongo.errors import PyMongoError
 from pymongo.uri_parser import parse_uri
 
 from worker.errors import InvalidSettings
+from worker.field_settings import FieldSettings
+from worker.redis_url import RedisAddress, parse_redis_url
 
 PREFIX = "SNAPSHOTS_"
+SECRETS_DIRECTORY = "/run/secrets"
+"""Where Docker and Kubernetes mount secrets."""
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
 def _read_duration(value: Any) -> Any:
-    """`90d`, `12h`, `30m`, `45s`, or a number of seconds."""
+    """Read `90d`, `12h`, `30m`, `45s`, or a number of seconds."""
     if isinstance(value, str) and (found := re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", value.strip())):
         with suppress(OverflowError):
             return timedelta(**{_UNITS[found[2] or "s"]: float(found[1])})
     if isinstance(value, timedelta):
         return value
-    raise ValueError("should be a duration such as 45s, 30m, 12h, 90d, or a number of seconds")
+    raise ValueError("should be a duration such as 45s, 30m, 12h or 90d, or a number of seconds")
 
 
 def _url_of(*schemes: str) -> AfterValidator:
@@ -40,7 +46,7 @@ def _url_of(*schemes: str) -> AfterValidator:
         if parts.scheme not in schemes or not parts.netloc or not _readable(value):
             raise ValueError(
                 f"should be a URL that begins with {' or '.join(f'{each}://' for each in schemes)}, "
-                "has a host and perhaps a port, and what else it holds percent-encoded"
+                "has a host and perhaps a port, and is percent-encoded where needed"
             )
         return value
 
@@ -48,161 +54,291 @@ def _url_of(*schemes: str) -> AfterValidator:
 
 
 def _readable(url: str) -> bool:
-    """Whether the drivers will read it. Their own errors repeat parts of it, a password perhaps."""
+    """Whether the drivers can parse the URL. Their own errors quote parts of it, possibly a password."""
     try:
         if url.startswith("mongodb:"):
             parse_uri(url)
-        elif url.startswith("redis"):
-            int(urlsplit(url).port or 0)
+        elif url.startswith("mongodb+srv:") and "srv" not in urlsplit(url).query.lower():
+            parse_uri(url.replace("+srv", "", 1))  # without looking up its name; srvMaxHosts and the like need that
+    except OSError as error:
+        raise ValueError(f"names a file in its options that cannot be read ({error.strerror})") from None
     except (ValueError, PyMongoError):
         return False
     return True
 
 
-def _with_the_extra(value: str) -> str:
-    parts = ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http")
-    if value == "otlp" and not all(_is_installed(each) for each in parts):
-        raise ValueError("should be off, or the extra otel should be installed (docs/operations.md, Traces)")
+def _database_of(url: str) -> str | None:
+    """Return the database that a MongoDB URL names. `admin` is where users are defined, so it names none of ours."""
+    name = unquote(urlsplit(url).path.lstrip("/")).partition(".")[0]
+    return None if name in {"", "admin"} else name
+
+
+def _check_redis_url(value: str) -> str:
+    parse_redis_url(value)
+    return value
+
+
+def _require_extra(value: str) -> str:
+    modules = ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http")
+    if value == "otlp" and not all(_is_installed(module) for module in modules):
+        raise ValueError("should be off unless the extra otel is installed (docs/operations.md, Traces)")
     return value
 
 
 def _is_installed(module: str) -> bool:
     try:
         return find_spec(module) is not None
-    except ModuleNotFoundError:  # what it is a part of
+    except ModuleNotFoundError:  # its parent package is missing
         return False
 
 
 Duration = Annotated[timedelta, BeforeValidator(_read_duration)]
-RedisUrl = Annotated[str, _url_of("redis", "rediss")]
+RedisUrl = Annotated[str, AfterValidator(_check_redis_url)]
 MongoUrl = Annotated[str, _url_of("mongodb", "mongodb+srv")]
 HttpUrl = Annotated[str, _url_of("http", "https")]
 Name = Annotated[str, Field(min_length=1, max_length=120, pattern=r"^[^$\s\x00]+$")]
-"""Of a stream or a consumer group."""
+"""Name of a stream or consumer group."""
 # https://www.mongodb.com/docs/manual/reference/limits/#naming-restrictions
 DatabaseName = Annotated[str, Field(min_length=1, max_length=63, pattern=r'^[^$\s\x00/\\."]+$')]
 CollectionName = Annotated[str, Field(min_length=1, max_length=120, pattern=r"^[^$\s\x00.]+(\.[^$\s\x00.]+)*$")]
 
 
-class Settings(BaseSettings):
-    """What can be set, and what is taken otherwise."""
+_TWO_DATABASES = (
+    f"{PREFIX}MONGO_URL names another database than {PREFIX}MONGO_DATABASE: name it in one of them only; the database "
+    "of the login is the option authSource of the URL"
+)
+# Kubernetes defines these for a Service whose name begins with snapshots-, and Docker for a linked container.
+_OF_SERVICES = re.compile(r"_SERVICE_(HOST|PORT(_\w+)?)$|_PORT_\d+_(TCP|UDP)(_(PROTO|PORT|ADDR))?$")
+_OTHER_VARIABLES = ["SECRETS_DIR", "VERSION"]
+"""SECRETS_DIR is read below; VERSION names the image in docker-compose.yml."""
+
+
+class Settings(FieldSettings, BaseSettings):
+    """All settings with their defaults. Those that name the platform's fields are in `worker.field_settings`."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", hide_input_in_errors=True)
 
-    redis_url: RedisUrl = Field("redis://127.0.0.1:6379/0", description="broker and streams")
-    mongo_url: MongoUrl = Field("mongodb://127.0.0.1:27017/?replicaSet=rs0", description="a replica set")
-    mongo_database: DatabaseName = Field("messaging", description="the platform's database, and ours")
+    redis_url: RedisUrl = Field("redis://127.0.0.1:6379/0", description="Redis: broker and streams")
+    mongo_url: MongoUrl = Field(
+        "mongodb://127.0.0.1:27017/?replicaSet=rs0", description="MongoDB: a replica set; may name the database"
+    )
+    mongo_database: DatabaseName = Field(
+        "messaging", description="database of the platform and of this service; else the one that the URL names"
+    )
 
-    contacts_collection: CollectionName = Field("contacts", description="of the platform, only read")
-    users_collection: CollectionName = Field("users", description="of the platform, only read")
-    conversations_collection: CollectionName = Field("conversations", description="of the platform, only read; indexed")
-    messages_collection: CollectionName = Field("messages", description="of the platform, only read; indexed")
-    snapshots_collection: CollectionName = Field("trainingsnapshots", description="the snapshots")
+    contacts_collection: CollectionName = Field("contacts", description="the platform's contacts; read-only")
+    users_collection: CollectionName = Field("users", description="the platform's users; read-only")
+    conversations_collection: CollectionName = Field(
+        "conversations", description="the platform's conversations; read-only, indexed"
+    )
+    messages_collection: CollectionName = Field("messages", description="the platform's messages; read-only, indexed")
+    snapshots_collection: CollectionName = Field("trainingsnapshots", description="snapshots")
     requests_collection: CollectionName = Field("snapshotrequests", description="the ledger")
-    policies_collection: CollectionName = Field("snapshotpolicies", description="which closings make a snapshot")
-    left_out_collection: CollectionName = Field("snapshotleftout", description="closings without a snapshot, and why")
-    keys_collection: CollectionName = Field("snapshotkeys", description="integration keys of the HTTP surface, hashed")
-    state_collection: CollectionName = Field("snapshotstate", description="small facts of the sweep and the listener")
-    create_source_indexes: bool = Field(True, description="create the indexes that reading those two needs")
+    policies_collection: CollectionName = Field(
+        "snapshotpolicies", description="policies that decide which closings make a snapshot"
+    )
+    left_out_collection: CollectionName = Field(
+        "snapshotleftout", description="closings that made no snapshot, with the reason"
+    )
+    keys_collection: CollectionName = Field("snapshotkeys", description="integration keys of the HTTP API, hashed")
+    state_collection: CollectionName = Field(
+        "snapshotstate", description="checkpoints, and sessions of the operations pages"
+    )
+    create_source_indexes: bool = Field(
+        True, description="create the indexes needed on the platform's messages and conversations"
+    )
 
-    requests_stream: Name = Field("snapshots:requests", description="intake, any language")
-    rejected_stream: Name = Field("snapshots:rejected", description="refused intake entries, with the reason")
+    requests_stream: Name = Field("snapshots:requests", description="intake stream, for producers in any language")
+    rejected_stream: Name = Field("snapshots:rejected", description="rejected intake entries, with the reason")
     events_stream: Name = Field("snapshots:events", description="completion events")
-    consumer_group: Name = Field("snapshots", description="the listeners' group on the intake stream")
+    consumer_group: Name = Field("snapshots", description="the listeners' consumer group on the intake stream")
 
-    max_notes_length: int = Field(10_000, ge=0, le=1_000_000, description="characters of notes")
-    max_tags: int = Field(50, ge=0, le=10_000, description="tags of a request")
-    max_tag_length: int = Field(100, ge=1, le=1_000, description="characters of a tag")
-    max_label_length: int = Field(100, ge=1, le=1_000, description="characters of quality and of category")
-    max_message_ids: int = Field(10_000, ge=1, le=200_000, description="message ids of a request")
+    max_notes_length: int = Field(10_000, ge=0, le=1_000_000, description="maximum characters of notes")
+    max_tags: int = Field(50, ge=0, le=10_000, description="maximum tags per request")
+    max_tag_length: int = Field(100, ge=1, le=1_000, description="maximum characters per tag")
+    max_label_length: int = Field(100, ge=1, le=1_000, description="maximum characters of quality and of category")
+    max_message_ids: int = Field(10_000, ge=1, le=200_000, description="maximum message ids per request")
+    max_entry_bytes: int = Field(
+        1_048_576,
+        ge=1024,
+        le=16_777_216,
+        description="maximum bytes of an intake entry, or of a request to a Celery task",
+    )
 
-    chunk_size: int = Field(200, ge=1, le=500, description="requests that one Celery message names at most")
-    chunk_bytes: int = Field(8_000_000, ge=100_000, le=100_000_000, description="snapshots written together, in bytes")
-    run_deadline: Duration = Field(timedelta(seconds=10), description="the longest run of one Celery message")
-    retry_attempts: int = Field(8, ge=1, le=100, description="attempts while the stores are up")
-    retry_floor: Duration = Field(timedelta(seconds=1), description="the shortest wait before a retry")
-    retry_ceiling: Duration = Field(timedelta(seconds=30), description="the longest wait before a retry; 30s at most")
-    parent_wait: Duration = Field(timedelta(seconds=60), description="how long a missing contact is waited for")
-    # The first two deliveries of a chunk end together with its neighbours; only from the third on is one alone.
-    worker_lost_after: int = Field(5, ge=3, le=100, description="deliveries that ended their worker")
-    sweep_interval: Duration = Field(timedelta(seconds=5), description="between two sweeps")
-    listener_idle: Duration = Field(timedelta(seconds=15), description="until a dead listener's entries are taken over")
+    chunk_size: int = Field(200, ge=1, le=500, description="maximum requests per Celery message")
+    chunk_bytes: int = Field(
+        8_000_000, ge=100_000, le=100_000_000, description="maximum bytes of snapshots written in one transaction"
+    )
+    run_deadline: Duration = Field(timedelta(seconds=10), description="maximum time to process one Celery message")
+    retry_attempts: int = Field(8, ge=1, le=100, description="attempts per request while both stores are up")
+    retry_floor: Duration = Field(timedelta(seconds=1), description="shortest wait before a retry")
+    retry_ceiling: Duration = Field(timedelta(seconds=30), description="longest wait before a retry; at most 30s")
+    parent_wait: Duration = Field(
+        timedelta(seconds=60), description="how long to wait for a contact or conversation that does not exist yet"
+    )
+    # A chunk's requests share its first two deliveries; only from the third on does each run alone.
+    worker_lost_after: int = Field(5, ge=3, le=100, description="crashes before a request fails as `worker_lost`")
+    sweep_interval: Duration = Field(timedelta(seconds=5), description="interval between sweeps")
+    listener_idle: Duration = Field(
+        timedelta(seconds=15),
+        description="idle time after which a listener's pending entries are taken over by another",
+    )
     settle_seconds: float = Field(
-        30, ge=0, le=86_400, allow_inf_nan=False, description="from a closing to its snapshot"
+        30, ge=0, le=86_400, allow_inf_nan=False, description="delay between a closing and its snapshot"
     )
-    reconcile_interval: Duration = Field(timedelta(minutes=5), description="between two looks for missed closings")
+    reconcile_interval: Duration = Field(
+        timedelta(minutes=5), description="interval between searches for missed closings"
+    )
     events_retention: Duration = Field(timedelta(days=7), description="age at which events are trimmed")
-    ledger_retention: Duration = Field(timedelta(days=90), description="age at which finished requests are stripped")
-
-    jwt_secret: SecretStr | None = Field(None, description="of tokens signed with HS256, 32 bytes or more; no default")
-    jwt_public_key: Path | None = Field(None, description="PEM file, for tokens signed with RS256 or ES256")
-    jwt_jwks: Path | None = Field(None, description="JWKS file, for tokens signed with RS256 or ES256")
-    jwt_issuer: str | None = Field(None, description="what `iss` of a token has to be")
-    jwt_audience: str | None = Field(None, description="what `aud` of a token has to be")
-    api_host: str = Field("127.0.0.1", description="address that the HTTP surface listens on")
-    api_port: int = Field(8000, ge=0, le=65_535, description="its port; 0 takes a free one")
-    api_wait: Duration = Field(timedelta(seconds=10), description="how long a POST waits for its snapshot")
-    api_rate_limit: int = Field(600, ge=0, description="HTTP requests of a token in a minute; 0 is no limit")
-    api_max_body: int = Field(1_048_576, ge=1024, le=16_777_216, description="bytes of an HTTP request's body")
-
-    flower_url: HttpUrl | None = Field(None, description="Flower's address as operators reach it, for links to tasks")
-
-    metrics_host: str = Field("127.0.0.1", description="address that worker, beat and listener serve /metrics on")
-    metrics_port: int | None = Field(None, ge=0, le=65_535, description="its port, 0 takes a free one; not set, none")
-
-    traces: Annotated[Literal["off", "otlp"], AfterValidator(_with_the_extra)] = Field(
-        "off", description="otlp: OpenTelemetry, which needs the extra otel"
+    ledger_retention: Duration = Field(
+        timedelta(days=90), description="age at which finished requests are stripped to their key and outcome"
     )
-    traces_url: HttpUrl = Field("http://127.0.0.1:4318/v1/traces", description="where OTLP is taken over HTTP")
 
-    log_format: Literal["auto", "json", "console"] = Field("auto", description="auto: console on a terminal")
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="the least that is logged")
+    jwt_secret: SecretStr | None = Field(None, description="secret for tokens signed with HS256, at least 32 bytes")
+    jwt_public_key: Path | None = Field(
+        None, description="PEM file with the public key for tokens signed with RS256 or ES256"
+    )
+    jwt_jwks: Path | None = Field(None, description="JWKS file for tokens signed with RS256 or ES256")
+    jwt_leeway: Duration = Field(timedelta(seconds=5), description="tolerated when `iat` or `nbf` is in the future")
+    jwt_issuer: str | None = Field(None, description="required `iss` of a token")
+    jwt_audience: str | None = Field(None, description="required `aud` of a token")
+    api_host: str = Field("127.0.0.1", description="address that the HTTP API listens on")
+    api_port: int = Field(8000, ge=0, le=65_535, description="port of the HTTP API; 0 picks a free one")
+    api_wait: Duration = Field(timedelta(seconds=10), description="how long a POST waits for its snapshot")
+    api_rate_limit: int = Field(600, ge=0, description="HTTP requests per minute and user; 0 means no limit")
+    api_max_body: int = Field(1_048_576, ge=1024, le=16_777_216, description="maximum bytes of an HTTP request body")
+
+    api_max_connections: int = Field(1000, ge=8, le=100_000, description="HTTP connections of a process at once")
+    api_lists: int = Field(2, ge=1, le=8, description="lists of an organization in progress at once; more get 429")
+    api_exports: int = Field(2, ge=1, le=8, description="exports of an organization in progress at once; more get 429")
+
+    flower_url: HttpUrl | None = Field(
+        None, description="Flower's address as operators reach it, used to link to tasks"
+    )
+    operations_url: HttpUrl | None = Field(
+        None,
+        description="address of the operations pages as operators reach it (`https://.../operations`), "
+        "used by Flower to link to requests",
+    )
+
+    metrics_host: str = Field("127.0.0.1", description="address on which worker, beat and listener serve /metrics")
+    metrics_port: int | None = Field(
+        None, ge=0, le=65_535, description="port for /metrics; 0 picks a free one, unset means none"
+    )
+
+    traces: Annotated[Literal["off", "otlp"], AfterValidator(_require_extra)] = Field(
+        "off", description="otlp: export OpenTelemetry traces; needs the extra otel"
+    )
+    traces_url: HttpUrl = Field("http://127.0.0.1:4318/v1/traces", description="OTLP endpoint (HTTP)")
+
+    log_format: Literal["auto", "json", "console"] = Field(
+        "auto", description="auto: console on a terminal, JSON otherwise"
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="minimum level that is logged")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_database_from_url(cls, values: Any) -> Any:
+        url, named = values.get("mongo_url"), None
+        with suppress(ValueError):  # the URL's own check reports it
+            named = _database_of(url) if isinstance(url, str) else None
+        if named is None:
+            return values
+        if values.get("mongo_database", named) != named:
+            raise ValueError(_TWO_DATABASES)
+        return {**values, "mongo_database": named}
 
     @model_validator(mode="after")
-    def _hold_together(self) -> Self:
+    def _check_combinations(self) -> Self:
         if not timedelta(0) < self.retry_floor <= self.retry_ceiling <= timedelta(seconds=30):
-            raise ValueError(f"{PREFIX}RETRY_FLOOR should be above 0 and up to {PREFIX}RETRY_CEILING, that up to 30s")
+            raise ValueError(
+                f"{PREFIX}RETRY_FLOOR should be above 0 and at most {PREFIX}RETRY_CEILING, which should be at most 30s"
+            )
         if self.ledger_retention <= self.events_retention:
             raise ValueError(f"{PREFIX}LEDGER_RETENTION should be longer than {PREFIX}EVENTS_RETENTION")
         if not timedelta(seconds=1) <= self.run_deadline <= timedelta(minutes=10):
             raise ValueError(f"{PREFIX}RUN_DEADLINE should be from 1s to 10m")
+        if not timedelta(0) <= self.jwt_leeway <= timedelta(minutes=5):
+            raise ValueError(f"{PREFIX}JWT_LEEWAY should be from 0 to 5m")
         if not timedelta(seconds=0.1) <= self.sweep_interval <= timedelta(hours=1):
             raise ValueError(f"{PREFIX}SWEEP_INTERVAL should be from 0.1s to 1h")
         if not timedelta(seconds=0.1) <= self.reconcile_interval <= timedelta(hours=24):
             raise ValueError(f"{PREFIX}RECONCILE_INTERVAL should be from 0.1s to 24h")
         return self
 
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Read the secrets directory after the environment. The other sources are not used."""
+        return init_settings, env_settings, SecretsSettingsSource(settings_cls, _secrets_directory())
+
+    @property
+    def redis(self) -> RedisAddress:
+        """The address of Redis."""
+        return parse_redis_url(self.redis_url)
+
     @property
     def lost_after(self) -> timedelta:
-        """G of the design: a request whose wake-up is older than this and than all that wait is lost.
+        """How long after its publication a wake-up call counts as lost, if no older one is waiting in the queue.
 
-        A run, and 5 s. A wrong guess, where a run outlasts it because it waits for MongoDB, costs a wake-up more.
+        One run plus 5 s. A run that waits for MongoDB may last longer; it then costs one redundant wake-up call.
         """
         return self.run_deadline + timedelta(seconds=5)
 
 
 def load(**values: Any) -> Settings:
-    """Settings from the environment.
+    """Read the settings from the environment and, where it lacks a variable, from the secrets directory.
 
-    Raises InvalidSettings that names each variable, what it should be, and never its value (it may be a password).
+    `values` override both. Raises InvalidSettings, which names each faulty variable and what it should be, but never
+    its value, because that may be a password.
     """
     try:
         return Settings(**values)
+    except OSError as error:
+        raise InvalidSettings(f"{error.filename}: the file cannot be read ({error.strerror})") from None
     except ValidationError as error:
         faults = [
-            f"{PREFIX}{'_'.join(str(part) for part in each['loc']).upper()}: {_said(each['msg'])}"
+            f"{PREFIX}{'_'.join(str(part) for part in each['loc']).upper()}: {_fault_text(each['msg'])}"
             if each["loc"]
-            else _said(each["msg"])
+            else _fault_text(each["msg"])
             for each in error.errors(include_input=False, include_url=False)
         ]
         raise InvalidSettings("; ".join(faults)) from None
 
 
-def _said(message: str) -> str:
+def unknown_variables() -> list[tuple[str, str | None]]:
+    """Return the variables that begin with SNAPSHOTS_ and are no setting, each with the nearest setting or None."""
+    known = [name.upper() for name in Settings.model_fields] + _OTHER_VARIABLES
+    names = [name.removeprefix(PREFIX) for name in sorted(os.environ) if name.startswith(PREFIX)]
+    unknown = [name for name in names if name not in known and not _OF_SERVICES.search(name)]
+    nearest = {name: next(iter(get_close_matches(name, known, n=1)), None) for name in unknown}
+    return [(f"{PREFIX}{name}", near and f"{PREFIX}{near}") for name, near in nearest.items()]
+
+
+def _secrets_directory() -> Path | None:
+    directory = Path(os.environ.get(f"{PREFIX}SECRETS_DIR", SECRETS_DIRECTORY))
+    return directory if directory.is_dir() else None
+
+
+def read_secret(name: str) -> str | None:
+    """Return the content of a file in the secrets directory, or None if it does not exist."""
+    directory = _secrets_directory()
+    if directory is None or not (directory / name).is_file():
+        return None
+    return (directory / name).read_text().strip()
+
+
+def _fault_text(message: str) -> str:
     return message.removeprefix("Value error, ").replace("Input should", "should")
 
 
 @lru_cache(maxsize=1)
 def settings() -> Settings:
-    """The settings of this process, read once."""
+    """Return this process's settings, read once."""
     return load()

@@ -1,20 +1,24 @@
-"""The README's table of settings, made from `worker/settings.py`: `python -m worker.settings_table` writes it."""
+"""Writes the tables of settings in README.md and docs/data.md: `python -m worker.settings_table`."""
 
 import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from worker.field_settings import FieldSettings
 from worker.settings import PREFIX, Settings
 
-README = Path(__file__).parent.parent / "README.md"
+_ROOT = Path(__file__).parent.parent
+DOCUMENTS = (_ROOT / "README.md", _ROOT / "docs" / "data.md")
+_NAMES_OF_FIELDS = FieldSettings.model_fields.keys()
 _PLACE = re.compile(r"(<!-- settings:[^\n]*-->\n).*?(<!-- /settings -->)", re.DOTALL)
 
 
-def table() -> str:
-    """Markdown: variable, default, meaning."""
-    rows = ["| variable | default | what it is |", "|---|---|---|"]
-    for name, field in Settings.model_fields.items():
+def table(of_fields: bool) -> str:
+    """Return the settings that name the platform's fields, or all others, as a Markdown table."""
+    rows = ["| variable | default | description |", "|---|---|---|"]
+    named = {name: field for name, field in Settings.model_fields.items() if (name in _NAMES_OF_FIELDS) is of_fields}
+    for name, field in named.items():
         rows.append(f"| `{PREFIX}{name.upper()}` | {_shown(field.default)} | {field.description} |")
     return "\n".join(rows) + "\n"
 
@@ -31,10 +35,12 @@ def _shown(value: Any) -> str:
     return f"`{str(value).lower() if isinstance(value, bool) else value}`"
 
 
-def with_table(text: str) -> str:
-    """The README with today's table."""
-    return _PLACE.sub(lambda found: f"{found[1]}\n{table()}\n{found[2]}", text)
+def with_table(document: Path) -> str:
+    """Return a document's text with its table of settings replaced by the current one."""
+    current = table(of_fields=document != DOCUMENTS[0])
+    return _PLACE.sub(lambda match: f"{match[1]}\n{current}\n{match[2]}", document.read_text())
 
 
 if __name__ == "__main__":
-    README.write_text(with_table(README.read_text()))
+    for each in DOCUMENTS:
+        each.write_text(with_table(each))

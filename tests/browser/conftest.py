@@ -1,4 +1,4 @@
-"""A whole system as `snapshots up` runs it, Flower beside it, and a headless Chromium."""
+"""The whole system as `snapshots up` runs it, Flower, and a headless Chromium."""
 
 import shutil
 from collections.abc import Iterator
@@ -14,12 +14,12 @@ FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-ne
 
 @pytest.fixture(scope="session")
 def chromium() -> str:
-    """The program; without one these tests are skipped."""
+    """Return the path of the browser. Without one, these tests are skipped."""
     names = ("chromium", "chromium-browser", "google-chrome")
-    found = next((path for name in names if (path := shutil.which(name))), None)
-    if found is None:
-        pytest.skip(f"there is no {', '.join(names)} here (Debian: apt-get install chromium)")
-    return found
+    path = next((path for name in names if (path := shutil.which(name))), None)
+    if path is None:
+        pytest.skip(f"none of {', '.join(names)} is installed (Debian: apt-get install chromium)")
+    return path
 
 
 @pytest.fixture(scope="module")

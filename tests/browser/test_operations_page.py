@@ -1,4 +1,4 @@
-"""What an operator does in a browser: sees in Flower why a task is retried, filters failures, redrives, watches.
+"""An operator at work in a browser: sees in Flower why a task is retried, filters failures, redrives, and watches.
 
 SCREENSHOTS=1 (`make screenshots`) takes the pictures of docs/screenshots.
 """
@@ -18,20 +18,20 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Error, Page, expect
 
-from support.site import LATE, LOGIN, Site
+from support.site import LATE, Site
 
 DESKTOP: dict[str, Any] = {"viewport": {"width": 1280, "height": 900}}
 VIEWS: dict[str, dict[str, Any]] = {
     "desktop-light": DESKTOP,
     "desktop-dark": {**DESKTOP, "color_scheme": "dark"},
-    "phone": {"viewport": {"width": 390, "height": 844}, "device_scale_factor": 2, "is_mobile": True},
+    "phone": {"viewport": {"width": 375, "height": 812}, "device_scale_factor": 2, "is_mobile": True},
 }
 ROOT = "/operations"
 
 
 @contextmanager
 def opened(browser: Browser, **options: Any) -> Iterator[Page]:
-    """A page in a context of its own, in which nothing may break a script or the policy."""
+    """Open a page in its own context, and check that no script fails and no content security policy is violated."""
     context = browser.new_context(**options)
     page = context.new_page()
     faults: list[str] = []
@@ -47,76 +47,108 @@ def opened(browser: Browser, **options: Any) -> Iterator[Page]:
 def log_in(page: Page, site: Site) -> None:
     page.goto(f"{site.api}{ROOT}")
     expect(page).to_have_url(re.compile(r"/operations/login"))
-    page.get_by_label("Token of an ADMIN").fill(site.token)
+    page.get_by_label("ADMIN token").fill(site.token)
     page.get_by_role("button", name="Log in").click()
     expect(page.get_by_role("heading", name="Overview")).to_be_visible()
 
 
 def test_operator_sees_what_failed_and_why_redrives_it_and_watches_it_complete(site: Site, browser: Browser) -> None:
-    """One test, for each process of pytest-xdist would start a system of its own."""
+    """This is one test, because each process of pytest-xdist would start its own system."""
     if taking_screenshots():
         _spread_over_an_hour(site)
-    flower_shows_a_retried_task_with_its_reason_to_who_has_logged_in(site, browser)
+    flower_shows_failed_tasks_after_a_login_and_retries_them(site, browser)
     for view in VIEWS:
         pages_fit_their_screen(site, browser, view)
     failures_are_filtered_by_code_redriven_and_seen_to_complete(site, browser)
-    rejected_entry_is_corrected_and_taken_in(site, browser)
+    rejected_entry_is_corrected_and_resubmitted(site, browser)
     nothing_personal_is_shown_or_logged_anywhere(site)
 
 
-def flower_shows_a_retried_task_with_its_reason_to_who_has_logged_in(site: Site, browser: Browser) -> None:
+def flower_shows_failed_tasks_after_a_login_and_retries_them(site: Site, browser: Browser) -> None:
     assert httpx.get(f"{site.flower}/tasks").status_code == 401
     with opened(browser) as stranger, pytest.raises(Error, match="ERR_INVALID_AUTH_CREDENTIALS"):
         stranger.goto(f"{site.flower}/tasks")
-    key = site.late[0]
+    first, *others = map(str, site.unsent)
     options: dict[str, Any] = {"viewport": {"width": 1560, "height": 560}}
-    with opened(browser, http_credentials={"username": LOGIN[0], "password": LOGIN[1]}, **options) as page:
+    with opened(browser, http_credentials={"username": site.login[0], "password": site.login[1]}, **options) as page:
         log_in(page, site)
-        page.goto(f"{site.api}{ROOT}/requests/{key}")
-        page.get_by_role("link", name="Its attempts in Flower").click()
-        row = page.locator("#tasks-table tbody tr", has_text=str(key)).first
-        expect(row).to_contain_text("ParentNotYetThere", timeout=10_000)
+        page.goto(f"{site.api}{ROOT}/requests/{first}")
+        page.get_by_role("link", name="Show attempts in Flower").click()
+        row = page.locator("#tasks-table tbody tr", has_text=first).first
+        expect(row).to_contain_text(
+            "RequestFailed('messages_not_found: Some of the messages do not exist", timeout=10_000
+        )
         expect(row).to_contain_text(str(site.organization))
-        if taking_screenshots():
-            page.screenshot(path=pictures() / "flower.png")
-        row.get_by_role("link").first.click()
-        expect(page.locator("body")).to_contain_text("ParentNotYetThere")
+        row.get_by_role("link", name=re.compile(r"^[0-9a-f-]{36}$")).click()
+        expect(page.get_by_text("Failed requests")).to_be_visible()
+        page.locator("dd").get_by_role("link", name=first).first.click()
+        expect(page).to_have_url(f"{site.api}{ROOT}/requests/{first}")
+        page.go_back()
+        site.send()
+        page.get_by_role("button", name="Retry").click()
+        expect(page.locator(".badge", has_text="SUCCESS")).to_be_visible(timeout=30_000)
+        expect(page.get_by_role("button", name="Retry")).to_have_count(0)
+        _select_and_retry(page, site, others)
+        for path, text in (("/workers", "worker1@"), ("/broker", "snapshots.bulk")):
+            page.goto(site.flower + path)
+            expect(page.locator("tbody").first).to_contain_text(text)
+
+
+def _select_and_retry(page: Page, site: Site, keys: list[str]) -> None:
+    """Filter Flower's list of failed tasks by their code, select rows, press Retry, and watch them succeed."""
+    rows = page.locator("#tasks-table tbody tr")
+    page.goto(f"{site.flower}/tasks")
+    page.get_by_role("button", name="Failed", exact=True).click()
+    page.get_by_role("searchbox").fill("state:FAILURE outcome:messages_not_found")
+    expect(rows).to_have_count(len(keys), timeout=10_000)
+    for key in keys:
+        rows.filter(has_text=key).get_by_role("checkbox").check()
+    if taking_screenshots():
+        page.screenshot(path=pictures() / "flower.png")
+    page.get_by_role("button", name=f"Retry {len(keys)}").click()
+    expect(page.locator("#retry-answers")).to_have_text(
+        f"Retried {len(keys)} tasks: {len(keys)} SUCCESS.", timeout=30_000
+    )
+    expect(page.get_by_text("No tasks match your search.")).to_be_visible()
+    if taking_screenshots():
+        page.screenshot(path=pictures() / "flower-retried.png")
+    assert site.states(site.unsent) == ["completed"] * LATE
 
 
 def failures_are_filtered_by_code_redriven_and_seen_to_complete(site: Site, browser: Browser) -> None:
     with opened(browser, java_script_enabled=False, **DESKTOP) as page:
         log_in(page, site)
         page.get_by_role("navigation", name="Pages").get_by_role("link", name="Requests").click()
-        page.get_by_label("Code").fill("contact_not_found")
+        page.get_by_label("Error code").fill("contact_not_found")
         page.get_by_role("button", name="Filter", exact=True).click()
         assert page.locator("tbody tr").count() == LATE
         expect(page.locator("tbody tr").first).to_contain_text("The organization has no such contact.")
         site.arrive()
-        page.get_by_role("button", name=f"Redrive all {LATE} of this filter").click()
+        page.get_by_role("button", name=f"Redrive all {LATE} that match").click()
         expect(page.get_by_role("heading", name=f"Redrive {LATE} failed requests?")).to_be_visible()
         if taking_screenshots():
             page.screenshot(path=pictures() / "confirm.png")
         page.get_by_role("button", name=f"Redrive {LATE}", exact=True).click()
         expect(page.get_by_role("heading", name=f"{LATE} requests redriven")).to_be_visible()
-        # The page looks again by itself.
+        # The page refreshes without a script.
         expect(page.locator(".badge.completed")).to_have_count(LATE, timeout=20_000)
         expect(page.get_by_text("all have an outcome")).to_be_visible()
         if taking_screenshots():
             page.screenshot(path=pictures() / "redriven.png")
-    assert site.states() == ["completed"] * LATE
+    assert site.states(site.late) == ["completed"] * LATE
 
 
-def rejected_entry_is_corrected_and_taken_in(site: Site, browser: Browser) -> None:
+def rejected_entry_is_corrected_and_resubmitted(site: Site, browser: Browser) -> None:
     with opened(browser, java_script_enabled=False, **DESKTOP) as page:
         log_in(page, site)
         page.get_by_role("navigation", name="Pages").get_by_role("link", name="Rejected").click()
         page.get_by_role("link", name="Correct").click()
-        data = page.get_by_label("Data, a JSON object")
-        page.get_by_role("button", name="Take it in").click()
+        data = page.get_by_label("Data (a JSON object)")
+        page.get_by_role("button", name="Resubmit").click()
         expect(page.get_by_role("alert")).to_contain_text("contactId")
         data.fill(data.input_value().replace("{", f'{{"contactId": "{site.contact}",', 1))
-        page.get_by_role("button", name="Take it in").click()
-        expect(page.get_by_text("was taken in as this request")).to_be_visible()
+        page.get_by_role("button", name="Resubmit").click()
+        expect(page.get_by_text("was accepted as this request")).to_be_visible()
     wanted = {"organizationId": site.organization, "requestId": {"$regex": "^stream:"}}
     assert site.database.snapshotrequests.count_documents(wanted) == 1
 
@@ -142,14 +174,14 @@ def nothing_personal_is_shown_or_logged_anywhere(site: Site) -> None:
     assert len(site.personal) > 100
     shown = {"logs": site.logs(), **dict(_of_flower(site)), **dict(_of_the_api(site))}
     assert "empty_conversation" in shown["/operations/requests"]
-    assert "ParentNotYetThere" in shown["/api/tasks"]
+    assert "RequestFailed" in shown["/api/tasks"]
     for where, text in shown.items():
         found = [each for each in site.personal if each in text]
         assert found == [], f"{len(found)} of {len(site.personal)} in {where}"
 
 
 def _of_flower(site: Site) -> Iterator[tuple[str, str]]:
-    with httpx.Client(base_url=site.flower, auth=LOGIN, timeout=30) as client:
+    with httpx.Client(base_url=site.flower, auth=site.login, timeout=30) as client:
         tasks = client.get("/api/tasks", params={"limit": 1000})
         yield "/api/tasks", _readable(tasks)
         paths = ["/workers", "/tasks", "/broker", "/api/workers", "/api/queues/length", "/metrics"]
@@ -189,7 +221,7 @@ def _of_the_api(site: Site) -> Iterator[tuple[str, str]]:
 
 
 def _readable(answer: httpx.Response) -> str:
-    """As sent, and as a reader of HTML or JSON has it."""
+    """Return the text as sent, and with the escapes of HTML or JSON resolved."""
     text = answer.text
     if answer.headers["content-type"].startswith("application/json"):
         return text + json.dumps(answer.json(), ensure_ascii=False)
@@ -210,10 +242,14 @@ def pictures() -> Path:
 
 
 def _spread_over_an_hour(site: Site) -> None:
-    """The run's outcomes, as if they had come over an hour: a picture of one minute shows little. Times are made up."""
+    """Spread the outcomes over an hour, with invented times: a picture of a single minute shows little."""
     dice = random.Random(7)
     requests = site.database.snapshotrequests
-    done = {"organizationId": site.organization, "finishedAt": {"$exists": True}, "_id": {"$nin": site.late}}
+    done = {
+        "organizationId": site.organization,
+        "finishedAt": {"$exists": True},
+        "_id": {"$nin": [*site.late, *site.unsent]},
+    }
     for each in requests.find(done):
         end = each["finishedAt"] - timedelta(minutes=dice.triangular(0, 58, 20))
         moved = {"finishedAt": end, "acceptedAt": end - timedelta(seconds=dice.lognormvariate(-2.2, 0.6))}

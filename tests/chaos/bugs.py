@@ -1,4 +1,4 @@
-"""Deliberate bugs, each of which the checker has to find. The entry point installs them, for a test alone."""
+"""Deliberate bugs, each of which the checker has to find. The launcher installs them for tests only."""
 
 import uuid
 from collections.abc import Callable
@@ -8,11 +8,11 @@ from worker.domain.validation import DERIVED_PREFIXES
 from worker.stores.events import Events
 from worker.stores.ledger import Ledger
 from worker.stores.snapshots import Snapshots
-from worker.sweep.sweep import Sweep, Swept
+from worker.sweep.sweep import Sweep, SweepReport
 
 
 def emit_before_decide() -> None:
-    """The event goes out within the transaction, before its commit."""
+    """Emits the event within the transaction, before its commit."""
     decide, emit = Ledger.decide, Events.emit
 
     def decide_late(self: Ledger, *args: Any) -> Any:
@@ -21,14 +21,14 @@ def emit_before_decide() -> None:
         return decided
 
     def nothing(self: Events, entries: Any) -> None:
-        """It went out before."""
+        """Does nothing: the event is out already."""
 
     Ledger.decide = decide_late  # type: ignore[method-assign, assignment]
     Events.emit = nothing  # type: ignore[method-assign]
 
 
 def clear_unsent_before_emit() -> None:
-    """The outbox is emptied before the event is out."""
+    """Removes `unsent` before the event is out."""
     emit = Events.emit
 
     def emit_late(self: Events, entries: Any) -> None:
@@ -40,7 +40,7 @@ def clear_unsent_before_emit() -> None:
 
 
 def insert_outside_transaction() -> None:
-    """The snapshot is inserted beside the transaction."""
+    """Inserts the snapshot outside of the transaction."""
     insert: Any = Snapshots.insert
 
     def insert_apart(self: Snapshots, documents: Any, session: Any) -> None:
@@ -50,7 +50,7 @@ def insert_outside_transaction() -> None:
 
 
 def random_request_id() -> None:
-    """A request that names no id gets a random one instead of one that is derived."""
+    """Gives a request without an id a random one instead of a derived one."""
     insert = Ledger.insert
 
     def insert_random(self: Ledger, entries: Any) -> Any:
@@ -64,8 +64,8 @@ def random_request_id() -> None:
 
 
 def no_sweep() -> None:
-    """The sweep does nothing."""
-    Sweep.__call__ = lambda self: Swept()  # type: ignore[method-assign]
+    """Makes the sweep do nothing."""
+    Sweep.__call__ = lambda self, budget=None, begin_with=None: SweepReport()  # type: ignore[method-assign]
 
 
 BUGS: dict[str, Callable[[], None]] = {

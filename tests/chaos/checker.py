@@ -1,18 +1,28 @@
-"""Holds what is left against what was sent. It knows DESIGN section 2, and nothing of how the system works."""
+"""Compares what is left after a run with what was sent, by the guarantees of docs/reliability.md alone."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from chaos.evidence import Evidence, Snapshot
-from chaos.journal import REFUSED, UNKNOWN, Record
+from chaos.intake_losses import covered, entry_id
+from chaos.journal import REFUSED, Record
 
 COMPLETED, FAILED = "completed", "failed"
-_TRIGGERS = {"stream": "stream", "task": "task", "http": "api", "bulk": "backfill", "closing": "conversation.resolved"}
-_IN_THE_STREAM = 180.0
-"""Seconds for which an entry may be in Redis alone: a listener accepts none while MongoDB is away."""
-KINDS = ("lost", "duplicates", "events missing", "events differ", "wrong outcome", "identity", "along the way")
+_TRIGGERS = {
+    "stream": "stream",
+    "burst": "stream",
+    "task": "task",
+    "http": "api",
+    "bulk": "backfill",
+    "closing": "conversation.resolved",
+}
+LOST, DUPLICATES, MISSING, DIFFER = "lost", "duplicates", "events missing", "events differ"
+WRONG, IDENTITY, DURING = "wrong outcome", "identity", "during the run"
+KINDS = (LOST, DUPLICATES, MISSING, DIFFER, WRONG, IDENTITY, DURING)
+MOST_EXCUSED = 0.05
+"""The largest share of bare XADDs whose absence may be excused: above it, the run proves too little about them."""
 
 
 @dataclass
@@ -20,191 +30,202 @@ class Verdict:
     """Counts, and violations by kind."""
 
     requests: Counter[str] = field(default_factory=Counter)
+    """By channel."""
     outcomes: Counter[str] = field(default_factory=Counter)
-    not_accepted: int = 0
-    """Without a request id, taken by Redis and gone with it: no acceptance, so no promise."""
+    bare: int = 0
+    """XADDs without a request id."""
+    excusable: int = 0
+    """Bare XADDs that Redis can have lost, whether they are missing or not: the check is blind to them."""
+    excused: int = 0
+    """Excusable ones that are missing: Redis lost them before they were accepted."""
+    never_taken: int = 0
+    """Bare XADDs without an answer, which never were in Redis."""
     events: int = 0
     repeated: int = 0
-    """Events that are more than once in the stream."""
+    """Events that are in the stream more than once."""
     violations: dict[str, list[str]] = field(default_factory=lambda: {kind: [] for kind in KINDS})
 
     @property
     def holds(self) -> bool:
         return not any(self.violations.values())
 
+    @property
+    def excused_share(self) -> float:
+        """The share of bare XADDs to which the check is blind."""
+        return self.excusable / self.bare if self.bare else 0.0
 
-Window = tuple[float, float]
-"""Of time, in seconds since 1970."""
 
-
-def check(evidence: Evidence, along_the_way: Iterable[str], redis_lost: Sequence[Window] = ()) -> Verdict:
-    """All that the promise says. `redis_lost`: when faults made Redis lose what it had taken."""
+def check(evidence: Evidence, during_the_run: Iterable[str]) -> Verdict:
+    """Checks every guarantee. `during_the_run`: violations that the consumer of the events saw."""
     verdict = Verdict()
-    verdict.violations["along the way"] += along_the_way
-    entries = {(str(each["organizationId"]), each["requestId"]): each for each in evidence.ledger}
-    snapshots: dict[Any, Snapshot] = {each.id: each for each in evidence.snapshots}
+    verdict.violations[DURING] += during_the_run
+    entries = {(str(entry["organizationId"]), entry["requestId"]): entry for entry in evidence.ledger}
+    snapshots: dict[Any, Snapshot] = {snapshot.id: snapshot for snapshot in evidence.snapshots}
     by_token = _by_token(evidence)
     for record in evidence.records.values():
-        verdict.requests[record.way] += 1
-        _check_request(record, entries, by_token.pop(record.token, []), redis_lost, verdict)
-    for token, found in by_token.items():
-        verdict.violations["duplicates"] += [f"{each['_id']} ({token}): of no request" for each in found]
-    kept = {each.id: each.conversation for each in evidence.snapshots}
+        verdict.requests[record.channel] += 1
+        mine = by_token.pop(record.token, [])
+        entry = entries.get((record.organization, record.request_id or "")) or (mine[0] if mine else None)
+        if len(mine) > 1:
+            verdict.violations[DUPLICATES].append(f"{_name(record)}: {len(mine)} ledger entries for one request")
+        if _is_excused(record, entry, evidence, verdict):
+            continue
+        _check_request(record, entry, verdict)
+    for token, unknown in by_token.items():
+        verdict.violations[DUPLICATES] += [f"{entry['_id']} ({token}): belongs to no request" for entry in unknown]
+    conversations = {snapshot.id: snapshot.conversation for snapshot in evidence.snapshots}
     for entry in evidence.ledger:
-        _check_outcome(entry, snapshots.pop(entry["_id"], None), evidence, kept, verdict)
-    if evidence.rejected:
-        verdict.violations["wrong outcome"].append(
-            f"{evidence.rejected} entries were rejected, of which none should be"
-        )
-    verdict.violations["duplicates"] += [f"snapshot {each} is of no request" for each in snapshots]
+        _check_outcome(entry, snapshots.pop(entry["_id"], None), evidence, conversations, verdict)
+    verdict.violations[WRONG] += [f"{token}: a valid request was rejected" for token in evidence.rejected]
+    verdict.violations[DUPLICATES] += [f"snapshot {key} belongs to no request" for key in snapshots]
     _check_events(evidence, verdict)
     _check_identity(evidence, verdict)
     return verdict
 
 
+def _name(record: Record) -> str:
+    return f"{record.token} ({record.channel}, {record.request_id})"
+
+
 def _by_token(evidence: Evidence) -> dict[str, list[dict[str, Any]]]:
-    """Ledger entries by the token of the request that they are of, whatever request id they have."""
-    closed = {record.conversation: record.token for record in evidence.records.values() if record.way == "closing"}
-    found: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    """Ledger entries by the token of the request that they belong to, whatever request id they have."""
+    closed = {record.conversation: record.token for record in evidence.records.values() if record.channel == "closing"}
+    by_token: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for entry in evidence.ledger:
         if entry["trigger"] == "conversation.resolved":
             token = closed.get(str(entry.get("conversationId")), "")
         else:
             token = next(iter(entry.get("tags", [])), "")
-        found[token].append(entry)
-    return found
+        by_token[token].append(entry)
+    return by_token
 
 
-def _check_request(
-    record: Record,
-    entries: dict[tuple[str, str], Any],
-    found: list[dict[str, Any]],
-    redis_lost: Sequence[Window],
-    verdict: Verdict,
-) -> None:
-    name = f"{record.token} ({record.way}, {record.request_id})"
-    if len(found) > 1:
-        verdict.violations["duplicates"].append(f"{name}: {len(found)} requests of one")
+def _is_excused(record: Record, entry: dict[str, Any] | None, evidence: Evidence, verdict: Verdict) -> bool:
+    """Whether a missing bare XADD is explained: Redis lost it before it was acknowledged, or never had it."""
+    if not record.is_bare or not record.sends:
+        return False
+    verdict.bare += 1
+    text = (record.request_id or "").removeprefix("stream:") or evidence.seen_in_stream.get(record.token)
+    excusable = covered(evidence.losses, entry_id(text) if text else None, record.sends)
+    verdict.excusable += excusable
+    if entry is not None:
+        return False
+    verdict.excused += excusable
+    verdict.never_taken += not excusable and text is None
+    return excusable or text is None
+
+
+def _check_request(record: Record, entry: dict[str, Any] | None, verdict: Verdict) -> None:
+    """Its ledger entry exists, says what was sent, and has the expected outcome."""
+    name = _name(record)
     if record.answer == REFUSED:
-        verdict.violations["wrong outcome"].append(f"{name}: refused, which no request here should be")
+        verdict.violations[WRONG].append(f"{name}: a valid request was refused")
         return
-    entry = entries.get((record.organization, record.request_id or "")) or (found[0] if found else None)
     if entry is None:
-        if _is_bare(record) and _may_be_gone(record, redis_lost):
-            verdict.not_accepted += 1
-        else:
-            verdict.violations["lost"].append(f"{name}: answered {record.answer!r}, not in the ledger")
+        verdict.violations[LOST].append(f"{name}: answered {record.answer!r}, not in the ledger")
         return
-    if wrong := [*_strayed(record, entry)]:
-        verdict.violations["wrong outcome"].append(f"{name}: the ledger has another {', '.join(wrong)}")
+    if fields := [*_differing_fields(record, entry)]:
+        verdict.violations[WRONG].append(f"{name}: the ledger has another {', '.join(fields)}")
         return
     if entry["status"] not in {COMPLETED, FAILED}:
-        verdict.violations["lost"].append(f"{name}: still {entry['status']}")
+        verdict.violations[LOST].append(f"{name}: still {entry['status']}")
         return
     outcome = COMPLETED if entry["status"] == COMPLETED else entry["error"]["code"]
     verdict.outcomes[outcome] += 1
     if outcome != record.expected:
-        verdict.violations["wrong outcome"].append(f"{name}: {outcome} instead of {record.expected}")
+        verdict.violations[WRONG].append(f"{name}: {outcome} instead of {record.expected}")
     elif outcome == COMPLETED and entry["messageCount"] != record.messages:
-        verdict.violations["wrong outcome"].append(
-            f"{name}: {entry['messageCount']} messages instead of {record.messages}"
-        )
+        verdict.violations[WRONG].append(f"{name}: {entry['messageCount']} messages instead of {record.messages}")
 
 
-def _strayed(record: Record, entry: dict[str, Any]) -> Iterator[str]:
-    """Fields in which the ledger's entry is not what was sent."""
-    said = {
+def _differing_fields(record: Record, entry: dict[str, Any]) -> Iterator[str]:
+    """Fields in which the ledger entry differs from what was sent."""
+    compared = {
         "organization": (record.organization, entry["organizationId"]),
         "requestId": (record.request_id, entry["requestId"]),
         "contact": (record.contact, entry.get("contactId")),
         "conversation": (record.conversation, entry.get("conversationId")),
-        "trigger": (_TRIGGERS[record.way], entry["trigger"]),
+        "trigger": (_TRIGGERS[record.channel], entry["trigger"]),
     }
-    # What the driver does not know, it did not say: a bare XADD's request id, a closing's contact.
-    yield from (name for name, (sent, kept) in said.items() if sent is not None and sent != str(kept))
-    if record.message_ids is not None and record.message_ids != [str(each) for each in entry.get("messageIds", ())]:
+    # None: the driver did not name it, such as a bare XADD's request id or a closing's contact.
+    yield from (name for name, (sent, kept) in compared.items() if sent is not None and sent != str(kept))
+    if record.message_ids is not None and record.message_ids != [str(key) for key in entry.get("messageIds", ())]:
         yield "messageIds"
-    if record.way != "closing" and entry.get("tags") != [record.token]:
+    if record.channel != "closing" and entry.get("tags") != [record.token]:
         yield "tags"
 
 
-def _may_be_gone(record: Record, redis_lost: Sequence[Window]) -> bool:
-    """Sent, and no answer, or shortly before or while Redis lost what it had."""
-    if record.answer == UNKNOWN:
-        return bool(record.sent_at)
-    return any(since - _IN_THE_STREAM <= at <= until for at in record.sent_at for since, until in redis_lost)
-
-
-def _is_bare(record: Record) -> bool:
-    """An XADD without a request id: its producer cannot repeat it."""
-    return record.way == "stream" and not (record.request_id or "").startswith("chaos")
-
-
 def _check_outcome(
-    entry: dict[str, Any], snapshot: Snapshot | None, evidence: Evidence, kept: dict[Any, str | None], verdict: Verdict
+    entry: dict[str, Any],
+    snapshot: Snapshot | None,
+    evidence: Evidence,
+    conversations: dict[Any, str | None],
+    verdict: Verdict,
 ) -> None:
+    """One snapshot for a completed request, equal to the source; none for any other."""
     name = f"{entry['_id']} ({entry['requestId']})"
     if entry["status"] != COMPLETED:
         if snapshot is not None:
-            verdict.violations["duplicates"].append(f"{name}: {entry['status']}, and there is a snapshot")
+            verdict.violations[DUPLICATES].append(f"{name}: {entry['status']}, and has a snapshot")
     elif entry.get("unchanged"):
         if snapshot is not None:
-            verdict.violations["duplicates"].append(f"{name}: unchanged, and there is a copy")
-        if kept.get(entry["snapshotId"], "") != str(entry.get("conversationId")):
-            verdict.violations["lost"].append(f"{name}: unchanged, and there is no earlier snapshot of it")
+            verdict.violations[DUPLICATES].append(f"{name}: unchanged, and has a copy")
+        if conversations.get(entry["snapshotId"], "") != str(entry.get("conversationId")):
+            verdict.violations[LOST].append(f"{name}: unchanged, and its conversation has no earlier snapshot")
     elif snapshot is None:
-        verdict.violations["lost"].append(f"{name}: completed, and there is no snapshot")
+        verdict.violations[LOST].append(f"{name}: completed, and has no snapshot")
     elif (
         not snapshot.whole
         or snapshot.messages != entry["messageCount"]
         or snapshot.request_id != entry["requestId"]
         or snapshot.organization != str(entry["organizationId"])
     ):
-        verdict.violations["wrong outcome"].append(f"{name}: its snapshot is another's, or not whole")
-    elif wrong := [*_differing(entry, snapshot, *evidence.wanted[entry["_id"]])]:
-        verdict.violations["wrong outcome"].append(f"{name}: its snapshot has another {', '.join(wrong)}")
+        verdict.violations[WRONG].append(f"{name}: its snapshot belongs to another request or is not whole")
+    elif fields := [*_differing_snapshot(entry, snapshot, *evidence.wanted[entry["_id"]])]:
+        verdict.violations[WRONG].append(f"{name}: its snapshot has another {', '.join(fields)}")
     if entry.get("unsent"):
-        verdict.violations["events missing"].append(f"{name}: still unsent")
+        verdict.violations[MISSING].append(f"{name}: still unsent")
 
 
-def _differing(entry: dict[str, Any], snapshot: Snapshot, digest: str, customer: str) -> Iterator[str]:
-    """In what a snapshot is not what the request and the platform's collections say."""
+def _differing_snapshot(entry: dict[str, Any], snapshot: Snapshot, digest: str, customer: str) -> Iterator[str]:
+    """Fields in which a snapshot differs from the request and from the platform's collections."""
     conversation = str(entry["conversationId"]) if entry.get("conversationId") else None
-    said = {
+    compared = {
         "messages": (digest, snapshot.digest),
         "customer": (customer, snapshot.customer),
         "contact": (str(entry["contactId"]), snapshot.contact),
         "conversation": (conversation, snapshot.conversation),
         "tags": (entry.get("tags", []), snapshot.tags),
     }
-    yield from (name for name, (wanted, found) in said.items() if wanted != found)
+    yield from (name for name, (expected, actual) in compared.items() if expected != actual)
 
 
 def _check_events(evidence: Evidence, verdict: Verdict) -> None:
+    """Each outcome has its event in the stream, each event id one content, each event an outcome."""
     verdict.events = len(evidence.stream)
     in_stream = Counter(event["id"] for event in evidence.stream)
     verdict.repeated = sum(count > 1 for count in in_stream.values())
-    rounds = {str(each["_id"]): each for each in evidence.ledger}
+    entries = {str(entry["_id"]): entry for entry in evidence.ledger}
     for entry in evidence.ledger:
         if entry["status"] in {COMPLETED, FAILED} and f"{entry['_id']}.{entry['round']}" not in in_stream:
-            verdict.violations["events missing"].append(f"{entry['_id']}.{entry['round']} ({entry['requestId']})")
+            verdict.violations[MISSING].append(f"{entry['_id']}.{entry['round']} ({entry['requestId']})")
     for key, contents in evidence.seen.items():
         if len(contents) > 1:
-            verdict.violations["events differ"].append(f"{key}: {len(contents)} contents, {contents[0]} {contents[1]}")
-        entry_id, _, round_ = key.partition(".")
-        if entry_id not in rounds or int(round_) > rounds[entry_id]["round"]:
-            verdict.violations["events differ"].append(f"{key}: of no outcome")
+            verdict.violations[DIFFER].append(f"{key}: {len(contents)} contents, {contents[0]} {contents[1]}")
+        ledger_id, _, round_ = key.partition(".")
+        if ledger_id not in entries or int(round_) > entries[ledger_id]["round"]:
+            verdict.violations[DIFFER].append(f"{key}: belongs to no outcome")
     for event in evidence.stream:
-        verdict.violations["events differ"] += _differences(event, rounds)
+        ledger_id, _, round_ = event["id"].partition(".")
+        entry = entries.get(ledger_id, {})
+        if entry and int(round_) == entry["round"] and (expected := _expected(entry)) != (actual := _actual(event)):
+            verdict.violations[DIFFER].append(f"{event['id']}: says {actual}, the ledger {expected}")
 
 
-def _differences(event: dict[str, Any], entries: dict[str, dict[str, Any]]) -> Iterator[str]:
-    entry_id, _, round_ = event["id"].partition(".")
-    entry = entries.get(entry_id)
-    if entry is None or int(round_) != entry["round"]:
-        return
+def _expected(entry: dict[str, Any]) -> dict[str, Any]:
+    """The event's content as the ledger entry has it."""
     subject = entry.get("snapshotId") if entry["status"] == COMPLETED else entry["_id"]
-    expected = {
+    return {
         "type": f"training.snapshot.{entry['status']}",
         "subject": str(subject),
         "organizationId": str(entry["organizationId"]),
@@ -217,31 +238,32 @@ def _differences(event: dict[str, Any], entries: dict[str, dict[str, Any]]) -> I
         **({name: entry.get(name) for name in ("quality", "category")} if entry["status"] == COMPLETED else {}),
         **({"tags": entry.get("tags", [])} if entry["status"] == COMPLETED else {}),
     }
+
+
+def _actual(event: dict[str, Any]) -> dict[str, Any]:
     data = event["data"]
-    said = {
+    labels = ("quality", "category", "tags") if event["type"].endswith(COMPLETED) else ()
+    return {
         "type": event["type"],
         "subject": event["subject"],
-        "organizationId": data["organizationId"],
-        "requestId": data["requestId"],
         "messageCount": data.get("messageCount"),
         "code": data.get("error", {}).get("code"),
-        **{name: data[name] for name in ("contactId", "conversationId", "trigger")},
-        **({name: data[name] for name in ("quality", "category", "tags")} if entry["status"] == COMPLETED else {}),
+        **{name: data[name] for name in ("organizationId", "requestId", "contactId", "conversationId", "trigger")},
+        **{name: data[name] for name in labels},
     }
-    if said != expected:
-        yield f"{event['id']}: says {said}, the ledger {expected}"
 
 
 def _check_identity(evidence: Evidence, verdict: Verdict) -> None:
+    """Per organization: completed entries with a copy equal the snapshots, and nothing is in flight."""
     statuses: dict[str, Counter[str]] = defaultdict(Counter)
     for entry in evidence.ledger:
         copied = entry["status"] == COMPLETED and not entry.get("unchanged") and not entry.get("deletedAt")
         statuses[str(entry["organizationId"])].update([entry["status"], *(["copies"] if copied else [])])
-    stored = Counter(each.organization for each in evidence.snapshots)
-    for organization, found in statuses.items():
-        if found["copies"] != stored[organization]:
-            verdict.violations["identity"].append(
-                f"{organization}: {found['copies']} completed with a copy, {stored[organization]} snapshots"
+    stored = Counter(snapshot.organization for snapshot in evidence.snapshots)
+    for organization, counts in statuses.items():
+        if counts["copies"] != stored[organization]:
+            verdict.violations[IDENTITY].append(
+                f"{organization}: {counts['copies']} completed with a copy, {stored[organization]} snapshots"
             )
-        if unfinished := found.total() - found["copies"] - found[COMPLETED] - found[FAILED]:
-            verdict.violations["identity"].append(f"{organization}: {unfinished} still in flight")
+        if unfinished := counts.total() - counts["copies"] - counts[COMPLETED] - counts[FAILED]:
+            verdict.violations[IDENTITY].append(f"{organization}: {unfinished} still in flight")

@@ -1,7 +1,7 @@
-"""A process whose wall clock is wrong: `time.time` and `datetime.now` are apart from the machine's.
+"""Makes the wall clock of a process wrong: `time.time` and `datetime.now` differ from the machine's.
 
-For the entry point alone, before anything else is imported, because modules keep the names that they import.
-The monotonic clock is left as it is, as it is on a machine whose clock is set wrongly.
+Only for the launcher, before anything else is imported, because modules keep the names that they import. The monotonic
+clock is not changed, as on a machine whose clock is set wrongly.
 """
 
 import datetime as dt
@@ -13,7 +13,7 @@ _time, _time_ns = time.time, time.time_ns
 
 
 class _Kind(type(_real)):  # type: ignore[misc]
-    """Real datetimes are instances of the shifted class, too."""
+    """Makes real datetimes instances of the shifted class."""
 
     def __instancecheck__(cls, value: Any) -> bool:
         return isinstance(value, _real)
@@ -23,11 +23,11 @@ class _Kind(type(_real)):  # type: ignore[misc]
 
 
 def shift(seconds: float) -> None:
-    """From now on this process's clock is `seconds` ahead."""
+    """Sets this process's clock ahead by `seconds`."""
     apart = dt.timedelta(seconds=seconds)
 
     class Shifted(_real, metaclass=_Kind):
-        """datetime, wrong."""
+        """A datetime class with a wrong clock."""
 
         def __new__(cls, *args: Any, **kwargs: Any) -> Any:
             return _real(*args, **kwargs)

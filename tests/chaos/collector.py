@@ -1,7 +1,7 @@
-"""A consumer of the event stream, all along: keeps every event in a file, and holds the system to what it promised.
+"""A consumer of the event stream that keeps every event in a file and checks guarantees during the run.
 
-It sees what a flush later wipes, and checks while the run lasts: a completed event's snapshot can be read, and in
-one snapshot read of the database the ledger and the snapshots agree.
+It sees events that a flush removes later. It checks that the snapshot of a completed event can be read, and that the
+ledger and the snapshots agree in one read of the database at read concern `snapshot`.
 """
 
 import json
@@ -24,7 +24,7 @@ _CALM_SECONDS = 10.0
 
 
 class Collector:
-    """Two threads. `faults` are violations seen on the way."""
+    """Two threads. `violations` are those seen during the run."""
 
     def __init__(self, settings: Settings, path: Path) -> None:
         self._settings, self._path = settings, path
@@ -32,11 +32,12 @@ class Collector:
         self.violations: list[str] = []
         self.events = 0
         self.identities = 0
-        """Times that the identity was seen to hold."""
+        """How often the identity was checked and held."""
         self.store_disturbed_at = 0.0
-        """Monotonic time of the last moment of a fault of MongoDB, after which a read may meet a deposed primary."""
+        """Monotonic time at which the last fault of MongoDB ended; reads soon after it may meet a deposed primary."""
         self._threads = [
-            threading.Thread(target=self._noting, args=(each,), daemon=True) for each in (self._collect, self._identify)
+            threading.Thread(target=self._reporting, args=(each,), daemon=True)
+            for each in (self._collect, self._identify)
         ]
 
     def start(self) -> None:
@@ -44,20 +45,22 @@ class Collector:
             thread.start()
 
     def close(self) -> None:
-        """A look that did not take place is no look at which the promise held."""
+        """Stops. Adds a violation if nothing was checked, which would prove nothing."""
         self._stop.set()
         for thread in self._threads:
             thread.join(60)
         if any(thread.is_alive() for thread in self._threads):
-            self.violations.append("the consumer of the events, or who counts the identity, hangs")
+            self.violations.append("the consumer of the events or the check of the identity hangs")
         if not self.events or not self.identities:
-            self.violations.append(f"only {self.events} events and {self.identities} identities were seen on the way")
+            self.violations.append(
+                f"only {self.events} events and {self.identities} identities were seen during the run"
+            )
 
-    def _noting(self, look: Callable[[], None]) -> None:
+    def _reporting(self, work: Callable[[], None]) -> None:
         try:
-            look()
+            work()
         except Exception as error:
-            self.violations.append(f"{look.__name__} ended: {type(error).__name__}: {error}")
+            self.violations.append(f"{work.__name__} ended: {type(error).__name__}: {error}")
             raise
 
     # --- events -----------------------------------------------------------------------------------------
@@ -77,10 +80,12 @@ class Collector:
                 except redis.RedisError:
                     self._stop.wait(0.2)
                     continue
-                found = reply[stream.encode()][0] if isinstance(reply, dict) and reply else reply[0][1] if reply else []
+                entries = (
+                    reply[stream.encode()][0] if isinstance(reply, dict) and reply else reply[0][1] if reply else []
+                )
                 now = time.time()
                 completed = set()
-                for key, fields in found:
+                for key, fields in entries:
                     event = json.loads(fields[b"event"])
                     file.write(json.dumps({"at": now, "event": event}) + "\n")
                     last = key.decode()
@@ -91,7 +96,7 @@ class Collector:
                 self._read(snapshots, completed)
 
     def _read(self, snapshots: Any, completed: set[ObjectId]) -> None:
-        """The snapshots of events that were just seen."""
+        """Reads the snapshots of the completed events that just arrived."""
         majority = snapshots.with_options(read_concern=ReadConcern("majority"))
         for attempt in range(200):
             try:
@@ -124,7 +129,7 @@ class Collector:
 
 
 def identity(mongo: pymongo.MongoClient[Any], settings: Settings) -> list[str]:
-    """Where, in one read of the database at one moment, the ledger and the snapshots do not agree."""
+    """Returns where the ledger and the snapshots disagree in one read of the database at one moment."""
     database = mongo[settings.mongo_database].with_options(read_concern=ReadConcern("snapshot"))
     copied = {"$and": [{"$eq": ["$status", "completed"]}, {"$ne": ["$unchanged", True]}, {"$not": ["$deletedAt"]}]}
     pipeline: list[dict[str, Any]] = [
@@ -151,9 +156,9 @@ def identity(mongo: pymongo.MongoClient[Any], settings: Settings) -> list[str]:
         },
     ]
     broken = []
-    for each in database[settings.requests_collection].aggregate(pipeline):
-        if each["accepted"] != each["completed"] + each["failed"] + each["inFlight"]:
-            broken.append(f"identity of {each['_id']}: {each}")
-        if each["snapshots"]:
-            broken.append(f"identity of {each['_id']}: {each['snapshots']} snapshots too many at one moment")
+    for group in database[settings.requests_collection].aggregate(pipeline):
+        if group["accepted"] != group["completed"] + group["failed"] + group["inFlight"]:
+            broken.append(f"identity of {group['_id']}: {group}")
+        if group["snapshots"]:
+            broken.append(f"identity of {group['_id']}: {group['snapshots']} snapshots too many at one moment")
     return broken

@@ -1,4 +1,4 @@
-"""What a fault has at hand, and how one is written down."""
+"""What a fault works on, and how it is recorded."""
 
 import random
 import threading
@@ -6,57 +6,67 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from chaos.collector import Collector
 from chaos.servers import Servers
 from chaos.system import System
+from chaos.witness import Witness
 
-Fault = Callable[["Arena"], str]
-"""Does it, and waits until what it disturbed is there again; gives what was done, in a few words."""
+if TYPE_CHECKING:
+    from chaos.dataset import Dataset
+    from chaos.driver import Driver
+
+Fault = Callable[["Context"], str]
+"""Injects a fault, waits until what it disturbed is back, and returns what it did, in a few words."""
 
 
 @dataclass(frozen=True)
-class Done:
-    """A fault that happened. Times in seconds since 1970."""
+class Injected:
+    """A fault that was injected. Times are in seconds since 1970."""
 
     kind: str
     began: float
     ended: float
-    """When the cause was over: from here on recovery counts."""
-    said: str
+    """When its cause was over: recovery counts from here."""
+    description: str
     kills: int = 0
     struck: float = 0.0
     """When a process, a server or an election was struck, after which nothing more was done to it; 0: see `ended`."""
 
 
 @dataclass
-class Arena:
-    """Servers and processes under test. The dice are one lane's own."""
+class Context:
+    """Servers and processes under test. `dice` belong to one lane of faults."""
 
     servers: Servers
     system: System
     collector: Collector
+    witness: Witness
     dice: random.Random
     stop: threading.Event
-    done: list[Done] = field(default_factory=list)
+    driver: "Driver | None" = None
+    """The driver, once it runs."""
+    dataset: "Dataset | None" = None
+    injected: list[Injected] = field(default_factory=list)
     missed: list[str] = field(default_factory=list)
-    """Faults that could not be done, with the reason."""
+    """Faults that could not be injected, with the reason."""
     kills: int = 0
     struck: float = 0.0
-    """By the fault under way, and when."""
+    """Of the current fault."""
 
     def strike(self, kills: int = 0) -> None:
-        """The fault under way happens now: what follows, until all is back, is recovery."""
+        """The current fault happens now: what follows, until everything is back, is recovery."""
         self.kills += kills
         self.struck = time.time()
 
     def pause(self, seconds: float) -> None:
-        """Cut short when the run ends."""
+        """Waits; cut short when the run ends."""
         self.stop.wait(seconds)
 
     @contextmanager
     def store_disturbed(self) -> Iterator[None]:
-        """Reads within the block, and a while after it, may meet a deposed primary."""
+        """Tells the collector that reads within the block, and for a while after it, may meet a deposed primary."""
         self.collector.store_disturbed_at = float("inf")
         try:
             yield

@@ -1,8 +1,8 @@
-"""Where a process can be made to die, or to hang: one point for each step of the straight line.
+"""Points at which a process can be made to die or to hang: before and after the steps of a request.
 
-Nothing of this is in the product. `chaos.launcher` wraps the product's own methods from outside before it runs a
-program, and an armed point is a file in a folder that only the chaos run makes: the first process that comes by takes
-the file away and does what it says, `kill` or `hang SECONDS`.
+The product contains none of this. `chaos.launcher` wraps the product's methods before it runs a program. An armed point
+is a file in a folder of the chaos run: the first process that reaches the point removes the file and does what it says,
+`kill` or `hang SECONDS`.
 """
 
 import functools
@@ -18,10 +18,11 @@ from kombu.transport import virtual
 
 from worker.celery_support.publisher import CeleryPublisher
 from worker.source.conversations import Conversations
-from worker.stores.checkpoints import State
+from worker.stores.checkpoints import Checkpoints
 from worker.stores.claims import Claims
 from worker.stores.events import Events
 from worker.stores.ledger import Ledger
+from worker.stores.run_records import RunRecords
 from worker.stores.snapshots import Snapshots
 
 BEFORE, AFTER = "before", "after"
@@ -31,7 +32,7 @@ STEPS: dict[str, tuple[type[Any], str, str]] = {
     "accept-after": (Ledger, "insert", AFTER),
     "enqueue-before": (CeleryPublisher, "__call__", BEFORE),
     "enqueue-after": (CeleryPublisher, "__call__", AFTER),
-    "claimed-after": (Claims, "take", AFTER),
+    "claimed-after": (Claims, "arrive", AFTER),
     "load-after": (Ledger, "load", AFTER),
     "fetch-before": (Conversations, "fetch", BEFORE),
     "decide-before": (Ledger, "decide", BEFORE),
@@ -45,8 +46,9 @@ STEPS: dict[str, tuple[type[Any], str, str]] = {
     "read-after": (redis.Redis, "xreadgroup", AFTER),
     "xack-before": (redis.Redis, "xack", BEFORE),
     "xack-after": (redis.Redis, "xack", AFTER),
-    "counted-after": (Ledger, "begin_repeated", AFTER),
-    "state-after": (State, "set", AFTER),
+    "recorded-after": (RunRecords, "begin", AFTER),
+    "counted-after": (Ledger, "add_unended", AFTER),
+    "state-after": (Checkpoints, "set", AFTER),
 }
 HALF_EMITTED = "half-emitted"
 POINTS = (*STEPS, HALF_EMITTED)
@@ -59,7 +61,7 @@ class Points:
         self.folder = folder
 
     def arm(self, point: str, action: str = "kill") -> Path:
-        """The next process that comes by does it. Gives the file, which is gone once that has happened."""
+        """Makes the next process that reaches the point do it; returns a file that is gone once that has happened."""
         self.folder.mkdir(exist_ok=True)
         path = self.folder / point
         draft = path.with_suffix(".draft")
@@ -68,7 +70,7 @@ class Points:
         return path
 
     def reach(self, point: str) -> None:
-        """Called by the processes at their points."""
+        """Called by a process at a point."""
         taken = self.folder / f"{point}.{os.getpid()}"
         try:
             (self.folder / point).rename(taken)
@@ -81,7 +83,7 @@ class Points:
 
 
 def install(folder: Path) -> None:
-    """Wraps the product's methods in this process, and in those that it forks."""
+    """Wraps the product's methods in this process and those that it forks."""
     points = Points(folder)
     for point, (owner, name, when) in STEPS.items():
         setattr(owner, name, _wrapped(points, point, getattr(owner, name), when))

@@ -1,9 +1,10 @@
-"""The platform's side: organizations with contacts, conversations and messages, and requests about them."""
+"""The platform's data: organizations with contacts, conversations and messages, and requests for snapshots of them."""
 
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from typing import Any
 
 from bson import ObjectId
@@ -20,11 +21,11 @@ _WORDS = (
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """One request before it is sent: `body` in camelCase, and what has to become of it."""
+class PlannedRequest:
+    """A request before it is sent: its body in camelCase, and the outcome that it must have."""
 
     token: str
-    way: str
+    channel: str
     body: dict[str, Any]
     expected: str
     messages: int
@@ -33,7 +34,7 @@ class Wanted:
 
 @dataclass
 class Contact:
-    """With one conversation, whose messages are these."""
+    """A contact with one conversation, which has these messages."""
 
     organization: ObjectId
     id: ObjectId
@@ -42,19 +43,22 @@ class Contact:
 
 
 @dataclass
-class World:
-    """What is in the source collections."""
+class Dataset:
+    """The content of the source collections."""
 
     dice: random.Random
     contacts: list[Contact] = field(default_factory=list)
     empty: list[Contact] = field(default_factory=list)
     closings: list[Contact] = field(default_factory=list)
-    """Open conversations, each to be closed once."""
+    """Contacts with an open conversation, each of which is closed once."""
     organizations: list[ObjectId] = field(default_factory=list)
+    flooding: list[Contact] = field(default_factory=list)
+    """The only contact of an organization that sends thousands of requests at once."""
+    _numbers: Iterator[int] = field(default_factory=count)
 
     def fill(self, database: Database[dict[str, Any]], closings: int) -> None:
-        """Inserts everything."""
-        self.organizations = [ObjectId() for _ in range(_ORGANIZATIONS)]
+        """Inserts everything, with so many open conversations."""
+        self.organizations = [ObjectId() for _ in range(_ORGANIZATIONS + 1)]
         users = [{"_id": ObjectId(), "organizationId": each, "email": "a@b.test"} for each in self.organizations]
         database.users.insert_many(users)
         plans = [(self.contacts, self.dice.randint(2, 12)) for _ in range(_ORGANIZATIONS * _CONTACTS)]
@@ -62,19 +66,20 @@ class World:
         documents: dict[str, list[dict[str, Any]]] = {"contacts": [], "conversations": [], "messages": []}
         for number, (kind, messages) in enumerate(plans):
             kind.append(self._contact(self.organizations[number % _ORGANIZATIONS], messages, documents))
-        for name, found in documents.items():
-            for first in range(0, len(found), _BATCH):
-                database[name].insert_many(found[first : first + _BATCH])
+        self.flooding.append(self._contact(self.organizations[-1], 3, documents))
+        for name, inserted in documents.items():
+            for first in range(0, len(inserted), _BATCH):
+                database[name].insert_many(inserted[first : first + _BATCH])
 
     def _contact(self, organization: ObjectId, messages: int, into: dict[str, list[dict[str, Any]]]) -> Contact:
-        key, conversation = ObjectId(), ObjectId()
+        contact, conversation = ObjectId(), ObjectId()
         start = datetime(2026, 5, 1, tzinfo=UTC) + timedelta(seconds=self.dice.randrange(10**6))
-        mine = {"organizationId": organization, "contactId": key}
+        mine = {"organizationId": organization, "contactId": contact}
         into["contacts"].append(
             {
-                "_id": key,
+                "_id": contact,
                 "organizationId": organization,
-                "firstName": f"Ada {key}",
+                "firstName": f"Ada {contact}",
                 "phoneNumber": "+4930",
                 "channelType": "WHATSAPP",
             }
@@ -83,41 +88,56 @@ class World:
         ids = [ObjectId() for _ in range(messages)]
         into["messages"] += [
             {
-                "_id": each,
+                "_id": key,
                 **mine,
                 "conversationId": conversation,
                 "content": " ".join(self.dice.choices(_WORDS, k=self.dice.randint(3, 40))),
                 "direction": "inbound" if number % 2 == 0 else "outbound",
                 "timestamp": start + timedelta(minutes=number),
             }
-            for number, each in enumerate(ids)
+            for number, key in enumerate(ids)
         ]
-        return Contact(organization, key, conversation, ids)
+        return Contact(organization, contact, conversation, ids)
 
-    def requests(self, count: int, ways: list[str]) -> Iterator[Wanted]:
-        """So many, each with a token of its own; a closing for as long as there are open conversations."""
+    def requests(self, number_of: int, channels: list[str]) -> Iterator[PlannedRequest]:
+        """Yields `number_of` requests, each with its own token; closings as long as there are open conversations."""
         open_ones = iter(self.closings)
-        for number in range(count):
-            token = f"n{number:07d}"
-            way = ways[number % len(ways)]
-            closing = next(open_ones, None) if way == "closing" else None
+        for number in range(number_of):
+            token = self._token()
+            channel = channels[number % len(channels)]
+            closing = next(open_ones, None) if channel == "closing" else None
             if closing is not None:
                 body = {"organizationId": str(closing.organization), "conversationId": str(closing.conversation)}
-                yield Wanted(token, way, body, COMPLETED, len(closing.messages), None)
+                yield PlannedRequest(token, channel, body, COMPLETED, len(closing.messages), None)
             else:
-                yield self._request(token, "bulk" if way == "closing" else way)
+                yield self._request(token, "bulk" if channel == "closing" else channel)
 
-    def _request(self, token: str, way: str) -> Wanted:
+    def flood(self, number_of: int) -> list[PlannedRequest]:
+        """Requests of one organization, all for the same contact, most through the intake stream, some through HTTP."""
+        (contact,) = self.flooding
+        body = {"organizationId": str(contact.organization), "contactId": str(contact.id)}
+        requests = []
+        for number in range(number_of):
+            token = self._token()
+            channel = "http" if number % 10 == 0 else "burst"
+            mine = {**body, "tags": [token]}
+            requests.append(PlannedRequest(token, channel, mine, COMPLETED, len(contact.messages), f"chaos-{token}"))
+        return requests
+
+    def _token(self) -> str:
+        return f"n{next(self._numbers):07d}"
+
+    def _request(self, token: str, channel: str) -> PlannedRequest:
         contact, expected = self.dice.choice(self.contacts), COMPLETED
         body: dict[str, Any] = {}
         messages = len(contact.messages)
         lot = self.dice.random()
-        # HTTP looks first, and refuses what is not there.
-        if lot < 0.05 and way != "http":
+        # HTTP checks first, and refuses a missing contact or message.
+        if lot < 0.05 and channel != "http":
             expected, body["contactId"] = "contact_not_found", str(ObjectId())
-        elif lot < 0.10 and way != "http":
+        elif lot < 0.10 and channel != "http":
             contact, expected = self.dice.choice(self.empty), "empty_conversation"
-        elif lot < 0.13 and way != "http":
+        elif lot < 0.13 and channel != "http":
             expected, body["messageIds"] = "messages_not_found", [str(ObjectId()), str(contact.messages[0])]
         elif lot < 0.3:
             chosen = self.dice.sample(contact.messages, self.dice.randint(1, len(contact.messages)))
@@ -131,5 +151,5 @@ class World:
             "quality": "good",
             **body,
         }
-        named = way not in {"stream", "task"} or self.dice.random() < 0.7
-        return Wanted(token, way, body, expected, messages, f"chaos-{token}" if named else None)
+        named = channel not in {"stream", "task"} or self.dice.random() < 0.7
+        return PlannedRequest(token, channel, body, expected, messages, f"chaos-{token}" if named else None)

@@ -1,8 +1,9 @@
-"""What is left at the end: the ledger, the snapshots, the event stream, the consumer's file, and the driver's."""
+"""Gathers what is left after a run: ledger, snapshots, streams, and what driver, consumer and witness recorded."""
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,13 @@ from bson.codec_options import CodecOptions
 from bson.raw_bson import RawBSONDocument
 from pymongo.read_concern import ReadConcern
 
+from chaos.intake_losses import Loss
 from chaos.journal import Record, read
 from chaos.source import Source, digest
 from worker.settings import Settings
 
+_TOKEN = re.compile(rb'"n\d{7}"')
+"""A request's tag, which a fault's entries do not have."""
 _LEDGER_FIELDS = (
     *("organizationId", "requestId", "status", "round", "snapshotId", "error", "unsent", "unchanged", "deletedAt"),
     *("acceptedAt", "finishedAt", "conversationId", "contactId", "messageIds", "trigger", "tags", "quality"),
@@ -27,7 +31,7 @@ _LEDGER_FIELDS = (
 
 @dataclass
 class Snapshot:
-    """What is checked of a snapshot."""
+    """The checked part of a snapshot."""
 
     id: Any
     organization: str
@@ -38,32 +42,40 @@ class Snapshot:
     tags: list[str]
     messages: int
     digest: str
-    """Of its messages' ids, texts and senders, in their order."""
+    """Over the ids, texts and senders of its messages, in their order."""
     whole: bool
-    """`messageCount` and `contentHash` are of the messages that are in it."""
+    """Whether `messageCount` and `contentHash` are those of its messages."""
 
 
 @dataclass
 class Evidence:
-    """All of it, read at majority from the primary."""
+    """Everything, read at majority from the primary."""
 
     records: dict[str, Record]
     ledger: list[dict[str, Any]]
     snapshots: list[Snapshot]
     stream: list[dict[str, Any]]
-    """Events that are in the stream at the end."""
+    """The events that are in the stream at the end."""
     seen: dict[str, list[str]]
-    """Event id → its different contents, in the stream or seen on the way."""
+    """Event id → its different contents, in the stream or seen by the consumer."""
     first_seen: dict[str, float] = field(default_factory=dict)
-    """Event id → when a consumer had it first, in seconds since 1970."""
+    """Event id → when the consumer had it first, in seconds since 1970."""
     wanted: dict[Any, tuple[str, str]] = field(default_factory=dict)
-    """Completed ledger entry → digest and customer that its snapshot should have, by the platform's collections."""
-    rejected: int = 0
-    """Entries that the intake refused; of what is sent here none should be."""
+    """Completed ledger entry → digest and customer of its snapshot, according to the platform's collections."""
+    rejected: Sequence[str] = ()
+    """Tokens of requests in the stream of rejected entries, where no valid request may be."""
+    rejections: int = 0
+    """Entries in that stream: those that faults added."""
+    seen_in_stream: Mapping[str, str] = field(default_factory=dict)
+    """Token → id of its entry in the intake stream, for those that the witness saw."""
+    losses: Sequence[Loss] = ()
+    """When Redis lost entries of the intake stream, and which it can have been."""
 
 
-def gather(settings: Settings, book: Path, events: Path) -> Evidence:
-    """Raises PyMongoError, RedisError."""
+def gather(
+    settings: Settings, journal: Path, events: Path, seen_in_stream: Mapping[str, str], losses: Sequence[Loss]
+) -> Evidence:
+    """Reads everything. Raises PyMongoError, RedisError."""
     majority = ReadConcern("majority")
     with pymongo.MongoClient[Any](settings.mongo_url, tz_aware=True) as mongo:
         database = mongo[settings.mongo_database]
@@ -72,11 +84,11 @@ def gather(settings: Settings, book: Path, events: Path) -> Evidence:
         raw = database.get_collection(
             settings.snapshots_collection, CodecOptions(document_class=RawBSONDocument), read_concern=majority
         )
-        snapshots = [_snapshot(each) for each in raw.find({})]
+        snapshots = [_snapshot(document) for document in raw.find({})]
         source = Source(database)
-        completed = (each for each in entries if each["status"] == "completed")
-        wanted = {each["_id"]: (source.digest_of(each), source.name_of(each)) for each in completed}
-    stream = list(_stream(settings))
+        completed = (entry for entry in entries if entry["status"] == "completed")
+        wanted = {entry["_id"]: (source.digest_of(entry), source.name_of(entry)) for entry in completed}
+    stream = [json.loads(fields[b"event"]) for fields in _entries(settings, settings.events_stream)]
     contents: dict[str, set[str]] = {}
     first_seen: dict[str, float] = {}
     with events.open() as lines:
@@ -87,22 +99,37 @@ def gather(settings: Settings, book: Path, events: Path) -> Evidence:
             first_seen.setdefault(event["id"], kept["at"])
     for event in stream:
         contents.setdefault(event["id"], set()).add(_canonical(event))
-    seen = {key: sorted(found) for key, found in contents.items()}
-    return Evidence(read(book), entries, snapshots, stream, seen, first_seen, wanted, _rejected(settings))
+    rejections = list(_entries(settings, settings.rejected_stream))
+    return Evidence(
+        records=read(journal),
+        ledger=entries,
+        snapshots=snapshots,
+        stream=stream,
+        seen={key: sorted(texts) for key, texts in contents.items()},
+        first_seen=first_seen,
+        wanted=wanted,
+        rejected=[token for fields in rejections for token in _tokens(fields)],
+        rejections=len(rejections),
+        seen_in_stream=seen_in_stream,
+        losses=losses,
+    )
 
 
-def _stream(settings: Settings) -> Iterator[dict[str, Any]]:
+def _entries(settings: Settings, stream: str) -> Iterator[dict[bytes, bytes]]:
+    """The fields of all entries of a stream, in pages: some are large."""
     with redis.Redis.from_url(settings.redis_url, socket_timeout=30) as broker:
         after = "-"
-        while found := broker.xrange(settings.events_stream, min=after, count=5000):
-            for key, fields in found:
-                yield json.loads(fields[b"event"])
+        while page := broker.xrange(stream, min=after, count=1000):
+            for key, fields in page:
+                yield fields
                 after = f"({key.decode()}"
 
 
-def _rejected(settings: Settings) -> int:
-    with redis.Redis.from_url(settings.redis_url, socket_timeout=30) as broker:
-        return int(broker.xlen(settings.rejected_stream))
+def _tokens(fields: Mapping[bytes, bytes]) -> set[str]:
+    # Quotes may be escaped: an entry's fields are JSON within JSON.
+    return {
+        match.decode().strip('"') for value in fields.values() for match in _TOKEN.findall(value.replace(b"\\", b""))
+    }
 
 
 def _canonical(event: Mapping[str, Any]) -> str:
@@ -112,7 +139,7 @@ def _canonical(event: Mapping[str, Any]) -> str:
 def _snapshot(raw: RawBSONDocument) -> Snapshot:
     messages: Any = raw["messages"]
     array = bson.encode({"messages": messages})
-    # Behind the length, the type, the name; before the end.
+    # Without the document's length, the field's type and name, and the final zero.
     encoded = array[4 + len(b"\x04messages\x00") : -1]
     whole = raw["messageCount"] == len(messages) and raw["contentHash"] == hashlib.sha256(encoded).hexdigest()
     return Snapshot(
@@ -124,6 +151,6 @@ def _snapshot(raw: RawBSONDocument) -> Snapshot:
         customer=raw["customerName"],
         tags=list(raw["tags"]),
         messages=len(messages),
-        digest=digest((each["id"], each["content"], each["sender"]) for each in messages),
+        digest=digest((message["id"], message["content"], message["sender"]) for message in messages),
         whole=whole,
     )

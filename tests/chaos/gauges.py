@@ -1,4 +1,4 @@
-"""What the processes use: memory, and connections to MongoDB; looked at every few seconds."""
+"""Measures memory and MongoDB connections of the processes every few seconds."""
 
 import contextlib
 import threading
@@ -11,11 +11,11 @@ from chaos.system import System
 
 _LOOK_SECONDS = 5.0
 _SETTLED_LOOKS = 12
-"""The first minute is left out of growth: imports, pools and caches fill."""
+"""The first minute does not count as growth: imports, pools and caches fill."""
 
 
 class Gauges:
-    """One thread. Values by process name; pool processes have their worker's."""
+    """One thread. Values are by process name; a pool process has its worker's."""
 
     def __init__(self, system: System, ports: dict[str, int]) -> None:
         self._system = system
@@ -33,7 +33,7 @@ class Gauges:
         self._thread.join(10)
 
     def rows(self) -> Iterator[tuple[str, str]]:
-        """For the table."""
+        """Yields rows of the result table."""
         for name, seen in sorted(self._memory.items()):
             settled = seen[_SETTLED_LOOKS:] or seen
             grown = f"{_mb(settled[0])} to {_mb(settled[-1])}, most {_mb(max(seen))} MB"

@@ -1,8 +1,8 @@
-"""A ledger of a million requests and a million snapshots: what runs often, measured.
+"""Measures what runs often, on a ledger of a million requests and a million snapshots.
 
     .venv/bin/python tests/chaos/growth.py [--size 1000000] [--seed 1]
 
-Prints milliseconds, and exits 1 where the sweep takes 200 ms or more.
+Prints milliseconds, and exits with 1 if the sweep takes 200 ms or more.
 """
 
 import argparse
@@ -29,7 +29,7 @@ def main() -> int:
     from worker.settings import load
 
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--size", type=int, default=1_000_000, help="requests, and as many snapshots")
+    parser.add_argument("--size", type=int, default=1_000_000, help="number of requests (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()
     with embedded(options=Options(cache_gb=1.0)) as up:
@@ -96,7 +96,7 @@ def _copy(entry: dict[str, Any]) -> dict[str, Any]:
 
 
 def _measure(bench: Any, size: int) -> int:
-    from worker.stores.queries import Filter, list_requests, redrivable
+    from worker.stores.queries import RequestFilter, list_requests, redrivable
     from worker.stores.stats import identities, oldest_request
     from worker.sweep.sweep import Sweep
 
@@ -106,7 +106,7 @@ def _measure(bench: Any, size: int) -> int:
     def sweep() -> None:
         Sweep(bench.service)()
 
-    sweep()  # Redis is new to it
+    sweep()  # the first one meets a new Redis
     steps: dict[str, Callable[[], Any]] = {
         "sweep": sweep,
         "accept one": lambda: bench.accepted(bench.asked(contact)),
@@ -114,11 +114,11 @@ def _measure(bench: Any, size: int) -> int:
         "repeat a known request id": lambda: bench.service.accept([bench.asked(contact, f"grown-{size // 2}")]),
         "sweep beside requests in flight": sweep,
         "oldest request": lambda: oldest_request(connections),
-        "list a page": lambda: list_requests(connections, Filter(mine), 50),
+        "list a page": lambda: list_requests(connections, RequestFilter(mine), 50),
         "list a page of failures by code": lambda: list_requests(
-            connections, Filter(mine, code="empty_conversation"), 50
+            connections, RequestFilter(mine, code="empty_conversation"), 50
         ),
-        "find 200 to redrive": lambda: next(iter(redrivable(connections, Filter(mine, "failed"), 200))),
+        "find 200 to redrive": lambda: next(iter(redrivable(connections, RequestFilter(mine, "failed"), 200))),
         "status of one organization": lambda: identities(connections, mine),
         "status of all": lambda: identities(connections),
     }

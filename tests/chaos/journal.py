@@ -1,4 +1,4 @@
-"""The driver's own file: what it sent and what it was answered, one line of JSON each."""
+"""The driver's own record of what it sent and what it was answered: one line of JSON for each."""
 
 import json
 import os
@@ -9,34 +9,40 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-ACCEPTED, SENT, UNKNOWN, REFUSED = "accepted", "sent", "unknown", "refused"
-"""Answers: durable by contract; taken by Redis, which is no acceptance; no answer; never to be accepted."""
+ACCEPTED, SENT, UNKNOWN, REFUSED, NOT_TAKEN = "accepted", "sent", "unknown", "refused", "not taken"
+"""Answers: durable by contract; taken by Redis, which is not acceptance; no answer; rejected for good; Redis refused to
+write, so that it can be sent again."""
 
 _SYNC_SECONDS = 0.5
 
 
 @dataclass
 class Record:
-    """What the file says of one request. `token` stands in its tags, and is the only identity that counts."""
+    """What the journal says about one request. `token` is in its tags, and is the only identity that counts."""
 
     token: str
-    way: str
+    channel: str
     organization: str
     expected: str
-    """`completed`, or a failure's code."""
+    """`completed`, or the code of the failure."""
     messages: int
     request_id: str | None
     conversation: str | None
     contact: str | None = None
     message_ids: list[str] | None = None
     answer: str = UNKNOWN
-    sent_at: list[float] = field(default_factory=list)
-    """Every attempt, in seconds since 1970."""
+    sends: list[tuple[float, float]] = field(default_factory=list)
+    """Each attempt that Redis did not refuse: when it began and when it was answered, in seconds since 1970."""
     accepted_at: float | None = None
-    """The first answer that says so."""
+    """When the first answer said that it is accepted."""
+
+    @property
+    def is_bare(self) -> bool:
+        """Whether it is an XADD without a request id, which its producer cannot repeat."""
+        return self.channel == "stream" and not (self.request_id or "").startswith("chaos")
 
 
-class Book:
+class Journal:
     """Written to by many threads."""
 
     def __init__(self, path: Path) -> None:
@@ -45,7 +51,7 @@ class Book:
         self._synced = time.monotonic()
 
     def write(self, **fields: Any) -> None:
-        """One line, on the disk within half a second."""
+        """Writes one line, which is on the disk within half a second."""
         line = json.dumps({"at": time.time(), **fields}) + "\n"
         with self._lock:
             self._file.write(line)
@@ -58,26 +64,33 @@ class Book:
         self._file.close()
 
 
+_PLANNED = (
+    *("channel", "organization", "expected", "messages", "request_id", "conversation"),
+    *("contact", "message_ids"),
+)
+
+
 def read(path: Path) -> dict[str, Record]:
-    """The records by token."""
+    """Reads the records, by token."""
     records: dict[str, Record] = {}
     for line in _lines(path):
-        token = line["token"]
         if line["what"] == "plan":
-            fields = ("way", "organization", "expected", "messages", "request_id", "conversation")
-            record = Record(token, **{name: line[name] for name in fields})
-            record.contact, record.message_ids = line.get("contact"), line.get("message_ids")
-            records[token] = record
-        elif line["what"] == "send":
-            records[token].sent_at.append(line["at"])
-            records[token].request_id = line.get("request_id") or records[token].request_id
-        else:
-            record = records[token]
-            record.request_id = line.get("request_id") or record.request_id
-            # Once accepted is accepted, whatever a later repeat is told.
-            record.answer = record.answer if record.answer == ACCEPTED else line["answer"]
-            if record.answer == ACCEPTED and record.accepted_at is None:
-                record.accepted_at = line["at"]
+            planned: dict[str, Any] = {name: line.get(name) for name in _PLANNED}
+            records[line["token"]] = Record(line["token"], **planned)
+            continue
+        record = records[line["token"]]
+        record.request_id = line.get("request_id") or record.request_id
+        if line["what"] == "send":
+            record.sends.append((line["at"], float("inf")))
+            continue
+        began, _ = record.sends.pop()
+        if line["answer"] == NOT_TAKEN:
+            continue
+        record.sends.append((began, line["at"]))
+        # Once accepted is accepted, whatever a later repeat is told.
+        record.answer = record.answer if record.answer == ACCEPTED else line["answer"]
+        if record.answer == ACCEPTED and record.accepted_at is None:
+            record.accepted_at = line["at"]
     return records
 
 

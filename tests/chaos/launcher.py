@@ -1,10 +1,10 @@
-"""Runs one of the product's programs with crash points, and where asked with a wrong clock or a deliberate bug.
+"""Runs one of the product's programs with crash points and, optionally, a wrong clock or a deliberate bug.
 
     python -m chaos.launcher celery -A worker worker ...
     python -m chaos.launcher snapshots listen
 
-CHAOS_POINTS is the folder of armed points; CHAOS_CLOCK seconds that the clock is ahead; CHAOS_BUG a name in `bugs`;
-CHAOS_VISIBILITY Redis's visibility timeout in seconds; CHAOS_POISON a tag whose request kills its process.
+CHAOS_POINTS is the folder of armed points, CHAOS_CLOCK the number of seconds by which the clock is ahead, CHAOS_BUG a
+name in `bugs`, CHAOS_VISIBILITY the visibility timeout in seconds, CHAOS_POISON a tag whose requests kill a process.
 """
 
 import os

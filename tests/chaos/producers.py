@@ -1,4 +1,4 @@
-"""The ways in, each as a producer of its kind uses it: `send` gives the answer and the request id, if known by then."""
+"""Producers, one for each channel, which use it as its contract says and return an answer and the request id."""
 
 import json
 import time
@@ -18,40 +18,66 @@ from pymongo.errors import PyMongoError
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from chaos.dataset import Wanted
-from chaos.journal import ACCEPTED, REFUSED, SENT, UNKNOWN
+from chaos.dataset import PlannedRequest
+from chaos.journal import ACCEPTED, NOT_TAKEN, REFUSED, SENT, UNKNOWN
 from worker.bootstrap import build
 from worker.domain.requests import SnapshotRequest
 from worker.errors import Refused, SnapshotError
-from worker.service import Asked
+from worker.service import NewRequest
 from worker.settings import Settings
 from worker.stores.wakeups import BULK
 
 Answer = tuple[str, str | None]
-Way = Callable[[list[Wanted]], list[Answer]]
-"""Most take one request at a time; `bulk` may take many."""
+Producer = Callable[[list[PlannedRequest]], list[Answer]]
+"""Most take one request at a time; `bulk` and `burst` take many."""
 
 REQUESTS = "snapshots:requests"
 
 
-def stream(settings: Settings, stack: ExitStack) -> Way:
-    """XADD by whoever knows the contract alone."""
+def stream(settings: Settings, stack: ExitStack) -> Producer:
+    """XADD, with nothing but the contract of the intake stream."""
     broker = stack.enter_context(_redis(settings))
 
-    def send(wanted: list[Wanted]) -> list[Answer]:
-        (one,) = wanted
-        data = one.body | ({"requestId": one.request_id} if one.request_id else {})
+    def send(requests: list[PlannedRequest]) -> list[Answer]:
+        (request,) = requests
         try:
-            entry: Any = broker.xadd(REQUESTS, {"type": "snapshot.requested", "data": json.dumps(data)})
+            key: Any = broker.xadd(REQUESTS, _entry(request))
+        except redis.ResponseError:  # out of memory, read-only, loading
+            return [(NOT_TAKEN, None)]
         except redis.RedisError:
             return [(UNKNOWN, None)]
-        return [(SENT, one.request_id or f"stream:{entry.decode()}")]
+        return [(SENT, request.request_id or f"stream:{key.decode()}")]
 
     return send
 
 
-def task(settings: Settings, stack: ExitStack) -> Way:
-    """A Celery message by name. Its id is made before the first attempt, so that a repeat is the same request."""
+def burst(settings: Settings, stack: ExitStack) -> Producer:
+    """Hundreds of XADDs in one pipeline, all with request ids."""
+    broker = stack.enter_context(_redis(settings))
+
+    def send(requests: list[PlannedRequest]) -> list[Answer]:
+        try:
+            with broker.pipeline(transaction=False) as pipeline:
+                for request in requests:
+                    pipeline.xadd(REQUESTS, _entry(request))
+                replies = pipeline.execute(raise_on_error=False)
+        except redis.RedisError:
+            return [(UNKNOWN, None)] * len(requests)
+        return [
+            (NOT_TAKEN, None) if isinstance(reply, redis.RedisError) else (SENT, request.request_id)
+            for request, reply in zip(requests, replies, strict=True)
+        ]
+
+    return send
+
+
+def _entry(request: PlannedRequest) -> dict[Any, Any]:
+    data = request.body | ({"requestId": request.request_id} if request.request_id else {})
+    return {"type": "snapshot.requested", "data": json.dumps(data)}
+
+
+def task(settings: Settings, stack: ExitStack) -> Producer:
+    """A Celery message by task name. Its id is set before the first attempt, so that a repeat is the same request."""
     app = stack.enter_context(Celery("producer", broker=settings.redis_url, set_as_current=False))
     app.conf.update(
         task_ignore_result=True,
@@ -60,68 +86,69 @@ def task(settings: Settings, stack: ExitStack) -> Way:
         broker_connection_timeout=3,
     )
 
-    def send(wanted: list[Wanted]) -> list[Answer]:
-        (one,) = wanted
-        body = one.body | ({"requestId": one.request_id} if one.request_id else {})
+    def send(requests: list[PlannedRequest]) -> list[Answer]:
+        (request,) = requests
+        body = request.body | ({"requestId": request.request_id} if request.request_id else {})
         try:
-            app.send_task("snapshots.request", args=[body], task_id=one.token, queue="snapshots")
+            app.send_task("snapshots.request", args=[body], task_id=request.token, queue="snapshots")
         except (OperationalError, OSError, redis.RedisError):
             return [(UNKNOWN, None)]
-        return [(SENT, one.request_id or f"task:{one.token}")]
+        return [(SENT, request.request_id or f"task:{request.token}")]
 
     return send
 
 
-def bulk(settings: Settings, stack: ExitStack) -> Way:
-    """Straight into the ledger, in chunks: what the bulk commands do."""
+def bulk(settings: Settings, stack: ExitStack) -> Producer:
+    """Straight into the ledger, in chunks, as the bulk commands do."""
     service = build(settings)
     stack.callback(service.connections.close)
-    _ = service.connections.mongo  # made once, before the threads
+    _ = service.connections.mongo  # created once, before the threads use it
 
-    def send(wanted: list[Wanted]) -> list[Answer]:
-        asked = [
-            Asked(SnapshotRequest.read(one.body, settings), str(one.request_id), "backfill", BULK) for one in wanted
+    def send(requests: list[PlannedRequest]) -> list[Answer]:
+        new = [
+            NewRequest(SnapshotRequest.read(request.body, settings), str(request.request_id), "backfill", BULK)
+            for request in requests
         ]
         try:
-            receipts = service.accept(asked)
+            receipts = service.accept(new)
         except SnapshotError:
-            return [(UNKNOWN, None)] * len(wanted)
-        service.enqueue(each for each in receipts if not isinstance(each, SnapshotError))
+            return [(UNKNOWN, None)] * len(requests)
+        service.enqueue(receipt for receipt in receipts if not isinstance(receipt, SnapshotError))
         return [
-            (REFUSED if isinstance(each, Refused) else UNKNOWN, None)
-            if isinstance(each, SnapshotError)
-            else (ACCEPTED, each.request_id)
-            for each in receipts
+            (REFUSED if isinstance(receipt, Refused) else UNKNOWN, None)
+            if isinstance(receipt, SnapshotError)
+            else (ACCEPTED, receipt.request_id)
+            for receipt in receipts
         ]
 
     return send
 
 
-def closing(settings: Settings, stack: ExitStack) -> Way:
-    """A conversation is closed in MongoDB, at majority; of some an entry says so as well."""
+def closing(settings: Settings, stack: ExitStack) -> Producer:
+    """Closes a conversation in MongoDB at majority, and for some adds an intake entry as well."""
     mongo = stack.enter_context(
         pymongo.MongoClient[Any](settings.mongo_url, w="majority", serverSelectionTimeoutMS=5000, timeoutMS=10_000)
     )
     conversations = mongo[settings.mongo_database].conversations
     broker = stack.enter_context(_redis(settings))
 
-    def send(wanted: list[Wanted]) -> list[Answer]:
-        (one,) = wanted
-        key = ObjectId(one.body["conversationId"])
+    def send(requests: list[PlannedRequest]) -> list[Answer]:
+        (request,) = requests
+        key = ObjectId(request.body["conversationId"])
         now = datetime.fromtimestamp(int(time.time() * 1000) / 1000, UTC)
         try:
             conversations.update_one(
                 {"_id": key, "isResolved": False}, {"$set": {"isResolved": True, "resolvedAt": now, "updatedAt": now}}
             )
-            # The answer of a repeat: what its first attempt wrote.
-            found = conversations.with_options(read_concern=pymongo.read_concern.ReadConcern("majority")).find_one(
-                {"_id": key}
-            )
-            if not found or not found.get("resolvedAt"):
+            # A repeat is answered with what the first attempt wrote.
+            conversation = conversations.with_options(
+                read_concern=pymongo.read_concern.ReadConcern("majority")
+            ).find_one({"_id": key})
+            if not conversation or not conversation.get("resolvedAt"):
                 return [(UNKNOWN, None)]
-            resolved = found["resolvedAt"].replace(tzinfo=UTC)
-            if int(one.token[1:]) % 3 == 0:
-                broker.xadd(REQUESTS, {"type": "conversation.resolved", "data": json.dumps(one.body)})
+            resolved = conversation["resolvedAt"].replace(tzinfo=UTC)
+            if int(request.token[1:]) % 3 == 0:
+                broker.xadd(REQUESTS, {"type": "conversation.resolved", "data": json.dumps(request.body)})
         except (PyMongoError, redis.RedisError):
             return [(UNKNOWN, None)]
         return [(ACCEPTED, f"resolved:{key}:{round(resolved.timestamp() * 1000)}")]
@@ -129,30 +156,30 @@ def closing(settings: Settings, stack: ExitStack) -> Way:
     return send
 
 
-def http(base: str, secret: str, stack: ExitStack) -> Way:
+def http(base: str, secret: str, stack: ExitStack) -> Producer:
     """POST with an Idempotency-Key."""
     session = stack.enter_context(httpx.Client(base_url=base, timeout=15))
 
-    def send(wanted: list[Wanted]) -> list[Answer]:
-        (one,) = wanted
+    def send(requests: list[PlannedRequest]) -> list[Answer]:
+        (request,) = requests
         claims = {
-            "organizationId": one.body["organizationId"],
+            "organizationId": request.body["organizationId"],
             "id": "6" * 24,
             "accessRole": "admin",
             "exp": time.time() + 3600,
         }
         headers = {
             "Authorization": f"Bearer {jwt.encode(claims, secret, 'HS256')}",
-            "Idempotency-Key": str(one.request_id),
+            "Idempotency-Key": str(request.request_id),
             "Prefer": "respond-async",
         }
-        body = {key: value for key, value in one.body.items() if key != "organizationId"}
+        body = {key: value for key, value in request.body.items() if key != "organizationId"}
         try:
             answer = session.post("/api/training/snapshots", json=body, headers=headers)
         except httpx.HTTPError:
             return [(UNKNOWN, None)]
         if answer.status_code in {200, 201, 202}:
-            return [(ACCEPTED, one.request_id)]
+            return [(ACCEPTED, request.request_id)]
         return [(UNKNOWN if answer.status_code in {429, 500, 502, 503} else REFUSED, None)]
 
     return send

@@ -1,13 +1,13 @@
-"""A TCP proxy that can hold traffic, delay it and cut it, between the clients and each server and between the servers.
+"""A TCP proxy that holds, delays and cuts traffic between clients and servers, and between servers.
 
-Runs as a program: `python -m chaos.proxy CONTROL_PORT '{"0": [LISTEN, TARGET], ...}'`. Orders come as lines of JSON
-on the control port, and each is answered with a line:
+Runs as a program: `python -m chaos.proxy CONTROL_PORT '{"0": [LISTEN, TARGET], ...}'`. Commands are lines of JSON on
+the control port; each is answered with a line:
 
     {"rules": [{"source": "1", "target": "0", "hold": true, "delay": 0}], "pids": {"0": 123}}
     {"cut": "redis"}
 
 A link has a source (a server's name, or `client`) and a target. All servers know each other by the proxy's ports,
-so a held link is a network partition: connections stay, nothing arrives, and what was sent arrives in the end.
+so that a held link is a network partition: connections stay, nothing arrives, and what was sent arrives later.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ CLIENT = "client"
 
 @dataclass(frozen=True)
 class Rule:
-    """What happens on a link. `source` and `target` are names, `*` is any."""
+    """A rule for a link. `source` and `target` are names, or `*` for any."""
 
     source: str
     target: str
@@ -36,7 +36,7 @@ class Rule:
 
 
 class Side(asyncio.Protocol):
-    """One end of a proxied connection: what arrives here leaves at the other side."""
+    """One end of a proxied connection: what arrives here leaves at the other end."""
 
     def __init__(self, connection: "Connection") -> None:
         self.connection = connection
@@ -54,7 +54,7 @@ class Side(asyncio.Protocol):
         self.flush()
 
     def flush(self) -> None:
-        """Passes on what waits, unless the link is held or the other side is not there yet."""
+        """Forwards what waits, unless the link is held or the other end is not connected yet."""
         if self.connection.hold:
             self.transport.pause_reading()
             return
@@ -80,7 +80,7 @@ class Side(asyncio.Protocol):
 
 
 class Connection:
-    """A client's connection and ours to the server behind."""
+    """A client's connection and the one to the server."""
 
     def __init__(self, proxy: "Proxy", target: str, port: int) -> None:
         self.proxy, self.target, self.port = proxy, target, port
@@ -98,7 +98,7 @@ class Connection:
         side.flush()
 
     def apply(self) -> None:
-        """Takes the rules that hold now."""
+        """Applies the current rules."""
         rules = [rule for rule in self.proxy.rules if rule.fits(self.source, self.target)]
         self.hold = any(rule.hold for rule in rules)
         self.delay = max((rule.delay for rule in rules), default=0.0)
@@ -117,7 +117,7 @@ class Connection:
             self.near.flush()
 
     def lost(self) -> None:
-        """Both ends go together, at once: a dead process's kernel does the same."""
+        """Closes both ends at once, as the kernel does for a dead process."""
         self.proxy.connections.discard(self)
         for side in (self.near, self.far):
             if side.transport is not None and not side.transport.is_closing():
@@ -132,7 +132,7 @@ class Proxy:
         self.pids: dict[str, int] = {}
         self.connections: set[Connection] = set()
 
-    def obey(self, order: dict[str, Any]) -> None:
+    def apply(self, order: dict[str, Any]) -> None:
         if "rules" in order:
             self.pids = order.get("pids", {})
             self.rules = [Rule(**each) for each in order["rules"]]
@@ -144,7 +144,7 @@ class Proxy:
                 connection.lost()
 
     def label(self, connections: Any) -> None:
-        """Finds out which connections come from a server: the ports of its process. Only while a rule asks for it."""
+        """Finds out which connections come from a server, by the ports of its process, if a rule needs it."""
         if not any(rule.source in self.pids for rule in self.rules):
             return
         owners: dict[int, str] = {}
@@ -157,7 +157,7 @@ class Proxy:
 
 
 async def serve(control_port: int, links: dict[str, tuple[int, int]]) -> None:
-    """Until killed."""
+    """Serves until killed."""
     proxy = Proxy()
     loop = asyncio.get_running_loop()
     for name, (listen, target) in links.items():
@@ -169,7 +169,7 @@ async def serve(control_port: int, links: dict[str, tuple[int, int]]) -> None:
 
     async def control(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         async for line in reader:
-            proxy.obey(json.loads(line))
+            proxy.apply(json.loads(line))
             writer.write(b"done\n")
         writer.close()
 

@@ -1,17 +1,17 @@
-"""How long it took until what was accepted before a fault's end was finished, and its event with a consumer."""
+"""Measures how long after a fault everything accepted before its end was finished and its event was with a consumer."""
 
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from chaos.context import Done
+from chaos.context import Injected
 from chaos.evidence import Evidence
 
 
 @dataclass(frozen=True)
 class Times:
-    """Seconds."""
+    """Percentiles in seconds."""
 
     p50: float
     p99: float
@@ -28,36 +28,52 @@ class Times:
         return cls(statistics.median(numbers), numbers[min(len(numbers) - 1, int(0.99 * len(numbers)))], *last)
 
 
-def recovery(evidence: Evidence, faults: Sequence[Done]) -> Times:
-    """Of each fault: from its end to the moment when nothing that was accepted before it is open any more."""
+@dataclass(frozen=True)
+class Recovery:
+    """How long a fault took to recover from, and the request that was finished last."""
+
+    fault: Injected
+    seconds: float
+    last: str
+
+
+def by_fault(evidence: Evidence, faults: Sequence[Injected]) -> list[Recovery]:
+    """Measures from each fault's end until nothing that was accepted before it is open."""
     spans = sorted(_spans(evidence))
-    values = []
+    recoveries = []
     for fault in faults:
         end = fault.struck or fault.ended
-        done = [until for since, until, _ in spans if since <= end < until]
-        values.append((max(done, default=end) - end, fault.kind))
-    return Times.of(values)
+        open_until, last = max(
+            ((until, name) for since, until, name in spans if since <= end < until), default=(end, "")
+        )
+        recoveries.append(Recovery(fault, open_until - end, last))
+    return recoveries
+
+
+def recovery(recoveries: Sequence[Recovery]) -> Times:
+    """The percentiles over all faults."""
+    return Times.of([(each.seconds, each.fault.kind) for each in recoveries])
 
 
 def latency(evidence: Evidence) -> Times:
-    """Of each request: from its acceptance to its event."""
+    """For each request: from its acceptance to its event."""
     return Times.of([(until - since, name) for since, until, name in _spans(evidence)])
 
 
 def _spans(evidence: Evidence) -> list[tuple[float, float, str]]:
-    """Acceptance and event of each finished request, in seconds since 1970, and the request id.
+    """Returns acceptance and event of each finished request, in seconds since 1970, and the request id.
 
-    Those that failed for want of their contact are left out: they wait for it by intent.
+    Requests that failed with `contact_not_found` are left out: they wait for the contact on purpose.
     """
     spans = []
-    told = {each.request_id: each.accepted_at for each in evidence.records.values() if each.way == "closing"}
+    accepted_at = {each.request_id: each.accepted_at for each in evidence.records.values() if each.channel == "closing"}
     for entry in evidence.ledger:
         if entry.get("error", {}).get("code") == "contact_not_found":
             continue
         seen = evidence.first_seen.get(f"{entry['_id']}.{entry['round']}")
         if entry.get("finishedAt") and entry.get("acceptedAt"):
-            # A closing is accepted once MongoDB has confirmed it; that it waits for its settle delay counts, too.
-            since = min(_seconds(entry["acceptedAt"]), told.get(entry["requestId"]) or float("inf"))
+            # A closing is accepted once MongoDB has confirmed it, so that its settle delay counts.
+            since = min(_seconds(entry["acceptedAt"]), accepted_at.get(entry["requestId"]) or float("inf"))
             spans.append((since, max(seen or 0.0, _seconds(entry["finishedAt"])), entry["requestId"]))
     return spans
 

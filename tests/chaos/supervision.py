@@ -1,4 +1,4 @@
-"""Children that are started again when they die, by a thread of their own, for as long as a block lasts."""
+"""Starts child processes again when they die, in a thread of its own, as long as a block lasts."""
 
 import threading
 from collections.abc import Iterable, Iterator
@@ -9,8 +9,8 @@ from worker.local.supervisor import Supervisor
 
 
 @contextmanager
-def tended(children: Iterable[Child], deaths: list[str], ready_seconds: float = 60.0) -> Iterator[None]:
-    """All start at once; the block begins when all are ready. `deaths` gets the name of each that dies on the way."""
+def supervised(children: Iterable[Child], deaths: list[str], ready_seconds: float = 60.0) -> Iterator[None]:
+    """Starts all at once and enters the block when all are ready; `deaths` gets the name of each that dies."""
     children = list(children)
     stop = threading.Event()
     with Supervisor(children, lambda child, _, __: deaths.append(child.name)) as supervisor:

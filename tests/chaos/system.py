@@ -13,7 +13,7 @@ import psutil
 
 from chaos.crashpoints import Points
 from chaos.servers import TESTS, Servers
-from chaos.supervision import tended
+from chaos.supervision import supervised
 from worker.local.data_folder import DataFolder
 from worker.local.processes import Child
 from worker.local.stack import processes
@@ -21,35 +21,35 @@ from worker.settings import PREFIX, Settings, load
 
 SECRET = "a secret for the chaos run alone, of enough bytes"
 WRONG_CLOCKS = {"worker2": "600", "listener2": "-600"}
-"""Seconds that these processes' clocks are ahead."""
+"""By how many seconds the clocks of these processes are ahead."""
 SHORT_VISIBILITY = {"worker2": "4"}
-"""Redis gives messages that are not acknowledged within so many seconds to another worker."""
+"""After how many seconds without acknowledgement Redis gives a message to another worker."""
 
 
 @dataclass
 class System:
-    """What runs. Restarted by the supervisor's own thread when it dies."""
+    """The running processes, which a supervisor starts again when they die."""
 
     children: dict[str, Child]
     points: Points
     settings: Settings
     api: str | None
     deaths: list[str] = field(default_factory=list)
-    """Names of those that died on the way."""
+    """Names of those that died during the run."""
 
     def named(self, kind: str) -> list[Child]:
-        """`worker`, `listener`, `beat`, `api`."""
+        """Returns the processes of a kind: `worker`, `listener`, `beat` or `api`."""
         return [child for name, child in self.children.items() if name.rstrip("0123456789") == kind]
 
     def pool_of(self, worker: Child) -> list[int]:
-        """The ids of a worker's pool processes."""
+        """Returns the process ids of a worker's pool."""
         with suppress(psutil.NoSuchProcess):
             return [each.pid for each in psutil.Process(worker.pid).children()]
         return []
 
 
 def send_signal(pid: int, number: signal.Signals) -> bool:
-    """Whether there was such a process."""
+    """Sends a signal; returns whether the process existed."""
     try:
         os.kill(pid, number)
     except ProcessLookupError:
@@ -65,9 +65,9 @@ def running(
     extra: Mapping[str, str],
     without: Collection[str] = (),
 ) -> Iterator[System]:
-    """Everything up and looked after, but for the processes `without`.
+    """Runs everything but the processes `without`, and starts again what dies.
 
-    `overrides`: settings by name; `extra`: the entry point's own variables.
+    `overrides` are settings by name; `extra` are environment variables of the launcher.
     """
     values = {
         "redis_url": servers.redis_url,
@@ -94,23 +94,23 @@ def running(
         if visibility := SHORT_VISIBILITY.get(name):
             child.env["CHAOS_VISIBILITY"] = visibility
     deaths: list[str] = []
-    with tended(children.values(), deaths):
+    with supervised(children.values(), deaths):
         api = f"http://127.0.0.1:{port}" if "api" in children else None
         try:
             yield System(children, points, load(**values), api, deaths)
         finally:
-            for child in children.values():  # a stopped process hears no SIGTERM
+            for child in children.values():  # a stopped process does not receive SIGTERM
                 if child.running:
                     send_signal(child.pid, signal.SIGCONT)
 
 
 def _children(folder: Path, environment: dict[str, str], port: int) -> dict[str, Child]:
-    """The stack's own, and as many listeners and APIs as the chaos run wants beside them."""
+    """Returns the processes of the stack, with a second listener and the API."""
     children = {child.name.replace("listener", "listener1"): child for child in processes(folder, environment)}
     for name, command in {"listener1": "listen", "listener2": "listen", "api": "api"}.items():
         if name not in children and _has(command):
             argv = [sys.executable, "-P", "-c", "", command]
-            env = environment | {f"{PREFIX}LOG_FORMAT": "json"}
+            env = environment | {f"{PREFIX}LOG_FORMAT": "json", "TMPDIR": str(folder / "tmp")}
             children[name] = Child(name, argv, env, folder / "logs" / f"{name}.log", grace=30)
     if "api" in children:
         children["api"].ready = lambda: _accepts(port)
@@ -118,7 +118,7 @@ def _children(folder: Path, environment: dict[str, str], port: int) -> dict[str,
 
 
 def _through_entry(argv: list[str]) -> list[str]:
-    """`python -P -c CODE ...`, where the code starts Celery or our own command."""
+    """Rewrites `python -P -c CODE ...`, where the code starts Celery or our command, to use the launcher."""
     python, _, _, code, *arguments = argv
     return [python, "-m", "chaos.launcher", "celery" if "celery" in code else "snapshots", *arguments]
 

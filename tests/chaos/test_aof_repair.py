@@ -1,8 +1,8 @@
-"""Where an append-only file is damaged."""
+"""Finding and cutting the damage in an append-only file."""
 
 from pathlib import Path
 
-from chaos.aof_repair import damage, mend
+from chaos.aof_repair import damage, repair
 
 SET = b"*3\r\n$3\r\nSET\r\n$1\r\na\r\n$4\r\n\r\n*1\r\n"
 """Its value looks like the end of one command and the beginning of another."""
@@ -20,7 +20,7 @@ def test_hole_of_zeros_is_found_where_it_begins(tmp_path: Path) -> None:
     file = tmp_path / "appendonlydir" / "appendonly.aof.9.incr.aof"
     file.parent.mkdir()
     file.write_bytes(holed)
-    mend(tmp_path)
+    repair(tmp_path)
     assert file.read_bytes() == SET * 2
 
 

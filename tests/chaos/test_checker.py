@@ -1,4 +1,4 @@
-"""The checker finds each deliberate bug. That it finds nothing without one is what the short run shows."""
+"""The checker finds each deliberate bug. The short run shows that it finds nothing without one."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from chaos import servers
-from chaos.context import Arena
+from chaos.context import Context
 from chaos.faults import broker
 from chaos.run import Options, run_on
 from worker.local.data_folder import DataFolder, data_folder
@@ -15,7 +15,7 @@ from worker.local.data_folder import DataFolder, data_folder
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(300)]
 
 QUICK = {"run_deadline": "1s", "sweep_interval": "1s"}
-"""What is lost is swept after 7 s."""
+"""Lost requests are swept after 7 s."""
 _SECONDS = 8.0
 
 
@@ -25,40 +25,40 @@ def stores() -> Iterator[tuple[servers.Servers, DataFolder]]:
         yield started, folder
 
 
-def kill_at(*points: str) -> Callable[[Arena], None]:
-    """Processes die at these steps, one after the other."""
+def kill_at(*points: str) -> Callable[[Context], None]:
+    """Returns a script by which processes die at these points, one after the other."""
 
-    def script(arena: Arena) -> None:
+    def script(context: Context) -> None:
         for point in points:
-            path = arena.system.points.arm(point)
+            path = context.system.points.arm(point)
             deadline = time.monotonic() + _SECONDS
             while path.exists() and time.monotonic() < deadline:
-                arena.pause(0.05)
+                context.pause(0.05)
 
     return script
 
 
-def deliver_all_twice(arena: Arena) -> None:
-    arena.pause(_SECONDS / 2)
-    broker.deliver_twice(arena)
-    arena.pause(2.0)
-    broker.deliver_twice(arena)
+def deliver_all_twice(context: Context) -> None:
+    context.pause(_SECONDS / 2)
+    broker.deliver_twice(context)
+    context.pause(2.0)
+    broker.deliver_twice(context)
 
 
 @pytest.mark.parametrize(
-    ("bug", "script", "found"),
+    ("bug", "script", "expected"),
     [
         ("emit_before_decide", kill_at("inserted-in-transaction", "decided-in-transaction"), "events differ"),
         ("clear_unsent_before_emit", kill_at("emit-before", "emit-before"), "events missing"),
-        ("insert_outside_transaction", kill_at("inserted-in-transaction"), "along the way"),
+        ("insert_outside_transaction", kill_at("inserted-in-transaction"), "during the run"),
         ("random_request_id", deliver_all_twice, "duplicates"),
         ("no_sweep", kill_at("fetch-before", "decide-before"), "lost"),
     ],
 )
 def test_checker_finds(
     bug: str,
-    script: Callable[[Arena], None],
-    found: str,
+    script: Callable[[Context], None],
+    expected: str,
     stores: tuple[servers.Servers, DataFolder],
     tmp_path: Path,
 ) -> None:
@@ -71,11 +71,11 @@ def test_checker_finds(
         seconds=_SECONDS,
         settings=QUICK | {"mongo_database": bug},
         extra={"CHAOS_BUG": bug, "CHAOS_CLOCK": ""},
-        ways=("stream", "task") if listening else ("task", "bulk"),
+        channels=("stream", "task") if listening else ("task", "bulk"),
         without=("api", "listener2", *(() if listening else ("listener1",))),
         drain_seconds=12,
         files=tmp_path,
     )
     result = run_on(started, folder, options, script)
     print(result.table)
-    assert result.verdict.violations[found]
+    assert result.verdict.violations[expected]

@@ -1,11 +1,11 @@
-"""What is drawn from a seed."""
+"""Faults that are drawn from a seed."""
 
 import random
 
 from chaos.schedule import KINDS, counts, plan
 
 
-def test_the_judged_run_has_the_faults_that_the_issue_names() -> None:
+def test_run_of_200000_requests_has_its_number_of_faults() -> None:
     drawn = counts(200_000)
     kills = sum(drawn[kind] for kind in drawn if kind.startswith("kill_")) + drawn["cut_power_of_redis"]
     assert kills >= 200
@@ -13,14 +13,14 @@ def test_the_judged_run_has_the_faults_that_the_issue_names() -> None:
     assert (drawn["flush"], drawn["step_down"], drawn["deliver_twice"]) == (5, 20, 20)
 
 
-def test_a_short_run_has_every_kind_of_fault_and_25_at_least() -> None:
+def test_short_run_has_at_least_25_faults_and_every_kind() -> None:
     drawn = counts(5000)
     assert set(drawn) == set(KINDS)
     assert min(drawn.values()) >= 1
     assert sum(drawn.values()) >= 25
 
 
-def test_the_same_seed_gives_the_same_plan() -> None:
+def test_same_seed_gives_the_same_plan() -> None:
     once, again = (plan(counts(5000), 200, random.Random(9)) for _ in range(2))
     assert once == again
     assert once != plan(counts(5000), 200, random.Random(10))

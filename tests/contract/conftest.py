@@ -1,12 +1,17 @@
-"""What the tests against real servers begin with."""
+"""Fixtures of the tests against real servers."""
 
+import venv
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from support.contacts import Contact, contact_with
 from support.intake import Producer, producer_on
 from support.ledger import Bench, bench_on
 from support.pipeline import service_on
+from support.wheels import CLIENT, build, link_dependencies, unpack
+from worker.client import SnapshotClient
 from worker.service import Service
 from worker.settings import Settings
 from worker.stores import indexes
@@ -38,3 +43,25 @@ def producer(settings: Settings) -> Iterator[Producer]:
     """A program that writes to the intake stream."""
     with producer_on(settings) as made:
         yield made
+
+
+@pytest.fixture
+def contact(service: Service) -> Contact:
+    return contact_with(service.connections.database, 3)
+
+
+@pytest.fixture
+def client(settings: Settings) -> Iterator[SnapshotClient]:
+    with SnapshotClient(settings.redis_url) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def client_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The interpreter of an environment with the distribution `training-snapshots-client` and what it requires."""
+    folder = tmp_path_factory.mktemp("client")
+    wheel = build(CLIENT, folder / "dist")
+    venv.create(folder / "venv", symlinks=True, with_pip=False)
+    (site,) = (folder / "venv" / "lib").glob("python*/site-packages")
+    link_dependencies(wheel, unpack(wheel, site))
+    return folder / "venv" / "bin" / "python"

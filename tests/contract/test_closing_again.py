@@ -1,6 +1,6 @@
-"""Reopened and closed again: the new snapshot supersedes the previous one, unless the messages are the same."""
+"""A conversation that is closed again: the new snapshot supersedes the previous one, unless no message changed."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -9,12 +9,14 @@ from bson import ObjectId
 
 from support.pipeline import run_accepted, service_on
 from support.platform import Platform
-from worker.closings.accept import Closing, Closings
-from worker.runs.commit import Outcome
+from worker.closings.accept import Closings
+from worker.closings.results import ClosedConversation
+from worker.domain.ledger_entry import with_fields
 from worker.runs.run import Run
-from worker.runs.supersede import Turn, turn
+from worker.runs.supersede import order_closings
 from worker.service import Receipt, Service
 from worker.settings import Settings
+from worker.source.conversations import Conversations
 from worker.stores.connections import Connections
 
 
@@ -31,18 +33,30 @@ def platform(service: Service) -> Platform:
 
 def close(service: Service, platform: Platform, conversation: ObjectId, minutes_ago: int = 0) -> ObjectId:
     platform.close(conversation, ago=timedelta(minutes=minutes_ago))
-    (receipt,) = Closings(service).accept([Closing(platform.organization, conversation)])
+    (receipt,) = Closings(service).accept([ClosedConversation(platform.organization, conversation)])
     assert isinstance(receipt, Receipt)
     return receipt.id
 
 
 def request(platform: Platform, key: ObjectId) -> dict[str, Any]:
-    found = platform.database.snapshotrequests.find_one({"_id": key})
-    assert found
-    return found
+    entry = platform.database.snapshotrequests.find_one({"_id": key})
+    assert entry
+    return entry
 
 
-def test_closing_after_a_message_more_supersedes_the_previous_snapshot(service: Service, platform: Platform) -> None:
+class InterposedReads(Conversations):
+    """Runs an action before it reads messages, that is, after the previous snapshot was looked up."""
+
+    def __init__(self, service: Service, action: Callable[[], object]) -> None:
+        super().__init__(service.connections)
+        self._action = action
+
+    def fetch(self, entries: Any) -> Any:
+        self._action()
+        return super().fetch(entries)
+
+
+def test_closing_after_another_message_supersedes_the_previous_snapshot(service: Service, platform: Platform) -> None:
     conversation = platform.converse()
     keys = []
     for minutes_ago in (3, 2, 1):
@@ -55,21 +69,16 @@ def test_closing_after_a_message_more_supersedes_the_previous_snapshot(service: 
     assert [each["messageCount"] for each in snapshots] == [2, 3, 4]
 
 
-def test_snapshot_that_a_failover_took_back_is_not_pointed_to(service: Service, platform: Platform) -> None:
-    """It was read on a primary that was deposed before the decision."""
+def test_snapshot_that_a_failover_rolled_back_is_not_referred_to(service: Service, platform: Platform) -> None:
+    """It was read from a primary that was deposed before the commit."""
     conversation = platform.converse()
     first = _run_closing(service, platform, conversation, 2)
     second = close(service, platform, conversation, 1)
-    running = Run(service)
-    in_turn = running._in_turn
-
-    def taken_back(entries: Any) -> Any:
-        found = in_turn(entries)
-        platform.database.snapshotrequests.update_one({"_id": first}, {"$set": {"status": "accepted"}})
-        return found
-
-    running._in_turn = taken_back  # type: ignore[method-assign]
-    running([second])
+    requests = platform.database.snapshotrequests
+    service.conversations = InterposedReads(
+        service, lambda: requests.update_one({"_id": first}, {"$set": {"status": "accepted"}})
+    )
+    Run(service)([second])
     assert request(platform, second)["status"] == "accepted"
 
 
@@ -95,9 +104,7 @@ def _run_closing(service: Service, platform: Platform, conversation: ObjectId, m
     return key
 
 
-def test_changed_after_unchanged_supersedes_the_one_snapshot_that_there_is(
-    service: Service, platform: Platform
-) -> None:
+def test_changed_after_unchanged_supersedes_the_only_snapshot(service: Service, platform: Platform) -> None:
     conversation = platform.converse()
     first = _run_closing(service, platform, conversation, 3)
     _run_closing(service, platform, conversation, 2)
@@ -106,23 +113,32 @@ def test_changed_after_unchanged_supersedes_the_one_snapshot_that_there_is(
     assert {each["_id"]: each["supersedes"] for each in platform.snapshots()} == {first: None, third: first}
 
 
+def test_previous_snapshot_without_content_hash_is_superseded(service: Service, platform: Platform) -> None:
+    """The platform's own code may rewrite snapshots and drop fields that it does not know."""
+    conversation = platform.converse()
+    first = _run_closing(service, platform, conversation, 2)
+    platform.database.trainingsnapshots.update_one({"_id": first}, {"$unset": {"contentHash": ""}})
+    second = _run_closing(service, platform, conversation, 1)
+    assert {each["_id"]: each["supersedes"] for each in platform.snapshots()} == {first: None, second: first}
+
+
 def test_closing_waits_while_an_earlier_one_is_undecided(service: Service, platform: Platform) -> None:
     conversation = platform.converse()
     first = close(service, platform, conversation, 2)
     second = close(service, platform, conversation, 1)
-    outcome = Run(service)([second])
-    assert (outcome.completed, outcome.failed) == (0, 0)
-    (postponed,) = outcome.postponed
+    result = Run(service)([second])
+    assert (result.completed, result.failed) == (0, 0)
+    (postponed,) = result.postponed
     assert postponed.error.code == "earlier_closing_undecided"
     assert request(platform, second)["attempts"] == 0
     assert request(platform, second)["lastError"]["code"] == "earlier_closing_undecided"
-    assert Run(service)([first, second]).completed == 1  # the first; the second in a run of its own
+    assert Run(service)([first, second]).completed == 1  # the first; the second needs a run of its own
     platform.say(conversation)
     assert Run(service)([second]).completed == 1
     assert [each["supersedes"] for each in platform.snapshots()] == [None, first]
 
 
-def test_failed_and_deleted_closings_are_passed_over(service: Service, platform: Platform) -> None:
+def test_failed_and_deleted_closings_are_ignored(service: Service, platform: Platform) -> None:
     conversation = platform.converse()
     first = _run_closing(service, platform, conversation, 5)
     platform.say(conversation)
@@ -146,27 +162,21 @@ def test_previous_snapshot_that_was_deleted_leaves_no_unchanged_behind(service: 
     assert "unchanged" not in request(platform, second)
 
 
-def test_snapshot_deleted_between_the_look_and_the_decision_is_not_pointed_to(
-    service: Service, platform: Platform, monkeypatch: pytest.MonkeyPatch
+def test_snapshot_deleted_between_its_lookup_and_the_commit_is_not_referred_to(
+    service: Service, platform: Platform
 ) -> None:
     conversation = platform.converse()
     first = _run_closing(service, platform, conversation, 3)
     second = close(service, platform, conversation, 2)
-
-    def look_then_delete(service: Service, entries: Any) -> Turn:
-        found = turn(service, entries)
-        service.delete(platform.organization, first)
-        return found
-
-    with monkeypatch.context() as patched:
-        patched.setattr("worker.runs.run.turn", look_then_delete)
-        assert Run(service)([second]).completed == 0
-    outcome: Outcome = Run(service)([second])
-    assert outcome.completed == 1
+    own = service.conversations
+    service.conversations = InterposedReads(service, lambda: service.delete(platform.organization, first))
+    assert Run(service)([second]).completed == 0
+    service.conversations = own
+    assert Run(service)([second]).completed == 1
     assert [each["_id"] for each in platform.snapshots()] == [second]
 
 
-def test_chunk_costs_two_reads_more_and_one_without_closings_none(service: Service, platform: Platform) -> None:
+def test_chunk_with_closings_costs_two_more_reads(service: Service, platform: Platform) -> None:
     conversations = platform.converse_often(10)
     for conversation in conversations:
         close(service, platform, conversation, 3)
@@ -178,10 +188,10 @@ def test_chunk_costs_two_reads_more_and_one_without_closings_none(service: Servi
     connections = Connections(service.settings)
     try:
         entries = list(service.ledger.collection.find({"_id": {"$in": keys}}))
-        assert len(turn(service, entries).previous) == 10
-        assert _reads(connections, lambda: turn(service, entries)) == 2
-        others = [{**each, "trigger": "api"} for each in entries]
-        assert _reads(connections, lambda: turn(service, others)) == 0
+        assert len(order_closings(service, entries).previous) == 10
+        assert _reads(connections, lambda: order_closings(service, entries)) == 2
+        others = [with_fields(each, trigger="api") for each in entries]
+        assert _reads(connections, lambda: order_closings(service, others)) == 0
     finally:
         connections.close()
     assert Run(service)(keys).completed == 10
@@ -189,7 +199,7 @@ def test_chunk_costs_two_reads_more_and_one_without_closings_none(service: Servi
 
 
 def _reads(connections: Connections, action: Any) -> int:
-    """Queries that the database counted meanwhile, by its profiler."""
+    """Counts the queries of an action with the database's profiler."""
     database = connections.database
     database.command("profile", 2)
     try:

@@ -1,4 +1,4 @@
-"""A closing becomes one request, if its organization's policy says so, whoever saw it and however often."""
+"""A closing becomes one request if its organization's policy admits it, however many sources report it."""
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -10,8 +10,9 @@ from bson import ObjectId
 from support.pipeline import run_accepted, service_on
 from support.platform import Platform
 from worker.clock import milliseconds
-from worker.closings.accept import Accepted, Closing, Closings, LeftOut
+from worker.closings.accept import Closings
 from worker.closings.policies import Policies
+from worker.closings.results import ClosedConversation, ClosingResult, Skipped
 from worker.errors import NotResolvedYet
 from worker.service import Receipt, Service
 from worker.settings import Settings
@@ -23,8 +24,8 @@ def platform(service: Service) -> Platform:
     return Platform(service.connections.database)
 
 
-def take(service: Service, platform: Platform, *conversations: ObjectId) -> list[Accepted]:
-    return Closings(service).accept([Closing(platform.organization, each) for each in conversations])
+def accept(service: Service, platform: Platform, *conversations: ObjectId) -> list[ClosingResult]:
+    return Closings(service).accept([ClosedConversation(platform.organization, each) for each in conversations])
 
 
 def set_policy(service: Service, platform: Platform, **fields: Any) -> None:
@@ -32,15 +33,15 @@ def set_policy(service: Service, platform: Platform, **fields: Any) -> None:
 
 
 def reason_of(service: Service, platform: Platform, conversation: ObjectId) -> str | None:
-    (answer,) = take(service, platform, conversation)
-    return answer.reason if isinstance(answer, LeftOut) else None
+    (answer,) = accept(service, platform, conversation)
+    return answer.reason if isinstance(answer, Skipped) else None
 
 
-def test_closing_is_named_by_the_date_that_the_database_has(service: Service, platform: Platform) -> None:
+def test_request_id_of_a_closing_contains_the_date_in_the_database(service: Service, platform: Platform) -> None:
     conversation = platform.converse()
     resolved_at = platform.close(conversation)
-    (first,) = take(service, platform, conversation)
-    (again,) = Closings(service).accept([Closing(None, conversation)])
+    (first,) = accept(service, platform, conversation)
+    (again,) = Closings(service).accept([ClosedConversation(None, conversation)])
     assert isinstance(first, Receipt)
     assert isinstance(again, Receipt)
     assert (first.created, again.created) == (True, False)
@@ -54,24 +55,26 @@ def test_closing_is_named_by_the_date_that_the_database_has(service: Service, pl
 def test_closing_twice_in_one_batch_is_one_request(service: Service, platform: Platform) -> None:
     conversation = platform.converse()
     platform.close(conversation)
-    answers = take(service, platform, conversation, conversation)
+    answers = accept(service, platform, conversation, conversation)
     assert [isinstance(each, Receipt) for each in answers] == [True, True]
     assert len(platform.requests()) == 1
 
 
-def test_policy_that_changes_between_two_sources_is_no_conflict(service: Service, platform: Platform) -> None:
+def test_policy_change_between_two_sources_is_no_conflict(service: Service, platform: Platform) -> None:
     conversation = platform.converse()
     platform.close(conversation)
-    (first,) = take(service, platform, conversation)
+    (first,) = accept(service, platform, conversation)
     set_policy(service, platform, tags=["later"], enabled=False)
-    (again,) = take(service, platform, conversation)
+    (again,) = accept(service, platform, conversation)
     assert isinstance(first, Receipt)
     assert isinstance(again, Receipt)
     assert again.id == first.id
     assert platform.requests()[0]["tags"] == []
 
 
-def test_sources_at_once_under_different_policies_make_one_request_each(service: Service, platform: Platform) -> None:
+def test_concurrent_sources_under_different_policies_make_one_request_per_closing(
+    service: Service, platform: Platform
+) -> None:
     conversations = platform.converse_often(20)
     platform.close(*conversations)
     sources = []
@@ -80,10 +83,10 @@ def test_sources_at_once_under_different_policies_make_one_request_each(service:
         sources.append(Closings(service))
         other = platform.converse()
         platform.close(other)
-        sources[-1].accept([Closing(None, other)])  # which keeps the policy for 3 s
+        sources[-1].accept([ClosedConversation(None, other)])  # which caches the policy for 3 s
 
-    def see(source: Closings) -> list[Accepted]:
-        return source.accept([Closing(None, each) for each in conversations])
+    def see(source: Closings) -> list[ClosingResult]:
+        return source.accept([ClosedConversation(None, each) for each in conversations])
 
     with ThreadPoolExecutor(4) as pool:
         seen = list(pool.map(see, sources))
@@ -98,48 +101,76 @@ def test_deleted_snapshot_of_a_closing_is_not_made_again(service: Service, platf
     set_policy(service, platform, settleSeconds=0)
     conversation = platform.converse()
     platform.close(conversation)
-    (first,) = take(service, platform, conversation)
+    (first,) = accept(service, platform, conversation)
     run_accepted(service)
     assert isinstance(first, Receipt)
     service.delete(platform.organization, first.id)
-    (again,) = take(service, platform, conversation)
+    (again,) = accept(service, platform, conversation)
     assert isinstance(again, Receipt)
     assert (again.id, again.created) == (first.id, False)
     assert platform.snapshots() == []
 
 
-def test_not_resolved_missing_and_foreign_conversations_are_not_resolved_yet(
-    service: Service, platform: Platform
-) -> None:
+def test_open_missing_and_foreign_conversations_are_not_resolved_yet(service: Service, platform: Platform) -> None:
     closed, still_open, reopened, undated = platform.converse_often(4)
     platform.close(closed, reopened)
     platform.reopen(reopened)
-    platform.database.conversations.update_one({"_id": undated}, {"$set": {"isResolved": True, "resolvedAt": "soon"}})
-    asked = [Closing(platform.organization, each) for each in (still_open, reopened, undated, ObjectId())]
-    answers = Closings(service).accept([*asked, Closing(ObjectId(), closed), Closing(platform.organization, closed)])
+    platform.database.conversations.update_one({"_id": undated}, {"$set": {"isResolved": True}})
+    asked = [ClosedConversation(platform.organization, each) for each in (still_open, reopened, undated, ObjectId())]
+    answers = Closings(service).accept(
+        [*asked, ClosedConversation(ObjectId(), closed), ClosedConversation(platform.organization, closed)]
+    )
     assert [isinstance(each, NotResolvedYet) for each in answers] == [True] * 5 + [False]
     assert len(platform.requests()) == 1
 
 
-def test_imported_conversation_is_a_closing_if_someone_says_so(service: Service, platform: Platform) -> None:
+def test_imported_conversation_is_a_closing_if_it_is_reported(service: Service, platform: Platform) -> None:
     conversation = platform.converse()
     resolved_at = platform.close(conversation)
     platform.database.conversations.update_one({"_id": conversation}, {"$set": {"importedResolvedAt": resolved_at}})
-    (answer,) = take(service, platform, conversation)
+    (answer,) = accept(service, platform, conversation)
+    assert isinstance(answer, Receipt)
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"isResolved": 1}, "is_resolved_not_boolean"),
+        ({"isResolved": "true"}, "is_resolved_not_boolean"),
+        ({"resolvedAt": "2026-05-18T14:30:00Z"}, "resolved_at_not_date"),
+        ({"resolvedAt": 1_779_114_600_000}, "resolved_at_not_date"),
+        ({"isResolved": "false"}, None),
+        ({"isResolved": 0}, None),
+        ({"isResolved": False, "resolvedAt": "2026-05-18"}, None),
+        ({"resolvedAt": None}, None),
+    ],
+)
+def test_closing_with_a_field_of_the_wrong_type_is_skipped(
+    service: Service, platform: Platform, fields: dict[str, Any], reason: str | None
+) -> None:
+    conversation = platform.converse()
+    platform.close(conversation)
+    platform.database.conversations.update_one({"_id": conversation}, {"$set": fields})
+    assert reason_of(service, platform, conversation) == reason
+    counts = Closings(service).skipped.counts([platform.organization])[platform.organization]
+    assert counts == ({reason: 1} if reason else {})
+    platform.close(conversation)
+    platform.database.conversations.update_one({"_id": conversation}, {"$set": {"isResolved": True}})
+    (answer,) = accept(service, platform, conversation)
     assert isinstance(answer, Receipt)
 
 
 # --- policies ---------------------------------------------------------------------------------------------------
 
 
-def test_default_policy_wants_two_messages(service: Service, platform: Platform) -> None:
+def test_default_policy_requires_two_messages(service: Service, platform: Platform) -> None:
     none, one, two = platform.converse(0), platform.converse(1), platform.converse(2)
     platform.close(none, one, two)
     reasons = [reason_of(service, platform, each) for each in (none, one, two)]
     assert reasons == ["too_few_messages", "too_few_messages", None]
 
 
-def test_policy_leaves_out_with_its_reason(service: Service) -> None:
+def test_policy_skips_with_its_reason(service: Service) -> None:
     cases: list[tuple[dict[str, Any], int, dict[str, Any], str | None]] = [
         ({"enabled": False}, 3, {}, "policy_disabled"),
         ({"channelTypes": ["whatsapp"]}, 3, {"channelType": "sms"}, "channel_type"),
@@ -158,49 +189,49 @@ def test_policy_leaves_out_with_its_reason(service: Service) -> None:
     for policy, messages, fields, _ in cases:
         platform = Platform(service.connections.database)
         set_policy(service, platform, **policy)
-        closings.append(Closing(platform.organization, platform.converse(messages, **fields)))
+        closings.append(ClosedConversation(platform.organization, platform.converse(messages, **fields)))
         platform.close(closings[-1].conversation_id)
     answers = Closings(service).accept(closings)
-    reasons = [each.reason if isinstance(each, LeftOut) else None for each in answers]
+    reasons = [each.reason if isinstance(each, Skipped) else None for each in answers]
     assert reasons == [reason for *_, reason in cases]
 
 
-def test_left_out_closing_counts_once_and_no_more_once_it_is_admitted(service: Service, platform: Platform) -> None:
+def test_skipped_closing_counts_once_until_it_is_admitted(service: Service, platform: Platform) -> None:
     conversation = platform.converse(1)
     platform.close(conversation)
-    answers = [take(service, platform, conversation)[0] for _ in range(2)]
-    assert [each.first for each in answers if isinstance(each, LeftOut)] == [True, False]
-    counts = Closings(service).left_out.counts([platform.organization])
+    answers = [accept(service, platform, conversation)[0] for _ in range(2)]
+    assert [each.first for each in answers if isinstance(each, Skipped)] == [True, False]
+    counts = Closings(service).skipped.counts([platform.organization])
     assert counts[platform.organization] == {"too_few_messages": 1}
     platform.say(conversation)
     assert reason_of(service, platform, conversation) is None
-    assert Closings(service).left_out.counts([platform.organization])[platform.organization] == {}
+    assert Closings(service).skipped.counts([platform.organization])[platform.organization] == {}
 
 
-def test_policy_that_is_not_valid_leaves_out(service: Service, platform: Platform) -> None:
+def test_invalid_policy_skips_closings(service: Service, platform: Platform) -> None:
     platform.database.snapshotpolicies.insert_one({"organizationId": platform.organization, "enabled": "no"})
     conversation = platform.converse()
     platform.close(conversation)
     assert reason_of(service, platform, conversation) == "policy_invalid"
 
 
-def test_policies_labels_are_the_snapshots(service: Service, platform: Platform) -> None:
+def test_snapshot_gets_the_labels_of_the_policy(service: Service, platform: Platform) -> None:
     set_policy(service, platform, tags=["auto"], category="support", quality="good", settleSeconds=0)
     conversation = platform.converse()
     platform.close(conversation)
-    take(service, platform, conversation)
+    accept(service, platform, conversation)
     run_accepted(service)
     (snapshot,) = platform.snapshots()
     assert (snapshot["tags"], snapshot["category"], snapshot["quality"]) == (["auto"], "support", "good")
 
 
-def test_labels_that_the_limits_of_today_would_refuse_are_the_policys_still(settings: Settings) -> None:
+def test_labels_beyond_the_current_limits_remain_valid(settings: Settings) -> None:
     with service_on(settings.model_copy(update={"max_tags": 100})) as service:
         platform = Platform(service.connections.database)
         set_policy(service, platform, tags=[f"t{number}" for number in range(60)])
         conversation = platform.converse()
         platform.close(conversation)
-        (receipt,) = take(service, platform, conversation)
+        (receipt,) = accept(service, platform, conversation)
         assert isinstance(receipt, Receipt)
         assert len(receipt.entry["tags"]) == 60
 
@@ -208,11 +239,11 @@ def test_labels_that_the_limits_of_today_would_refuse_are_the_policys_still(sett
 # --- settling ---------------------------------------------------------------------------------------------------
 
 
-def test_message_within_the_settle_delay_is_in_the_snapshot(service: Service, platform: Platform) -> None:
+def test_message_within_the_settle_delay_is_part_of_the_snapshot(service: Service, platform: Platform) -> None:
     set_policy(service, platform, settleSeconds=0.5)
     conversation = platform.converse()
     resolved_at = platform.close(conversation)
-    take(service, platform, conversation)
+    accept(service, platform, conversation)
     (request,) = platform.requests()
     assert "queue" not in request
     assert request["notBefore"] - resolved_at == timedelta(seconds=0.5)
@@ -229,22 +260,22 @@ def test_message_within_the_settle_delay_is_in_the_snapshot(service: Service, pl
 
 
 @pytest.mark.parametrize(("settle", "ago"), [(0, 0), (30, 31)])
-def test_closing_without_a_delay_or_old_enough_is_enqueued_at_once(
+def test_closing_without_a_remaining_delay_is_enqueued_immediately(
     service: Service, platform: Platform, settle: float, ago: float
 ) -> None:
     set_policy(service, platform, settleSeconds=settle)
     conversation = platform.converse()
     platform.close(conversation, ago=timedelta(seconds=ago))
-    take(service, platform, conversation)
+    accept(service, platform, conversation)
     (request,) = platform.requests()
     assert "notBefore" not in request
     assert request["queue"] == "snapshots.bulk"
 
 
-def test_fast_clock_of_the_platform_holds_nothing_back(service: Service, platform: Platform) -> None:
+def test_platform_clock_that_is_ahead_delays_nothing(service: Service, platform: Platform) -> None:
     conversation = platform.converse()
     platform.close(conversation, ago=timedelta(minutes=-10))
-    take(service, platform, conversation)
+    accept(service, platform, conversation)
     (request,) = platform.requests()
     waits = request["notBefore"] - request["acceptedAt"]
     assert timedelta(seconds=29) < waits <= timedelta(seconds=30)

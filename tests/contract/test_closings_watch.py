@@ -1,32 +1,29 @@
-"""The change stream and the reconcile: every closing that the policy admits becomes one request, whatever was down."""
+"""The change stream: every closing that the policy admits becomes one request, whatever was down."""
 
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pymongo
 import pytest
-from bson import ObjectId
 
+from support.closings import closed, closings_that_break_on, token, wait_for, watching, without_delays
 from support.faults import failing
-from support.pipeline import publish_nothing, run_accepted, service_on
+from support.pipeline import run_accepted, service_on
 from support.platform import Platform
 from support.waiting import eventually
-from worker.closings.accept import Accepted, Claim, Closing, Closings
-from worker.closings.change_stream import ClosingsWatch
+from worker.closings.accept import Closings
 from worker.closings.reconcile import Reconcile
+from worker.closings.results import ClosedConversation, ClosingReport, ClosingResult
 from worker.errors import StoreUnavailable
 from worker.service import Service
 from worker.settings import Settings
-from worker.stores.checkpoints import State
-from worker.stores.connections import Connections
+from worker.stores.checkpoints import Checkpoints
 
 
 @pytest.fixture
 def own(settings: Settings) -> Settings:
-    return settings.model_copy(update={"settle_seconds": 0.0, "retry_floor": timedelta(seconds=0.05)})
+    return without_delays(settings)
 
 
 @pytest.fixture
@@ -40,38 +37,6 @@ def platform(service: Service) -> Platform:
     return Platform(service.connections.database)
 
 
-@contextmanager
-def watching(settings: Settings, closings: Callable[[Service], Closings] | None = None) -> Iterator[None]:
-    """A watcher with connections of its own, as another process has; it watches by the time that this enters."""
-    connections = Connections(settings)
-    service = Service(connections, publish_nothing)
-    watch = ClosingsWatch(service, closings(service) if closings else None)
-    stop = threading.Event()
-    thread = threading.Thread(target=watch.run, args=(stop,))
-    thread.start()
-    try:
-        eventually(lambda: State(connections).get("closings"), 45)
-        yield
-    finally:
-        stop.set()
-        thread.join(20)
-        connections.close()
-        assert not thread.is_alive()
-
-
-def closed(platform: Platform) -> set[ObjectId]:
-    return {each["conversationId"] for each in platform.requests()}
-
-
-def wait_for(platform: Platform, conversations: Sequence[ObjectId]) -> None:
-    eventually(lambda: closed(platform) >= set(conversations), 45)
-    assert sorted(each["conversationId"] for each in platform.requests()) == sorted(conversations)
-
-
-def token(service: Service) -> dict[str, Any]:
-    return dict(State(service.connections).get("closings"))
-
-
 def test_closings_by_update_by_entry_and_by_both_make_one_request_each(
     own: Settings, service: Service, platform: Platform
 ) -> None:
@@ -83,16 +48,16 @@ def test_closings_by_update_by_entry_and_by_both_make_one_request_each(
         platform.close(*by_update, *too_short[:10])
         for conversation in by_both:
             platform.close(conversation)
-            entries.accept([Closing(platform.organization, conversation)])
+            entries.accept([ClosedConversation(platform.organization, conversation)])
         eventually(lambda: closed(platform) >= {*by_update, *by_both}, 45)
     platform.close(*while_down[:25], *too_short[10:])
     for conversation in [*by_entry, *while_down[25:]]:
         platform.close(conversation)
-        entries.accept([Closing(platform.organization, conversation)])
+        entries.accept([ClosedConversation(platform.organization, conversation)])
     with watching(own):
         wait_for(platform, [*by_update, *by_entry, *by_both, *while_down])
-    assert Reconcile(service).everything().accepted == 0
-    assert entries.left_out.counts([platform.organization]) == {platform.organization: {"too_few_messages": 20}}
+    assert Reconcile(service).run_all().accepted == 0
+    assert entries.skipped.counts([platform.organization]) == {platform.organization: {"too_few_messages": 20}}
     assert not closed(platform) & set(still_open)
     assert run_accepted(service).completed == 200
     assert len(platform.snapshots()) == 200
@@ -126,14 +91,14 @@ def test_import_is_no_closing_until_it_is_closed_again(own: Settings, service: S
         again = platform.converse(isResolved=True, resolvedAt=then, importedResolvedAt=then)
         platform.close(other)
         wait_for(platform, [other])
-        assert Reconcile(service).everything().seen == 1
+        assert Reconcile(service).run_all().seen == 1
         platform.reopen(again)
         platform.close(again)
         wait_for(platform, [other, again])
     assert imported not in closed(platform)
 
 
-def test_conversation_that_is_open_again_is_passed_over(own: Settings, service: Service, platform: Platform) -> None:
+def test_conversation_that_was_reopened_is_ignored(own: Settings, service: Service, platform: Platform) -> None:
     reopened, other = platform.converse_often(2)
     with watching(own):
         pass
@@ -147,12 +112,12 @@ def test_conversation_that_is_open_again_is_passed_over(own: Settings, service: 
 # --- the resume token -------------------------------------------------------------------------------------------
 
 
-class Broken(Closings):
-    """Cannot reach the ledger the first times."""
+class Unreachable(Closings):
+    """Cannot reach the ledger for the first few calls."""
 
     failures = 3
 
-    def accept(self, closings: Sequence[Claim]) -> list[Accepted]:
+    def accept(self, closings: Sequence[ClosingReport]) -> list[ClosingResult]:
         if self.failures:
             self.failures -= 1
             raise StoreUnavailable
@@ -168,27 +133,29 @@ def test_token_is_stored_only_once_the_ledger_has_the_requests(
     conversation = platform.converse()
     platform.close(conversation)
 
-    class Down(Broken):
+    class Down(Unreachable):
         failures = 1_000_000
 
     with watching(own, Down):
         eventually(lambda: platform.database.conversations.count_documents({"isResolved": True}))
         assert token(service) == before
     assert token(service) == before
-    with watching(own, Broken):
+    with watching(own, Unreachable):
         wait_for(platform, [conversation])
         eventually(lambda: token(service) != before)
 
 
-def test_stream_whose_token_fell_off_the_oplog_is_opened_anew_and_reconciled(
+def test_stream_whose_token_fell_off_the_oplog_is_reopened_and_reconciled(
     own: Settings, service: Service, platform: Platform, mongo_client: pymongo.MongoClient[Any]
 ) -> None:
     missed, older, seen, later = platform.converse_often(4)
     platform.close(missed)
     platform.close(older, ago=timedelta(hours=70))
-    with service.connections.database.conversations.watch() as stream:  # behind both: only a reconcile finds them
-        behind = stream.resume_token
-    State(service.connections).set("closings", {"token": behind, "reached": datetime.now(UTC) - timedelta(hours=72)})
+    with service.connections.database.conversations.watch() as stream:  # after both: only a reconcile finds them
+        later_token = stream.resume_token
+    Checkpoints(service.connections).set(
+        "closings", {"token": later_token, "reached": datetime.now(UTC) - timedelta(hours=72)}
+    )
     conversations = f"{own.mongo_database}.conversations"
     history_lost = {"namespace": conversations, "errorCode": 286, "mode": {"times": 1}}
     with failing(mongo_client, ["aggregate"], **history_lost), watching(own):
@@ -204,7 +171,7 @@ def test_stream_whose_token_fell_off_the_oplog_is_opened_anew_and_reconciled(
 
 
 @pytest.mark.parametrize("bad", [{"_data": "no token"}, {"_data": "82"}])
-def test_token_of_no_use_leads_to_a_reconcile(
+def test_unusable_token_leads_to_a_reconcile(
     own: Settings, service: Service, platform: Platform, bad: dict[str, str]
 ) -> None:
     missed, older, seen, lost = platform.converse_often(4)
@@ -212,14 +179,14 @@ def test_token_of_no_use_leads_to_a_reconcile(
     platform.close(lost, ago=timedelta(hours=90))
     platform.close(older, ago=timedelta(hours=70))
     reached = datetime.now(UTC) - timedelta(hours=72)
-    State(service.connections).set("closings", {"token": bad, "reached": reached})
+    Checkpoints(service.connections).set("closings", {"token": bad, "reached": reached})
     with watching(own):
         eventually(lambda: token(service)["token"] != bad, 45)
         platform.close(seen)
         wait_for(platform, [missed, older, seen])
 
 
-def test_collection_that_is_dropped_and_made_again_is_watched(
+def test_collection_that_is_dropped_and_recreated_is_watched(
     own: Settings, service: Service, platform: Platform
 ) -> None:
     with watching(own):
@@ -232,50 +199,31 @@ def test_collection_that_is_dropped_and_made_again_is_watched(
         wait_for(platform, [conversation, other])
 
 
-# --- the reconcile ----------------------------------------------------------------------------------------------
+# --- faulty conversations ---------------------------------------------------------------------------------------
 
 
-def test_reconcile_finds_the_closings_of_48_hours_without_a_request(service: Service, platform: Platform) -> None:
-    fresh, short, old, older, future = platform.converse_often(5)
-    short = platform.converse(1)
-    platform.close(fresh, short)
-    platform.close(old, ago=timedelta(hours=47))
-    platform.close(older, ago=timedelta(hours=49))
-    platform.close(future, ago=timedelta(hours=-1))
-    done = Reconcile(service).in_slices()
-    assert (done.seen, done.accepted, done.left_out) == (3, 2, 1)
-    assert closed(platform) == {fresh, old}
-    again = Reconcile(service).in_slices()
-    assert (again.seen, again.accepted) == (3, 0)
-    platform.say(short)
-    assert Reconcile(service).in_slices().accepted == 1
+def test_closings_with_fields_of_the_wrong_type_are_recorded_as_skipped(
+    own: Settings, service: Service, platform: Platform
+) -> None:
+    conversations = platform.database.conversations
+    by_flag, by_date, fine = platform.converse_often(3)
+    ids = {"organizationId": platform.organization, "contactId": platform.contact}
+    with watching(own):
+        conversations.update_one({"_id": by_flag}, {"$set": {"isResolved": 1, "resolvedAt": datetime.now(UTC)}})
+        conversations.update_one({"_id": by_date}, {"$set": {"isResolved": True, "resolvedAt": "2026-05-18T14:30:00Z"}})
+        conversations.insert_one({**ids, "isResolved": "yes", "resolvedAt": 1_779_114_600_000})
+        platform.close(fine)
+        wait_for(platform, [fine])
+        expected = {"is_resolved_not_boolean": 2, "resolved_at_not_date": 1}
+        skipped = Closings(service).skipped
+        eventually(lambda: skipped.counts([platform.organization])[platform.organization] == expected)
 
 
-@pytest.mark.parametrize("by", ["change stream", "reconcile"])
-def test_closing_that_breaks_our_own_code_holds_up_no_other(
-    own: Settings, service: Service, platform: Platform, by: str
+def test_closing_that_breaks_our_own_code_does_not_hold_up_others(
+    own: Settings, service: Service, platform: Platform
 ) -> None:
     good, broken = platform.converse_often(8), platform.converse()
-
-    def breaking(of: Service) -> Closings:
-        closings = Closings(of)
-        make = closings._asked
-
-        def asked(conversation: Any, *rest: Any) -> Any:
-            if conversation["_id"] == broken:
-                raise KeyError("no one foresaw it")
-            return make(conversation, *rest)
-
-        closings._asked = asked  # type: ignore[method-assign,assignment]
-        return closings
-
-    if by == "reconcile":
-        platform.close(*good[:4], broken, *good[4:])
-        done = Reconcile(service, breaking(service)).in_slices()
-        assert (done.accepted, done.not_resolved) == (8, 1)
-        assert closed(platform) == set(good)
-        return
-    with watching(own, breaking):
+    with watching(own, lambda other: closings_that_break_on(other, broken)):
         platform.close(*good[:4], broken, *good[4:])
         wait_for(platform, good)
         later = platform.converse()
@@ -283,9 +231,7 @@ def test_closing_that_breaks_our_own_code_holds_up_no_other(
         wait_for(platform, [*good, later])
 
 
-def test_conversation_with_an_id_of_another_kind_is_passed_over(
-    own: Settings, service: Service, platform: Platform
-) -> None:
+def test_conversation_whose_id_is_no_objectid_is_ignored(own: Settings, service: Service, platform: Platform) -> None:
     ids = {"organizationId": platform.organization, "contactId": platform.contact}
     odd: list[Any] = ["conversation-17", {"a": 1}, 5]
     conversations: Any = platform.database.conversations
@@ -296,31 +242,4 @@ def test_conversation_with_an_id_of_another_kind_is_passed_over(
         fine = platform.converse()
         platform.close(fine)
         wait_for(platform, [fine])
-    assert Reconcile(service).everything().seen == 1
-
-
-def test_reconcile_that_is_out_of_time_goes_on_where_it_stopped(own: Settings, platform: Platform) -> None:
-    conversations = platform.converse_often(600)
-    for hours in (1, 2):
-        platform.close(*conversations[(hours - 1) * 300 : hours * 300], ago=timedelta(hours=hours))
-    platform.close(conversations[0])
-    with service_on(own) as service:
-        reconcile = Reconcile(service)
-        since, until = datetime.now(UTC) - timedelta(hours=48), datetime.now(UTC)
-        done, reached = reconcile._walk(since, until, stop_at=0.001)
-        assert (done.accepted, reached is None) == (500, False)
-        assert reached
-        done, end = reconcile._walk(reached, until, stop_at=0.001)
-        assert (done.accepted, end) == (100, None)
-    assert closed(platform) == set(conversations)
-
-
-def test_reconcile_reads_by_the_index(service: Service, platform: Platform) -> None:
-    platform.close(*platform.converse_often(3))
-    plan = (
-        platform.database.conversations.find({"resolvedAt": {"$gte": datetime.now(UTC) - timedelta(hours=48)}})
-        .sort("resolvedAt", 1)
-        .explain()["queryPlanner"]["winningPlan"]
-    )
-    assert "IXSCAN" in str(plan)
-    assert "SORT" not in str(plan)
+    assert Reconcile(service).run_all().seen == 1

@@ -1,4 +1,4 @@
-"""What MongoDB's and PyMongo's errors become: whether the store is away, or only this operation failed."""
+"""The translation of PyMongo's errors: the store is unreachable, or only this operation failed."""
 
 from typing import Any
 
@@ -18,28 +18,28 @@ def connections(settings: Settings) -> Any:
     made.close()
 
 
-def test_reads_are_of_the_primary_whatever_the_url_says(settings: Settings) -> None:
+def test_reads_go_to_the_primary_whatever_the_url_says(settings: Settings) -> None:
     url = f"{settings.mongo_url}&readPreference=secondaryPreferred"
     connections = Connections(settings.model_copy(update={"mongo_url": url}))
     assert connections.database.read_preference == pymongo.ReadPreference.PRIMARY
     connections.close()
 
 
-def test_time_limit_that_the_server_reports_is_this_operations_fault(
+def test_time_limit_reported_by_the_server_is_a_conflict(
     connections: Connections, mongo_client: pymongo.MongoClient[Any]
 ) -> None:
     with failing(mongo_client, ["find"], errorCode=50), pytest.raises(StoreConflict), store_errors():
         connections.database.contacts.find_one({})
 
 
-def test_repetitions_that_end_for_want_of_time_mean_that_the_store_is_away(connections: Connections) -> None:
-    """PyMongo repeats a read while the server closes its connections; what it says in the end is a matter of chance."""
+def test_retries_that_run_out_of_time_mean_that_the_store_is_unavailable(connections: Connections) -> None:
+    """PyMongo retries a read while the server closes its connections; which error it raises in the end varies."""
     connections.database.contacts.find_one({})
     with pytest.raises(StoreUnavailable), store_errors(), pymongo.timeout(1e-6):
         connections.database.contacts.find_one({})
 
 
-def test_reply_that_does_not_come_in_time_means_that_the_store_is_away(
+def test_late_reply_means_that_the_store_is_unavailable(
     connections: Connections, mongo_client: pymongo.MongoClient[Any]
 ) -> None:
     down = failing(mongo_client, ["find"], closeConnection=True)

@@ -1,4 +1,4 @@
-"""What is read of the platform: shaped by the server as by us, and never another tenant's."""
+"""Reading the platform: the server's shape equals ours, and the right messages are read."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from support.fetching import contents, fetched, messages_of
 from support.ledger import START, Bench
 from worker.domain.assembly import Conversation, encode_messages
-from worker.errors import MessagesNotFound, SnapshotTooLarge
-from worker.runs.run import Run
+from worker.errors import MessagesNotFound
+from worker.source.single import measure
 from worker.stores.connections import PLAIN
 
 pytestmark = pytest.mark.usefixtures("indexed")
 
 
-# --- the server's shape is ours ----------------------------------------------------------------------------
+# --- the server's shape equals ours ----------------------------------------------------------------------------
 
 _times = st.one_of(
     st.sampled_from([START, START + timedelta(seconds=1)]),
@@ -79,7 +79,7 @@ _conversations = st.lists(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 @given(conversations=_conversations)
-def test_server_shapes_messages_to_the_same_bytes_as_we_do(
+def test_server_shapes_messages_to_the_same_bytes_as_the_worker(
     bench: Bench, conversations: list[list[dict[str, Any]]]
 ) -> None:
     contact = bench.contact()
@@ -105,6 +105,7 @@ def test_server_shapes_messages_to_the_same_bytes_as_we_do(
         got = found[key]
         assert isinstance(got, Conversation)
         assert got.messages == encode_messages(list(stored.find(condition)))
+        assert measure(bench.connections, condition) <= (len(got.messages.encoded) if got.messages else 0)
 
 
 def test_equal_times_are_ordered_by_id(bench: Bench) -> None:
@@ -122,7 +123,7 @@ def test_equal_times_are_ordered_by_id(bench: Bench) -> None:
 # --- which messages ------------------------------------------------------------------------------------------
 
 
-def test_messages_with_only_a_conversation_or_only_a_contact_are_the_contacts(bench: Bench) -> None:
+def test_messages_that_name_only_a_conversation_or_only_a_contact_are_included(bench: Bench) -> None:
     contact, stranger = bench.contact(), bench.contact()
     mine, theirs = bench.conversation(contact, 0), bench.conversation(stranger, 0)
     bench.database.messages.insert_many(
@@ -140,7 +141,7 @@ def test_messages_with_only_a_conversation_or_only_a_contact_are_the_contacts(be
     assert contents(bench, one) == ["both", "conversation only", "null contact"]
 
 
-def test_message_ids_give_exactly_those_in_time_order(bench: Bench) -> None:
+def test_named_messages_are_returned_in_time_order_and_no_others(bench: Bench) -> None:
     contact = bench.contact()
     conversation = bench.conversation(contact, 0)
     made = [
@@ -154,7 +155,7 @@ def test_message_ids_give_exactly_those_in_time_order(bench: Bench) -> None:
     assert contents(bench, key) == ["a", "b", "c"]
 
 
-def test_missing_and_foreign_message_ids_are_named(bench: Bench) -> None:
+def test_missing_and_foreign_message_ids_are_listed_in_the_error(bench: Bench) -> None:
     contact, stranger = bench.contact(), bench.contact()
     mine = bench.message(0, contactId=contact)
     foreign = bench.message(1, contactId=stranger)
@@ -181,73 +182,8 @@ def test_ten_thousand_messages_are_read(bench: Bench) -> None:
     assert found[0] == found[1] == found[2]
 
 
-# --- what is too large -----------------------------------------------------------------------------------------
-
-
-def test_conversation_over_16_mib_fails_alone_and_its_chunk_completes(bench: Bench) -> None:
-    contact = bench.contact()
-    large = bench.conversation(contact, 0)
-    text = "日" * 1_000_000
-    for number in range(6):
-        bench.database.messages.insert_one(bench.message(number, content=text, contactId=contact, conversationId=large))
-    small = [bench.conversation(contact, 2) for _ in range(3)]
-    ids = bench.database.messages.distinct("_id", {"conversationId": large})
-    keys = bench.accepted(
-        *(bench.asked(contact, conversationId=each) for each in (small[0], large, *small[1:])),
-        bench.asked(contact),
-        bench.asked(contact, messageIds=ids),
-    )
-    outcome = Run(bench.service)(keys)
-    assert (outcome.completed, outcome.failed, outcome.postponed) == (3, 3, [])
-    failed = {each["_id"] for each in bench.entries(keys) if each["status"] == "failed"}
-    assert failed == {keys[1], keys[4], keys[5]}
-    assert {each["error"]["code"] for each in bench.entries(list(failed))} == {"snapshot_too_large"}
-    assert set(bench.snapshots()) == set(keys) - failed
-
-
-def test_conversation_beyond_the_servers_memory_for_a_group_is_too_large(bench: Bench) -> None:
-    contact = bench.contact()
-    huge = bench.conversation(contact, 0)
-    for number in range(8):
-        bench.database.messages.insert_one(
-            bench.message(number, content="a" * 15_000_000, contactId=contact, conversationId=huge)
-        )
-    (key,) = bench.accepted(bench.asked(contact, conversationId=huge))
-    assert isinstance(fetched(bench, key)[key], SnapshotTooLarge)
-
-
-def test_large_conversations_that_exceed_the_servers_memory_together_are_read(bench: Bench) -> None:
-    contact = bench.contact()
-    conversations = [bench.conversation(contact, 0) for _ in range(9)]
-    for conversation in conversations:
-        bench.database.messages.insert_one(
-            bench.message(0, content="a" * 14_000_000, contactId=contact, conversationId=conversation)
-        )
-    keys = bench.accepted(*(bench.asked(contact, conversationId=each) for each in conversations))
-    found = fetched(bench, *keys)
-    assert [isinstance(each, Conversation) for each in found.values()] == [True] * 9
-
-
-def test_empty_conversation_has_no_messages(bench: Bench) -> None:
-    contact = bench.contact()
-    keys = bench.accepted(bench.asked(contact, conversationId=bench.conversation(contact, 0)), bench.asked(contact))
-    assert [contents(bench, key) for key in keys] == [[], []]
-
-
-def test_very_many_messages_are_too_large_before_they_are_all_read(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What is read alone is bounded by what it takes in a snapshot at least, not by its text."""
-    monkeypatch.setattr("worker.source.conversations.LARGEST", 64 * 100)
-    contact = bench.contact()
-    made = [bench.message(number, contactId=contact, content="") for number in range(120)]
-    bench.database.messages.insert_many(made)
-    (key,) = bench.accepted(bench.asked(contact, messageIds=[each["_id"] for each in made]))
-    assert isinstance(fetched(bench, key)[key], SnapshotTooLarge)
-
-
-def test_messages_that_name_several_owners_break_no_chunk(bench: Bench) -> None:
-    """An array matches whom it names, and the server groups by the array as a whole: no reason to fail anyone."""
+def test_messages_with_several_owners_do_not_break_the_chunk(bench: Bench) -> None:
+    """An array matches each owner in it, but the server groups by the whole array."""
     contact, other = bench.contact(), bench.contact()
     mine, theirs = bench.conversation(contact, 1), bench.conversation(other, 1)
     shared = [
@@ -268,7 +204,13 @@ def test_messages_that_name_several_owners_break_no_chunk(bench: Bench) -> None:
     assert contents(bench, keys[3]) == ["of both conversations"]
 
 
-def test_empty_conversations_do_not_turn_the_quicker_way_off(bench: Bench) -> None:
+def test_empty_conversation_has_no_messages(bench: Bench) -> None:
+    contact = bench.contact()
+    keys = bench.accepted(bench.asked(contact, conversationId=bench.conversation(contact, 0)), bench.asked(contact))
+    assert [contents(bench, key) for key in keys] == [[], []]
+
+
+def test_empty_conversations_do_not_disable_index_order(bench: Bench) -> None:
     contact = bench.contact()
     empty = [bench.conversation(contact, 0) for _ in range(10)]
     full = bench.conversation(contact, 0)

@@ -1,4 +1,4 @@
-"""The doctor's checks: each finding is caused for real, and has an advice."""
+"""The doctor's checks against real servers: each problem is caused for real, and has advice."""
 
 import socket
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ from worker.local.binaries import program
 from worker.local.processes import Child
 from worker.runs.run import Run
 from worker.settings import Settings
-from worker.stores.checkpoints import State
+from worker.stores.checkpoints import Checkpoints
 from worker.stores.connections import Connections
 
 pytestmark = pytest.mark.usefixtures("indexed")
@@ -33,7 +33,7 @@ def only(check: Any, bench: Bench, level: Level, *words: str) -> None:
     (found,) = faults(check, bench)
     assert found.level is level
     for word in words:
-        assert word in f"{found.said} {found.advice}"
+        assert word in f"{found.message} {found.advice}"
 
 
 # --- Redis --------------------------------------------------------------------------------------------
@@ -43,7 +43,11 @@ def only(check: Any, bench: Bench, level: Level, *words: str) -> None:
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
-        ("maxmemory-policy", "allkeys-lru", ["allkeys-lru", "throws queues", "CONFIG SET maxmemory-policy noeviction"]),
+        (
+            "maxmemory-policy",
+            "allkeys-lru",
+            ["allkeys-lru", "deletes queues", "SET maxmemory-policy noeviction"],
+        ),
         ("appendonly", "no", ["appendonly is off", "CONFIG SET appendonly yes"]),
         ("appendfsync", "no", ["appendfsync is no", "CONFIG SET appendfsync everysec"]),
     ],
@@ -56,7 +60,7 @@ def test_redis_that_may_lose_data_is_a_failure(bench: Bench, name: str, value: s
 
 @pytest.mark.usefixtures("changeable_redis")
 @pytest.mark.parametrize(("share", "level"), [(0.9, Level.WARNING), (0.99, Level.FAILURE)])
-def test_redis_whose_memory_is_nearly_used_up_is_told(bench: Bench, share: float, level: Level) -> None:
+def test_redis_whose_memory_is_nearly_used_up_is_reported(bench: Bench, share: float, level: Level) -> None:
     used = bench.connections.redis.info("memory")["used_memory"]
     with configured(bench, "maxmemory", str(round(used / share))):
         only(redis_checks.check, bench, level, "memory in use", "Raise maxmemory")
@@ -104,14 +108,14 @@ def test_mongod_without_a_replica_set_is_a_failure(bench: Bench, tmp_path: Path)
         child.wait_until_ready(30)
         alone = bench.settings.model_copy(update={"mongo_url": f"mongodb://127.0.0.1:{port}/"})
         with bare(alone) as other:
-            only(mongo_checks.check, other, Level.FAILURE, "no replica set", "--replSet rs0")
+            only(mongo_checks.check, other, Level.FAILURE, "not a replica set", "--replSet rs0")
     finally:
         child.kill()
 
 
 @contextmanager
 def bare(settings: Settings) -> Iterator[Any]:
-    """Connections alone."""
+    """A bench that has connections and nothing else."""
 
     class Only:
         connections = Connections(settings)
@@ -158,8 +162,8 @@ def test_intake_stream_that_no_one_reads_is_a_failure(bench: Bench) -> None:
     client.xadd(stream, {"type": "snapshot.requested"}, id="1-1")
     client.xgroup_create(stream, "snapshots", id="0")
     nobody, late = faults(stream_checks.check, bench)
-    assert "No listener reads" in nobody.said
-    assert "oldest unread intake entry" in late.said
+    assert "No listener reads" in nobody.message
+    assert "oldest unread intake entry" in late.message
 
 
 def test_consumer_group_of_the_events_that_fell_behind_is_a_warning(bench: Bench) -> None:
@@ -173,14 +177,14 @@ def test_consumer_group_of_the_events_that_fell_behind_is_a_warning(bench: Bench
 
 
 def test_sweep_that_does_not_come_is_a_failure(bench: Bench) -> None:
-    State(bench.connections).set("closings", {"reached": bench.ago(seconds=1)})
-    only(process_checks.check_beat, bench, Level.FAILURE, "no sweep ever", "celery -A worker beat")
-    State(bench.connections).set("turn:sweep", {"begunAt": bench.ago(seconds=60)})
-    only(process_checks.check_beat, bench, Level.FAILURE, "no sweep for 6", "snapshots.maintenance")
-    State(bench.connections).set("turn:sweep", {"begunAt": bench.ago(seconds=2)})
+    Checkpoints(bench.connections).set("closings", {"reached": bench.ago(seconds=1)})
+    only(process_checks.check_beat, bench, Level.FAILURE, "No sweep has ever run", "celery -A worker beat")
+    Checkpoints(bench.connections).set("turn:sweep", {"begunAt": bench.ago(seconds=60)})
+    only(process_checks.check_beat, bench, Level.FAILURE, "No sweep has run for 6", "snapshots.maintenance")
+    Checkpoints(bench.connections).set("turn:sweep", {"begunAt": bench.ago(seconds=2)})
     assert not faults(process_checks.check_beat, bench)
-    State(bench.connections).set("closings", {"reached": bench.ago(minutes=5)})
-    only(process_checks.check_beat, bench, Level.WARNING, "closings", "snapshots listen")
+    Checkpoints(bench.connections).set("closings", {"reached": bench.ago(minutes=5)})
+    only(process_checks.check_beat, bench, Level.WARNING, "closed conversations", "snapshots listen")
 
 
 def test_counts_that_do_not_add_up_are_a_failure(bench: Bench) -> None:
@@ -192,7 +196,7 @@ def test_counts_that_do_not_add_up_are_a_failure(bench: Bench) -> None:
 
 def test_request_that_waits_for_long_is_a_warning(bench: Bench) -> None:
     bench.change(bench.chunk(1), acceptedAt=bench.ago(minutes=30))
-    only(process_checks.check_ledger, bench, Level.WARNING, "30 min", "More workers")
+    only(process_checks.check_ledger, bench, Level.WARNING, "30 min", "Add workers")
 
 
 def test_clocks_of_one_machine_agree(bench: Bench) -> None:

@@ -1,4 +1,4 @@
-"""`snapshots doctor`: what it says of a sound system and of a broken one; its own request leaves nothing behind."""
+"""`snapshots doctor` on a sound and on a broken system. Its test request leaves nothing behind."""
 
 import os
 import subprocess
@@ -23,11 +23,11 @@ from worker.doctor.findings import Level
 from worker.doctor.probe import Probe
 from worker.local.embedded import Servers
 from worker.local.processes import Child
-from worker.metrics.outcomes import DOCTORS
+from worker.metrics.outcome_groups import DOCTORS_ORGANIZATION
 from worker.settings import Settings
 
 
-def diagnosed(settings: Settings, *arguments: str, program: list[str] = COMMAND, **env: str) -> Ended:
+def diagnose(settings: Settings, *arguments: str, program: list[str] = COMMAND, **env: str) -> Ended:
     own = environment(settings, PYTHONPATH=str(CHECKOUT / "tests"), SNAPSHOTS_JWT_SECRET="s" * 40, **env)
     ended = subprocess.run(
         [*program, "doctor", "--json", *arguments],
@@ -41,22 +41,22 @@ def diagnosed(settings: Settings, *arguments: str, program: list[str] = COMMAND,
     return Ended(ended.returncode, ended.stdout, ended.stderr)
 
 
-def told(ended: Ended, check: str, level: str = "failure") -> str:
+def problems(ended: Ended, check: str, level: str = "failure") -> str:
     found = [each for each in ended.json["findings"] if (each["check"], each["level"]) == (check, level)]
     assert all(each["advice"] for each in found)
-    return " ".join(f"{each['said']} {each['advice']}" for each in found)
+    return " ".join(f"{each['message']} {each['advice']}" for each in found)
 
 
 @pytest.mark.parametrize(("seconds", "level"), [(90, "failure"), (-5, "warning")])
-def test_host_whose_clock_is_wrong_is_told(settings: Settings, seconds: int, level: str) -> None:
+def test_host_whose_clock_is_wrong_is_problems(settings: Settings, seconds: int, level: str) -> None:
     wrong = (
         f"from chaos.clocks import shift; shift({seconds}); from worker.cli import main; main(prog_name='snapshots')"
     )
-    ended = diagnosed(settings, "--no-request", program=[sys.executable, "-c", wrong])
+    ended = diagnose(settings, "--no-request", program=[sys.executable, "-c", wrong])
     (found,) = [each for each in ended.json["findings"] if each["check"] == "clocks" and each["level"] != "ok"]
     assert found["level"] == level
-    assert "this host" in found["said"]
-    assert ("ahead of" if seconds > 0 else "behind") in found["said"]
+    assert "this host" in found["message"]
+    assert ("ahead of" if seconds > 0 else "behind") in found["message"]
     assert "NTP" in found["advice"]
 
 
@@ -64,14 +64,14 @@ def test_invalid_settings_are_findings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SNAPSHOTS_CHUNK_SIZE", "many")
     (fault,) = examine(send=True, patience=1).checks[0].findings
     assert fault.level is Level.FAILURE
-    assert "SNAPSHOTS_CHUNK_SIZE" in fault.said
+    assert "SNAPSHOTS_CHUNK_SIZE" in fault.message
     monkeypatch.setenv("SNAPSHOTS_CHUNK_SIZE", "100")
     monkeypatch.setenv("SNAPSHOTS_REJECTED_STREAM", "snapshots:events")
-    settings, (twice, tokens, _) = settings_checks.read()
+    settings, (duplicate, tokens, _) = settings_checks.read()
     assert settings is not None
-    assert (twice.level, tokens.level) == (Level.FAILURE, Level.WARNING)
-    assert "SNAPSHOTS_REJECTED_STREAM and SNAPSHOTS_EVENTS_STREAM" in twice.said
-    assert "SNAPSHOTS_JWT_SECRET" in str(tokens.advice)
+    assert (duplicate.level, tokens.level) == (Level.FAILURE, Level.OK)
+    assert "SNAPSHOTS_REJECTED_STREAM and SNAPSHOTS_EVENTS_STREAM" in duplicate.message
+    assert "verifies tokens" in tokens.message
 
 
 def test_servers_that_are_away_are_failures_and_no_password_is_shown(settings: Settings) -> None:
@@ -81,21 +81,21 @@ def test_servers_that_are_away_are_failures_and_no_password_is_shown(settings: S
             "mongo_url": "mongodb://u:s3cret@127.0.0.1:1/?replicaSet=x",
         }
     )
-    ended = diagnosed(nowhere)
+    ended = diagnose(nowhere)
     assert ended.code == 1
-    assert "cannot be reached" in told(ended, "mongo")
-    assert "SNAPSHOTS_REDIS_URL" in told(ended, "redis")
-    assert "No request was sent" in told(ended, "request")
+    assert "cannot be reached" in problems(ended, "mongo")
+    assert "SNAPSHOTS_REDIS_URL" in problems(ended, "redis")
+    assert "No request was sent" in problems(ended, "request")
     assert "s3cret" not in ended.stdout + ended.stderr
 
 
 @pytest.mark.usefixtures("indexed")
-def test_without_workers_the_request_is_taken_back(bench: Bench) -> None:
+def test_without_workers_the_request_is_removed_again(bench: Bench) -> None:
     before = everything(bench)
-    ended = diagnosed(bench.settings, "--wait", "0.5")
+    ended = diagnose(bench.settings, "--wait", "0.5")
     assert ended.code == 1
-    assert "No worker answers" in told(ended, "workers")
-    assert "has no outcome" in told(ended, "request")
+    assert "No worker has been alive for 30 s" in problems(ended, "workers")
+    assert "has no outcome" in problems(ended, "request")
     assert everything(bench) == before
 
 
@@ -104,9 +104,9 @@ def test_next_doctor_removes_what_a_killed_one_left(bench: Bench) -> None:
     before = everything(bench)
     old = ObjectId(f"{int(bench.ago(hours=1).timestamp()):08x}{os.urandom(8).hex()}")
     contact = ObjectId()
-    ids = {"organizationId": DOCTORS, "contactId": contact}
+    ids = {"organizationId": DOCTORS_ORGANIZATION, "contactId": contact}
     bench.database.conversations.insert_one({"_id": old, **ids})
-    bench.database.contacts.insert_one({"_id": contact, "organizationId": DOCTORS})
+    bench.database.contacts.insert_one({"_id": contact, "organizationId": DOCTORS_ORGANIZATION})
     bench.database.messages.insert_one({**ids, "conversationId": old})
     list(Probe(bench.service, 0.1)())
     assert everything(bench) == before
@@ -133,9 +133,9 @@ def running(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 def test_sound_system_has_no_failure_and_each_step_its_time(running: Running) -> None:
     before = everything(running.bench)
-    ended = diagnosed(running.settings)
+    ended = diagnose(running.settings)
     assert (ended.code, [each for each in ended.json["findings"] if each["level"] == "failure"]) == (0, [])
-    (sent,) = [each["said"] for each in ended.json["findings"] if each["check"] == "request"]
+    (sent,) = [each["message"] for each in ended.json["findings"] if each["check"] == "request"]
     assert "from the intake stream to its event" in sent
     steps = ["conversation stored", "sent", "accepted", "decided", "event read", "snapshot read", "all removed"]
     assert list(ended.json["steps"]) == steps
@@ -144,7 +144,7 @@ def test_sound_system_has_no_failure_and_each_step_its_time(running: Running) ->
 
 
 @pytest.mark.usefixtures("changeable_redis")
-def test_on_a_terminal_each_fault_has_its_advice_beside_it(running: Running) -> None:
+def test_on_a_terminal_each_problem_is_followed_by_its_advice(running: Running) -> None:
     with configured(running.bench, "maxmemory-policy", "allkeys-lru"):
         ended = run(environment(running.settings), "doctor", "--no-request")
     assert ended.code == 1

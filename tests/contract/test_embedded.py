@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import socket
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ import pymongo
 import pytest
 import redis
 
-from support.parents import guards_of, parent, wait_until_gone
+from support.parents import guards_of, kill_all, parent, wait_until_gone
+from support.waiting import eventually
 from worker.local import embedded as module
 from worker.local.binaries import program as wheels_program
 from worker.local.embedded import EmbeddedError, Options, embedded
@@ -102,19 +104,27 @@ def test_killed_parent_leaves_no_process_and_its_kept_folder_works_again(tmp_pat
         wait_until_gone([*said["pids"], *guards])
 
 
-def test_killed_parents_temporary_folder_is_removed_at_the_next_start(tmp_path: Path) -> None:
+@pytest.mark.parametrize("by", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT], ids=lambda by: by.name)
+def test_temporary_folder_of_an_ended_parent_is_removed(tmp_path: Path, by: signal.Signals) -> None:
     with parent("embedded", "-", env={**os.environ, "TMPDIR": str(tmp_path)}) as (process, said):
+        assert Path(said["logs"][0]).parent.parent == tmp_path
+        process.send_signal(by)
+        wait_until_gone(said["pids"])
+        eventually(lambda: list(tmp_path.iterdir()) == [], 15)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux's kernel ends the children of a killed parent")
+def test_temporary_folder_of_a_killed_parent_and_guard_is_removed_at_the_next_start(tmp_path: Path) -> None:
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    with parent("embedded", "-", env=environment) as (process, said):
+        kill_all(guards_of(process.pid))
         process.kill()
         wait_until_gone(said["pids"])
         left = Path(said["logs"][0]).parent
-        assert left.parent == tmp_path
         assert left.exists()
-    with parent("embedded", "-", env={**os.environ, "TMPDIR": str(tmp_path)}) as (process, said):
+    with parent("embedded", "-", env=environment):
         assert not left.exists()
-        process.send_signal(signal.SIGINT)
-        process.wait(20)
-        wait_until_gone(said["pids"])
-    assert list(tmp_path.iterdir()) == []
+    eventually(lambda: list(tmp_path.iterdir()) == [], 15)
 
 
 def test_server_that_the_environment_names_is_used_instead(

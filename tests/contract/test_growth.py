@@ -1,6 +1,6 @@
-"""A ledger that has grown: what runs often reads an index, and no more of it than it needs.
+"""A large ledger: frequent operations read an index, and no more of it than they need.
 
-Checked by MongoDB's profiler, that is by the plans that were run (https://www.mongodb.com/docs/manual/reference/
+Checked with MongoDB's profiler, that is, by the executed plans (https://www.mongodb.com/docs/manual/reference/
 database-profiler/). `tests/chaos/growth.py` measures the same on a million of each.
 """
 
@@ -14,7 +14,7 @@ from bson import ObjectId
 from support.ledger import Bench, bench_on
 from worker.settings import Settings
 from worker.stores import indexes
-from worker.stores.queries import Filter, count_redrivable, list_requests, redrivable
+from worker.stores.queries import RequestFilter, count_redrivable, list_requests, redrivable
 from worker.stores.stats import identities, oldest_request
 from worker.sweep.sweep import Sweep
 
@@ -27,7 +27,7 @@ def bench(settings: Settings) -> Iterator[Bench]:
     with bench_on(settings) as made:
         indexes.ensure(made.connections)
         _grow(made)
-        Sweep(made.service)()  # Redis is new to it: the first one emits everything again
+        Sweep(made.service)()  # the first sweep takes Redis for new and replays everything
         yield made
 
 
@@ -89,15 +89,15 @@ def oldest(bench: Bench) -> None:
 
 
 def first_page(bench: Bench) -> None:
-    list_requests(bench.connections, Filter(bench.organization), 20)
+    list_requests(bench.connections, RequestFilter(bench.organization), 20)
 
 
 def failures(bench: Bench) -> None:
-    list_requests(bench.connections, Filter(bench.organization, "failed"), 20)
+    list_requests(bench.connections, RequestFilter(bench.organization, "failed"), 20)
 
 
 def redrive(bench: Bench) -> None:
-    which = Filter(bench.organization, code="empty_conversation")
+    which = RequestFilter(bench.organization, code="empty_conversation")
     count_redrivable(bench.connections, which)
     bench.service.redrive(next(iter(redrivable(bench.connections, which, 10))))
 
@@ -108,14 +108,16 @@ def redrive(bench: Bench) -> None:
         (accept, 10),
         (accept_again, 10),
         (sweep, 100),
-        (status, 2 * FINISHED + 100),  # counts are counted, of the index alone
+        (status, 2 * FINISHED + 100),  # counts read the index alone
         (oldest, 100),
         (first_page, 100),
         (failures, 100),
         (redrive, FINISHED // 10 + 100),
     ],
 )
-def test_reads_an_index_and_no_more_than_it_needs(bench: Bench, step: Callable[[Bench], None], most: int) -> None:
+def test_frequent_operation_reads_an_index_and_no_more_than_it_needs(
+    bench: Bench, step: Callable[[Bench], None], most: int
+) -> None:
     database = bench.database
     database.command("profile", 2)
     step(bench)

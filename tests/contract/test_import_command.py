@@ -1,4 +1,4 @@
-"""`snapshots import`, as a terminal sees it."""
+"""`snapshots import` on a terminal."""
 
 import json
 from collections.abc import Callable
@@ -45,7 +45,7 @@ def test_json_is_one_line_with_all_counts(run: Run, tmp_path: Path) -> None:
         }
 
 
-def test_an_organization_is_made_and_shown_if_absent(run: Run, tmp_path: Path) -> None:
+def test_an_organization_is_generated_and_shown_if_omitted(run: Run, tmp_path: Path) -> None:
     path = write(tmp_path / "all.jsonl", [conversation("a")])
     first, second = (json.loads(run(path, "--json").stdout) for _ in range(2))
     assert ObjectId.is_valid(first["organizationId"])
@@ -61,7 +61,7 @@ def test_refusals_are_shown_and_end_with_1(run: Run, tmp_path: Path) -> None:
     reason = "conversation: is required; messages: is required"
     assert f"{path}:2: {reason}\n" in result.stdout
     assert result.stdout.count(": is required; messages") == 20
-    assert "and 5 more refused" in result.stdout
+    assert "and 5 more" in result.stdout
     shown = json.loads(run(path, "--organization", ORGANIZATION, "--json").stdout)
     assert (shown["refused"], len(shown["refusals"])) == (25, 25)
     assert shown["refusals"][0] == {
@@ -71,7 +71,7 @@ def test_refusals_are_shown_and_end_with_1(run: Run, tmp_path: Path) -> None:
     }
 
 
-def test_an_unreachable_database_ends_with_1_and_says_how_to_go_on(
+def test_an_unreachable_database_ends_with_1_and_says_how_to_continue(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SNAPSHOTS_MONGO_URL", "mongodb://someone:hunter2@127.0.0.1:1/?replicaSet=rs0")
@@ -83,7 +83,7 @@ def test_an_unreachable_database_ends_with_1_and_says_how_to_go_on(
     assert "hunter2" not in result.output
 
 
-def test_organization_that_is_made_is_named_before_anything_is_stored(run: Run, tmp_path: Path) -> None:
+def test_generated_organization_is_named_before_anything_is_stored(run: Run, tmp_path: Path) -> None:
     path = write(tmp_path / "all.jsonl", [conversation("a")])
     first = run(path, "--json")
     made = json.loads(first.stdout)["organizationId"]
@@ -91,7 +91,9 @@ def test_organization_that_is_made_is_named_before_anything_is_stored(run: Run, 
     assert json.loads(run(path, "--json", "--organization", made).stdout)["alreadyThere"] == 1
 
 
-def test_invalid_setting_is_no_interrupted_import(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invalid_setting_is_not_reported_as_an_interrupted_import(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("SNAPSHOTS_MONGO_URL", "mongo")
     with pytest.raises(InvalidSettings):  # which the group of all commands ends with 2
         run(write(tmp_path / "all.jsonl", [conversation("a")]), catch_exceptions=False)

@@ -40,7 +40,7 @@ def stored(connections: Connections) -> Database[dict[str, Any]]:
 
 @contextmanager
 def fail_point(servers: Servers, client: MongoClient[Any], mode: object, **data: Any) -> Iterator[int]:
-    """MongoDB's `failCommand`, for the import's connections alone; gives how often it was met before.
+    """Sets MongoDB's `failCommand` for the import's connections only; yields how often it was triggered before.
 
     https://github.com/mongodb/mongo/wiki/The-%22failCommand%22-fail-point
     """
@@ -59,7 +59,7 @@ def start_import(settings: Settings, path: Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen(arguments, env=os.environ | where, stdout=subprocess.DEVNULL)
 
 
-def test_a_failover_in_the_middle_is_waited_for(
+def test_a_failover_in_the_middle_is_survived(
     servers: Servers,
     mongo_client: MongoClient[Any],
     connections: Connections,
@@ -74,7 +74,7 @@ def test_a_failover_in_the_middle_is_waited_for(
     assert_conversations_are_whole(stored, messages=3)
 
 
-def test_an_unreachable_store_is_said_at_once(tmp_path: Path) -> None:
+def test_an_unreachable_store_is_reported_immediately(tmp_path: Path) -> None:
     connections = Connections(load(mongo_url="mongodb://127.0.0.1:1/?replicaSet=rs0"))
     try:
         with pytest.raises(StoreUnavailable):
@@ -84,7 +84,7 @@ def test_an_unreachable_store_is_said_at_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("other_text", ["Hello", "other"], ids=["same", "other_content"])
-def test_imports_at_the_same_time_store_each_conversation_once_and_whole(
+def test_concurrent_imports_store_each_conversation_once_and_completely(
     servers: Servers,
     mongo_client: MongoClient[Any],
     settings: Settings,
@@ -127,7 +127,7 @@ def test_imports_at_the_same_time_store_each_conversation_once_and_whole(
     assert list(mixed) == []
 
 
-def test_an_import_that_was_killed_leaves_whole_conversations_and_is_completed_by_another(
+def test_a_killed_import_leaves_complete_conversations_and_the_next_import_completes_it(
     servers: Servers,
     mongo_client: MongoClient[Any],
     settings: Settings,

@@ -18,7 +18,7 @@ from worker.settings import Settings
 from worker.stores.connections import Connections
 
 ORGANIZATION = ObjectId("6a0000000000000000000001")
-SAMPLES = Path(str(files("worker") / "local" / "samples" / "conversations.jsonl"))
+SAMPLES = Path(str(files("worker.local") / "samples" / "conversations.jsonl"))
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def texts(database: Database[dict[str, Any]], ref: str) -> list[str]:
     return [each["content"] for each in messages]
 
 
-def test_samples_are_stored_to_the_byte_with_what_belongs_to_them(
+def test_samples_are_stored_byte_for_byte_with_contact_and_user(
     connections: Connections, stored: Database[dict[str, Any]]
 ) -> None:
     report = run(connections, SAMPLES)
@@ -117,7 +117,7 @@ def test_faulty_lines_are_refused_alone_with_file_line_and_reason(
     assert sorted(stored.conversations.distinct("ref")) == ["a", "b"]
 
 
-def test_a_truncated_file_is_stored_up_to_the_break_and_completed_later(
+def test_a_truncated_file_is_stored_up_to_the_damage_and_completed_later(
     connections: Connections, stored: Database[dict[str, Any]], tmp_path: Path
 ) -> None:
     path = write(
@@ -133,7 +133,7 @@ def test_a_truncated_file_is_stored_up_to_the_break_and_completed_later(
     assert_conversations_are_whole(stored, messages=3)
 
 
-def test_a_repeated_ref_with_other_content_is_refused_and_mixes_nothing(
+def test_a_repeated_ref_with_other_content_is_refused_without_mixing_messages(
     connections: Connections, stored: Database[dict[str, Any]], tmp_path: Path
 ) -> None:
     first, other = conversation("same", messages=2, text="first"), conversation("same", messages=5, text="other")
@@ -142,13 +142,13 @@ def test_a_repeated_ref_with_other_content_is_refused_and_mixes_nothing(
     )
     assert (report.read, report.stored, report.already_there) == (4, 1, 1)
     assert [(each.line, each.reason) for each in report.refused] == [
-        (3, "conversation.ref: is already there with another contact or other messages"),
-        (1, "conversation.ref: is already there with another contact or other messages"),
+        (3, "conversation.ref: is already stored with another contact or other messages"),
+        (1, "conversation.ref: is already stored with another contact or other messages"),
     ]
     assert texts(stored, "same") == ["first 0", "first 1"]
 
 
-def test_contacts_of_one_email_are_one(
+def test_contacts_with_the_same_email_are_one(
     connections: Connections, stored: Database[dict[str, Any]], tmp_path: Path
 ) -> None:
     emails = ["Priya@example.com", " priya@EXAMPLE.com", "priya@example.com", None, None, None]
@@ -163,7 +163,7 @@ def test_contacts_of_one_email_are_one(
     assert len(stored.conversations.distinct("contactId")) == counts(stored)["contacts"] == 4
 
 
-def test_a_contact_and_a_user_that_the_platform_has_are_taken(
+def test_existing_contacts_and_users_of_the_platform_are_used(
     connections: Connections, stored: Database[dict[str, Any]], tmp_path: Path
 ) -> None:
     contact_id, user_id = ObjectId(), ObjectId()
@@ -192,7 +192,7 @@ def test_a_conversation_whose_documents_mongodb_refuses_is_rejected_alone(
     assert_conversations_are_whole(stored, messages=3)
 
 
-def test_a_message_left_of_a_removed_conversation_is_no_endless_loop(
+def test_a_message_left_over_from_a_removed_conversation_causes_no_endless_loop(
     connections: Connections, stored: Database[dict[str, Any]], tmp_path: Path
 ) -> None:
     path = write(tmp_path / "all.jsonl", [conversation("c1"), conversation("c2")])

@@ -1,4 +1,4 @@
-"""One batch of intake entries: what stands in the way of one is no one else's."""
+"""A batch of intake entries: the failure of one entry does not affect the others."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -11,7 +11,7 @@ from worker.bootstrap import build
 from worker.errors import AcceptUnknown
 from worker.intake.batch import Intake
 from worker.intake.stream import IntakeStream
-from worker.service import Asked, Service
+from worker.service import NewRequest, Service
 from worker.settings import Settings
 from worker.stores import indexes
 from worker.telemetry.counters import IntakeCounts
@@ -28,7 +28,7 @@ def service(settings: Settings) -> Iterator[Service]:
 @pytest.fixture
 def stream(service: Service) -> IntakeStream:
     stream = IntakeStream(service.connections, "me")
-    stream.read_new(1)  # makes the group
+    stream.read_new(1)  # creates the group
     return stream
 
 
@@ -41,10 +41,10 @@ def accepted(service: Service) -> list[str]:
 
 
 def break_on(service: Service, name: str, error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
-    """From now on a chunk with this request breaks our own code."""
+    """Makes our own code fail for every chunk that contains this request."""
     accept = service.accept
 
-    def breaking(asked: Sequence[Asked]) -> Any:
+    def breaking(asked: Sequence[NewRequest]) -> Any:
         if any(each.request_id == name for each in asked):
             raise error
         return accept(asked)
@@ -53,19 +53,19 @@ def break_on(service: Service, name: str, error: Exception, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("error", [AcceptUnknown(), ZeroDivisionError()])
-def test_an_entry_that_breaks_its_chunk_is_left_alone_and_all_others_are_accepted(
+def test_an_entry_that_breaks_its_chunk_stays_pending_and_all_others_are_accepted(
     producer: Producer, service: Service, stream: IntakeStream, error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = [f"r{number}" for number in range(20)]
     added = producer.requests(names)
     break_on(service, "r7", error, monkeypatch)
-    assert intake(service, stream)(stream.read_new(100)) == 1
+    assert intake(service, stream)(stream.read_new(100)[0]) == 1
     assert accepted(service) == sorted(set(names) - {"r7"})
-    assert [each.id for each in stream.read_own("0", 100)] == [added[7]]
+    assert [each.id for each in stream.read_pending("0", 100)] == [added[7]]
     assert producer.rejected() == {}
 
 
-def test_what_still_breaks_our_code_after_a_minute_is_rejected_and_an_unknown_accept_never(
+def test_an_entry_that_still_breaks_our_code_after_a_minute_is_rejected_but_an_unknown_accept_never(
     producer: Producer, service: Service, stream: IntakeStream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seconds, _ = producer.redis.time()
@@ -76,27 +76,27 @@ def test_what_still_breaks_our_code_after_a_minute_is_rejected_and_an_unknown_ac
         stream.read_new(1)
         producer.redis.xadd("snapshots:requests", entry, id=f"{(seconds - 61) * 1000}-0")
         break_on(service, "r", error, monkeypatch)
-        assert intake(service, stream)(stream.read_new(10)) == left
+        assert intake(service, stream)(stream.read_new(10)[0]) == left
     (rejected,) = producer.rejected().values()
     assert rejected["reason"]["code"] == "unexpected"
 
 
-def test_own_pending_entries_that_were_deleted_are_settled(
+def test_pending_entries_that_were_deleted_are_acknowledged(
     producer: Producer, service: Service, stream: IntakeStream
 ) -> None:
     first, _ = producer.requests(["gone", "there"])
     stream.read_new(10)
     producer.redis.xdel("snapshots:requests", first)
-    assert intake(service, stream)(stream.read_own("0", 10)) == 0
+    assert intake(service, stream)(stream.read_pending("0", 10)) == 0
     assert accepted(service) == ["there"]
     assert producer.pending() == 0
 
 
-def test_a_single_request_behind_a_backlog_of_messages_goes_to_the_bulk_queue(
+def test_a_single_request_behind_a_backlog_goes_to_the_bulk_queue(
     producer: Producer, service: Service, stream: IntakeStream
 ) -> None:
     producer.requests(["r"])
-    assert intake(service, stream)(stream.read_new(10), waiting=50) == 0
+    assert intake(service, stream)(stream.read_new(10)[0], waiting=50) == 0
     (entry,) = service.ledger.collection.find()
     assert entry["queue"] == "snapshots.bulk"
     assert producer.messages() == {"snapshots": [], "snapshots.bulk": [[str(entry["_id"])]]}

@@ -1,9 +1,8 @@
-"""The listener against real servers, in this process: what it takes in, refuses, leaves, takes over, trims."""
+"""The listener against real servers, in this process: accepting, rejecting, retrying, claiming, trimming."""
 
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
 from bson import ObjectId
@@ -12,6 +11,7 @@ from prometheus_client import REGISTRY
 from support.intake import GROUP, REJECTED, STREAM, Producer, listening
 from support.waiting import eventually
 from worker.bootstrap import build
+from worker.domain.ledger_entry import LedgerEntry
 from worker.errors import InvalidRequest
 from worker.intake.stream import IntakeStream
 from worker.service import Service
@@ -30,7 +30,7 @@ def service(settings: Settings) -> Iterator[Service]:
     service.connections.close()
 
 
-def entries(service: Service) -> list[dict[str, Any]]:
+def entries(service: Service) -> list[LedgerEntry]:
     return list(service.ledger.collection.find().sort("_id", 1))
 
 
@@ -38,9 +38,7 @@ def published(producer: Producer) -> list[str]:
     return [key for chunks in producer.messages().values() for chunk in chunks for key in chunk]
 
 
-def test_a_request_is_in_the_ledger_and_on_its_queue_and_then_acknowledged(
-    producer: Producer, service: Service
-) -> None:
+def test_a_request_is_written_to_the_ledger_enqueued_and_acknowledged(producer: Producer, service: Service) -> None:
     with listening(service):
         added = producer.request(notes="good")
         producer.wait_until_settled()
@@ -52,16 +50,14 @@ def test_a_request_is_in_the_ledger_and_on_its_queue_and_then_acknowledged(
     assert producer.messages() == {"snapshots": [[str(entry["_id"])]], "snapshots.bulk": []}
 
 
-def test_what_was_added_before_any_listener_was_is_taken_in(producer: Producer, service: Service) -> None:
+def test_entries_added_before_the_first_listener_are_accepted(producer: Producer, service: Service) -> None:
     producer.requests(["a", "b"])
     with listening(service):
         producer.wait_until_settled()
     assert [each["requestId"] for each in entries(service)] == ["a", "b"]
 
 
-def test_a_backlog_goes_out_in_chunks_on_the_bulk_queue_as_its_ledger_entries_say(
-    producer: Producer, service: Service
-) -> None:
+def test_a_backlog_is_enqueued_in_chunks_on_the_bulk_queue(producer: Producer, service: Service) -> None:
     producer.requests([f"r{number}" for number in range(400)])
     with listening(service):
         producer.wait_until_settled()
@@ -87,7 +83,7 @@ def test_the_same_request_twice_is_one(producer: Producer, service: Service) -> 
     assert producer.rejected() == {}
 
 
-def test_the_same_id_with_another_body_is_rejected_and_those_beside_it_are_not(
+def test_the_same_id_with_another_body_is_rejected_and_its_neighbours_are_accepted(
     producer: Producer, service: Service
 ) -> None:
     producer.requests(["a", "b"])
@@ -101,7 +97,7 @@ def test_the_same_id_with_another_body_is_rejected_and_those_beside_it_are_not(
     assert rejected[other]["reason"]["code"] == "request_id_conflict"
 
 
-def test_a_broken_entry_stands_rejected_with_its_reason_and_its_fields(producer: Producer, service: Service) -> None:
+def test_a_broken_entry_is_rejected_with_its_reason_and_its_fields(producer: Producer, service: Service) -> None:
     broken = producer.redis.xadd(STREAM, {"type": "snapshot.requested", "data": '{"notes": 5}', "more": "é"})
     producer.request("good")
     with listening(service):
@@ -115,7 +111,7 @@ def test_a_broken_entry_stands_rejected_with_its_reason_and_its_fields(producer:
     assert rejected["entry"] == {"type": "snapshot.requested", "data": '{"notes": 5}', "more": "é"}
 
 
-def test_while_redis_refuses_the_rejection_the_entry_stays_pending(producer: Producer, service: Service) -> None:
+def test_an_entry_stays_pending_while_redis_refuses_its_rejection(producer: Producer, service: Service) -> None:
     producer.redis.set(REJECTED, "no stream")  # XADD answers WRONGTYPE, as it would OOM
     broken = producer.add("snapshot.requested", "{")
     with listening(service):
@@ -127,7 +123,7 @@ def test_while_redis_refuses_the_rejection_the_entry_stays_pending(producer: Pro
     assert list(producer.rejected()) == [broken]
 
 
-def test_pending_entries_of_a_dead_listener_are_taken_over(producer: Producer, service: Service) -> None:
+def test_pending_entries_of_a_dead_listener_are_claimed(producer: Producer, service: Service) -> None:
     producer.requests([f"r{number}" for number in range(250)])
     producer.redis.xgroup_create(STREAM, GROUP, id="0")
     producer.redis.xreadgroup(GROUP, "dead", {STREAM: ">"}, count=250)
@@ -137,9 +133,7 @@ def test_pending_entries_of_a_dead_listener_are_taken_over(producer: Producer, s
     assert len(set(published(producer))) == 250
 
 
-def test_pending_entries_that_were_trimmed_are_counted_as_lost_and_no_hindrance(
-    producer: Producer, service: Service
-) -> None:
+def test_pending_entries_that_were_trimmed_are_counted_as_lost(producer: Producer, service: Service) -> None:
     before = REGISTRY.get_sample_value("snapshots_intake_lost_total") or 0
     producer.requests(["lost", "kept"])
     producer.redis.xgroup_create(STREAM, GROUP, id="0")
@@ -151,7 +145,7 @@ def test_pending_entries_that_were_trimmed_are_counted_as_lost_and_no_hindrance(
     assert REGISTRY.get_sample_value("snapshots_intake_lost_total") == before + 1
 
 
-def test_a_flushed_redis_gets_its_group_again_at_the_beginning(producer: Producer, service: Service) -> None:
+def test_the_group_is_recreated_at_the_beginning_after_a_flush(producer: Producer, service: Service) -> None:
     with listening(service):
         producer.request("before")
         producer.wait_until_settled()
@@ -161,7 +155,7 @@ def test_a_flushed_redis_gets_its_group_again_at_the_beginning(producer: Produce
         producer.wait_until_settled()
 
 
-def test_two_listeners_take_each_entry_in_once(producer: Producer, service: Service) -> None:
+def test_two_listeners_accept_each_entry_once(producer: Producer, service: Service) -> None:
     with listening(service, count=2):
         for start in range(0, 1000, 50):
             producer.requests([f"r{number}" for number in range(start, start + 50)])
@@ -172,12 +166,13 @@ def test_two_listeners_take_each_entry_in_once(producer: Producer, service: Serv
     assert len(producer.rejected()) == 20
 
 
-def test_an_entry_that_two_listeners_have_is_rejected_once(producer: Producer, service: Service) -> None:
+def test_an_entry_that_two_listeners_hold_is_rejected_once(producer: Producer, service: Service) -> None:
     producer.add("snapshot.requested", "{")
     first, second = (IntakeStream(service.connections, name) for name in ("first", "second"))
-    assert first.read_new(1) == []  # the group was not there yet
-    (entry,) = first.read_new(1)
-    _, (same,), _ = second.take_over("0-0", 10, timedelta(0))
+    assert first.read_new(1) == ([], 0)  # the group did not exist yet
+    (entry,), _ = first.read_new(1)
+    _, (claimed,), _ = second.claim("0-0", 10, timedelta(0))
+    same = second.fetch(claimed)
     fault = InvalidRequest([{"field": "data", "message": "should be JSON"}])
     assert first.settle([], [(entry, fault)]) == [True]
     assert second.settle([], [(same, fault)]) == [False]
@@ -187,7 +182,7 @@ def test_an_entry_that_two_listeners_have_is_rejected_once(producer: Producer, s
 # --- closings ---------------------------------------------------------------------------------------------
 
 
-def test_a_closing_makes_a_request_named_after_the_date_in_the_database(producer: Producer, service: Service) -> None:
+def test_the_request_id_of_a_closing_contains_the_date_in_the_database(producer: Producer, service: Service) -> None:
     conversation, contact = ObjectId(), ObjectId()
     ids = {"organizationId": producer.organization, "contactId": contact}
     resolved_at = datetime(2026, 5, 18, 14, 30, tzinfo=UTC)
@@ -205,7 +200,7 @@ def test_a_closing_makes_a_request_named_after_the_date_in_the_database(producer
     assert published(producer) == [str(entry["_id"])]
 
 
-def test_an_unresolved_closing_stays_pending_holds_up_nothing_and_is_rejected_after_a_minute(
+def test_an_unresolved_closing_stays_pending_delays_nothing_and_is_rejected_after_a_minute(
     producer: Producer, service: Service
 ) -> None:
     seconds, _ = producer.redis.time()

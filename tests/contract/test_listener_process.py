@@ -1,4 +1,4 @@
-"""`snapshots listen` as a process: killed, stopped, beside another, with a wrong clock, without its servers."""
+"""`snapshots listen` as a process: killed, stopped, next to another, with a wrong clock, without its servers."""
 
 import json
 import random
@@ -28,7 +28,7 @@ def ledger(settings: Settings, mongo_client: pymongo.MongoClient[Any]) -> Any:
 
 
 def add_many(producer: Producer, count: int, start: int = 0) -> list[str]:
-    """Good entries, and every twentieth broken; the ids of the broken ones."""
+    """Adds good entries, and every twentieth broken. Returns the ids of the broken ones."""
     broken = []
     for first in range(start, start + count, 19):
         producer.requests([f"r{number}" for number in range(first, min(first + 19, start + count))])
@@ -45,7 +45,7 @@ def assert_each_once(producer: Producer, ledger: Any, count: int, broken: list[s
     assert set(published) <= {str(each["_id"]) for each in ledger.find({}, {"_id": 1})}
 
 
-def test_a_listener_killed_in_the_middle_again_and_again_loses_nothing_and_doubles_nothing(
+def test_a_listener_killed_repeatedly_neither_loses_nor_duplicates_requests(
     producer: Producer, ledger: Any, settings: Settings, tmp_path: Path
 ) -> None:
     dice = random.Random(7)
@@ -62,7 +62,7 @@ def test_a_listener_killed_in_the_middle_again_and_again_loses_nothing_and_doubl
     assert_each_once(producer, ledger, 5000, broken)
 
 
-def test_two_listeners_one_with_a_clock_ten_minutes_slow_one_fast_share_the_work(
+def test_two_listeners_with_clocks_ten_minutes_slow_and_fast_share_the_work(
     producer: Producer, ledger: Any, settings: Settings, tmp_path: Path
 ) -> None:
     slow = listener_process(settings, tmp_path / "slow.log", QUICK, skew=-600)
@@ -81,7 +81,7 @@ def test_two_listeners_one_with_a_clock_ten_minutes_slow_one_fast_share_the_work
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_lets_it_finish_acknowledge_and_end_with_0(
+def test_a_signal_lets_it_finish_and_exit_with_0(
     producer: Producer, ledger: Any, settings: Settings, tmp_path: Path, number: int
 ) -> None:
     child = listener_process(settings, tmp_path / "listener.log")
@@ -95,7 +95,7 @@ def test_a_signal_lets_it_finish_acknowledge_and_end_with_0(
     assert ledger.count_documents({}) + producer.unread() == 3000
 
 
-def test_out_of_memory_redis_refuses_rejections_and_messages_and_the_listener_goes_on_afterwards(
+def test_the_listener_continues_after_redis_was_out_of_memory(
     producer: Producer, ledger: Any, settings: Settings, servers: Servers, tmp_path: Path
 ) -> None:
     if servers.valkey is None:
@@ -114,7 +114,7 @@ def test_out_of_memory_redis_refuses_rejections_and_messages_and_the_listener_go
     assert_each_once(producer, ledger, 209, broken + more)
 
 
-# --- servers that go and come back: a pair of this test's own ------------------------------------------------
+# --- outages of both servers, which belong to this test alone ------------------------------------------------
 
 
 @pytest.fixture
@@ -142,7 +142,7 @@ def test_both_servers_may_go_and_come_back(own_servers: Servers, settings: Setti
         own_servers.mongod.restart()
         producer.wait_until_settled(30)
         own_servers.valkey.restart()
-        # What Redis still has of its append-only file it goes on with; what is new is taken in.
+        # Redis continues with what is in its append-only file, and new entries are accepted.
         broken += add_many(producer, 190, 380)
         producer.wait_until_settled(30)
         producer.redis.flushdb()

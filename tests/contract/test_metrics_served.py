@@ -1,4 +1,4 @@
-"""Where the metrics are served: by the API, and by every other process on a port of its own."""
+"""The API serves the metrics, and every other process does so on a port of its own."""
 
 import socket
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ from worker.settings import Settings
 pytestmark = pytest.mark.usefixtures("indexed")
 
 
-def test_process_without_http_serves_them_on_a_port_of_its_own(bench: Bench) -> None:
+def test_process_without_http_serves_metrics_on_its_own_port(bench: Bench) -> None:
     Run(bench.service)(bench.chunk(2))
     with served(bench.settings.model_copy(update={"metrics_port": 0})) as port:
         text = httpx.get(f"http://127.0.0.1:{port}/metrics").text
@@ -33,7 +33,7 @@ def test_process_without_http_serves_them_on_a_port_of_its_own(bench: Bench) -> 
         assert name in text
 
 
-def test_port_that_is_taken_keeps_no_process_from_its_work(bench: Bench) -> None:
+def test_process_works_although_its_metrics_port_is_taken(bench: Bench) -> None:
     with served(bench.settings.model_copy(update={"metrics_port": 0})) as port:
         assert metrics_port.serve(bench.settings.model_copy(update={"metrics_port": port})) is None
     assert metrics_port.serve(bench.settings) is None
@@ -49,7 +49,7 @@ def served(settings: Settings) -> Iterator[int]:
         own.close()
 
 
-def test_api_serves_them(bench: Bench, tmp_path: Path) -> None:
+def test_api_serves_metrics(bench: Bench, tmp_path: Path) -> None:
     Run(bench.service)(bench.chunk(2))
     with api(bench.settings, tmp_path) as (url, _):
         httpx.get(f"{url}/healthz")
@@ -59,7 +59,7 @@ def test_api_serves_them(bench: Bench, tmp_path: Path) -> None:
     assert "snapshots_identity_broken 0.0" in text
 
 
-def test_worker_serves_them_where_a_port_is_set(servers: Servers, tmp_path: Path) -> None:
+def test_worker_serves_metrics_if_a_port_is_set(servers: Servers, tmp_path: Path) -> None:
     settings = own_settings(servers)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -76,6 +76,6 @@ def test_worker_serves_them_where_a_port_is_set(servers: Servers, tmp_path: Path
             return True
 
         eventually(check, 45)
-        # beat finds the port taken, or the worker does, and works all the same
+        # Beat or the worker finds the port taken, and works nevertheless.
         eventually(lambda: "metrics_port_taken" in running.logs(), 45)
         running.database.client.drop_database(settings.mongo_database)

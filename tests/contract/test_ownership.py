@@ -1,4 +1,4 @@
-"""Whose is what: contacts, conversations and messages of other tenants in the same chunk, read in one round trip."""
+"""Ownership: a chunk that mixes tenants never reads the contacts, conversations or messages of another one."""
 
 from typing import Any
 
@@ -13,12 +13,12 @@ from worker.errors import ContactNotFound, ConversationNotFound, MessagesNotFoun
 pytestmark = pytest.mark.usefixtures("indexed")
 
 
-def told(found: Conversation | SnapshotError) -> Any:
-    """The number of messages, or the kind of fault."""
+def summary(found: Conversation | SnapshotError) -> Any:
+    """Returns the number of messages, or the class of the error."""
     return type(found) if isinstance(found, SnapshotError) else found.messages.count if found.messages else 0
 
 
-def test_each_request_of_a_mixed_chunk_gets_its_own(bench: Bench) -> None:
+def test_each_request_of_a_mixed_chunk_gets_its_own_messages(bench: Bench) -> None:
     contact, stranger = bench.contact(), bench.contact()
     one, two = bench.conversation(contact, 2), bench.conversation(contact, 3)
     theirs = bench.conversation(stranger, 1)
@@ -35,10 +35,10 @@ def test_each_request_of_a_mixed_chunk_gets_its_own(bench: Bench) -> None:
     }
     keys = bench.accepted(*asked.values())
     found = fetched(bench, *keys)
-    assert [told(found[key]) for key in keys] == list(asked)
+    assert [summary(found[key]) for key in keys] == list(asked)
 
 
-def test_messages_that_name_another_tenants_contact_are_not_read_for_a_request_of_its(bench: Bench) -> None:
+def test_contact_of_another_tenant_is_not_found_and_its_messages_are_not_read(bench: Bench) -> None:
     neighbour = bench.another()
     neighbour.organization = ObjectId()
     try:
@@ -48,10 +48,10 @@ def test_messages_that_name_another_tenants_contact_are_not_read_for_a_request_o
         found = fetched(bench, *mine, *own)
     finally:
         neighbour.connections.close()
-    assert [told(found[key]) for key in (*mine, *own)] == [ContactNotFound, 0]
+    assert [summary(found[key]) for key in (*mine, *own)] == [ContactNotFound, 0]
 
 
-def test_one_organizations_messages_without_a_contact_leave_its_neighbours_in_the_chunk_alone(bench: Bench) -> None:
+def test_messages_without_a_contact_do_not_affect_other_organizations_in_the_chunk(bench: Bench) -> None:
     contact, other_contact = bench.contact(), ObjectId()
     bench.conversation(contact, 2)
     lender = bench.another()

@@ -54,7 +54,7 @@ def test_policy_is_set_field_by_field_and_shown(run: Run) -> None:
     assert (changed["channelTypes"], changed["settleSeconds"], changed["enabled"]) == (None, None, True)
 
 
-def test_list_and_get_show_what_was_left_out(
+def test_list_and_get_show_skipped_closings(
     run: Run, settings: Settings, mongo_client: pymongo.MongoClient[dict[str, object]]
 ) -> None:
     assert "at least 2 messages" in run("list").stdout
@@ -83,11 +83,11 @@ def test_list_and_get_show_what_was_left_out(
         (["set", ORGANIZATION, "--minimum-messages", "-1"], "'--minimum-messages': -1 is not in the range"),
         (["set", ORGANIZATION, "--tag", " "], "--tag tag 0 should not be blank"),
         (["set", ORGANIZATION, "--channel-type", ""], "--channel-type should name at least one channel type"),
-        (["set", ORGANIZATION, "--category", "x" * 101], "--category should have at most 100 characters, it has 101"),
-        (["set", ORGANIZATION], "Nothing to change: give at least one of --enabled"),
-        (["set", ORGANIZATION, "--tag", "a", "--clear", "tag"], "--tag is given and cleared"),
+        (["set", ORGANIZATION, "--category", "x" * 101], "--category should have at most 100 characters, but has 101"),
+        (["set", ORGANIZATION], "Give at least one of --enabled"),
+        (["set", ORGANIZATION, "--tag", "a", "--clear", "tag"], "--tag cannot be set and cleared"),
         (["set", ORGANIZATION, "--clear", "tags"], "'--clear': 'tags' is not one of"),
-        (["get", "12"], "should be an id of 24 hex digits"),
+        (["get", "12"], "is not an id of 24 hex digits"),
     ],
 )
 def test_wrong_value_names_the_option_and_what_is_allowed(run: Run, arguments: list[str], said: str) -> None:

@@ -105,14 +105,14 @@ def test_child_gets_its_environment_beside_the_parents(tmp_path: Path) -> None:
 
 
 def test_missing_program_is_named() -> None:
-    with pytest.raises(ChildFailed, match="there is no program /no/such/program"):
+    with pytest.raises(ChildFailed, match="program /no/such/program not found"):
         Child("x", ["/no/such/program"]).start()
 
 
 def test_child_that_ends_before_it_is_ready_says_its_last_words(tmp_path: Path) -> None:
     child = Child("broken", ["sh", "-c", "echo no disk; exit 3"], log=tmp_path / "log", ready=lambda: False)
     child.start()
-    with pytest.raises(ChildFailed, match="broken ended with exit code 3: no disk"):
+    with pytest.raises(ChildFailed, match="broken exited with code 3: no disk"):
         child.wait_until_ready(10)
 
 

@@ -13,10 +13,12 @@ from typing import Any
 import pytest
 import redis
 
-from support.contacts import Contact, contact_with
+from support.contacts import Contact
 from support.in_process import pipeline
 from support.intake import REJECTED, STREAM
+from support.npm import installed
 from support.waiting import eventually
+from worker.domain.ledger_entry import LedgerEntry
 from worker.intake.entries import read_task
 from worker.service import Service
 from worker.settings import Settings
@@ -31,11 +33,6 @@ def blocks(heading: str, language: str) -> list[str]:
     (_, _, after) = TEXT.partition(f"\n{heading}\n")
     section = re.split(r"^#{2,} ", after, maxsplit=1, flags=re.MULTILINE)[0]
     return re.findall(rf"^```{language}\n(.*?)^```", section, flags=re.MULTILINE | re.DOTALL)
-
-
-@pytest.fixture
-def contact(service: Service) -> Contact:
-    return contact_with(service.connections.database, 3)
 
 
 @pytest.fixture
@@ -55,7 +52,7 @@ def run(argv: list[str], environment: dict[str, str], cwd: Path | None = None) -
     return ended.stdout
 
 
-def ledger(service: Service) -> list[dict[str, Any]]:
+def ledger(service: Service) -> list[LedgerEntry]:
     return list(service.ledger.collection.find().sort("_id", 1))
 
 
@@ -77,21 +74,26 @@ EXAMPLES = [
 
 
 @pytest.mark.parametrize("number", [0, 1])
-def test_the_python_client(service: Service, environment: dict[str, str], number: int) -> None:
+def test_the_python_client(
+    service: Service, environment: dict[str, str], number: int, client_python: Path, tmp_path: Path
+) -> None:
     program = blocks("### Python", "python")[number]
     with pipeline(service):
-        said = run([sys.executable, "-c", program], environment)
+        said = run([str(client_python), "-c", program], environment | {"PYTHONPATH": ""}, tmp_path)
     (entry,) = ledger(service)
     assert entry["trigger"] == "client"
     assert entry["requestId"] in said
     assert str(entry["snapshotId"]) in said
 
 
-def test_reading_events_in_python(service: Service, environment: dict[str, str]) -> None:
+def test_reading_events_in_python(
+    service: Service, environment: dict[str, str], client_python: Path, tmp_path: Path
+) -> None:
+    bare = environment | {"PYTHONPATH": ""}
     with pipeline(service):
-        run([sys.executable, "-c", blocks("### Python", "python")[0]], environment)
+        run([str(client_python), "-c", blocks("### Python", "python")[0]], bare, tmp_path)
     (program,) = blocks("### Reading events in Python", "python")
-    assert ledger(service)[0]["requestId"] in first_line([sys.executable, "-uc", program], environment)
+    assert ledger(service)[0]["requestId"] in first_line([str(client_python), "-uc", program], bare, tmp_path)
 
 
 def first_line(argv: list[str], environment: dict[str, str], cwd: Path | None = None) -> str:
@@ -120,7 +122,7 @@ def test_celery_by_name(service: Service, environment: dict[str, str], contact: 
 def test_the_shell(service: Service, environment: dict[str, str]) -> None:
     (add,) = blocks("### Shell", "sh")
     (close,) = blocks("## Closing a conversation", "sh")
-    (rejected,) = blocks("## What was refused", "sh")
+    (rejected,) = blocks("## Rejected entries", "sh")
     with pipeline(service):
         entry = run(["sh", "-c", add], environment).strip()
         closing = run(["sh", "-c", close], environment).strip()
@@ -133,8 +135,7 @@ def test_the_shell(service: Service, environment: dict[str, str]) -> None:
 
 @pytest.fixture(scope="session")
 def node() -> Path:
-    if not (NODE / "node_modules").exists():
-        subprocess.run(["npm", "ci", "--silent"], cwd=NODE, check=True, timeout=120)
+    installed(NODE)
     return NODE
 
 

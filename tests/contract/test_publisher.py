@@ -1,4 +1,4 @@
-"""Wake-up calls on a broker that refuses them."""
+"""The publisher on a broker that refuses messages."""
 
 import itertools
 import threading
@@ -19,13 +19,13 @@ from worker.stores.wakeups import BULK
 
 
 @contextmanager
-def memory_that_comes_and_goes(broker: redis.Redis) -> Iterator[None]:
-    over = threading.Event()
+def alternating_memory_limit(broker: redis.Redis) -> Iterator[None]:
+    stop = threading.Event()
 
     def change() -> None:
         for limit in itertools.cycle(("1mb", "0")):
             broker.config_set("maxmemory", limit)
-            if over.wait(0.005):
+            if stop.wait(0.005):
                 return
 
     changing = threading.Thread(target=change)
@@ -33,13 +33,13 @@ def memory_that_comes_and_goes(broker: redis.Redis) -> Iterator[None]:
     try:
         yield
     finally:
-        over.set()
+        stop.set()
         changing.join()
         broker.config_set("maxmemory", "0")
 
 
 @pytest.mark.usefixtures("changeable_redis")
-def test_a_broker_out_of_memory_for_moments_is_unavailable_and_never_breaks_the_publisher(
+def test_broker_that_is_briefly_out_of_memory_is_unavailable_and_never_breaks_the_publisher(
     servers: Servers, redis_url: str
 ) -> None:
     if servers.valkey is None:
@@ -51,7 +51,7 @@ def test_a_broker_out_of_memory_for_moments_is_unavailable_and_never_breaks_the_
         app.conf.task_queues = (Queue(BULK),)
         publish = CeleryPublisher(app)
         refused = 0
-        with memory_that_comes_and_goes(broker):
+        with alternating_memory_limit(broker):
             for count in range(1000):
                 try:
                     publish(BULK, [[str(ObjectId())]] * (1 + count % 3), datetime.now(UTC))

@@ -1,5 +1,8 @@
-"""Events that did not go out, or that Redis lost: they come again, with the same ids."""
+"""Events that were not emitted, or that Redis lost, are emitted again with the same ids."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -7,13 +10,14 @@ from bson import ObjectId
 
 from support.ledger import Bench
 from support.sweeping import event_ids, sweep
-from worker.clock import milliseconds
+from worker.clock import Clock, milliseconds
 from worker.errors import BrokerUnavailable
 from worker.local.embedded import Servers
 from worker.runs.run import Run
-from worker.sweep import replay as resending
+from worker.sweep import replay
 from worker.sweep import sweep as sweeping
-from worker.sweep.replay import MARKER_KEY, PULSE_KEY, Resending
+from worker.sweep.redis_memory import MARKER_KEY, PULSE_KEY
+from worker.sweep.replay import Replay
 
 
 def decided_without_event(bench: Bench, count: int = 3) -> list[ObjectId]:
@@ -30,7 +34,7 @@ def decided_without_event(bench: Bench, count: int = 3) -> list[ObjectId]:
     return keys
 
 
-def test_unsent_events_are_emitted_once_their_run_cannot_anymore(bench: Bench) -> None:
+def test_unsent_events_are_emitted_once_their_run_must_have_ended(bench: Bench) -> None:
     sweep(bench)
     keys = decided_without_event(bench)
     assert sweep(bench).emitted == 0
@@ -53,7 +57,7 @@ def test_each_unsent_event_is_emitted_once_however_many_there_are(
     assert len(event_ids(bench)) == 7
 
 
-def test_flush_brings_every_event_again_with_its_id_and_content(bench: Bench) -> None:
+def test_flush_replays_every_event_with_its_id_and_content(bench: Bench) -> None:
     contact = bench.contact()
     keys = [*bench.chunk(20), *bench.accepted(bench.asked(contact))]
     Run(bench.service)(keys)
@@ -61,12 +65,12 @@ def test_flush_brings_every_event_again_with_its_id_and_content(bench: Bench) ->
     before = {each["id"]: each for each in bench.events()}
     assert len(before) == 21
     bench.connections.redis.flushdb()
-    assert sweep(bench).resent == 21
+    assert sweep(bench).replayed == 21
     assert {each["id"]: each for each in bench.events()} == before
-    assert sweep(bench).resent == 0
+    assert sweep(bench).replayed == 0
 
 
-def test_event_that_was_out_but_not_marked_as_sent_at_the_flush_comes_again(bench: Bench) -> None:
+def test_event_emitted_but_not_marked_as_sent_at_the_flush_is_replayed(bench: Bench) -> None:
     """Its run was between the two steps, and marks it as sent after the sweep has looked."""
     sweep(bench)
     keys = bench.chunk(2)
@@ -82,18 +86,18 @@ def test_event_that_was_out_but_not_marked_as_sent_at_the_flush_comes_again(benc
     assert set(event_ids(bench)) == {f"{key}.0" for key in keys}
 
 
-def test_events_older_than_the_retention_and_stripped_ones_do_not_come_again(bench: Bench) -> None:
+def test_events_older_than_the_retention_and_stripped_ones_are_not_replayed(bench: Bench) -> None:
     keys = bench.chunk(3)
     Run(bench.service)(keys)
     bench.change(keys[:1], finishedAt=bench.ago(days=8))
     bench.database.snapshotrequests.update_one({"_id": keys[1]}, {"$unset": {"acceptedAt": "", "trigger": ""}})
     sweep(bench)
     bench.connections.redis.flushdb()
-    assert sweep(bench).resent == 1
+    assert sweep(bench).replayed == 1
     assert event_ids(bench) == [f"{keys[2]}.0"]
 
 
-def test_flush_while_events_are_owed_owes_all_again(bench: Bench) -> None:
+def test_flush_during_a_replay_starts_it_over(bench: Bench) -> None:
     keys = bench.chunk(5)
     Run(bench.service)(keys)
     sweep(bench)
@@ -108,11 +112,11 @@ def test_flush_while_events_are_owed_owes_all_again(bench: Bench) -> None:
     sweep(bench)
     bench.service.events.emit = emit  # type: ignore[method-assign]
     assert event_ids(bench) == []
-    assert sweep(bench).resent == 5
+    assert sweep(bench).replayed == 5
     assert len(event_ids(bench)) == 5
 
 
-def test_outcomes_by_the_clock_of_a_primary_that_was_ahead_are_emitted_too(bench: Bench) -> None:
+def test_outcomes_dated_ahead_by_a_former_primary_are_emitted_too(bench: Bench) -> None:
     sweep(bench)
     keys = decided_without_event(bench, 2)
     done = bench.chunk(2)
@@ -120,19 +124,19 @@ def test_outcomes_by_the_clock_of_a_primary_that_was_ahead_are_emitted_too(bench
     bench.change([*keys, *done], finishedAt=bench.ago(minutes=-10))
     assert sweep(bench).emitted == 2
     bench.connections.redis.flushdb()
-    assert sweep(bench).resent == 4
+    assert sweep(bench).replayed == 4
     assert set(event_ids(bench)) == {f"{key}.0" for key in (*keys, *done)}
 
 
-def test_restart_after_a_primary_that_was_ahead_brings_recent_events_again(bench: Bench) -> None:
+def test_restart_after_a_primary_whose_clock_was_ahead_replays_recent_events(bench: Bench) -> None:
     (key,) = bench.chunk(1)
     Run(bench.service)([key])
     sweep(bench)
     ahead = bench.ago(minutes=-10)
-    state = {"goodAt": ahead, "runId": "of before the restart", "lateAt": None, "lateFrom": None}
+    state = {"goodAt": ahead, "instance": "before the restart", "lateAt": None, "lateFrom": None}
     bench.database.snapshotstate.update_one({"_id": "redis"}, {"$set": state})
     bench.connections.redis.set(PULSE_KEY, milliseconds(ahead))
-    assert sweep(bench).resent == 1
+    assert sweep(bench).replayed == 1
 
 
 def test_crash_before_the_new_marker_repeats_the_events(bench: Bench) -> None:
@@ -141,10 +145,10 @@ def test_crash_before_the_new_marker_repeats_the_events(bench: Bench) -> None:
     sweep(bench)
     bench.connections.redis.flushdb()
     bench.database.snapshotstate.update_one({"_id": "redis"}, {"$set": {"marker": "never set"}})
-    assert sweep(bench).resent == 2
+    assert sweep(bench).replayed == 2
 
 
-def test_restart_of_redis_brings_recent_events_again_and_keeps_the_marker(bench: Bench, servers: Servers) -> None:
+def test_restart_of_redis_replays_recent_events_and_keeps_the_marker(bench: Bench, servers: Servers) -> None:
     if servers.valkey is None:
         pytest.skip("restarts only a Redis of its own")
     old, recent = bench.chunk(2)
@@ -156,18 +160,18 @@ def test_restart_of_redis_brings_recent_events_again_and_keeps_the_marker(bench:
     marker = bench.connections.redis.get(MARKER_KEY)
     servers.valkey.restart()
     bench.connections.redis.connection_pool.disconnect()
-    assert sweep(bench).resent == 1
+    assert sweep(bench).replayed == 1
     assert event_ids(bench)[-1] == f"{recent}.0"
     assert bench.connections.redis.get(MARKER_KEY) == marker
-    assert sweep(bench).resent == 0
+    assert sweep(bench).replayed == 0
 
 
-def test_redis_that_crashes_while_it_is_owed_old_events_gets_the_last_of_them_again(
+def test_crash_of_redis_during_a_replay_of_old_events_replays_the_last_of_them(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A flush, and more to emit again than one sweep does; then a crash that takes the last second."""
-    monkeypatch.setattr(resending, "_BATCH", 1)
-    monkeypatch.setattr(resending, "_SECONDS", 0.0)
+    monkeypatch.setattr(replay, "_BATCH", 1)
+    monkeypatch.setattr(replay, "_SECONDS", 0.0)
     keys = bench.chunk(6)
     Run(bench.service)(keys)
     for days, key in enumerate(reversed(keys)):
@@ -180,14 +184,14 @@ def test_redis_that_crashes_while_it_is_owed_old_events_gets_the_last_of_them_ag
     redis: Any = bench.connections.redis
     newest = redis.xrevrange(bench.settings.events_stream, count=4)  # each sweep repeats the one that it begins with
     redis.xdel(bench.settings.events_stream, *(key for key, _ in newest))
-    bench.database.snapshotstate.update_one({"_id": "redis"}, {"$set": {"runId": "of before the crash"}})
-    while sweep(bench).resent:
+    bench.database.snapshotstate.update_one({"_id": "redis"}, {"$set": {"instance": "before the crash"}})
+    while sweep(bench).replayed:
         pass
     assert set(event_ids(bench)) == {f"{key}.0" for key in keys}
 
 
 @pytest.mark.parametrize("pulse", ["older", "gone", "unreadable", "absurd"])
-def test_redis_that_comes_back_with_an_older_state_gets_every_event_again(bench: Bench, pulse: str) -> None:
+def test_redis_that_comes_back_with_an_older_state_gets_every_event_replayed(bench: Bench, pulse: str) -> None:
     """As from a backup, a replica that lagged, or an append-only file that was cut where it was damaged: its marker is
     there, and what it lost is far more than the last second."""
     old, recent = bench.chunk(2)
@@ -202,34 +206,41 @@ def test_redis_that_comes_back_with_an_older_state_gets_every_event_again(bench:
         redis.delete(PULSE_KEY)
     else:
         redis.set(PULSE_KEY, value)
-    assert sweep(bench).resent == 2
+    assert sweep(bench).replayed == 2
     assert set(event_ids(bench)) == {f"{old}.0", f"{recent}.0"}
     assert redis.get(MARKER_KEY) != marker
-    assert sweep(bench).resent == 0
+    assert sweep(bench).replayed == 0
 
 
 def test_redis_that_restarts_within_a_sweep_gets_no_pulse_of_it(bench: Bench, servers: Servers) -> None:
-    """The new one may have lost what the old one had at the look; a fresh pulse would hide it."""
+    """The new process may have lost what the former one had at the beginning; a fresh pulse would hide that."""
     if servers.valkey is None:
         pytest.skip("restarts only a Redis of its own")
-    valkey = servers.valkey
     sweep(bench)
     before = bench.connections.redis.get(PULSE_KEY)
-    resending = Resending(bench.service)
-    lost_since = resending._lost_since
-
-    def restart_first(*known: Any) -> Any:
-        valkey.restart()
-        return lost_since(*known)
-
-    resending._lost_since = restart_first  # type: ignore[method-assign,assignment]
+    bench.service.clock = _RestartingClock(bench.service.clock, servers.valkey.restart)  # type: ignore[assignment]
     with pytest.raises(BrokerUnavailable):
-        resending()
+        Replay(bench.service)()
     bench.connections.redis.connection_pool.disconnect()
     assert bench.connections.redis.get(PULSE_KEY) == before
 
 
-def test_event_emitted_late_comes_again_after_a_restart(bench: Bench, servers: Servers) -> None:
+@dataclass
+class _RestartingClock:
+    """A clock that restarts Redis when it is first read, which a replay does after it has read Redis."""
+
+    clock: Clock
+    restart: Callable[[], None]
+    read: bool = False
+
+    def now(self) -> datetime:
+        if not self.read:
+            self.read = True
+            self.restart()
+        return self.clock.now()
+
+
+def test_event_emitted_late_is_replayed_after_a_restart(bench: Bench, servers: Servers) -> None:
     if servers.valkey is None:
         pytest.skip("restarts only a Redis of its own")
     sweep(bench)
@@ -238,4 +249,4 @@ def test_event_emitted_late_comes_again_after_a_restart(bench: Bench, servers: S
     assert sweep(bench).emitted == 3
     servers.valkey.restart()
     bench.connections.redis.connection_pool.disconnect()
-    assert sweep(bench).resent == 3
+    assert sweep(bench).replayed == 3

@@ -1,4 +1,4 @@
-"""A run: one outcome for each request, whoever else runs it, and whatever fails in between."""
+"""A run decides each request once, whichever other runs there are and whatever fails in between."""
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,24 +13,24 @@ from bson import ObjectId
 from support.faults import failing
 from support.ledger import Bench
 from worker.errors import BrokerUnavailable, StoreUnavailable
-from worker.runs.commit import Outcome
+from worker.runs.commit import RunResult
 from worker.runs.run import Run
 
 
 @pytest.fixture
 def other(bench: Bench) -> Iterator[Bench]:
-    """Another process on the same data."""
+    """Stands for another process on the same data."""
     made = bench.another()
     yield made
     made.connections.close()
 
 
-def run(bench: Bench, keys: Sequence[ObjectId], **how: Any) -> Outcome:
+def run(bench: Bench, keys: Sequence[ObjectId], **how: Any) -> RunResult:
     return Run(bench.service)(list(keys), **how)
 
 
 def assert_one_outcome_each(bench: Bench, keys: Sequence[ObjectId]) -> None:
-    """One snapshot and one event id for each, and repeats of an event are the same."""
+    """Checks that each request has one snapshot and one event, and that repeats of the event are equal."""
     assert {each["status"] for each in bench.entries(keys)} == {"completed"}
     assert set(bench.snapshots()) == set(keys)
     events = bench.events()
@@ -91,14 +91,14 @@ def test_snapshot_has_the_id_of_its_request_and_its_labels(bench: Bench) -> None
     assert [each["content"] for each in snapshot["messages"]] == ["Hello 0", "Hello 1"]
 
 
-def test_unknown_and_repeated_ids_in_a_message_do_no_harm(bench: Bench) -> None:
+def test_unknown_and_repeated_ids_in_a_message_are_ignored(bench: Bench) -> None:
     (key,) = bench.chunk(1)
     outcome = run(bench, [key, ObjectId(), key])
     assert outcome.completed == 1
     assert_one_outcome_each(bench, [key])
 
 
-def test_odd_messages_still_make_a_snapshot_beside_regular_ones(bench: Bench) -> None:
+def test_irregular_messages_make_a_snapshot_in_the_same_chunk_as_regular_ones(bench: Bench) -> None:
     contact = bench.contact(firstName=None)
     odd = bench.conversation(contact, 0)
     ids = {"contactId": contact, "conversationId": odd}
@@ -117,7 +117,7 @@ def test_odd_messages_still_make_a_snapshot_beside_regular_ones(bench: Bench) ->
     assert snapshot["customerName"] == ""
 
 
-# --- two at once -------------------------------------------------------------------------------------------------
+# --- concurrent runs -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("attempt", range(3))
@@ -125,7 +125,7 @@ def test_two_runs_of_one_chunk_at_once_make_one_snapshot_each(bench: Bench, othe
     keys = bench.chunk(40 + attempt)
     together = Barrier(2)
 
-    def start(which: Bench) -> Outcome:
+    def start(which: Bench) -> RunResult:
         together.wait(10)
         return run(which, keys)
 
@@ -136,7 +136,7 @@ def test_two_runs_of_one_chunk_at_once_make_one_snapshot_each(bench: Bench, othe
     assert_one_outcome_each(bench, keys)
 
 
-def test_chunk_of_which_another_run_decided_some_is_loaded_again(bench: Bench, other: Bench) -> None:
+def test_chunk_is_loaded_again_after_another_run_decided_part_of_it(bench: Bench, other: Bench) -> None:
     keys = bench.chunk(6)
     fetch = bench.service.conversations.fetch
 
@@ -168,7 +168,7 @@ def test_run_of_an_earlier_round_decides_nothing(bench: Bench, other: Bench) -> 
     assert [each["id"] for each in bench.events()] == [f"{key}.0"]
 
 
-# --- what fails in between -----------------------------------------------------------------------------------------
+# --- faults during a run -----------------------------------------------------------------------------------------
 
 FAULTS: dict[str, tuple[list[str], Any, dict[str, Any]]] = {
     "the transaction is aborted": (
@@ -193,7 +193,9 @@ FAULTS: dict[str, tuple[list[str], Any, dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_outcome_is_one_where(fault: str, bench: Bench, mongo_client: pymongo.MongoClient[Any]) -> None:
+def test_each_request_is_decided_once_although(
+    fault: str, bench: Bench, mongo_client: pymongo.MongoClient[Any]
+) -> None:
     keys = bench.chunk(4)
     commands, mode, how = FAULTS[fault]
     with failing(mongo_client, commands, mode, **how):
@@ -222,7 +224,7 @@ def test_snapshot_can_be_read_before_its_event_is_seen(bench: Bench, other: Benc
     assert readable == [set(keys)]
 
 
-def test_run_that_died_before_its_event_is_completed_by_the_next_with_the_same_event(bench: Bench) -> None:
+def test_run_that_failed_before_its_event_is_completed_by_the_next_with_the_same_event(bench: Bench) -> None:
     keys = bench.chunk(3)
     emit = bench.service.events.emit
     sent: list[Any] = []

@@ -1,4 +1,4 @@
-"""What operators read, against a real MongoDB."""
+"""Figures and lists for operators, on a real MongoDB."""
 
 from datetime import timedelta
 from typing import Any
@@ -8,15 +8,23 @@ from bson import ObjectId
 
 from support.contacts import contact_with
 from support.pipeline import accept, run_accepted
+from worker.domain.ledger_entry import with_fields
 from worker.errors import NotFound
 from worker.service import Service
-from worker.stores.queries import Filter, count_redrivable, list_requests, redrivable, request_by_id, request_by_key
+from worker.stores.queries import (
+    RequestFilter,
+    count_redrivable,
+    list_requests,
+    redrivable,
+    request_by_id,
+    request_by_key,
+)
 from worker.stores.stats import as_fields, identities, identity_pipeline, oldest_request
 
 
 @pytest.fixture
 def organization(service: Service) -> ObjectId:
-    """2 completed (1 deleted since), 3 failed, 1 in flight; another organization beside it."""
+    """An organization with 2 completed (1 deleted), 3 failed and 1 open request, and another organization."""
     database = service.connections.database
     contact = contact_with(database, 2, 1, 0, 0, 0)
     for number, conversation in enumerate(contact.conversations):
@@ -30,7 +38,7 @@ def organization(service: Service) -> ObjectId:
     return contact.organization
 
 
-def test_identity_counts_each_outcome_and_the_snapshots_there_are(service: Service, organization: ObjectId) -> None:
+def test_identity_counts_each_outcome_and_the_snapshots(service: Service, organization: ObjectId) -> None:
     (mine,) = identities(service.connections, organization)
     assert as_fields(mine) == {
         "organizationId": organization,
@@ -64,7 +72,7 @@ def test_identity_does_not_hold_for_a_completed_request_without_its_snapshot(
 
 def test_identity_counts_completed_requests_that_made_no_copy(service: Service, organization: ObjectId) -> None:
     entry = request_by_key(service.connections, organization, "r1")
-    copy = {**entry, "_id": ObjectId(), "requestId": "again", "unchanged": True}
+    copy = with_fields(entry, _id=ObjectId(), requestId="again", unchanged=True)
     service.ledger.collection.insert_one(copy)
     (mine,) = identities(service.connections, organization)
     assert (mine.unchanged, mine.holds) == (1, True)
@@ -95,13 +103,13 @@ def test_identity_is_counted_in_indexes_without_documents(
 def test_no_list_reads_or_sorts_the_whole_ledger(
     service: Service, organization: ObjectId, named: bool, given: dict[str, Any]
 ) -> None:
-    which = Filter(organization=organization if named else None, **given)
-    cursor = service.ledger.collection.find(which.condition()).sort("_id", -1).limit(5)
+    which = RequestFilter(organization=organization if named else None, **given)
+    cursor: Any = service.ledger.collection.find(which.condition()).sort("_id", -1).limit(5)
     assert "COLLSCAN" not in str(cursor.explain()["queryPlanner"]["winningPlan"])
 
 
 def test_pages_of_requests_are_newest_first_and_complete(service: Service, organization: ObjectId) -> None:
-    which, after, seen = Filter(organization=organization), None, []
+    which, after, seen = RequestFilter(organization=organization), None, []
     while True:
         page, after = list_requests(service.connections, which, 4, after)
         seen += [each["_id"] for each in page]
@@ -115,7 +123,7 @@ def test_filters_find_by_status_code_and_time(service: Service, organization: Ob
     now = service.clock.now()
 
     def ids(**given: Any) -> list[str]:
-        found, _ = list_requests(service.connections, Filter(organization=organization, **given), 100)
+        found, _ = list_requests(service.connections, RequestFilter(organization=organization, **given), 100)
         return sorted(each["requestId"] for each in found)
 
     assert ids(status="accepted") == ["waits"]
@@ -139,7 +147,7 @@ def test_a_request_of_another_organization_is_not_found(service: Service, organi
 def test_redrivable_requests_come_once_each_without_those_whose_event_is_not_out(
     service: Service, organization: ObjectId
 ) -> None:
-    which = Filter(organization=organization, status="failed")
+    which = RequestFilter(organization=organization, status="failed")
     unsent = request_by_key(service.connections, organization, "r3")
     service.ledger.collection.update_one({"_id": unsent["_id"]}, {"$set": {"unsent": True}})
     assert count_redrivable(service.connections, which) == 2

@@ -1,4 +1,4 @@
-"""The sweep: what was lost between the ledger and Redis is repaired, and what waits legitimately is left alone."""
+"""The sweep repairs what was lost between the ledger and Redis, and leaves alone what is still waiting."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -17,7 +17,7 @@ from support.sweeping import sweep
 from worker.celery_support.publisher import CeleryPublisher
 from worker.errors import BrokerUnavailable, StoreUnavailable
 from worker.runs.run import Run
-from worker.stores.wakeups import BULK, INTERACTIVE, Queues
+from worker.stores.wakeups import BULK, INTERACTIVE, UNKNOWN, Queues
 
 BOTH = pytest.mark.parametrize("queue", [INTERACTIVE, BULK])
 
@@ -32,7 +32,7 @@ def app(redis_url: str) -> Iterator[Celery]:
 
 
 def enqueued(bench: Bench, keys: Sequence[ObjectId], at: datetime, queue: str = INTERACTIVE) -> None:
-    """As if these had been published then."""
+    """Make these requests look as if they had been published then."""
     bench.change(keys, enqueuedAt=at, queue=queue)
 
 
@@ -40,41 +40,41 @@ def enqueued(bench: Bench, keys: Sequence[ObjectId], at: datetime, queue: str = 
 
 
 @BOTH
-def test_lost_wake_up_is_called_again_once(bench: Bench, queue: str) -> None:
+def test_lost_wake_up_is_enqueued_again_once(bench: Bench, queue: str) -> None:
     keys = bench.chunk(3)
     enqueued(bench, keys, bench.ago(seconds=16), queue)
-    assert sweep(bench).called_again == 3
+    assert sweep(bench).re_enqueued == 3
     assert sorted(bench.published.ids) == sorted(map(str, keys))
     assert {name for name, _ in bench.published.chunks} == {queue}
-    assert sweep(bench).called_again == 0
+    assert sweep(bench).re_enqueued == 0
     assert {each["swept"] for each in bench.entries(keys)} == {1}
 
 
-def test_recent_wake_up_is_not_called_again(bench: Bench) -> None:
+def test_recent_wake_up_is_not_enqueued_again(bench: Bench) -> None:
     keys = bench.chunk(2)
     enqueued(bench, keys, bench.ago(seconds=5))
-    assert sweep(bench).called_again == 0
+    assert sweep(bench).re_enqueued == 0
 
 
 @BOTH
-def test_wake_up_by_the_clock_of_a_primary_that_was_ahead_is_called_again(bench: Bench, queue: str) -> None:
+def test_wake_up_dated_ahead_by_a_former_primary_is_enqueued_again(bench: Bench, queue: str) -> None:
     keys = bench.chunk(2)
     enqueued(bench, keys, bench.ago(minutes=-10), queue)
-    assert sweep(bench).called_again == 2
-    assert sweep(bench).called_again == 0
+    assert sweep(bench).re_enqueued == 2
+    assert sweep(bench).re_enqueued == 0
 
 
-def test_finished_and_postponed_requests_are_not_called(bench: Bench) -> None:
+def test_finished_and_postponed_requests_are_not_enqueued(bench: Bench) -> None:
     done, postponed = bench.chunk(2)
     Run(bench.service)([done])
     enqueued(bench, [done, postponed], bench.ago(minutes=5))
     enqueued(bench, [postponed], bench.ago(seconds=-30))
-    assert sweep(bench).called_again == 0
+    assert sweep(bench).re_enqueued == 0
 
 
 @BOTH
 def test_requests_that_wait_behind_a_long_queue_are_left_alone(bench: Bench, app: Celery, queue: str) -> None:
-    """W is the stamp of the oldest message that waits: those published after it still have theirs."""
+    """Requests published after the oldest waiting message still have their messages."""
     publisher = CeleryPublisher(app)
     waiting, lost = bench.chunk(3), bench.chunk(2)
     began = bench.ago(minutes=5)
@@ -82,15 +82,15 @@ def test_requests_that_wait_behind_a_long_queue_are_left_alone(bench: Bench, app
     enqueued(bench, lost, began - timedelta(seconds=16), queue)
     publisher(queue, [[str(ObjectId())], *([str(key)] for key in waiting)], began)
     assert Queues(bench.connections).oldest_stamp(queue) == began
-    assert sweep(bench).called_again == 2
+    assert sweep(bench).re_enqueued == 2
     assert sorted(bench.published.ids) == sorted(map(str, lost))
 
 
-def test_queue_of_the_others_says_nothing_about_this_one(bench: Bench, app: Celery) -> None:
+def test_each_queue_is_judged_by_its_own_oldest_message(bench: Bench, app: Celery) -> None:
     keys = bench.chunk(1)
     CeleryPublisher(app)(BULK, [[str(ObjectId())]], bench.ago(minutes=5))
     enqueued(bench, keys, bench.ago(minutes=1), INTERACTIVE)
-    assert sweep(bench).called_again == 1
+    assert sweep(bench).re_enqueued == 1
 
 
 def test_retried_and_delayed_messages_have_their_stamp_in_the_headers(bench: Bench, app: Celery) -> None:
@@ -112,11 +112,11 @@ def test_messages_of_foreign_producers_are_passed_over(bench: Bench, app: Celery
     assert Queues(bench.connections).oldest_stamp(INTERACTIVE) == at
 
 
-def test_behind_very_many_foreign_messages_nothing_is_called_again(bench: Bench) -> None:
+def test_behind_very_many_foreign_messages_nothing_is_enqueued_again(bench: Bench) -> None:
     keys = bench.chunk(1)
     enqueued(bench, keys, bench.ago(minutes=10))
     bench.connections.redis.lpush(INTERACTIVE, *(["foreign"] * 1100))
-    assert sweep(bench).called_again == 0
+    assert sweep(bench).re_enqueued == 0
 
 
 def test_request_is_enqueued_on_the_bulk_queue_when_it_is_due(bench: Bench) -> None:
@@ -132,15 +132,28 @@ def test_request_is_enqueued_on_the_bulk_queue_when_it_is_due(bench: Bench) -> N
     assert sweep(bench).due == 0
 
 
-def test_request_swept_twice_gets_a_message_of_its_own(bench: Bench) -> None:
-    keys = bench.chunk(3)
+def test_requests_whose_messages_were_lost_again_and_again_stay_in_chunks(bench: Bench) -> None:
+    """A lost message says nothing about its request."""
+    keys = bench.chunk(5)
+    for times in (1, 2, 3):
+        enqueued(bench, keys, bench.ago(minutes=1))
+        assert sweep(bench).re_enqueued == 5
+        assert [len(chunk) for _, chunk in bench.published.chunks] == [5] * times
+    assert {entry["swept"] for entry in bench.entries(keys)} == {3}
+
+
+def test_requests_of_dead_runs_get_messages_of_their_own(bench: Bench) -> None:
+    keys = bench.chunk(6)
     enqueued(bench, keys, bench.ago(minutes=1))
-    bench.change(keys[:1], swept=1)
+    bench.change(keys[:2], unended=1)
+    bench.change(keys[2:4], unended=2)
     sweep(bench)
-    assert sorted(len(chunk) for _, chunk in bench.published.chunks) == [1, 2]
+    chunks = sorted(sorted(chunk) for _, chunk in bench.published.chunks)
+    first, second, third, fourth, *others = map(str, keys)
+    assert chunks == sorted([sorted([first, second]), [third], [fourth], sorted(others)])
 
 
-def test_two_sweeps_at_once_call_no_request_twice(bench: Bench) -> None:
+def test_two_sweeps_at_once_enqueue_no_request_twice(bench: Bench) -> None:
     keys = bench.chunk(600, messages=0)
     enqueued(bench, keys, bench.ago(minutes=1))
     other = bench.another()
@@ -148,7 +161,7 @@ def test_two_sweeps_at_once_call_no_request_twice(bench: Bench) -> None:
 
     def start(which: Bench) -> int:
         together.wait(10)
-        return sweep(which).called_again
+        return sweep(which).re_enqueued
 
     try:
         with ThreadPoolExecutor(2) as sweeps:
@@ -162,7 +175,7 @@ def test_two_sweeps_at_once_call_no_request_twice(bench: Bench) -> None:
 # --- one fault does not keep the rest from being repaired ------------------------------------------------------------
 
 
-def test_store_faults_of_one_repair_leave_the_others_to_theirs(bench: Bench) -> None:
+def test_fault_of_one_repair_does_not_prevent_the_others(bench: Bench) -> None:
     keys = bench.chunk(1)
     enqueued(bench, keys, bench.ago(minutes=1))
 
@@ -185,7 +198,7 @@ def test_sweep_without_redis_raises_and_takes_nothing(bench: Bench) -> None:
     finally:
         nowhere.connections.close()
     assert "swept" not in bench.entry(keys[0])
-    assert sweep(bench).called_again == 1
+    assert sweep(bench).re_enqueued == 1
 
 
 def test_publisher_without_redis_says_broker_unavailable() -> None:
@@ -207,3 +220,13 @@ def test_old_events_are_trimmed_by_age(bench: Bench, redis_url: str) -> None:
         sweep(bench)
         # Trimmed by whole nodes of 100 entries, as XTRIM ~ does.
         assert 1 <= client.xlen("snapshots:events") <= 100
+
+
+def test_huge_and_deep_messages_do_not_stop_a_reader_of_the_queues(bench: Bench) -> None:
+    client: Any = bench.connections.redis
+    queues = Queues(bench.connections)
+    client.lpush(INTERACTIVE, b"[" * 100_000, b"\xff", b"[" * 9_000_000)
+    assert queues.oldest_stamp(INTERACTIVE) == UNKNOWN
+    assert queues.newest(INTERACTIVE, 50) == [b""]
+    client.ltrim(INTERACTIVE, 1, -1)
+    assert queues.oldest_stamp(INTERACTIVE) is None

@@ -1,4 +1,4 @@
-"""Traces: one from the producer to the event, across the queue; and nothing at all where they are off."""
+"""Traces: one per request, from the producer to the event and across the queue; nothing at all when they are off."""
 
 import json
 import subprocess
@@ -20,13 +20,16 @@ from support.otlp import Collector, collector
 from support.served import own_settings
 from support.stack import stack
 from support.waiting import eventually
+from worker.domain.ledger_entry import LedgerEntry
 from worker.domain.traceparent import read_traceparent
 from worker.errors import BrokerUnavailable
 from worker.local.embedded import Servers
 from worker.local.processes import Child
 from worker.runs.run import Run
+from worker.service import Service
 from worker.settings import Settings
-from worker.telemetry import tracing
+from worker.telemetry.spans import Spans
+from worker.telemetry.tracing import TracedService, build_service
 
 STEPS = ["load", "fetch", "assemble", "decide", "emit", "finish"]
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -44,19 +47,27 @@ def bench(settings: Settings, received: Collector) -> Iterator[Bench]:
         yield made
 
 
+@contextmanager
+def traced(bench: Bench) -> Iterator[Spans]:
+    """Trace what the bench does."""
+    service = TracedService(bench.connections, bench.published)
+    bench.service = service
+    yield service.spans
+    service.spans.close()
+
+
 @pytest.fixture
-def spans(bench: Bench) -> Iterator[Any]:
-    installed = tracing.install(bench.service)
-    yield installed
-    installed._shut_down()
+def spans(bench: Bench) -> Iterator[Spans]:
+    with traced(bench) as made:
+        yield made
 
 
-def trace_of(entry: dict[str, Any]) -> str:
+def trace_of(entry: LedgerEntry) -> str:
     _, trace, _, _ = entry["traceparent"].split("-")
     return str(trace)
 
 
-def test_request_has_one_trace_from_its_accept_to_its_event(bench: Bench, spans: Any, received: Collector) -> None:
+def test_request_has_one_trace_from_its_accept_to_its_event(bench: Bench, spans: Spans, received: Collector) -> None:
     (key,) = bench.chunk(1)
     Run(bench.service)([key])
     spans.flush()
@@ -81,7 +92,7 @@ def test_request_has_one_trace_from_its_accept_to_its_event(bench: Bench, spans:
     }
 
 
-def test_each_request_of_a_chunk_has_a_trace_of_its_own(bench: Bench, spans: Any, received: Collector) -> None:
+def test_each_request_of_a_chunk_has_a_trace_of_its_own(bench: Bench, spans: Spans, received: Collector) -> None:
     keys = bench.chunk(3)
     Run(bench.service)(keys)
     spans.flush()
@@ -91,7 +102,7 @@ def test_each_request_of_a_chunk_has_a_trace_of_its_own(bench: Bench, spans: Any
         assert len(received.of(trace)) == 2 + len(STEPS)
 
 
-def test_failures_and_postponements_are_seen(bench: Bench, spans: Any, received: Collector) -> None:
+def test_failures_and_postponements_are_recorded(bench: Bench, spans: Spans, received: Collector) -> None:
     (empty,) = bench.accepted(bench.asked(bench.contact()))
     (awaited,) = bench.accepted(bench.asked(ObjectId()))
     Run(bench.service)([empty, awaited])
@@ -109,7 +120,7 @@ def test_failures_and_postponements_are_seen(bench: Bench, spans: Any, received:
 
 
 def test_event_that_the_sweep_emits_is_in_the_requests_trace(
-    bench: Bench, spans: Any, received: Collector, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, spans: Spans, received: Collector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (key,) = bench.chunk(1)
     redis: Any = bench.connections.redis
@@ -129,7 +140,7 @@ def test_event_that_the_sweep_emits_is_in_the_requests_trace(
     assert found["snapshots.emit"].parent == found["snapshots.accept"].id
 
 
-def test_no_span_holds_personal_data(bench: Bench, spans: Any, received: Collector) -> None:
+def test_no_span_holds_personal_data(bench: Bench, spans: Spans, received: Collector) -> None:
     contact = bench.contact(email="priya@example.com", phoneNumber="+15550100")
     conversation = bench.conversation(contact)
     keys = bench.accepted(bench.asked(contact, conversationId=conversation, notes="a secret note", tags=["vip"]))
@@ -140,23 +151,20 @@ def test_no_span_holds_personal_data(bench: Bench, spans: Any, received: Collect
         assert text not in said
 
 
-def test_receiver_that_is_away_harms_no_request(settings: Settings) -> None:
+def test_collector_that_cannot_be_reached_fails_no_request(settings: Settings) -> None:
     nowhere = settings.model_copy(update={"traces": "otlp", "traces_url": "http://127.0.0.1:1/v1/traces"})
-    with bench_on(nowhere) as bench:
-        installed = tracing.install(bench.service)
+    with bench_on(nowhere) as bench, traced(bench):
         keys = bench.chunk(2)
         Run(bench.service)(keys)
         assert {each["status"] for each in bench.entries(keys)} == {"completed"}
-        installed._shut_down()
 
 
-def test_off_nothing_is_imported_and_nothing_is_wrapped(settings: Settings) -> None:
+def test_off_nothing_is_imported_and_the_service_is_the_plain_one(settings: Settings) -> None:
     with bench_on(settings) as bench:
-        assert tracing.install(bench.service) is None
-        assert "insert" not in vars(bench.service.ledger)
+        assert type(build_service(bench.connections, bench.published)) is Service
     code = (
         "import sys; from worker.bootstrap import service; service();"
-        # redis-py imports the SDK's metrics by itself where they are installed
+        # redis-py imports the SDK's metrics where they are installed
         "own = ('opentelemetry.sdk.trace', 'opentelemetry.exporter');"
         "print([each for each in sys.modules if each.startswith(own)])"
     )
@@ -171,14 +179,14 @@ def test_faulty_traceparent_is_none(faulty: Any) -> None:
     assert read_traceparent(faulty) is None
 
 
-def test_traceparent_is_taken_as_it_is() -> None:
+def test_valid_traceparent_is_kept_unchanged() -> None:
     assert read_traceparent(PARENT) == read_traceparent(PARENT.encode()) == PARENT
 
 
 # --- with a producer, in real processes -----------------------------------------------------------------
 
 
-def test_traceparent_goes_through_although_traces_are_off(settings: Settings) -> None:
+def test_traceparent_is_passed_on_although_traces_are_off(settings: Settings) -> None:
     with bench_on(settings) as bench:
         asked = bench.asked(bench.contact())
         assert [bench.entry(key).get("traceparent") for key in bench.accepted(asked)] == [None]
@@ -191,7 +199,9 @@ def test_traceparent_goes_through_although_traces_are_off(settings: Settings) ->
         assert event["traceparent"] == PARENT
 
 
-def test_trace_that_its_producer_does_not_record_is_not_recorded(bench: Bench, spans: Any, received: Collector) -> None:
+def test_trace_that_the_producer_did_not_sample_is_not_recorded(
+    bench: Bench, spans: Spans, received: Collector
+) -> None:
     unsampled = PARENT.removesuffix("01") + "00"
     (key,) = bench.accepted(replace(bench.asked(bench.contact()), traceparent=unsampled))
     Run(bench.service)([key])
@@ -219,7 +229,7 @@ def test_one_trace_from_every_kind_of_producer_across_processes(
             "snapshots.request", args=[whole], queue="snapshots", headers={"traceparent": headers["c"]}
         )
 
-        def traced() -> bool:
+        def has_every_span() -> bool:
             for each in headers.values():
                 _, trace, producer, _ = each.split("-")
                 found = received.of(trace)
@@ -228,7 +238,7 @@ def test_one_trace_from_every_kind_of_producer_across_processes(
                 assert found["snapshots.run"].parent == found["snapshots.accept"].id
             return True
 
-        eventually(traced, 60)
+        eventually(has_every_span, 60)
         events = {each["traceparent"].split("-")[1] for each in running.bench.events()}
         assert events == {each.split("-")[1] for each in headers.values()}
         running.database.client.drop_database(settings.mongo_database)
@@ -245,12 +255,8 @@ def listener(settings: Settings, env: dict[str, str]) -> Iterator[None]:
         child.kill()
 
 
-def test_switch_of_opentelemetry_itself_keeps_nothing_from_its_work(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_opentelemetrys_own_off_switch_stops_no_request(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
-    with bench_on(settings.model_copy(update={"traces": "otlp"})) as bench:
-        installed = tracing.install(bench.service)
+    with bench_on(settings.model_copy(update={"traces": "otlp"})) as bench, traced(bench):
         (key,) = bench.chunk(1)
         assert Run(bench.service)([key]).completed == 1
-        installed._shut_down()

@@ -27,6 +27,8 @@ def test_all_asks_once_for_each_conversation_and_waits_for_the_outcomes(
 ) -> None:
     contact = contact_with(own, *[1] * 23, 0, 0)
     contact_with(own, 1)  # another organization's
+    as_text = {"organizationId": str(contact.organization), "contactId": str(contact.id)}
+    own.conversations.update_one({"_id": contact.conversations[0]}, {"$set": as_text})
     order = ["request", "--organization", str(contact.organization), "--all", "--chunk", "10", "--tag", "x", "--json"]
     waiting = run(env, *order, "--timeout", "0.2")
     assert (waiting.code, waiting.json["accepted"], waiting.json["inFlight"]) == (1, 25, 25)
@@ -44,6 +46,7 @@ def test_all_asks_once_for_each_conversation_and_waits_for_the_outcomes(
         "completed": 23,
         "failed": 2,
         "inFlight": 0,
+        "deleted": 0,
         "failures": {"empty_conversation": 2},
         "refused": {},
     }
@@ -64,6 +67,27 @@ def test_all_leaves_out_what_cannot_be_asked_for_and_says_so(
     assert ended.code == 1
     assert ended.json["refused"] == {"invalid_request": 1, "request_id_conflict": 1}
     assert ended.json["requests"] == 1
+
+
+def test_all_does_not_make_deleted_snapshots_again_and_says_so(
+    env: Env, own: Database[dict[str, Any]], service: Service
+) -> None:
+    contact = contact_with(own, 1, 1)
+    order = ["request", "--organization", str(contact.organization), "--all"]
+    run(env, *order, "--timeout", "0.1")
+    run_accepted(service)
+    snapshot = own.trainingsnapshots.find_one({}, {"_id": 1})
+    assert snapshot is not None
+    service.delete(contact.organization, snapshot["_id"])
+    ended, shown = run(env, *order, "--json"), run(env, *order)
+    assert (ended.code, shown.code) == (0, 0)
+    assert {name: ended.json[name] for name in ("requests", "completed", "deleted", "refused")} == {
+        "requests": 1,
+        "completed": 1,
+        "deleted": 1,
+        "refused": {},
+    }
+    assert "not made again 1: their snapshots were deleted" in shown.stdout
 
 
 def test_a_worker_does_what_the_commands_ask_for(env: Env, own: Database[dict[str, Any]], tmp_path: Path) -> None:

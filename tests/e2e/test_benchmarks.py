@@ -25,6 +25,7 @@ def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
     )
 
 
+@pytest.mark.acceptance
 @pytest.mark.timeout(120)
 def test_a_small_run_writes_the_rates_of_all_contenders_and_a_plot(tmp_path: Path) -> None:
     ended = run(*SMALL, "--only", "stream", "--results", str(tmp_path))
@@ -42,4 +43,4 @@ def test_a_small_run_writes_the_rates_of_all_contenders_and_a_plot(tmp_path: Pat
 def test_a_wrong_argument_is_named_with_what_is_allowed() -> None:
     ended = run("--only", "streams")
     assert ended.returncode == 2
-    assert "there is no streams; there are interactive, stream, backfill" in " ".join(ended.stderr.split())
+    assert "unknown: streams; allowed: interactive, stream, backfill" in " ".join(ended.stderr.split())

@@ -1,4 +1,4 @@
-"""Closings with everything real: the platform writes to MongoDB, producers to Redis, and processes do the rest."""
+"""Closings end to end: the platform writes to MongoDB, producers write to Redis, and processes do the rest."""
 
 import json
 from collections.abc import Iterator
@@ -52,13 +52,13 @@ def send(running: Running, *arguments: Any) -> str:
 
 
 def rejected(running: Running) -> dict[str, str]:
-    """The reason's code by origin."""
+    """Returns the code of the reason by origin."""
     found: Any = running.redis.xrange("snapshots:rejected")
     return {fields[b"origin"].decode(): json.loads(fields[b"reason"])["code"] for _, fields in found}
 
 
 def wait_for_snapshots(platform: Platform, conversations: list[ObjectId]) -> None:
-    """One snapshot for each, and no other."""
+    """Waits for one snapshot per conversation, and no other."""
 
     def check() -> bool:
         made = [each["conversationId"] for each in platform.snapshots()]
@@ -70,7 +70,7 @@ def wait_for_snapshots(platform: Platform, conversations: list[ObjectId]) -> Non
     assert sorted(each["conversationId"] for each in platform.requests()) == sorted(conversations)
 
 
-def test_200_closings_by_update_entry_task_and_all_with_the_listener_down_in_between_make_one_snapshot_each(
+def test_200_closings_reported_in_every_way_around_a_listener_outage_make_one_snapshot_each(
     running: Running, platform: Platform, tmp_path: Path
 ) -> None:
     by_update, by_entry, by_task, by_all, while_down = (platform.converse_often(40) for _ in range(5))
@@ -100,7 +100,7 @@ def test_200_closings_by_update_entry_task_and_all_with_the_listener_down_in_bet
     assert rejected(running) == {}
 
 
-def test_beat_finds_closings_that_no_one_saw_and_reopened_ones_supersede(running: Running, platform: Platform) -> None:
+def test_beat_finds_missed_closings_and_reopened_ones_supersede(running: Running, platform: Platform) -> None:
     conversation, same = platform.converse_often(2)
     platform.close(conversation, same)
     wait_for_snapshots(platform, [conversation, same])
@@ -116,7 +116,7 @@ def test_beat_finds_closings_that_no_one_saw_and_reopened_ones_supersede(running
     assert unchanged["snapshotId"] == before[same]
 
 
-def test_task_that_names_no_closing_is_rejected_with_the_reason(running: Running, platform: Platform) -> None:
+def test_task_without_a_valid_closing_is_rejected_with_the_reason(running: Running, platform: Platform) -> None:
     still_open = {"organizationId": str(platform.organization), "conversationId": str(platform.converse())}
     late = {"organizationId": str(platform.organization), "conversationId": str(platform.converse())}
     origins = {

@@ -107,14 +107,17 @@ def test_request_of_a_plain_celery_app_becomes_a_snapshot_and_shows_nothing_pers
     assert "moved house" not in said
 
 
-def test_undecodable_and_unknown_messages_are_logged_and_the_worker_goes_on(running: Running) -> None:
+def test_undecodable_and_unknown_messages_are_rejected_and_the_worker_goes_on(running: Running) -> None:
+    before = len(rejected(running))
     running.app.send_task("snapshots.unheard-of", args=[], queue="snapshots")
     running.app.send_task("snapshots.create", args=["Priya"], queue="snapshots")
     running.app.send_task("snapshots.create", args=[["Priya"]], queue="snapshots")
     keys = running.bench.chunk(1)
     running.publish(keys)
     running.finished(keys)
-    assert "task_unknown" in running.logs()
+    eventually(lambda: len(rejected(running)) == before + 3)
+    reasons = [json.loads(each["reason"])["message"] for each in rejected(running)[before:]]
+    assert "headers.task: is not the name of a task" in reasons[0]
     assert "Priya" not in running.logs()
 
 
@@ -130,9 +133,15 @@ def test_retries_are_seen_with_their_reason_and_end_as_contact_not_found(running
         running.bench.contact(_id=late)
         running.bench.conversation(late, 1)
         entries = {each["_id"]: each for each in running.finished([never, comes])}
+        (failed,) = eventually(lambda: seen.of("task-failed"), 45)
+    assert "contact_not_found: The organization has no such contact." in failed["exception"]
+    assert failed["traceback"] == f"{never}: contact_not_found: The organization has no such contact."
+    logged = [each for each in running.logs().splitlines() if failed["uuid"] in each and "RequestFailed" in each]
+    assert [json.loads(each)["level"] for each in logged] == ["info"]
+    assert "Traceback" not in running.logs()
     assert entries[never]["error"]["code"] == "contact_not_found"
     assert entries[comes]["status"] == "completed"
-    assert all("ParentNotYetThere" in each["exception"] for each in seen.of("task-retried"))
+    assert all("ParentMissing" in each["exception"] for each in seen.of("task-retried"))
     uuids = {each["uuid"] for each in seen.of("task-received")}
     assert {each["uuid"] for each in seen.of("task-retried")} <= uuids
 
@@ -187,6 +196,24 @@ def test_frozen_store_is_waited_for_and_seen_as_a_retry(running: Running, server
         running.finished(keys, 40)
     assert "StoreUnavailable" in retried[0]["exception"]
     assert_one_outcome_each(running, keys)
+
+
+def test_request_that_meets_the_soft_time_limit_is_retried(settings: Settings, tmp_path: Path) -> None:
+    env = {
+        "MESSAGES_COLLECTION": "slow",
+        "CREATE_SOURCE_INDEXES": "false",
+        "RUN_DEADLINE": "20s",
+        "RETRY_FLOOR": "0.2s",
+    }
+    with stack(settings, tmp_path, env) as running:
+        keys = running.bench.chunk(1)
+        sleepy = {"$function": {"body": "function() { sleep(4000); return true; }", "args": [], "lang": "js"}}
+        running.database.create_collection("slow", viewOn="messages", pipeline=[{"$match": {"$expr": sleepy}}])
+        running.app.send_task("snapshots.create", args=[[str(keys[0])]], queue="snapshots", soft_time_limit=1)
+        eventually(lambda: running.bench.entry(keys[0]).get("attempts"), 30)
+        running.database.command("collMod", "slow", viewOn="messages", pipeline=[])
+        (entry,) = running.finished(keys)
+    assert (entry["status"], entry["lastError"]["code"]) == ("completed", "deadline_exceeded")
 
 
 def test_request_that_kills_its_worker_fails_as_worker_lost_and_its_neighbours_complete(

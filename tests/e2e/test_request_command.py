@@ -41,23 +41,29 @@ def test_what_the_request_alone_shows_is_wrong_use_and_names_the_option(
         ([*of(contact), "--conversation", "\x00"], "'--conversation'"),
         ([*of(contact), "--message", 12 * "m"], "'--message'"),
         ([*of(contact), "--message", message, "--message", message], "--message: should name each message once"),
-        ([*of(contact), *itertools.chain.from_iterable([["--tag", "t"]] * 10_001)], "--tag: should be at most 50 tags"),
+        (
+            [*of(contact), *itertools.chain.from_iterable([["--tag", "t"]] * 10_001)],
+            "--tag: should have at most 50 tags",
+        ),
         ([*of(contact), "--tag", 101 * "t"], "--tag: tag 0 should have at most 100 characters"),
-        ([*of(contact), "--notes", 1_000_000 * "n"], "--notes: should have at most 10000 characters, it has 1000000"),
-        ([*of(contact), "--notes", "a\x00b"], "--notes: should have no control characters, it has U+0000"),
-        ([*of(contact), "--quality", "a\x1b[31m"], "--quality: should have no control characters, it has U+001B"),
-        ([*of(contact), "--category", "\udcff"], "--category: should be valid Unicode, it has a lone surrogate"),
+        ([*of(contact), "--notes", 1_000_000 * "n"], "--notes: should have at most 10000 characters, but has 1000000"),
+        ([*of(contact), "--notes", "a\x00b"], "--notes: should not contain control characters, but contains U+0000"),
+        (
+            [*of(contact), "--quality", "a\x1b[31m"],
+            "--quality: should not contain control characters, but contains U+001B",
+        ),
+        ([*of(contact), "--category", "\udcff"], "--category: should be valid Unicode, but contains a lone surrogate"),
         (
             [*of(contact), "--request-id", "all:1"],
             "--request-id: should not begin with stream:, task:, resolved:, all:",
         ),
-        ([*of(contact), "--request-id", ""], "--request-id: should have 1 to 200 characters, it has 0"),
+        ([*of(contact), "--request-id", ""], "--request-id: should have 1 to 200 characters, but has 0"),
         ([*of(contact), "--timeout", "-1"], "'--timeout'"),
-        ([*of(contact), "--chunk", "5"], "--chunk: only with --all"),
+        ([*of(contact), "--chunk", "5"], "--chunk needs --all"),
         (["--organization", str(contact.organization), "--all", "--chunk", "-1"], "-1 is not in the range 1<=x<=500"),
         (["--organization", str(contact.organization), "--all", "--chunk", "501"], "501 is not in the range 1<=x<=500"),
         (["--organization", str(contact.organization), "--all", "--tag", ""], "--tag: tag 0 should not be blank"),
-        ([*of(contact), "--all", "--wait"], "--contact, --wait: not with --all"),
+        ([*of(contact), "--all", "--wait"], "--contact, --wait cannot be combined with --all"),
     ]
     for (arguments, fault), ended in zip(
         cases, run_at_once(env, [["request", *each] for each, _ in cases]), strict=True

@@ -1,72 +1,84 @@
-"""Commands that ask, on a terminal."""
+"""Commands on a terminal: questions, and Ctrl-C."""
 
-import contextlib
 import os
-import pty
-import select
-import subprocess
-import sys
 import time
+from pathlib import Path
 from typing import Any
 
+import psutil
+import pytest
 from pymongo.database import Database
 
-from support.commands import CHECKOUT
 from support.contacts import contact_with
 from support.pipeline import accept, run_accepted
+from support.terminal import CTRL_C, on_a_terminal
+from support.waiting import eventually
 from worker.service import Service
 
 Env = dict[str, str]
-
-# A session's first process gets the terminal that it opens, and with it Ctrl-C.
-_ON_ITS_TERMINAL = "import os; os.open(os.ttyname(0), os.O_RDWR); from worker.cli import main; main()"
 
 
 def test_redrive_asks_on_a_terminal(env: Env, own: Database[dict[str, Any]], service: Service) -> None:
     contact = contact_with(own, 0)
     accept(service, contact.organization, contact.id, "r")
     run_accepted(service)
-    for answer, code in ((b"n\n", 1), (b"\x03", 130), (b"y\n", 0)):
+    for answer, code in ((b"n\n", 1), (CTRL_C, 130), (b"y\n", 0)):
         assert answer_on_a_terminal(env, answer, "requests", "redrive", "--status", "failed") == code
         assert own.snapshotrequests.count_documents({"status": "accepted"}) == (code == 0)
 
 
 def answer_on_a_terminal(env: Env, answer: bytes, *arguments: str) -> int:
     """The exit code of a command whose question gets this answer."""
-    terminal, theirs = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-c", _ON_ITS_TERMINAL, *arguments],
-        env=env,
-        cwd=CHECKOUT,
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        start_new_session=True,
-    )
-    try:
-        os.close(theirs)
-        stop_at = time.monotonic() + 60
-        said, again_at = b"", 0.0
-        while process.poll() is None:
-            assert time.monotonic() < stop_at, said
-            said += _read(terminal)
-            if b"[y/N]" in said and time.monotonic() > again_at:
+    with on_a_terminal(env, *arguments) as terminal:
+        stop_at, again_at = time.monotonic() + 60, 0.0
+        while terminal.process.poll() is None:
+            assert time.monotonic() < stop_at, terminal.printed
+            terminal.read()
+            if "[y/N]" in terminal.printed and time.monotonic() > again_at:
                 # Once more after a while: Python sleeps through a Ctrl-C that comes just before it begins to read.
                 again_at = time.monotonic() + 8
-                with contextlib.suppress(OSError):
-                    os.write(terminal, answer)
-        return process.wait()
-    finally:
-        process.kill()
-        process.wait()
-        os.close(terminal)
+                terminal.press(answer)
+        return terminal.process.returncode
 
 
-def _read(terminal: int) -> bytes:
-    """What is there within a fifth of a second; nothing once the other end is closed."""
-    if not select.select([terminal], [], [], 0.2)[0]:
-        return b""
-    try:
-        return os.read(terminal, 1024)
-    except OSError:
-        return b""
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize(
+    ("command", "stage"), [("up", "starting MongoDB"), ("up", "starting worker2"), ("demo", "requesting snapshots")]
+)
+def test_ctrl_c_during_the_start_ends_with_130_and_leaves_nothing(tmp_path: Path, command: str, stage: str) -> None:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("SNAPSHOTS_")}
+    with on_a_terminal(clean | {"TMPDIR": str(tmp_path)}, command) as terminal:
+        terminal.read_until(stage)
+        children = psutil.Process(terminal.process.pid).children(recursive=True)
+        terminal.press(CTRL_C)
+        terminal.read_until("stopping")
+        terminal.press(CTRL_C)  # does not interrupt the stopping
+        assert terminal.wait() == 130
+    assert "Traceback" not in terminal.printed
+    eventually(lambda: not [each for each in children if each.is_running()] and not list(tmp_path.iterdir()), 20)
+
+
+@pytest.mark.parametrize("command", ["import", "request", "request --all"])
+def test_ctrl_c_says_how_to_resume(env: Env, own: Database[dict[str, Any]], tmp_path: Path, command: str) -> None:
+    contact = contact_with(own, 1)
+    organization = ["--organization", contact.organization]
+    unread = tmp_path / "conversations.jsonl"
+    os.mkfifo(unread)  # nobody writes to it, so the import waits
+    arguments = {
+        "import": (["import", unread, *organization], ["Resume with: snapshots import "]),
+        "request": (
+            ["request", *organization, "--contact", contact.id, "--wait"],
+            ["snapshots requests show ", "repeat it with --request-id "],
+        ),
+        "request --all": (["request", *organization, "--all"], ["Run the same command again"]),
+    }
+    argv, hints = arguments[command]
+    with on_a_terminal(env, *argv) as terminal:
+        if command == "import":
+            terminal.read_until("Importing")
+        else:
+            eventually(lambda: own.snapshotrequests.count_documents({}) == 1, 30)
+        terminal.press(CTRL_C)
+        assert terminal.wait() == 130
+    assert "Traceback" not in terminal.printed
+    assert any(hint in " ".join(terminal.printed.split()) for hint in hints)

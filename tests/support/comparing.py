@@ -1,4 +1,4 @@
-"""Snapshots held against the files that their conversations were imported from."""
+"""Compares snapshots and events with the files that their conversations were imported from."""
 
 import gzip
 import json
@@ -17,7 +17,7 @@ from worker.clock import milliseconds
 
 @dataclass
 class Compared:
-    """What was compared, and every difference by name."""
+    """How much was compared, and every difference as a sentence."""
 
     conversations: int = 0
     messages: int = 0
@@ -26,15 +26,17 @@ class Compared:
 
 
 def read(paths: Iterable[Path]) -> Iterator[dict[str, Any]]:
-    """The conversations of gzipped or plain JSON Lines."""
+    """Yields the conversations of JSON Lines files, gzipped or plain."""
     for path in paths:
         with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as lines:
             yield from (json.loads(line) for line in lines if line.strip())
 
 
 def compare(paths: Iterable[Path], database: Database[dict[str, Any]], organization: ObjectId) -> Compared:
-    """Every conversation has its snapshot, equal to its source byte for byte and in its order, or, where it is
-    empty, its failure; and each snapshot or failure is of one of these conversations."""
+    """Compares each conversation with its snapshot, byte for byte and in order, or with its failure if it is empty.
+
+    Requests and snapshots of other conversations are differences as well.
+    """
     compared = Compared()
     mine = {"organizationId": organization}
     by_ref = {each["ref"]: each["_id"] for each in database.conversations.find(mine, {"ref": 1})}
@@ -45,15 +47,15 @@ def compare(paths: Iterable[Path], database: Database[dict[str, Any]], organizat
         compared.messages += len(source["messages"])
         request = requests.pop(by_ref.pop(ref, None), None)
         if request is None:
-            compared.differences.append(f"{ref}: has no request of its own")
+            compared.differences.append(f"{ref}: has no request")
         elif not source["messages"]:
             compared.empty += 1
             if request["status"] != "failed" or request["error"]["code"] != "empty_conversation":
-                compared.differences.append(f"{ref}: is empty, and its request {request['status']}")
+                compared.differences.append(f"{ref}: is empty, but its request is {request['status']}")
         else:
             snapshot = database.trainingsnapshots.find_one({"_id": request["_id"]})
             compared.differences += [f"{ref}: {fault}" for fault in _faults(source, snapshot)]
-    compared.differences += [f"{key}: a request of no conversation in the files" for key in requests]
+    compared.differences += [f"{key}: a request for a conversation that is not in the files" for key in requests]
     expected = compared.conversations - compared.empty
     if (found := database.trainingsnapshots.count_documents(mine)) != expected:
         compared.differences.append(f"there are {found} snapshots, not {expected}")
@@ -81,17 +83,17 @@ def _faults(source: dict[str, Any], snapshot: dict[str, Any] | None) -> Iterator
         first = next((number for number, pair in enumerate(zip(stored, given, strict=False)) if pair[0] != pair[1]), -1)
         yield f"differs from its source at message {first} ({len(stored)} stored, {len(given)} given)"
     if snapshot["messageCount"] != len(given):
-        yield f"says {snapshot['messageCount']} messages"
+        yield f"has messageCount {snapshot['messageCount']}"
     contact = source["contact"]
     name = " ".join(part for part in ((contact.get(key) or "").strip() for key in ("firstName", "lastName")) if part)
     if snapshot["customerName"] != name:
-        yield "has another customer's name"
+        yield "has a different customer name"
 
 
 def event_faults(
     events: Iterable[dict[str, Any]], database: Database[dict[str, Any]], organization: ObjectId
 ) -> list[str]:
-    """One event id for each finished request, every repeat of it with the same content."""
+    """Checks that each request has one event id, and that repeats of an event have the same content."""
     contents: dict[str, set[str]] = {}
     for event in events:
         if event["data"]["organizationId"] == str(organization):
@@ -102,5 +104,5 @@ def event_faults(
         for each in database.snapshotrequests.find({"organizationId": organization}, {"round": 1})
     )
     faults += [f"request {key} has no event" for key in due if key not in contents]
-    faults += [f"event {key} is of no request" for key in contents if key not in due]
+    faults += [f"event {key} belongs to no request" for key in contents if key not in due]
     return faults

@@ -1,6 +1,5 @@
-"""What tests of the doctor do beside it: its findings, a Redis configured otherwise, all that is stored."""
+"""Helpers for tests of the doctor: problems found, changed Redis parameters, a picture of all stored data."""
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,15 +11,16 @@ from worker.doctor.findings import Finding, Level
 
 
 def faults(check: Any, bench: Bench) -> list[Finding]:
-    """What is not fine."""
-    found: list[Finding] = [each for each in check(bench.connections) if each.level is not Level.OK]
-    assert all(each.advice for each in found)
-    return found
+    """Run a check and return its failures and warnings, each of which must have advice."""
+    problems: list[Finding] = [finding for finding in check(bench.connections) if finding.level is not Level.OK]
+    assert all(problem.advice for problem in problems)
+    return problems
 
 
 @contextmanager
 def configured(bench: Bench, name: str, value: str) -> Iterator[None]:
     client: Any = bench.connections.redis
+    """Change a parameter of Redis within the block."""
     before = client.config_get(name)[name]
     client.config_set(name, value)
     try:
@@ -30,7 +30,7 @@ def configured(bench: Bench, name: str, value: str) -> Iterator[None]:
 
 
 def everything(bench: Bench) -> dict[str, Any]:
-    """All that is in the database and in Redis, but for what the processes themselves write all the time."""
+    """Everything in the database and in Redis, except what running processes write all the time."""
     with pymongo.MongoClient[Any](bench.settings.mongo_url) as client:
         database = client[bench.settings.mongo_database]
         names = [name for name in database.list_collection_names() if name != "snapshotstate"]
@@ -42,4 +42,4 @@ def everything(bench: Bench) -> dict[str, Any]:
             continue
         kind = redis.type(key).decode()
         found[name] = redis.xrange(key) if kind == "stream" else redis.lrange(key, 0, -1) if kind == "list" else kind
-    return {name: json.dumps(value, default=str) for name, value in found.items() if value}
+    return {name: repr(value) for name, value in found.items() if value}  # repr: JSON refuses keys that are bytes

@@ -1,4 +1,4 @@
-"""A TCP forwarder that can swallow a server's answers and cut the line, as a network does at its worst moment."""
+"""A TCP forwarder that can drop a server's replies and close the connection, as a failing network does."""
 
 import contextlib
 import socket
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 
-class Line:
+class Forwarder:
     """Forwards connections to a server."""
 
     def __init__(self, target: tuple[str, int]) -> None:
@@ -19,7 +19,7 @@ class Line:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def swallow(self, word: bytes, count: int = 1) -> None:
-        """The next `count` requests that hold `word` reach the server; their answers reach no one."""
+        """Deliver the next `count` requests that contain `word` to the server, and drop the replies."""
         self._word, self._swallow = word, count
 
     def _accept(self) -> None:
@@ -34,7 +34,7 @@ class Line:
         with contextlib.suppress(OSError):
             while data := near.recv(65536):
                 if self._is_swallowed(data):
-                    near.shutdown(socket.SHUT_RDWR)  # the client sees the end before the server's answer
+                    near.shutdown(socket.SHUT_RDWR)  # the client sees the connection end before a reply can arrive
                     far.sendall(data)
                     break
                 far.sendall(data)
@@ -59,11 +59,11 @@ class Line:
 
 
 @contextlib.contextmanager
-def line_to(url: str) -> Iterator[tuple[Line, str]]:
-    """The line and the URL through it."""
+def forwarder_to(url: str) -> Iterator[tuple[Forwarder, str]]:
+    """Start a forwarder to the server of a URL. Yields it and the URL that leads through it."""
     parts = urlsplit(url)
-    line = Line((parts.hostname or "127.0.0.1", parts.port or 6379))
+    forwarder = Forwarder((parts.hostname or "127.0.0.1", parts.port or 6379))
     try:
-        yield line, parts._replace(netloc=f"127.0.0.1:{line.port}").geturl()
+        yield forwarder, parts._replace(netloc=f"127.0.0.1:{forwarder.port}").geturl()
     finally:
-        line.close()
+        forwarder.close()

@@ -1,4 +1,4 @@
-"""What is read for requests of a test's ledger."""
+"""Reads the source of requests that a test has accepted."""
 
 from typing import Any
 

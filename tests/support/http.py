@@ -1,9 +1,9 @@
-"""The HTTP surface as a real process, and tokens for it."""
+"""The HTTP API as a real process, and tokens for it."""
 
 import json
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ COMMAND = [sys.executable, "-c", "from worker.cli import main; main(prog_name='s
 
 
 def token(organization: ObjectId, role: str = "ADMIN", secret: str = SECRET, **claims: Any) -> str:
-    """A JWT; a claim that is None is left out."""
+    """A JWT. A claim that is None is omitted."""
     whole = {
         "organizationId": str(organization),
         "id": str(ObjectId()),
@@ -39,8 +39,13 @@ def bearer(value: str) -> dict[str, str]:
 
 
 @contextmanager
-def api(settings: Settings, folder: Path, env: Mapping[str, str | None] | None = None) -> Iterator[tuple[str, Child]]:
-    """Its URL and its process. `env`: further settings in capitals, without their prefix; None: not set."""
+def api(
+    settings: Settings, folder: Path, env: Mapping[str, str | None] | None = None, prefix: Sequence[str] = ()
+) -> Iterator[tuple[str, Child]]:
+    """The URL of an API process, and the process.
+
+    `env`: further settings in capitals, without their prefix; None unsets one. `prefix`: a program that starts it.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     output = folder / "api.log"
     own = {"JWT_SECRET": SECRET, "LOG_FORMAT": "json", "API_RATE_LIMIT": "0", **(env or {})}
@@ -50,17 +55,17 @@ def api(settings: Settings, folder: Path, env: Mapping[str, str | None] | None =
         f"{PREFIX}MONGO_DATABASE": settings.mongo_database,
         **{f"{PREFIX}{name}": value for name, value in own.items() if value is not None},
     }
-    child = Child("api", [*COMMAND, "api", "--port", "0", "--json"], environment, output)
+    child = Child("api", [*prefix, *COMMAND, "api", "--port", "0", "--json"], environment, output)
     child.ready = lambda: "startup complete" in child.output()
     child.start()
     try:
         child.wait_until_ready(30)
-        said = json.loads(next(line for line in output.read_text().splitlines() if line.startswith('{"ready"')))
-        yield said["api"], child
+        ready = json.loads(next(line for line in output.read_text().splitlines() if line.startswith('{"ready"')))
+        yield ready["api"], child
     finally:
         child.stop(5)
 
 
 def client(url: str, value: str) -> httpx.Client:
-    """A client with this token."""
+    """An HTTP client with this token."""
     return httpx.Client(base_url=url, headers=bearer(value), timeout=30)

@@ -1,4 +1,4 @@
-"""Hooks of Schemathesis: ids that exist, and a check that another organization's never show.
+"""Hooks for Schemathesis: existing ids, and a check that no answer shows data of another organization.
 
 https://schemathesis.readthedocs.io/en/stable/guides/extending/
 """
@@ -16,7 +16,7 @@ _ID = re.compile(r"[0-9a-fA-F]{24}", re.ASCII)
 
 
 def _existing(value: Any, ids: list[str]) -> Any:
-    """In half of the cases an id that exists."""
+    """Replace half of the ids with existing ones."""
     if isinstance(value, str) and _ID.fullmatch(value) and int(value[-1], 16) % 2:
         return ids[int(value[-2], 16) % len(ids)]
     return value
@@ -39,4 +39,4 @@ def map_path_parameters(_: Any, path_parameters: Any) -> Any:
 @schemathesis.check
 def nothing_of_another_organization(_: Any, response: Any, __: Any) -> None:
     for each in FOREIGN:
-        assert each not in response.text, "an answer shows what is another organization's"
+        assert each not in response.text, "an answer shows data of another organization"

@@ -1,4 +1,4 @@
-"""Runs Schemathesis, all checks, against a served OpenAPI document."""
+"""Runs all checks of Schemathesis against a running API."""
 
 import os
 import subprocess
@@ -11,7 +11,7 @@ _PROGRAM = "from schemathesis.cli import schemathesis; schemathesis()"
 
 @dataclass(frozen=True)
 class Ids:
-    """What exists: contacts and snapshots, and texts that no answer may show."""
+    """Existing contacts and snapshots, and texts that no answer may show."""
 
     contacts: list[str]
     snapshots: list[str]
@@ -19,7 +19,7 @@ class Ids:
 
 
 def run_schemathesis(url: str, token: str, ids: Ids, folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    """The run that ended; its code is 0 where every check held."""
+    """Return the finished run. Its code is 0 if all checks passed."""
     given = {
         "SCHEMATHESIS_HOOKS": "support.http_hooks",
         "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), *sys.path]),

@@ -1,4 +1,4 @@
-"""What an import must leave in the platform's collections."""
+"""Checks what an import leaves in the platform's collections."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ def counts(database: Database[dict[str, Any]]) -> dict[str, int]:
 
 
 def assert_conversations_are_whole(database: Database[dict[str, Any]], messages: int) -> None:
-    """Each conversation has all its messages, and no message, contact or user is without a conversation."""
+    """Asserts that each conversation has all its messages, and that nothing is without a conversation."""
     grouped = database.messages.aggregate([{"$group": {"_id": "$conversationId", "count": {"$sum": 1}}}])
     assert {each["_id"]: each["count"] for each in grouped} == dict.fromkeys(
         database.conversations.distinct("_id"), messages

@@ -1,4 +1,4 @@
-"""The intake stream from outside: what a producer adds, what listeners leave, listeners as processes."""
+"""The intake stream from outside: a producer, the state that listeners leave, and listeners as processes."""
 
 import base64
 import json
@@ -36,18 +36,18 @@ class Skewed(datetime.datetime):
 datetime.datetime = Skewed
 {_LISTEN}
 """
-"""A listener whose clock is wrong, as Python code sees it."""
+"""A listener whose Python clock is wrong."""
 
 
 class Producer:
-    """A program that knows only the contract."""
+    """A producer that knows only the published contract."""
 
     def __init__(self, settings: Settings) -> None:
         self.redis: Any = redis.Redis.from_url(settings.redis_url, decode_responses=True)
         self.organization = ObjectId()
 
     def add(self, kind: str, data: Any, **more: str) -> str:
-        """One entry; `data` that is no text is sent as JSON. Its id."""
+        """Adds an entry and returns its id; `data` other than text is sent as JSON."""
         text = data if isinstance(data, str | bytes) else json.dumps(data)
         entry: str = self.redis.xadd(STREAM, {"type": kind, "data": text, **more})
         return entry
@@ -60,7 +60,7 @@ class Producer:
         return data if request_id is None else data | {"requestId": request_id}
 
     def requests(self, names: Sequence[str], **fields: Any) -> list[str]:
-        """Many entries in one go."""
+        """Adds many entries in one pipeline and returns their ids."""
         with self.redis.pipeline(transaction=False) as pipeline:
             for name in names:
                 body = json.dumps(self.body(name, **fields))
@@ -68,13 +68,13 @@ class Producer:
             added: list[str] = pipeline.execute()
         return added
 
-    # --- what has come of it ----------------------------------------------------------------------------
+    # --- results ----------------------------------------------------------------------------
 
     def pending(self) -> int:
         return int(self.redis.xpending(STREAM, GROUP)["pending"])
 
     def unread(self) -> int:
-        """Entries that no listener was given."""
+        """Returns the number of entries that no listener has received."""
         groups = self.redis.xinfo_groups(STREAM) if self.redis.exists(STREAM) else []
         given = [each["last-delivered-id"] for each in groups if each["name"] == GROUP]
         assert given, "no group yet"
@@ -89,7 +89,7 @@ class Producer:
         eventually(settled, timeout)
 
     def rejected(self) -> dict[str, dict[str, Any]]:
-        """By origin; raises where one origin is there twice."""
+        """Returns the rejected entries by origin, each of which may occur once."""
         found: dict[str, dict[str, Any]] = {}
         for _, fields in self.redis.xrange(REJECTED):
             assert fields["origin"] not in found, "rejected twice"
@@ -100,7 +100,7 @@ class Producer:
         return found
 
     def messages(self) -> dict[str, list[list[str]]]:
-        """Ledger ids that Celery messages name, by queue, the oldest first."""
+        """Returns the ledger ids in each Celery message by queue, oldest first."""
         found: dict[str, list[list[str]]] = {}
         for queue in QUEUES:
             messages = [json.loads(each) for each in reversed(self.redis.lrange(queue, 0, -1))]
@@ -128,7 +128,7 @@ def producer_on(settings: Settings) -> Iterator[Producer]:
 def listener_process(
     settings: Settings, log: Path, more: Mapping[str, str] | None = None, skew: float | None = None
 ) -> Child:
-    """`snapshots listen` as a process, not started yet."""
+    """Returns `snapshots listen` as a process that is not started yet."""
     environment = {
         "SNAPSHOTS_MONGO_URL": settings.mongo_url,
         "SNAPSHOTS_REDIS_URL": settings.redis_url,
@@ -147,7 +147,7 @@ def listener_process(
 
 @contextmanager
 def listeners(*children: Child) -> Iterator[None]:
-    """All started and ready, and stopped in the end."""
+    """Starts the listeners, waits until they are ready, and stops them in the end."""
     try:
         for child in children:
             child.start()
@@ -161,7 +161,7 @@ def listeners(*children: Child) -> Iterator[None]:
 
 @contextmanager
 def listening(service: Service, count: int = 1) -> Iterator[None]:
-    """Listeners as threads; what they raise is raised here."""
+    """Runs listeners in threads. Fails if one of them raises."""
     stop = threading.Event()
     faults: list[BaseException] = []
 

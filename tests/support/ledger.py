@@ -1,4 +1,4 @@
-"""A service for tests of the ledger: what it publishes is kept, and its own clients are closed."""
+"""A service for contract tests, with an organization's data and a record of what it publishes."""
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -9,9 +9,10 @@ from typing import Any
 
 from bson import ObjectId
 
+from worker.domain.ledger_entry import LedgerEntry
 from worker.domain.requests import SnapshotRequest
 from worker.errors import SnapshotError
-from worker.service import Asked, Receipt, Service
+from worker.service import NewRequest, Receipt, Service
 from worker.settings import Settings
 from worker.stores import indexes
 from worker.stores.connections import Connections
@@ -21,12 +22,17 @@ START = datetime(2026, 5, 13, 13, 0, tzinfo=UTC)
 
 @dataclass
 class Published:
-    """A publisher that keeps what it is given."""
+    """A publisher that records wake-up calls instead of sending them."""
 
     chunks: list[tuple[str, list[str]]] = field(default_factory=list)
 
     def __call__(
-        self, queue: str, chunks: Iterable[Sequence[str]], at: datetime, delay: timedelta | None = None
+        self,
+        queue: str,
+        chunks: Iterable[Sequence[str]],
+        at: datetime,
+        delay: timedelta | None = None,
+        task_id: str | None = None,
     ) -> None:
         self.chunks += [(queue, list(chunk)) for chunk in chunks]
 
@@ -36,7 +42,7 @@ class Published:
 
 
 class Bench:
-    """One service and an organization with data; `published` is what it would have sent to Celery."""
+    """A service and one organization with data. `published` holds what it would have sent to Celery."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -51,7 +57,7 @@ class Bench:
         return self.connections.database
 
     def another(self, **changed: Any) -> "Bench":
-        """Another process, as it were, in the same organization: connections of its own."""
+        """Stands for another process in the same organization: it has its own connections and changed settings."""
         other = Bench(self.settings.model_copy(update=changed))
         other.organization = self.organization
         return other
@@ -87,12 +93,14 @@ class Bench:
 
     # --- requests -----------------------------------------------------------------------------------------
 
-    def asked(self, contact: ObjectId, request_id: str | None = None, queue: str = "snapshots", **body: Any) -> Asked:
+    def asked(
+        self, contact: ObjectId, request_id: str | None = None, queue: str = "snapshots", **body: Any
+    ) -> NewRequest:
         request = SnapshotRequest.read({"organizationId": self.organization, "contactId": contact, **body})
-        return Asked(request, request_id or f"r-{ObjectId()}", "client", queue)
+        return NewRequest(request, request_id or f"r-{ObjectId()}", "client", queue)
 
-    def accepted(self, *asked: Asked) -> list[ObjectId]:
-        """Accepted, and not enqueued; their ids."""
+    def accepted(self, *asked: NewRequest) -> list[ObjectId]:
+        """Accepts requests without enqueuing them; returns their ids."""
         receipts = self.service.accept(asked)
         for receipt in receipts:
             if isinstance(receipt, SnapshotError):
@@ -100,7 +108,7 @@ class Bench:
         return [receipt.id for receipt in receipts if isinstance(receipt, Receipt)]
 
     def chunk(self, count: int, messages: int = 2) -> list[ObjectId]:
-        """Accepted requests of as many conversations."""
+        """Accepts `count` requests, each for a conversation of its own; returns their ids."""
         contact = self.contact()
         return self.accepted(
             *(self.asked(contact, conversationId=self.conversation(contact, messages)) for _ in range(count))
@@ -108,15 +116,15 @@ class Bench:
 
     # --- what the outside sees ----------------------------------------------------------------------------
 
-    def entry(self, key: ObjectId) -> dict[str, Any]:
-        found: dict[str, Any] = self.database.snapshotrequests.find_one({"_id": key})
+    def entry(self, key: ObjectId) -> LedgerEntry:
+        found: LedgerEntry = self.database.snapshotrequests.find_one({"_id": key})
         return found
 
-    def entries(self, keys: Sequence[ObjectId]) -> list[dict[str, Any]]:
+    def entries(self, keys: Sequence[ObjectId]) -> list[LedgerEntry]:
         return list(self.database.snapshotrequests.find({"_id": {"$in": list(keys)}}).sort("_id", 1))
 
     def change(self, keys: Sequence[ObjectId], **fields: Any) -> None:
-        """The entries, as if something had happened to them."""
+        """Sets fields of ledger entries, to simulate what happened to them before."""
         self.database.snapshotrequests.update_many({"_id": {"$in": list(keys)}}, {"$set": fields})
 
     def snapshots(self) -> dict[ObjectId, dict[str, Any]]:
@@ -129,7 +137,7 @@ class Bench:
         return self.service.clock.now() - timedelta(**past)
 
     def advance(self, **later: float) -> None:
-        """The clock, as this service has it."""
+        """Moves this service's clock forward."""
         self.connections.clock._known = (self.service.clock.now() + timedelta(**later), time.monotonic())
 
 

@@ -1,4 +1,4 @@
-"""A program for tests: runs the command `snapshots` many times at once, each as a process of its own.
+"""Runs the command `snapshots` many times concurrently, each in a process of its own.
 
 The processes are forked after the imports, which saves each a second, and start together. Reads
 `[[argument, ...], ...]` as JSON, prints `[{"code", "stdout", "stderr"}, ...]`.
@@ -15,12 +15,12 @@ import worker.cli.documents
 import worker.cli.events
 import worker.cli.requesting
 import worker.cli.requests
-import worker.cli.status  # noqa: F401 - for those that are forked
+import worker.cli.status  # noqa: F401 - imported once, for all forked processes
 from worker.cli import main
 
 
 def run_child(folder: Path, start: int, arguments: list[str]) -> None:
-    os.read(start, 1)  # the end of the file, once the parent lets go
+    os.read(start, 1)  # returns at end of file, when the parent closes the pipe
     for number, name in ((1, "stdout"), (2, "stderr")):
         opened = os.open(folder / name, os.O_WRONLY | os.O_CREAT)
         os.dup2(opened, number)
@@ -30,7 +30,7 @@ def run_child(folder: Path, start: int, arguments: list[str]) -> None:
         main.main(arguments, prog_name="snapshots")
     except SystemExit as ended:
         code = ended.code if isinstance(ended.code, int) else 1
-    except BaseException:  # noqa: BLE001 - it must not become the parent's
+    except BaseException:  # noqa: BLE001 - must not escape into the parent's code
         traceback.print_exc()
     sys.stdout.flush()
     sys.stderr.flush()

@@ -1,4 +1,4 @@
-"""Conversations in the neutral form, and files of them."""
+"""Builds conversations in the neutral form and writes files of them."""
 
 import gzip
 import json
@@ -11,7 +11,7 @@ START = datetime(2026, 5, 13, 13, 14, 57, 199000, tzinfo=UTC)
 
 
 def conversation(ref: str, messages: int = 3, text: str = "Hello", **fields: Any) -> dict[str, Any]:
-    """A conversation with its own contact, whose messages say `text` and their place."""
+    """Returns a conversation with its own contact, whose messages contain `text` and their place."""
     return {
         "conversation": {"ref": ref, "channelType": "sms", "status": "closed", "language": "en"},
         "contact": {"firstName": "Priya", "lastName": "Holloway", "email": f"{ref}@example.com"},
@@ -29,7 +29,7 @@ def conversation(ref: str, messages: int = 3, text: str = "Hello", **fields: Any
 
 
 def write(path: Path, lines: Iterable[dict[str, Any] | str]) -> Path:
-    """One line each, gzipped if the name says so; a string is a line as it is."""
+    """Writes one line per conversation, gzipped if the name ends in .gz; strings are written as they are."""
     content = "".join(f"{each if isinstance(each, str) else json.dumps(each, ensure_ascii=False)}\n" for each in lines)
     path.write_bytes(gzip.compress(content.encode()) if path.suffix == ".gz" else content.encode())
     return path

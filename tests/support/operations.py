@@ -1,4 +1,4 @@
-"""The operations page as a browser without JavaScript uses it: cookies, links, forms."""
+"""Uses the operations pages as a browser without JavaScript does: cookies, links, forms."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -18,12 +18,12 @@ ROOT = "/operations"
 
 @dataclass
 class PageForm:
-    """A form of a page: where it goes, and what it sends as it stands."""
+    """A form of a page: its address, and the fields that it sends unchanged."""
 
     action: str
     fields: list[tuple[str, str]] = field(default_factory=list)
     boxes: list[str] = field(default_factory=list)
-    """Values of its checkboxes, none of which is ticked."""
+    """The values of its checkboxes, none of which is checked."""
 
 
 class _Forms(HTMLParser):
@@ -57,7 +57,7 @@ class _Forms(HTMLParser):
     def handle_data(self, data: str) -> None:
         if self._area is not None:
             name, text = self.forms[-1].fields.pop()
-            # A line break right behind the tag is none of the content's (HTML standard, 13.1.2.5).
+            # A line break right after the tag is not part of the content (HTML standard, 13.1.2.5).
             self.forms[-1].fields.append((name, text + (data if text else data.removeprefix("\n"))))
 
     def handle_endtag(self, tag: str) -> None:
@@ -70,14 +70,14 @@ class _Forms(HTMLParser):
 
 
 def form_of(answer: httpx.Response, action: str) -> PageForm:
-    """The form of a page that goes there."""
+    """Return the form of a page by its address."""
     parser = _Forms()
     parser.feed(answer.text)
-    return next(each for each in parser.forms if each.action == action)
+    return next(form for form in parser.forms if form.action == action)
 
 
 def send(client: httpx.Client, form: PageForm, **more: str | Sequence[str]) -> httpx.Response:
-    """Sends it, with these fields changed or added; follows where that leads."""
+    """Send the form with these fields changed or added, and follow redirects."""
     fields: dict[str, Any] = {}
     for name, value in form.fields:
         fields.setdefault(name, []).append(value)
@@ -85,14 +85,14 @@ def send(client: httpx.Client, form: PageForm, **more: str | Sequence[str]) -> h
 
 
 def browser(url: str, value: str) -> httpx.Client:
-    """A client that has logged in with this token."""
+    """Return a client that has logged in with this token."""
     answer = httpx.post(f"{url}{ROOT}/login", data={"token": value}, timeout=30)
     assert answer.status_code == 303, answer.text
     return httpx.Client(base_url=url, cookies=answer.cookies, timeout=30)
 
 
 def failed(database: Database[dict[str, Any]], organization: ObjectId, contact: ObjectId, **fields: Any) -> ObjectId:
-    """A failed request in the ledger, its event sent; redriven it completes if the contact has messages."""
+    """Add a failed request to the ledger. Redriven, it completes if the contact has messages."""
     key = ObjectId()
     now = database.client.admin.command("hello")["localTime"]
     entry: Mapping[str, Any] = {
@@ -117,7 +117,7 @@ def failed(database: Database[dict[str, Any]], organization: ObjectId, contact: 
 
 
 def listed(answer: httpx.Response) -> list[str]:
-    """Ids of the requests that a page links to, in order."""
+    """Return the ids of the requests that a page links to, in order."""
     return list(dict.fromkeys(re.findall(rf'href="{ROOT}/requests/([0-9a-f]{{24}})"', answer.text)))
 
 
@@ -126,12 +126,12 @@ def reject(served: Served, reason: dict[str, Any], fields: Any, origin: str) -> 
 
 
 def newest(served: Served) -> str:
-    """The id of the newest rejected entry."""
-    found: Any = served.running.redis.xrevrange("snapshots:rejected", count=1)
-    return str(found[0][0].decode())
+    """Return the id of the newest rejected entry."""
+    entries: Any = served.running.redis.xrevrange("snapshots:rejected", count=1)
+    return str(entries[0][0].decode())
 
 
 def ledger(served: Served, key: ObjectId | str) -> dict[str, Any]:
-    found: dict[str, Any] | None = served.database.snapshotrequests.find_one({"_id": ObjectId(key)})
-    assert found is not None
-    return found
+    entry: dict[str, Any] | None = served.database.snapshotrequests.find_one({"_id": ObjectId(key)})
+    assert entry is not None
+    return entry

@@ -13,7 +13,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 @dataclass(frozen=True)
 class Span:
-    """What a test looks at. `failed`: the reason, None where it went well. Times in ns."""
+    """A span. `failed` is the error, or None. Times are in ns since 1970."""
 
     name: str
     trace: str
@@ -27,17 +27,17 @@ class Span:
 
 @dataclass
 class Collector:
-    """Spans as they came in."""
+    """The spans received so far, in order of arrival."""
 
     url: str
     spans: list[Span] = field(default_factory=list)
 
     def of(self, trace: str) -> dict[str, Span]:
-        """By name; each name once."""
-        found = [each for each in self.spans if each.trace == trace]
-        named = {each.name: each for each in found}
-        assert len(named) == len(found), [each.name for each in found]
-        return named
+        """Return the spans of a trace by name, and check that no name occurs twice."""
+        spans = [span for span in self.spans if span.trace == trace]
+        by_name = {span.name: span for span in spans}
+        assert len(by_name) == len(spans), [span.name for span in spans]
+        return by_name
 
 
 @contextmanager

@@ -7,15 +7,21 @@ from datetime import datetime, timedelta
 from bson import ObjectId
 
 from worker.domain.requests import SnapshotRequest
-from worker.runs.commit import Outcome
+from worker.runs.commit import RunResult
 from worker.runs.run import Run
-from worker.service import Asked, Receipt, Service
+from worker.service import NewRequest, Receipt, Service
 from worker.settings import Settings
 from worker.stores import indexes
 from worker.stores.connections import Connections
 
 
-def publish_nothing(queue: str, chunks: Iterable[Sequence[str]], at: datetime, delay: timedelta | None = None) -> None:
+def publish_nothing(
+    queue: str,
+    chunks: Iterable[Sequence[str]],
+    at: datetime,
+    delay: timedelta | None = None,
+    task_id: str | None = None,
+) -> None:
     """A publisher whose messages no one gets: the test runs what it wants run."""
 
 
@@ -33,10 +39,10 @@ def service_on(settings: Settings) -> Iterator[Service]:
 def accept(service: Service, organization: ObjectId, contact: ObjectId, request_id: str, **fields: object) -> Receipt:
     """One accepted request; `fields` in camelCase."""
     body = {"organizationId": organization, "contactId": contact, **fields}
-    return service.submit(Asked(SnapshotRequest.read(body), request_id, "client"))
+    return service.submit(NewRequest(SnapshotRequest.read(body), request_id, "client"))
 
 
-def run_accepted(service: Service) -> Outcome:
+def run_accepted(service: Service) -> RunResult:
     """Decides all that is accepted."""
     ids = [each["_id"] for each in service.ledger.collection.find({"status": "accepted"}, {"_id": 1})]
     return Run(service)(ids)

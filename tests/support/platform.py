@@ -1,4 +1,4 @@
-"""The platform's side of a test: conversations that get messages, are closed, and are opened again."""
+"""Plays the platform: conversations that receive messages, are closed and are reopened."""
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -21,11 +21,11 @@ class Platform:
         self.database.contacts.insert_one(document)
 
     def converse(self, messages: int = 2, **fields: Any) -> ObjectId:
-        """A conversation that is open; messages from the contact and from the user in turn."""
+        """Adds an open conversation, with messages from the contact and the user in turn."""
         return self.converse_often(1, messages, **fields)[0]
 
     def converse_often(self, count: int, messages: int = 2, **fields: Any) -> list[ObjectId]:
-        """Several such."""
+        """Adds several such conversations."""
         ids = [ObjectId() for _ in range(count)]
         own = {"organizationId": self.organization, "contactId": self.contact}
         self.database.conversations.insert_many({"_id": each, **own, "isResolved": False, **fields} for each in ids)
@@ -45,12 +45,12 @@ class Platform:
         }
 
     def say(self, conversation: ObjectId) -> None:
-        """One message more."""
+        """Adds another message."""
         place = self.database.messages.count_documents({"conversationId": conversation})
         self.database.messages.insert_one(self.message(conversation, place))
 
     def close(self, *conversations: ObjectId, ago: timedelta = timedelta(0)) -> datetime:
-        """Resolves them; when."""
+        """Resolves conversations and returns when."""
         now = datetime.now(UTC) - ago
         moment = now.replace(microsecond=now.microsecond // 1000 * 1000)
         change = {"$set": {"isResolved": True, "resolvedAt": moment}}
@@ -61,7 +61,7 @@ class Platform:
         self.database.conversations.update_one({"_id": conversation}, {"$set": {"isResolved": False}})
 
     def requests(self) -> list[dict[str, Any]]:
-        """The ledger, the first accepted first."""
+        """Returns the ledger in the order of acceptance."""
         return list(self.database.snapshotrequests.find().sort("_id", 1))
 
     def snapshots(self) -> list[dict[str, Any]]:

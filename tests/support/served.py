@@ -1,4 +1,4 @@
-"""An API process with a worker behind it, and clients of it."""
+"""An API process with a worker, and clients of the API."""
 
 import os
 import secrets
@@ -21,7 +21,7 @@ from worker.settings import Settings, load
 
 @dataclass
 class Served:
-    """The HTTP surface with what is behind it, and a contact with conversations of 3, 2 and 0 messages."""
+    """An API process, its worker, and a contact with conversations of 3, 2 and 0 messages."""
 
     url: str
     process: Child
@@ -42,7 +42,7 @@ class Served:
         return self.contact.organization
 
     def as_(self, role: str, organization: ObjectId | None = None) -> httpx.Client:
-        """A client with a token of this role, of the contact's organization unless another is given."""
+        """A client with a token of this role and organization, by default the contact's."""
         of = organization or self.organization
         if f"{role} {of}" not in self.clients:
             self.clients[f"{role} {of}"] = client(self.url, token(of, role))
@@ -53,7 +53,7 @@ class Served:
         return self.as_("ADMIN")
 
     def create(self, **body: Any) -> dict[str, Any]:
-        """A snapshot of the contact's, as POST shows it."""
+        """Create a snapshot of the contact, and return it as POST does."""
         answer = self.http.post(SNAPSHOTS, json={"contactId": str(self.contact.id), **body})
         assert answer.status_code == 201, answer.text
         data: dict[str, Any] = answer.json()["data"]
@@ -61,7 +61,7 @@ class Served:
 
 
 def own_settings(servers: Servers) -> Settings:
-    """A database of its own, and an empty Redis."""
+    """Settings with a new database and an empty Redis."""
     url = servers.redis_url
     if servers.valkey is None:
         worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))

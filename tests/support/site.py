@@ -1,20 +1,18 @@
-"""What an operator has before them: `snapshots up` on real conversations, some of which fail, and Flower beside it."""
+"""A system for an operator: `snapshots up` with real conversations, some requests that fail, and Flower."""
 
 import gzip
 import json
 import os
 import signal
-import socket
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pymongo
 import redis
 from bson import ObjectId
@@ -22,24 +20,27 @@ from pymongo.database import Database
 
 from support.commands import CHECKOUT, COMMAND, run
 from support.waiting import eventually
-from worker.local.processes import Child
 
 DATA = CHECKOUT.parent / "shared" / "data"
 SAMPLES = CHECKOUT / "worker" / "local" / "samples" / "conversations.jsonl"
-LOGIN = ("operator", "a password of the tests")
 _EACH = 40
-"""Conversations of each file."""
+"""Conversations taken from each file."""
 LATE = 3
-"""Requests whose contact is not there."""
+"""Requests whose contact does not exist yet."""
 
 
 @dataclass
 class Site:
-    """`personal`: what must be shown nowhere. `late`: failed requests, whose contact `arrive` brings."""
+    """`personal`: texts that must not be shown anywhere. `late`: failed requests, whose contact `arrive` inserts.
+
+    `unsent`: as many as many that name a message which `send` inserts. They do not run together.
+    """
 
     folder: Path
     api: str
     flower: str
+    login: tuple[str, str]
+    """The login of Flower."""
     token: str
     organization: ObjectId
     database: Database[dict[str, Any]]
@@ -47,10 +48,21 @@ class Site:
     environment: dict[str, str]
     personal: set[str] = field(default_factory=set)
     late: list[ObjectId] = field(default_factory=list)
+    unsent: list[ObjectId] = field(default_factory=list)
     contact: ObjectId = field(default_factory=ObjectId)
+    sender: ObjectId = field(default_factory=ObjectId)
+    message: ObjectId = field(default_factory=ObjectId)
+
+    def send(self) -> None:
+        """Insert the missing message."""
+        ids = {"_id": self.message, "organizationId": self.organization, "contactId": self.sender}
+        self.personal.add("I was in the post for a while")
+        self.database.messages.insert_one(
+            {**ids, "content": "I was in the post for a while", "direction": "inbound", "createdAt": datetime.now(UTC)}
+        )
 
     def arrive(self) -> None:
-        """The contact that was missing, with two messages."""
+        """Insert the missing contact with two messages."""
         ids = {"organizationId": self.organization, "contactId": self.contact}
         people = {"firstName": "Wilhelmina", "lastName": "Lateborough", "email": "w.lateborough@example.com"}
         self.database.contacts.insert_one({"_id": self.contact, "organizationId": self.organization, **people})
@@ -61,52 +73,47 @@ class Site:
         )
         self.personal |= {"Wilhelmina", "Lateborough", *texts}
 
-    def states(self) -> list[str]:
-        """Of the late ones."""
-        return [each["status"] for each in self.database.snapshotrequests.find({"_id": {"$in": self.late}})]
+    def states(self, keys: list[ObjectId]) -> list[str]:
+        """Return the states of requests."""
+        return [each["status"] for each in self.database.snapshotrequests.find({"_id": {"$in": keys}})]
 
     def logs(self) -> str:
-        files = [*(self.folder / "data" / "logs").glob("*.log*"), self.folder / "flower.log"]
+        files = (self.folder / "data" / "logs").glob("*.log*")
         return "".join(each.read_text(errors="replace") for each in files)
 
 
 def site_on(folder: Path, stack: ExitStack) -> Site:
-    """Starts everything, which ends with `stack`; gives it once the requests that can fail have failed."""
-    port = _free_port()
-    own = {
-        "SNAPSHOTS_PARENT_WAIT": "3s",
-        "SNAPSHOTS_RUN_DEADLINE": "2s",
-        "SNAPSHOTS_FLOWER_URL": f"http://127.0.0.1:{port}",
-    }
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("SNAPSHOTS_")}
+    """Start everything, to be stopped by `stack`, and wait until the late requests have failed."""
+    own = {"SNAPSHOTS_PARENT_WAIT": "3s", "SNAPSHOTS_RUN_DEADLINE": "2s"}
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("SNAPSHOTS_", "FLOWER_"))}
     said = stack.enter_context(_up(folder / "data", clean | own))
     servers = {"SNAPSHOTS_MONGO_URL": said["mongo"], "SNAPSHOTS_REDIS_URL": said["redis"]}
     mongo = stack.enter_context(pymongo.MongoClient[Any](said["mongo"], tz_aware=True))
     broker = stack.enter_context(redis.Redis.from_url(said["redis"]))
-    flower = _flower(folder, port, own | servers)
-    stack.callback(flower.kill)
-    flower.start()
     site = Site(
         folder,
         said["api"],
-        own["SNAPSHOTS_FLOWER_URL"],
+        said["flower"],
+        tuple(said["flowerLogin"].split(":")),
         said["token"],
         ObjectId(said["organization"]),
         mongo[said["database"]],
         broker,
         clean | own | servers,
     )
-    flower.wait_until_ready(30)
     _fill(site)
     return site
 
 
 def _fill(site: Site) -> None:
-    """Late requests on the intake stream, a refused one beside them, and a snapshot of every conversation."""
-    body = {"organizationId": str(site.organization), "contactId": str(site.contact), "notes": "ring Wilhelmina back"}
+    """Add late requests and a faulty entry to the intake stream, and request a snapshot of every conversation."""
+    body = {"organizationId": str(site.organization), "notes": "ring Wilhelmina back"}
     site.personal.add(body["notes"])
-    for number in range(LATE):
-        data = json.dumps({**body, "requestId": f"late-{number}"})
+    site.database.contacts.insert_one({"_id": site.sender, "organizationId": site.organization})
+    late: list[dict[str, Any]] = [{"contactId": str(site.contact)}] * LATE
+    late += [{"contactId": str(site.sender), "messageIds": [str(site.message)]}] * LATE
+    for number, each in enumerate(late):
+        data = json.dumps({**body, **each, "requestId": f"late-{number}"})
         site.redis.xadd("snapshots:requests", {"type": "snapshot.requested", "data": data})
     refused = {"organizationId": str(site.organization), "notes": body["notes"]}
     site.redis.xadd("snapshots:requests", {"type": "snapshot.requested", "data": json.dumps(refused)})
@@ -119,15 +126,17 @@ def _fill(site: Site) -> None:
     assert asked.code == 0, asked.stderr
 
     def failed() -> bool:
-        wanted = {"organizationId": site.organization, "contactId": site.contact}
-        site.late = [each["_id"] for each in site.database.snapshotrequests.find(wanted)]
-        return site.states() == ["failed"] * LATE
+        site.late, site.unsent = (
+            [each["_id"] for each in site.database.snapshotrequests.find({"contactId": contact})]
+            for contact in (site.contact, site.sender)
+        )
+        return site.states([*site.late, *site.unsent]) == ["failed"] * 2 * LATE
 
     eventually(failed, 60, 0.1)
 
 
 def _lines() -> Iterator[str]:
-    """Of the samples, and of each file of real conversations that is there."""
+    """Return the lines of the samples, and of the files of real conversations that exist."""
     yield from SAMPLES.read_text().splitlines(keepends=True)
     for name in ("star", "crystalclear", "abcd"):
         if (path := DATA / f"{name}.jsonl.gz").exists():
@@ -136,7 +145,7 @@ def _lines() -> Iterator[str]:
 
 
 def _personal(file: Path) -> Iterator[str]:
-    """E-mail addresses, phone numbers, whole names, and message texts long enough to be no one else's words."""
+    """Return e-mail addresses, phone numbers, full names, and message texts long enough to be recognizable."""
     for line in file.read_text().splitlines():
         read = json.loads(line)
         for person in (read.get("contact") or {}, read.get("agent") or {}):
@@ -151,7 +160,7 @@ def _personal(file: Path) -> Iterator[str]:
 
 
 class _up:  # noqa: N801 - a context manager, used as a function
-    """`snapshots up --json`: what it said."""
+    """Run `snapshots up --json`; the value is what it printed."""
 
     def __init__(self, data: Path, env: dict[str, str]) -> None:
         argv = [*COMMAND, "up", "--json", "--data", str(data)]
@@ -167,30 +176,3 @@ class _up:  # noqa: N801 - a context manager, used as a function
     def __exit__(self, *_: object) -> None:
         self._process.send_signal(signal.SIGINT)
         self._process.communicate(timeout=60)
-
-
-def _flower(folder: Path, port: int, env: dict[str, str]) -> Child:
-    """As flowerconfig.py sets it, on a port of its own."""
-    own = {
-        "FLOWER_BASIC_AUTH": ":".join(LOGIN),
-        "FLOWER_ADDRESS": "127.0.0.1",
-        "FLOWER_PORT": str(port),
-        "FLOWER_DB": str(folder / "flower"),
-    }
-    argv = [sys.executable, "-m", "celery", "-A", "worker", "flower"]
-    child = Child("flower", argv, env | own, folder / "flower.log")
-
-    def ready() -> bool:
-        try:
-            return httpx.get(f"http://127.0.0.1:{port}/healthcheck", timeout=1).status_code == 200
-        except httpx.HTTPError:
-            return False
-
-    child.ready = ready
-    return child
-
-
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])

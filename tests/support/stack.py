@@ -18,6 +18,7 @@ from pymongo.database import Database
 from support.ledger import Bench, bench_on
 from support.waiting import eventually
 from worker.celery_support.publisher import CeleryPublisher
+from worker.domain.ledger_entry import LedgerEntry
 from worker.local.processes import Child
 from worker.settings import PREFIX, Settings
 
@@ -43,7 +44,7 @@ class Running:
     def redis(self) -> "redis.Redis":
         return self.bench.connections.redis
 
-    def finished(self, keys: list[ObjectId], timeout: float = 30.0) -> list[dict[str, Any]]:
+    def finished(self, keys: list[ObjectId], timeout: float = 30.0) -> list[LedgerEntry]:
         """The entries, once all have an outcome whose event is out."""
 
         def check() -> bool:
@@ -92,7 +93,8 @@ def stack(settings: Settings, folder: Path, env: Mapping[str, str] | None = None
     assert not set(changed) & set(environment), "the environment would be taken for the test's own settings"
     with ExitStack() as stack_:
         bench = stack_.enter_context(bench_on(settings))
-        app = Celery("a foreign producer", broker=settings.redis_url, set_as_current=False)
+        app = Celery("a foreign producer", set_as_current=False)
+        app.conf.update(settings.redis.celery_settings)
         stack_.callback(app.close)
         bench.service.publish = CeleryPublisher(app)
         running = Running(settings, bench, worker(folder, environment), _beat(folder, environment), app)

@@ -1,10 +1,10 @@
-"""A sweep, and what is in the event stream after it."""
+"""Runs a sweep and reads the event stream."""
 
 from support.ledger import Bench
-from worker.sweep.sweep import Sweep, Swept
+from worker.sweep.sweep import Sweep, SweepReport
 
 
-def sweep(bench: Bench) -> Swept:
+def sweep(bench: Bench) -> SweepReport:
     return Sweep(bench.service)()
 
 

@@ -1,4 +1,4 @@
-"""A request and a conversation become a snapshot."""
+"""The assembly of a snapshot from a request and a conversation."""
 
 import hashlib
 from datetime import UTC, datetime, timedelta
@@ -10,15 +10,19 @@ from bson import ObjectId
 from bson.codec_options import CodecOptions
 
 from worker.domain.assembly import LARGEST, Conversation, assemble, customer_name, encode_messages
+from worker.domain.ledger_entry import LedgerEntry
 from worker.errors import EmptyConversation, SnapshotTooLarge
 
 NOW = datetime(2026, 5, 18, 14, 30, tzinfo=UTC)
 START = datetime(2026, 5, 13, 13, 0, tzinfo=UTC)
-REQUEST: dict[str, Any] = {
+REQUEST: LedgerEntry = {
     "_id": ObjectId(),
     "organizationId": ObjectId(),
     "contactId": ObjectId(),
     "requestId": "mine",
+    "bodyHash": "",
+    "status": "accepted",
+    "round": 0,
     "trigger": "api",
     "tags": ["sales"],
 }
@@ -35,14 +39,14 @@ def message(minute: int, text: str = "Hi") -> dict[str, Any]:
     }
 
 
-def made(messages: list[dict[str, Any]], request: dict[str, Any] | None = None) -> dict[str, Any]:
-    snapshot = assemble(request or REQUEST, Conversation(CONTACT, encode_messages(messages)), NOW)
+def assembled(messages: list[dict[str, Any]]) -> dict[str, Any]:
+    snapshot = assemble(REQUEST, Conversation(CONTACT, encode_messages(messages)), NOW)
     return bson.decode(snapshot.document.raw, CodecOptions(tz_aware=True))
 
 
-def test_snapshot_has_all_fields_of_the_document() -> None:
-    later, sooner = message(5), message(0)
-    document = made([later, sooner])
+def test_snapshot_has_all_documented_fields() -> None:
+    later, earlier = message(5), message(0)
+    document = assembled([later, earlier])
     assert document == {
         "_id": REQUEST["_id"],
         "organizationId": REQUEST["organizationId"],
@@ -76,30 +80,30 @@ def test_snapshot_has_all_fields_of_the_document() -> None:
                 "senderType": "AI",
                 "timestamp": each["timestamp"],
             }
-            for each in (sooner, later)
+            for each in (earlier, later)
         ],
     }
 
 
-def test_spliced_document_is_what_bson_itself_would_encode() -> None:
+def test_document_equals_what_bson_would_encode() -> None:
     snapshot = assemble(REQUEST, Conversation(CONTACT, encode_messages([message(n) for n in range(12)])), NOW)
     assert bson.encode(bson.decode(snapshot.document.raw)) == snapshot.document.raw
     assert snapshot.size == len(snapshot.document.raw)
 
 
-def test_content_hash_is_over_the_stored_bytes_of_the_messages() -> None:
-    document = made([message(0), message(1, "日本 😀")])
+def test_content_hash_covers_the_stored_bytes_of_the_messages() -> None:
+    document = assembled([message(0), message(1, "日本 😀")])
     raw = bson.encode({"messages": document["messages"]})
     array = raw[4 + 1 + len("messages") + 1 : -1]
     assert document["contentHash"] == hashlib.sha256(array).hexdigest()
 
 
-def test_no_messages_is_an_empty_conversation() -> None:
+def test_conversation_without_messages_is_empty() -> None:
     with pytest.raises(EmptyConversation):
         assemble(REQUEST, Conversation(CONTACT, encode_messages([])), NOW)
 
 
-def test_snapshot_of_exactly_the_limit_is_made_and_one_byte_more_is_too_large() -> None:
+def test_snapshot_may_have_exactly_16_mib_and_not_one_byte_more() -> None:
     def size(text: int) -> int:
         return assemble(REQUEST, Conversation(CONTACT, encode_messages([message(0, "a" * text)])), NOW).size
 
@@ -121,5 +125,5 @@ def test_snapshot_of_exactly_the_limit_is_made_and_one_byte_more_is_too_large() 
         ({}, ""),
     ],
 )
-def test_customer_name_is_what_there_is_of_it(contact: dict[str, Any], name: str) -> None:
+def test_customer_name_is_joined_from_its_parts(contact: dict[str, Any], name: str) -> None:
     assert customer_name(contact) == name

@@ -1,4 +1,4 @@
-"""Many at once, and in halves where that fails."""
+"""Items are processed together, and in halves where that fails."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -6,10 +6,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from celery.exceptions import SoftTimeLimitExceeded
 
-from worker.errors import DeadlineExceeded, StoreConflict, StoreUnavailable, Unexpected
+import worker.celery  # noqa: F401 - registers Celery's soft time limit as an interrupt
+from worker.errors import DeadlineExceeded, StoreConflict, StoreUnavailable, UnexpectedError
 from worker.settings import load
-from worker.stores.bisect import in_halves
+from worker.stores.bisect import bisect
 
 
 def connections(*, answers: bool = True, deadline: float = 10.0) -> Any:
@@ -17,29 +19,38 @@ def connections(*, answers: bool = True, deadline: float = 10.0) -> Any:
     return SimpleNamespace(settings=settings, store_answers=lambda: answers)
 
 
-def doubled(items: Sequence[int]) -> list[int]:
-    for each in items:
-        if each == 5:
-            raise KeyError(each)
-        if each == 7:
+def double(items: Sequence[int]) -> list[int]:
+    """Fails for a batch that contains 5 or 7."""
+    for item in items:
+        if item == 5:
+            raise KeyError(item)
+        if item == 7:
             raise StoreConflict
-    return [2 * each for each in items]
+    return [2 * item for item in items]
 
 
-def test_those_at_fault_stand_alone() -> None:
-    found = in_halves(doubled, range(9), connections())
-    faults = {place: type(each) for place, each in enumerate(found) if not isinstance(each, int)}
-    assert faults == {5: Unexpected, 7: StoreConflict}
-    assert [each for each in found if isinstance(each, int)] == [0, 2, 4, 6, 8, 12, 16]
+def test_only_faulty_items_get_an_error() -> None:
+    results = bisect(double, range(9), connections())
+    faults = {place: type(result) for place, result in enumerate(results) if not isinstance(result, int)}
+    assert faults == {5: UnexpectedError, 7: StoreConflict}
+    assert [result for result in results if isinstance(result, int)] == [0, 2, 4, 6, 8, 12, 16]
 
 
-def test_nothing_is_halved_after_the_time_of_a_run() -> None:
-    """What is left has a fault that passes, whatever it was: the innocent are among it."""
-    found = in_halves(doubled, range(9), connections(deadline=0))
-    assert [type(each) for each in found] == [DeadlineExceeded] * 9
+def test_nothing_is_split_after_the_run_deadline() -> None:
+    """The remaining items get a transient error whatever the cause, since most of them are not at fault."""
+    results = bisect(double, range(9), connections(deadline=0))
+    assert [type(result) for result in results] == [DeadlineExceeded] * 9
 
 
-def test_store_that_does_not_answer_ends_it() -> None:
+def test_a_store_that_does_not_answer_ends_the_search() -> None:
     with pytest.raises(StoreUnavailable):
-        in_halves(doubled, [1, 7], connections(answers=False))
-    assert in_halves(doubled, [], connections()) == []
+        bisect(double, [1, 7], connections(answers=False))
+    assert bisect(double, [], connections()) == []
+
+
+def test_celerys_soft_time_limit_is_no_items_fault() -> None:
+    def interrupted(items: Sequence[int]) -> list[int]:
+        raise SoftTimeLimitExceeded
+
+    with pytest.raises(SoftTimeLimitExceeded):
+        bisect(interrupted, range(4), connections())

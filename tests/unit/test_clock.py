@@ -1,4 +1,4 @@
-"""MongoDB's time, as the threads of a process share it."""
+"""MongoDB's clock, shared by the threads of a process."""
 
 import time
 from datetime import UTC, datetime, timedelta
@@ -13,7 +13,7 @@ MOMENT = datetime(2026, 5, 18, tzinfo=UTC)
 
 
 def test_refresh_that_fails_beside_one_that_succeeds_mixes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The time of one read with the moment of another would be a minute behind."""
+    """The server time of one read combined with the moment of another would be a minute behind."""
     monkeypatch.setattr(clock, "REFRESH_SECONDS", -1.0)
     answers = iter([MOMENT])
 
@@ -29,7 +29,7 @@ def test_refresh_that_fails_beside_one_that_succeeds_mixes_nothing(monkeypatch: 
     assert shared.now() >= MOMENT + timedelta(minutes=1)
 
 
-def test_clock_that_was_never_read_says_so() -> None:
+def test_clock_that_was_never_read_raises_store_unavailable() -> None:
     def away() -> datetime:
         raise StoreUnavailable
 
@@ -37,5 +37,5 @@ def test_clock_that_was_never_read_says_so() -> None:
         Clock(away).now()
 
 
-def test_moment_beyond_all_years_is_the_last() -> None:
+def test_milliseconds_beyond_the_year_9999_give_its_end() -> None:
     assert from_milliseconds(10**20).year == 9999

@@ -1,4 +1,4 @@
-"""The compose file and the image, as far as they can be read; what they do when they run is in docs/operations.md."""
+"""Rules for docker-compose.yml and the Dockerfile. docs/operations.md reports how they run."""
 
 import re
 from pathlib import Path
@@ -13,9 +13,10 @@ from worker import liveness
 ROOT = Path(__file__).parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
-LASTING = sorted(set(SERVICES) - {"demo", "heal"})
+LASTING = sorted(set(SERVICES) - {"prepare", "demo", "heal"})
 OURS = sorted(set(LASTING) - {"mongo", "redis"})
-SECRETS = {"SNAPSHOTS_JWT_SECRET", "REDIS_PASSWORD", "FLOWER_BASIC_AUTH"}
+REQUIRED = {"SNAPSHOTS_JWT_SECRET", "REDIS_PASSWORD", "FLOWER_BASIC_AUTH"}
+SECRETS = REQUIRED | {"FLOWER_OAUTH2_SECRET", "FLOWER_COOKIE_SECRET", "SNAPSHOTS_MONGO_URL", "SNAPSHOTS_REDIS_URL"}
 
 
 def seconds(duration: str) -> float:
@@ -32,17 +33,32 @@ def test_every_process_has_a_service() -> None:
 
 
 @pytest.mark.parametrize("service", LASTING)
-def test_a_service_that_dies_is_started_again(service: str) -> None:
+def test_service_that_exits_is_restarted(service: str) -> None:
     assert SERVICES[service]["restart"] == "unless-stopped"
 
 
 @pytest.mark.parametrize("service", sorted(SERVICES))
-def test_no_service_can_take_all_memory(service: str) -> None:
-    assert re.fullmatch(r"\d+m", SERVICES[service]["mem_limit"])
+def test_service_has_no_more_rights_and_resources_than_it_needs(service: str) -> None:
+    limits = SERVICES[service]
+    assert re.fullmatch(r"\d+m", limits["mem_limit"])
+    assert limits["pids_limit"] <= 1024
+    assert limits["cap_drop"] == ["ALL"]
+    assert limits["security_opt"] == ["no-new-privileges:true"]
+    assert limits["read_only"] is (service != "prepare")
+    assert set(limits.get("cap_add", ())) == ({"CHOWN", "DAC_OVERRIDE", "FOWNER"} if service == "prepare" else set())
+
+
+@pytest.mark.parametrize("service", sorted(SERVICES))
+def test_only_what_prepares_or_heals_runs_as_root(service: str) -> None:
+    """Our own image sets its user."""
+    user = SERVICES[service].get("user", "10001:10001")
+    assert (user == "0:0") == (service in {"prepare", "heal"})
+    if user == "0:0":
+        assert SERVICES[service]["network_mode"] == "none"
 
 
 @pytest.mark.parametrize("service", LASTING)
-def test_a_service_tells_its_health(service: str) -> None:
+def test_service_has_a_health_check(service: str) -> None:
     if service == "api":
         assert "HEALTHCHECK" in (ROOT / "Dockerfile").read_text()
     else:
@@ -50,7 +66,7 @@ def test_a_service_tells_its_health(service: str) -> None:
 
 
 @pytest.mark.parametrize("service", sorted(set(OURS) - {"api"}))
-def test_a_health_check_is_one_that_there_is(service: str) -> None:
+def test_health_check_exists(service: str) -> None:
     *python, name = SERVICES[service]["healthcheck"]["test"][:5]
     assert python == ["CMD", "python", "-m", "worker.liveness"]
     assert name == service
@@ -58,20 +74,25 @@ def test_a_health_check_is_one_that_there_is(service: str) -> None:
 
 
 @pytest.mark.parametrize("service", sorted(set(OURS) - {"flower"}))
-def test_our_processes_wait_for_servers_that_are_healthy(service: str) -> None:
+def test_our_processes_wait_for_healthy_servers(service: str) -> None:
     assert SERVICES[service]["depends_on"] == {
         "mongo": {"condition": "service_healthy"},
         "redis": {"condition": "service_healthy"},
     }
 
 
-def test_only_api_and_flower_are_published_and_by_default_to_this_machine_alone() -> None:
+@pytest.mark.parametrize("service", ["mongo", "redis"])
+def test_servers_wait_for_their_volumes(service: str) -> None:
+    assert SERVICES[service]["depends_on"] == {"prepare": {"condition": "service_completed_successfully"}}
+
+
+def test_only_api_and_flower_are_published_and_by_default_only_to_this_machine() -> None:
     published = {name: each["ports"] for name, each in SERVICES.items() if "ports" in each}
     assert set(published) == {"api", "flower"}
     assert all(port.startswith("${PUBLISH_ADDRESS:-127.0.0.1}:") for ports in published.values() for port in ports)
 
 
-def test_mongodb_and_redis_reach_and_are_reached_from_the_inner_network_alone() -> None:
+def test_servers_are_only_in_the_inner_network() -> None:
     assert COMPOSE["networks"]["inside"] == {"internal": True}
     assert {name: SERVICES[name]["networks"] for name in ("mongo", "redis")} == {
         "mongo": ["inside"],
@@ -80,92 +101,107 @@ def test_mongodb_and_redis_reach_and_are_reached_from_the_inner_network_alone() 
 
 
 @pytest.mark.parametrize("service", OURS)
-def test_our_processes_reach_a_mongodb_elsewhere_too(service: str) -> None:
+def test_our_processes_can_reach_a_mongodb_elsewhere(service: str) -> None:
     assert SERVICES[service]["networks"] == ["inside", "outside"]
 
 
-def test_flower_does_not_start_without_the_file_that_asks_for_a_login() -> None:
-    """It passes over a file of its default name that is not there: hence another spelling of the same."""
+def test_flower_reads_the_packaged_file_that_requires_a_login() -> None:
+    """`celery -A worker flower` would ignore it if it is missing in the current directory."""
     manifest = (ROOT / "deploy" / "kubernetes" / "flower.yaml").read_text()
     for command in (SERVICES["flower"]["command"], manifest, (ROOT / "README.md").read_text()):
-        assert "flower --conf=./flowerconfig.py" in command or "flower, --conf=./flowerconfig.py" in command
+        assert "snapshots celery flower" in command or "snapshots, celery, flower" in command
+        assert "worker flower" not in command
 
 
 @pytest.mark.parametrize("service", LASTING)
-def test_any_service_could_be_scaled_but_for_what_is_published(service: str) -> None:
+def test_no_service_has_a_name_that_prevents_scaling(service: str) -> None:
     assert "container_name" not in SERVICES[service]
     assert "hostname" not in SERVICES[service]
 
 
-@pytest.mark.parametrize("secret", sorted(SECRETS))
-def test_without_a_secret_it_refuses_to_start_with_the_reason(secret: str) -> None:
+@pytest.mark.parametrize("secret", sorted(REQUIRED))
+def test_missing_secret_prevents_the_start_and_is_named(secret: str) -> None:
     text = (ROOT / "docker-compose.yml").read_text()
     used = re.findall(rf"\$\{{{secret}([^}}]*)\}}", text)
     assert used
     assert all(re.match(r":?\?set it in \.env, see \.env\.example \(.+\)", each) for each in used)
 
 
-def test_the_example_names_every_variable_and_holds_no_secret() -> None:
+def test_example_names_every_variable_and_contains_no_secret() -> None:
     example = (ROOT / ".env.example").read_text()
     named = dict(re.findall(r"^#?([A-Z][A-Z0-9_]*)=(.*)$", example, re.MULTILINE))
     used = set(re.findall(r"\$\{([A-Z][A-Z0-9_]*)", (ROOT / "docker-compose.yml").read_text()))
     assert used - set(named) <= {"SNAPSHOTS_VERSION", "COMPOSE_PROJECT_NAME"}
-    assert {named[each] for each in SECRETS} <= {"", "operator:"}
-    assert not re.findall(r"^FLOWER_BASIC_AUTH=", example, re.MULTILINE), "copied as it is, Flower has no login"
+    assert {named[each] for each in REQUIRED} <= {"", "operator:"}
+    assert not re.findall(r"^FLOWER_BASIC_AUTH=", example, re.MULTILINE), (
+        "an unchanged copy would start Flower without a login"
+    )
 
 
-def test_secrets_go_to_the_service_that_needs_them_alone() -> None:
-    having = {name for name, each in SERVICES.items() if "SNAPSHOTS_JWT_SECRET" in each.get("environment", {})}
-    assert having == {"api"}
-    assert {name for name, each in SERVICES.items() if "FLOWER_BASIC_AUTH" in each.get("environment", {})} == {"flower"}
+def test_secrets_are_neither_in_an_environment_nor_on_a_command_line() -> None:
+    """`docker inspect` and `ps` would show them there."""
+    text = yaml.safe_dump(SERVICES)
+    assert not [name for name in (*SECRETS, "REDISCLI_AUTH:", "requirepass") if name in text]
+    assert set(re.findall(r"^ +([A-Z_0-9]+)=", COMPOSE["configs"]["secrets"]["content"], re.MULTILINE)) <= SECRETS
+    assert {name for name, each in SERVICES.items() if "configs" in each} == {"prepare"}
 
 
-def test_a_worker_has_the_time_that_its_soft_shutdown_takes() -> None:
+def test_each_process_gets_only_its_own_secrets() -> None:
+    volumes = {
+        name: re.findall(r"(secrets-\w+):/run/secrets:ro", str(SERVICES[name].get("volumes"))) for name in SERVICES
+    }
+    own = {name: [f"secrets-{name}"] for name in ("mongo", "redis", "api", "flower")}
+    shared = {name: ["secrets-worker"] for name in ("worker", "beat", "listener", "demo")}
+    assert volumes == {"prepare": [], "heal": []} | own | shared
+
+
+def test_worker_has_time_for_its_soft_shutdown() -> None:
     assert "REMAP_SIGTERM=SIGQUIT" in (ROOT / "Dockerfile").read_text()
     grace = seconds(SERVICES["worker"]["stop_grace_period"])
-    # The cold shutdown after it: tasks are cancelled, messages given back. Seen: 5 s on a machine that is busy.
+    # The cold shutdown follows: it cancels tasks and returns messages, in 5 s on a busy machine.
     assert grace >= celeryconfig.worker_soft_shutdown_timeout + 15
 
 
-def test_a_worker_is_not_ended_for_memory_before_it_ends_its_child_itself() -> None:
+def test_worker_replaces_its_child_before_it_reaches_the_memory_limit() -> None:
     limit = int(SERVICES["worker"]["mem_limit"].removesuffix("m")) * 1024
     assert limit > celeryconfig.worker_max_memory_per_child + 200 * 1024
 
 
-def test_mongodb_and_redis_are_told_what_the_promise_needs() -> None:
+def test_servers_have_the_durability_options_that_the_guarantees_need() -> None:
     assert "--setParameter=transactionLifetimeLimitSeconds=10" in argv("mongo")
     assert "--replSet=rs0" in argv("mongo")
     redis = argv("redis")
     assert redis[redis.index("--appendonly") + 1] == "yes"
     assert redis[redis.index("--maxmemory-policy") + 1] == "noeviction"
-    assert {volume.split(":")[0] for name in ("mongo", "redis", "flower") for volume in SERVICES[name]["volumes"]} == {
-        "mongo",
-        "redis",
-        "flower",
-    }
+    for name, path in (("mongo", "/data/db"), ("redis", "/data"), ("flower", "/var/lib/snapshots")):
+        assert f"{name}:{path}" in SERVICES[name]["volumes"]
 
 
-def test_the_engine_s_socket_is_given_to_no_one_but_by_choice() -> None:
+def test_mongodb_requires_a_login() -> None:
+    assert "--keyFile=/run/secrets/keyfile" in argv("mongo")
+
+
+def test_engine_socket_is_only_mounted_on_request() -> None:
     having = {name for name, each in SERVICES.items() if "docker.sock" in str(each.get("volumes"))}
     assert having == {"heal"}
     assert SERVICES["heal"]["profiles"] == ["heal"]
-    assert SERVICES["heal"]["network_mode"] == "none"
+    assert not re.search(r"^COMPOSE_PROFILES", (ROOT / ".env.example").read_text(), re.MULTILINE)
 
 
-def test_beat_writes_the_file_that_its_health_is_seen_by() -> None:
+def test_beat_writes_the_file_that_its_health_check_reads() -> None:
     command = argv("beat")
     assert command[command.index("--schedule") + 1] == SERVICES["beat"]["healthcheck"]["test"][-1]
     assert "beat.sync_every=1" in command
 
 
-def test_the_image_is_built_once_for_all_services() -> None:
+def test_image_is_built_once_for_all_services() -> None:
     assert [name for name, each in SERVICES.items() if "build" in each] == ["worker"]
     ours = {*OURS, "demo", "heal"}
     assert len({SERVICES[name]["image"] for name in ours}) == 1
     assert {SERVICES[name]["pull_policy"] for name in ours - {"worker"}} == {"never"}
 
 
-def test_the_image_is_for_the_classic_builder_and_runs_as_no_root() -> None:
+def test_image_suits_the_classic_builder_and_does_not_run_as_root() -> None:
     lines = (ROOT / "Dockerfile").read_text().splitlines()
     orders = [line for line in lines if re.match(r"[A-Z]+ ", line)]
     assert not [line for line in lines if "--mount" in line or "<<" in line or line.startswith("# syntax")]
@@ -173,14 +209,14 @@ def test_the_image_is_for_the_classic_builder_and_runs_as_no_root() -> None:
     assert [order for order in orders if order.startswith("USER ")] == ["USER 10001:10001"]
 
 
-def test_the_build_sees_neither_secrets_nor_data() -> None:
+def test_build_context_contains_neither_secrets_nor_data() -> None:
     rules = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if line and line[0] != "#"]
     assert rules[0] == "*"
     assert not [rule for rule in rules if rule.startswith("!.")]
     assert all((ROOT / rule[1:]).exists() for rule in rules if rule.startswith("!"))
 
 
-def test_the_image_has_the_versions_that_are_tested() -> None:
+def test_image_has_the_tested_versions() -> None:
     def pins(name: str) -> set[str]:
         return set(re.findall(r"^([\w.-]+==[^ \\;]+)", (ROOT / name).read_text(), re.MULTILINE))
 

@@ -58,6 +58,26 @@ def test_kept_folder_is_made_and_stays(tmp_path: Path) -> None:
     assert (tmp_path / "a" / "b" / "file").read_text() == "x"
 
 
+@pytest.mark.parametrize("before", ["absent", "empty", "used"])
+def test_kept_folder_is_readable_by_its_user_alone(tmp_path: Path, before: str) -> None:
+    folder = tmp_path / "data"
+    if before != "absent":
+        folder.mkdir(mode=0o755)
+    if before == "used":
+        with data_folder(folder):
+            (folder / "file").touch()
+        folder.chmod(0o755)
+    with data_folder(folder):
+        assert folder.stat().st_mode & 0o777 == 0o700
+
+
+def test_mode_of_a_folder_with_other_content_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "notes").touch()
+    tmp_path.chmod(0o755)
+    with data_folder(tmp_path):
+        assert tmp_path.stat().st_mode & 0o777 == 0o755
+
+
 def test_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     said = r"file/data cannot be used as a data folder: Not a directory"

@@ -1,4 +1,4 @@
-"""The dashboard and the alerts: every metric and label that they name is one that there is."""
+"""The dashboard and the alerts use only metrics and labels that exist."""
 
 import json
 import re
@@ -12,10 +12,11 @@ import yaml
 from bson import ObjectId
 from prometheus_client.core import Metric
 
-from worker.api.http_metrics import Measures
+from worker.api.http_metrics import HttpMetrics
 from worker.metrics import families
-from worker.metrics.gauges import BrokerGauges, Group, StoreGauges
-from worker.metrics.outcomes import Kind, Outcomes, Sums, Waiting
+from worker.metrics.gauges import BrokerGauges, ConsumerGroup, StoreGauges
+from worker.metrics.outcome_groups import InFlight, Kind, Sums
+from worker.metrics.outcomes import Outcomes
 from worker.stores.stats import Identity
 from worker.telemetry import counters
 
@@ -26,23 +27,24 @@ _WORDS = re.compile(
     "sum|max|min|avg|count|by|without|on|ignoring|and|or|unless|offset|rate|increase|histogram_quantile|absent|clamp_min"
 )
 _OF_PROMETHEUS = frozenset({"instance", "job", "pod", "le"})
-"""Labels that Prometheus adds, and the one of buckets."""
+"""Labels that Prometheus adds, and the label of buckets."""
 
 
 def every_metric() -> Iterator[Metric]:
-    rising = families.HighWater()
+    high_water = families.HighWater()
     finished = {Kind("api", status, "code", True, 1): Sums(1, 1.0) for status in ("completed", "failed")}
-    yield from families.of_outcomes(Outcomes(NOW, finished, {"api": Waiting(1, since=NOW)}), rising)
-    yield from families.of_rejections({("stream", "invalid_request"): 1}, rising)
-    group = Group(1, 1, NOW)
+    yield from families.of_outcomes(Outcomes(NOW, finished, {"api": InFlight(1, since=NOW)}), high_water)
+    yield from families.of_rejections({("stream", "invalid_request"): 1}, high_water)
+    group = ConsumerGroup(1, 1, NOW)
     yield from families.of_broker(
         BrokerGauges(NOW, {"snapshots": 1}, {"snapshots": NOW}, 1, 1, 1, 1, group, {"g": group})
     )
-    yield from families.of_store(StoreGauges(1, NOW, {"empty": 1}, NOW), NOW)
+    yield from families.of_store(StoreGauges(NOW, 1, NOW, {"empty": 1}, NOW))
     yield from families.of_identities([Identity(ObjectId())])
     yield families.of_servers(mongo=True, redis=True)
-    measures = Measures()
+    measures = HttpMetrics()
     measures.answered("GET", "/healthz", 200, 0.1)
+    measures.logged_in("link", "opened")
     yield from measures.registry.collect()
     counters.LOST.inc(0)
     for each in counters.ALL:
@@ -50,11 +52,11 @@ def every_metric() -> Iterator[Metric]:
 
 
 LABELS = {sample.name: set(sample.labels) for metric in every_metric() for sample in metric.samples}
-"""Of each metric that there is."""
+"""The labels of every metric, by name."""
 
 
 def named(expression: str) -> tuple[set[str], set[str]]:
-    """The metrics and the labels that a PromQL expression names."""
+    """Return the metrics and the labels that a PromQL expression names."""
     bare = re.sub(r'"[^"]*"', "", expression)
     labels: set[str] = set()
     for matchers in re.findall(r"\{([^}]*)\}", bare):
@@ -88,7 +90,7 @@ def rules() -> list[dict[str, Any]]:
 @pytest.mark.parametrize(
     ("where", "expression"), [pytest.param(where, expression, id=where) for where, expression in expressions()]
 )
-def test_expression_names_metrics_and_labels_that_there_are(where: str, expression: str) -> None:
+def test_expression_names_existing_metrics_and_labels(where: str, expression: str) -> None:
     metrics, labels = named(expression)
     assert metrics, where
     assert metrics <= set(LABELS), where
@@ -101,13 +103,13 @@ def test_expression_names_metrics_and_labels_that_there_are(where: str, expressi
 @pytest.mark.parametrize(
     "expression", ["snapshots_gone_total", "sum by (trigger) (rate(snapshots_made_total[5m])) > 0"]
 )
-def test_unknown_metric_would_be_found(expression: str) -> None:
+def test_unknown_metric_is_detected(expression: str) -> None:
     metrics, _ = named(expression)
     assert not metrics <= set(LABELS)
 
 
 @pytest.mark.parametrize("rule", rules(), ids=lambda rule: rule["alert"])
-def test_alert_is_whole(rule: dict[str, Any]) -> None:
+def test_alert_is_complete(rule: dict[str, Any]) -> None:
     assert set(rule) <= {"alert", "expr", "for", "labels", "annotations"}
     assert re.fullmatch(r"Snapshots[A-Za-z]+", rule["alert"])
     assert re.fullmatch(r"\d+[smhd]", rule.get("for", "0s"))
@@ -118,7 +120,7 @@ def test_alert_is_whole(rule: dict[str, Any]) -> None:
         assert asked <= named(rule["expr"])[1]
 
 
-def test_alerts_watch_what_an_operator_must_not_miss() -> None:
+def test_alerts_cover_what_an_operator_must_not_miss() -> None:
     watched = set.union(*(named(rule["expr"])[0] for rule in rules()))
     for name in (
         "identity_broken",
@@ -131,7 +133,7 @@ def test_alerts_watch_what_an_operator_must_not_miss() -> None:
     assert "snapshots_redis_memory_bytes" in watched
 
 
-def test_panels_have_places_of_their_own() -> None:
+def test_panels_do_not_overlap() -> None:
     panels = dashboard()["panels"]
     taken: set[tuple[int, int]] = set()
     for panel in panels:
@@ -146,4 +148,8 @@ def test_panels_have_places_of_their_own() -> None:
 def test_no_label_can_hold_personal_data_or_an_id() -> None:
     ours = {label for name, labels in LABELS.items() if name.startswith("snapshots_") for label in labels}
     kinds = {"trigger", "code", "queue", "group", "server", "reason", "le", "method", "route", "status", "type"}
+    kinds |= {
+        "by",
+        "outcome",
+    }
     assert ours <= kinds

@@ -1,4 +1,4 @@
-"""Celery's records of messages that it drops, as ours."""
+"""Celery's log records of dropped messages, which must not show their bodies."""
 
 import logging
 from collections.abc import Iterator

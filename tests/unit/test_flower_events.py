@@ -1,10 +1,11 @@
-"""What Flower is given to know, and which logins it starts with."""
+"""Which parts of an event Flower stores, and with which logins it starts."""
 
 from typing import Any
 
 import pytest
 
-from worker.flower.labels import login_fault, without_personal_data
+from worker.flower.events import without_personal_data
+from worker.flower.login import login_error
 
 KEY = "6a1b2c3d4e5f60718293a4b5"
 OAUTH = {"FLOWER_OAUTH2_KEY": "key", "FLOWER_OAUTH2_SECRET": "secret", "FLOWER_OAUTH2_REDIRECT_URI": "https://x/login"}
@@ -31,13 +32,13 @@ OAUTH = {"FLOWER_OAUTH2_KEY": "key", "FLOWER_OAUTH2_SECRET": "secret", "FLOWER_O
         ("exception", "pymongo.errors.WriteError('Priya')", "pymongo(...)"),
     ],
 )
-def test_an_event_keeps_ids_and_reasons_of_ours(field: str, value: str, shown: str) -> None:
+def test_event_keeps_ledger_ids_and_our_own_errors(field: str, value: str, shown: str) -> None:
     clean = without_personal_data({"type": "task-sent", "uuid": "u", field: value})
     assert clean[field] == shown
     assert clean["uuid"] == "u"
 
 
-def test_the_traceback_of_an_error_that_no_one_foresaw_is_left_out() -> None:
+def test_traceback_of_an_unexpected_error_is_hidden() -> None:
     event = {"type": "task-failed", "exception": "ValueError('Priya')", "traceback": "... ValueError: Priya"}
     assert "Priya" not in str(without_personal_data(event))
     ours = {"type": "task-retried", "exception": "StoreUnavailable('...')", "traceback": "File x, line 1"}
@@ -45,29 +46,29 @@ def test_the_traceback_of_an_error_that_no_one_foresaw_is_left_out() -> None:
 
 
 @pytest.mark.parametrize("event", [{"type": "worker-heartbeat", "active": 1}, {"type": "task-started", "uuid": "u"}])
-def test_other_events_are_left_as_they_are(event: dict[str, Any]) -> None:
+def test_other_events_are_not_changed(event: dict[str, Any]) -> None:
     assert without_personal_data(event) == event
 
 
 @pytest.mark.parametrize("login", ["operator:12345678", "operator:with:colons"])
 def test_a_login_by_name_and_password_is_enough(login: str) -> None:
-    assert login_fault([login], "", None, {}) is None
+    assert login_error([login], "", None, {}) is None
 
 
 @pytest.mark.parametrize("login", ["operator", "operator:", "operator:short", ":12345678"])
 def test_a_login_without_a_good_password_is_refused(login: str) -> None:
-    assert "8 characters or more" in str(login_fault([login], "", None, {}))
+    assert "at least 8 characters" in str(login_error([login], "", None, {}))
 
 
 def test_no_login_is_refused() -> None:
-    assert "a login is required" in str(login_fault([], "", None, {}))
+    assert "a login is required" in str(login_error([], "", None, {}))
 
 
-def test_oauth_is_a_login_once_all_of_it_is_set() -> None:
-    assert login_fault([], r".*@example\.com", "flower.views.auth.GoogleAuth2LoginHandler", OAUTH) is None
-    fault = login_fault([], r".*@example\.com", None, {**OAUTH, "FLOWER_OAUTH2_SECRET": None})
-    assert fault == "OAuth (FLOWER_AUTH) needs FLOWER_AUTH_PROVIDER, FLOWER_OAUTH2_SECRET as well"
+def test_oauth_is_a_login_if_all_its_settings_are_set() -> None:
+    assert login_error([], r".*@example\.com", "flower.views.auth.GoogleAuth2LoginHandler", OAUTH) is None
+    error = login_error([], r".*@example\.com", None, {**OAUTH, "FLOWER_OAUTH2_SECRET": None})
+    assert error == "OAuth (FLOWER_AUTH) also needs FLOWER_AUTH_PROVIDER, FLOWER_OAUTH2_SECRET"
 
 
 def test_two_logins_at_once_are_refused() -> None:
-    assert "not both" in str(login_fault(["operator:12345678"], r".*@example\.com", None, OAUTH))
+    assert "both logins" in str(login_error(["operator:12345678"], r".*@example\.com", None, OAUTH))

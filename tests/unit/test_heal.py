@@ -1,4 +1,4 @@
-"""scripts/heal.py against a small engine of its own on a socket."""
+"""scripts/heal.py against a fake engine on a socket."""
 
 import importlib.util
 import json
@@ -16,21 +16,21 @@ FILE = Path(__file__).parents[2] / "scripts" / "heal.py"
 PROJECT = "training-snapshots"
 
 
-class SmallEngine(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
-    """Containers by id, as the engine's API shows them; `orders` is what it was told."""
+class FakeEngine(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
+    """Containers by id, as the engine's API shows them; `actions` records the calls that change them."""
 
     daemon_threads = True
 
     def __init__(self, path: Path, containers: dict[str, dict[str, Any]]) -> None:
         super().__init__(str(path), Answers)
         self.containers = containers
-        self.orders: list[str] = []
+        self.actions: list[str] = []
 
 
 class Answers(BaseHTTPRequestHandler):
-    """The four calls that are made."""
+    """Answers the four calls that scripts/heal.py makes."""
 
-    server: SmallEngine
+    server: FakeEngine
 
     def address_string(self) -> str:
         return "socket"
@@ -57,7 +57,7 @@ class Answers(BaseHTTPRequestHandler):
             self.answer(404, {"message": "no such container"})
 
     def do_POST(self) -> None:
-        self.server.orders.append(self.path)
+        self.server.actions.append(self.path)
         self.answer(204)
 
 
@@ -81,17 +81,18 @@ def heal() -> Any:
 
 
 @pytest.fixture
-def engine(tmp_path: Path) -> Iterator[SmallEngine]:
-    with SmallEngine(tmp_path / "engine.sock", {}) as made:
-        thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.02})
+def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeEngine]:
+    monkeypatch.chdir(tmp_path)  # the path of a Unix socket has to be short
+    with FakeEngine(Path("engine.sock"), {}) as engine:
+        thread = threading.Thread(target=engine.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
-        yield made
-        made.shutdown()
+        yield engine
+        engine.shutdown()
         thread.join()
 
 
 @pytest.mark.parametrize(
-    ("found", "order"),
+    ("found", "action"),
     [
         (container("exited", 137), "start"),
         (container("running", health="unhealthy"), "restart"),
@@ -103,17 +104,17 @@ def engine(tmp_path: Path) -> Iterator[SmallEngine]:
         (container("restarting", 1), None),
     ],
 )
-def test_what_was_killed_is_started_and_what_is_unhealthy_is_started_anew(
-    heal: Any, engine: SmallEngine, found: dict[str, Any], order: str | None
+def test_killed_container_is_started_and_unhealthy_one_is_restarted(
+    heal: Any, engine: FakeEngine, found: dict[str, Any], action: str | None
 ) -> None:
     engine.containers["a1"] = found
     done = heal.heal(str(engine.server_address), PROJECT)
-    assert engine.orders == ([f"/containers/a1/{order}"] if order else [])
-    assert len(done) == len(engine.orders)
+    assert engine.actions == ([f"/containers/a1/{action}"] if action else [])
+    assert len(done) == len(engine.actions)
 
 
-def test_an_engine_that_is_away_or_refuses_is_an_error_to_try_again_after(heal: Any, engine: SmallEngine) -> None:
+def test_missing_engine_or_refused_call_raises_an_os_error(heal: Any, engine: FakeEngine) -> None:
     with pytest.raises(OSError, match="No such file"):
         heal.heal("/nowhere/engine.sock", PROJECT)
     with pytest.raises(OSError, match="404"):
-        heal.ask(str(engine.server_address), "GET", "/containers/gone/json")
+        heal.call(str(engine.server_address), "GET", "/containers/gone/json")

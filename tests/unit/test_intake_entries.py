@@ -1,4 +1,4 @@
-"""Entries of the intake stream: what they ask for, and what is said of those that cannot be read."""
+"""Entries of the intake stream: what they ask for, and the errors of those that cannot be read."""
 
 import json
 from typing import Any
@@ -9,7 +9,7 @@ from bson import ObjectId
 from worker.domain.requests import ConversationResolved
 from worker.errors import InvalidRequest
 from worker.intake.entries import read_entry
-from worker.service import Asked
+from worker.service import NewRequest
 from worker.settings import Settings
 from worker.stores.wakeups import BULK
 
@@ -38,42 +38,55 @@ BROKEN: dict[str, tuple[dict[bytes, bytes], str, str]] = {
     "another type": (raw(b"{}", b"snapshot.deleted"), "type", "should be snapshot.requested or conversation.resolved"),
     "a type that is no UTF-8": (raw(b"{}", b"\xff\xfe"), "type", "should be snapshot.requested or"),
     "no data": ({b"type": b"snapshot.requested"}, "data", "is required"),
-    "empty data": (raw(b""), "data", "should be JSON: EOF while parsing a value"),
-    "data that is no UTF-8": (raw(b'{"notes": "\xe9"}'), "data", "should be JSON in UTF-8, byte 11 is not"),
-    "cut off JSON": (raw(b'{"organizationId": "6a'), "data", "should be JSON: EOF while parsing a string"),
-    "JavaScript instead of JSON": (raw(b"{organizationId: 1}"), "data", "should be JSON: key must be a string"),
-    "two JSON values": (raw(b"{}{}"), "data", "should be JSON: trailing characters"),
-    "NaN": (raw(b'{"notes": NaN}'), "data", "should be JSON: expected value"),
-    "endless nesting": (raw(b"[" * 100_000), "data", "should be JSON: recursion limit exceeded"),
-    "half of a surrogate pair": (raw(rb'{"notes": "\ud800"}'), "data", "should be JSON: unexpected end of hex escape"),
-    "an array": (raw(b"[]"), "data", "should be a JSON object, it is an array"),
-    "a string": (raw(b'"{}"'), "data", "should be a JSON object, it is a string"),
-    "null": (raw(b"null"), "data", "should be a JSON object, it is null"),
+    "empty data": (raw(b""), "data", "should be valid JSON: EOF while parsing a value"),
+    "data that is no UTF-8": (raw(b'{"notes": "\xe9"}'), "data", "should be JSON in UTF-8, but byte 11"),
+    "cut off JSON": (raw(b'{"organizationId": "6a'), "data", "should be valid JSON: EOF while parsing a string"),
+    "JavaScript instead of JSON": (raw(b"{organizationId: 1}"), "data", "should be valid JSON: key must be a string"),
+    "two JSON values": (raw(b"{}{}"), "data", "should be valid JSON: trailing characters"),
+    "NaN": (raw(b'{"notes": NaN}'), "data", "should be valid JSON: expected value"),
+    "deep nesting": (raw(b"[" * 10_000), "data", "should be valid JSON: recursion limit exceeded"),
+    "too many values": (
+        raw(b"[" * 100_000),
+        "data",
+        "contains 100000 commas and brackets;",
+    ),
+    "half of a surrogate pair": (
+        raw(rb'{"notes": "\ud800"}'),
+        "data",
+        "should be valid JSON: unexpected end of hex escape",
+    ),
+    "an array": (raw(b"[]"), "data", "should be a JSON object, not an array"),
+    "a string": (raw(b'"{}"'), "data", "should be a JSON object, not a string"),
+    "null": (raw(b"null"), "data", "should be a JSON object, not null"),
     "no organization": (without("organizationId"), "organizationId", "is required"),
     "no contact": (without("contactId"), "contactId", "is required"),
     "an id of 23 digits": (request(contactId="6" * 23), "contactId", "should be an ObjectId of 24 hex digits"),
     "an id as a number": (request(contactId=7), "contactId", "should be an ObjectId of 24 hex digits"),
     "an id as extended JSON": (request(contactId={"$oid": CONTACT}), "contactId", "should be an ObjectId"),
-    "a field in snake_case": (request(contact_id=CONTACT), "contact_id", "is not a field of this; allowed are"),
-    "an unknown field": (request(priority=1), "priority", "is not a field of this; allowed are organizationId"),
+    "a field in snake_case": (request(contact_id=CONTACT), "contact_id", "unknown field; the allowed fields are"),
+    "an unknown field": (request(priority=1), "priority", "unknown field; the allowed fields are organizationId"),
     "notes as a number": (request(notes=5), "notes", "should be a valid string"),
-    "notes too long": (request(notes="x" * 10_001), "notes", "should have at most 10000 characters, it has 10001"),
-    "a control character": (request(notes="a\x00b"), "notes", "should have no control characters, it has U+0000"),
+    "notes too long": (request(notes="x" * 10_001), "notes", "should have at most 10000 characters, but has 10001"),
+    "a control character": (
+        request(notes="a\x00b"),
+        "notes",
+        "should not contain control characters, but contains U+0000",
+    ),
     "tags as a string": (request(tags="vip"), "tags", "should be an array"),
     "a blank tag": (request(tags=["vip", " "]), "tags", "tag 1 should not be blank"),
-    "too many tags": (request(tags=["t"] * 51), "tags", "should be at most 50 tags, there are 51"),
+    "too many tags": (request(tags=["t"] * 51), "tags", "should have at most 50 tags, but has 51"),
     "no messages": (request(messageIds=[]), "messageIds", "should name at least one message"),
     "a message twice": (request(messageIds=[CONTACT] * 2), "messageIds", "should name each message once"),
     "a wrong message id": (request(messageIds=[CONTACT, "x"]), "messageIds.1", "should be an ObjectId"),
-    "an empty request id": (request(requestId=""), "requestId", "should have 1 to 200 characters, it has 0"),
-    "a long request id": (request(requestId="r" * 201), "requestId", "should have 1 to 200 characters, it has 201"),
+    "an empty request id": (request(requestId=""), "requestId", "should have 1 to 200 characters, but has 0"),
+    "a long request id": (request(requestId="r" * 201), "requestId", "should have 1 to 200 characters, but has 201"),
     "a derived request id": (request(requestId="stream:1-1"), "requestId", "should not begin with stream:, task:"),
     "a closing without conversation": (
         raw(json.dumps({"organizationId": ORGANIZATION}).encode(), b"conversation.resolved"),
         "conversationId",
         "is required",
     ),
-    "a closing of an array": (raw(b"[]", b"conversation.resolved"), "data", "should be a JSON object, it is an array"),
+    "a closing of an array": (raw(b"[]", b"conversation.resolved"), "data", "should be a JSON object, not an array"),
 }
 
 
@@ -94,7 +107,7 @@ def test_every_fault_of_an_entry_is_named() -> None:
     assert [each["field"] for each in caught.value.errors] == ["contactId", "tags", "requestId"]
 
 
-def test_a_refusal_repeats_nothing_of_what_the_entry_holds() -> None:
+def test_a_refusal_repeats_nothing_of_the_entry() -> None:
     secrets = [raw(b'{"notes": "Priya Holloway'), raw(b'"Priya Holloway"'), request(notes=["Priya Holloway"])]
     for entry in secrets:
         with pytest.raises(InvalidRequest) as caught:
@@ -102,15 +115,15 @@ def test_a_refusal_repeats_nothing_of_what_the_entry_holds() -> None:
         assert "Priya" not in json.dumps(caught.value.outcome())
 
 
-def test_a_request_without_an_id_gets_one_of_its_entry() -> None:
+def test_a_request_without_an_id_gets_one_derived_from_its_entry() -> None:
     asked = read_entry(request(), ENTRY_ID, LIMITS)
-    assert isinstance(asked, Asked)
+    assert isinstance(asked, NewRequest)
     assert asked.request_id == f"stream:{ENTRY_ID}"
     assert asked.trigger == "stream"
     assert asked.request.contact_id == ObjectId(CONTACT)
 
 
-def test_a_requests_own_id_and_all_its_fields_are_kept() -> None:
+def test_a_request_keeps_its_own_id_and_all_fields() -> None:
     fields = {
         "requestId": "order-17",
         "conversationId": CONVERSATION,
@@ -121,21 +134,21 @@ def test_a_requests_own_id_and_all_its_fields_are_kept() -> None:
         "category": "sales",
     }
     asked = read_entry(request(**fields), ENTRY_ID, LIMITS, BULK)
-    assert isinstance(asked, Asked)
+    assert isinstance(asked, NewRequest)
     assert asked.request_id == "order-17"
     assert asked.queue == BULK
     assert asked.request.model_dump(by_alias=True, exclude={"organization_id", "contact_id", "user_id"}) == fields
 
 
-def test_fields_beside_type_and_data_are_no_fault() -> None:
+def test_fields_other_than_type_and_data_are_ignored() -> None:
     asked = read_entry(request() | {b"traceparent": b"00-1-2-01"}, ENTRY_ID, LIMITS)
-    assert isinstance(asked, Asked)
+    assert isinstance(asked, NewRequest)
     assert asked.trigger == "stream"
 
 
-def test_what_our_client_sent_is_told_apart() -> None:
+def test_an_entry_from_our_client_is_recognized() -> None:
     asked = read_entry(request() | {b"client": b"python"}, ENTRY_ID, LIMITS)
-    assert isinstance(asked, Asked)
+    assert isinstance(asked, NewRequest)
     assert asked.trigger == "client"
 
 

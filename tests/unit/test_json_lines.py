@@ -16,7 +16,7 @@ def numbered(path: Path) -> list[tuple[int, bytes]]:
     return [(each.number, each.content.strip()) for each in read_lines(path, LIMIT)]
 
 
-def until_it_breaks(path: Path) -> tuple[list[bytes], UnreadableFile]:
+def read_until_error(path: Path) -> tuple[list[bytes], UnreadableFile]:
     read: list[bytes] = []
     with pytest.raises(UnreadableFile) as caught:
         read.extend(each.content for each in read_lines(path, LIMIT))
@@ -28,7 +28,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "conversations"
 
 
-def test_gzip_is_known_by_its_content_not_its_name(path: Path) -> None:
+def test_gzip_is_recognized_by_content_not_by_name(path: Path) -> None:
     for content in (b"a\nb\n", gzip.compress(b"a\nb\n"), gzip.compress(b"a\n") + gzip.compress(b"b\n")):
         path.write_bytes(content)
         assert numbered(path) == [(1, b"a"), (2, b"b")]
@@ -44,13 +44,13 @@ def test_only_newlines_end_a_line(path: Path) -> None:
     assert len(numbered(path)) == 1
 
 
-def test_a_byte_order_mark_is_taken_off(path: Path) -> None:
+def test_a_byte_order_mark_is_removed(path: Path) -> None:
     path.write_bytes(b"\xef\xbb\xbfa\n\xef\xbb\xbfb\n")
     assert numbered(path) == [(1, b"a"), (2, b"\xef\xbb\xbfb")]
 
 
 @pytest.mark.parametrize("content", [b"", b"\n", b"\x1f", gzip.compress(b"", mtime=0)])
-def test_files_with_hardly_anything_in_them_are_read(path: Path, content: bytes) -> None:
+def test_almost_empty_files_are_read(path: Path, content: bytes) -> None:
     path.write_bytes(content)
     assert len(numbered(path)) <= 1
 
@@ -63,44 +63,44 @@ def test_the_position_ends_at_the_size_of_the_file(path: Path) -> None:
         assert positions[-1] == len(content)
 
 
-def test_a_line_over_the_limit_is_cut_off_and_the_next_ones_are_whole(path: Path) -> None:
+def test_a_line_over_the_limit_is_truncated_and_later_lines_are_complete(path: Path) -> None:
     path.write_bytes(b"x" * (5 * LIMIT) + b"\nb\n" + b"y" * (LIMIT + 1))
     assert [(number, len(content)) for number, content in numbered(path)] == [(1, LIMIT + 1), (2, 1), (3, LIMIT + 1)]
 
 
-def test_a_truncated_gzip_file_is_read_up_to_the_break(path: Path) -> None:
+def test_a_truncated_gzip_file_is_read_up_to_the_end(path: Path) -> None:
     lines = [b"%06d %s\n" % (number, random.Random(number).randbytes(30).hex().encode()) for number in range(5000)]
     packed = gzip.compress(b"".join(lines))
     path.write_bytes(packed[: len(packed) // 2])
-    read, error = until_it_breaks(path)
+    read, error = read_until_error(path)
     assert 1000 < len(read) < 4000
     assert read == lines[: len(read)]
     assert error.line == len(read) + 1
-    assert error.message == "the gzipped file is cut off here"
+    assert error.message == "the gzipped file is truncated here"
 
 
-def test_a_gzip_file_without_its_end_still_gives_all_lines(path: Path) -> None:
+def test_a_gzip_file_without_its_trailer_still_yields_all_lines(path: Path) -> None:
     path.write_bytes(gzip.compress(b"a\nb\n")[:-8])
-    read, error = until_it_breaks(path)
+    read, error = read_until_error(path)
     assert (read, error.line) == ([b"a\n", b"b\n"], 3)
 
 
-def test_a_damaged_gzip_file_is_named_as_such(path: Path) -> None:
+def test_a_damaged_gzip_file_is_reported_as_damaged(path: Path) -> None:
     packed = bytearray(gzip.compress(b"a\nb\n"))
     packed[-5] ^= 0xFF
     path.write_bytes(packed)
-    read, error = until_it_breaks(path)
+    read, error = read_until_error(path)
     assert (read, error.line) == ([b"a\n", b"b\n"], 3)
     assert error.message.startswith("the gzipped file is damaged: CRC check failed")
 
 
-def test_a_missing_file_is_an_error_of_its_first_line(path: Path) -> None:
-    read, error = until_it_breaks(path)
+def test_a_missing_file_is_an_error_on_its_first_line(path: Path) -> None:
+    read, error = read_until_error(path)
     assert (read, error.line) == ([], 1)
     assert error.message == "the file cannot be read: No such file or directory"
 
 
-def test_a_pipe_is_read_too(path: Path) -> None:
+def test_a_pipe_can_be_read(path: Path) -> None:
     reading, writing = os.pipe()
     os.write(writing, gzip.compress(b"a\nb\n"))
     os.close(writing)

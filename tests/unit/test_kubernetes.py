@@ -1,4 +1,4 @@
-"""The manifests: valid by Kubernetes' own schemas, consistent with each other, with the settings and with Celery."""
+"""The manifests are valid by Kubernetes' schemas, and consistent with each other, the settings and Celery."""
 
 import json
 from pathlib import Path
@@ -28,7 +28,7 @@ MANIFESTS = [
 
 
 def of(kind: str) -> dict[str, dict[str, Any]]:
-    """The manifests of a kind, by name."""
+    """Returns the manifests of a kind by name."""
     found = (each.values[0] for each in MANIFESTS)
     return {each["metadata"]["name"]: each for each in found if isinstance(each, dict) and each["kind"] == kind}
 
@@ -47,14 +47,14 @@ def container(name: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("manifest", MANIFESTS)
-def test_a_manifest_is_valid_by_its_schema(manifest: dict[str, Any]) -> None:
+def test_manifest_is_valid_by_its_schema(manifest: dict[str, Any]) -> None:
     if manifest["apiVersion"].startswith("keda.sh/"):
         jsonschema.validate(manifest, KEDA)
     else:
         kubernetes_validate.validate(manifest, VERSION, strict=True)
 
 
-def test_the_schemas_refuse_a_field_that_there_is_not() -> None:
+def test_schemas_refuse_unknown_fields() -> None:
     wrong = json.loads(json.dumps(DEPLOYMENTS["snapshots-worker"]))
     wrong["spec"]["template"]["spec"]["containers"][0]["livenesProbe"] = {}
     with pytest.raises(kubernetes_validate.ValidationError):
@@ -70,7 +70,7 @@ def test_every_process_has_a_deployment() -> None:
 
 
 @pytest.mark.parametrize("name", ["snapshots-beat", "snapshots-flower"])
-def test_of_beat_and_flower_there_are_never_two(name: str) -> None:
+def test_beat_and_flower_never_run_twice(name: str) -> None:
     spec = DEPLOYMENTS[name]["spec"]
     assert spec["replicas"] == 1
     assert spec["strategy"] == {"type": "Recreate"}
@@ -82,7 +82,7 @@ def test_no_service_of_the_namespace_becomes_a_setting(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", DEPLOYMENTS)
-def test_a_pod_has_no_more_rights_than_it_needs(name: str) -> None:
+def test_pod_has_no_more_rights_than_it_needs(name: str) -> None:
     assert pod(name)["securityContext"]["runAsNonRoot"] is True
     assert pod(name)["automountServiceAccountToken"] is False
     assert container(name)["securityContext"] == {
@@ -94,7 +94,7 @@ def test_a_pod_has_no_more_rights_than_it_needs(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", DEPLOYMENTS)
-def test_a_pod_is_started_again_where_it_does_nothing_any_more(name: str) -> None:
+def test_pod_that_does_nothing_is_restarted(name: str) -> None:
     alive = container(name)["livenessProbe"]
     if "exec" in alive:
         command = alive["exec"]["command"]
@@ -105,7 +105,7 @@ def test_a_pod_is_started_again_where_it_does_nothing_any_more(name: str) -> Non
 
 
 @pytest.mark.parametrize("name", DEPLOYMENTS)
-def test_a_pod_mounts_only_what_it_has(name: str) -> None:
+def test_pod_mounts_all_its_volumes_and_no_other(name: str) -> None:
     assert {each["name"] for each in container(name)["volumeMounts"]} == {each["name"] for each in pod(name)["volumes"]}
     for each in pod(name)["volumes"]:
         if "persistentVolumeClaim" in each:
@@ -113,15 +113,15 @@ def test_a_pod_mounts_only_what_it_has(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", DEPLOYMENTS)
-def test_what_a_pod_gets_its_settings_from_is_there(name: str) -> None:
+def test_sources_of_a_pods_settings_exist(name: str) -> None:
     there = {("configMapRef", each) for each in of("ConfigMap")} | {("secretRef", each) for each in of("Secret")}
     used = {(kind, ref["name"]) for source in container(name)["envFrom"] for kind, ref in source.items()}
     assert used <= there
     own = {ref for kind, ref in used if kind == "secretRef"} - {"snapshots"}
-    assert own <= {name}, "another's secrets"
+    assert own <= {name}, "secrets of another deployment"
 
 
-def test_every_setting_is_one_that_there_is() -> None:
+def test_every_setting_exists() -> None:
     given = [each["data"] for each in of("ConfigMap").values()]
     given += [each["stringData"] for name, each in of("Secret").items() if name != "snapshots-keda"]
     given += [{each["name"]: each["value"] for each in container(name).get("env", ())} for name in DEPLOYMENTS]
@@ -130,13 +130,13 @@ def test_every_setting_is_one_that_there_is() -> None:
     assert {name for name in names if not name.startswith(PREFIX)} == {"FLOWER_BASIC_AUTH", "FLOWER_DB", "FLOWER_PORT"}
 
 
-def test_the_example_holds_no_secret() -> None:
+def test_example_contains_no_secret() -> None:
     assert of("Secret")["snapshots-api"]["stringData"] == {"SNAPSHOTS_JWT_SECRET": ""}
     assert of("Secret")["snapshots-flower"]["stringData"] == {"FLOWER_BASIC_AUTH": ""}
 
 
 @pytest.mark.parametrize("kind", ["Service", "PodDisruptionBudget"])
-def test_a_selector_finds_its_pods(kind: str) -> None:
+def test_selector_matches_its_pods(kind: str) -> None:
     for name, each in of(kind).items():
         selector = each["spec"]["selector"]
         assert selector.get("matchLabels", selector) == DEPLOYMENTS[name]["spec"]["template"]["metadata"]["labels"]
@@ -145,25 +145,45 @@ def test_a_selector_finds_its_pods(kind: str) -> None:
         assert {port["targetPort"] for port in each["spec"]["ports"]} <= ports
 
 
-def test_a_drain_of_nodes_leaves_what_answers_and_works() -> None:
+def test_node_drain_leaves_workers_listeners_and_apis_running() -> None:
     assert set(of("PodDisruptionBudget")) == {"snapshots-worker", "snapshots-listener", "snapshots-api"}
 
 
-def test_a_worker_has_the_time_that_its_soft_shutdown_takes() -> None:
+def test_worker_has_time_for_its_soft_shutdown() -> None:
     grace = pod("snapshots-worker")["terminationGracePeriodSeconds"]
     assert grace >= celeryconfig.worker_soft_shutdown_timeout + 15
 
 
-def test_workers_are_scaled_by_the_queues_that_requests_wait_in() -> None:
+def test_workers_are_scaled_by_the_queues_of_requests() -> None:
     scaled = of("ScaledObject")["snapshots-worker"]["spec"]
     assert scaled["scaleTargetRef"]["name"] in DEPLOYMENTS
     assert {each["metadata"]["listName"] for each in scaled["triggers"]} == set(REQUEST_QUEUES)
     assert {each["authenticationRef"]["name"] for each in scaled["triggers"]} == set(of("TriggerAuthentication"))
-    assert "replicas" not in DEPLOYMENTS["snapshots-worker"]["spec"], "applied again, it would undo what KEDA has set"
+    assert "replicas" not in DEPLOYMENTS["snapshots-worker"]["spec"], (
+        "applying the manifest would reset what KEDA has set"
+    )
     asked = {
         (ref["name"], ref["key"]) for ref in of("TriggerAuthentication")["snapshots-redis"]["spec"]["secretTargetRef"]
     }
     assert asked == {("snapshots-keda", key) for key in of("Secret")["snapshots-keda"]["stringData"]}
+
+
+def policies_of(name: str, direction: str) -> list[dict[str, Any]]:
+    """Returns the network policies that apply to the pods of a deployment."""
+    labels = DEPLOYMENTS[name]["spec"]["template"]["metadata"]["labels"].items()
+    specs = (each["spec"] for each in of("NetworkPolicy").values() if direction in each["spec"]["policyTypes"])
+    return [spec for spec in specs if spec["podSelector"]["matchLabels"].items() <= labels]
+
+
+@pytest.mark.parametrize("name", DEPLOYMENTS)
+def test_pod_accepts_and_makes_only_connections_that_it_needs(name: str) -> None:
+    rules = [rule for spec in policies_of(name, "Ingress") for rule in spec.get("ingress", ())]
+    accepted = {port["port"] for rule in rules for port in rule["ports"]}
+    assert {port["name"] for port in container(name)["ports"]} <= accepted
+    assert all(rule["from"] for rule in rules), "open to everyone"
+    egress = [rule for spec in policies_of(name, "Egress") for rule in spec.get("egress", ())]
+    made = {port["port"] for rule in egress for port in rule["ports"]}
+    assert made == {53, 27017, 6379, 4318} | ({443} if name == "snapshots-flower" else set())
 
 
 def test_compose_and_kubernetes_run_the_same_commands() -> None:

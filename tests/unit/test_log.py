@@ -1,4 +1,4 @@
-"""Logs: one pipeline, no passwords, ids bound and cleared."""
+"""Logging: one pipeline, and no passwords or message text in any record."""
 
 import json
 import logging
@@ -9,13 +9,13 @@ import pytest
 import structlog
 
 from worker import log
-from worker.log import bound, configure, get_logger, hide_passwords
+from worker.log import configure, get_logger, hide_passwords
 from worker.settings import load
 
 
 @pytest.fixture(autouse=True)
 def _restore() -> Iterator[None]:
-    """Logging as it was, for the other tests of this process."""
+    """Restore the logging configuration for the other tests of this process."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     yield
@@ -76,10 +76,10 @@ def test_traceback_shows_no_local_variables(format_: str, capsys: pytest.Capture
     assert content not in capsys.readouterr().err
 
 
-def test_ids_are_bound_within_the_block_and_not_after_it(capsys: pytest.CaptureFixture[str]) -> None:
+def test_bound_ids_are_on_every_record_of_the_block(capsys: pytest.CaptureFixture[str]) -> None:
     configure(load(log_format="json"))
     logger = get_logger("test")
-    with bound(request_id="r1", organization_id="o1"):
+    with structlog.contextvars.bound_contextvars(request_id="r1", organization_id="o1"):
         logger.info("inside")
         logging.getLogger("foreign").info("inside")
     logger.info("after")

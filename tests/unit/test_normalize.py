@@ -1,4 +1,4 @@
-"""What becomes of each field of a message: the rows of the table in worker/domain/normalize.py."""
+"""The conversion of each field of a message: the rows of the table in worker/domain/normalize.py."""
 
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
@@ -68,18 +68,18 @@ FIELDS: list[tuple[dict[str, Any], str, Any]] = [
 @pytest.mark.parametrize(
     ("fields", "name", "value"), FIELDS, ids=[f"{n}-{name}-{fields}" for n, (fields, name, _) in enumerate(FIELDS)]
 )
-def test_message_field_becomes(fields: dict[str, Any], name: str, value: Any) -> None:
+def test_message_field_is_converted(fields: dict[str, Any], name: str, value: Any) -> None:
     found = shaped(**fields)[name]
     assert (int(found) if name == "timestamp" else found) == value
 
 
 @pytest.mark.parametrize("name", ["content", "sender", "senderType"])
-def test_javascript_is_text_like_any_other(name: str) -> None:
+def test_javascript_is_stored_as_plain_text(name: str) -> None:
     found = shaped(**{name: Code("return 1")})[name]
     assert (found, type(found)) == ("return 1", str)
 
 
-def test_attachments_and_other_fields_are_left_out() -> None:
+def test_other_fields_are_omitted() -> None:
     assert list(shaped(attachments=[{"url": "https://x"}], speaker="A")) == [
         "id",
         "content",
@@ -89,9 +89,9 @@ def test_attachments_and_other_fields_are_left_out() -> None:
     ]
 
 
-def test_date_of_another_offset_is_the_same_moment() -> None:
-    elsewhere = MOMENT.astimezone(timezone(timedelta(hours=-7)))
-    assert int(shaped(timestamp=elsewhere)["timestamp"]) == MS
+def test_date_with_another_offset_is_the_same_time() -> None:
+    with_offset = MOMENT.astimezone(timezone(timedelta(hours=-7)))
+    assert int(shaped(timestamp=with_offset)["timestamp"]) == MS
 
 
 def test_equal_times_are_ordered_by_id_and_ids_of_any_type_have_an_order() -> None:
@@ -101,14 +101,14 @@ def test_equal_times_are_ordered_by_id_and_ids_of_any_type_have_an_order() -> No
     assert len(ordered) == len(keys)
 
 
-def test_lone_date_decides_the_start_and_the_end() -> None:
+def test_single_message_is_both_start_and_end() -> None:
     messages = encode_messages([{"_id": KEY, "timestamp": MOMENT}])
     assert messages is not None
     assert int(messages.started_at) == int(messages.ended_at) == MS
 
 
 @pytest.mark.parametrize(
-    ("value", "said"),
+    ("value", "text"),
     [
         (" Ana ", "Ana"),
         ("", ""),
@@ -120,5 +120,5 @@ def test_lone_date_decides_the_start_and_the_end() -> None:
         (1.5, None),
     ],
 )
-def test_contact_field_is_described(value: Any, said: str | None) -> None:
-    assert describe(value) == said
+def test_contact_field_is_converted_to_text(value: Any, text: str | None) -> None:
+    assert describe(value) == text

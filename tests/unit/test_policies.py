@@ -1,4 +1,4 @@
-"""A policy: what it takes, what it admits, whom it samples."""
+"""A policy: its fields, what it skips, and its sampling."""
 
 from typing import Any
 
@@ -17,9 +17,9 @@ def sampled(share: float) -> set[ObjectId]:
     return {each for each in CONVERSATIONS if policy.samples(each)}
 
 
-def test_default_is_enabled_and_wants_two_messages() -> None:
-    assert DEFAULT.leaves_out(CONVERSATIONS[0], []) is None
-    assert [DEFAULT.finds_too_few(count, 0, 0) for count in (1, 2)] == ["too_few_messages", None]
+def test_default_is_enabled_and_requires_two_messages() -> None:
+    assert DEFAULT.skip_reason(CONVERSATIONS[0], []) is None
+    assert [DEFAULT.skip_reason_by_count(count, 0, 0) for count in (1, 2)] == ["too_few_messages", None]
     assert DEFAULT.to_json() == {
         "enabled": True,
         "channelTypes": None,
@@ -34,7 +34,7 @@ def test_default_is_enabled_and_wants_two_messages() -> None:
     }
 
 
-def test_sampling_is_decided_by_the_conversation_alone() -> None:
+def test_sampling_depends_on_the_conversation_only() -> None:
     quarter = sampled(0.25)
     assert quarter == sampled(0.25)
     assert 0.22 < len(quarter) / len(CONVERSATIONS) < 0.28
@@ -42,7 +42,7 @@ def test_sampling_is_decided_by_the_conversation_alone() -> None:
     assert len(sampled(1)) == len(CONVERSATIONS)
 
 
-def test_larger_share_keeps_those_of_the_smaller() -> None:
+def test_larger_share_includes_the_smaller_one() -> None:
     assert sampled(0.1) < sampled(0.3) < sampled(0.9)
 
 
@@ -57,12 +57,12 @@ def test_larger_share_keeps_those_of_the_smaller() -> None:
         ({"samplingShare": 1.1}, "samplingShare: should be less than or equal to 1"),
         ({"samplingShare": float("nan")}, "samplingShare: "),
         ({"settleSeconds": 90_000}, "settleSeconds: should be less than or equal to 86400"),
-        ({"tags": ["x" * 101]}, "tags: tag 0 should have at most 100 characters, it has 101"),
+        ({"tags": ["x" * 101]}, "tags: tag 0 should have at most 100 characters, but has 101"),
         ({"category": "x" * 101}, "category: should have at most 100 characters"),
-        ({"sampling": 1}, "sampling: is not a field of this; allowed are enabled, channelTypes"),
+        ({"sampling": 1}, "sampling: unknown field; the allowed fields are enabled, channelTypes"),
     ],
 )
-def test_field_that_is_not_valid_is_named_with_what_is_allowed(fields: dict[str, Any], said: str) -> None:
+def test_invalid_field_is_named_with_what_is_allowed(fields: dict[str, Any], said: str) -> None:
     with pytest.raises(InvalidRequest) as raised:
         Policy.read(fields, Settings.model_construct())
     assert said in raised.value.message

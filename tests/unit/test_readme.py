@@ -1,6 +1,10 @@
-from worker.settings_table import README, with_table
+from pathlib import Path
+
+import pytest
+
+from worker.settings_table import DOCUMENTS, with_table
 
 
-def test_the_readme_has_todays_table_of_settings() -> None:
-    text = README.read_text()
-    assert text == with_table(text), "run python -m worker.settings_table"
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_the_document_has_todays_table_of_settings(document: Path) -> None:
+    assert document.read_text() == with_table(document), "run python -m worker.settings_table"

@@ -6,7 +6,7 @@ from importlib.resources import files
 from worker.importing.neutral_form import parse
 
 SAMPLES = [
-    parse(line) for line in (files("worker") / "local" / "samples" / "conversations.jsonl").read_bytes().splitlines()
+    parse(line) for line in (files("worker.local") / "samples" / "conversations.jsonl").read_bytes().splitlines()
 ]
 
 

@@ -1,14 +1,15 @@
-"""docs/schemas: current, valid, and of one mind with what the code reads and writes."""
+"""docs/schemas: up to date, valid, and consistent with what the code reads and writes."""
 
 import json
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 import jsonschema  # type: ignore[import-untyped]
 import pytest
 from bson import ObjectId
 
 from worker.client.models import EVENT
+from worker.domain.ledger_entry import LedgerEntry
 from worker.intake.entries import read_entry
 from worker.schemas import FOLDER, schemas, text_of
 from worker.settings import Settings
@@ -63,7 +64,7 @@ def request(fields: dict[str, Any]) -> dict[str, Any]:
 def is_read(kind: str, data: dict[str, Any]) -> bool:
     try:
         read_entry({b"type": kind.encode(), b"data": json.dumps(data).encode()}, "1-1", LIMITS)
-    except Exception:  # noqa: BLE001 - whatever it is, it is not read
+    except Exception:  # noqa: BLE001 - any error means that it is not read
         return False
     return True
 
@@ -84,19 +85,19 @@ def test_each_is_a_valid_schema(name: str) -> None:
 
 
 @pytest.mark.parametrize("fields", VALID, ids=str)
-def test_what_is_valid_is_so_for_schema_and_code(fields: dict[str, Any]) -> None:
+def test_schema_and_code_accept_the_same_requests(fields: dict[str, Any]) -> None:
     entry_data_validator("snapshot.requested").validate(request(fields))
     validator("snapshots.request.json").validate(request(fields))
     assert is_read("snapshot.requested", request(fields))
 
 
 @pytest.mark.parametrize("fields", BROKEN, ids=lambda fields: str(fields)[:40])
-def test_what_is_broken_is_so_for_schema_and_code(fields: dict[str, Any]) -> None:
+def test_schema_and_code_refuse_the_same_requests(fields: dict[str, Any]) -> None:
     assert not entry_data_validator("snapshot.requested").is_valid(request(fields))
     assert not is_read("snapshot.requested", request(fields))
 
 
-def test_entries_have_a_type_and_data_and_perhaps_more() -> None:
+def test_entries_have_a_type_data_and_possibly_other_fields() -> None:
     entry = validator("snapshot.requested.json")
     entry.validate({"type": "snapshot.requested", "data": "{}", "traceparent": "00-1"})
     assert not entry.is_valid({"type": "conversation.resolved", "data": "{}"})
@@ -107,8 +108,8 @@ def test_entries_have_a_type_and_data_and_perhaps_more() -> None:
     assert not is_read("conversation.resolved", closing | {"contactId": ID})
 
 
-def ledger_entry(**fields: Any) -> dict[str, Any]:
-    return {
+def ledger_entry(**fields: Any) -> LedgerEntry:
+    fields = {
         "_id": ObjectId(),
         "organizationId": ObjectId(),
         "requestId": "r",
@@ -118,6 +119,7 @@ def ledger_entry(**fields: Any) -> dict[str, Any]:
         "finishedAt": datetime(2026, 5, 18, 14, 30, tzinfo=UTC),
         **fields,
     }
+    return cast("LedgerEntry", fields)
 
 
 COMPLETED = {"status": "completed", "snapshotId": ObjectId(), "messageCount": 3}
@@ -132,7 +134,7 @@ EVENTS = {
 
 
 @pytest.mark.parametrize("name", EVENTS)
-def test_events_as_they_are_emitted_are_valid_and_the_client_reads_them(name: str) -> None:
+def test_emitted_events_are_valid_and_the_client_reads_them(name: str) -> None:
     event = event_of(EVENTS[name])
     validator(f"{event['type']}.json").validate(event)
     read = EVENT.validate_json(json.dumps(event))
@@ -140,6 +142,6 @@ def test_events_as_they_are_emitted_are_valid_and_the_client_reads_them(name: st
     assert read.data.model_dump(by_alias=True, exclude_unset=True) == event["data"]
 
 
-def test_a_completed_event_is_no_failed_one() -> None:
+def test_a_completed_event_is_not_a_valid_failed_event() -> None:
     completed = event_of(EVENTS["completed"])
     assert not validator("training.snapshot.failed.json").is_valid(completed)

@@ -1,17 +1,19 @@
-"""Settings: an invalid one is named, with what it should be, and never with its value."""
+"""Invalid settings are named, with what they should be, and never with their value."""
 
+import os
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
 from worker.errors import InvalidSettings
-from worker.settings import Settings, load
+from worker.settings import Settings, load, read_secret
 
 INVALID = [
     ("REDIS_URL", "localhost:6379", "redis://"),
     ("REDIS_URL", "http://:s3cret@host/", "redis://"),
-    ("REDIS_URL", "redis://:s3cret/word@host:6379/0", "percent-encoded"),
-    ("REDIS_URL", "redis://:s3cret@host:port/0", "a host and perhaps a port"),
+    ("REDIS_URL", "redis://:s3cret/word@host:6379/0", "percent-encode"),
+    ("REDIS_URL", "redis://:s3cret@host:port/0", "a port from 1 to 65535"),
     ("MONGO_URL", "mongo", "mongodb://"),
     ("MONGO_URL", "mongodb://user:s3cret@host:99999/", "a host and perhaps a port"),
     ("MONGO_URL", "mongodb://user:s3cret/word@host/", "percent-encoded"),
@@ -27,7 +29,7 @@ INVALID = [
     ("RUN_DEADLINE", "999999999999d", "a duration such as 45s"),
     ("RUN_DEADLINE", "0", "from 1s to 10m"),
     ("SWEEP_INTERVAL", "0s", "from 0.1s to 1h"),
-    ("RETRY_CEILING", "5m", "up to 30s"),
+    ("RETRY_CEILING", "5m", "at most 30s"),
     ("RETRY_FLOOR", "0", "above 0"),
     ("LEDGER_RETENTION", "1d", "longer than SNAPSHOTS_EVENTS_RETENTION"),
     ("CHUNK_SIZE", "-1", "greater than or equal to 1"),
@@ -90,5 +92,41 @@ def test_urls_of_redis_are_taken(url: str) -> None:
     assert load(redis_url=url).redis_url == url
 
 
-def test_lost_after_is_twice_the_deadline_and_five_seconds() -> None:
+def test_lost_after_is_the_deadline_and_five_seconds() -> None:
     assert Settings.model_construct().lost_after == timedelta(seconds=15)
+
+
+@pytest.fixture
+def secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A secrets directory with the settings of one file each."""
+    monkeypatch.delenv("SNAPSHOTS_REDIS_URL", raising=False)
+    monkeypatch.setenv("SNAPSHOTS_SECRETS_DIR", str(tmp_path))
+    (tmp_path / "SNAPSHOTS_REDIS_URL").write_text("redis://:s3cret@redis:6379/0\n")
+    return tmp_path
+
+
+def test_setting_may_be_a_file_in_the_secrets_directory(secrets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load().redis_url == "redis://:s3cret@redis:6379/0"
+    assert "redis_url" in load().model_fields_set
+    monkeypatch.setenv("SNAPSHOTS_REDIS_URL", "redis://elsewhere/")
+    assert load().redis_url == "redis://elsewhere/"
+
+
+def test_invalid_file_names_the_setting_without_its_value(secrets: Path) -> None:
+    (secrets / "SNAPSHOTS_REDIS_URL").write_text("http://:s3cret@redis/")
+    with pytest.raises(InvalidSettings, match="SNAPSHOTS_REDIS_URL: should be") as caught:
+        load()
+    assert "s3cret" not in caught.value.message
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
+def test_unreadable_file_is_named(secrets: Path) -> None:
+    (secrets / "SNAPSHOTS_REDIS_URL").chmod(0)
+    with pytest.raises(InvalidSettings, match="SNAPSHOTS_REDIS_URL: the file cannot be read"):
+        load()
+
+
+def test_other_secrets_are_read_from_the_directory(secrets: Path) -> None:
+    (secrets / "FLOWER_BASIC_AUTH").write_text("operator:password\n")
+    assert read_secret("FLOWER_BASIC_AUTH") == "operator:password"
+    assert read_secret("FLOWER_COOKIE_SECRET") is None

@@ -1,4 +1,4 @@
-"""From the neutral form to the platform's documents."""
+"""The platform's documents of a conversation in the neutral form."""
 
 import json
 from datetime import UTC, datetime
@@ -23,7 +23,7 @@ def message(second: int, **fields: Any) -> dict[str, Any]:
     return {"content": "Hello", "sender": "contact", "timestamp": f"2026-05-13T13:14:{second:02}.199Z"} | fields
 
 
-def test_ids_follow_from_organization_kind_and_key() -> None:
+def test_ids_are_derived_from_organization_kind_and_key() -> None:
     first, again = documents(contact={"email": "A@example.com"}), documents(contact={"email": "a@example.com "})
     assert first.contact["_id"] == again.contact["_id"]
     assert first.conversation_id == again.conversation_id
@@ -33,7 +33,7 @@ def test_ids_follow_from_organization_kind_and_key() -> None:
     assert len(ids) == 5
 
 
-def test_message_ids_increase_with_their_place_in_the_file() -> None:
+def test_message_ids_increase_in_file_order() -> None:
     stored = documents(messages=[message(1)] * 3000).messages(ObjectId())
     ids = [each["_id"] for each in stored]
     assert ids == sorted(ids)
@@ -54,7 +54,7 @@ def test_a_conversation_without_messages_is_resolved_at_its_import() -> None:
     assert stored["resolvedAt"] == stored["importedResolvedAt"] == NOW
 
 
-def test_absent_fields_are_left_out_of_the_documents() -> None:
+def test_absent_fields_are_omitted_from_the_documents() -> None:
     made = documents(messages=[message(1)])
     contact_id = ObjectId()
     assert made.contact.keys() == {"_id", "organizationId", "createdAt", "updatedAt", "__v"}
@@ -74,7 +74,7 @@ def test_absent_fields_are_left_out_of_the_documents() -> None:
     ]
 
 
-def test_an_agent_without_email_makes_no_user() -> None:
+def test_an_agent_without_email_becomes_no_user() -> None:
     assert documents(agent={"firstName": "Ana"}).user is None
 
 
@@ -85,5 +85,5 @@ def test_a_message_over_16_mib_is_refused_and_one_just_below_is_not() -> None:
         if fits:
             made.check_size(at_most=size + 4096)
         else:
-            with pytest.raises(InvalidLine, match=r"messages\[1\]: is larger than the 16 MiB of a document"):
+            with pytest.raises(InvalidLine, match=r"messages\[1\]: should be smaller than 16 MiB"):
                 made.check_size(at_most=size + 4096)

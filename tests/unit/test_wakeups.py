@@ -1,16 +1,17 @@
-"""How requests are put into messages."""
+"""Wake-up calls: how requests are divided into messages."""
 
 import json
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from bson import ObjectId
 
+from worker.domain.ledger_entry import LedgerEntry
 from worker.stores.wakeups import STAMP, _stamp_of, chunks_of, repr_of
 
 
-def entries(*message_ids: int) -> list[dict[str, Any]]:
-    return [{"_id": ObjectId(), "messageIds": [ObjectId()] * many} for many in message_ids]
+def entries(*message_ids: int) -> list[LedgerEntry]:
+    return [cast("LedgerEntry", {"_id": ObjectId(), "messageIds": [ObjectId()] * many}) for many in message_ids]
 
 
 @pytest.mark.parametrize(
@@ -36,7 +37,7 @@ def test_requests_are_chunked_by_count_and_by_the_messages_they_name(
 
 
 def test_request_without_message_ids_counts_as_one() -> None:
-    assert [len(each) for each in chunks_of([{"_id": n} for n in range(5)], 2)] == [2, 2, 1]
+    assert [len(each) for each in chunks_of([cast("LedgerEntry", {"_id": n}) for n in range(5)], 2)] == [2, 2, 1]
 
 
 def test_arguments_are_shown_as_ids_alone() -> None:
@@ -45,7 +46,14 @@ def test_arguments_are_shown_as_ids_alone() -> None:
 
 
 @pytest.mark.parametrize("stamp", [1e20, "NaN", "Infinity", -1e18, 8e15, True, "soon", None, [1]])
-def test_stamp_that_is_no_time_is_none_or_far_ahead(stamp: Any) -> None:
+def test_invalid_stamp_is_none_or_far_ahead(stamp: Any) -> None:
     shown = stamp if stamp in ("NaN", "Infinity") else json.dumps(stamp)
     found = _stamp_of(f'{{"headers": {{"{STAMP}": {shown}}}}}')
     assert found is None or found.year in (1970, 9999)
+
+
+@pytest.mark.parametrize(
+    "message", [b"[" * 100_000, b'{"headers":' * 100_000, b"\xff\xfe", b"", b"5", b'{"headers":[]}']
+)
+def test_message_that_is_none_has_no_stamp(message: bytes) -> None:
+    assert _stamp_of(message) is None

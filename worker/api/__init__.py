@@ -1,1 +1,1 @@
-"""The HTTP surface: POST /api/training/snapshots and its siblings. FastAPI under uvicorn."""
+"""The HTTP API: creates, lists, shows, edits, deletes and exports snapshots. FastAPI under uvicorn."""

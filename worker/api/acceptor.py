@@ -1,71 +1,56 @@
-"""Accepts requests: many POSTs that come together share one check and one insert."""
+"""Accepts requests: POSTs that arrive together share one check and one insert."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
 
 import pymongo
 
 from worker.api.batcher import Batcher
-from worker.api.checks import Checks
+from worker.api.checks import RequestChecks
+from worker.domain.ledger_entry import LedgerEntry
 from worker.errors import SnapshotError
-from worker.service import Asked, Receipt, Service
+from worker.service import NewRequest, Receipt, Service
 from worker.stores.connections import store_errors
-from worker.stores.ledger import Key
+from worker.stores.ledger import Key, key_of
 
-_SECONDS = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """A request on its way into the ledger. `repeatable`: the caller chose its id, so it may be there already."""
-
-    asked: Asked
-    repeatable: bool
+_MAX_SECONDS = 5
+_MANY_IDS, _MAX_LARGE = 500, 4
+"""Requests that name more messages than this have batches of their own, of so many requests: each of their ids is
+looked up, which the other requests should not wait for."""
 
 
-class Accepting:
-    """Awaited with a request; gives its receipt.
+class Acceptor:
+    """Awaited with a request; returns its receipt.
 
     Raises ContactNotFound, ConversationNotFound, MessagesNotFound (nothing is left behind), RequestIdConflict,
-    Deleted, AcceptUnknown, StoreUnavailable, StoreConflict.
+    SnapshotDeleted, AcceptUnknown, StoreUnavailable, StoreConflict.
     """
 
     def __init__(self, service: Service, executor: Executor, pause: Callable[[], float]) -> None:
         self._service = service
-        self._checks = Checks(service.connections)
-        self._batch: Batcher[Wanted, Receipt] = Batcher(self._accept, executor, pause)
+        self._check = RequestChecks(service.connections)
+        self._batcher: Batcher[NewRequest, Receipt] = Batcher(self._accept, executor, pause)
+        self._large_batcher: Batcher[NewRequest, Receipt] = Batcher(self._accept, executor, pause, _MAX_LARGE)
 
-    async def __call__(self, wanted: Wanted) -> Receipt:
-        return await self._batch(wanted)
+    async def __call__(self, request: NewRequest) -> Receipt:
+        is_large = len(request.request.message_ids or ()) > _MANY_IDS
+        return await (self._large_batcher if is_large else self._batcher)(request)
 
-    def _accept(self, batch: Sequence[Wanted]) -> list[Receipt | Exception]:
-        with pymongo.timeout(_SECONDS):
-            results: list[Receipt | SnapshotError | None] = list(self._faults(batch))
-            good = [place for place, fault in enumerate(results) if fault is None]
-            receipts = self._service.accept([batch[place].asked for place in good])
-        for place, receipt in zip(good, receipts, strict=True):
-            results[place] = receipt
-        return [each for each in results if each is not None]
+    def _accept(self, batch: Sequence[NewRequest]) -> Sequence[Receipt | Exception]:
+        with pymongo.timeout(_MAX_SECONDS):
+            return self._service.accept(batch, self._faults)
 
-    def _faults(self, batch: Sequence[Wanted]) -> list[SnapshotError | None]:
-        """A request of before stays the answer to its key, whatever became of its contact."""
-        faults = self._checks([each.asked.request.body() for each in batch])
-        doubtful = {
-            (each.asked.request.organization_id, each.asked.request_id)
-            for each, fault in zip(batch, faults, strict=True)
-            if fault and each.repeatable
-        }
-        if not doubtful:
+    def _faults(self, entries: Sequence[LedgerEntry]) -> list[SnapshotError | None]:
+        """A repeated key gets the answer to its first request, whatever has become of the contact since."""
+        faults = self._check(entries)
+        faulty = [key_of(entry) for entry, fault in zip(entries, faults, strict=True) if fault]
+        if not faulty:
             return faults
-        known = self._known(doubtful)
-        return [
-            None if (each.asked.request.organization_id, each.asked.request_id) in known else fault
-            for each, fault in zip(batch, faults, strict=True)
-        ]
+        known = self._known(faulty)
+        return [None if key_of(entry) in known else fault for entry, fault in zip(entries, faults, strict=True)]
 
-    def _known(self, keys: set[Key]) -> set[Key]:
-        conditions = [{"organizationId": organization, "requestId": name} for organization, name in keys]
+    def _known(self, keys: Sequence[Key]) -> set[Key]:
+        conditions = [{"organizationId": organization, "requestId": request_id} for organization, request_id in keys]
         with store_errors():
-            found = self._service.ledger.collection.find({"$or": conditions}, {"organizationId": 1, "requestId": 1})
-            return {(each["organizationId"], each["requestId"]) for each in found}
+            entries = self._service.ledger.collection.find({"$or": conditions}, {"organizationId": 1, "requestId": 1})
+            return {(entry["organizationId"], entry["requestId"]) for entry in entries}

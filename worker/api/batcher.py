@@ -1,6 +1,6 @@
-"""Group commit: calls that come while one is under way go together in the next.
+"""Group commit: calls that arrive while a batch is being handled form the next batch.
 
-Alone, a call goes at once. Under load calls are gathered for a moment, since what a batch costs hardly grows
+A single call is handled at once. Under load, calls are gathered for a moment, since the cost of a batch hardly grows
 with its size.
 """
 
@@ -14,32 +14,32 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 FEW = 4
-"""Requests in flight up to which nothing is gathered."""
+"""Up to this many requests in flight, nothing is gathered."""
 
 Handle = Callable[[Sequence[Item]], Sequence[Result | Exception]]
 
 
-def pause_for(in_flight: int, each: float, longest: float) -> float:
-    """Seconds to gather: so much for each request in flight, none where they are few."""
-    return min(each * in_flight, longest) if in_flight > FEW else 0.0
+def pause_for(in_flight: int, seconds_each: float, max_seconds: float) -> float:
+    """Seconds for which to gather: proportional to the requests in flight, none if they are few."""
+    return min(seconds_each * in_flight, max_seconds) if in_flight > FEW else 0.0
 
 
 class Batcher(Generic[Item, Result]):
-    """Awaited with one item; `handle` gets many, in a thread, and gives a result or an exception for each."""
+    """Awaited with one item. `handle` gets many items in a thread and returns a result or an exception for each."""
 
     def __init__(
-        self, handle: Handle[Item, Result], executor: Executor, pause: Callable[[], float], most: int = 500
+        self, handle: Handle[Item, Result], executor: Executor, pause: Callable[[], float], max_items: int = 500
     ) -> None:
-        """`pause`: seconds to gather before a batch goes, now."""
+        """`pause` returns the seconds for which to gather before the next batch."""
         self._handle = handle
         self._executor = executor
         self._pause = pause
-        self._most = most
+        self._max_items = max_items
         self._waiting: deque[tuple[Item, asyncio.Future[Result]]] = deque()
         self._running: asyncio.Task[None] | None = None
 
     async def __call__(self, item: Item) -> Result:
-        """The item's result. Raises its exception, or the batch's."""
+        """Return the item's result. Raises the item's exception, or the batch's."""
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, future))
         if self._running is None:
@@ -47,21 +47,26 @@ class Batcher(Generic[Item, Result]):
         return await future
 
     async def _run(self) -> None:
-        loop = asyncio.get_running_loop()
         try:
             while self._waiting:
                 if seconds := self._pause():
                     await asyncio.sleep(seconds)
-                batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), self._most))]
-                results: Sequence[Result | Exception]
-                try:
-                    results = await loop.run_in_executor(self._executor, self._handle, [item for item, _ in batch])
-                except Exception as error:  # noqa: BLE001 - each caller gets it
-                    results = [error] * len(batch)
+                batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), self._max_items))]
+                results = await self._results([item for item, _ in batch])
                 for (_, future), result in zip(batch, results, strict=True):
                     _settle(future, result)
         finally:
             self._running = None
+
+    async def _results(self, items: Sequence[Item]) -> Sequence[Result | Exception]:
+        """One for each item, whatever `handle` does: no caller may wait forever."""
+        try:
+            results = await asyncio.get_running_loop().run_in_executor(self._executor, self._handle, items)
+        except Exception as error:  # noqa: BLE001 - each caller gets it
+            return [error] * len(items)
+        if len(results) != len(items):
+            return [RuntimeError(f"{len(results)} results for {len(items)} items")] * len(items)
+        return results
 
 
 def _settle(future: asyncio.Future[Result], result: Result | Exception) -> None:

@@ -1,4 +1,4 @@
-"""What is looked up before a request is accepted: its contact, conversation and messages are the organization's."""
+"""Checks before a request is accepted: its contact, conversation and messages belong to the organization."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -6,93 +6,99 @@ from typing import Any
 from bson import ObjectId
 
 from worker.errors import MessagesNotFound, SnapshotError
-from worker.source.ownership import Parents, belongs
+from worker.source.ids import read_id, stored_forms
+from worker.source.ownership import Ownership, belongs
 from worker.stores.connections import Connections, Document, store_errors
 
 Entry = Mapping[str, Any]
 
-_IDS_A_READ = 20_000
-_NAMED = 1000
-"""Missing ids that an error carries at most."""
+_OWNERS = ("organizationId", "contactId", "conversationId")
+_IDS_PER_READ = 20_000
+_MAX_MISSING = 1000
+"""The most missing ids that an error carries."""
 
 
-class Checks:
-    """Reads of parents, a few for any number of requests."""
+class RequestChecks:
+    """Checks any number of requests with a few reads."""
 
     def __init__(self, connections: Connections) -> None:
         self._database = connections.database
         self._names = connections.settings
+        self._fields = connections.fields
 
     def __call__(self, entries: Sequence[Entry]) -> list[SnapshotError | None]:
-        """For each request's fields, what it lacks, if anything. Raises StoreUnavailable, StoreConflict."""
+        """For each request's fields, the fault that they have, if any. Raises StoreUnavailable, StoreConflict."""
         parents = self._parents(entries)
-        faults = [parents.check(entry) for entry in entries]
-        naming = [
+        faults: list[SnapshotError | None] = [parents.check(entry) for entry in entries]
+        with_ids = [
             place
             for place, (entry, fault) in enumerate(zip(entries, faults, strict=True))
             if fault is None and entry.get("messageIds")
         ]
-        if naming:
-            found = self._messages({key for place in naming for key in entries[place]["messageIds"]})
-            lent = self._lent(found.values())
-            for place in naming:
-                faults[place] = _missing(entries[place], found, lent)
+        if with_ids:
+            messages = self._messages({key for place in with_ids for key in entries[place]["messageIds"]})
+            conversations = self._conversations_of(messages.values())
+            for place in with_ids:
+                faults[place] = _missing(entries[place], messages, conversations)
         return faults
 
-    def _parents(self, entries: Sequence[Entry]) -> Parents:
-        """Owners of the contacts and conversations that are named, and nothing else of them."""
-        organizations = list({each["organizationId"] for each in entries})
-        found = Parents()
-        for kept, collection, field in (
-            (found.contacts, self._names.contacts_collection, "contactId"),
-            (found.conversations, self._names.conversations_collection, "conversationId"),
+    def _parents(self, entries: Sequence[Entry]) -> Ownership:
+        """Read the owners of the contacts and conversations that the requests name."""
+        organizations = stored_forms({entry["organizationId"] for entry in entries})
+        ownership = Ownership()
+        of_contact, of_conversation = self._fields.contact, self._fields.conversation
+        for kind, collection, stored, names in (
+            ("contact", self._names.contacts_collection, of_contact, _OWNERS[:1]),
+            ("conversation", self._names.conversations_collection, of_conversation, _OWNERS[:2]),
         ):
-            if wanted := list({each[field] for each in entries if each.get(field)}):
-                condition = {"_id": {"$in": wanted}, "organizationId": {"$in": organizations}}
-                fields = {"organizationId": 1, "contactId": 1}
+            if wanted := stored_forms({entry[f"{kind}Id"] for entry in entries if entry.get(f"{kind}Id")}):
+                condition = {"_id": {"$in": wanted}, stored["organizationId"]: {"$in": organizations}}
+                fields = stored.projection(names)
                 with store_errors():
-                    some = self._database[collection].find(condition, fields, batch_size=len(wanted) + 1)
-                    kept.update({each["_id"]: each for each in some})
-        return found
+                    for document in self._database[collection].find(condition, fields, batch_size=len(wanted) + 1):
+                        ownership.add({**document, "kind": kind})
+        return ownership
 
     def _messages(self, wanted: Collection[ObjectId]) -> dict[ObjectId, Document]:
-        """Owners of messages, by `_id`."""
-        ids = list(wanted)
+        """Read the owners of messages, by `_id`."""
+        ids = stored_forms(wanted)
         collection = self._database[self._names.messages_collection]
-        fields = {"organizationId": 1, "contactId": 1, "conversationId": 1}
-        found: dict[ObjectId, Document] = {}
+        fields = self._fields.message.projection(_OWNERS)
+        messages: dict[ObjectId, Document] = {}
         with store_errors():
-            for first in range(0, len(ids), _IDS_A_READ):
-                some = collection.find({"_id": {"$in": ids[first : first + _IDS_A_READ]}}, fields)
-                found |= {each["_id"]: each for each in some}
-        return found
+            for first in range(0, len(ids), _IDS_PER_READ):
+                documents = collection.find({"_id": {"$in": ids[first : first + _IDS_PER_READ]}}, fields)
+                messages |= {read_id(document["_id"]): document for document in documents}
+        return messages
 
-    def _lent(self, messages: Collection[Document]) -> dict[ObjectId, Document]:
-        """The conversations of messages that name no contact, by `_id`."""
-        unnamed = (each.get("conversationId") for each in messages if each.get("contactId") is None)
-        named = {each for each in unnamed if isinstance(each, ObjectId)}
-        if not named:
+    def _conversations_of(self, messages: Collection[Document]) -> dict[ObjectId, Document]:
+        """Read the owners of the conversations of messages that name no contact, by `_id`."""
+        keys = (read_id(message.get("conversationId")) for message in messages if message.get("contactId") is None)
+        wanted = {key for key in keys if isinstance(key, ObjectId)}
+        if not wanted:
             return {}
         collection = self._database[self._names.conversations_collection]
         with store_errors():
-            found = collection.find({"_id": {"$in": list(named)}}, {"organizationId": 1, "contactId": 1})
-            return {each["_id"]: each for each in found}
+            fields = self._fields.conversation.projection(_OWNERS[:2])
+            documents = collection.find({"_id": {"$in": stored_forms(wanted)}}, fields)
+            return {read_id(document["_id"]): document for document in documents}
 
 
 def _missing(
-    entry: Entry, messages: Mapping[ObjectId, Document], lent: Mapping[ObjectId, Document]
+    entry: Entry, messages: Mapping[ObjectId, Document], conversations: Mapping[ObjectId, Document]
 ) -> MessagesNotFound | None:
     organization, contact = entry["organizationId"], entry["contactId"]
-    theirs = {
+    own = {
         key
-        for key, each in lent.items()
-        if each.get("organizationId") == organization and each.get("contactId") == contact
+        for key, conversation in conversations.items()
+        if read_id(conversation.get("organizationId")) == organization
+        and read_id(conversation.get("contactId")) == contact
     }
     missing = [
         str(key)
         for key in entry["messageIds"]
         if (message := messages.get(key)) is None
-        or message.get("organizationId") != organization
-        or not belongs(message, contact, theirs)
+        or read_id(message.get("organizationId")) != organization
+        or not belongs(message, contact, own)
     ]
-    return MessagesNotFound(missing=missing[:_NAMED], missingCount=len(missing)) if missing else None
+    return MessagesNotFound(missing=missing[:_MAX_MISSING], missingCount=len(missing)) if missing else None

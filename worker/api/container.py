@@ -1,118 +1,140 @@
-"""The parts of one API process, put together at its start."""
+"""The parts that one API process is made of, created at startup and closed at shutdown."""
 
 import asyncio
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from collections.abc import Callable
 
 import structlog
-from bson import ObjectId
 from fastapi import Request
-from pydantic_core import from_json
 
-from worker.api.acceptor import Accepting
+from worker.api.acceptor import Acceptor
 from worker.api.batcher import pause_for
-from worker.api.editor import Editing
-from worker.api.enqueuer import Waking
-from worker.api.http_metrics import Measures
+from worker.api.editor import Editor
+from worker.api.enqueuer import Enqueuer
+from worker.api.http_metrics import HttpMetrics
 from worker.api.keys import PREFIX, Keys
-from worker.api.limits import RateLimit, read_body
-from worker.api.lister import Reading
-from worker.api.poller import Outcomes
+from worker.api.limits import RateLimit, UnknownKeyLimit
+from worker.api.lister import Lister
+from worker.api.poller import OutcomePoller
+from worker.api.reader import Reader
+from worker.api.readiness import Readiness, redis_and_workers
 from worker.api.responses import TokenMissing
 from worker.api.roles import Right, check_role
+from worker.api.slots import Slots
+from worker.api.threads import SharedCall, Threads
 from worker.api.tokens import Caller, Tokens
-from worker.domain.requests import read_object_id
-from worker.errors import InvalidRequest
 from worker.service import Service
 from worker.stores.connections import Connections
 
-_GATHER, _LONGEST_GATHER = 0.0005, 0.02
-"""Seconds that accepts are gathered, for each request in flight and at most."""
-_THREADS = 4
-"""Of each kind: as many as a client has connections."""
+_GATHER_EACH, _GATHER_MAX = 0.0005, 0.02
+"""Seconds for which accepts are gathered: for each request in flight, and at most."""
+_WRITERS = 4
+_LISTERS = 8
+"""Threads for lists and exports."""
+_LARGE_BODIES = 4
+"""Large request bodies of an organization that are read at once: each takes up to ten times its size in memory."""
+_READERS, _KEY_CHECKERS, _PROBES = 4, 2, 2
+"""Threads for single snapshots, for integration keys, and for readiness."""
 
 
-class Parts:
-    """What the endpoints stand on. Writes and reads have threads and connections of their own."""
+class Container:
+    """What the endpoints use.
+
+    Writes, lists, and short reads have separate MongoDB clients with a connection for each of their threads. Among the
+    short reads, single snapshots, keys and readiness have threads of their own: nothing costly delays them.
+    """
 
     def __init__(self, service: Service) -> None:
-        """Raises InvalidSettings where tokens cannot be verified."""
+        """Raises InvalidSettings if the settings do not say how to verify tokens."""
         self.settings = service.settings
         self.service = service
         self.tokens = Tokens(service.settings)
-        self.readers = ThreadPoolExecutor(_THREADS, "reader")
-        self._writers = ThreadPoolExecutor(_THREADS, "writer")
-        self._side = ThreadPoolExecutor(2, "redis")
-        self._reading_connections = Connections(service.settings)
-        self.keys = Keys(self._reading_connections)
-        self.reading = Reading(self._reading_connections)
-        self.editing = Editing(service)
-        self.outcomes = Outcomes(service, self._writers)
-        self.accepting = Accepting(service, self._writers, self._pause)
-        self.waking = Waking(service, self._side, self.outcomes.awaited)
-        self.limit = RateLimit(service.settings, self._side)
-        self.measures = Measures(self._reading_connections)
+        self.writers = Threads("writer", _WRITERS)
+        self.listers = Threads("lister", _LISTERS)
+        self.readers = Threads("reader", _READERS)
+        self.key_checkers = Threads("key", _KEY_CHECKERS)
+        self.probes = Threads("probe", _PROBES)
+        self.scrapers = Threads("scraper", 1)
+        self._redis_threads = Threads("redis", 2)
+        self._list_connections = Connections(service.settings, _LISTERS)
+        self.connections = Connections(service.settings, _READERS + _KEY_CHECKERS + _PROBES)
+        self._metrics_connections = Connections(service.settings)
+        self.parsers = Threads("parser", 1)
+        self.body_slots = Slots("large request bodies", _LARGE_BODIES, max_wait=5.0)
+        self.list_slots = Slots("lists", service.settings.api_lists)
+        self.export_slots = Slots("exports", service.settings.api_exports)
+        self.keys = Keys(self.connections)
+        self._unknown_keys = UnknownKeyLimit()
+        self.lister = Lister(self._list_connections)
+        self.reader = Reader(self.connections)
+        self.editor = Editor(service)
+        self.poller = OutcomePoller(service, self.writers.executor)
+        self.accept = Acceptor(service, self.writers.executor, self._gather_seconds)
+        self.enqueuer = Enqueuer(service, self._redis_threads.executor, self.poller.awaited)
+        self.rate_limit = RateLimit(service.settings, self._redis_threads.executor)
+        self.metrics = HttpMetrics(self._metrics_connections)
+        self.check_readiness = SharedCall(self._check_readiness)
+        self.render_metrics = SharedCall(lambda: self.scrapers.run(self.metrics.text))
+        self._on_close: list[Callable[[], None]] = []
 
-    def _pause(self) -> float:
-        return pause_for(self.outcomes.awaited(), _GATHER, _LONGEST_GATHER)
+    async def _check_readiness(self) -> Readiness:
+        mongo, (broker, workers) = await asyncio.gather(
+            self.probes.run(self.connections.store_answers), self.probes.run(redis_and_workers, self.settings)
+        )
+        return Readiness(mongo, broker, workers)
+
+    def _gather_seconds(self) -> float:
+        return pause_for(self.poller.awaited(), _GATHER_EACH, _GATHER_MAX)
 
     async def admit(self, request: Request, right: Right) -> Caller:
-        """Who calls, if they may. Raises Unauthorized, RateLimited, Forbidden."""
+        """Authenticate and authorize a request. Raises Unauthorized, RateLimited, Forbidden."""
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         token = token.strip()
         if scheme.lower() != "bearer" or not token:
             raise TokenMissing
-        return await self.admit_token(token, right)
+        return await self.admit_token(request, token, right)
 
-    async def admit_token(self, token: str, right: Right) -> Caller:
-        """Whose token it is, if they may. Raises Unauthorized, RateLimited, Forbidden."""
+    async def admit_token(self, request: Request, token: str, right: Right) -> Caller:
+        """Authenticate and authorize a token that the request has. Raises Unauthorized, RateLimited, Forbidden."""
         if token.startswith(PREFIX):
-            caller = self.keys.known(token) or await self.read(self.keys.find, token)
+            caller = await self._owner_of(token, request.client.host if request.client else "")
         else:
             caller = self.tokens.verify(token)
+        return await self.admit_caller(caller, right)
+
+    async def admit_caller(self, caller: Caller, right: Right) -> Caller:
+        """Authorize a caller who is authenticated already. Raises RateLimited, Forbidden."""
         structlog.contextvars.bind_contextvars(organization_id=str(caller.organization))
-        await self.limit(token)
+        await self.rate_limit(caller)
         check_role(caller.role, right)
         return caller
 
-    async def body(self, request: Request) -> Any:
-        """The body, read as JSON. Raises BodyTooLarge, InvalidRequest."""
-        content = await read_body(request, self.settings.api_max_body)
-        try:
-            return from_json(content, allow_inf_nan=False)
-        except ValueError as error:
-            said = f"should be JSON in UTF-8: {error}"
-            raise InvalidRequest([{"field": "body", "message": said}]) from None
+    async def _owner_of(self, key: str, address: str) -> Caller:
+        """Verify an integration key. Raises TokenInvalid, TokenExpired, RateLimited, StoreUnavailable."""
+        if caller := self.keys.known(key):
+            return caller
+        if self.keys.was_valid(key):
+            return await self.key_checkers.run(self.keys.find, key)
+        with self._unknown_keys.attempt(address):
+            return await self.key_checkers.run(self.keys.find, key)
 
-    async def read(self, what: Any, *arguments: Any) -> Any:
-        """`what(*arguments)` in a reader's thread."""
-        return await _in(self.readers, what, *arguments)
-
-    async def write(self, what: Any, *arguments: Any) -> Any:
-        """`what(*arguments)` in a writer's thread."""
-        return await _in(self._writers, what, *arguments)
+    def on_close(self, close: Callable[[], None]) -> None:
+        """Register a function to call when the container closes, before its own connections close."""
+        self._on_close.append(close)
 
     def close(self) -> None:
-        for pool in (self.readers, self._writers, self._side):
-            pool.shutdown(wait=False, cancel_futures=True)
-        self.limit.close()
-        self._reading_connections.close()
+        for close in reversed(self._on_close):
+            close()
+        for threads in (self.writers, self.listers, self.readers, self.key_checkers, self.probes):
+            threads.close()
+        for threads in (self.scrapers, self.parsers, self._redis_threads):
+            threads.close()
+        self.rate_limit.close()
+        for connections in (self._list_connections, self.connections, self._metrics_connections):
+            connections.close()
         self.service.connections.close()
 
 
-async def _in(executor: ThreadPoolExecutor, what: Any, *arguments: Any) -> Any:
-    return await asyncio.get_running_loop().run_in_executor(executor, what, *arguments)
-
-
-def parts_of(request: Request) -> Parts:
-    """This process's."""
-    parts: Parts = request.app.state.parts
-    return parts
-
-
-def path_id(request: Request) -> ObjectId:
-    """The id in the path. Raises InvalidRequest."""
-    try:
-        return read_object_id(request.path_params["id"])
-    except ValueError as error:
-        raise InvalidRequest([{"field": "id", "message": str(error)}]) from None
+def container_of(request: Request) -> Container:
+    """The container of the app that serves this request."""
+    container: Container = request.app.state.container
+    return container

@@ -6,27 +6,38 @@ import pymongo
 from bson import ObjectId
 from pydantic import Field
 
-from worker.api.responses import NotFinished
-from worker.domain.requests import ACCEPTED, CamelModel, Label, Notes, Tags
+from worker.api.responses import NotFinished, encode
+from worker.domain.ledger_entry import ACCEPTED
+from worker.domain.requests import CamelModel, Label, Notes, Tags
 from worker.domain.validation import json_type
-from worker.errors import Deleted, InvalidRequest, NotFound, StoreConflict
+from worker.errors import InvalidRequest, NotFound, SnapshotDeleted, StoreConflict
 from worker.service import Service
 from worker.settings import Settings
 from worker.stores.connections import Document, store_errors
 
-_SECONDS = 5
+_MAX_SECONDS = 5
 _ATTEMPTS = 3
 _CAPTURED = frozenset(
     {
         *("_id", "id", "organizationId", "userId", "contactId", "customerName", "customerPhone", "customerEmail"),
         *("messages", "messageIds", "messageCount", "snapshotDate", "conversationStartDate", "conversationEndDate"),
-        *("requestId", "conversationId", "trigger", "supersedes", "contentHash", "createdAt", "updatedAt", "__v"),
+        *(
+            "requestId",
+            "conversationId",
+            "trigger",
+            "supersedes",
+            "contentHash",
+            "omittedMessageCount",
+            "createdAt",
+            "updatedAt",
+            "__v",
+        ),
     }
 )
 
 
-class Edit(CamelModel):
-    """What of a snapshot may change."""
+class SnapshotEdit(CamelModel):
+    """The editable fields of a snapshot."""
 
     notes: Notes | None = None
     tags: Tags = Field(default_factory=list)
@@ -36,37 +47,40 @@ class Edit(CamelModel):
 
     @classmethod
     def changes(cls, data: Any, limits: Settings) -> Document:
-        """The given fields, checked, as MongoDB keeps them. Raises InvalidRequest."""
+        """Validate the given fields and return them as MongoDB stores them. Raises InvalidRequest."""
         if isinstance(data, dict) and (captured := sorted(_CAPTURED & data.keys())):
-            said = "cannot change: captured messages are immutable, and so is what was captured with them"
-            raise InvalidRequest([{"field": name, "message": said} for name in captured])
-        given = cls.read(data, limits)
-        if not given.model_fields_set:
+            message = "cannot be changed: captured messages are immutable, and so is everything captured with them"
+            raise InvalidRequest([{"field": name, "message": message} for name in captured])
+        edit = cls.read(data, limits)
+        if not edit.model_fields_set:
             allowed = ", ".join(str(field.alias) for field in cls.model_fields.values())
-            kind = f"{json_type(data)} without fields"
-            raise InvalidRequest([{"field": "body", "message": f"should have one of {allowed}; it is {kind}"}])
-        return given.model_dump(by_alias=True, exclude_unset=True)
+            message = f"should have at least one of {allowed}; it is {json_type(data)} without fields"
+            raise InvalidRequest([{"field": "body", "message": message}])
+        return edit.model_dump(by_alias=True, exclude_unset=True)
 
 
-class Editing:
-    """Changes of one organization's snapshots. For threads."""
+class Editor:
+    """Changes the snapshots of one organization. Its methods block."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
 
-    def patch(self, organization: ObjectId, key: ObjectId, changes: Document) -> Document:
-        """The document as it is then. Raises NotFound, Deleted, NotFinished, StoreUnavailable."""
-        mine = {"_id": key, "organizationId": organization}
-        with pymongo.timeout(_SECONDS), store_errors():
+    def patch(self, organization: ObjectId, key: ObjectId, changes: Document) -> bytes:
+        """Change fields and return the new document as JSON.
+
+        Raises NotFound, SnapshotDeleted, NotFinished, StoreUnavailable, StoreConflict.
+        """
+        one = {"_id": key, "organizationId": organization}
+        with pymongo.timeout(_MAX_SECONDS), store_errors():
             change = {"$set": {**changes, "updatedAt": self._service.clock.now()}}
-            found = self._service.snapshots.collection.find_one_and_update(mine, change, return_document=True)
-        if found is None:
+            document = self._service.snapshots.collection.find_one_and_update(one, change, return_document=True)
+        if document is None:
             raise self._absent(organization, key)
-        return found
+        return encode(document)
 
     def delete(self, organization: ObjectId, key: ObjectId) -> None:
-        """Raises NotFound, Deleted, NotFinished, StoreUnavailable, StoreConflict."""
-        with pymongo.timeout(_SECONDS):
+        """Delete a snapshot. Raises NotFound, SnapshotDeleted, NotFinished, StoreUnavailable, StoreConflict."""
+        with pymongo.timeout(_MAX_SECONDS):
             for attempt in range(_ATTEMPTS):
                 try:
                     self._service.delete(organization, key)
@@ -79,10 +93,10 @@ class Editing:
                     return
 
     def _absent(self, organization: ObjectId, key: ObjectId) -> NotFound | NotFinished:
-        """Why there is no such snapshot."""
-        with pymongo.timeout(_SECONDS), store_errors():
-            mine = {"_id": key, "organizationId": organization}
-            entry = self._service.ledger.collection.find_one(mine, {"status": 1, "deletedAt": 1})
+        """The reason why there is no such snapshot."""
+        with pymongo.timeout(_MAX_SECONDS), store_errors():
+            one = {"_id": key, "organizationId": organization}
+            entry = self._service.ledger.collection.find_one(one, {"status": 1, "deletedAt": 1})
         if entry and entry["status"] == ACCEPTED:
             return NotFinished()
-        return Deleted() if entry and entry.get("deletedAt") else NotFound("There is no such snapshot.")
+        return SnapshotDeleted() if entry and entry.get("deletedAt") else NotFound("Snapshot not found.")

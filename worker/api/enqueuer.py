@@ -1,16 +1,16 @@
-"""Publishes the wake-up calls of what was accepted, in bulk, beside the requests that wait.
+"""Publishes the wake-up messages of accepted requests in bulk, while the requests wait for their outcomes.
 
-Few in flight: a message each, at once. The more are in flight, the longer calls are gathered and the more
-one message names, so that the workers' rate becomes that of the bulk path. What Redis does not take is kept
-and published when it is back; what this process forgets, the sweep calls.
+With few requests in flight, each gets its own message at once. With more, wake-ups are gathered for longer and a
+message names more requests, so that the workers reach the throughput of the bulk path. While Redis is down, wake-ups
+are kept and published after its return; the sweep replaces any that this process loses.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from typing import Any
 
 from worker.api.batcher import FEW, pause_for
+from worker.domain.ledger_entry import LedgerEntry
 from worker.errors import BrokerUnavailable
 from worker.log import get_logger
 from worker.service import Service
@@ -18,30 +18,29 @@ from worker.stores.wakeups import INTERACTIVE, chunks_of
 
 log = get_logger(__name__)
 
-_GATHER = 0.001
-"""Seconds of gathering for each request in flight."""
-_LONGEST_GATHER = 0.05
-_MOST_IN_A_MESSAGE = 50
-"""A worker takes a message as a whole: longer ones would keep others waiting."""
-_PAUSE = 1.0
+_GATHER_EACH, _GATHER_MAX = 0.001, 0.05
+"""Seconds for which wake-ups are gathered: for each request in flight, and at most."""
+_MAX_IN_MESSAGE = 50
+"""A worker processes a message as a whole: more requests would keep the others waiting."""
+_RETRY_SECONDS = 1.0
 """Seconds between two attempts while Redis is down."""
-_KEPT = 20_000
-"""Calls that are kept then."""
+_MAX_KEPT = 20_000
+"""Wake-ups kept meanwhile."""
 
 
-class Waking:
-    """`call` takes an accepted entry; the rest happens by itself."""
+class Enqueuer:
+    """Wakes workers for accepted requests. `enqueue` returns at once."""
 
     def __init__(self, service: Service, executor: Executor, in_flight: Callable[[], int]) -> None:
         self._service = service
         self._executor = executor
         self._in_flight = in_flight
-        self._entries: list[Mapping[str, Any]] = []
+        self._entries: list[LedgerEntry] = []
         self._running: asyncio.Task[None] | None = None
 
-    def call(self, entry: Mapping[str, Any]) -> None:
-        """Wakes a worker for a ledger entry, soon."""
-        if len(self._entries) < _KEPT:
+    def enqueue(self, entry: LedgerEntry) -> None:
+        """Wake a worker for a ledger entry soon."""
+        if len(self._entries) < _MAX_KEPT:
             self._entries.append(entry)
         if self._running is None:
             self._running = asyncio.create_task(self._run())
@@ -50,21 +49,24 @@ class Waking:
         loop = asyncio.get_running_loop()
         try:
             while self._entries:
-                if seconds := pause_for(self._in_flight(), _GATHER, _LONGEST_GATHER):
+                if seconds := pause_for(self._in_flight(), _GATHER_EACH, _GATHER_MAX):
                     await asyncio.sleep(seconds)
                 entries, self._entries = self._entries, []
                 if not await loop.run_in_executor(self._executor, self._publish, entries):
-                    self._entries = (entries + self._entries)[:_KEPT]
-                    await asyncio.sleep(_PAUSE)
+                    self._entries = (entries + self._entries)[:_MAX_KEPT]
+                    await asyncio.sleep(_RETRY_SECONDS)
+        except Exception:
+            log.exception("enqueue_broken", queue=INTERACTIVE)  # The sweep enqueues what was not published.
         finally:
             self._running = None
 
-    def _publish(self, entries: Sequence[Mapping[str, Any]]) -> bool:
-        size = 1 if len(entries) <= FEW else min(self._service.settings.chunk_size, _MOST_IN_A_MESSAGE)
-        # The sweep takes what waits behind the oldest stamp for lost: so it is that of the oldest request.
-        at = min(entry["enqueuedAt"] for entry in entries)
+    def _publish(self, entries: Sequence[LedgerEntry]) -> bool:
+        """Whether the broker took them."""
+        size = 1 if len(entries) <= FEW else min(self._service.settings.chunk_size, _MAX_IN_MESSAGE)
+        # The sweep considers requests lost that are older than the oldest stamp in the queue: stamp the oldest request.
+        stamp = min(entry["enqueuedAt"] for entry in entries)
         try:
-            self._service.publish(INTERACTIVE, chunks_of(entries, size), at)
+            self._service.publish(INTERACTIVE, chunks_of(entries, size), stamp)
         except BrokerUnavailable as error:
             log.warning("enqueue_failed", queue=INTERACTIVE, requests=len(entries), reason=error.message)
             return False

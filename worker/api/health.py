@@ -1,77 +1,47 @@
-"""Liveness, readiness, metrics: for probes, without a token."""
+"""Liveness, readiness and metrics: for probes, without a token."""
 
-import asyncio
+from dataclasses import asdict
 
-import redis
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Response
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
-from worker.api.container import Parts, parts_of
-from worker.api.responses import answer, encode
+from worker.api.dependencies import App
+from worker.api.responses import encode, json_response
 from worker.api.schemas import Alive, Ready
 
-
-def router() -> APIRouter:
-    """The operations."""
-    made = APIRouter(tags=["operation"])
-    made.add_api_route(
-        "/healthz",
-        healthz,
-        methods=["GET"],
-        summary="Liveness",
-        responses={200: {"model": Alive, "description": "alive"}},
-    )
-    made.add_api_route(
-        "/readyz",
-        readyz,
-        methods=["GET"],
-        summary="Readiness of MongoDB and Redis",
-        responses={
-            200: {"model": Ready, "description": "requests are accepted"},
-            503: {"model": Ready, "description": "MongoDB is down: nothing can be accepted"},
-        },
-    )
-    made.add_api_route(
-        "/metrics",
-        metrics,
-        methods=["GET"],
-        summary="Metrics, for Prometheus",
-        response_class=Response,
-        responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "text format"}},
-    )
-    return made
+router = APIRouter(tags=["operation"])
 
 
-async def healthz(_: Request) -> Response:
+@router.head("/healthz", include_in_schema=False)
+@router.get("/healthz", summary="Liveness", responses={200: {"model": Alive, "description": "alive"}})
+async def healthz() -> Response:
     """The process answers."""
-    return answer(200, encode({"status": "ok"}))
+    return json_response(200, encode({"status": "ok"}))
 
 
-async def readyz(request: Request) -> Response:
-    """503 while MongoDB is down. Redis may be down: what is accepted then is done after its return."""
-    parts = parts_of(request)
-    mongo, broker = await asyncio.gather(
-        parts.read(parts.service.connections.store_answers), parts.read(_redis_answers, parts)
-    )
-    status = "unavailable" if not mongo else "ready" if broker else "degraded"
-    return answer(200 if mongo else 503, encode({"status": status, "mongo": mongo, "redis": broker}))
+@router.head("/readyz", include_in_schema=False)
+@router.get(
+    "/readyz",
+    summary="Readiness of MongoDB, Redis and the workers",
+    responses={
+        200: {"model": Ready, "description": "requests are accepted"},
+        503: {"model": Ready, "description": "MongoDB is down: nothing can be accepted"},
+    },
+)
+async def readyz(app: App) -> Response:
+    """503 while MongoDB is down. Without Redis or a worker, requests are still accepted, and processed later."""
+    readiness = await app.check_readiness()
+    content = {"status": readiness.status, **asdict(readiness)}
+    return json_response(200 if readiness.mongo else 503, encode(content))
 
 
-def _redis_answers(parts: Parts) -> bool:
-    client = redis.Redis.from_url(
-        parts.settings.redis_url, socket_timeout=1, socket_connect_timeout=1, retry=Retry(NoBackoff(), 0)
-    )
-    try:
-        return bool(client.ping())
-    except redis.RedisError:
-        return False
-    finally:
-        client.close()
-
-
-async def metrics(request: Request) -> Response:
-    """Of this process, and of the whole system, which is the same whichever process is asked."""
-    parts = parts_of(request)
-    return Response(await parts.read(parts.measures.text), media_type=CONTENT_TYPE_PLAIN_0_0_4)
+@router.head("/metrics", include_in_schema=False)
+@router.get(
+    "/metrics",
+    summary="Metrics, for Prometheus",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "text format"}},
+)
+async def metrics(app: App) -> Response:
+    """The HTTP metrics are this process's; all others are the whole system's, whichever process is asked."""
+    return Response(await app.render_metrics(), media_type=CONTENT_TYPE_PLAIN_0_0_4)

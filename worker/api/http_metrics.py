@@ -1,6 +1,6 @@
-"""What is measured of the HTTP surface and of the whole system, for Prometheus.
+"""The metrics of the HTTP API and of the whole system, for Prometheus.
 
-No label holds anything of a request but its route.
+The only part of a request that a label holds is its route.
 """
 
 from prometheus_client import (
@@ -19,13 +19,13 @@ from worker.stores.connections import Connections
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
 
-class Measures:
-    """The registry of this process. With connections, the whole system's metrics too."""
+class HttpMetrics:
+    """The registry of this process; with connections, it has the whole system's metrics too."""
 
     def __init__(self, connections: Connections | None = None) -> None:
         self.registry = CollectorRegistry()
-        for each in (PROCESS_COLLECTOR, PLATFORM_COLLECTOR, GC_COLLECTOR):
-            self.registry.register(each)
+        for collector in (PROCESS_COLLECTOR, PLATFORM_COLLECTOR, GC_COLLECTOR):
+            self.registry.register(collector)
         if connections is not None:
             self.registry.register(SystemMetrics(connections))
         labels = ("method", "route")
@@ -40,11 +40,22 @@ class Measures:
             registry=self.registry,
         )
 
+        self._logins = Counter(
+            "snapshots_operations_logins",
+            "Logins to the operations pages, by token or link",
+            ("by", "outcome"),
+            registry=self.registry,
+        )
+
     def answered(self, method: str, route: str, status: int, seconds: float) -> None:
-        """Counts one answer."""
+        """Count one answer."""
         self._requests.labels(method, route, status).inc()
         self._seconds.labels(method, route).observe(seconds)
 
+    def logged_in(self, by: str, outcome: str) -> None:
+        """Count an attempt to log in to the operations pages: by `token` or `link`, `opened` or `refused`."""
+        self._logins.labels(by, outcome).inc()
+
     def text(self) -> bytes:
-        """In Prometheus' text format. Reads both servers, so it is called in a thread."""
+        """Render in Prometheus's text format. It reads both servers, so call it in a thread."""
         return generate_latest(self.registry)

@@ -1,9 +1,10 @@
-"""Integration keys: `user_` and 43 characters, of which only the SHA-256 is kept.
+"""Integration keys: `user_` and 43 characters. Only their SHA-256 is stored.
 
-A key has 256 random bits, so a plain hash is as good as a slow one.
+A key has 256 random bits, so a plain hash is as safe as a slow one.
 """
 
 import hashlib
+import re
 import secrets
 import time
 from collections.abc import Mapping
@@ -20,25 +21,26 @@ from worker.errors import NotFound
 from worker.stores.connections import Connections, Document, store_errors
 
 PREFIX = "user_"
+_FORMAT = re.compile(rf"{PREFIX}[A-Za-z0-9_-]{{43}}", re.ASCII)
 _SHOWN = len(PREFIX) + 6
-_FRESH = 5.0
-"""Seconds that a key found valid is taken for valid: so long a revoked one may still be used."""
-_REMEMBERED = 1000
+_FRESH_SECONDS = 5.0
+"""A valid key is not looked up again for so long, in which a revoked one can still be used."""
+_MAX_REMEMBERED = 1000
 
 
 class Keys:
-    """The collection of integration keys."""
+    """The collection of integration keys. Its methods block, except for `known` and `was_valid`."""
 
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
-        self._known: dict[str, tuple[float, Caller]] = {}
+        self._remembered: dict[str, tuple[float, Caller]] = {}
 
     @property
     def collection(self) -> Collection[Document]:
         return self._connections.database[self._connections.settings.keys_collection]
 
     def create(self, caller: Caller, expires_at: datetime | None, name: str | None) -> tuple[str, Document]:
-        """A new key, to be shown this once, and what is kept of it."""
+        """Create a key. Return it, to be shown only this once, and the document that is stored."""
         key = PREFIX + secrets.token_urlsafe(32)
         document = {
             "_id": ObjectId(),
@@ -58,41 +60,50 @@ class Keys:
         return key, document
 
     def list(self, organization: ObjectId | None = None) -> list[Document]:
-        """Newest first, without their hashes."""
+        """List keys, newest first, without their hashes."""
         condition = {} if organization is None else {"organizationId": organization}
         with store_errors():
             return list(self.collection.find(condition, {"hash": 0}).sort("_id", -1))
 
     def revoke(self, key: ObjectId) -> Mapping[str, Any]:
-        """It is no longer valid, within seconds. Raises NotFound."""
+        """Make a key invalid within seconds. Raises NotFound."""
         change = [{"$set": {"revokedAt": {"$ifNull": ["$revokedAt", self._connections.clock.now()]}}}]
         with store_errors():
-            found = self.collection.find_one_and_update({"_id": key}, change, {"hash": 0}, return_document=True)
-        if found is None:
-            raise NotFound("There is no such key.")
-        return found
+            document = self.collection.find_one_and_update({"_id": key}, change, {"hash": 0}, return_document=True)
+        if document is None:
+            raise NotFound("Key not found.")
+        return document
 
     def known(self, key: str) -> Caller | None:
-        """The caller of a key that was found valid a moment ago."""
-        until, caller = self._known.get(key, (0.0, None))
+        """Return the caller of a key that was found valid a moment ago. Raises TokenInvalid for what is no key."""
+        if not _FORMAT.fullmatch(key):
+            raise TokenInvalid(f"An integration key should be {PREFIX} and 43 letters, digits, - or _.")
+        until, caller = self._remembered.get(key, (0.0, None))
         return caller if time.monotonic() < until else None
 
+    def was_valid(self, key: str) -> bool:
+        """Whether a key was valid when it was last looked up."""
+        return key in self._remembered
+
     def find(self, key: str) -> Caller:
-        """Raises TokenInvalid or TokenExpired, StoreUnavailable."""
+        """Look up a key. Raises TokenInvalid, TokenExpired, StoreUnavailable."""
         with store_errors():
-            found = self.collection.find_one({"hash": _hash(key)})
-        if found is None or found["revokedAt"] is not None:
-            raise TokenInvalid
-        left = _FRESH
-        if (expires_at := found["expiresAt"]) is not None:
-            left = min(left, (as_utc(expires_at) - self._connections.clock.now()).total_seconds())
-        if left <= 0:
-            raise TokenExpired
-        if len(self._known) >= _REMEMBERED:
-            self._known.clear()
-        operator = found.get("operator") is True
-        caller = Caller(found["organizationId"], found["userId"], found["accessRole"], operator)
-        self._known[key] = (time.monotonic() + left, caller)
+            document = self.collection.find_one({"hash": _hash(key)})
+        self._remembered.pop(key, None)
+        if document is None:
+            raise TokenInvalid("The integration key is unknown.")
+        if document["revokedAt"] is not None:
+            raise TokenInvalid("The integration key was revoked.")
+        seconds = _FRESH_SECONDS
+        if (expires_at := document["expiresAt"]) is not None:
+            seconds = min(seconds, (as_utc(expires_at) - self._connections.clock.now()).total_seconds())
+        if seconds <= 0:
+            raise TokenExpired("The integration key has expired.")
+        if len(self._remembered) >= _MAX_REMEMBERED:
+            self._remembered.clear()
+        operator = document.get("operator") is True
+        caller = Caller(document["organizationId"], document["userId"], document["accessRole"], operator)
+        self._remembered[key] = (time.monotonic() + seconds, caller)
         return caller
 
 

@@ -1,23 +1,23 @@
-"""The rate limit of each token, counted in Redis by the minute; and the size of a body.
+"""The rate limit of each user, counted in Redis by the minute, and the limit on unknown integration keys.
 
-Where Redis is down each process counts alone.
+While Redis is down, each process counts alone.
 """
 
 import asyncio
 import hashlib
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import redis
-from fastapi import Request
 from redis.backoff import NoBackoff
 from redis.retry import Retry
-from starlette.requests import ClientDisconnect
 
-from worker.api.responses import BodyTooLarge, RateLimited
-from worker.errors import BrokerUnavailable, InvalidRequest
+from worker.api.responses import RateLimited, TokenInvalid
+from worker.api.tokens import Caller
+from worker.errors import BrokerUnavailable
 from worker.log import get_logger
 from worker.settings import Settings
 from worker.stores.connections import broker_errors
@@ -25,73 +25,73 @@ from worker.stores.connections import broker_errors
 log = get_logger(__name__)
 
 _WINDOW = 60
-_TELL = 0.05
-"""Seconds between two tellings: so much may pass beyond the limit where several processes serve one token."""
-_PAUSE = 2.0
-"""Seconds to the next one after Redis failed."""
-_BODY_SECONDS = 30
-"""Until a body has to be here, so that no connection is held by sending it byte by byte."""
+_EXCHANGE_SECONDS = 0.05
+"""Seconds between two exchanges with Redis: a burst over several processes may exceed the limit by that much."""
+_RETRY_SECONDS = 2.0
+"""Seconds to the next exchange after Redis failed."""
 
 
 @dataclass(slots=True)
 class _Tally:
-    """Of one token in this minute."""
+    """The requests of one user in the current minute."""
 
-    told: int = 0
-    """As Redis has it, with all of ours that it was told."""
+    total: int = 0
+    """Redis's count at the last exchange, which includes ours until then."""
     new: int = 0
-    """Ours since."""
+    """Our requests since then."""
 
 
 class RateLimit:
-    """`snapshots:rate:<token's hash>:<minute>` counts a token's requests.
+    """`snapshots:rate:<hash of organization and user>:<minute>` counts a user's requests.
 
-    No request waits for Redis: each is counted here, and Redis is told, and asked, a moment later.
+    The claims count, not the token: one token can be written in several ways, and a user may have several tokens.
+
+    No request waits for Redis: each is counted in this process, and Redis is told, and asked, a moment later.
     """
 
     def __init__(self, settings: Settings, executor: Executor) -> None:
-        self._most = settings.api_rate_limit
-        self._redis = redis.Redis.from_url(
-            settings.redis_url, socket_timeout=0.5, socket_connect_timeout=0.5, retry=Retry(NoBackoff(), 0)
+        self._limit = settings.api_rate_limit
+        self._redis = redis.Redis(
+            **settings.redis.client_options, socket_timeout=0.5, socket_connect_timeout=0.5, retry=Retry(NoBackoff(), 0)
         )
         self._executor = executor
         self._minute = 0
         self._tallies: dict[str, _Tally] = {}
         self._running: asyncio.Task[None] | None = None
 
-    async def __call__(self, token: str) -> None:
-        """Raises RateLimited, which says how many seconds to wait."""
-        if not self._most:
+    async def __call__(self, caller: Caller) -> None:
+        """Count a request. Raises RateLimited, which says how many seconds to wait."""
+        if not self._limit:
             return
         now = time.time()
         if self._minute != (minute := int(now // _WINDOW)):
             self._minute, self._tallies = minute, {}
-        name = hashlib.sha256(token.encode()).hexdigest()[:32]
+        name = hashlib.sha256(f"{caller.organization}:{caller.user}".encode()).hexdigest()[:32]
         tally = self._tallies.setdefault(f"snapshots:rate:{name}:{minute}", _Tally())
         tally.new += 1
         if self._running is None:
             self._running = asyncio.create_task(self._run())
-        if tally.told + tally.new > self._most:
+        if tally.total + tally.new > self._limit:
             wait = str(int(_WINDOW - now % _WINDOW) + 1)
-            said = f"At most {self._most} requests a minute with one token; try again in {wait} s."
-            raise RateLimited(said, headers={"Retry-After": wait})
+            message = f"At most {self._limit} requests a minute of one user; try again in {wait} s."
+            raise RateLimited(message, headers={"Retry-After": wait})
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
         try:
-            while tallies := {key: each for key, each in self._tallies.items() if each.new}:
-                counts = {key: each.new for key, each in tallies.items()}
-                for key, each in tallies.items():
-                    each.told, each.new = each.told + counts[key], 0
-                told = await loop.run_in_executor(self._executor, self._tell, counts)
-                for key, total in told.items():
-                    tallies[key].told = total
-                await asyncio.sleep(_TELL if told else _PAUSE)
+            while tallies := {key: tally for key, tally in self._tallies.items() if tally.new}:
+                counts = {key: tally.new for key, tally in tallies.items()}
+                for key, tally in tallies.items():
+                    tally.total, tally.new = tally.total + counts[key], 0
+                totals = await loop.run_in_executor(self._executor, self._exchange, counts)
+                for key, total in totals.items():
+                    tallies[key].total = total
+                await asyncio.sleep(_EXCHANGE_SECONDS if totals else _RETRY_SECONDS)
         finally:
             self._running = None
 
-    def _tell(self, counts: Mapping[str, int]) -> dict[str, int]:
-        """Adds to Redis's counts; what they are then, nothing where it cannot be used."""
+    def _exchange(self, counts: Mapping[str, int]) -> dict[str, int]:
+        """Add to Redis's counts and return the new ones; nothing if Redis cannot be used."""
         try:
             with broker_errors(), self._redis.pipeline(transaction=False) as pipeline:
                 for key, count in counts.items():
@@ -106,37 +106,38 @@ class RateLimit:
         self._redis.close()
 
 
-async def read_body(request: Request, most: int) -> bytes:
-    """The whole body. Raises BodyTooLarge before it is in memory, InvalidRequest, ClientDisconnect."""
-    if (encoding := request.headers.get("content-encoding", "identity")).lower() != "identity":
-        raise _invalid("Content-Encoding", f"should be left out; {encoding[:20]} is not read")
-    declared = request.headers.get("content-length", "0")
-    if declared.isdecimal() and int(declared) > most:
-        raise _too_large(most)
-    try:
-        async with asyncio.timeout(_BODY_SECONDS):
-            body, more = await _receive(request)
-            while more and len(body) <= most:
-                part, more = await _receive(request)
-                body += part
-    except TimeoutError:
-        raise _invalid("body", f"should be here within {_BODY_SECONDS} s") from None
-    if len(body) > most:
-        raise _too_large(most)
-    return body
+class UnknownKeyLimit:
+    """Limits how many integration keys that were never valid an address may present in a minute.
 
+    Each is looked up in MongoDB. Keys that were valid are not limited, whatever their neighbours do.
+    """
 
-def _too_large(most: int) -> BodyTooLarge:
-    return BodyTooLarge(f"The body should have at most {most} bytes.")
+    def __init__(self, limit: int = 30) -> None:
+        self._limit = limit
+        self._minute = 0
+        self._counts: dict[str, int] = {}
 
+    @contextmanager
+    def attempt(self, address: str) -> Iterator[None]:
+        """Count a lookup that fails with TokenInvalid. Raises RateLimited before the lookup if there were too many."""
+        now = time.time()
+        if self._minute != (minute := int(now // _WINDOW)):
+            self._minute, self._counts = minute, {}
+        if self._counts.get(address, 0) >= self._limit:
+            wait = str(int(_WINDOW - now % _WINDOW) + 1)
+            message = f"Too many unknown integration keys from this address; try again in {wait} s."
+            raise RateLimited(message, headers={"Retry-After": wait})
+        # Counted first: requests that are in progress at once must not all pass.
+        self._counts[address] = self._counts.get(address, 0) + 1
+        try:
+            yield
+        except TokenInvalid:
+            raise
+        except BaseException:
+            self._forgive(address)
+            raise
+        self._forgive(address)
 
-async def _receive(request: Request) -> tuple[bytes, bool]:
-    """The next part of the body, and whether more is to come."""
-    message = await request.receive()
-    if message["type"] == "http.disconnect":
-        raise ClientDisconnect
-    return message.get("body", b""), message.get("more_body", False)
-
-
-def _invalid(field: str, fault: str) -> InvalidRequest:
-    return InvalidRequest([{"field": field, "message": fault}])
+    def _forgive(self, address: str) -> None:
+        if self._counts.get(address):
+            self._counts[address] -= 1

@@ -1,48 +1,40 @@
-"""Reads: the list, one snapshot, the export. For threads; each carries the caller's organization."""
+"""Reads the list and the export of one organization, in parts."""
 
-from collections.abc import Generator, Mapping
-from dataclasses import dataclass
+import time
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
-import pymongo
 from bson import ObjectId
 from bson.raw_bson import RawBSONDocument
 from pymongo.client_session import ClientSession
 from pymongo.collection import Collection
+from pymongo.errors import ExecutionTimeout
 
-from worker.api.populate import Populate
+from worker.api.populate import Populator
 from worker.api.queries import NEWEST_FIRST, ExportQuery, ListQuery, cursor_of
-from worker.api.responses import encode
+from worker.api.responses import SearchTooSlow, encode
 from worker.api.streaming import slices
-from worker.errors import Deleted, NotFound
 from worker.stores.connections import Connections, Document, store_errors
 
-_SECONDS = 5
-"""What finding one may take, with finding a server."""
-_LONGEST_MS = 20_000
-"""What MongoDB may work on a count or a page. As its own limit: `pymongo.timeout` would also be how long a server
-that is down is looked for."""
+_MAX_SECONDS, _MAX_SEARCH_SECONDS = 10.0, 2.0
+"""The longest work of MongoDB on a list, and on one with `q`, which no index serves. They are limits of the server:
+`pymongo.timeout` would also prolong the search for a server that is down."""
 _BATCH = 25
-"""Snapshots that one reply of MongoDB brings; of the export as many as are about this many bytes."""
-_BATCH_BYTES = 1_000_000
-_MOST_IN_A_BATCH = 200
+"""Snapshots in one reply of MongoDB to a list."""
+_EXPORT_BATCH_BYTES, _MAX_EXPORT_BATCH = 1_000_000, 200
+"""One reply to an export: about so many bytes, at most so many snapshots."""
+_MAX_TIME_EXPIRED = 50
+"""https://www.mongodb.com/docs/manual/reference/error-codes/"""
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
-    """What an id leads to: the snapshot as JSON, or the ledger's entry of a request that has none yet, or failed."""
-
-    document: bytes | None
-    entry: Document
-
-
-class Reading:
-    """On connections of its own, so that no export keeps a POST waiting."""
+class Lister:
+    """Reads lists and exports. Its methods block."""
 
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
-        self._populate = Populate(connections)
+        self._populate = Populator(connections)
 
     @property
     def _snapshots(self) -> Collection[Document]:
@@ -52,60 +44,44 @@ class Reading:
     def _raw(self) -> Collection[RawBSONDocument]:
         return self._connections.raw_database[self._connections.settings.snapshots_collection]
 
-    def one(self, organization: ObjectId, key: ObjectId) -> Found:
-        """Raises NotFound, Deleted, StoreUnavailable."""
-        with pymongo.timeout(_SECONDS), store_errors():
-            if document := self._snapshots.find_one({"_id": key, "organizationId": organization}):
-                return self._found(organization, document)
-            ledger = self._connections.database[self._connections.settings.requests_collection]
-            entry = ledger.find_one({"_id": key, "organizationId": organization})
-            if entry is None:
-                raise NotFound("There is no such snapshot.")
-            if entry.get("deletedAt"):
-                raise Deleted
-            if entry.get("snapshotId") is None:
-                return Found(None, entry)
-            # Unchanged since the snapshot before it: that is the one. Or the run ended between the two reads.
-            document = self._snapshots.find_one({"_id": entry["snapshotId"], "organizationId": organization})
-            if document is None:
-                raise NotFound("There is no such snapshot any more.")
-            return self._found(organization, document)
-
-    def _found(self, organization: ObjectId, document: Document) -> Found:
-        (populated,) = self._populate(organization, [document])
-        return Found(encode(populated), {})
-
     def page(self, organization: ObjectId, query: ListQuery) -> Generator[bytes]:
-        """The list's answer, in parts."""
+        """The parts of the list's answer. Raises SearchTooSlow, StoreUnavailable, StoreConflict."""
         condition = query.condition(organization)
-        with store_errors():
-            total = self._snapshots.count_documents(condition, maxTimeMS=_LONGEST_MS)
-        left = query.limit
+        searches = query.q is not None
+        seconds = _MAX_SEARCH_SECONDS if searches else _MAX_SECONDS
+        started = time.monotonic()
+        with store_errors(), _search_limit(searches):
+            total = self._snapshots.count_documents(condition, maxTimeMS=int(seconds * 1000))
+        if searches:
+            seconds = max(seconds - (time.monotonic() - started), 0.001)
+        remaining = query.limit
         last: Document | None = None
         yield b'{"success":true,"message":"Training snapshots","data":['
         skipped = 0 if query.after else (query.page - 1) * query.limit
+        # The first reply to a search holds all of the page, so that it takes too long before the answer has begun.
+        batch = query.limit + 1 if searches else _BATCH
         found = (
-            self._raw.find({**condition, **query.behind()}, batch_size=_BATCH)
+            self._raw.find({**condition, **query.after_condition()}, batch_size=batch)
             .sort(NEWEST_FIRST)
-            .max_time_ms(_LONGEST_MS)
+            .max_time_ms(max(int(seconds * 1000), 1))
         )
-        with store_errors(), found.skip(skipped).limit(query.limit + 1) as cursor:
+        with store_errors(), _search_limit(searches), found.skip(skipped).limit(query.limit + 1) as cursor:
             for documents in slices(cursor):
-                for document in self._populate(organization, documents[:left]):
+                for document in self._populate(organization, documents[:remaining]):
                     yield encode(document) if last is None else b"," + encode(document)
                     last = document
-                left -= len(documents)
+                remaining -= len(documents)
         pagination = {
             "page": query.page,
             "limit": query.limit,
             "total": total,
             "pages": -(-total // query.limit),
-            "next": cursor_of(last) if left < 0 and last else None,
+            "next": cursor_of(last) if remaining < 0 and last else None,
         }
         yield b'],"pagination":%s}' % encode(pagination)
 
     def export(self, organization: ObjectId, query: ExportQuery, now: datetime) -> Generator[bytes]:
-        """The export, in parts. Count and content are of one moment (a snapshot read)."""
+        """The parts of the export. Count and content are of the same moment (a snapshot read)."""
         condition = query.condition(organization)
         with store_errors(), self._connections.mongo.start_session(snapshot=True) as session:
             total = self._snapshots.count_documents(condition, session=session)
@@ -122,17 +98,30 @@ class Reading:
             yield b"]}"
 
     def _batch_of(self, condition: Document, session: ClientSession) -> int:
-        """By the size of the newest ones: a reply may have 16 MB, of which memory would hold several copies."""
+        """Derive the batch size from the newest snapshots: memory holds several copies of a reply."""
         stages: list[Document] = [{"$match": condition}, {"$sort": dict(NEWEST_FIRST)}, {"$limit": _BATCH}]
         stages.append({"$group": {"_id": None, "size": {"$avg": {"$bsonSize": "$$ROOT"}}}})
-        (found,) = [*self._snapshots.aggregate(stages, session=session)] or [{"size": _BATCH_BYTES}]
-        return min(max(int(_BATCH_BYTES / found["size"]), 2), _MOST_IN_A_BATCH)
+        (average,) = [*self._snapshots.aggregate(stages, session=session)] or [{"size": _EXPORT_BATCH_BYTES}]
+        return min(max(int(_EXPORT_BATCH_BYTES / average["size"]), 2), _MAX_EXPORT_BATCH)
+
+
+@contextmanager
+def _search_limit(searches: bool) -> Iterator[None]:
+    """Raises SearchTooSlow if the server stops a search because of its time limit."""
+    try:
+        yield
+    except ExecutionTimeout as error:
+        if searches and error.code == _MAX_TIME_EXPIRED:
+            seconds = f"{_MAX_SEARCH_SECONDS:g} s"
+            message = f"The search took longer than {seconds}. Narrow it with contactId, conversationId, from or to."
+            raise SearchTooSlow(message, errors=[{"field": "q", "message": f"takes longer than {seconds}"}]) from error
+        raise
 
 
 def _exported(snapshot: Document) -> Document:
-    """A snapshot as training data: the platform's side is the assistant."""
+    """Convert a snapshot to training data, in which the platform's side is the assistant."""
     messages = snapshot.get("messages")
-    # The platform's model is no bar to null, or to anything else, in the place of messages and tags.
+    # The platform's model permits null, or anything else, as messages and tags.
     messages = messages if isinstance(messages, list) else []
     return {
         "id": snapshot["_id"],
@@ -141,7 +130,7 @@ def _exported(snapshot: Document) -> Document:
             "phone": snapshot.get("customerPhone"),
             "email": snapshot.get("customerEmail"),
         },
-        "conversation": [_turn(each) for each in messages if isinstance(each, Mapping)],
+        "conversation": [_transcript_line(message) for message in messages if isinstance(message, Mapping)],
         "metadata": {
             "quality": snapshot.get("quality"),
             "tags": snapshot.get("tags") or [],
@@ -151,7 +140,7 @@ def _exported(snapshot: Document) -> Document:
     }
 
 
-def _turn(message: Mapping[str, Any]) -> Document:
+def _transcript_line(message: Mapping[str, Any]) -> Document:
     return {
         "role": "assistant" if message.get("sender") == "user" else "user",
         "content": message.get("content"),

@@ -1,4 +1,7 @@
-"""What the operations take, for the OpenAPI document: exactly what `models`, `listing` and `editing` accept."""
+"""The schemas of bodies, headers and parameters, for the OpenAPI document.
+
+They accept exactly what `create`, `editor` and `queries` accept.
+"""
 
 from typing import Any
 
@@ -9,8 +12,8 @@ from worker.settings import Settings
 
 Schema = dict[str, Any]
 
-HEX_ID: Schema = {"type": "string", "pattern": "^[0-9a-fA-F]{24}$"}
-_WHEN: Schema = {
+_HEX_ID: Schema = {"type": "string", "pattern": "^[0-9a-fA-F]{24}$"}
+_TIME: Schema = {
     "anyOf": [
         {"type": "string", "format": "date-time"},
         {"type": "string", "format": "date"},
@@ -20,7 +23,6 @@ _WHEN: Schema = {
 
 CREATE_EXAMPLE = {
     "contactId": ID,
-    "messageIds": ["6a1b2c3d4e5f60718293a4c1", "6a1b2c3d4e5f60718293a4c2"],
     "notes": "Excellent handling of a billing question",
     "tags": ["billing", "resolved"],
     "quality": "excellent",
@@ -34,7 +36,7 @@ def _or_null(schema: Schema) -> Schema:
 
 
 def _or_empty(schema: Schema) -> Schema:
-    """An empty parameter is as one that is not given."""
+    """An empty parameter counts as omitted."""
     return {"anyOf": [schema, {"type": "string", "maxLength": 0}]}
 
 
@@ -57,12 +59,12 @@ def _body(schema: Schema, example: Any) -> Schema:
 
 
 def create_body(limits: Settings) -> Schema:
-    """Of POST."""
-    ids = {"type": "array", "items": HEX_ID, "minItems": 1, "maxItems": limits.max_message_ids, "uniqueItems": True}
+    """The body of POST."""
+    ids = {"type": "array", "items": _HEX_ID, "minItems": 1, "maxItems": limits.max_message_ids, "uniqueItems": True}
     properties = {
-        "contactId": HEX_ID,
-        "conversationId": _or_null({**HEX_ID, "description": "only this conversation's messages"}),
-        "messageIds": _or_null({**ids, "description": "exactly these messages; without them, all of the contact's"}),
+        "contactId": _HEX_ID,
+        "conversationId": _or_null({**_HEX_ID, "description": "only the messages of this conversation"}),
+        "messageIds": _or_null({**ids, "description": "exactly these messages; if omitted, all of the contact's"}),
         **_editable(limits),
     }
     schema = {
@@ -76,7 +78,7 @@ def create_body(limits: Settings) -> Schema:
 
 
 def edit_body(limits: Settings) -> Schema:
-    """Of PATCH."""
+    """The body of PATCH."""
     schema = {
         "type": "object",
         "title": "SnapshotEdit",
@@ -91,62 +93,57 @@ def _parameter(where: str, name: str, schema: Schema, description: str, **more: 
     return {"in": where, "name": name, "schema": schema, "required": False, "description": description, **more}
 
 
-def path_id() -> list[Schema]:
-    """The snapshot's id, which is its request's too."""
-    return [_parameter("path", "id", HEX_ID, "the snapshot", required=True, example=ID)]
-
-
-def create_headers() -> list[Schema]:
-    """Of POST."""
-    key = {
-        "type": "string",
-        "minLength": 1,
-        "maxLength": MAX_REQUEST_ID,
-        "pattern": "^[!-~]([ -~]*[!-~])?$",
-        "not": {"pattern": f"^({'|'.join(DERIVED_PREFIXES)})"},
-    }
-    wait = "`respond-async`: do not wait for the snapshot; `wait=3`: so many seconds at most (RFC 7240)"
-    return [
-        _parameter("header", "Idempotency-Key", key, "repeated, it is the same request", example="order-4711"),
-        _parameter("header", "Prefer", {"type": "string"}, wait, example="respond-async"),
-    ]
+PATH_ID = [_parameter("path", "id", _HEX_ID, "the id of the snapshot and of its request", required=True, example=ID)]
+_KEY = {
+    "type": "string",
+    "minLength": 1,
+    "maxLength": MAX_REQUEST_ID,
+    "pattern": "^[!-~]([ -~]*[!-~])?$",
+    "not": {"pattern": f"^({'|'.join(DERIVED_PREFIXES)})"},
+}
+# Swagger UI sends the `example` of an optional parameter unless it is removed by hand, so these have none.
+_KEY_USE = "a repeated key is the same request and gets the same snapshot; generated if omitted"
+_PREFER_USE = "`respond-async`: do not wait for the snapshot; `wait=3`: wait 3 seconds at most (RFC 7240)"
+CREATE_HEADERS = [
+    _parameter("header", "Idempotency-Key", _KEY, _KEY_USE),
+    _parameter("header", "Prefer", {"type": "string"}, _PREFER_USE),
+]
 
 
 def _filters(limits: Settings) -> list[Schema]:
     label = _label(limits)
     return [
-        _parameter("query", "quality", label, "exactly this", example="excellent"),
-        _parameter("query", "category", label, "exactly this", example="customer_support"),
+        _parameter("query", "quality", label, "has exactly this quality, such as `excellent`"),
+        _parameter("query", "category", label, "has exactly this category, such as `customer_support`"),
     ]
 
 
 def export_query(limits: Settings) -> list[Schema]:
-    """Of the export."""
+    """The parameters of the export."""
     return _filters(limits)
 
 
 def list_query(limits: Settings) -> list[Schema]:
-    """Of the list."""
+    """The parameters of the list."""
     whole = {"type": "integer", "minimum": 1}
     q = {"type": "string", "maxLength": MAX_Q, "pattern": LINE}
     archived = {"type": "string", "enum": ["true", "false", "all", ""], "default": "false"}
     after = {"type": "string", "pattern": CURSOR_PATTERN}
     return [
-        _parameter("query", "page", {**whole, "maximum": MAX_PAGE, "default": 1}, "counted from 1"),
-        _parameter("query", "limit", {**whole, "maximum": MAX_LIMIT, "default": 20}, "snapshots of a page"),
-        _parameter("query", "after", _or_empty(after), "the `next` of the page before; goes before `page`"),
+        _parameter("query", "page", {**whole, "maximum": MAX_PAGE, "default": 1}, "number of the page, from 1"),
+        _parameter("query", "limit", {**whole, "maximum": MAX_LIMIT, "default": 20}, "snapshots on a page"),
+        _parameter("query", "after", _or_empty(after), "the `next` of the previous page; takes precedence over `page`"),
         *_filters(limits),
         _parameter("query", "tag", {**_label(limits), "maxLength": limits.max_tag_length}, "has this tag"),
-        _parameter("query", "contactId", _or_empty(HEX_ID), "of this contact"),
-        _parameter("query", "conversationId", _or_empty(HEX_ID), "requested for this conversation"),
-        _parameter("query", "from", _WHEN, "then or later; a day is its start in UTC", example="2026-05-01"),
+        _parameter("query", "contactId", _or_empty(_HEX_ID), "belongs to this contact"),
+        _parameter("query", "conversationId", _or_empty(_HEX_ID), "was requested for this conversation"),
+        _parameter("query", "from", _TIME, "made then or later, such as `2026-05-01`; a day means its start in UTC"),
         _parameter(
             "query",
             "to",
-            _WHEN,
-            "made then or before; a day is its first moment in UTC",
-            example="2026-05-31T23:59:59Z",
+            _TIME,
+            "made then or earlier, such as `2026-05-31T23:59:59Z`; a day means its start in UTC",
         ),
-        _parameter("query", "isArchived", archived, "the archived too (`all`), or only (`true`)"),
-        _parameter("query", "q", q, "text in the notes, in any case"),
+        _parameter("query", "isArchived", archived, "`all`: archived snapshots too; `true`: only archived ones"),
+        _parameter("query", "q", q, "occurs in the notes, regardless of case"),
     ]

@@ -1,7 +1,7 @@
 """Waits for outcomes: one poller for all POSTs of the process.
 
-The ledger is asked, not Redis, so that it works while Redis is down. Each request is looked at again after
-a share of the time that it has waited, all that are due in one read.
+It reads the ledger rather than Redis, so it works while Redis is down. The interval between two reads of a request
+grows with the time it has waited; all requests that are due share one read.
 """
 
 import asyncio
@@ -9,10 +9,9 @@ import heapq
 import itertools
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import Any
 
 import pymongo
 from bson import ObjectId
@@ -20,7 +19,7 @@ from pymongo.read_concern import ReadConcern
 
 from worker.api.batcher import FEW, pause_for
 from worker.api.responses import DATES_WITHOUT_ZONE, encode
-from worker.domain.requests import ACCEPTED
+from worker.domain.ledger_entry import ACCEPTED, LedgerEntry
 from worker.errors import TransientError
 from worker.log import get_logger
 from worker.service import Service
@@ -28,44 +27,44 @@ from worker.stores.connections import store_errors
 
 log = get_logger(__name__)
 
-_FIRST, _SHARE, _LONGEST = 0.008, 0.2, 0.5
-"""Seconds to the first look; then this share of the age, up to so many seconds."""
-_ROUND, _LONGEST_ROUND = 0.004, 0.03
-"""Seconds between two reads at least, while few and while many are awaited; looks due within are taken along."""
-_MOST_BYTES = 32 * 1024 * 1024
-"""Snapshots that one read brings at most; what is beyond comes with the next."""
+_FIRST_SECONDS, _SHARE_OF_AGE, _MAX_SECONDS = 0.008, 0.2, 0.5
+"""When to read a request first; then the interval as a share of its age, and the longest interval."""
+_ROUND_SECONDS, _MAX_ROUND_SECONDS = 0.004, 0.03
+"""The shortest interval between two reads, with few and with many requests; reads due within it are combined."""
+_MAX_BYTES = 32 * 1024 * 1024
+"""Snapshots returned by one read; the next read returns the rest."""
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of a request: its ledger entry, and its snapshot as JSON (None: there is none)."""
+class PolledOutcome:
+    """The outcome of a request: its ledger entry, and its snapshot as JSON if it has one."""
 
-    entry: Mapping[str, Any]
+    entry: LedgerEntry
     document: bytes | None
 
 
-class Outcomes:
-    """Awaited outcomes, by ledger id."""
+class OutcomePoller:
+    """Waits for the outcomes of requests, by ledger id."""
 
     def __init__(self, service: Service, executor: Executor) -> None:
         self._service = service
         self._executor = executor
-        self._awaited: dict[ObjectId, list[asyncio.Future[Outcome]]] = defaultdict(list)
-        self._looks: list[tuple[float, int, float, ObjectId]] = []
-        """A heap: when to look, a tie-break, since when it is awaited, what."""
+        self._awaited: dict[ObjectId, list[asyncio.Future[PolledOutcome]]] = defaultdict(list)
+        self._schedule: list[tuple[float, int, float, ObjectId]] = []
+        """A heap: when to read, a tie-breaker, since when it is awaited, which request."""
         self._order = itertools.count()
         self._running: asyncio.Task[None] | None = None
 
     def awaited(self) -> int:
-        """Requests that someone waits for."""
+        """The number of requests that someone waits for."""
         return len(self._awaited)
 
-    async def wait(self, request: ObjectId, seconds: float) -> Outcome | None:
-        """The outcome, or None when there is none within so many seconds."""
-        future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+    async def wait(self, request: ObjectId, seconds: float) -> PolledOutcome | None:
+        """Return the outcome, or None if there is none within so many seconds."""
+        future: asyncio.Future[PolledOutcome] = asyncio.get_running_loop().create_future()
         if request not in self._awaited:
             now = time.monotonic()
-            heapq.heappush(self._looks, (now + _FIRST, next(self._order), now, request))
+            heapq.heappush(self._schedule, (now + _FIRST_SECONDS, next(self._order), now, request))
         self._awaited[request].append(future)
         if self._running is None:
             self._running = asyncio.create_task(self._run())
@@ -75,73 +74,81 @@ class Outcomes:
         except TimeoutError:
             return None
         finally:
-            self._leave(request, future)
+            self._forget(request, future)
 
-    def _leave(self, request: ObjectId, future: asyncio.Future[Outcome]) -> None:
+    def _forget(self, request: ObjectId, future: asyncio.Future[PolledOutcome]) -> None:
         if futures := self._awaited.get(request):
             futures.remove(future)
             if not futures:
                 del self._awaited[request]
 
     async def _run(self) -> None:
-        loop = asyncio.get_running_loop()
         try:
-            while self._looks:
-                await asyncio.sleep(max(self._looks[0][0] - time.monotonic(), self._round()))
-                due = self._due()
-                if not due:
-                    continue
+            while self._schedule:
+                await asyncio.sleep(max(self._schedule[0][0] - time.monotonic(), self._round_seconds()))
                 try:
-                    found = await loop.run_in_executor(self._executor, self.look, due)
+                    await self._poll(self._due())
                 except TransientError as error:
                     log.info("outcomes_later", code=error.code, reason=error.message)
-                    continue
-                for outcome in found:
-                    for future in self._awaited.get(outcome.entry["_id"], ()):
-                        if not future.done():
-                            future.set_result(outcome)
+                except Exception:
+                    # The requests are scheduled again: an error must not end the poller, on which every POST waits.
+                    log.exception("outcomes_unreadable")
         finally:
             self._running = None
 
-    def _round(self) -> float:
-        return pause_for(len(self._awaited), _ROUND / FEW, _LONGEST_ROUND) or _ROUND
+    async def _poll(self, requests: list[ObjectId]) -> None:
+        if not requests:
+            return
+        outcomes = await asyncio.get_running_loop().run_in_executor(self._executor, self.read, requests)
+        for outcome in outcomes:
+            for future in self._awaited.get(outcome.entry["_id"], ()):
+                if not future.done():
+                    future.set_result(outcome)
+
+    def _round_seconds(self) -> float:
+        return pause_for(len(self._awaited), _ROUND_SECONDS / FEW, _MAX_ROUND_SECONDS) or _ROUND_SECONDS
 
     def _due(self) -> list[ObjectId]:
-        """What to look at now; each has its next look noted."""
+        """The requests to read now, each scheduled again."""
         now = time.monotonic()
         again: list[tuple[float, int, float, ObjectId]] = []
-        while self._looks and self._looks[0][0] <= now + _ROUND:
-            _, _, since, request = heapq.heappop(self._looks)
+        while self._schedule and self._schedule[0][0] <= now + _ROUND_SECONDS:
+            _, _, since, request = heapq.heappop(self._schedule)
             if any(not future.done() for future in self._awaited.get(request, ())):
-                look = now + min(max(_SHARE * (now - since), _ROUND), _LONGEST)
-                again.append((look, next(self._order), since, request))
-        for each in again:
-            heapq.heappush(self._looks, each)
+                due = now + min(max(_SHARE_OF_AGE * (now - since), _ROUND_SECONDS), _MAX_SECONDS)
+                again.append((due, next(self._order), since, request))
+        for item in again:
+            heapq.heappush(self._schedule, item)
         return [request for *_, request in again]
 
-    def look(self, requests: Iterable[ObjectId]) -> list[Outcome]:
-        """The outcomes that there are, majority committed. Raises StoreUnavailable, StoreConflict."""
+    def read(self, requests: Iterable[ObjectId]) -> list[PolledOutcome]:
+        """Read the outcomes that are majority committed. Raises StoreUnavailable, StoreConflict."""
         majority = ReadConcern("majority")
         ledger = self._service.ledger.collection.with_options(read_concern=majority)
-        snapshots = self._service.snapshots.collection.with_options(DATES_WITHOUT_ZONE, read_concern=majority)
         fields = dict.fromkeys(("organizationId", "requestId", "status", "error", "snapshotId", "deletedAt"), 1)
         with store_errors(), pymongo.timeout(5):
-            wanted = {"_id": {"$in": list(requests)}, "status": {"$ne": ACCEPTED}}
-            entries = list(ledger.find(wanted, fields))
-            owed = {each["snapshotId"] for each in entries if each.get("snapshotId") and not each.get("deletedAt")}
-            documents: dict[ObjectId, bytes] = {}
-            size = 0
-            if owed:
-                for document in snapshots.find({"_id": {"$in": list(owed)}}):
-                    owed.discard(document["_id"])
-                    documents[document["_id"]] = data = encode(document)
-                    size += len(data)
-                    if size > _MOST_BYTES:
-                        break
-                else:
-                    owed.clear()  # those that were not found are deleted
+            finished = {"_id": {"$in": list(requests)}, "status": {"$ne": ACCEPTED}}
+            entries = list(ledger.find(finished, fields))
+            made = [entry for entry in entries if entry.get("snapshotId") and not entry.get("deletedAt")]
+            documents, unread = self._read_snapshots({entry["snapshotId"] for entry in made})
         return [
-            Outcome(each, documents.get(each["snapshotId"]) if each.get("snapshotId") else None)
-            for each in entries
-            if each.get("snapshotId") not in owed
+            PolledOutcome(entry, documents.get(entry["snapshotId"]) if entry.get("snapshotId") else None)
+            for entry in entries
+            if entry.get("snapshotId") not in unread
         ]
+
+    def _read_snapshots(self, wanted: set[ObjectId]) -> tuple[dict[ObjectId, bytes], set[ObjectId]]:
+        """Snapshots as JSON, by id, and the ids that did not fit into this read. The others do not exist."""
+        if not wanted:
+            return {}, set()
+        snapshots = self._service.snapshots.collection.with_options(
+            DATES_WITHOUT_ZONE, read_concern=ReadConcern("majority")
+        )
+        documents: dict[ObjectId, bytes] = {}
+        size = 0
+        for document in snapshots.find({"_id": {"$in": list(wanted)}}):
+            documents[document["_id"]] = encoded = encode(document)
+            size += len(encoded)
+            if size > _MAX_BYTES:
+                return documents, wanted - documents.keys()
+        return documents, set()

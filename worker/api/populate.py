@@ -1,66 +1,78 @@
-"""Puts users and contacts in the place of their ids, as the platform does on reading."""
+"""Replaces the ids of users and contacts with their documents, as the platform does on reading."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from bson import ObjectId
 
+from worker.domain.source_fields import CollectionFields
 from worker.stores.connections import Connections, Document, store_errors
 
 _USER = ("firstName", "lastName", "email")
 _CONTACT = ("firstName", "lastName", "phoneNumber", "email", "channelType")
 
 
-class Populate:
-    """Of one organization's snapshots: another's users and contacts are as if they were gone."""
+class Populator:
+    """Populates the snapshots of one organization; users and contacts of another count as missing."""
 
     def __init__(self, connections: Connections) -> None:
         self._database = connections.database
         self._names = connections.settings
+        self._fields = connections.fields
 
     def __call__(self, organization: ObjectId, snapshots: Sequence[Document]) -> list[Document]:
-        """Two reads for any number of snapshots. Raises StoreUnavailable, StoreConflict."""
+        """Populate snapshots, with two reads for any number. Raises StoreUnavailable, StoreConflict."""
         users = self._find(
-            self._names.users_collection, organization, (each.get("userId") for each in snapshots), _USER
+            self._names.users_collection,
+            self._fields.user,
+            organization,
+            (snapshot.get("userId") for snapshot in snapshots),
+            _USER,
         )
         contacts = self._find(
             self._names.contacts_collection,
+            self._fields.contact,
             organization,
-            (each.get("contactId") for each in snapshots),
+            (snapshot.get("contactId") for snapshot in snapshots),
             (*_CONTACT, "channelTypes"),
         )
         return [
-            each
+            snapshot
             | {
-                "userId": _of(_in(users, each.get("userId")), _USER),
-                "contactId": _of(_with_channel(_in(contacts, each.get("contactId"))), _CONTACT),
+                "userId": _select(_get(users, snapshot.get("userId")), _USER),
+                "contactId": _select(_with_channel(_get(contacts, snapshot.get("contactId"))), _CONTACT),
             }
-            for each in snapshots
+            for snapshot in snapshots
         ]
 
     def _find(
-        self, collection: str, organization: ObjectId, ids: Iterable[Any], fields: Sequence[str]
+        self,
+        collection: str,
+        fields: CollectionFields,
+        organization: ObjectId,
+        ids: Iterable[Any],
+        names: Sequence[str],
     ) -> dict[Any, Document]:
-        wanted = {each for each in ids if isinstance(each, ObjectId)}
+        wanted = {key for key in ids if isinstance(key, ObjectId)}
         if not wanted:
             return {}
-        condition = {"_id": {"$in": list(wanted)}, "organizationId": organization}
+        condition = {"_id": {"$in": list(wanted)}, fields["organizationId"]: organization}
         with store_errors():
-            found = self._database[collection].find(condition, dict.fromkeys(fields, 1))
-            return {each["_id"]: each for each in found}
+            documents = self._database[collection].find(condition, fields.projection(names))
+            return {document["_id"]: document for document in documents}
 
 
-def _in(documents: dict[Any, Document], key: Any) -> Document | None:
-    """The platform may have stored anything there."""
+def _get(documents: dict[Any, Document], key: Any) -> Document | None:
+    """Look up a key, which may be anything that the platform stored."""
     return documents.get(key) if isinstance(key, ObjectId) else None
 
 
-def _of(document: Document | None, fields: Sequence[str]) -> Document | None:
+def _select(document: Document | None, fields: Sequence[str]) -> Document | None:
     return document and {"_id": document["_id"], **{name: document.get(name) for name in fields}}
 
 
 def _with_channel(contact: Document | None) -> Document | None:
-    """The platform has `channelType`, or several in `channelTypes`: then the first."""
+    """Fill in `channelType` from the first of `channelTypes`: the platform has either."""
     if (
         contact
         and contact.get("channelType") is None

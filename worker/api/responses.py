@@ -1,4 +1,4 @@
-"""What the HTTP surface answers: the envelope, and the status of each error.
+"""The responses of the HTTP API: the envelope, and the status of each error.
 
 {"success": true, "message", "data"}
 {"success": false, "message", "code", "errors": [{"field", "message"}]}
@@ -13,12 +13,15 @@ from bson import ObjectId
 from fastapi import Response
 
 from worker.domain.json_values import render
+from worker.domain.ledger_entry import ACCEPTED, Failure, LedgerEntry
 from worker.errors import InvalidRequest, MessagesNotFound, NotFound, SnapshotError, TransientError
 from worker.stores.connections import PLAIN
 
+PATH = "/api/training/snapshots"
+EXPORT_PATH = "/api/training/export"
 JSON = "application/json"
 RETRY_SECONDS = 2
-"""What a 503 advises to wait."""
+"""Seconds to wait before a retry, in the `Retry-After` of a 503."""
 
 _STATUS = {
     "invalid_request": 400,
@@ -35,11 +38,11 @@ _FIELDS = {
     "messages_not_found": "messageIds",
     "request_id_conflict": "Idempotency-Key",
 }
-_NAMED = 50
-"""Missing message ids that an answer names at most."""
+_MAX_MISSING = 50
+"""The most missing message ids that an answer names."""
 
 DATES_WITHOUT_ZONE = PLAIN.with_options(tz_aware=False)
-"""To read documents that are only encoded: they are decoded and encoded in half of the time."""
+"""For documents that are read only to be encoded as JSON: both together take half of the time."""
 
 
 def _render(value: Any) -> Any:
@@ -54,7 +57,7 @@ _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=
 
 
 class HttpError(SnapshotError):
-    """An answer of the HTTP surface's own; `code` is the class's, `status` HTTP's."""
+    """An error that only the HTTP API has. `code` is ours, `status` is the HTTP status."""
 
     code = "http_error"
     status: ClassVar[int] = 400
@@ -62,7 +65,7 @@ class HttpError(SnapshotError):
 
 
 class Unauthorized(HttpError):
-    """A valid token is needed: Authorization: Bearer <token>."""
+    """A valid token is required: Authorization: Bearer <token>."""
 
     code = "unauthorized"
     status = 401
@@ -70,7 +73,7 @@ class Unauthorized(HttpError):
 
 
 class TokenMissing(Unauthorized):
-    """A token is needed: Authorization: Bearer <token>."""
+    """A token is required: Authorization: Bearer <token>."""
 
     code = "token_missing"
 
@@ -88,14 +91,14 @@ class TokenInvalid(Unauthorized):
 
 
 class Forbidden(HttpError):
-    """The token's role may not do this."""
+    """The token's role does not permit this."""
 
     code = "forbidden"
     status = 403
 
 
 class NotFinished(HttpError):
-    """The snapshot is still being made; try again when it is there."""
+    """The snapshot is still being made; try again when it is finished."""
 
     code = "not_finished"
     status = 409
@@ -109,30 +112,44 @@ class BodyTooLarge(HttpError):
 
 
 class RateLimited(HttpError):
-    """Too many requests with this token."""
+    """Too many requests of this user."""
 
     code = "rate_limited"
     status = 429
 
 
+class TooManyInProgress(HttpError):
+    """The organization has too many operations in progress."""
+
+    code = "too_many_in_progress"
+    status = 429
+
+
+class SearchTooSlow(HttpError):
+    """The search took too long."""
+
+    code = "search_too_slow"
+    status = 400
+
+
 def encode(value: Any) -> bytes:
-    """A document or an envelope as JSON (DESIGN section 5)."""
+    """Encode a document or an envelope as JSON."""
     try:
-        text = _encode(value)  # a third of the time of rendering all of it first
-    except ValueError:  # a number that JSON does not know
+        text = _encode(value)  # takes a third of the time of rendering everything first
+    except ValueError:  # NaN or infinity, which JSON does not have
         text = _encode(render(value))
-    # A stored text may have half a surrogate pair, which no UTF-8 can encode.
+    # A stored text may have a lone surrogate, which UTF-8 cannot encode.
     return text.encode("utf-8", "replace")
 
 
-def answer(status: int, body: bytes, headers: Mapping[str, str] | None = None) -> Response:
+def json_response(status: int, body: bytes, headers: Mapping[str, str] | None = None) -> Response:
     return Response(body, status, headers, JSON)
 
 
 def success(status: int, message: str, data: bytes | None = None, headers: Mapping[str, str] | None = None) -> Response:
-    """The envelope around `data`, which is JSON already."""
+    """The envelope around `data`, which is encoded already."""
     body = b'{"success":true,"message":"%s"' % message.encode()
-    return answer(status, body + (b',"data":%s}' % data if data is not None else b"}"), headers)
+    return json_response(status, body + (b',"data":%s}' % data if data is not None else b"}"), headers)
 
 
 def failure(
@@ -145,26 +162,26 @@ def failure(
 ) -> Response:
     """The envelope of an error."""
     body = {"success": False, "message": message, "code": code, "errors": list(errors), **more}
-    return answer(status, encode(body), headers)
+    return json_response(status, encode(body), headers)
 
 
-def error_answer(error: SnapshotError, idempotency_key: str | None = None) -> Response:
-    """The answer to whatever was raised. `idempotency_key`: what to repeat the request with, named in a 503."""
+def error_response(error: SnapshotError, idempotency_key: str | None = None) -> Response:
+    """The response to an error. A 503 names `idempotency_key` as the key to repeat the request with."""
     if isinstance(error, HttpError):
         headers = {**error.headers, **error.details.get("headers", {})}
         return failure(error.status, error.message, error.code, error.details.get("errors", ()), headers)
     status = _status(error)
     if status == 503:
-        return unavailable(error.message, error.code, idempotency_key)
+        return unavailable(error.public_message, error.code, idempotency_key)
     return failure(status, _message(error), error.code, _errors(error))
 
 
-def no_such_path(headers: Mapping[str, str] | None = None) -> Response:
-    return failure(404, "There is no such path; /docs has those that there are.", "not_found", headers=headers)
+def path_not_found() -> Response:
+    return failure(404, "Path not found. /docs lists all paths.", "not_found")
 
 
 def unavailable(message: str, code: str, idempotency_key: str | None = None) -> Response:
-    """503; a POST is repeated with the key that it names."""
+    """503. A POST should be repeated with the key that it names."""
     headers = {"Retry-After": str(RETRY_SECONDS)}
     if idempotency_key is None:
         return failure(503, message, code, headers=headers)
@@ -177,15 +194,23 @@ def unavailable(message: str, code: str, idempotency_key: str | None = None) -> 
     )
 
 
-def failed_answer(outcome: Mapping[str, Any] | None) -> Response:
-    """The answer for a request that failed: `outcome` is the ledger's `{code, message, details}`."""
-    if outcome is None:
-        return failure(404, "The request failed long ago; the reason is no longer kept.", "failed")
-    code = outcome["code"]
-    # What is left is our fault, not the caller's: an operator can redrive it.
+def pending_response(entry: LedgerEntry, headers: Mapping[str, str] | None = None) -> Response:
+    """202 for a request that has no outcome yet."""
+    accepted_at = entry.get("acceptedAt", entry["_id"].generation_time)  # retention removes the field
+    data = {"_id": entry["_id"], "requestId": entry["requestId"], "status": ACCEPTED, "acceptedAt": accepted_at}
+    location = {"Location": f"{PATH}/{entry['_id']}"}
+    return success(202, "Training snapshot accepted", encode(data), {**location, **(headers or {})})
+
+
+def failed_response(error: Failure | None) -> Response:
+    """The response for a failed request. `error` is the ledger's `{code, message, details}`."""
+    if error is None:
+        return failure(404, "The request failed so long ago that the reason is no longer stored.", "failed")
+    code = error["code"]
+    # Any other failure is ours, not the caller's; an operator can redrive the request.
     status = _STATUS.get(code, 503)
-    errors = _named(code, outcome["message"], outcome.get("details") or {})
-    return failure(status, outcome["message"], code, errors)
+    errors = _field_errors(code, error["message"], error.get("details") or {})
+    return failure(status, error["message"], code, errors)
 
 
 def _status(error: SnapshotError) -> int:
@@ -203,14 +228,14 @@ def _message(error: SnapshotError) -> str:
 def _errors(error: SnapshotError) -> list[dict[str, str]]:
     if isinstance(error, InvalidRequest):
         return error.errors
-    return _named(error.code, error.message, error.details)
+    return _field_errors(error.code, error.message, error.details)
 
 
-def _named(code: str, message: str, details: Mapping[str, Any]) -> list[dict[str, str]]:
-    """The fields at fault."""
+def _field_errors(code: str, message: str, details: Mapping[str, Any]) -> list[dict[str, str]]:
+    """`[{field, message}]` for the fields at fault."""
     if code == InvalidRequest.code:
         return list(details.get("errors", []))
     if code == MessagesNotFound.code and details.get("missing"):
-        missing = details["missing"][:_NAMED]
-        return [{"field": "messageIds", "message": f"{each} is not a message of this contact"} for each in missing]
+        missing = details["missing"][:_MAX_MISSING]
+        return [{"field": "messageIds", "message": f"{key} is not a message of this contact"} for key in missing]
     return [{"field": _FIELDS[code], "message": message}] if code in _FIELDS else []

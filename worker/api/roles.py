@@ -1,12 +1,12 @@
-"""Which role may do what. `accessRole` of a token or key, in any case.
+"""The rights of each role: `accessRole` of a token or key, in upper or lower case.
 
 | role | read | create, edit | delete, export |
 |---|---|---|---|
 | OWNER, ADMIN, SUPER_ADMIN, MANAGER | yes | yes | yes |
 | SUPERVISOR, AGENT, USER, MEMBER | yes | yes | no |
-| VIEWER, any other, none | yes | no | no |
+| VIEWER, any other role, no role | yes | no | no |
 
-The operations page is ADMIN's alone.
+Only ADMIN may use the operations pages.
 """
 
 from enum import Enum
@@ -15,13 +15,13 @@ from worker.api.responses import Forbidden
 
 
 class Right(Enum):
-    """What a role allows."""
+    """A right that a role may have."""
 
     READ = "read"
     WRITE = "create and edit"
     DELETE = "delete"
     EXPORT = "export"
-    OPERATE = "use the operations page"
+    OPERATE = "use the operations pages"
 
 
 MANAGING = frozenset({"OWNER", "ADMIN", "SUPER_ADMIN", "MANAGER"})
@@ -35,7 +35,7 @@ _ALLOWED = {
 
 
 def check_role(role: str, right: Right) -> None:
-    """Raises Forbidden, which names the roles that may."""
+    """Check that a role has a right. Raises Forbidden, which names the roles that have it."""
     allowed = _ALLOWED.get(right)
     if allowed is not None and role.upper() not in allowed:
-        raise Forbidden(f"The token's role may not {right.value}; {', '.join(sorted(allowed))} may.")
+        raise Forbidden(f"The token's role may not {right.value}. Roles that may: {', '.join(sorted(allowed))}.")

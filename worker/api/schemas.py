@@ -1,4 +1,4 @@
-"""The shapes of the answers, for the OpenAPI document. Requests: `parameters`."""
+"""The schemas of the responses, for the OpenAPI document. `parameters` has those of the requests."""
 
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
@@ -14,13 +14,13 @@ Data = TypeVar("Data")
 
 
 class Shape(BaseModel):
-    """camelCase outside."""
+    """A JSON object with camelCase names."""
 
     model_config = ConfigDict(alias_generator=to_camel)
 
 
 class Message(Shape):
-    """As it was captured."""
+    """A captured message."""
 
     id: str
     content: str
@@ -30,7 +30,7 @@ class Message(Shape):
 
 
 class User(Shape):
-    """Who asked for the snapshot."""
+    """The user who requested the snapshot."""
 
     id: Id = Field(alias="_id")
     first_name: str | None
@@ -39,7 +39,7 @@ class User(Shape):
 
 
 class Contact(Shape):
-    """Whose conversation it is."""
+    """The contact whose conversation it is."""
 
     id: Id = Field(alias="_id")
     first_name: str | None
@@ -50,7 +50,7 @@ class Contact(Shape):
 
 
 class Captured(Shape):
-    """What all views of a snapshot have."""
+    """The fields that every view of a snapshot has."""
 
     id: Id = Field(alias="_id")
     organization_id: Id
@@ -72,6 +72,9 @@ class Captured(Shape):
     trigger: str | None = None
     supersedes: Id | None = None
     content_hash: str | None = Field(None, description="SHA-256, hex, of the messages as stored")
+    omitted_message_count: int | None = Field(
+        None, description="deleted and internal messages that were omitted; absent if no setting names their flags"
+    )
     created_at: DateTime
     updated_at: DateTime
     version: int = Field(0, alias="__v")
@@ -85,60 +88,60 @@ class Snapshot(Captured):
 
 
 class PopulatedSnapshot(Captured):
-    """A training snapshot with its user and contact; null where they are gone."""
+    """A training snapshot with its user and contact; null if they no longer exist."""
 
     user_id: User | None
     contact_id: Contact | None
 
 
 class Done(Shape, Generic[Data]):
-    """The envelope."""
+    """The envelope of a successful answer."""
 
     success: Literal[True]
     message: str
     data: Data
 
 
-class Deleted(Shape):
-    """The envelope without data."""
+class DeletedResponse(Shape):
+    """The envelope of a deletion, without data."""
 
     success: Literal[True]
     message: str
 
 
 class Pending(Shape):
-    """A request that is accepted and not done."""
+    """A request that is accepted and not done yet."""
 
-    id: Id = Field(alias="_id", description="the snapshot will have the same")
+    id: Id = Field(alias="_id", description="the snapshot will have the same id")
     request_id: str
     status: Literal["accepted"]
     accepted_at: DateTime
 
 
 class Pagination(Shape):
-    """Where this page is."""
+    """The position of this page."""
 
     page: int
     limit: int
     total: int
     pages: int
-    next: str | None = Field(description="give it as `after` for the page behind this one; null: there is none")
+    next: str | None = Field(description="the `after` of the next page; null on the last page")
 
 
 class Listed(Done[list[PopulatedSnapshot]]):
-    """A page, newest first."""
+    """A page of snapshots, newest first."""
 
     pagination: Pagination
 
 
 class Fault(Shape):
-    """What is wrong with one field."""
+    """An invalid field and its fault."""
 
     field: str
     message: str
 
 
-class Failure(Shape):
+class FailureResponse(Shape):
     """The envelope of an error."""
 
     success: Literal[False]
@@ -147,21 +150,21 @@ class Failure(Shape):
     errors: list[Fault]
 
 
-class Unavailable(Failure):
-    """What a 503 says."""
+class Unavailable(FailureResponse):
+    """The envelope of a 503."""
 
-    idempotency_key: str | None = Field(None, description="repeat the POST with this key")
+    idempotency_key: str | None = Field(None, description="the Idempotency-Key to repeat the POST with")
 
 
 class Customer(Shape):
-    """Of an exported snapshot."""
+    """The customer of an exported snapshot."""
 
     name: str | None
     phone: str | None
     email: str | None
 
 
-class Turn(Shape):
+class TranscriptLine(Shape):
     """A message as training data."""
 
     role: Literal["assistant", "user"] = Field(description="`assistant` is the platform's side")
@@ -171,7 +174,7 @@ class Turn(Shape):
 
 
 class Metadata(Shape):
-    """Of an exported snapshot."""
+    """The metadata of an exported snapshot."""
 
     quality: str | None
     tags: list[str]
@@ -184,12 +187,12 @@ class Exported(Shape):
 
     id: Id
     customer: Customer
-    conversation: list[Turn]
+    conversation: list[TranscriptLine]
     metadata: Metadata
 
 
 class Export(Shape):
-    """All of it, without an envelope."""
+    """The export, without an envelope."""
 
     export_date: DateTime
     organization_id: Id
@@ -204,29 +207,39 @@ class Alive(Shape):
 
 
 class Ready(Shape):
-    """`degraded`: Redis is down; requests are accepted, and done after its return."""
+    """`degraded`: Redis is down, or no worker was alive for 30 s. Requests are accepted, and processed later."""
 
     status: Literal["ready", "degraded", "unavailable"]
     mongo: bool
     redis: bool
+    workers: bool
 
 
-def failures(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Documents these errors, and those that every operation has."""
-    said = {
-        400: "invalid: each fault is in `errors`",
-        401: "token missing, expired or malformed",
-        403: "the token's role may not do this",
-        404: "there is no such thing in this organization",
-        409: "the same key with another body, or a snapshot that is still being made",
-        413: "the body, or the snapshot, is too large",
-        429: "too many requests with this token",
-        503: "MongoDB is down, or whether the request was accepted is unknown: repeat it with the same key",
-    }
-    found: dict[int | str, dict[str, Any]] = {}
+LOCATION: dict[str, Any] = {"Location": {"description": "the snapshot's path", "schema": {"type": "string"}}}
+LINKS: dict[str, Any] = {
+    name: {"operationId": f"{name}Snapshot", "parameters": {"id": "$response.body#/data/_id"}}
+    for name in ("get", "update", "delete")
+}
+ATTACHMENT: dict[str, Any] = {"Content-Disposition": {"description": "the file's name", "schema": {"type": "string"}}}
+_RETRY_AFTER: dict[str, Any] = {"Retry-After": {"description": "seconds", "schema": {"type": "string"}}}
+_DESCRIPTIONS = {
+    400: "invalid request; `errors` lists each fault",
+    401: "the token is missing, expired or invalid",
+    403: "the token's role does not permit this",
+    404: "not found in this organization",
+    409: "the key was used with another body, or the snapshot is still being made",
+    413: "the body or the snapshot is too large",
+    429: "too many requests of this user, or too many operations of the organization in progress",
+    503: "MongoDB is down, or it is unknown whether the request was accepted: repeat it with the same key",
+}
+
+
+def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Document these errors and those that every operation has."""
+    documented: dict[int | str, dict[str, Any]] = {}
     for status in sorted({401, 429, 503, *statuses}):
-        model = Unavailable if status == 503 else Failure
-        found[status] = {"model": model, "description": said[status]}
+        model = Unavailable if status == 503 else FailureResponse
+        documented[status] = {"model": model, "description": _DESCRIPTIONS[status]}
         if status in {429, 503}:
-            found[status]["headers"] = {"Retry-After": {"description": "seconds", "schema": {"type": "string"}}}
-    return found
+            documented[status]["headers"] = _RETRY_AFTER
+    return documented

@@ -1,9 +1,7 @@
-"""Answers that may be large, written as they are read: memory holds a slice, whatever the number of snapshots."""
+"""Streams large answers while they are read: memory holds a slice, whatever the number of snapshots."""
 
-import asyncio
 import threading
 from collections.abc import AsyncIterator, Generator, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor
 
 import bson
 from bson.raw_bson import RawBSONDocument
@@ -11,7 +9,8 @@ from fastapi import Response
 from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from worker.api.responses import DATES_WITHOUT_ZONE, JSON, answer
+from worker.api.responses import DATES_WITHOUT_ZONE, JSON, json_response
+from worker.api.threads import Threads
 from worker.stores.connections import Document
 
 _SLICE_BYTES = 1_000_000
@@ -20,7 +19,7 @@ _CHUNK_BYTES = 256 * 1024
 
 
 def slices(cursor: Iterable[RawBSONDocument]) -> Iterator[list[Document]]:
-    """Documents, as many at a time as are a megabyte."""
+    """Group documents into slices of about a megabyte."""
     slice_: list[Document] = []
     size = 0
     for raw in cursor:
@@ -34,7 +33,7 @@ def slices(cursor: Iterable[RawBSONDocument]) -> Iterator[list[Document]]:
 
 
 def _joined(parts: Iterator[bytes]) -> Generator[bytes]:
-    """Small parts together."""
+    """Join small parts into larger chunks."""
     chunk = bytearray()
     for part in parts:
         chunk += part
@@ -46,7 +45,7 @@ def _joined(parts: Iterator[bytes]) -> Generator[bytes]:
 
 
 class _Chunks:
-    """The parts joined, for threads: one at a time reads, or ends the reading."""
+    """The joined parts, for threads: a lock lets one thread at a time read, or end the reading."""
 
     def __init__(self, parts: Generator[bytes]) -> None:
         self._parts = parts
@@ -54,46 +53,44 @@ class _Chunks:
         self._lock = threading.Lock()
 
     def next(self) -> bytes:
-        """The next one; nothing once there is none."""
+        """The next chunk, empty at the end."""
         with self._lock:
             return next(self._joined, b"")
 
     def close(self) -> None:
-        """Ends the reading, and closes the cursor behind it."""
+        """End the reading and close its cursor."""
         with self._lock:
             self._joined.close()
             self._parts.close()
 
 
-class _Streamed(StreamingResponse):
-    """Ends the reading when the client goes away: else the cursor would be open until MongoDB's time is over."""
+class _ChunkedResponse(StreamingResponse):
+    """Ends the reading when the client goes away; otherwise the cursor would stay open until MongoDB's timeout."""
 
-    def __init__(self, chunks: _Chunks, first: Sequence[bytes], executor: Executor, headers: Mapping[str, str]) -> None:
+    def __init__(self, chunks: _Chunks, first: Sequence[bytes], threads: Threads, headers: Mapping[str, str]) -> None:
         self._chunks = chunks
         self._first = first
-        self._executor = executor
+        self._threads = threads
         super().__init__(self._all(), 200, headers, JSON)
 
     async def _all(self) -> AsyncIterator[bytes]:
         for chunk in self._first:
             yield chunk
-        loop = asyncio.get_running_loop()
-        while chunk := await loop.run_in_executor(self._executor, self._chunks.next):
+        while chunk := await self._threads.run(self._chunks.next):
             yield chunk
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await super().__call__(scope, receive, send)
         finally:
-            self._executor.submit(self._chunks.close)  # not awaited: this task may be cancelled
+            self._threads.executor.submit(self._chunks.close)  # not awaited: this task may be cancelled
 
 
-async def streamed(parts: Generator[bytes], executor: Executor, headers: Mapping[str, str] | None = None) -> Response:
-    """The parts as one answer, read in threads. What is raised before the first part is an answer of its own."""
-    loop = asyncio.get_running_loop()
+async def streamed(parts: Generator[bytes], threads: Threads, headers: Mapping[str, str] | None = None) -> Response:
+    """Answer with the parts, read in threads. Raises what the reading of the first chunks raises."""
     chunks = _Chunks(parts)
-    first = await loop.run_in_executor(executor, chunks.next)
-    second = await loop.run_in_executor(executor, chunks.next)
+    first = await threads.run(chunks.next)
+    second = await threads.run(chunks.next)
     if not second:
-        return answer(200, first, headers)
-    return _Streamed(chunks, (first, second), executor, headers or {})
+        return json_response(200, first, headers)
+    return _ChunkedResponse(chunks, (first, second), threads, headers or {})

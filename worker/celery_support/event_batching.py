@@ -1,7 +1,8 @@
-"""Celery's task events, for Flower, gathered for a moment: a bootstep of the worker.
+"""A worker bootstep that sends Celery's task events in batches.
 
-Celery publishes them at every turn of its event loop, three round trips a message. Gathered for 50 ms, a busy
-worker sends two dozen at once (Celery's limit). An event has the time it was made; a killed worker's last are lost.
+Celery publishes task events on each iteration of its event loop, which costs three round trips per message. Collecting
+them for 50 ms lets a busy worker send two dozen at once, Celery's own limit. Each event keeps the time at which it
+occurred. A worker that is killed loses the events of its last 50 ms.
 https://docs.celeryq.dev/en/stable/userguide/extending.html
 """
 
@@ -10,36 +11,36 @@ from typing import Any
 from celery import bootsteps
 from celery.worker.consumer.events import Events
 
-_SECONDS = 0.05
+_DELAY_SECONDS = 0.05
 
 
-class GatheredEvents(bootsteps.StartStopStep):
-    """Sends what the worker's event dispatcher has gathered, a moment after the first of it."""
+class EventBatching(bootsteps.StartStopStep):
+    """Flushes the worker's event dispatcher a moment after its first buffered event."""
 
     requires = (Events,)
 
     def __init__(self, consumer: Any, **options: Any) -> None:
         super().__init__(consumer, **options)
-        self._waiting = False
+        self._flush_scheduled = False
 
     def start(self, consumer: Any) -> None:
-        """After every connect: the dispatcher is a new one."""
+        """Hook into the event dispatcher, which each reconnect replaces."""
         dispatcher = consumer.event_dispatcher
-        self._waiting = False
+        self._flush_scheduled = False
 
         def flush() -> None:
-            self._waiting = False
+            self._flush_scheduled = False
             dispatcher.flush()
 
-        def gathered() -> None:
-            if not self._waiting:
-                self._waiting = True
-                consumer.timer.call_after(_SECONDS, flush)
+        def schedule_flush() -> None:
+            if not self._flush_scheduled:
+                self._flush_scheduled = True
+                consumer.timer.call_after(_DELAY_SECONDS, flush)
 
-        if dispatcher.on_send_buffered:  # None where there is no event loop: nothing is gathered there
-            dispatcher.on_send_buffered = gathered
+        if dispatcher.on_send_buffered:  # None without an event loop: nothing is buffered then
+            dispatcher.on_send_buffered = schedule_flush
 
     def stop(self, consumer: Any) -> None:
-        """The last ones."""
+        """Send the remaining events."""
         if consumer.event_dispatcher:
             consumer.event_dispatcher.flush()

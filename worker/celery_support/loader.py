@@ -1,4 +1,4 @@
-"""Where Celery looks for its settings and the tasks: among what is installed, and nowhere else."""
+"""A Celery loader that finds settings and tasks in this installation only."""
 
 from importlib import import_module
 from types import ModuleType
@@ -6,10 +6,12 @@ from typing import Any
 
 from celery.loaders.app import AppLoader
 
+from worker.layout import import_name
+
 
 class Loader(AppLoader):
-    """Celery's own looks into the current directory first, where another project's `celeryconfig.py` may lie."""
+    """Celery's loader without the current directory, which may hold another project's `celeryconfig.py`."""
 
     def import_from_cwd(self, module: str, imp: Any = None, package: str | None = None) -> ModuleType:
-        """`imp` is Celery's own way to import, which this one replaces."""
-        return import_module(module, package)
+        """Import a module from `sys.path`. `imp`, Celery's import function, is ignored."""
+        return import_module(import_name(module), package)

@@ -1,4 +1,4 @@
-"""Publishes wake-up calls through Celery."""
+"""Publishes wake-up messages through Celery."""
 
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
@@ -17,49 +17,55 @@ _FAULTS = (OperationalError, KombuError, RedisError, OSError)
 
 
 class CeleryPublisher:
-    """Publishes through a Celery app."""
+    """Publishes wake-up messages with the producers of a Celery app. See `worker.stores.wakeups.Publish`."""
 
     def __init__(self, app: Celery) -> None:
         self._app = app
 
     def __call__(
-        self, queue: str, chunks: Iterable[Sequence[str]], at: datetime, delay: timedelta | None = None
+        self,
+        queue: str,
+        chunks: Iterable[Sequence[str]],
+        at: datetime,
+        delay: timedelta | None = None,
+        task_id: str | None = None,
     ) -> None:
-        messages = [list(chunk) for chunk in chunks]
+        messages = [(list(chunk), None if number else task_id) for number, chunk in enumerate(chunks)]
         options: dict[str, Any] = {
             "queue": queue,
             "headers": {STAMP: milliseconds(at)},
             "retry": False,
             "countdown": delay.total_seconds() if delay else None,
         }
-        # Once more over a new connection: the old one may be dead, or closed in part. kombu 5.7 repeats a publish that
-        # Redis refused (out of memory) on a channel that it has closed itself, which ends in an AttributeError; so its
-        # own repetition is off. A request that is woken up twice is done once.
-        # RedisError: kombu lets a refusal through as it is (Redis is out of memory, or only reads).
+        # One retry over a new connection, because the pooled one may be dead or half closed. kombu's own retry is off:
+        # kombu 5.7 repeats a publish that Redis refused (out of memory) on a channel that it has already closed, which
+        # raises an AttributeError. A request whose wake-up is sent twice is still done once.
+        # RedisError is in the list because kombu passes refusals (out of memory, read-only replica) through.
         try:
             self._publish_all(messages, options)
         except _FAULTS:
             try:
                 self._publish_all(messages, options)
             except _FAULTS as error:
-                raise BrokerUnavailable(f"Redis takes no messages ({type(error).__name__}).") from error
+                raise BrokerUnavailable(f"Redis does not accept messages ({type(error).__name__}).") from error
 
-    def _publish_all(self, messages: list[list[str]], options: dict[str, Any]) -> None:
-        """In one pipeline; after a fault some may be in the queue, and the connection is made anew."""
+    def _publish_all(self, messages: list[tuple[list[str], str | None]], options: dict[str, Any]) -> None:
+        """Publish in one pipeline. On an error some may be in the queue already; the connection is then discarded."""
         with self._app.producer_or_acquire() as producer:
             try:
                 producer.connection.ensure_connection(max_retries=1, interval_start=0.1)
                 with producer.batch() if len(messages) > 1 else nullcontext():
-                    for ids in messages:
-                        self._publish(producer, ids, options)
+                    for ids, task_id in messages:
+                        self._publish(producer, ids, task_id, options)
             except BaseException:
                 producer.connection.collect()
                 raise
 
-    def _publish(self, producer: Any, ids: list[str], options: dict[str, Any]) -> None:
+    def _publish(self, producer: Any, ids: list[str], task_id: str | None, options: dict[str, Any]) -> None:
         self._app.send_task(
             CREATE,
             args=[ids],
+            task_id=task_id,
             producer=producer,
             argsrepr=repr_of(ids),
             kwargsrepr="{}",

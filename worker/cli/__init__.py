@@ -1,24 +1,31 @@
-"""The command `snapshots`. What a command needs is imported when it is called, so that help is quick."""
+"""The `snapshots` command. Each subcommand is imported only when it is called, so that `--help` is fast."""
 
 import click
 
 from worker.cli.group import Lazy, LazyGroup
 
 _COMMANDS = {
-    "demo": Lazy("worker.cli.demo:demo", "Show it all at work on sample conversations."),
-    "up": Lazy("worker.cli.stack:up", "Run the whole system until Ctrl-C."),
-    "api": Lazy("worker.cli.api:api", "Serve HTTP."),
-    "import": Lazy("worker.cli.importing:import_command", "Import conversations from JSON Lines."),
-    "request": Lazy("worker.cli.requesting:request", "Request a snapshot, or one of every conversation."),
+    "demo": Lazy("worker.cli.demo:demo", "Run the whole pipeline on sample conversations."),
+    "up": Lazy("worker.cli.stack:up", "Run the whole stack on this machine until Ctrl-C."),
+    "api": Lazy("worker.cli.api:api", "Serve the HTTP API.", logs=True),
+    "celery": Lazy("worker.cli.celery_command:celery", "Run Celery's worker, beat or Flower anywhere.", logs=True),
+    "import": Lazy("worker.cli.importing:import_command", "Import conversations from JSON Lines files."),
+    "request": Lazy("worker.cli.requesting:request", "Request one snapshot, or one of every conversation."),
     "requests": Lazy("worker.cli.requests:requests", "List, show and redrive requests."),
     "show": Lazy("worker.cli.documents:show", "Show a snapshot."),
     "delete": Lazy("worker.cli.documents:delete", "Delete a snapshot."),
-    "events": Lazy("worker.cli.events:events", "Show completion events, and follow them."),
-    "keys": Lazy("worker.cli.keys:keys", "Create, list and revoke integration keys of the HTTP surface."),
-    "listen": Lazy("worker.cli.listening:listen", "Take in what producers add to the Redis stream, and closings."),
-    "policy": Lazy("worker.cli.policies:policy", "Say which closings make a snapshot by themselves."),
-    "status": Lazy("worker.cli.status:status", "Count outcomes, queues and what waits."),
-    "doctor": Lazy("worker.cli.doctor:doctor", "Find what is wrong, and say what to do about it."),
+    "events": Lazy("worker.cli.events:events", "Show or follow completion events."),
+    "login": Lazy("worker.cli.login:login", "Print a link that logs a browser in to the operations page, once."),
+    "keys": Lazy("worker.cli.keys:keys", "Create, list and revoke API keys for programs."),
+    "listen": Lazy(
+        "worker.cli.listening:listen", "Listen to the intake stream and to closed conversations.", logs=True
+    ),
+    "policy": Lazy("worker.cli.policies:policy", "Configure automatic snapshots of closed conversations."),
+    "status": Lazy("worker.cli.status:status", "Show outcomes, queue lengths and waiting times."),
+    "inspect": Lazy(
+        "worker.cli.inspecting:inspect", "Check whether the platform's documents fit, and suggest settings."
+    ),
+    "doctor": Lazy("worker.cli.doctor:doctor", "Diagnose an installation and suggest fixes."),
 }
 
 
@@ -30,7 +37,7 @@ _COMMANDS = {
 )
 @click.version_option(package_name="training-snapshots", message="snapshots %(version)s")
 def main() -> None:
-    """Training snapshots of conversations, made in the background: nothing accepted is lost or done twice.
+    """Create training snapshots of conversations in the background; nothing accepted is lost or done twice.
 
     \b
     Example:
@@ -38,5 +45,5 @@ def main() -> None:
         snapshots request --organization ID --contact ID --wait
         snapshots status
 
-    Exit codes: 0, 1 failed, 2 wrong use. The servers are those of SNAPSHOTS_MONGO_URL and SNAPSHOTS_REDIS_URL.
+    SNAPSHOTS_MONGO_URL and SNAPSHOTS_REDIS_URL name the servers. Exit codes: 0 success, 1 failure, 2 usage error.
     """

@@ -1,8 +1,10 @@
-"""`snapshots api`: the HTTP surface."""
+"""`snapshots api`: serves the HTTP API."""
 
 import json
 import os
+import signal
 import socket
+import sys
 
 import click
 
@@ -24,46 +26,47 @@ def api(host: str | None, port: int | None, fd: int | None, as_json: bool) -> No
     Example:
         SNAPSHOTS_JWT_SECRET=$(openssl rand -hex 32) snapshots api --port 8000
     """
-    import uvicorn
-
     from worker import log
     from worker.api.app import build_app
+    from worker.api.container import Container
+    from worker.api.server import serve
     from worker.bootstrap import build
+    from worker.operations.backend import Backend
+    from worker.operations.routes import routes
     from worker.settings import load
+    from worker.startup.process import prepare
 
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # uvicorn raises it again when it has ended
     settings = load(**{name: value for name, value in (("api_host", host), ("api_port", port)) if value is not None})
     log.configure(settings)
-    app = build_app(build(settings))
     listening = socket.socket(fileno=fd) if fd is not None else _listen(settings.api_host, settings.api_port)
+    prepare(settings)
+    container = Container(build(settings))
+    backend = Backend(container)
+    container.on_close(backend.close)
+    app = build_app(container, pages=routes(backend))
     url = _url_of(listening)
     if as_json:
         click.echo(json.dumps({"ready": True, "api": url, "pid": os.getpid()}))
     else:
         click.echo(f"listening on {url}, documentation at {url}/docs", err=True)
-    config = uvicorn.Config(
-        app,
-        log_config=None,
-        proxy_headers=False,
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=15,
-        timeout_keep_alive=75,
-        lifespan="on",
-    )
-    uvicorn.Server(config).run(sockets=[listening])
+    serve(app, listening, settings.api_max_connections)
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """Raises click.ClickException where the address cannot be listened on."""
+    """Raises click.ClickException if the address is not available."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    made = socket.socket(family)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listening = socket.socket(family)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        made.bind((host, port))
-        made.listen(2048)
+        listening.bind((host, port))
+        listening.listen(2048)
     except OSError as error:
-        raise click.ClickException(f"cannot listen on {host}:{port}: {error.strerror}") from None
-    return made
+        raise click.ClickException(
+            f"The API cannot listen on {host}:{port}: {error.strerror}. Choose another port with --port or "
+            "SNAPSHOTS_API_PORT, or another address with --host or SNAPSHOTS_API_HOST."
+        ) from None
+    return listening
 
 
 def _url_of(listening: socket.socket) -> str:

@@ -1,4 +1,4 @@
-"""`snapshots request --all`, as a terminal sees it."""
+"""The terminal output of `snapshots request --all`."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,15 +12,15 @@ from rich.progress import Progress as Bar
 
 from worker.backfill import Backfill, OnProgress, Progress
 from worker.cli.group import FAILED
-from worker.cli.shared import open_service, print_json
+from worker.cli.shared import open_producer, print_json, resume_hint
 
 
 def run_backfill(
     organization: ObjectId, fields: Mapping[str, Any], chunk: int | None, timeout: float, *, as_json: bool
 ) -> int:
-    """Asks for all, waits, and prints what became of them; the exit code. Raises SnapshotError."""
-    service = open_service(**({} if chunk is None else {"chunk_size": chunk}))
-    with _progress_bar() as on_progress:
+    """Run a backfill, wait for it and print its result. Returns the exit code. Raises SnapshotError."""
+    service = open_producer(**({} if chunk is None else {"chunk_size": chunk}))
+    with resume_hint("Accepted requests stay accepted. Run the same command again to continue."), _bar() as on_progress:
         done = Backfill(service, organization, fields, on_progress)(timeout)
     if as_json:
         print_json(_as_fields(organization, done))
@@ -38,6 +38,7 @@ def _as_fields(organization: ObjectId, done: Progress) -> dict[str, Any]:
         "completed": done.completed,
         "failed": done.failed,
         "inFlight": done.in_flight,
+        "deleted": done.deleted,
         "failures": dict(done.failures),
         "refused": dict(done.refused),
         "seconds": round(done.seconds, 3),
@@ -52,16 +53,18 @@ def _print(organization: ObjectId, done: Progress) -> None:
     )
     for code, count in done.failures.most_common():
         click.echo(f"  failed {count:,}: {code}")
+    if done.deleted:
+        click.echo(f"not made again {done.deleted:,}: their snapshots were deleted")
     for code, count in done.refused.most_common():
-        click.secho(f"  not asked for {count:,}: {code}", fg="red")
+        click.secho(f"  not requested {count:,}: {code}", fg="red")
     if done.in_flight:
-        said = f"{done.in_flight:,} not finished in time; they stay accepted. Run it again to go on waiting."
-        click.secho(said, fg="yellow", err=True)
+        message = f"{done.in_flight:,} not finished in time; they stay accepted. Run the command again to keep waiting."
+        click.secho(message, fg="yellow", err=True)
 
 
 @contextmanager
-def _progress_bar() -> Iterator[OnProgress]:
-    """On standard error, and only if that is a terminal."""
+def _bar() -> Iterator[OnProgress]:
+    """Show progress on standard error if it is a terminal."""
     console = Console(stderr=True)
     columns = (
         TextColumn("Snapshots"),
@@ -75,6 +78,8 @@ def _progress_bar() -> Iterator[OnProgress]:
 
         def show(progress: Progress) -> None:
             done = progress.completed + progress.failed
-            bar.update(task, total=progress.conversations, completed=done, done=done, rate=progress.rate)
+            bar.update(
+                task, total=progress.conversations - progress.deleted, completed=done, done=done, rate=progress.rate
+            )
 
         yield show

@@ -1,33 +1,39 @@
-"""`snapshots demo`: the main job, shown."""
+"""`snapshots demo`: the whole pipeline on sample conversations."""
 
 import json
 import time
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import click
 from bson import json_util
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.markup import escape
 from rich.table import Table
 
 from worker.bootstrap import build
-from worker.local.demo import Demo, Shown
+from worker.cli.shared import program
+from worker.cli.starting import StopSignals, show_progress
+from worker.domain.ledger_entry import LedgerEntry
+from worker.local.dashboard import failed_tasks
+from worker.local.demo import Demo, DemoResult
 from worker.local.stack import stack
 from worker.settings import load
-from worker.stores.connections import Document
 
 _SHOWN_MESSAGES = 3
+_FAILING = ("chunk", "failing")
+"""The scenarios that have a task with a failed request."""
 
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one line of JSON.")
 @click.pass_context
 def demo(context: click.Context, as_json: bool) -> None:
-    """Show the whole pipeline on sample conversations, in half a minute.
+    """Run the whole pipeline on sample conversations, in half a minute.
 
-    Starts MongoDB, Redis, two workers and beat as real processes; makes snapshots of single requests, of a
-    chunk, one that is retried, and two that fail, as they should. Leaves nothing behind.
+    Starts MongoDB, Redis, two workers, beat and Flower as real processes. Makes snapshots of single requests and of a
+    chunk, one that is retried, and two that fail as intended. Leaves nothing behind.
 
     \b
     Example:
@@ -35,29 +41,28 @@ def demo(context: click.Context, as_json: bool) -> None:
     """
     started = time.monotonic()
     console = Console(stderr=True)
-    # A demonstration is of its own servers: what the environment names may be someone's production.
+    signals = StopSignals(console.print)
+    # The demo always starts its own servers: the environment may name a production system.
     own = load().model_copy(update={"mongo_database": "demo"})
     own.model_fields_set.difference_update({"redis_url", "mongo_url"})
-    bar = Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), console=console)
-    with bar:
-        task = bar.add_task("starting MongoDB, Redis, 2 workers, beat", total=None)
-        with stack(own) as running:
-            bar.update(task, description="making snapshots")
-            service = build(running.settings)
-            try:
-                shown = Demo(service)(lambda done, total: bar.update(task, completed=done, total=total))
-            finally:
-                service.connections.close()
-            bar.update(task, description="stopping")
+    with show_progress(console, signals) as show, stack(own, on_start=lambda name: show(f"starting {name}")) as running:
+        show("requesting snapshots of the sample conversations")
+        service = build(running.settings)
+        try:
+            result = Demo(service)(lambda done, total: show(f"{done} of {total} requests are finished"))
+        finally:
+            service.connections.close()
+        in_flower = failed_tasks(running.flower, len(_FAILING)) if running.flower.login else {}
+        show("stopping")
     seconds = time.monotonic() - started
     if as_json:
-        click.echo(json.dumps(_result(shown, seconds)))
+        click.echo(json.dumps(_as_json(result, seconds)))
     else:
-        _print(Console(), shown, seconds)
-    context.exit(0 if shown.as_expected else 1)
+        _print(Console(), result, in_flower, seconds)
+    context.exit(0 if result.as_expected else 1)
 
 
-def _counts(entries: list[Document]) -> dict[str, Any]:
+def _counts(entries: list[LedgerEntry]) -> dict[str, Any]:
     codes = Counter(each["error"]["code"] for each in entries if each.get("error"))
     return {
         "requests": len(entries),
@@ -67,27 +72,32 @@ def _counts(entries: list[Document]) -> dict[str, Any]:
     }
 
 
-def _result(shown: Shown, seconds: float) -> dict[str, Any]:
+def _as_json(result: DemoResult, seconds: float) -> dict[str, Any]:
     return {
-        "ok": shown.as_expected,
+        "ok": result.as_expected,
         "seconds": round(seconds, 1),
-        "outcomes": {name: _counts(entries) for name, entries in shown.ways},
-        "event": shown.event,
+        "outcomes": {name: _counts(entries) for name, entries in result.scenarios},
+        "event": result.event,
     }
 
 
-def _print(console: Console, shown: Shown, seconds: float) -> None:
+def _print(console: Console, result: DemoResult, in_flower: Mapping[str, str], seconds: float) -> None:
     table = Table("requests", "made", "completed", "failed", "retries", title="Outcomes", title_justify="left")
-    for name, entries in shown.ways:
+    for name, entries in result.scenarios:
         counts = _counts(entries)
         failed = ", ".join(f"{count} {code}" for code, count in counts["failed"].items()) or "0"
         table.add_row(name, str(counts["requests"]), str(counts["completed"]), failed, str(counts["retries"]))
     console.print(table)
-    snapshot = dict(shown.snapshot)
+    snapshot = dict(result.snapshot)
     left = len(snapshot["messages"]) - _SHOWN_MESSAGES
     snapshot["messages"] = snapshot["messages"][:_SHOWN_MESSAGES] + ([f"... and {left} more"] if left > 0 else [])
     console.print("\n[bold]A snapshot[/], in trainingsnapshots:")
     console.print_json(json_util.dumps(snapshot, json_options=json_util.RELAXED_JSON_OPTIONS))
     console.print("\n[bold]Its event[/], on snapshots:events:")
-    console.print_json(json.dumps(shown.event))
-    console.print(f"\nDone in {seconds:.0f} s. Next: [bold]snapshots up[/] runs the stack, [bold]snapshots --help[/].")
+    console.print_json(json.dumps(result.event))
+    if in_flower:
+        console.print("\n[bold]Failed tasks[/], as Flower shows them:")
+        for arguments, reason in in_flower.items():
+            console.print(f"{arguments}\n  {reason}", markup=False, highlight=False)
+    command = escape(program())
+    console.print(f"\nDone in {seconds:.0f} s. Next: [bold]{command} up[/] runs the stack; [bold]{command} --help[/].")

@@ -1,4 +1,4 @@
-"""`snapshots doctor`: what is wrong, and what to do about it."""
+"""`snapshots doctor`: reports problems of an installation, and what to do about each."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -19,21 +19,22 @@ _MARKS = {Level.OK: ("ok", "green"), Level.WARNING: ("warning", "yellow"), Level
 
 
 @click.command()
-@click.option("--no-request", is_flag=True, help="Look only: write nothing, send no request.")
+@click.option("--no-request", is_flag=True, help="Only read: do not send a test request.")
 @click.option(
     "--wait",
     type=click.FloatRange(0.1, 600),
     default=30.0,
     show_default=True,
-    help="Seconds that the request may take to be accepted, and then to be done.",
+    help="Seconds that the test request may take to be accepted, and then to be processed.",
 )
 @json_option
 @click.pass_context
 def doctor(context: click.Context, no_request: bool, wait: float, as_json: bool) -> None:
-    """Check settings, servers, indexes, streams, clocks and processes, and send one request through.
+    """Check settings, servers, indexes, streams, clocks and processes, and send one test request.
 
-    Its request is of a conversation that it stores in an organization of its own, 736e61702d646f63746f7221, and
-    removes again with all that came of it. It ends with 1 if there is a failure; warnings alone end with 0.
+    The test request uses a conversation that the doctor stores in an organization of its own,
+    736e61702d646f63746f7221, and removes afterwards together with its snapshot and event. The exit code is 1 if there
+    is a failure, 0 if there are at most warnings.
 
     \b
     Example:
@@ -44,7 +45,7 @@ def doctor(context: click.Context, no_request: bool, wait: float, as_json: bool)
 
     err = Console(stderr=True)
     with err.status("settings") as status:
-        found = examine(send=not no_request, patience=wait, begins=status.update)
+        found = examine(send=not no_request, patience=wait, on_check=status.update)
     if as_json:
         print_json(_as_fields(found))
     else:
@@ -58,12 +59,12 @@ def _as_fields(found: "Examination") -> dict[str, Any]:
         "findings": [
             {
                 "check": check.name,
-                "level": each.level.value,
-                "said": hide_passwords(each.said),
-                **({"advice": each.advice} if each.advice else {}),
+                "level": finding.level.value,
+                "message": hide_passwords(finding.message),
+                **({"advice": finding.advice} if finding.advice else {}),
             }
             for check in found.checks
-            for each in check.findings
+            for finding in check.findings
         ],
         "seconds": {check.name: round(check.seconds, 4) for check in found.checks},
         "steps": {name: round(seconds, 4) for name, seconds in found.steps.items()},
@@ -71,23 +72,24 @@ def _as_fields(found: "Examination") -> dict[str, Any]:
 
 
 def _print(found: "Examination") -> None:
+    out = console()
+    arrow = "->" if out.options.ascii_only else "→"
     table = Table()
     table.add_column("check", no_wrap=True)
     table.add_column("", no_wrap=True)
-    table.add_column("found, and what to do", overflow="fold")
+    table.add_column("finding and advice", overflow="fold")
     for check in found.checks:
-        for place, each in enumerate(check.findings):
-            mark, style = _MARKS[each.level]
+        for place, finding in enumerate(check.findings):
+            mark, style = _MARKS[finding.level]
             table.add_row(
-                "" if place else check.name, mark, hide_passwords(each.said), style=style if mark != "ok" else ""
+                "" if place else check.name, mark, hide_passwords(finding.message), style=style if mark != "ok" else ""
             )
-            if each.advice:
-                table.add_row("", "", f"→ {each.advice}")
-    out = console()
+            if finding.advice:
+                table.add_row("", "", f"{arrow} {finding.advice}")
     out.print(table)
     if found.steps:
         out.print(
-            "the request: " + ", ".join(f"{name} {seconds * 1000:,.0f} ms" for name, seconds in found.steps.items())
+            "test request: " + ", ".join(f"{name} {seconds * 1000:,.0f} ms" for name, seconds in found.steps.items())
         )
-    warnings = sum(each.level is Level.WARNING for check in found.checks for each in check.findings)
+    warnings = sum(finding.level is Level.WARNING for check in found.checks for finding in check.findings)
     out.print(f"{found.failures} failure(s), {warnings} warning(s)")

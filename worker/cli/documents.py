@@ -1,4 +1,4 @@
-"""`snapshots show` and `snapshots delete`: one snapshot."""
+"""`snapshots show` and `snapshots delete`."""
 
 from typing import Any
 
@@ -8,12 +8,12 @@ from bson import ObjectId
 from worker.cli.group import FAILED
 from worker.cli.options import ObjectIdType, organization_option, yes_option
 from worker.cli.shared import agrees, open_service, print_json
-from worker.domain.requests import ACCEPTED
-from worker.errors import Deleted, NotFound
+from worker.domain.ledger_entry import ACCEPTED
+from worker.errors import NotFound, SnapshotDeleted
 from worker.service import Service
 from worker.stores.queries import request_by_id, snapshot_by_id
 
-_json_option = click.option("--json", "as_json", is_flag=True, help="Print one line.")
+_json_option = click.option("--json", "as_json", is_flag=True, help="Print one line of JSON.")
 
 
 @click.command()
@@ -21,7 +21,7 @@ _json_option = click.option("--json", "as_json", is_flag=True, help="Print one l
 @organization_option
 @_json_option
 def show(snapshot: ObjectId, organization: ObjectId | None, as_json: bool) -> None:
-    """Show a snapshot: the whole document, by its id, which is its request's too.
+    """Show the document of a snapshot. A snapshot has the same id as its request.
 
     \b
     Example:
@@ -32,7 +32,7 @@ def show(snapshot: ObjectId, organization: ObjectId | None, as_json: bool) -> No
 
 
 def _find(service: Service, snapshot: ObjectId, organization: ObjectId | None) -> dict[str, Any]:
-    """The document. Raises NotFound, with what the ledger knows of it."""
+    """Return the document. Raises NotFound, which says what the ledger knows about the request."""
     if found := snapshot_by_id(service.connections, snapshot, organization):
         return found
     try:
@@ -40,32 +40,32 @@ def _find(service: Service, snapshot: ObjectId, organization: ObjectId | None) -
     except NotFound:
         raise NotFound("There is no such snapshot.") from None
     if entry.get("deletedAt"):
-        raise Deleted
+        raise SnapshotDeleted
     if entry["status"] == ACCEPTED:
-        raise NotFound("The request is accepted; its snapshot is not made yet.", status=ACCEPTED)
+        raise NotFound("The request is accepted; its snapshot is not ready yet.", status=ACCEPTED)
     if "snapshotId" not in entry:
-        raise NotFound("The request failed: there is no snapshot.", error=entry.get("error", {}).get("code"))
+        raise NotFound("The request failed, so there is no snapshot.", error=entry.get("error", {}).get("code"))
     if found := snapshot_by_id(service.connections, entry["snapshotId"], organization):
         return found
-    raise NotFound("There is no such snapshot any more.")
+    raise NotFound("The snapshot no longer exists.")
 
 
 @click.command()
 @click.argument("snapshot", type=ObjectIdType(), metavar="ID")
-@click.option("--organization", type=ObjectIdType(), required=True, help="Whose snapshot it is.")
+@click.option("--organization", type=ObjectIdType(), required=True, help="The organization of the snapshot.")
 @yes_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
 def delete(context: click.Context, snapshot: ObjectId, organization: ObjectId, yes: bool, as_json: bool) -> None:
-    """Delete a snapshot for good; its request is not run again. Asks first on a terminal.
+    """Delete a snapshot permanently. Its request is not run again. Asks for confirmation on a terminal.
 
     \b
     Example:
         snapshots delete 6a1b2c3d4e5f60718293a4b5 --organization ID --yes
     """
     service = open_service()
-    if not agrees(f"Delete snapshot {snapshot} for good?", yes):
-        click.echo("Nothing was deleted.", err=True)
+    if not agrees(f"Delete snapshot {snapshot} permanently?", yes):
+        click.echo("Canceled; nothing was deleted.", err=True)
         context.exit(FAILED)
     service.delete(organization, snapshot)
     if as_json:

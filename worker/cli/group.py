@@ -1,39 +1,54 @@
-"""A Click group whose commands are imported when they are called, and whose errors all end alike.
+"""A Click group that imports its commands lazily and reports all errors in one format.
 
-Exit codes: 0, 1 failed, 2 wrong use, 130 Ctrl-C.
+Exit codes: 0 success, 1 failure, 2 usage error, 130 Ctrl-C, 143 SIGTERM before a stack has started.
 """
 
+import codecs
+import errno
+import io
 import json
-from collections.abc import Mapping
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import click
 
 from worker.errors import InvalidRequest, InvalidSettings, SnapshotError
 
-FAILED, WRONG_USE, INTERRUPTED = 1, 2, 130
+FAILED, USAGE_ERROR, INTERRUPTED, TERMINATED = 1, 2, 130, 143
 
 _OPTIONS = {"messageIds": "--message", "tags": "--tag", "body": "options"}
 _SHOWN_DETAILS = 300
+_PLAIN = {"→": "->", "…": "...", "±": "+/-"}
+"""ASCII for the symbols in our own texts."""
+_OUTPUT_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF}
 
 
 @dataclass(frozen=True)
 class Lazy:
-    """A command that is imported when it is called: `package.module:attribute`, and its line in the list."""
+    """A command that is imported when it is called: `package.module:attribute` and its line in the help."""
 
     where: str
     help: str
+    logs: bool = False
+    """Whether it is a long-running process, which writes its warnings to its log."""
 
     def load(self) -> click.Command:
         module, _, attribute = self.where.partition(":")
-        command: click.Command = getattr(import_module(module), attribute)
+        with _exit_on_ctrl_c():
+            command: click.Command = getattr(import_module(module), attribute)
         return command
 
 
 class LazyGroup(click.Group):
-    """`commands_by_name`: the commands, in the order of the list."""
+    """A group of lazy commands. `commands_by_name` is in the order of the help."""
 
     def __init__(self, *args: Any, commands_by_name: Mapping[str, Lazy], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -46,14 +61,43 @@ class LazyGroup(click.Group):
         found = self.commands_by_name.get(cmd_name)
         return found.load() if found else None
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name, command, left = super().resolve_command(ctx, args)
+        if name in self.commands_by_name and not self.commands_by_name[name].logs:
+            _warn_of_unknown_variables()
+        return name, command, left
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        # Click's own would import every command for its line.
+        # Click's implementation would import every command to read its help.
         with formatter.section("Commands"):
             formatter.write_dl([(name, each.help) for name, each in self.commands_by_name.items()])
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         ctx.meta[__name__] = "--json" in args
         return super().parse_args(ctx, args)
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the command. Output that cannot be written is an error of one line, not a traceback."""
+        codecs.register_error("plain", _plain)
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="plain")  # characters that a terminal's encoding lacks
+        try:
+            return super().main(*args, **kwargs)
+        except OSError as error:
+            if error.errno not in _OUTPUT_ERRORS:
+                raise
+            sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - otherwise Python writes the rest again when it exits
+            click.echo(f"Error: The output cannot be written: {error.strerror}.", err=True)
+            sys.exit(FAILED)
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        context = super().make_context(*args, **kwargs)
+        if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":  # https://no-color.org
+            context.color = False
+        return context
 
     def invoke(self, ctx: click.Context) -> Any:
         as_json: bool = ctx.meta[__name__]
@@ -66,22 +110,52 @@ class LazyGroup(click.Group):
                 _print_json({"code": "wrong_use", "message": error.format_message(), "details": {}})
             raise
         except InvalidRequest as error:
-            _show(error, _faults_of_options(error), as_json)
-            ctx.exit(WRONG_USE)
+            _show(error, _describe_options(error), as_json)
+            ctx.exit(USAGE_ERROR)
         except InvalidSettings as error:
             _show(error, error.message, as_json)
-            ctx.exit(WRONG_USE)
+            ctx.exit(USAGE_ERROR)
         except SnapshotError as error:
             _show(error, describe(error.outcome()), as_json)
             ctx.exit(FAILED)
 
 
+@contextmanager
+def _exit_on_ctrl_c() -> Iterator[None]:
+    """Let Ctrl-C end the process at once while modules are imported: there, a KeyboardInterrupt can get lost."""
+    raises = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if raises and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+    else:
+        yield
+
+
+def _plain(error: UnicodeError) -> tuple[str | bytes, int]:
+    """Replace characters that an encoding lacks: our own symbols by ASCII, all others by escapes."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    lacking = error.object[error.start : error.end]
+    return "".join(_PLAIN.get(each) or each.encode("ascii", "backslashreplace").decode() for each in lacking), error.end
+
+
 def describe(outcome: Mapping[str, Any]) -> str:
-    """An error on one line: message, code, details."""
+    """Format an error as one line: message, code and details."""
     details = "".join(f", {name}: {value}" for name, value in outcome["details"].items())
     if len(details) > _SHOWN_DETAILS:
         details = f"{details[:_SHOWN_DETAILS]}…"
     return f"{outcome['message']} ({outcome['code']}{details})"
+
+
+def _warn_of_unknown_variables() -> None:
+    from worker.settings import unknown_variables
+
+    for name, nearest in unknown_variables():
+        hint = f"; did you mean {nearest}?" if nearest else "."
+        click.secho(f"Warning: {name} is not a setting and has no effect{hint}", fg="yellow", err=True)
 
 
 def _show(error: SnapshotError, line: str, as_json: bool) -> None:
@@ -94,12 +168,12 @@ def _print_json(outcome: dict[str, Any]) -> None:
     click.echo(json.dumps({"error": outcome}))
 
 
-def _faults_of_options(error: InvalidRequest) -> str:
+def _describe_options(error: InvalidRequest) -> str:
     return "; ".join(f"{_option_of(each['field'])}: {each['message']}" for each in error.errors)
 
 
 def _option_of(field: str) -> str:
-    """`--request-id` for `requestId`; `--message number 3` for `messageIds.2`."""
+    """Name the option of a field: `--request-id` for `requestId`, `--message number 3` for `messageIds.2`."""
     name, _, place = field.partition(".")
     spelled = "".join(f"-{letter.lower()}" if letter.isupper() else letter for letter in name.removesuffix("Id"))
     option = "--request-id" if name == "requestId" else _OPTIONS.get(name, f"--{spelled}")

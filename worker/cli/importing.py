@@ -1,8 +1,9 @@
 """`snapshots import`: conversations from files into the platform's collections."""
 
 import json
+import shlex
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -13,10 +14,10 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 
 from worker.cli.options import ObjectIdType
+from worker.cli.shared import build_service, program, resume_hint
 from worker.errors import SnapshotError
 from worker.importing import OnProgress, Report, import_files
-from worker.settings import load
-from worker.stores.connections import Connections
+from worker.startup.process import require
 
 SHOWN_REFUSALS = 20
 
@@ -25,16 +26,19 @@ SHOWN_REFUSALS = 20
 @click.argument(
     "files", nargs=-1, required=True, metavar="FILE...", type=click.Path(exists=True, dir_okay=False, path_type=Path)
 )
-@click.option("--organization", type=ObjectIdType(), help="Whose conversations these are; without it a new id is made.")
+@click.option(
+    "--organization", type=ObjectIdType(), help="The organization of the conversations. Generated if omitted."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one line of JSON.")
 @click.pass_context
 def import_command(
     context: click.Context, files: tuple[Path, ...], organization: ObjectId | None, as_json: bool
 ) -> None:
-    """Import conversations from JSON Lines, gzipped or not.
+    """Import conversations from JSON Lines files, gzipped or not.
 
-    Each is stored whole and closed, as of its last message; one contact for each e-mail. Running it again with
-    the same organization stores nothing twice, also after it was interrupted. One conversation a line:
+    Each conversation is stored as closed at the time of its last message, with one contact per e-mail address.
+    Running the import again for the same organization, even after an interruption, stores nothing twice. Each line
+    is one conversation:
 
     \b
     {"conversation": {"ref": "chat-17", "channelType": "whatsapp", "language": "en"},
@@ -47,18 +51,24 @@ def import_command(
     Example:
         snapshots import conversations.jsonl more.jsonl.gz --organization 6a1b2c3d4e5f60718293a4b5
 
-    The exit code is 1 if a line was refused or MongoDB cannot be used.
+    The exit code is 1 if a line was refused or MongoDB is unavailable.
     """
     organization_id = organization or ObjectId()
-    settings = load()
+    connections = build_service().connections
     if organization is None:
-        # Before anything is stored: whoever interrupts it goes on with the same.
+        # Printed before anything is stored, so that an interrupted import can be resumed.
         click.echo(f"Organization {organization_id}", err=True)
+    command = [program(), "import", *(shlex.quote(str(each)) for each in files), "--organization", str(organization_id)]
+    resume = f"Stored conversations are kept. Resume with: {' '.join(command)}"
     try:
-        with closing(Connections(settings)) as connections, _progress_bar() as on_progress:
+        require(connections, redis=False)
+        with resume_hint(resume), _progress_bar() as on_progress:
             report = import_files(files, organization_id, connections, on_progress)
     except SnapshotError as error:
-        _print_error(error, organization_id, as_json)
+        if as_json:
+            click.echo(json.dumps({"organizationId": str(organization_id), "error": error.outcome()}))
+        click.secho(f"Error: {error.message}", fg="red", err=True)
+        click.echo(resume, err=True)
         context.exit(1)
     if as_json:
         click.echo(json.dumps(report.to_json()))
@@ -69,7 +79,7 @@ def import_command(
 
 @contextmanager
 def _progress_bar() -> Iterator[OnProgress]:
-    """On standard error, and only if that is a terminal."""
+    """Show progress on standard error if it is a terminal."""
     console = Console(stderr=True)
     columns = (
         TextColumn("Importing"),
@@ -95,23 +105,14 @@ def _print_report(report: Report) -> None:
     counts = {
         "read": report.read,
         "stored": report.stored,
-        "already there": report.already_there,
+        "already stored": report.already_there,
         "refused": len(report.refused),
     }
     for name, count in counts.items():
         table.add_row(name, f"{count:,}")
     console.print(table)
-    console.print(f"Made {report.contacts:,} contacts and {report.messages:,} messages.")
+    console.print(f"Created {report.contacts:,} contacts and {report.messages:,} messages.")
     for each in report.refused[:SHOWN_REFUSALS]:
         console.print(f"{each.file}:{each.line}: {each.reason}", style="red", markup=False)
     if (more := len(report.refused) - SHOWN_REFUSALS) > 0:
-        console.print(f"and {more:,} more refused; --json shows all of them", style="red")
-
-
-def _print_error(error: SnapshotError, organization_id: ObjectId, as_json: bool) -> None:
-    if as_json:
-        click.echo(json.dumps({"organizationId": str(organization_id), "error": error.outcome()}))
-    click.echo(f"Error: {error.message}", err=True)
-    click.echo(
-        f"What was stored stays. Go on with: snapshots import FILE... --organization {organization_id}", err=True
-    )
+        console.print(f"and {more:,} more; --json lists all of them", style="red")

@@ -1,17 +1,17 @@
-"""`snapshots keys`: integration keys of the HTTP surface."""
+"""`snapshots keys`: integration keys for the HTTP API."""
 
 from datetime import datetime, timedelta
 from typing import Any
 
 import click
 from bson import ObjectId
-from rich.table import Table
 
 from worker.api.keys import Keys
 from worker.api.roles import WORKING
 from worker.api.tokens import Caller
 from worker.cli.options import ObjectIdType, TextType, json_option, organization_option
-from worker.cli.shared import console, open_service, print_json
+from worker.cli.shared import open_service, print_json
+from worker.cli.tables import print_table
 from worker.domain.json_values import render
 
 _ROLES = sorted(WORKING | {"VIEWER"})
@@ -19,7 +19,7 @@ _ROLES = sorted(WORKING | {"VIEWER"})
 
 @click.group(no_args_is_help=True)
 def keys() -> None:
-    """Create, list and revoke integration keys: tokens that begin with user_, for programs.
+    """Create, list and revoke integration keys: API tokens for programs, which begin with user_.
 
     \b
     Example:
@@ -28,12 +28,16 @@ def keys() -> None:
 
 
 @keys.command()
-@click.option("--organization", type=ObjectIdType(), required=True, help="Whose snapshots it reaches.")
-@click.option("--user", type=ObjectIdType(), required=True, help="In whose name it acts.")
+@click.option(
+    "--organization", type=ObjectIdType(), required=True, help="The organization whose snapshots it can access."
+)
+@click.option("--user", type=ObjectIdType(), required=True, help="The user on whose behalf it acts.")
 @click.option("--role", type=click.Choice(_ROLES, case_sensitive=False), default="USER", show_default=True)
-@click.option("--expires-in-days", type=click.IntRange(1, 3650), default=365, show_default=True, help="Its life.")
-@click.option("--name", type=TextType(), help="What it is for.")
-@click.option("--operator", is_flag=True, help="With --role ADMIN: all organizations on the operations page.")
+@click.option(
+    "--expires-in-days", type=click.IntRange(1, 3650), default=365, show_default=True, help="Days until it expires."
+)
+@click.option("--name", type=TextType(), help="A description of its purpose.")
+@click.option("--operator", is_flag=True, help="With --role ADMIN: show all organizations on the operations pages.")
 @json_option
 def create(
     organization: ObjectId,
@@ -44,10 +48,10 @@ def create(
     operator: bool,
     as_json: bool,
 ) -> None:
-    """Create a key. It is shown this once: only its hash is kept.
+    """Create a key and print it. It cannot be shown again: only its hash is stored.
 
-    USER may read, create and edit; ADMIN and MANAGER may delete and export too; VIEWER may read. An ADMIN's opens
-    the operations page.
+    A USER can read, create and edit; an ADMIN or MANAGER can also delete and export; a VIEWER can only read. An
+    ADMIN key also opens the operations pages.
 
     \b
     Example:
@@ -64,14 +68,14 @@ def create(
         print_json({"key": key, **_shown(document)})
     else:
         click.echo(key)
-        click.echo(f"id {document['_id']}, expires {render(expires_at)}; it is not shown again", err=True)
+        click.echo(f"id {document['_id']}, expires {render(expires_at)}; the key is not shown again", err=True)
 
 
 @keys.command("list")
 @organization_option
 @json_option
 def list_keys(organization: ObjectId | None, as_json: bool) -> None:
-    """List keys, newest first; of a key itself only how it begins.
+    """List keys, newest first. Only the beginning of each key is shown.
 
     \b
     Example:
@@ -81,13 +85,14 @@ def list_keys(organization: ObjectId | None, as_json: bool) -> None:
     if as_json:
         print_json(found)
         return
-    table = Table("id", "begins", "organization", "user", "role", "operator", "name", "expires", "revoked")
+    rows = []
     for each in found:
         row = [each[name] for name in ("id", "begins", "organizationId", "userId", "accessRole")]
         row += ["yes" if each["operator"] else "", each["name"]]
         dates = (each[name] for name in ("expiresAt", "revokedAt"))
-        table.add_row(*(str(render(value) or "") for value in (*row, *dates)))
-    console().print(table)
+        rows.append([str(render(value) or "") for value in (*row, *dates)])
+    columns = ("id", "begins", "organization", "user", "role", "operator", "name", "expires", "revoked")
+    print_table(columns, rows, "There are no keys.")
 
 
 @keys.command()

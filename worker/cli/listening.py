@@ -1,4 +1,4 @@
-"""`snapshots listen`: takes in what producers add to the intake stream, and the closings that MongoDB tells of."""
+"""`snapshots listen`: reads the intake stream and MongoDB's change stream of closed conversations."""
 
 import signal
 import threading
@@ -12,6 +12,7 @@ from worker.intake.listener import Listener
 from worker.log import configure, get_logger
 from worker.metrics import port as metrics_port
 from worker.settings import settings
+from worker.startup.process import prepare
 
 log = get_logger(__name__)
 
@@ -19,10 +20,10 @@ log = get_logger(__name__)
 @click.command()
 @click.pass_context
 def listen(context: click.Context) -> None:
-    """Take in requests and closings: from the Redis stream snapshots:requests, and as MongoDB tells of them.
+    """Accept requests from the Redis stream snapshots:requests, and closed conversations from MongoDB.
 
-    Runs until SIGTERM or Ctrl-C, finishes what it has and ends with 0. Any number may run at once: what one
-    leaves unfinished, another takes over. Both servers may be away for any time.
+    Runs until SIGTERM or Ctrl-C, then finishes its current entries and exits with 0. Any number of listeners can run:
+    one takes over what another left unfinished. It waits while a server is unavailable.
 
     \b
     Example:
@@ -33,9 +34,10 @@ def listen(context: click.Context) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     configure(settings())
+    prepare(settings())
     metrics_port.serve(settings())
     own = service()
-    _ = own.connections.mongo  # made here, so that the two threads do not make two
+    _ = own.connections.mongo  # created here, so that the two threads share one client
     broken = threading.Event()
     watch = threading.Thread(target=_guarded, args=(ClosingsWatch(own).run, stop, broken), name="closings")
     watch.start()
@@ -46,7 +48,7 @@ def listen(context: click.Context) -> None:
 
 
 def _guarded(run: Callable[[threading.Event], None], stop: threading.Event, broken: threading.Event) -> None:
-    """Half a listener would be worse than none: where one part breaks both stop, and the process is started again."""
+    """Stop both threads if one breaks, so that the process is restarted as a whole."""
     try:
         run(stop)
     except Exception:

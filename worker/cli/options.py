@@ -1,4 +1,4 @@
-"""Options that several commands have, and the types of their values."""
+"""Options that several commands share, and the types of option values."""
 
 import re
 from collections.abc import Callable
@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import click
 from bson import ObjectId
 
-from worker.domain.requests import ACCEPTED, COMPLETED, FAILED
+from worker.domain.ledger_entry import ACCEPTED, COMPLETED, FAILED
 from worker.domain.validation import check_text
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
@@ -18,7 +18,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 class ObjectIdType(click.ParamType[ObjectId]):
-    """24 hex digits."""
+    """An ObjectId of 24 hex digits."""
 
     name = "id"
 
@@ -26,14 +26,12 @@ class ObjectIdType(click.ParamType[ObjectId]):
         if isinstance(value, ObjectId):
             return value
         if not isinstance(value, str) or len(value) != 24 or not ObjectId.is_valid(value):
-            self.fail(
-                f"{_short(value)} should be an id of 24 hex digits, such as 6a1b2c3d4e5f60718293a4b5.", param, ctx
-            )
+            self.fail(f"{_quote(value)} is not an id of 24 hex digits, such as 6a1b2c3d4e5f60718293a4b5.", param, ctx)
         return ObjectId(value)
 
 
 class TextType(click.ParamType[str]):
-    """Valid Unicode without control characters: the shell may give any bytes, and a database takes text alone."""
+    """Valid Unicode without control characters. A shell passes any bytes; the database accepts only text."""
 
     name = "text"
 
@@ -45,7 +43,7 @@ class TextType(click.ParamType[str]):
 
 
 class SinceType(click.ParamType["datetime | timedelta"]):
-    """An ISO time (UTC where it names no offset), or a duration back from now."""
+    """An ISO 8601 time (UTC if it has no offset), or a duration before now."""
 
     name = "since"
 
@@ -55,8 +53,8 @@ class SinceType(click.ParamType["datetime | timedelta"]):
         try:
             return _read_since(str(value))
         except (ValueError, OverflowError):
-            said = "should be a time such as 2026-05-18T14:30:00Z, or how long ago, such as 30m, 2h, 7d"
-            self.fail(f"{_short(value)} {said}.", param, ctx)
+            expected = "a time such as 2026-05-18T14:30:00Z or an age such as 30m, 2h or 7d"
+            self.fail(f"{_quote(value)} is not {expected}.", param, ctx)
 
 
 def _read_since(value: str) -> datetime | timedelta:
@@ -70,36 +68,36 @@ def _read_since(value: str) -> datetime | timedelta:
 
 
 def since_when(since: datetime | timedelta | None, now: datetime) -> datetime | None:
-    """The moment that an option --since means."""
+    """Return the time that a --since option stands for."""
     return now - since if isinstance(since, timedelta) else since
 
 
-def _short(value: object) -> str:
+def _quote(value: object) -> str:
     shown = ascii(value)
     return shown if len(shown) <= 60 else f"{shown[:60]}…"
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-yes_option = click.option("--yes", is_flag=True, help="Do not ask, also on a terminal.")
-organization_option = click.option("--organization", type=ObjectIdType(), help="Only this organization's.")
+yes_option = click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
+organization_option = click.option("--organization", type=ObjectIdType(), help="Only this organization.")
 
 
 def filter_options(command: Command) -> Command:
-    """--organization, --status, --code, --since."""
+    """Add --organization, --status, --code and --since."""
     options = (
         organization_option,
-        click.option("--status", type=click.Choice([ACCEPTED, COMPLETED, FAILED]), help="Only those in this state."),
+        click.option("--status", type=click.Choice([ACCEPTED, COMPLETED, FAILED]), help="Only requests in this state."),
         click.option(
             "--code",
             type=TextType(),
             metavar="CODE",
-            help="Only those that failed with this code, such as contact_not_found.",
+            help="Only requests that failed with this code, such as contact_not_found.",
         ),
         click.option(
             "--since",
             type=SinceType(),
             metavar="TIME|AGO",
-            help="Only those accepted since; where --status or --code asks for finished ones, those finished since.",
+            help="Only requests accepted since then; if --status or --code names an outcome, finished since then.",
         ),
     )
     for option in reversed(options):

@@ -1,4 +1,4 @@
-"""`snapshots policy get|set|list`: which closings of an organization make a snapshot by themselves."""
+"""`snapshots policy get|set|list`: which closed conversations of an organization get a snapshot automatically."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +10,7 @@ from rich.table import Table
 from worker.cli.options import ObjectIdType, json_option
 from worker.cli.shared import console, open_service, print_json
 from worker.closings.policies import Policies, Policy
-from worker.closings.skipped import LeftOutClosings
+from worker.closings.skipped import SkippedClosings
 from worker.errors import InvalidRequest
 from worker.stores import indexes
 
@@ -32,9 +32,9 @@ _organization = click.argument("organization", type=ObjectIdType())
 
 @click.group()
 def policy() -> None:
-    """Say which closed conversations make a snapshot by themselves, and how it is labelled.
+    """Configure which closed conversations get a snapshot automatically, and its labels.
 
-    An organization without a policy of its own has the default: every closing with at least 2 messages.
+    By default every closed conversation with at least 2 messages gets one.
 
     \b
     Example:
@@ -48,41 +48,58 @@ def policy() -> None:
 @_organization
 @json_option
 def get(organization: ObjectId, as_json: bool) -> None:
-    """Show an organization's policy, and how many closings of the last 7 days it left out, by reason.
+    """Show an organization's policy, and how many closings it skipped in the last 7 days, by reason.
 
     \b
     Example:
         snapshots policy get 6a1b2c3d4e5f60718293a4b5 --json
     """
     service = open_service()
-    found, own = Policies(service.connections).get(organization)
-    left_out = LeftOutClosings(service.connections).counts([organization])[organization]
-    _show(organization, found, own, left_out, as_json)
+    policy, own = Policies(service.connections).get(organization)
+    skipped = SkippedClosings(service.connections).counts([organization])[organization]
+    _show(organization, policy, own, skipped, as_json)
 
 
 @policy.command("set")
 @_organization
-@click.option("--enabled/--disabled", default=None, help="Whether closings make snapshots at all.")
-@click.option("--channel-type", "channelTypes", multiple=True, help="Only conversations of this channel; repeatable.")
-@click.option("--minimum-messages", "minimumMessages", type=click.IntRange(0, 1_000_000), help="Messages in all.")
-@click.option("--minimum-from-contact", "minimumFromContact", type=click.IntRange(0, 1_000_000), help="The contact's.")
+@click.option("--enabled/--disabled", default=None, help="Whether closed conversations get a snapshot.")
+@click.option("--channel-type", "channelTypes", multiple=True, help="Only conversations of this channel. Repeatable.")
 @click.option(
-    "--minimum-from-user", "minimumFromUser", type=click.IntRange(0, 1_000_000), help="The platform's side's."
+    "--minimum-messages", "minimumMessages", type=click.IntRange(0, 1_000_000), help="Minimum number of messages."
 )
-@click.option("--sampling-share", "samplingShare", type=click.FloatRange(0, 1), help="Share of the conversations.")
-@click.option("--tag", "tags", multiple=True, help="A tag of the snapshots; repeatable.")
-@click.option("--category", help="The snapshots' category.")
-@click.option("--quality", help="The snapshots' quality.")
 @click.option(
-    "--settle-seconds", "settleSeconds", type=click.FloatRange(0, 86_400), help="From a closing to its snapshot."
+    "--minimum-from-contact",
+    "minimumFromContact",
+    type=click.IntRange(0, 1_000_000),
+    help="Minimum number from the contact.",
 )
-@click.option("--clear", multiple=True, type=click.Choice(list(_CLEARED)), help="Back to the default; repeatable.")
+@click.option(
+    "--minimum-from-user",
+    "minimumFromUser",
+    type=click.IntRange(0, 1_000_000),
+    help="Minimum number from the platform's side.",
+)
+@click.option(
+    "--sampling-share", "samplingShare", type=click.FloatRange(0, 1), help="Share of conversations, from 0 to 1."
+)
+@click.option("--tag", "tags", multiple=True, help="A tag of the snapshots. Repeatable.")
+@click.option("--category", help="The category of the snapshots.")
+@click.option("--quality", help="The quality of the snapshots.")
+@click.option(
+    "--settle-seconds",
+    "settleSeconds",
+    type=click.FloatRange(0, 86_400),
+    help="Seconds from the closing to its snapshot.",
+)
+@click.option(
+    "--clear", multiple=True, type=click.Choice(list(_CLEARED)), help="Reset this setting to its default. Repeatable."
+)
 @json_option
 def set_(organization: ObjectId, clear: tuple[str, ...], as_json: bool, **options: Any) -> None:
-    """Change an organization's policy. What is not named stays as it is; it holds within 3 seconds everywhere.
+    """Change an organization's policy. Other settings stay as they are; all processes follow within 3 seconds.
 
-    A conversation is in the sampling share by its id, so always the same way. Its messages are counted when it is
-    closed. Channels are compared without regard to case.
+    Sampling goes by the conversation's id and is therefore stable. Messages are counted when the conversation is
+    closed. Channel names are case-insensitive.
 
     \b
     Example:
@@ -94,17 +111,17 @@ def set_(organization: ObjectId, clear: tuple[str, ...], as_json: bool, **option
     fields = {name: list(value) if isinstance(value, tuple) else value for name, value in given.items()}
     cleared = [_CLEARED[each] for each in clear]
     if not fields and not cleared:
-        raise click.UsageError(f"Nothing to change: give at least one of {', '.join(_OPTIONS.values())}, --clear.")
+        raise click.UsageError(f"Give at least one of {', '.join(_OPTIONS.values())} or --clear.")
     if both := sorted(set(fields) & set(cleared)):
-        raise click.UsageError(f"{_OPTIONS[both[0]]} is given and cleared; it can be one of both.")
+        raise click.UsageError(f"{_OPTIONS[both[0]]} cannot be set and cleared at the same time.")
     service = open_service()
-    indexes.ensure(service.connections)  # without the unique one, two at once could make two policies
+    indexes.ensure(service.connections)  # without the unique index, concurrent calls could create two policies
     try:
         changed = Policies(service.connections).set(organization, fields, cleared)
     except InvalidRequest as error:
-        raise click.UsageError("; ".join(_said(each) for each in error.errors)) from None
-    left_out = LeftOutClosings(service.connections).counts([organization])[organization]
-    _show(organization, changed, True, left_out, as_json)
+        raise click.UsageError("; ".join(_describe_fault(each) for each in error.errors)) from None
+    skipped = SkippedClosings(service.connections).counts([organization])[organization]
+    _show(organization, changed, True, skipped, as_json)
 
 
 @policy.command("list")
@@ -119,61 +136,65 @@ def list_(as_json: bool) -> None:
     service = open_service()
     policies = Policies(service.connections)
     documents = policies.all()
-    left_out = LeftOutClosings(service.connections).counts(each["organizationId"] for each in documents)
+    skipped = SkippedClosings(service.connections).counts(each["organizationId"] for each in documents)
     listed = []
     for each in documents:
         key = each["organizationId"]
         try:
-            listed.append(_described(key, policies.read(each), True, left_out[key]))
+            listed.append(_as_fields(key, policies.read(each), True, skipped[key]))
         except InvalidRequest as error:
             listed.append({"organizationId": key, "error": error.outcome()})
     if as_json:
         print_json({"policies": listed})
         return
     if not listed:
-        click.echo("No organization has a policy of its own: every closing with at least 2 messages makes a snapshot.")
+        click.echo(
+            "No organization has its own policy: every closed conversation with at least 2 messages gets a snapshot."
+        )
         return
-    table = Table("organization", "policy", "left out in 7 days")
+    table = Table("organization", "policy", "skipped in 7 days")
     for entry in listed:
-        table.add_row(str(entry["organizationId"]), _differences(entry), _counted(entry.get("leftOut", {})))
+        table.add_row(str(entry["organizationId"]), _differences(entry), _format_counts(entry.get("leftOut", {})))
     console().print(table)
 
 
-def _described(organization: ObjectId, found: Policy, own: bool, left_out: Mapping[str, int]) -> dict[str, Any]:
-    return {"organizationId": organization, "own": own, "policy": found.to_json(), "leftOut": dict(left_out)}
+def _as_fields(organization: ObjectId, policy: Policy, own: bool, skipped: Mapping[str, int]) -> dict[str, Any]:
+    return {"organizationId": organization, "own": own, "policy": policy.to_json(), "leftOut": dict(skipped)}
 
 
-def _show(organization: ObjectId, found: Policy, own: bool, left_out: Mapping[str, int], as_json: bool) -> None:
+def _show(organization: ObjectId, policy: Policy, own: bool, skipped: Mapping[str, int], as_json: bool) -> None:
     if as_json:
-        print_json(_described(organization, found, own, left_out))
+        print_json(_as_fields(organization, policy, own, skipped))
         return
     table = Table("setting", "value", title=f"Organization {organization}{'' if own else ' (default)'}")
-    for name, value in found.to_json().items():
-        table.add_row(name, _text(name, value))
-    table.add_row("left out in 7 days", _counted(left_out))
+    for name, value in policy.to_json().items():
+        table.add_row(name, _format_value(name, value))
+    table.add_row("skipped in 7 days", _format_counts(skipped))
     console().print(table)
 
 
-def _text(name: str, value: Any) -> str:
+def _format_value(name: str, value: Any) -> str:
     if value is None:
-        return {"channelTypes": "all", "settleSeconds": "as SNAPSHOTS_SETTLE_SECONDS says"}.get(name, "-")
+        return {"channelTypes": "all", "settleSeconds": "SNAPSHOTS_SETTLE_SECONDS"}.get(name, "-")
     if isinstance(value, list):
         return ", ".join(value) or "-"
     return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
 
 
 def _differences(entry: Mapping[str, Any]) -> str:
-    """What is not as the default has it."""
+    """Describe the settings that differ from the default."""
     if "error" in entry:
-        return f"not valid: {entry['error']['message']}"
+        return f"invalid: {entry['error']['message']}"
     default = Policy().to_json()
     different = {name: value for name, value in entry["policy"].items() if value != default[name]}
-    return "; ".join(f"{name}: {_text(name, value)}" for name, value in different.items()) or "as the default"
+    return (
+        "; ".join(f"{name}: {_format_value(name, value)}" for name, value in different.items()) or "same as the default"
+    )
 
 
-def _counted(left_out: Mapping[str, int]) -> str:
-    return ", ".join(f"{reason} {count:,}" for reason, count in left_out.items()) or "-"
+def _format_counts(skipped: Mapping[str, int]) -> str:
+    return ", ".join(f"{reason} {count:,}" for reason, count in skipped.items()) or "-"
 
 
-def _said(fault: Mapping[str, str]) -> str:
+def _describe_fault(fault: Mapping[str, str]) -> str:
     return f"{_OPTIONS.get(fault['field'].split('.')[0], fault['field'])} {fault['message']}."

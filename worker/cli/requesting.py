@@ -1,7 +1,7 @@
-"""`snapshots request`: one request, or one for every conversation of an organization."""
+"""`snapshots request`: request one snapshot, or one of every conversation of an organization."""
 
+import shlex
 import time
-from collections.abc import Mapping
 from typing import Any
 from uuid import uuid4
 
@@ -11,10 +11,11 @@ from bson import ObjectId
 from worker.cli.backfill import run_backfill
 from worker.cli.group import FAILED, describe
 from worker.cli.options import ObjectIdType, json_option
-from worker.cli.shared import open_service, print_json
-from worker.domain.requests import ACCEPTED, COMPLETED, SnapshotRequest
+from worker.cli.shared import open_producer, print_json, program, resume_hint
+from worker.domain.ledger_entry import ACCEPTED, COMPLETED, LedgerEntry
+from worker.domain.requests import SnapshotRequest
 from worker.errors import Refused, StoreUnavailable
-from worker.service import Asked, Receipt, Service
+from worker.service import NewRequest, Receipt, Service
 from worker.source.ownership import read_parents
 from worker.stores.queries import request_by_key
 
@@ -34,23 +35,23 @@ _FIELDS = {
 
 
 @click.command()
-@click.option("--organization", type=ObjectIdType(), required=True, help="Whose contact and conversation these are.")
-@click.option("--contact", "contact_id", type=ObjectIdType(), help="Whose messages; required without --all.")
+@click.option("--organization", type=ObjectIdType(), required=True, help="The organization of the contact.")
+@click.option("--contact", "contact_id", type=ObjectIdType(), help="The contact; required without --all.")
 @click.option("--conversation", "conversation_id", type=ObjectIdType(), help="Only the messages of this conversation.")
-@click.option("--message", "message_ids", type=ObjectIdType(), multiple=True, help="Only this message; repeatable.")
-@click.option("--user", "user_id", type=ObjectIdType(), help="Who asks.")
-@click.option("--notes", help="Free text.")
-@click.option("--tag", "tags", multiple=True, help="A tag; repeatable.")
-@click.option("--quality", help="Such as good, bad.")
-@click.option("--category", help="Such as billing.")
-@click.option("--request-id", help="Names this request: repeated, it is the same request. Made up if left out.")
+@click.option("--message", "message_ids", type=ObjectIdType(), multiple=True, help="Only this message. Repeatable.")
+@click.option("--user", "user_id", type=ObjectIdType(), help="The user who requests the snapshot.")
+@click.option("--notes", help="Free-text notes.")
+@click.option("--tag", "tags", multiple=True, help="A tag. Repeatable.")
+@click.option("--quality", help="The quality, such as good or bad.")
+@click.option("--category", help="The category, such as billing.")
+@click.option("--request-id", help="Idempotency key. Generated if omitted.")
 @click.option("--wait", is_flag=True, help="Wait for the outcome.")
-@click.option("--all", "every", is_flag=True, help="One request for each conversation; waits for all of them.")
-@click.option("--chunk", type=click.IntRange(1, 500), help="With --all: requests that go together.")
+@click.option("--all", "every", is_flag=True, help="Request a snapshot of every conversation and wait for all of them.")
+@click.option("--chunk", type=click.IntRange(1, 500), help="With --all: requests per Celery message.")
 @click.option(
     "--timeout",
     type=click.FloatRange(0, 86_400),
-    help=f"Seconds to wait at most. [{_WAIT_SECONDS:g}; with --all {_WAIT_FOR_ALL_SECONDS:g}]",
+    help=f"Maximum wait in seconds. [default: {_WAIT_SECONDS:g}; with --all {_WAIT_FOR_ALL_SECONDS:g}]",
 )
 @json_option
 @click.pass_context
@@ -67,57 +68,60 @@ def request(
 ) -> None:
     """Request a snapshot of a contact's messages, or one of every conversation.
 
-    Once this ends with 0 the request is durable, also while Redis is down. With --wait it ends with 1 if the
-    request fails or is not finished in time.
+    Exit code 0 means that the request is durable, even if Redis is down. With --wait the exit code is 1 if the
+    request fails or does not finish in time.
 
     \b
     Example:
         snapshots request --organization ID --contact ID --conversation ID --tag refund --quality good --wait
         snapshots request --organization ID --all --category backfill
 
-    With --all the request ids are `all:<conversation>`, so that running it again asks for nothing twice. It ends
-    with 0 once each has its outcome, a snapshot or a failure, and with 1 if it could not ask for some, or not all
-    are finished in time.
+    With --all the idempotency keys are `all:<conversation>`, so running it again requests nothing twice. The exit
+    code is 0 once every request has an outcome, a snapshot or a failure, and 1 if some could not be requested or
+    did not finish in time.
     """
-    fields = {_FIELDS[name]: _plain(value) for name, value in given.items() if value not in {None, ()}}
+    fields = {_FIELDS[name]: _as_list(value) for name, value in given.items() if value not in {None, ()}}
     if every:
         if wrong := [name for name in _ONLY_FOR_ONE if (wait if name == "wait" else given[name])]:
             options = {option.name: option.opts[0] for option in context.command.params}
-            raise click.UsageError(f"{', '.join(options[name] for name in wrong)}: not with --all.")
+            raise click.UsageError(f"{', '.join(options[name] for name in wrong)} cannot be combined with --all.")
         seconds = _WAIT_FOR_ALL_SECONDS if timeout is None else timeout
         context.exit(run_backfill(organization, fields, chunk, seconds, as_json=as_json))
     if given["contact_id"] is None:
-        raise click.UsageError("Missing option '--contact' (or --all).")
+        raise click.UsageError("Missing option '--contact' or '--all'.")
     if chunk is not None:
-        raise click.UsageError("--chunk: only with --all.")
-    service = open_service()
-    receipt = _submit(service, {**fields, "organizationId": organization})
+        raise click.UsageError("--chunk needs --all.")
+    service = open_producer()
+    snapshot_request = SnapshotRequest.read({**fields, "organizationId": organization}, service.settings)
+    # Generated before the request is sent, so that an error or Ctrl-C can name it for a retry.
+    request_id = snapshot_request.request_id or uuid4().hex
+    hint = f"It is unknown whether the request was accepted; repeat it with --request-id {shlex.quote(request_id)}."
+    with resume_hint(hint):
+        receipt = _submit(service, snapshot_request, request_id)
     if not wait:
         _print_receipt(receipt, as_json)
         return
-    entry = _wait(service, receipt, _WAIT_SECONDS if timeout is None else timeout)
+    with resume_hint(f"The request stays accepted; check it with: {_show_command(receipt)}"):
+        entry = _wait(service, receipt, _WAIT_SECONDS if timeout is None else timeout)
     _print_outcome(receipt, entry, as_json)
     context.exit(0 if entry["status"] == COMPLETED else FAILED)
 
 
-def _plain(value: Any) -> Any:
+def _as_list(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _submit(service: Service, body: Mapping[str, Any]) -> Receipt:
-    """Accepts and enqueues; an unknown contact or conversation is refused before."""
-    asked_for = SnapshotRequest.read(body, service.settings)
-    # Before it is sent, so that whoever tries again after an unknown answer can name it.
-    request_id = asked_for.request_id or uuid4().hex
-    entry = asked_for.body()
+def _submit(service: Service, snapshot_request: SnapshotRequest, request_id: str) -> Receipt:
+    """Accept and enqueue a request. An unknown contact or conversation is refused before acceptance."""
+    entry = snapshot_request.body()
     fault = read_parents(service.connections, [entry]).check(entry)
-    if fault and not _is_known(service, asked_for.organization_id, request_id):
+    if fault and not _is_known(service, snapshot_request.organization_id, request_id):
         raise fault
-    return service.submit(Asked(asked_for, request_id, "client"))
+    return service.submit(NewRequest(snapshot_request, request_id, "client"))
 
 
 def _is_known(service: Service, organization: ObjectId, request_id: str) -> bool:
-    """A request of before stays the answer, whatever became of its contact."""
+    """Return whether the request id was used before: that request is the answer, even if its contact is gone."""
     try:
         request_by_key(service.connections, organization, request_id)
     except Refused:
@@ -125,8 +129,8 @@ def _is_known(service: Service, organization: ObjectId, request_id: str) -> bool
     return True
 
 
-def _wait(service: Service, receipt: Receipt, seconds: float) -> Mapping[str, Any]:
-    """The ledger entry once it is finished, or as it is at the end of the time."""
+def _wait(service: Service, receipt: Receipt, seconds: float) -> LedgerEntry:
+    """Return the ledger entry once it is finished, or as it is when the time is up."""
     entry = receipt.entry
     stop_at = time.monotonic() + seconds
     pause = 0.02
@@ -136,27 +140,31 @@ def _wait(service: Service, receipt: Receipt, seconds: float) -> Mapping[str, An
         try:
             entry = service.ledger.load([receipt.id])[0]
         except StoreUnavailable:
-            continue  # the request is durable: what is awaited may still come
+            continue  # the request is durable and may still finish
     return entry
 
 
 def _print_receipt(receipt: Receipt, as_json: bool) -> None:
-    """The same for each caller of a request id, whoever was first."""
+    """Print the same receipt for the first call with a request id and for every repeat."""
     if as_json:
-        print_json(_named(receipt))
+        print_json(_receipt_fields(receipt))
     else:
         click.echo(f"accepted {receipt.id}, request id {receipt.request_id}")
 
 
-def _named(receipt: Receipt) -> dict[str, Any]:
+def _receipt_fields(receipt: Receipt) -> dict[str, Any]:
     return {"id": receipt.id, "organizationId": receipt.organization_id, "requestId": receipt.request_id}
 
 
-def _print_outcome(receipt: Receipt, entry: Mapping[str, Any], as_json: bool) -> None:
+def _show_command(receipt: Receipt) -> str:
+    return f"{program()} requests show {receipt.id}"
+
+
+def _print_outcome(receipt: Receipt, entry: LedgerEntry, as_json: bool) -> None:
     status = entry["status"]
     outcome = {name: entry[name] for name in ("snapshotId", "error") if name in entry}
     if as_json:
-        print_json({**_named(receipt), "status": status, **outcome})
+        print_json({**_receipt_fields(receipt), "status": status, **outcome})
         return
     match status:
         case "completed":
@@ -166,8 +174,14 @@ def _print_outcome(receipt: Receipt, entry: Mapping[str, Any], as_json: bool) ->
             click.secho(f"Error: {describe(entry.get('error') or _FORGOTTEN)}", fg="red", err=True)
         case _:
             click.echo(f"accepted {receipt.id}, request id {receipt.request_id}")
-            later = f"snapshots requests show {receipt.id}"
-            click.secho(f"Not finished in time; it stays accepted. Look later: {later}", fg="yellow", err=True)
+            command = _show_command(receipt)
+            click.secho(
+                f"Not finished in time. The request stays accepted; check it with: {command}", fg="yellow", err=True
+            )
 
 
-_FORGOTTEN = {"code": "failed", "message": "It failed long ago; the reason is no longer kept.", "details": {}}
+_FORGOTTEN = {
+    "code": "failed",
+    "message": "The request failed; its reason is past the retention period.",
+    "details": {},
+}

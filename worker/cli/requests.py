@@ -1,4 +1,4 @@
-"""`snapshots requests`: what is in the ledger, and failed requests tried again."""
+"""`snapshots requests`: list and show requests, and redrive failed ones."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -6,7 +6,6 @@ from typing import Any
 
 import click
 from bson import ObjectId
-from rich.table import Table
 
 from worker.cli.group import FAILED
 from worker.cli.options import (
@@ -18,10 +17,19 @@ from worker.cli.options import (
     since_when,
     yes_option,
 )
-from worker.cli.shared import agrees, console, open_service, print_json
-from worker.domain.requests import FAILED as FAILED_STATUS
+from worker.cli.shared import agrees, open_service, print_json
+from worker.cli.tables import print_table
+from worker.domain.ledger_entry import FAILED as FAILED_STATUS
+from worker.domain.ledger_entry import LedgerEntry
 from worker.service import Service
-from worker.stores.queries import Filter, count_redrivable, list_requests, redrivable, request_by_id, request_by_key
+from worker.stores.queries import (
+    RequestFilter,
+    count_redrivable,
+    list_requests,
+    redrivable,
+    request_by_id,
+    request_by_key,
+)
 
 _BATCH = 500
 _LISTED = (
@@ -43,8 +51,10 @@ def requests() -> None:
 
 @requests.command("list")
 @filter_options
-@click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="Requests at most.")
-@click.option("--after", type=ObjectIdType(), help="Go on behind this id: the last of the page before.")
+@click.option(
+    "--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="Maximum number of requests."
+)
+@click.option("--after", type=ObjectIdType(), help="Continue after this id, the last one of the previous page.")
 @json_option
 def list_(
     organization: ObjectId | None,
@@ -66,30 +76,30 @@ def list_(
     which = _filter(service, organization, status, code, since)
     found, cursor = list_requests(service.connections, which, limit, after)
     if as_json:
-        # Without notes: whoever wants those asks for one request.
-        shown = [{name: each[name] for name in _LISTED if name in each} for each in found]
+        # Notes are left out here; `requests show` prints them.
+        shown = [{name: value for name, value in each.items() if name in _LISTED} for each in found]
         print_json({"requests": shown, "next": cursor})
         return
-    table = Table()
-    for name in ("id", "organization", "request id", "status", "round", "code", "accepted"):
-        table.add_column(name, no_wrap=name in {"id", "organization"})
-    for each in found:
-        accepted = f"{each['acceptedAt']:%Y-%m-%d %H:%M:%S}" if "acceptedAt" in each else ""
-        failure = each.get("error", {}).get("code", "")
-        ids = (str(each["_id"]), str(each["organizationId"]), each["requestId"])
-        table.add_row(*ids, each["status"], str(each["round"]), failure, accepted)
-    console().print(table)
+    columns = ("id", "organization", "request id", "status", "round", "code", "accepted")
+    print_table(columns, map(_row, found), "There are no such requests.")
     if cursor:
-        click.echo(f"More: --after {cursor}", err=True)
+        click.echo(f"For more, add --after {cursor}", err=True)
+
+
+def _row(entry: LedgerEntry) -> tuple[str, ...]:
+    accepted = f"{entry['acceptedAt']:%Y-%m-%d %H:%M:%S}" if "acceptedAt" in entry else ""
+    failure = entry["error"]["code"] if "error" in entry else ""
+    ids = (str(entry["_id"]), str(entry["organizationId"]), entry["requestId"])
+    return (*ids, entry["status"], str(entry["round"]), failure, accepted)
 
 
 @requests.command()
 @click.argument("request", type=ObjectIdType(), required=False, metavar="[ID]")
 @organization_option
-@click.option("--request-id", type=TextType(), help="Instead of ID, with --organization.")
-@click.option("--json", "as_json", is_flag=True, help="Print one line.")
+@click.option("--request-id", type=TextType(), help="Find the request by its idempotency key; needs --organization.")
+@click.option("--json", "as_json", is_flag=True, help="Print one line of JSON.")
 def show(request: ObjectId | None, organization: ObjectId | None, request_id: str | None, as_json: bool) -> None:
-    """Show a request, as it is in the ledger.
+    """Show a request as it is in the ledger.
 
     \b
     Example:
@@ -104,14 +114,14 @@ def show(request: ObjectId | None, organization: ObjectId | None, request_id: st
     elif organization is not None and request_id is not None:
         entry = request_by_key(connections, organization, request_id)
     else:
-        raise click.UsageError("Missing option '--organization': a request id is known within one.")
+        raise click.UsageError("Missing option '--organization': request ids are unique within an organization.")
     print_json(entry, indent=None if as_json else 2)
 
 
 @requests.command()
 @click.argument("ids", nargs=-1, type=ObjectIdType(), metavar="[ID]...")
 @filter_options
-@click.option("--dry-run", is_flag=True, help="Only count.")
+@click.option("--dry-run", is_flag=True, help="Only count the requests.")
 @yes_option
 @json_option
 @click.pass_context
@@ -126,10 +136,10 @@ def redrive(
     yes: bool,
     as_json: bool,
 ) -> None:
-    """Try failed requests again: those named, or those of a filter.
+    """Retry failed requests, given by id or by a filter.
 
-    Left out is what is not failed, whose event is not out yet, or which retention has stripped. Asks first
-    on a terminal. It ends with 1 if some of the ids named were left out.
+    Requests that have not failed, whose event has not been emitted yet, or that retention has stripped are
+    skipped. Asks for confirmation on a terminal. The exit code is 1 if an id was skipped.
 
     \b
     Example:
@@ -137,11 +147,11 @@ def redrive(
         snapshots requests redrive --organization ID --code contact_not_found --since 2h --dry-run
     """
     if status not in {None, FAILED_STATUS}:
-        raise click.BadParameter("only failed requests can be redriven.", param_hint="'--status'")
+        raise click.BadParameter("Only failed requests can be redriven.", param_hint="'--status'")
     if not (ids or organization or status or code or since is not None):
-        raise click.UsageError("Give IDs, or a filter: --organization, --status failed, --code, --since.")
+        raise click.UsageError("Give ids or a filter: --organization, --status failed, --code or --since.")
     if ids and (code or since is not None):
-        raise click.UsageError("Give IDs or a filter, not both.")
+        raise click.UsageError("Give ids or a filter, not both.")
     service = open_service()
     which = _filter(service, organization, FAILED_STATUS, code, since)
     named = list(dict.fromkeys(ids))
@@ -149,22 +159,20 @@ def redrive(
     redriven = 0
     if not dry_run:
         if not agrees(f"Redrive {matching:,} failed requests?", yes):
-            click.echo("Nothing was redriven.", err=True)
+            click.echo("Canceled; nothing was redriven.", err=True)
             context.exit(FAILED)
         redriven = _redrive(service, which, named)
-    left_out = len(named) - (matching if dry_run else redriven) if named else 0
+    skipped = len(named) - (matching if dry_run else redriven) if named else 0
     if as_json:
-        print_json({"matching": matching, "redriven": redriven, "leftOut": left_out, "dryRun": dry_run})
+        print_json({"matching": matching, "redriven": redriven, "leftOut": skipped, "dryRun": dry_run})
     else:
         click.echo(f"{matching:,} to redrive" if dry_run else f"redriven {redriven:,}")
-        if left_out:
-            click.secho(
-                f"left out {left_out:,}: not failed, unknown, or not to be redriven any more", fg="red", err=True
-            )
-    context.exit(FAILED if left_out else 0)
+        if skipped:
+            click.secho(f"skipped {skipped:,}: unknown, not failed, or no longer redrivable", fg="red", err=True)
+    context.exit(FAILED if skipped else 0)
 
 
-def _redrive(service: Service, which: Filter, named: Sequence[ObjectId]) -> int:
+def _redrive(service: Service, which: RequestFilter, named: Sequence[ObjectId]) -> int:
     return sum(len(service.redrive(batch)) for batch in redrivable(service.connections, which, _BATCH, named or None))
 
 
@@ -174,11 +182,11 @@ def _filter(
     status: str | None,
     code: str | None,
     since: datetime | timedelta | None,
-) -> Filter:
+) -> RequestFilter:
     if code and status not in {None, FAILED_STATUS}:
-        raise click.BadParameter("only failed requests have a code.", param_hint="'--code'")
+        raise click.BadParameter("Only failed requests have a code.", param_hint="'--code'")
     try:
         moment: Any = None if since is None else since_when(since, service.clock.now())
     except OverflowError:
-        raise click.BadParameter("is too long ago.", param_hint="'--since'") from None
-    return Filter(organization, status, code, moment)
+        raise click.BadParameter("The time is too far in the past.", param_hint="'--since'") from None
+    return RequestFilter(organization, status, code, moment)

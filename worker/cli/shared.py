@@ -1,7 +1,12 @@
-"""What the commands share: the service, and how they print and ask."""
+"""Shared by the commands: the service, printing and confirmation."""
 
 import json
+import shlex
+import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import click
@@ -12,12 +17,43 @@ from worker.bootstrap import build
 from worker.domain.json_values import render
 from worker.service import Service
 from worker.settings import load
+from worker.startup.process import require, require_for_requests
 
-_WIDTH_OF_A_PIPE = 200
+_PIPE_WIDTH = 200
+_NAME = "snapshots"
+
+
+def program() -> str:
+    """Return how this command was called, such as `.venv/bin/snapshots`: printed commands can then be pasted."""
+    called = Path(sys.argv[0])
+    found = shutil.which(_NAME)
+    if called.name != _NAME or (found and Path(found).resolve() == called.resolve()):
+        return _NAME
+    return shlex.quote(str(called))
 
 
 def open_service(**values: Any) -> Service:
-    """A service on the environment's settings, for this command; `values` are settings that the command line gives."""
+    """Build a service that is closed with the command. `values` are settings from the command line.
+
+    Raises UnusableServer or StoreUnavailable if MongoDB cannot be used.
+    """
+    service = build_service(**values)
+    require(service.connections, redis=False)
+    return service
+
+
+def open_producer(**values: Any) -> Service:
+    """As `open_service`, for a command that enqueues requests; a Redis that is down is only warned of.
+
+    Raises UnusableServer or StoreUnavailable.
+    """
+    service = build_service(**values)
+    require_for_requests(service.connections)
+    return service
+
+
+def build_service(**values: Any) -> Service:
+    """Build a service that is closed with the command, without a check of the servers."""
     settings = load(**values)
     log.configure(settings)
     service = build(settings)
@@ -25,18 +61,28 @@ def open_service(**values: Any) -> Service:
     return service
 
 
+@contextmanager
+def resume_hint(hint: str) -> Iterator[None]:
+    """Print how to continue if Ctrl-C interrupts the block."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        click.echo(f"Interrupted. {hint}", err=True)
+        raise
+
+
 def print_json(value: Any, *, indent: int | None = None) -> None:
-    """One line, or several with `indent`; escaped where standard output is not UTF-8."""
+    """Print JSON on one line, or indented; escaped if standard output is not UTF-8."""
     unicode = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
     click.echo(json.dumps(render(value), ensure_ascii=not unicode, indent=indent))
 
 
 def console() -> Console:
-    """For tables on standard output. Nothing in a cell is markup; a pipe gets whole lines."""
+    """Return a console for tables on standard output. Cells are plain text; a pipe gets unwrapped lines."""
     plain = Console(markup=False, highlight=False)
-    return plain if plain.is_terminal else Console(markup=False, highlight=False, width=_WIDTH_OF_A_PIPE)
+    return plain if plain.is_terminal else Console(markup=False, highlight=False, width=_PIPE_WIDTH)
 
 
 def agrees(question: str, yes: bool) -> bool:
-    """Asks on a terminal, unless `yes`; where no one can answer, the command was the answer."""
+    """Ask for confirmation on a terminal, unless `yes`. Without a terminal the command itself is the consent."""
     return yes or not sys.stdin.isatty() or click.confirm(question, err=True)

@@ -1,90 +1,113 @@
-"""`snapshots up`: the whole system in the foreground."""
+"""`snapshots up`: the whole stack in the foreground."""
 
 import json
-import signal
-import threading
-from importlib.resources import files
+import os
+import shlex
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import click
+from bson import ObjectId
 from rich.console import Console
 from rich.markup import escape
 
-from worker.local.login import Access
+from worker.api.tokens import Caller
+from worker.cli.shared import program
+from worker.cli.starting import StopSignals, show_progress
+from worker.local.binaries import explain
 from worker.local.processes import Child
+from worker.local.shell_variables import SAMPLES, write_shell_variables
 from worker.local.stack import Stack, stack
 from worker.log import hide_passwords
+from worker.operations.data.login_links import LoginLinks
 from worker.settings import load
-
-_SAMPLES = files("worker") / "local" / "samples" / "conversations.jsonl"
+from worker.stores.connections import Connections
 
 
 @click.command()
 @click.option(
-    "--data", type=click.Path(file_okay=False, path_type=Path), help="Folder that is kept; else all goes at the end."
+    "--data", type=click.Path(file_okay=False, path_type=Path), help="Data directory. Default: a temporary one."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one line of JSON once everything answers.")
+@click.option("--json", "as_json", is_flag=True, help="Print one line of JSON when everything is ready.")
 def up(data: Path | None, as_json: bool) -> None:
-    """Run the whole system until Ctrl-C: servers, workers, beat, api.
+    """Run the whole stack until Ctrl-C: servers, workers, beat, listener, API and Flower.
 
-    MongoDB and Redis are started here, unless SNAPSHOTS_MONGO_URL or SNAPSHOTS_REDIS_URL name one. A process
-    that dies is started again.
+    Starts MongoDB and Redis unless SNAPSHOTS_MONGO_URL or SNAPSHOTS_REDIS_URL is set. A process that exits is
+    restarted. The file `env` in the data directory has the addresses for another terminal.
 
     \b
     Example:
         snapshots up --data ./data
         snapshots up --json | head -1 | jq .api
     """
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+    os.umask(0o077)  # the data folder holds conversations
     console = Console(stderr=True)
+    signals = StopSignals(console.print)
 
     def died(child: Child, code: int | None, delay: float) -> None:
-        if not stop.is_set():
-            # A server that cannot start, on a damaged file say, says why nowhere else.
-            why = escape(f": {child.last_lines()}") if code and code > 0 else ""
-            console.print(f"[yellow]{child.name} ended ({code}); started again in {delay:g} s[/]{why}", soft_wrap=True)
+        if not signals.stop.is_set():
+            # A server that cannot start, for example because of a damaged file, reports it only in its output.
+            found = explain(child.output()) or (child.last_lines() if code and code > 0 else None)
+            reason = escape(f": {found}") if found else ""
+            console.print(f"[yellow]{child.name} exited ({code}); restarting in {delay:g} s[/]{reason}", soft_wrap=True)
 
-    with stack(load(), data, died) as running:
-        click.echo(json.dumps(_addresses(running)) if as_json else _said(running))
-        running.supervisor.watch(stop)
-        if not as_json:
-            console.print("stopping")
+    with ExitStack() as opened:
+        with show_progress(console, signals) as show:
+            running = opened.enter_context(stack(load(), data, died, lambda name: show(f"starting {name}")))
+            variables = write_shell_variables(running.folder, running.settings, running.api)
+            printed = json.dumps(_addresses(running)) if as_json else _summary(running, variables)
+        signals.defer()
+        click.echo(printed)
+        running.supervisor.watch(signals.stop)
 
 
 def _addresses(running: Stack) -> dict[str, object]:
     own = running.settings
     servers = {"redis": own.redis_url, "mongo": own.mongo_url, "database": own.mongo_database}
     api = running.api
-    return {"ready": True, **servers, "api": api.url, "token": api.token, "organization": str(api.organization)}
+    login = {"api": api.url, "token": api.token, "organization": str(api.organization)}
+    return {"ready": True, **servers, **login, "flower": running.flower.url, "flowerLogin": running.flower.login}
 
 
-def _said(running: Stack) -> str:
-    own = running.settings
-    redis, mongo = hide_passwords(own.redis_url), hide_passwords(own.mongo_url)
+def _summary(running: Stack, variables: Path) -> str:
+    own, api = running.settings, running.api
     names = ", ".join(child.name for child in running.supervisor.children)
-    api = running.api
+    command = program()
     return f"""\
 running   {names}
-redis     {redis}
-mongo     {mongo}
+redis     {hide_passwords(own.redis_url)}
+mongo     {hide_passwords(own.mongo_url)}
 database  {own.mongo_database}
 api       {api.url}, documentation at {api.url}/docs
-page      {api.url}/operations, opened with the token below
-logs      {running.logs}
+page      {api.url}{_login_link(running)}
+          (logs a browser in, once; for another: {command} login)
+flower    {running.flower.url}
+          ({_flower_login(running)})
+logs      {running.folder / "logs"}
 
 In another terminal:
-  export SNAPSHOTS_REDIS_URL='{redis}' SNAPSHOTS_MONGO_URL='{mongo}'
-  snapshots import {_SAMPLES} --organization {api.organization}
-  snapshots request --all --organization {api.organization}
-  snapshots status
-{_curl(api)}
+  . {shlex.quote(str(variables))}
+  {command} import {shlex.quote(_shortest(SAMPLES))} --organization $ORGANIZATION_ID
+  {command} request --all --organization $ORGANIZATION_ID
+  {command} status
+  curl -H "Authorization: Bearer $TOKEN" $API_URL/api/training/snapshots
 
 Ctrl-C stops everything."""
 
 
-def _curl(api: Access) -> str:
-    """A line that works as it stands."""
-    token = api.token or "$TOKEN"
-    return f"  curl -H 'Authorization: Bearer {token}' '{api.url}/api/training/snapshots?limit=5'"
+def _flower_login(running: Stack) -> str:
+    if running.flower.login is None:
+        return "its login is set by a FLOWER_ variable"
+    name, _, password = running.flower.login.partition(":")
+    return f"log in as {name}, password {password}"
+
+
+def _login_link(running: Stack) -> str:
+    with closing(Connections(running.settings)) as connections:
+        operator = Caller(running.api.organization, ObjectId(), "ADMIN", operator=True)
+        return LoginLinks(connections).create(operator).path
+
+
+def _shortest(path: Path) -> str:
+    """Return the path relative to the current directory if it is below it."""
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)

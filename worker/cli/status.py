@@ -1,15 +1,15 @@
-"""`snapshots status`: outcomes, whether they add up, and what waits."""
+"""`snapshots status`: outcomes, whether they add up, and waiting times."""
 
 from datetime import datetime
 from typing import Any
 
 import click
 from bson import ObjectId
-from rich.table import Table
 
 from worker.cli.group import FAILED, describe
 from worker.cli.options import json_option, organization_option
-from worker.cli.shared import console, open_service, print_json
+from worker.cli.shared import open_service, print_json
+from worker.cli.tables import print_table
 from worker.errors import BrokerUnavailable
 from worker.service import Service
 from worker.stores.stats import Backlog, Identity, as_fields, backlog, identities, oldest_request
@@ -20,10 +20,10 @@ from worker.stores.stats import Backlog, Identity, as_fields, backlog, identitie
 @json_option
 @click.pass_context
 def status(context: click.Context, organization: ObjectId | None, as_json: bool) -> None:
-    """Count outcomes by organization, all of one moment, queue lengths, and what has waited longest.
+    """Show consistent counts by organization, queue lengths and the longest waits.
 
-    The counts hold if accepted = completed + failed + in flight, and there are as many snapshots as were
-    completed, without those deleted or unchanged. It ends with 1 if they do not, or if Redis is away.
+    The counts hold if accepted = completed + failed + in flight, and if there is a snapshot for each completed
+    request that was not deleted or unchanged. The exit code is 1 if they do not hold or Redis is unavailable.
 
     \b
     Example:
@@ -68,27 +68,20 @@ def _as_fields(service: Service, counted: list[Identity], since: datetime | None
 
 
 def _print(service: Service, counted: list[Identity], since: datetime | None, waiting: Backlog) -> None:
-    table = Table()
-    table.add_column("organization", no_wrap=True)
     numbers = ("accepted", "completed", "failed", "in flight", "deleted", "unchanged", "snapshots")
-    for name in numbers:
-        table.add_column(name, justify="right")
-    table.add_column("holds")
+    rows = []
     for each in counted:
-        counts = [getattr(each, name.replace(" ", "_")) for name in numbers]
-        table.add_row(str(each.organization), *(f"{count:,}" for count in counts), "yes" if each.holds else "NO")
-    out = console()
-    out.print(table)
-    queues = Table()
-    queues.add_column("queue")
-    queues.add_column("messages", justify="right")
-    queues.add_column("oldest", justify="right")
-    for name, length in waiting.lengths.items():
-        queues.add_row(name, f"{length:,}", _said(_age(service, waiting.oldest.get(name))))
+        counts = (f"{getattr(each, name.replace(' ', '_')):,}" for name in numbers)
+        rows.append((str(each.organization), *counts, "yes" if each.holds else "NO"))
+    print_table(("organization", *numbers, "holds"), rows, "There are no requests.", numbers)
     if waiting.lengths:
-        out.print(queues)
-    click.echo(f"oldest request in flight: {_said(_age(service, since)) or 'none'}")
+        queues = [
+            (name, f"{length:,}", _format_seconds(_age(service, waiting.oldest.get(name))))
+            for name, length in waiting.lengths.items()
+        ]
+        print_table(("queue", "messages", "oldest"), queues, "", ("messages", "oldest"))
+    click.echo(f"oldest request in flight: {_format_seconds(_age(service, since)) or 'none'}")
 
 
-def _said(seconds: float | None) -> str:
+def _format_seconds(seconds: float | None) -> str:
     return "" if seconds is None else f"{seconds:,.1f} s"

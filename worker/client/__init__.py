@@ -1,22 +1,29 @@
-"""For producers and consumers in Python. Only redis and pydantic are needed.
+"""A client for producers and consumers in Python. It needs only redis and pydantic.
 
     with SnapshotClient("redis://localhost:6379/0") as client:
         sent = client.request(organization_id=..., contact_id=..., conversation_id=...)
         outcome = client.wait(sent, timeout=30)
 
-A request is never sent twice as two: its id is made before it is sent, and whatever is sent again has the same.
+The request id is generated before the request is sent, so a retry never creates a second request.
+
+The distribution `training-snapshots-client` (clients/python) has this package, and the modules that it imports, under
+another name. Therefore all of them import each other relatively.
 """
 
-from worker.client.clients import AsyncSnapshotClient, SnapshotClient
-from worker.client.models import CompletedEvent, Event, FailedEvent, Failure, NotDurable, Outcome, Rejected, Sent
-from worker.client.steps import Names
+from ..errors import BrokerUnavailable, InvalidRequest, InvalidSettings
+from .clients import AsyncSnapshotClient, SnapshotClient
+from .models import CompletedEvent, Event, FailedEvent, Failure, NotDurable, Outcome, Rejected, Sent
+from .steps import Names
 
 __all__ = [
     "AsyncSnapshotClient",
+    "BrokerUnavailable",
     "CompletedEvent",
     "Event",
     "FailedEvent",
     "Failure",
+    "InvalidRequest",
+    "InvalidSettings",
     "Names",
     "NotDurable",
     "Outcome",

@@ -1,4 +1,4 @@
-"""The two clients, for threads and for asyncio: the same steps, done in the one way or the other."""
+"""The synchronous and the asyncio client. Both drive the same steps."""
 
 import asyncio
 import time
@@ -12,23 +12,25 @@ from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from worker.client.following import follow
-from worker.client.models import (
+from ..errors import InvalidSettings
+from ..redis_url import parse_redis_url
+from .following import follow
+from .models import (
     Event,
     Outcome,
     RequestFields,
     Sent,
     fields_of,
 )
-from worker.client.sending import send_closing, send_request
-from worker.client.steps import Do, Give, Names, Pause, Running, Steps, checked
-from worker.client.waiting import wait
+from .sending import send_closing, send_request
+from .steps import Deliver, Driver, Execute, Names, Sleep, Steps, raise_first_error
+from .waiting import wait
 
 Result = TypeVar("Result")
 
 _OPTIONS: dict[str, Any] = {
     "decode_responses": True,
-    "encoding_errors": "replace",  # a foreign entry is passed over, whatever bytes it has
+    "encoding_errors": "replace",  # entries of other producers are ignored, whatever bytes they hold
     "protocol": 2,
     "socket_timeout": 10,
     "socket_connect_timeout": 5,
@@ -37,24 +39,32 @@ _OPTIONS: dict[str, Any] = {
 }
 
 
+def _address(redis_url: str) -> dict[str, Any]:
+    try:
+        return parse_redis_url(redis_url).client_options
+    except ValueError as error:
+        raise InvalidSettings(f"The URL of Redis {error}.") from None
+
+
 class SnapshotClient:
-    """Requests snapshots, waits for their outcomes, reads events. May be shared by threads."""
+    """Requests snapshots, waits for their outcomes and reads events. Thread-safe."""
 
     def __init__(self, redis_url: str, *, durable: bool = False, names: Names | None = None) -> None:
-        """`durable`: every entry is on Redis's disk before `request` returns (WAITAOF; needs appendonly yes).
+        """Connect lazily to Redis.
 
-        `names`: the streams, where the server's settings name others.
+        `durable`: return from `request` only when the entry is on Redis's disk (WAITAOF; needs `appendonly yes`).
+        `names`: the streams, if the service uses other names. Raises InvalidSettings if the URL is not valid.
         """
-        self._redis: Any = redis.Redis.from_url(redis_url, retry=Retry(NoBackoff(), 0), **_OPTIONS)
+        self._redis: Any = redis.Redis(**_address(redis_url), retry=Retry(NoBackoff(), 0), **_OPTIONS)
         self._durable = durable
         self._checked = not durable
         self._names = names or Names()
 
     def request(self, organization_id: object, contact_id: object, **fields: Unpack[RequestFields]) -> Sent:
-        """Sends a request; ids are 24 hex digits or ObjectIds. It is accepted once a listener has read it.
+        """Send a request. It is accepted once a listener has read it. Ids are ObjectIds or 24 hex digits.
 
-        Raises InvalidRequest; NotDurable; BrokerUnavailable, after a few attempts: `error.details["requestId"]` is
-        the request id to send it with again, since Redis may have it.
+        Raises InvalidRequest, NotDurable or, after a few attempts, BrokerUnavailable. Redis may then have the request:
+        retry it with the request id in `error.details["requestId"]`.
         """
         named = fields_of(organization_id, contact_id, fields)
         sent = self._run(send_request(self._names, named, durable=self._durable, check=not self._checked))
@@ -62,38 +72,39 @@ class SnapshotClient:
         return sent
 
     def resolved(self, organization_id: object, conversation_id: object) -> str:
-        """Says that a conversation was resolved; the stream entry's id. Raises as `request` does."""
+        """Report a resolved conversation and return the stream entry's id. Raises the same errors as `request`."""
         fields = {"organizationId": organization_id, "conversationId": conversation_id}
         sent = self._run(send_closing(self._names, fields, durable=self._durable, check=not self._checked))
         self._checked = True
         return sent
 
     def wait(self, sent: Sent | str, timeout: float = 30.0) -> Outcome:
-        """What became of a request that was sent; of one that someone else sent, by its request id.
+        """Wait for the outcome of a request: a `Sent`, or the request id of a request that someone else sent.
 
-        Raises TimeoutError; Rejected, if the server refused the entry (only known of a Sent); BrokerUnavailable.
+        Raises TimeoutError, BrokerUnavailable or, for a `Sent`, Rejected if the service refused the entry.
         """
         return self._run(wait(self._names, sent, timeout))
 
     def events(
         self, group: str, consumer: str, *, take_over_after: float = 60.0, timeout: float | None = None
     ) -> Iterator[Event]:
-        """Every event from the stream's beginning on, at least once for each group, without end.
+        """Yield every event from the beginning of the stream, at least once for each group.
 
-        An event is acknowledged when the next one is asked for: a loop that ends or breaks within its body gets
-        that event again the next time. Within one iterator none comes twice. `consumer`: the same name after a
-        restart. `take_over_after`: seconds after which another consumer's unacknowledged events become this one's.
-        `timeout`: ends after so many seconds without an event. Raises InvalidRequest; BrokerUnavailable where Redis
-        refuses.
+        An event is acknowledged when the next one is requested: a loop that ends inside its body gets that event
+        again next time. One iterator never yields an event twice.
+
+        `consumer`: a name that stays the same after a restart. `take_over_after`: seconds after which this consumer
+        takes over the unacknowledged events of another. `timeout`: stop after this many seconds without an event.
+        Raises InvalidRequest, or BrokerUnavailable if Redis refuses a command.
         """
         steps = follow(self._names, group, consumer, take_over_after=take_over_after, timeout=timeout)
-        running = Running(steps)
-        while not running.done:
-            if isinstance(running.step, Give):
-                yield running.step.event
-                running.answer(None)
+        driver = Driver(steps)
+        while not driver.done:
+            if isinstance(driver.step, Deliver):
+                yield driver.step.event
+                driver.send(None)
             else:
-                self._turn(running)
+                self._advance(driver)
 
     def close(self) -> None:
         self._redis.close()
@@ -107,56 +118,56 @@ class SnapshotClient:
     # --- steps ------------------------------------------------------------------------------------------
 
     def _run(self, steps: Steps[Result]) -> Result:
-        running = Running(steps)
-        while not running.done:
-            self._turn(running)
-        result: Result = running.result
+        driver = Driver(steps)
+        while not driver.done:
+            self._advance(driver)
+        result: Result = driver.result
         return result
 
-    def _turn(self, running: Running[Any]) -> None:
+    def _advance(self, driver: Driver[Any]) -> None:
         try:
-            reply = self._do(running.step)
+            reply = self._do(driver.step)
         except redis.RedisError as error:
-            running.fail(error)
+            driver.throw(error)
         else:
-            running.answer(reply)
+            driver.send(reply)
 
-    def _do(self, step: Do | Pause) -> Any:
-        if isinstance(step, Pause):
+    def _do(self, step: Execute | Sleep) -> Any:
+        if isinstance(step, Sleep):
             time.sleep(step.seconds)
             return None
         with self._redis.pipeline(transaction=False) as pipeline:
             for name, args, kwargs in step.commands:
                 getattr(pipeline, name)(*args, **kwargs)
-            return checked(pipeline.execute(raise_on_error=False))
+            return raise_first_error(pipeline.execute(raise_on_error=False))
 
 
 class AsyncSnapshotClient:
-    """The same for asyncio."""
+    """The asyncio version of SnapshotClient."""
 
     def __init__(self, redis_url: str, *, durable: bool = False, names: Names | None = None) -> None:
-        """As of SnapshotClient."""
-        self._redis: Any = redis.asyncio.Redis.from_url(redis_url, retry=AsyncRetry(NoBackoff(), 0), **_OPTIONS)
+        """See SnapshotClient."""
+        self._redis: Any = redis.asyncio.Redis(**_address(redis_url), retry=AsyncRetry(NoBackoff(), 0), **_OPTIONS)
         self._durable = durable
         self._checked = not durable
         self._names = names or Names()
 
     async def request(self, organization_id: object, contact_id: object, **fields: Unpack[RequestFields]) -> Sent:
-        """As SnapshotClient.request."""
+        """See SnapshotClient.request."""
         named = fields_of(organization_id, contact_id, fields)
         sent = await self._run(send_request(self._names, named, durable=self._durable, check=not self._checked))
         self._checked = True
         return sent
 
     async def resolved(self, organization_id: object, conversation_id: object) -> str:
-        """As SnapshotClient.resolved."""
+        """See SnapshotClient.resolved."""
         fields = {"organizationId": organization_id, "conversationId": conversation_id}
         sent = await self._run(send_closing(self._names, fields, durable=self._durable, check=not self._checked))
         self._checked = True
         return sent
 
     async def wait(self, sent: Sent | str, timeout: float = 30.0) -> Outcome:  # noqa: ASYNC109 - it bounds the search
-        """As SnapshotClient.wait."""
+        """See SnapshotClient.wait."""
         return await self._run(wait(self._names, sent, timeout))
 
     async def events(
@@ -167,15 +178,15 @@ class AsyncSnapshotClient:
         take_over_after: float = 60.0,
         timeout: float | None = None,  # noqa: ASYNC109 - without an event
     ) -> AsyncIterator[Event]:
-        """As SnapshotClient.events."""
+        """See SnapshotClient.events."""
         steps = follow(self._names, group, consumer, take_over_after=take_over_after, timeout=timeout)
-        running = Running(steps)
-        while not running.done:
-            if isinstance(running.step, Give):
-                yield running.step.event
-                running.answer(None)
+        driver = Driver(steps)
+        while not driver.done:
+            if isinstance(driver.step, Deliver):
+                yield driver.step.event
+                driver.send(None)
             else:
-                await self._turn(running)
+                await self._advance(driver)
 
     async def aclose(self) -> None:
         await self._redis.aclose()
@@ -191,25 +202,25 @@ class AsyncSnapshotClient:
     # --- steps ------------------------------------------------------------------------------------------
 
     async def _run(self, steps: Steps[Result]) -> Result:
-        running = Running(steps)
-        while not running.done:
-            await self._turn(running)
-        result: Result = running.result
+        driver = Driver(steps)
+        while not driver.done:
+            await self._advance(driver)
+        result: Result = driver.result
         return result
 
-    async def _turn(self, running: Running[Any]) -> None:
+    async def _advance(self, driver: Driver[Any]) -> None:
         try:
-            reply = await self._do(running.step)
+            reply = await self._do(driver.step)
         except redis.RedisError as error:
-            running.fail(error)
+            driver.throw(error)
         else:
-            running.answer(reply)
+            driver.send(reply)
 
-    async def _do(self, step: Do | Pause) -> Any:
-        if isinstance(step, Pause):
+    async def _do(self, step: Execute | Sleep) -> Any:
+        if isinstance(step, Sleep):
             await asyncio.sleep(step.seconds)
             return None
         async with self._redis.pipeline(transaction=False) as pipeline:
             for name, args, kwargs in step.commands:
                 getattr(pipeline, name)(*args, **kwargs)
-            return checked(await pipeline.execute(raise_on_error=False))
+            return raise_first_error(await pipeline.execute(raise_on_error=False))

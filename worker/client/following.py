@@ -1,4 +1,4 @@
-"""The Python client's steps of following all events as a consumer of a group."""
+"""Client steps that follow all events as a consumer in a group."""
 
 import logging
 import time
@@ -7,41 +7,43 @@ from typing import Any
 
 import redis
 
-from worker.client.models import Event
-from worker.client.steps import (
+from ..errors import BrokerUnavailable, InvalidRequest
+from ..stores.redis_errors import describe, name_of
+from .models import Event
+from .steps import (
     BLOCK_SECONDS,
     UNREACHABLE,
-    Do,
-    Give,
+    Deliver,
+    Execute,
     Names,
-    Pause,
+    Sleep,
     Steps,
+    backoff,
     command,
     pairs,
-    pause,
     read_event,
     refusal,
 )
-from worker.errors import BrokerUnavailable, InvalidRequest
-from worker.stores.redis_errors import name_of
 
 log = logging.getLogger(__name__)
 
 _GROUP_GONE = ("NOGROUP", "UNBLOCKED", "no such key")
 _REMEMBERED = 200_000
-"""Event ids that an iterator knows; a repeat that comes later than so many others is given again."""
+"""Event ids that an iterator remembers. A repeat after more events than that is delivered again."""
 
 
 def follow(
     names: Names, group: str, consumer: str, *, take_over_after: float, timeout: float | None
-) -> Generator[Do | Pause | Give, Any, None]:
-    """Events for one consumer of a group: first those that it was given before, then others' left ones, then new.
+) -> Generator[Execute | Sleep | Deliver, Any, None]:
+    """Yield the events for one consumer: first its own pending ones, then those abandoned by others, then new ones.
 
-    Each is acknowledged when the next is asked for.
+    An event is acknowledged when the next one is requested.
     """
     if not take_over_after > 0:
-        raise InvalidRequest([{"field": "take_over_after", "message": f"should be above 0, it is {take_over_after:g}"}])
-    state = _Following(names.events, group, consumer, take_over_after)
+        raise InvalidRequest(
+            [{"field": "take_over_after", "message": f"must be greater than 0, not {take_over_after:g}"}]
+        )
+    state = _Position(names.events, group, consumer, take_over_after)
     idle_since = time.monotonic()
     failures = 0
     group_gone = False
@@ -54,16 +56,16 @@ def follow(
             for key, fields in entries:
                 event = state.unseen(key, fields)
                 if event:
-                    yield Give(event)
-                yield Do([command("xack", names.events, group, key)])
+                    yield Deliver(event)
+                yield Execute([command("xack", names.events, group, key)])
             failures = 0
             idle_since = time.monotonic() if entries else idle_since
-        except redis.AuthenticationError as error:  # a ConnectionError to redis-py, but no outage
+        except redis.AuthenticationError as error:  # redis-py derives it from ConnectionError, but it is not an outage
             raise BrokerUnavailable(refusal(error)) from error
         except UNREACHABLE as error:
-            log.log(logging.INFO if failures else logging.WARNING, "Redis unreachable: %s", type(error).__name__)
+            log.log(logging.INFO if failures else logging.WARNING, "Redis unreachable: %s", describe(error))
             state.start_over()
-            yield pause(failures)
+            yield backoff(failures)
             failures += 1
         except redis.ResponseError as error:
             if not any(sign in str(error) for sign in _GROUP_GONE):
@@ -71,8 +73,8 @@ def follow(
             group_gone = True
 
 
-class _Following:
-    """Where a consumer is."""
+class _Position:
+    """The position of a consumer in the stream."""
 
     def __init__(self, stream: str, group: str, consumer: str, take_over_after: float) -> None:
         self._stream, self._group, self._consumer = stream, group, consumer
@@ -82,7 +84,7 @@ class _Following:
         self.start_over()
 
     def start_over(self) -> None:
-        """A reply that was lost has left its entries pending."""
+        """Read the pending entries again: a lost reply has left some behind."""
         self._after = "0"
         self._cursor = "0-0"
         self._claim_at = 0.0
@@ -94,7 +96,7 @@ class _Following:
             return entries
         if time.monotonic() >= self._claim_at:
             args = (self._stream, self._group, self._consumer, self._idle_ms)
-            (reply,) = yield Do([command("xautoclaim", *args, start_id=self._cursor, count=100)])
+            (reply,) = yield Execute([command("xautoclaim", *args, start_id=self._cursor, count=100)])
             self._cursor = reply[0]
             if self._cursor == "0-0":
                 self._claim_at = time.monotonic() + self._every
@@ -105,15 +107,15 @@ class _Following:
     def _read(self, after: str, block: float | None) -> Steps[Sequence[tuple[str, Any]]]:
         wait_ms = None if block is None else max(1, round(block * 1000))
         args = (self._group, self._consumer, {self._stream: after})
-        (reply,) = yield Do([command("xreadgroup", *args, count=100, block=wait_ms)])
+        (reply,) = yield Execute([command("xreadgroup", *args, count=100, block=wait_ms)])
         found = pairs(reply)
         return found[0][1] if found else []
 
     def unseen(self, key: str, fields: Mapping[str, str] | None) -> Event | None:
-        """The entry's event, if this iterator has not given it yet."""
+        """Return the event of an entry, unless this iterator has already delivered it."""
         event = read_event(fields) if fields else None
         if event is None:
-            log.warning("Entry %s of the event stream is no event, and passed over", key)
+            log.warning("Ignoring entry %s of the event stream: it is not an event", key)
             return None
         if event.id in self._seen:
             return None
@@ -123,9 +125,9 @@ class _Following:
         return event
 
     def create_group(self) -> Steps[None]:
-        """At the stream's beginning: after a flush all is emitted again, and what was seen is passed over."""
+        """Create the group at the beginning: after a flush all events are emitted again, and known ones are ignored."""
         try:
-            yield Do([command("xgroup_create", self._stream, self._group, id="0", mkstream=True)])
+            yield Execute([command("xgroup_create", self._stream, self._group, id="0", mkstream=True)])
         except redis.ResponseError as error:
             if name_of(error) != "BUSYGROUP":
                 raise BrokerUnavailable(refusal(error)) from error

@@ -1,4 +1,4 @@
-"""What the Python client sends and gives: requests, events, outcomes. Ids are text; nothing of MongoDB is needed."""
+"""Requests, events and outcomes of the Python client. Ids are text, so bson is not needed."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, TypeAlias, TypedDict
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, TypeAdapter
 from pydantic.alias_generators import to_camel
 
-from worker.domain.validation import (
+from ..domain.validation import (
     LINE_BREAKS,
     CamelModel,
     check_message_ids,
@@ -16,13 +16,13 @@ from worker.domain.validation import (
     check_tags,
     check_text,
 )
-from worker.errors import Refused, TransientError
+from ..errors import Refused, TransientError
 
 _HEX = frozenset("0123456789abcdefABCDEF")
 
 
 def _read_hex(value: Any) -> str:
-    # bson's ObjectId, which is not imported here.
+    # Accepts bson.ObjectId without importing bson.
     text = str(value) if type(value).__name__ == "ObjectId" else value
     if isinstance(text, str) and len(text) == 24 and set(text) <= _HEX:
         return text.lower()
@@ -41,10 +41,6 @@ def _check_tags(value: list[str]) -> list[str]:
     return check_tags(value)
 
 
-def _check_message_ids(value: list[str]) -> list[str]:
-    return check_message_ids(value)
-
-
 def _check_request_id(value: str) -> str:
     return check_request_id(value)
 
@@ -54,25 +50,25 @@ Label = Annotated[str, AfterValidator(_check_label)]
 
 
 class Request(CamelModel):
-    """A request as the client sends it. Lengths and numbers are limited by the server's settings, not here."""
+    """A request as the client sends it. The service's settings limit lengths and counts, not this model."""
 
     organization_id: HexId
     contact_id: HexId
     conversation_id: HexId | None = None
-    message_ids: Annotated[list[HexId], AfterValidator(_check_message_ids)] | None = None
+    message_ids: Annotated[list[HexId], Field(fail_fast=True), AfterValidator(check_message_ids)] | None = None
     user_id: HexId | None = None
     notes: Annotated[str, AfterValidator(_check_notes)] | None = None
-    tags: Annotated[list[str], AfterValidator(_check_tags)] = Field(default_factory=list)
+    tags: Annotated[list[str], Field(fail_fast=True), AfterValidator(_check_tags)] = Field(default_factory=list)
     quality: Label | None = None
     category: Label | None = None
     request_id: Annotated[str, AfterValidator(_check_request_id)]
 
 
 class RequestFields(TypedDict, total=False):
-    """What a request may say beside whose it is; what is left out or None is not sent."""
+    """The optional fields of a request. None is the same as absent."""
 
     conversation_id: object | None
-    """All of the contact's messages without it."""
+    """If absent, all messages of the contact."""
     message_ids: Iterable[object] | None
     """Exactly these messages."""
     user_id: object | None
@@ -81,17 +77,17 @@ class RequestFields(TypedDict, total=False):
     quality: str | None
     category: str | None
     request_id: str | None
-    """Up to 200 characters; the same again is the same request. Made where it is left out."""
+    """Idempotency key of up to 200 characters. Generated if absent."""
 
 
 def fields_of(organization_id: object, contact_id: object, fields: Mapping[str, Any]) -> dict[str, Any]:
-    """The entry's fields, camelCase, not checked yet."""
+    """Return the camelCase fields of the entry, not validated yet."""
     named = {"organizationId": organization_id, "contactId": contact_id}
-    return named | {to_camel(name): _listed(value) for name, value in fields.items()}
+    return named | {to_camel(name): _as_list(value) for name, value in fields.items()}
 
 
-def _listed(value: object) -> object:
-    """Any collection as a list; a text is none of its letters, and is left for the check to refuse."""
+def _as_list(value: object) -> object:
+    """Return any collection as a list. Text is not a collection here, so that validation refuses it."""
     return list(value) if isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping) else value
 
 
@@ -108,15 +104,15 @@ EventId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{24}\.[0-9]+$")]
 KnownId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{24}$")]
 
 
-class _Said(BaseModel):
-    """Part of an event. Fields that a later version adds are passed over."""
+class _EventPart(BaseModel):
+    """A part of an event. Unknown fields, which a later version may add, are ignored."""
 
     model_config = ConfigDict(
         alias_generator=to_camel, populate_by_name=True, extra="ignore", frozen=True, hide_input_in_errors=True
     )
 
 
-class Failure(_Said):
+class Failure(_EventPart):
     """Why a request failed."""
 
     code: str
@@ -126,8 +122,8 @@ class Failure(_Said):
     details: dict[str, Any]
 
 
-class EventData(_Said):
-    """What both kinds of event say."""
+class EventData(_EventPart):
+    """Fields that both kinds of event have."""
 
     organization_id: KnownId
     request_id: str
@@ -137,43 +133,43 @@ class EventData(_Said):
 
 
 class CompletedData(EventData):
-    """What became of a completed request."""
+    """The data of a completed request."""
 
     message_count: Annotated[int, Field(ge=1)]
     quality: str | None
     category: str | None
     tags: list[str]
     unchanged: bool = False
-    """No copy was made, since the messages are those of the snapshot before, whose id is `snapshot_id`."""
+    """True if no copy was made because the messages equal those of the earlier snapshot `snapshot_id`."""
     snapshot_id: KnownId | None = None
 
 
 class FailedData(EventData):
-    """Why a request failed."""
+    """The data of a failed request."""
 
     error: Failure
 
 
-class _Event(_Said):
+class _Event(_EventPart):
     specversion: Literal["1.0"]
     id: EventId
-    """`<request>.<round>`: the same for every repeat of an event."""
+    """`<request>.<round>`; repeats of an event have the same id."""
     source: Literal["/training/snapshots"]
     subject: KnownId
-    """The snapshot's id; of a failed request the id that it would have had."""
+    """The snapshot's id, or the id it would have had if the request failed."""
     time: datetime
     datacontenttype: Literal["application/json"]
 
 
 class CompletedEvent(_Event):
-    """Fires once the snapshot can be read."""
+    """Sent once the snapshot can be read."""
 
     type: Literal["training.snapshot.completed"]
     data: CompletedData
 
 
 class FailedEvent(_Event):
-    """Fires once the failure is recorded; an operator may still have it tried again, with an event of its own."""
+    """Sent once the failure is recorded. A redrive of the request sends an event of its own."""
 
     type: Literal["training.snapshot.failed"]
     data: FailedData
@@ -183,31 +179,31 @@ Event: TypeAlias = CompletedEvent | FailedEvent
 EVENT: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="type")])
 
 
-# --- what a caller gets -------------------------------------------------------------------------------------
+# --- results ------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """A request that Redis has. It is accepted once a listener has read it; `wait` tells what became of it."""
+    """A request on the stream. It is accepted once a listener has read it; `wait` returns its outcome."""
 
     request_id: str
     organization_id: str
     entry_id: str
     since: tuple[str, str]
-    """The ends of the streams of events and of rejected entries before it was sent."""
+    """The last ids of the event stream and the rejected stream before it was sent."""
     may_be_older: bool
-    """Whether a request of this id may have been sent before, so that its event may lie before `since`."""
+    """Whether the request id may have been used before, so that its event may precede `since`."""
     snapshot_id: str | None = None
-    """Not known until it is completed."""
+    """None until the request is completed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a request."""
+    """The outcome of a request."""
 
     request_id: str
     snapshot_id: str | None
-    """None where it failed."""
+    """None if the request failed."""
     error: Failure | None
     event: Event
 
@@ -217,12 +213,12 @@ class Outcome:
 
 
 class Rejected(Refused):
-    """The server refused the entry; `details` has its code and its details."""
+    """The service refused the entry; `details` holds its code and details."""
 
     code = "rejected"
 
 
 class NotDurable(TransientError):
-    """Redis has not confirmed that the entry is on its disk."""
+    """Redis has not confirmed that the entry is on disk."""
 
     code = "not_durable"

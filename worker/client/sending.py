@@ -1,4 +1,4 @@
-"""The Python client's steps of sending: the request id is made first, so that sending again is the same request."""
+"""Client steps that send requests. The request id is generated first, so that a retry is the same request."""
 
 import json
 import uuid
@@ -7,18 +7,19 @@ from typing import Any
 
 import redis
 
-from worker.client.models import Closing, NotDurable, Request, Sent
-from worker.client.steps import UNREACHABLE, Command, Do, Names, Steps, command, pause, refusal
-from worker.errors import BrokerUnavailable
+from ..errors import BrokerUnavailable
+from ..stores.redis_errors import describe
+from .models import Closing, NotDurable, Request, Sent
+from .steps import UNREACHABLE, Command, Execute, Names, Steps, backoff, command, refusal
 
 ATTEMPTS = 4
 WAITAOF_MS = 3000
 
 
 def send_request(names: Names, fields: Mapping[str, Any], *, durable: bool, check: bool) -> Steps[Sent]:
-    """Adds a request. Its id is made before, so that sending it again is the same request.
+    """Add a request to the stream.
 
-    `check`: whether the server can tell that something is durable is not known yet.
+    `check`: first verify that the server can confirm durability.
     """
     own_id = fields.get("requestId") is not None
     data = {"requestId": str(uuid.uuid4()), **{name: value for name, value in fields.items() if value is not None}}
@@ -40,7 +41,7 @@ def send_request(names: Names, fields: Mapping[str, Any], *, durable: bool, chec
 
 
 def send_closing(names: Names, fields: Mapping[str, Any], *, durable: bool, check: bool) -> Steps[str]:
-    """Adds a closing; the entry's id. Its request id is made of what the database says, so repeats are harmless."""
+    """Add a closing and return the entry's id. The service derives the request id, so a repeat is safe."""
     entry = {"type": "conversation.resolved", "data": _json(Closing.read(fields)), "client": "python"}
     if check:
         yield from _check_durable({})
@@ -55,40 +56,44 @@ def _json(model: Request | Closing) -> str:
 def _send(
     names: Names, entry: Mapping[str, str], before: Sequence[Command], known: Mapping[str, str], *, durable: bool
 ) -> Steps[tuple[list[Any], int]]:
-    """The replies, and after how many attempts. `known`: what an error says of the request."""
+    """Return the replies and the number of attempts. `known`: details that an error carries."""
     commands = [*before, command("xadd", names.requests, entry)]
     if durable:
         commands.append(command("waitaof", 1, 0, WAITAOF_MS))
-    replies, attempts = yield from _repeatedly(commands, known)
+    replies, attempts = yield from _with_retries(commands, known)
     if durable and not replies[-1][0]:
-        raise NotDurable(f"Redis has the entry, but not on its disk within {WAITAOF_MS} ms.", **known)
+        raise NotDurable(
+            f"Redis accepted the entry but did not confirm that it is on disk within {WAITAOF_MS} ms.", **known
+        )
     return replies, attempts
 
 
 def _check_durable(known: Mapping[str, str]) -> Steps[None]:
-    """Before anything is sent: whether the server can confirm that it is on disk. Raises NotDurable."""
+    """Verify, before anything is sent, that the server can confirm writes to disk. Raises NotDurable."""
     try:
-        yield from _repeatedly([command("waitaof", 1, 0, 1)], known)
+        yield from _with_retries([command("waitaof", 1, 0, 1)], known)
     except BrokerUnavailable as error:
         if isinstance(error.__cause__, redis.ResponseError):
-            raise NotDurable("Redis cannot: it needs appendonly yes, and Redis 7.2 or Valkey.", **known) from error
+            raise NotDurable(
+                "Redis cannot confirm durability: it needs `appendonly yes` and Redis 7.2 or Valkey.", **known
+            ) from error
         raise
 
 
-def _repeatedly(commands: Sequence[Command], known: Mapping[str, str]) -> Steps[tuple[list[Any], int]]:
-    """The replies, and after how many attempts. Raises BrokerUnavailable."""
+def _with_retries(commands: Sequence[Command], known: Mapping[str, str]) -> Steps[tuple[list[Any], int]]:
+    """Return the replies and the number of attempts. Raises BrokerUnavailable."""
     attempts = 0
     while True:
         attempts += 1
         try:
-            replies = yield Do(commands)
-        except redis.AuthenticationError as error:  # a ConnectionError to redis-py, but no outage
+            replies = yield Execute(commands)
+        except redis.AuthenticationError as error:  # redis-py derives it from ConnectionError, but it is not an outage
             raise BrokerUnavailable(refusal(error), **known) from error
         except UNREACHABLE as error:
             if attempts == ATTEMPTS:
-                fault = f"Redis cannot be reached ({type(error).__name__}); it may have the request."
-                raise BrokerUnavailable(f"{fault} Repeat it with the same request id.", **known) from error
-            yield pause(attempts)
+                fault = f"Redis is unreachable ({describe(error)}); it may have received the request."
+                raise BrokerUnavailable(f"{fault} Retry with the same request id.", **known) from error
+            yield backoff(attempts)
         except redis.RedisError as error:
             raise BrokerUnavailable(refusal(error), **known) from error
         else:

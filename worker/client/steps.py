@@ -1,6 +1,6 @@
-"""What the Python client does, without doing it: generators that give Redis commands and take the replies.
+"""The protocol of the Python client without I/O: generators that yield Redis commands and receive the replies.
 
-The sync and the asyncio client run the same steps (https://sans-io.readthedocs.io), so there is one of each rule.
+The synchronous and the asyncio client drive the same generators (https://sans-io.readthedocs.io).
 """
 
 import random
@@ -11,70 +11,70 @@ from typing import Any, Generic, TypeVar
 import redis
 from pydantic import ValidationError
 
-from worker.client.models import EVENT, Event
-from worker.stores.redis_errors import name_of
+from ..stores.redis_errors import describe
+from .models import EVENT, Event
 
 Result = TypeVar("Result")
 
 UNREACHABLE = (redis.ConnectionError, redis.TimeoutError)
 BLOCK_SECONDS = 2.0
-"""One blocking read; below the socket's timeout."""
+"""Duration of one blocking read. Must stay below the socket timeout."""
 
 Command = tuple[str, tuple[Any, ...], dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
-class Do:
-    """Run these commands in one pipeline; answered with the list of replies, or the error thrown in."""
+class Execute:
+    """Run these commands in one pipeline. The generator receives the replies, or the error is thrown into it."""
 
     commands: Sequence[Command]
 
 
 @dataclass(frozen=True, slots=True)
-class Pause:
-    """Wait for so many seconds."""
+class Sleep:
+    """Sleep for this many seconds."""
 
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
-class Give:
-    """An event for the loop's body; answered once the body took it."""
+class Deliver:
+    """Hand an event to the caller. The generator continues when the caller asks for the next one."""
 
     event: Event
 
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """The streams; the server's settings have other names if these are changed there."""
+    """The names of the streams. Must match the settings of the service."""
 
     requests: str = "snapshots:requests"
     rejected: str = "snapshots:rejected"
     events: str = "snapshots:events"
 
 
-Steps = Generator[Do | Pause, Any, Result]
+Steps = Generator[Execute | Sleep, Any, Result]
 
 
-class Running(Generic[Result]):
-    """Steps on their way: `step` is what is to be done now, until they are `done`."""
+class Driver(Generic[Result]):
+    """Drives a generator of steps: `step` is the one to carry out now, until `done`; then `result` is set."""
 
-    def __init__(self, steps: Generator[Do | Pause | Give, Any, Result] | Steps[Result]) -> None:
+    def __init__(self, steps: Generator[Execute | Sleep | Deliver, Any, Result] | Steps[Result]) -> None:
         self._steps: Generator[Any, Any, Result] = steps
         self.done = False
         self.result: Any = None
         self.step: Any = None
-        self.answer(None)
+        self.send(None)
 
-    def answer(self, reply: Any) -> None:
-        """What the step gave. Raises what the steps raise."""
+    def send(self, reply: Any) -> None:
+        """Pass the result of the current step to the generator. Raises what the generator raises."""
         try:
             self.step = self._steps.send(reply)
         except StopIteration as end:
             self.done, self.result = True, end.value
 
-    def fail(self, error: Exception) -> None:
-        """What the step raised. Raises what the steps make of it."""
+    def throw(self, error: Exception) -> None:
+        """Throw the error of the current step into the generator. Raises what the generator raises."""
         try:
             self.step = self._steps.throw(error)
         except StopIteration as end:
@@ -82,29 +82,30 @@ class Running(Generic[Result]):
 
 
 def command(name: str, *args: Any, **kwargs: Any) -> Command:
-    """One command by the name of its method in redis-py."""
+    """Describe a command by the name of its redis-py method."""
     return name, args, kwargs
 
 
-def pause(attempt: int) -> Pause:
-    """After the first failed attempt, the second, ... up to 2 s."""
-    return Pause(min(2.0, 0.1 * 2.0 ** min(attempt, 10)) * random.uniform(0.5, 1.0))
+def backoff(attempt: int) -> Sleep:
+    """Return the wait after a failed attempt: exponential with jitter, up to 2 s."""
+    return Sleep(min(2.0, 0.1 * 2.0 ** min(attempt, 10)) * random.uniform(0.5, 1.0))
 
 
-def checked(replies: list[Any]) -> list[Any]:
-    """Raises the first that is an error, in Redis's own words: redis-py puts some of its own before a pipeline's."""
-    for each in replies:
-        if isinstance(each, redis.RedisError):
-            raise each
+def raise_first_error(replies: list[Any]) -> list[Any]:
+    """Return the replies, or raise the first error among them as Redis sent it (redis-py would add a prefix)."""
+    for reply in replies:
+        if isinstance(reply, redis.RedisError):
+            raise reply
     return replies
 
 
 def refusal(error: redis.RedisError) -> str:
-    return f"Redis refuses ({name_of(error)})."
+    """Describe an error reply by its kind, without the content of any key."""
+    return f"Redis refused the command ({describe(error)})."
 
 
 def read_event(fields: Mapping[str, str]) -> Event | None:
-    """None where an entry is no event of ours."""
+    """Parse the event of a stream entry. Returns None if the entry holds no event of this service."""
     try:
         return EVENT.validate_json(fields["event"])
     except (KeyError, ValidationError):
@@ -112,6 +113,6 @@ def read_event(fields: Mapping[str, str]) -> Event | None:
 
 
 def pairs(reply: Any) -> list[tuple[str, list[tuple[str, Any]]]]:
-    """Streams with their entries, of an XREAD or XREADGROUP: RESP2 gives pairs, RESP3 a map of lists."""
+    """Return streams with their entries from XREAD or XREADGROUP. RESP2 sends pairs, RESP3 a map of lists."""
     found: Iterable[Any] = reply.items() if isinstance(reply, dict) else reply or []
     return [(name, each[0] if each and isinstance(each[0], list) else each) for name, each in found]

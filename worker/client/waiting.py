@@ -1,4 +1,4 @@
-"""The Python client's steps of waiting for one request's outcome, by the event stream."""
+"""Client steps that wait for the outcome of one request on the event stream."""
 
 import json
 import time
@@ -6,51 +6,51 @@ from collections.abc import Mapping
 
 import redis
 
-from worker.client.models import FailedEvent, Outcome, Rejected, Sent
-from worker.client.steps import (
+from ..errors import BrokerUnavailable
+from .models import FailedEvent, Outcome, Rejected, Sent
+from .steps import (
     BLOCK_SECONDS,
     UNREACHABLE,
-    Do,
+    Execute,
     Names,
-    Pause,
+    Sleep,
     Steps,
+    backoff,
     command,
     pairs,
-    pause,
     read_event,
     refusal,
 )
-from worker.errors import BrokerUnavailable
 
 _LOOK_BACK_AFTER = 1.0
 _PAGE = 1000
 
 
 def wait(names: Names, sent: Sent | str, timeout: float) -> Steps[Outcome]:
-    """Reads on from where the streams ended before the request was sent, and back where it may be older."""
+    """Read forward from the end of the streams before the request was sent, and backward if it may be older."""
     search = _Search(names, sent, timeout)
     failures = 0
     while True:
         left = search.deadline - time.monotonic()
         try:
-            if found := (yield from search.look(max(left, 0.0))):
-                return found
+            if outcome := (yield from search.step(max(left, 0.0))):
+                return outcome
             failures = 0
-        except redis.AuthenticationError as error:  # a ConnectionError to redis-py, but no outage
+        except redis.AuthenticationError as error:  # redis-py derives it from ConnectionError, but it is not an outage
             raise BrokerUnavailable(refusal(error)) from error
         except UNREACHABLE:
-            left = search.deadline - time.monotonic()  # a read that hung may have used it up
+            left = search.deadline - time.monotonic()  # a read that hung may have used up the time
             if left > 0:
-                yield Pause(min(pause(failures).seconds, left))
+                yield Sleep(min(backoff(failures).seconds, left))
             failures += 1
         except redis.RedisError as error:
             raise BrokerUnavailable(refusal(error)) from error
         if left <= 0:
-            raise TimeoutError(f"Request {search.request_id} has no outcome within {timeout:g} s; it may come yet.")
+            raise TimeoutError(f"Request {search.request_id} had no outcome within {timeout:g} s; it may still finish.")
 
 
 class _Search:
-    """Where one request's event, or rejection, has been looked for."""
+    """The positions up to which the streams have been searched for one request's event or rejection."""
 
     def __init__(self, names: Names, sent: Sent | str, timeout: float) -> None:
         self.request_id = sent if isinstance(sent, str) else sent.request_id
@@ -62,13 +62,13 @@ class _Search:
         self._events, self._rejected = sent.since if isinstance(sent, Sent) else ("$", "$")
         may_be_older = sent.may_be_older if isinstance(sent, Sent) else True
         self._back: str | None = self._events if may_be_older else None
-        # Seldom needed; but a short wait is to find what is there already, too.
+        # Rarely needed, but a short wait must also find an event that is already there.
         self._back_at = now + (min(_LOOK_BACK_AFTER, timeout / 2) if self._sent else 0.0)
 
-    def look(self, left: float) -> Steps[Outcome | None]:
-        """One read forward, which waits a while, or back."""
+    def step(self, left: float) -> Steps[Outcome | None]:
+        """Make one blocking read forward, or one read backward."""
         if self._events == "$":
-            (newest,) = yield Do([command("xrevrange", self._names.events, count=1)])
+            (newest,) = yield Execute([command("xrevrange", self._names.events, count=1)])
             self._events = self._back = newest[0][0] if newest else "0-0"
         block = min(left, BLOCK_SECONDS)
         if self._back is not None:
@@ -83,8 +83,8 @@ class _Search:
         streams = {self._names.events: self._events}
         if self._sent:
             streams[self._names.rejected] = self._rejected
-        # 0 would be for ever.
-        (reply,) = yield Do([command("xread", streams, count=_PAGE, block=max(1, round(block * 1000)))])
+        # A block of 0 would wait forever.
+        (reply,) = yield Execute([command("xread", streams, count=_PAGE, block=max(1, round(block * 1000)))])
         for name, entries in pairs(reply):
             for key, fields in entries:
                 if name == self._names.rejected:
@@ -97,7 +97,7 @@ class _Search:
         return None
 
     def _backward(self) -> Steps[Outcome | None]:
-        (entries,) = yield Do([command("xrevrange", self._names.events, max=self._back, count=_PAGE)])
+        (entries,) = yield Execute([command("xrevrange", self._names.events, max=self._back, count=_PAGE)])
         for _, fields in entries:
             if found := self._outcome(fields):
                 return found
@@ -111,7 +111,7 @@ class _Search:
             raise Rejected(reason["message"], code=reason["code"], details=reason["details"])
 
     def _outcome(self, fields: Mapping[str, str]) -> Outcome | None:
-        # Most events are others': their text is looked at, not read.
+        # Most events belong to other requests: searching the text is cheaper than parsing it.
         if self._quoted not in fields.get("event", ""):
             return None
         event = read_event(fields)

@@ -1,161 +1,197 @@
-"""Closings: a conversation that was resolved becomes a request, if its organization's policy says so.
+"""Closings: a resolved conversation becomes a request if its organization's policy admits it.
 
-Entries, change stream and reconcile all come through here. The request id is made of the `resolvedAt` that the
-database has, so that what they all see is one request; the first that accepts it fixes its body.
+Stream entries, Celery tasks, the change stream and the reconcile all submit closings here. The request id is derived
+from the `resolvedAt` in the database, so all sources see the same request; the first one to accept it fixes its body.
 """
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
 
 import pymongo
 from bson import ObjectId
 from pymongo.read_concern import ReadConcern
 
-from worker.clock import milliseconds
 from worker.closings.admission import Admission
-from worker.closings.policies import Policy
-from worker.closings.skipped import LeftOutClosings, Omission
+from worker.closings.conversation import (
+    ID_FIELDS,
+    closing_id,
+    is_closed,
+    record_id,
+    type_fault,
+    undated_id,
+)
+from worker.closings.policies import Policies, Policy, fingerprint
+from worker.closings.results import ClosingReport, ClosingResult, ClosingTally, Skipped
+from worker.closings.skipped import SkippedClosing, SkippedClosings
+from worker.domain.ledger_entry import LedgerEntry
 from worker.domain.requests import SnapshotRequest, Trigger
 from worker.errors import NotResolvedYet, Refused, SnapshotError
-from worker.service import Asked, Receipt, Service
+from worker.service import NewRequest, Receipt, Service
+from worker.source.ids import stored_forms, with_ids
+from worker.stores.bisect import bisect
 from worker.stores.connections import Document, store_errors
 from worker.stores.wakeups import BULK
+from worker.telemetry.counters import IntakeCounts
 
-PREFIX = "resolved:"
 TRIGGER: Trigger = "conversation.resolved"
-_FIELDS = dict.fromkeys(("organizationId", "contactId", "channelType", "resolvedAt"), 1)
+_FIELDS = ("organizationId", "contactId", "channelType", "isResolved", "resolvedAt")
 _MAJORITY = ReadConcern("majority")
 
 
-class Claim(Protocol):
-    """Someone says that this conversation was resolved."""
-
-    @property
-    def organization_id(self) -> ObjectId | None: ...
-    @property
-    def conversation_id(self) -> ObjectId: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Closing:
-    """A conversation that was resolved. The organization is None where the database itself says so: it knows whose."""
-
-    organization_id: ObjectId | None
-    conversation_id: ObjectId
-
-
-@dataclass(frozen=True, slots=True)
-class LeftOut:
-    """The policy makes no snapshot of this closing."""
-
-    reason: str
-    first: bool
-    """Whether no source has seen this closing left out before: count these."""
-
-
-Accepted = Receipt | LeftOut | SnapshotError
-
-
-def closing_prefix(conversation: ObjectId) -> str:
-    """What the request ids of all of a conversation's closings begin with."""
-    return f"{PREFIX}{conversation}:"
-
-
-def closing_id(conversation: ObjectId, resolved_at: datetime) -> str:
-    """The request id of a closing."""
-    return f"{closing_prefix(conversation)}{milliseconds(resolved_at)}"
-
-
 class Closings:
-    """Accepts closings."""
+    """Accepts closings. `counts` is the listener's, the only process whose counters are scraped."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, counts: IntakeCounts | None = None) -> None:
         self._service = service
         self._settings = service.settings
-        self._admit = Admission(service.connections)
-        self.left_out = LeftOutClosings(service.connections)
+        self._fields = service.connections.fields.conversation
+        self._counts = counts
+        self._policies = Policies(service.connections)
+        self._admit = Admission(service.connections, self._policies)
+        self.skipped = SkippedClosings(service.connections)
 
-    def accept(self, closings: Sequence[Claim]) -> list[Accepted]:
-        """Writes the closings that the policies admit into the ledger; for each what became of it.
+    def submit(self, closings: Sequence[ClosingReport]) -> ClosingTally:
+        """Accepts closings, enqueues the new requests that are due, and counts the skipped ones.
 
-        A Receipt, of the first request where the closing had one; not enqueued (`Service.enqueue` does it, for those
-        without a settle delay). LeftOut. NotResolvedYet where the organization has no such conversation, or
-        it is not resolved, or has no date as `resolvedAt`, which a closing is known by. AcceptUnknown: repeat.
-        Raises StoreUnavailable, StoreConflict, AcceptUnknown where that is so for all.
+        One that cannot be accepted does not hold up the others. Raises StoreUnavailable.
+        """
+        results = bisect(self.accept, closings, self._service.connections)
+        tally = ClosingTally(closings, results)
+        self._service.enqueue(tally.receipts)
+        for skipped in tally.skipped:
+            self._count(skipped)
+        return tally
+
+    def submit_one(self, closing: ClosingReport) -> Receipt | Skipped:
+        """Accepts and enqueues one closing. Raises the error that `accept` returns or raises for it."""
+        (result,) = self.accept([closing])
+        if isinstance(result, SnapshotError):
+            raise result
+        if isinstance(result, Skipped):
+            self._count(result)
+        else:
+            self._service.enqueue([result])
+        return result
+
+    def _count(self, skipped: Skipped) -> None:
+        if self._counts and skipped.first:
+            self._counts.skipped(skipped.reason)
+
+    def accept(self, closings: Sequence[ClosingReport]) -> list[ClosingResult]:
+        """Writes the closings that the policies admit into the ledger, without enqueuing them.
+
+        Returns for each closing a Receipt (of the first request, if the closing had one already), Skipped, or an
+        error: NotResolvedYet if the organization has no such conversation, or it is not resolved, or has no
+        `resolvedAt`; AcceptUnknown if the outcome is unknown and the closing should be submitted again.
+        Raises StoreUnavailable, StoreConflict, AcceptUnknown if that applies to all of them.
         """
         with pymongo.timeout(self._settings.run_deadline.total_seconds()):
-            resolved = self._read(closings)
-            answers = self._known(resolved.values())
-            self._accept_new([each for key, each in resolved.items() if key not in answers], answers)
+            conversations = self._read(closings)
+            results = self._skip_faulty(conversations.values())
+            closed = [conversation for conversation in conversations.values() if is_closed(conversation)]
+            results |= self._known(closed)
+            self._accept_new([document for document in closed if document["_id"] not in results], results)
         return [
-            answers[each.conversation_id]
-            if _is_of(resolved.get(each.conversation_id), each)
-            else NotResolvedYet(conversationId=str(each.conversation_id))
-            for each in closings
+            results[closing.conversation_id]
+            if closing.conversation_id in results
+            and _is_same_organization(conversations[closing.conversation_id], closing)
+            else NotResolvedYet(conversationId=str(closing.conversation_id))
+            for closing in closings
         ]
 
-    def _read(self, closings: Iterable[Claim]) -> dict[ObjectId, Document]:
-        """The conversations that are resolved, at majority: what may be rolled back is no closing yet."""
-        named: dict[ObjectId, list[Claim]] = defaultdict(list)
-        for each in closings:
-            named[each.conversation_id].append(each)
-        conversations = self._service.connections.database[self._settings.conversations_collection]
+    def _read(self, closings: Iterable[ClosingReport]) -> dict[ObjectId, Document]:
+        """Reads the conversations that may be resolved, at majority: a write that may be rolled back is no closing."""
+        reports: dict[ObjectId, list[ClosingReport]] = defaultdict(list)
+        for closing in closings:
+            reports[closing.conversation_id].append(closing)
+        collection = self._service.connections.database[self._settings.conversations_collection]
         with store_errors():
-            found = list(
-                conversations.with_options(read_concern=_MAJORITY).find(
-                    {"_id": {"$in": list(named)}, "isResolved": True}, _FIELDS
+            conversations = list(
+                collection.with_options(read_concern=_MAJORITY).find(
+                    {"_id": {"$in": stored_forms(reports)}, self._fields["isResolved"]: self._fields.may_be_resolved},
+                    self._fields.projection(_FIELDS),
                 )
             )
-        whole = [each for each in found if _is_whole(each)]
-        return {each["_id"]: each for each in whole if any(_is_of(each, claim) for claim in named[each["_id"]])}
+        return {
+            conversation["_id"]: conversation
+            for conversation in (with_ids(document, *ID_FIELDS) for document in conversations)
+            if any(_is_same_organization(conversation, report) for report in reports[conversation["_id"]])
+        }
 
-    # --- the same closing again -----------------------------------------------------------------------
+    def recently_checked(self, closings: Mapping[str, ObjectId]) -> set[str]:
+        """Returns those of the closings, request ids by organization, that were skipped and need no new check yet."""
+        policies = self._policies.of(set(closings.values()))
+        fingerprints = {organization: fingerprint(policy) for organization, policy in policies.items()}
+        return self.skipped.recently_checked(closings, fingerprints, self._service.clock.now())
 
-    def _known(self, conversations: Iterable[Document]) -> dict[ObjectId, Accepted]:
-        """The first request's receipt where a closing has one, whatever the policy says by now."""
-        wanted: dict[ObjectId, dict[str, ObjectId]] = defaultdict(dict)
-        for each in conversations:
-            wanted[each["organizationId"]][closing_id(each["_id"], each["resolvedAt"])] = each["_id"]
-        if not wanted:
+    def _skip_faulty(self, conversations: Iterable[Document]) -> dict[ObjectId, ClosingResult]:
+        """Skips conversations whose `isResolved` or `resolvedAt` has the wrong type."""
+        faulty = [(conversation, reason) for conversation in conversations if (reason := type_fault(conversation))]
+        return self._skip(faulty) if faulty else {}
+
+    def _skip(self, conversations: Sequence[tuple[Document, str]]) -> dict[ObjectId, ClosingResult]:
+        policies = self._policies.of({conversation["organizationId"] for conversation, _ in conversations})
+        skipped = [
+            SkippedClosing(
+                conversation["organizationId"],
+                conversation["_id"],
+                record_id(conversation),
+                reason,
+                fingerprint(policies[conversation["organizationId"]]),
+            )
+            for conversation, reason in conversations
+        ]
+        new = self.skipped.record(skipped, self._service.clock.now())
+        return {each.conversation_id: Skipped(each.reason, each.request_id in new) for each in skipped}
+
+    # --- closings that have a request already ---------------------------------------------------------
+
+    def _known(self, conversations: Iterable[Document]) -> dict[ObjectId, ClosingResult]:
+        """Returns the first request's receipt for each closing that has one, whatever the policy says by now."""
+        keys: dict[ObjectId, dict[str, ObjectId]] = defaultdict(dict)
+        for conversation in conversations:
+            request_id = closing_id(conversation["_id"], conversation["resolvedAt"])
+            keys[conversation["organizationId"]][request_id] = conversation["_id"]
+        if not keys:
             return {}
-        keys = [{"organizationId": key, "requestId": {"$in": list(ids)}} for key, ids in wanted.items()]
+        branches = [{"organizationId": key, "requestId": {"$in": list(ids)}} for key, ids in keys.items()]
         ledger = self._service.ledger.collection.with_options(read_concern=_MAJORITY)
         with store_errors():
-            entries = list(ledger.find({"$or": keys}))
-        return {wanted[each["organizationId"]][each["requestId"]]: _receipt(each) for each in entries}
+            entries = list(ledger.find({"$or": branches}))
+        return {keys[entry["organizationId"]][entry["requestId"]]: _receipt(entry) for entry in entries}
 
-    # --- a new one ------------------------------------------------------------------------------------
+    # --- new closings ---------------------------------------------------------------------------------
 
-    def _accept_new(self, conversations: Sequence[Document], answers: dict[ObjectId, Accepted]) -> None:
+    def _accept_new(self, conversations: Sequence[Document], results: dict[ObjectId, ClosingResult]) -> None:
         admitted: list[tuple[Document, Policy]] = []
-        omitted: list[Omission] = []
-        for each, verdict in self._admit(conversations) if conversations else ():
+        skipped: list[tuple[Document, str]] = []
+        for conversation, verdict in self._admit(conversations) if conversations else ():
             if isinstance(verdict, Policy):
-                admitted.append((each, verdict))
+                admitted.append((conversation, verdict))
             else:
-                name = closing_id(each["_id"], each["resolvedAt"])
-                omitted.append(Omission(each["organizationId"], each["_id"], name, verdict))
-        now = self._service.clock.now()
-        new = self.left_out.record(omitted, now)
-        answers |= {each.conversation_id: LeftOut(each.reason, each.request_id in new) for each in omitted}
+                skipped.append((conversation, verdict))
+        if skipped:
+            results |= self._skip(skipped)
         if admitted:
-            self._write([each for each, _ in admitted], [self._asked(*pair, now) for pair in admitted], answers)
+            now = self._service.clock.now()
+            requests = [self._request(conversation, policy, now) for conversation, policy in admitted]
+            self._write([conversation for conversation, _ in admitted], requests, results)
 
     def _write(
-        self, conversations: Sequence[Document], asked: Sequence[Asked], answers: dict[ObjectId, Accepted]
+        self, conversations: Sequence[Document], requests: Sequence[NewRequest], results: dict[ObjectId, ClosingResult]
     ) -> None:
-        results = self._service.accept(asked)
-        answers |= {each["_id"]: result for each, result in zip(conversations, results, strict=True)}
-        # Refused: another source was first, under a policy that was changed since, or it is even deleted again.
-        second = [each for each in conversations if isinstance(answers[each["_id"]], Refused)]
-        answers |= self._known(second)
-        self.left_out.forget(each.request_id for each in results if isinstance(each, Receipt) and each.created)
+        answers = self._service.accept(requests)
+        results |= {document["_id"]: answer for document, answer in zip(conversations, answers, strict=True)}
+        # Refused: another source was first, under a policy that has changed since, or the snapshot is deleted already.
+        refused = [document for document in conversations if isinstance(results[document["_id"]], Refused)]
+        results |= self._known(refused)
+        accepted = [answer for answer in answers if isinstance(answer, Receipt) and answer.created]
+        undated = [undated_id(document["_id"]) for document in conversations]
+        self.skipped.forget([*(receipt.request_id for receipt in accepted), *(undated if accepted else ())])
 
-    def _asked(self, conversation: Document, policy: Policy, now: datetime) -> Asked:
-        # Not checked again: labels that a policy was given under other limits are still its labels.
+    def _request(self, conversation: Document, policy: Policy, now: datetime) -> NewRequest:
+        # Not validated again: labels stay valid that were set on the policy under other limits.
         request = SnapshotRequest.model_construct(
             organization_id=conversation["organizationId"],
             contact_id=conversation["contactId"],
@@ -164,27 +200,15 @@ class Closings:
             category=policy.category,
             quality=policy.quality,
         )
-        # A platform whose clock is fast must not hold its closings back.
+        # A platform whose clock is ahead must not delay its closings.
         due = min(conversation["resolvedAt"], now) + policy.settle(self._settings)
-        name = closing_id(conversation["_id"], conversation["resolvedAt"])
-        return Asked(request, name, TRIGGER, BULK, due if due > now else None)
+        request_id = closing_id(conversation["_id"], conversation["resolvedAt"])
+        return NewRequest(request, request_id, TRIGGER, BULK, due if due > now else None)
 
 
-def _is_whole(conversation: Mapping[str, object]) -> bool:
-    ids = (conversation["_id"], conversation.get("organizationId"))
-    return isinstance(conversation.get("resolvedAt"), datetime) and all(isinstance(each, ObjectId) for each in ids)
+def _is_same_organization(conversation: Document | None, report: ClosingReport) -> bool:
+    return conversation is not None and report.organization_id in (None, conversation["organizationId"])
 
 
-def _is_of(conversation: Document | None, claim: Claim) -> bool:
-    return conversation is not None and claim.organization_id in (None, conversation["organizationId"])
-
-
-def _receipt(entry: Document) -> Receipt:
-    return Receipt(
-        id=entry["_id"],
-        organization_id=entry["organizationId"],
-        request_id=entry["requestId"],
-        status=entry["status"],
-        created=False,
-        entry=entry,
-    )
+def _receipt(entry: LedgerEntry) -> Receipt:
+    return Receipt(entry, created=False)

@@ -1,15 +1,16 @@
-"""The change stream on `conversations`: whatever resolves one is noticed, whoever wrote it.
+"""Watches the change stream of `conversations`, so that every closing is noticed, regardless of which program wrote it.
 
-Every listener may watch: the request id of a closing makes it one request. The resume token is stored only once
-what came before it is durable in the ledger, and without regard to other listeners': one that goes back repeats.
-Where the token has fallen off the oplog, a new stream is opened first, and then a reconcile finds what was missed.
+Every listener may watch, because a closing's request id makes it one request. The resume token is stored only once
+all earlier changes are durable in the ledger, and without regard to other listeners' tokens: an older one only repeats
+work. If the token has fallen off the oplog, a new stream is opened first, and then a reconcile finds the gap.
 https://www.mongodb.com/docs/manual/changeStreams/
 """
 
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
@@ -17,65 +18,83 @@ from bson import ObjectId
 from pymongo.change_stream import CollectionChangeStream
 from pymongo.errors import OperationFailure, PyMongoError
 
-from worker.closings.accept import Closing, Closings, LeftOut
+from worker.closings.accept import Closings
 from worker.closings.reconcile import Reconcile
+from worker.closings.results import ClosedConversation
 from worker.domain.retries import backoff
-from worker.errors import NotResolvedYet, SnapshotError, StoreUnavailable, TransientError, Unexpected
+from worker.domain.source_fields import ConversationFields
+from worker.errors import NotResolvedYet, SnapshotError, StoreUnavailable, TransientError
 from worker.log import get_logger
-from worker.service import Receipt, Service
-from worker.stores.bisect import in_halves
-from worker.stores.checkpoints import State
+from worker.service import Service
+from worker.source.ids import read_id
+from worker.stores.checkpoints import Checkpoints
 from worker.stores.connections import Document, store_errors
-from worker.telemetry.counters import LEFT_OUT
+from worker.telemetry.counters import IntakeCounts
 
 log = get_logger(__name__)
 
 _NAME = "closings"
 _WAIT_MS = 500
-"""How long MongoDB waits for a change before it answers that there is none; a stop takes as long."""
+"""How long MongoDB waits for a change before it replies that there is none. A stop is delayed by at most this."""
 _BATCH, _BATCH_SECONDS = 500, 1.0
 _IDLE_SECONDS = 10.0
-"""The token goes on although nothing was closed, so that it does not fall off the oplog: stored so often then."""
+"""How often the token is stored while nothing is closed, so that it does not fall off the oplog."""
 
-# Written for an update: `isResolved` became true, or a resolved conversation got another date. A document that comes
-# whole (an insert, a replacement) is a closing unless an import brought it, which notes the date that it brought.
-PIPELINE: list[Document] = [
-    {
-        "$match": {
-            "$or": [
-                {"operationType": "update", "updateDescription.updatedFields.isResolved": True},
-                {"operationType": "update", "updateDescription.updatedFields.resolvedAt": {"$type": "date"}},
-                {
-                    "operationType": {"$in": ["insert", "replace"]},
-                    "fullDocument.isResolved": True,
-                    "$expr": {"$ne": ["$fullDocument.resolvedAt", "$fullDocument.importedResolvedAt"]},
-                },
-            ]
-        }
-    },
-    {"$project": {"documentKey": 1, "clusterTime": 1}},
-]
+
+def closings_pipeline(fields: ConversationFields) -> list[Document]:
+    """Return the stages that find the changes which may be closings.
+
+    An update is one if `isResolved` became true or `resolvedAt` changed. An insert or a replacement is one, unless it
+    comes from an import, which stores the date that it set in `importedResolvedAt`. Values of wrong types match too, so
+    that they are recorded as skipped.
+    """
+    resolved = fields["isResolved"]
+    dates = [f"$fullDocument.{fields[name]}" for name in ("resolvedAt", "importedResolvedAt")]
+    changes: list[Document] = [
+        _updated(resolved, fields.may_be_resolved),
+        _updated(fields["resolvedAt"], {"$exists": True, "$ne": None}),
+        {
+            "operationType": {"$in": ["insert", "replace"]},
+            f"fullDocument.{resolved}": fields.may_be_resolved,
+            "$expr": {"$ne": dates},
+        },
+    ]
+    return [{"$match": {"$or": changes}}, {"$project": {"documentKey": 1, "clusterTime": 1}}]
+
+
+def _updated(path: str, condition: Document) -> Document:
+    """Return the condition for updates that set a field.
+
+    An update of a nested field is reported under its whole path as one name, or under the name of a level above it.
+    No filter can name the former, so every update of them matches; what is not resolved now is not accepted.
+    """
+    if "." not in path:
+        return {"operationType": "update", f"updateDescription.updatedFields.{path}": condition}
+    levels = path.split(".")
+    names = [".".join(levels[:count]) for count in range(1, len(levels) + 1)]
+    updated = {"$map": {"input": {"$objectToArray": "$updateDescription.updatedFields"}, "in": "$$this.k"}}
+    return {"operationType": "update", "$expr": {"$ne": [{"$setIntersection": [updated, {"$literal": names}]}, []]}}
 
 
 class PositionLost(SnapshotError):
-    """The stream cannot go on where it was: the oplog does not reach so far back, or the collection was dropped."""
+    """The change stream cannot resume: the oplog does not reach back to its token, or the collection was dropped."""
 
     code = "position_lost"
 
 
 class ClosingsWatch:
-    """Watches conversations, as a thread of the listener's process."""
+    """Watches conversations, in a thread of the listener's process."""
 
     def __init__(self, service: Service, closings: Closings | None = None) -> None:
         self._service = service
-        self._closings = closings or Closings(service)
-        self._state = State(service.connections)
+        self._closings = closings or Closings(service, IntakeCounts())
+        self._checkpoints = Checkpoints(service.connections)
         self._stored_at = 0.0
         self._lost = False
         self._failures = 0
 
     def run(self, stop: threading.Event) -> None:
-        """Watches until `stop` is set. Goes on by itself after any outage."""
+        """Watches until `stop` is set. Continues after any outage."""
         while not stop.is_set():
             try:
                 self._watch(stop)
@@ -94,7 +113,7 @@ class ClosingsWatch:
         return backoff(self._failures, self._service.settings).total_seconds()
 
     def _watch(self, stop: threading.Event) -> None:
-        known = self._state.get(_NAME)
+        known = self._checkpoints.get(_NAME)
         token = None if self._lost else known.get("token")
         with self._open(token) as stream:
             if token is None:
@@ -103,31 +122,30 @@ class ClosingsWatch:
             while not stop.is_set():
                 events = self._batch(stream, stop)
                 if events:
-                    self._accept([each["documentKey"]["_id"] for each in events if _has_object_id(each)])
-                    self._remember(stream.resume_token, events[-1]["clusterTime"].as_datetime())
+                    self._accept(_conversation_ids(events))
+                    self._store_token(stream.resume_token, events[-1]["clusterTime"].as_datetime())
                 elif time.monotonic() - self._stored_at > _IDLE_SECONDS:
-                    self._remember(stream.resume_token, self._service.clock.now())
+                    self._store_token(stream.resume_token, self._service.clock.now())
                 self._failures = 0
 
     # --- the stream -----------------------------------------------------------------------------------
 
     @contextmanager
     def _open(self, token: Mapping[str, Any] | None) -> Iterator[CollectionChangeStream[Document]]:
-        """A stream behind the token, or from now on. Raises PositionLost where it cannot go on there."""
+        """Opens the stream after the token, or from now on. Raises PositionLost if it cannot resume there."""
         settings = self._service.settings
         conversations = self._service.connections.database[settings.conversations_collection]
         with _stream_errors(resuming=token is not None):
-            stream = conversations.watch(
-                list(PIPELINE), resume_after=token, max_await_time_ms=_WAIT_MS, batch_size=_BATCH
-            )
+            pipeline = closings_pipeline(self._service.connections.fields.conversation)
+            stream = conversations.watch(pipeline, resume_after=token, max_await_time_ms=_WAIT_MS, batch_size=_BATCH)
         try:
             yield stream
         finally:
-            with _ignored():
+            with _ignore_errors():
                 stream.close()
 
     def _batch(self, stream: CollectionChangeStream[Document], stop: threading.Event) -> list[Document]:
-        """Changes, as many as there are, or none after a while."""
+        """Returns the available changes, or none if there are none for a while."""
         events: list[Document] = []
         until = time.monotonic() + _BATCH_SECONDS
         with _stream_errors(resuming=False):
@@ -140,53 +158,47 @@ class ClosingsWatch:
                 raise PositionLost("The change stream has ended: the collection was dropped or renamed.")
         return events
 
-    def _remember(self, token: Mapping[str, Any] | None, reached: datetime) -> None:
-        """Stores the token, and the time that it stands for; all before is durable in the ledger by now."""
+    def _store_token(self, token: Mapping[str, Any] | None, reached: datetime) -> None:
+        """Stores the token and the time it stands for, once everything before it is durable in the ledger."""
         if token is not None:
-            self._state.set(_NAME, {"token": token, "reached": reached})
+            self._checkpoints.set(_NAME, {"token": token, "reached": reached})
             self._stored_at = time.monotonic()
 
-    # --- what came ------------------------------------------------------------------------------------
+    # --- closings -------------------------------------------------------------------------------------
 
     def _catch_up(self, since: datetime | None, stream: CollectionChangeStream[Document]) -> None:
-        """With a stream open already, so that nothing falls in between; then only its token is stored."""
+        """Reconciles with the stream already open, so that no closing falls in between, and then stores its token."""
         now = self._service.clock.now()
-        done = Reconcile(self._service, self._closings).everything(since)
-        log.info("closings_reconciled", seen=done.seen, accepted=done.accepted, left_out=done.left_out)
-        self._remember(stream.resume_token, now)
+        result = Reconcile(self._service, self._closings).run_all(since)
+        log.info("closings_reconciled", **asdict(result))
+        self._store_token(stream.resume_token, now)
         self._lost = False
 
     def _accept(self, changed: Sequence[ObjectId]) -> None:
-        """Accepts what is resolved now. Opened again meanwhile: passed over; the next closing is an event of its own.
+        """Accepts the conversations that are resolved now; one that was reopened gets an event for its next closing.
 
-        Raises TransientError, before the token is stored: the stream then gives the same once more.
+        Raises TransientError before the token is stored, so that the stream repeats the same changes.
         """
-        closings = [Closing(None, each) for each in dict.fromkeys(changed)]
-        results = in_halves(self._closings.accept, closings, self._service.connections)
-        receipts = [each for each in results if isinstance(each, Receipt)]
-        log.info("closings_seen", changed=len(changed), accepted=sum(each.created for each in receipts))
-        self._service.enqueue(receipts)
-        for closing, result in zip(closings, results, strict=True):
-            if isinstance(result, TransientError) and not isinstance(result, NotResolvedYet | Unexpected):
-                raise result
-            if isinstance(result, LeftOut) and result.first:
-                LEFT_OUT.labels(result.reason).inc()
-            elif isinstance(result, SnapshotError):
-                conversation = str(closing.conversation_id)
-                level = log.debug if isinstance(result, NotResolvedYet) else log.warning
-                level("closing_passed_over", conversation_id=conversation, code=result.code)
+        closings = [ClosedConversation(None, key) for key in dict.fromkeys(changed)]
+        tally = self._closings.submit(closings)
+        log.info("closings_seen", changed=len(changed), accepted=tally.accepted)
+        tally.raise_transient()
+        for closing, error in tally.failures():
+            level = log.debug if isinstance(error, NotResolvedYet) else log.warning
+            level("closing_not_accepted", conversation_id=str(closing.conversation_id), code=error.code)
 
 
-def _has_object_id(event: Document) -> bool:
-    """What a conversation of the platform has; others could not be named by a request."""
-    return isinstance(event["documentKey"]["_id"], ObjectId)
+def _conversation_ids(events: Iterable[Document]) -> list[ObjectId]:
+    """Returns the ids of the conversations, except for those that are not ObjectIds: a request cannot name them."""
+    keys = (read_id(event["documentKey"]["_id"]) for event in events)
+    return [key for key in keys if isinstance(key, ObjectId)]
 
 
 @contextmanager
 def _stream_errors(*, resuming: bool) -> Iterator[None]:
-    """PyMongo's errors made ours; those that say that the position is of no use become PositionLost.
+    """Translates PyMongo's errors; those that mean that the position is unusable become PositionLost.
 
-    When resuming, whatever the server refuses is taken for that: a stream from now on, and a reconcile, cannot miss.
+    When resuming, any refusal by the server counts as that, because a new stream and a reconcile miss nothing.
     """
     try:
         with store_errors():
@@ -205,8 +217,8 @@ https://github.com/mongodb/mongo/blob/r6.0.5/src/mongo/base/error_codes.yml"""
 
 
 @contextmanager
-def _ignored() -> Iterator[None]:
-    """Closing a stream whose server is away."""
+def _ignore_errors() -> Iterator[None]:
+    """For closing a stream whose server is away."""
     try:
         yield
     except PyMongoError as error:

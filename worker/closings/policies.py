@@ -1,6 +1,6 @@
 """Policies: which closings of an organization's conversations make a snapshot, and how it is labelled.
 
-One document per organization in `snapshotpolicies`; a field that it does not have is as in `Policy`.
+`snapshotpolicies` has one document per organization; a missing field has the default of `Policy`.
 """
 
 import hashlib
@@ -30,17 +30,17 @@ _SHARES = 2**64
 
 
 def _check_channel_types(value: list[str]) -> list[str]:
-    if not value or not all(each.strip() for each in value):
+    if not value or not all(name.strip() for name in value):
         raise ValueError("should name at least one channel type, none of them blank, or be null for all")
     return value
 
 
 class Policy(CamelModel):
-    """What becomes of an organization's closings."""
+    """The rules for an organization's closings, and the labels of the snapshots."""
 
     enabled: bool = True
-    channel_types: Annotated[list[str], AfterValidator(_check_channel_types)] | None = None
-    """None: all. Upper and lower case are one."""
+    channel_types: Annotated[list[str], Field(fail_fast=True), AfterValidator(_check_channel_types)] | None = None
+    """None admits all. Compared without regard to case."""
     minimum_messages: Annotated[int, Field(ge=0, le=1_000_000)] = 2
     minimum_from_contact: Annotated[int, Field(ge=0, le=1_000_000)] = 0
     minimum_from_user: Annotated[int, Field(ge=0, le=1_000_000)] = 0
@@ -49,7 +49,7 @@ class Policy(CamelModel):
     category: Label | None = None
     quality: Label | None = None
     settle_seconds: Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)] | None = None
-    """None: the setting SNAPSHOTS_SETTLE_SECONDS."""
+    """None uses the setting SNAPSHOTS_SETTLE_SECONDS."""
 
     @property
     def counts_sides(self) -> bool:
@@ -60,22 +60,22 @@ class Policy(CamelModel):
         return self.minimum_messages > 0 or self.counts_sides
 
     def settle(self, settings: Settings) -> timedelta:
-        """How long after its closing a conversation still takes messages."""
+        """Returns how long after its closing a conversation's new messages are still part of the snapshot."""
         own = settings.settle_seconds if self.settle_seconds is None else self.settle_seconds
         return timedelta(seconds=own)
 
-    def leaves_out(self, conversation: ObjectId, channels: Iterable[str]) -> str | None:
-        """Why a closing makes no snapshot, as far as its messages need no counting; None where none is known."""
+    def skip_reason(self, conversation: ObjectId, channels: Iterable[str]) -> str | None:
+        """Returns why a closing is skipped, without regard to its messages; None if it is not."""
         if not self.enabled:
             return "policy_disabled"
         if self.channel_types is not None:
-            allowed = {each.casefold() for each in self.channel_types}
-            if not any(each.casefold() in allowed for each in channels):
+            allowed = {name.casefold() for name in self.channel_types}
+            if not any(name.casefold() in allowed for name in channels):
                 return "channel_type"
         return None if self.samples(conversation) else "sampled_out"
 
-    def finds_too_few(self, total: int, from_contact: int, from_user: int) -> str | None:
-        """Why a closing with so many messages makes no snapshot; None where it makes one."""
+    def skip_reason_by_count(self, total: int, from_contact: int, from_user: int) -> str | None:
+        """Returns why a closing with these message counts is skipped; None if it is not."""
         if total < self.minimum_messages:
             return "too_few_messages"
         if from_contact < self.minimum_from_contact:
@@ -83,16 +83,24 @@ class Policy(CamelModel):
         return "too_few_from_user" if from_user < self.minimum_from_user else None
 
     def samples(self, conversation: ObjectId) -> bool:
-        """Whether a conversation is in the share: by its id alone, so always the same; a larger share keeps it in."""
+        """Whether a conversation is sampled.
+
+        Depends on its id alone, so the answer never changes, and a larger share includes every smaller one.
+        """
         place = int.from_bytes(hashlib.sha256(str(conversation).encode()).digest()[:8])
         return place < self.sampling_share * _SHARES
 
     def to_json(self) -> dict[str, Any]:
-        """All fields, camelCase."""
+        """Returns all fields, named in camelCase."""
         return self.model_dump(by_alias=True)
 
 
 DEFAULT = Policy()
+
+
+def fingerprint(policy: Policy | None) -> str:
+    """Returns a hash of a policy, to notice a change; of an invalid one, a constant."""
+    return hashlib.sha256(policy.model_dump_json().encode()).hexdigest()[:16] if policy else "invalid"
 
 
 class Policies:
@@ -107,16 +115,17 @@ class Policies:
         return self._connections.database[self._connections.settings.policies_collection]
 
     def of(self, organizations: Iterable[ObjectId]) -> dict[ObjectId, Policy | None]:
-        """Each organization's policy, up to 3 s old; None where its document is not valid (which is logged)."""
-        wanted = set(organizations)
+        """Returns each organization's policy, up to 3 s old; None if its document is invalid (which is logged)."""
+        keys = set(organizations)
         now = time.monotonic()
-        fresh = {key: kept for key in wanted if (kept := self._cache.get(key)) and now - kept[0] < _CACHE_SECONDS}
-        if missing := wanted - fresh.keys():
+        fresh = {key: cached for key in keys if (cached := self._cache.get(key)) and now - cached[0] < _CACHE_SECONDS}
+        if missing := keys - fresh.keys():
             if len(self._cache) > _CACHED:
                 self._cache.clear()
             with store_errors():
-                found = {each["organizationId"]: each for each in self.collection.find(_of(missing))}
-            fresh |= {key: (now, self._read(found[key]) if key in found else DEFAULT) for key in missing}
+                found = self.collection.find({"organizationId": {"$in": list(missing)}})
+                documents = {document["organizationId"]: document for document in found}
+            fresh |= {key: (now, self._read(documents[key]) if key in documents else DEFAULT) for key in missing}
             self._cache |= fresh
         return {key: policy for key, (_, policy) in fresh.items()}
 
@@ -128,23 +137,23 @@ class Policies:
             return None
 
     def read(self, document: Document) -> Policy:
-        """A document's policy. Raises InvalidRequest, which names the fields at fault."""
+        """Returns the policy of a document. Raises InvalidRequest, which names the faulty fields."""
         fields = {name: value for name, value in document.items() if name not in _OWN_FIELDS}
         return Policy.read(fields, self._connections.settings)
 
     def get(self, organization: ObjectId) -> tuple[Policy, bool]:
-        """The policy now, and whether the organization has one of its own. Raises InvalidRequest."""
+        """Returns the current policy, and whether the organization has one of its own. Raises InvalidRequest."""
         with store_errors():
             document = self.collection.find_one({"organizationId": organization})
         return (self.read(document), True) if document else (DEFAULT, False)
 
     def all(self) -> list[Document]:
-        """The documents that there are, by organization."""
+        """Returns the policy documents, sorted by organization."""
         with store_errors():
             return list(self.collection.find().sort("organizationId", 1))
 
     def set(self, organization: ObjectId, fields: Document, clear: Sequence[str] = ()) -> Policy:
-        """Changes these fields and puts those of `clear` back to the default; the policy then.
+        """Sets these fields, resets those in `clear` to their defaults, and returns the resulting policy.
 
         Raises InvalidRequest before anything is written.
         """
@@ -157,11 +166,7 @@ class Policies:
         with store_errors():
             try:
                 self.collection.update_one({"organizationId": organization}, change, upsert=True)
-            except DuplicateKeyError:  # another's first upsert was quicker; now there is one to update
+            except DuplicateKeyError:  # a concurrent first upsert won; now there is a document to update
                 self.collection.update_one({"organizationId": organization}, change)
         self._cache.pop(organization, None)
         return self.get(organization)[0]
-
-
-def _of(organizations: Iterable[ObjectId]) -> Document:
-    return {"organizationId": {"$in": list(organizations)}}

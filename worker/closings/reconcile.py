@@ -1,4 +1,4 @@
-"""The reconcile: closings of the last 48 hours that have no request, whatever was down when they happened."""
+"""The reconcile accepts closings of the last 48 hours that have no request, whatever was down when they happened."""
 
 import time
 from collections import defaultdict
@@ -9,16 +9,14 @@ from itertools import islice
 
 from bson import ObjectId
 
-from worker.closings.accept import Closing, Closings, LeftOut, closing_id
-from worker.errors import NotResolvedYet, TransientError, Unexpected
-from worker.log import get_logger
-from worker.service import Receipt, Service
-from worker.stores.bisect import in_halves
-from worker.stores.checkpoints import State
+from worker.clock import milliseconds
+from worker.closings.accept import Closings
+from worker.closings.conversation import ID_FIELDS, has_object_ids, record_id
+from worker.closings.results import ClosedConversation
+from worker.service import Service
+from worker.source.ids import with_ids
+from worker.stores.checkpoints import Checkpoints
 from worker.stores.connections import Document, store_errors
-from worker.telemetry.counters import LEFT_OUT
-
-log = get_logger(__name__)
 
 WINDOW = timedelta(hours=48)
 _NAME = "reconcile"
@@ -26,100 +24,117 @@ _BATCH = 500
 
 
 @dataclass
-class Reconciled:
-    """What one reconcile did: counts of closings."""
+class ReconcileResult:
+    """Counts of closings that one reconcile dealt with.
+
+    `unresolved` counts conversations that were reopened since they were read, or that cannot be accepted at all.
+    """
 
     seen: int = 0
     accepted: int = 0
-    left_out: int = 0
-    not_resolved: int = 0
-    """Opened again since they were read, or not to be accepted at all."""
+    skipped: int = 0
+    unresolved: int = 0
 
 
 class Reconcile:
-    """Any number may run at once: a closing's request id makes it one request."""
+    """Any number may run at once, because a closing's request id makes it one request."""
 
     def __init__(self, service: Service, closings: Closings | None = None) -> None:
         self._service = service
         self._settings = service.settings
+        self._fields = service.connections.fields.conversation
         self._closings = closings or Closings(service)
-        self._state = State(service.connections)
+        self._checkpoints = Checkpoints(service.connections)
 
-    def in_slices(self) -> Reconciled:
-        """The last 48 hours, for a run deadline at most: the next goes on where this one stopped.
+    def run_slice(self, budget: timedelta | None = None) -> ReconcileResult:
+        """Reconciles the last 48 hours until `budget`, by default the run deadline, is used up.
 
-        Raises TransientError.
+        The next call continues where this one stopped. Raises TransientError.
         """
+        stop_at = time.monotonic() + (self._settings.run_deadline if budget is None else budget).total_seconds()
         now = self._service.clock.now()
         oldest = now - WINDOW
-        reached: datetime | None = self._state.get(_NAME).get("reached")
+        reached: datetime | None = self._checkpoints.get(_NAME).get("reached")
         since = max(oldest, reached) if reached else oldest
-        done, reached = self._walk(since, now, time.monotonic() + self._settings.run_deadline.total_seconds())
-        self._state.set(_NAME, {"reached": reached})
-        return done
+        result, reached = self._walk(since, now, stop_at)
+        self._checkpoints.set(_NAME, {"reached": reached})
+        return result
 
-    def everything(self, since: datetime | None = None) -> Reconciled:
-        """All of the last 48 hours, or since then if that is earlier. Raises TransientError."""
+    def run_all(self, since: datetime | None = None) -> ReconcileResult:
+        """Reconciles the last 48 hours, or everything from `since` if that is earlier. Raises TransientError."""
         now = self._service.clock.now()
         oldest = now - WINDOW
         return self._walk(min(oldest, since) if since else oldest, now, None)[0]
 
-    def _walk(self, since: datetime, until: datetime, stop_at: float | None) -> tuple[Reconciled, datetime | None]:
-        """What it did, and how far it came; None: to the end."""
-        done = Reconciled()
-        for batch in self._batches(since, until):
-            done.seen += len(batch)
-            self._take(batch, done)
+    def _walk(self, since: datetime, until: datetime, stop_at: float | None) -> tuple[ReconcileResult, datetime | None]:
+        """Returns the counts, and the `resolvedAt` to continue from; None if it reached the end."""
+        result = ReconcileResult()
+        resolved_at = self._fields["resolvedAt"]
+        for batch in self._batches(_not_dated_between(resolved_at, since, until)):
+            self._accept(batch, result)
+        for batch in self._batches({resolved_at: {"$gte": since, "$lte": until}}):
+            self._accept(batch, result)
             reached: datetime = batch[-1]["resolvedAt"]
-            # Beyond where it began, or very many closings of one millisecond would hold it there for ever.
+            # Only if it made progress: more closings in one millisecond than a batch holds would stop it forever.
             if stop_at and time.monotonic() > stop_at and reached > since and len(batch) == _BATCH:
-                return done, reached
-        return done, None
+                return result, reached
+        return result, None
 
-    def _batches(self, since: datetime, until: datetime) -> Iterator[list[Document]]:
-        """Resolved conversations, the earliest first. An import is no closing: it notes the date that it brought."""
+    def _batches(self, dated: Document) -> Iterator[list[Document]]:
+        """Yields resolved conversations, earliest first, without imports, which note the date that they set."""
         condition = {
-            "resolvedAt": {"$gte": since, "$lte": until},
-            "isResolved": True,
-            "_id": {"$type": "objectId"},
-            "organizationId": {"$type": "objectId"},
-            "$expr": {"$ne": ["$resolvedAt", "$importedResolvedAt"]},
+            **dated,
+            self._fields["isResolved"]: self._fields.may_be_resolved,
+            "$expr": {"$ne": [self._fields.expression(name) for name in ("resolvedAt", "importedResolvedAt")]},
         }
         conversations = self._service.connections.database[self._settings.conversations_collection]
-        fields = {"organizationId": 1, "resolvedAt": 1}
-        with store_errors(), conversations.find(condition, fields).sort("resolvedAt", 1).batch_size(_BATCH) as cursor:
-            while batch := list(islice(cursor, _BATCH)):
-                yield batch
+        ordered = conversations.find(condition, self._fields.projection(["organizationId", "resolvedAt"]))
+        with store_errors(), ordered.sort(self._fields["resolvedAt"], 1).batch_size(_BATCH) as cursor:
+            while found := list(islice(cursor, _BATCH)):
+                yield [with_ids(document, *ID_FIELDS) for document in found]
 
-    def _take(self, batch: Sequence[Document], done: Reconciled) -> None:
-        missed = self._without_request(batch)
-        if not missed:
+    def _accept(self, batch: Sequence[Document], result: ReconcileResult) -> None:
+        closings = [document for document in batch if has_object_ids(document)]
+        result.seen += len(closings)
+        missed = self._without_request(closings)
+        checked = self._closings.recently_checked({key: each["organizationId"] for key, each in missed.items()})
+        result.skipped += len(checked)
+        unchecked = [document for key, document in missed.items() if key not in checked]
+        if not unchecked:
             return
-        closings = [Closing(each["organizationId"], each["_id"]) for each in missed]
-        results = in_halves(self._closings.accept, closings, self._service.connections)
-        self._service.enqueue([each for each in results if isinstance(each, Receipt)])
-        for result in results:
-            match result:
-                case Receipt():
-                    done.accepted += result.created
-                case LeftOut():
-                    done.left_out += 1
-                    if result.first:
-                        LEFT_OUT.labels(result.reason).inc()
-                case NotResolvedYet() | Unexpected():
-                    done.not_resolved += 1
-                case TransientError():
-                    raise result
-                case _:
-                    done.not_resolved += 1
+        tally = self._closings.submit([ClosedConversation(each["organizationId"], each["_id"]) for each in unchecked])
+        result.accepted += tally.accepted
+        result.skipped += len(tally.skipped)
+        tally.raise_transient()
+        result.unresolved += sum(1 for _ in tally.failures())
 
-    def _without_request(self, batch: Sequence[Document]) -> list[Document]:
-        names = {closing_id(each["_id"], each["resolvedAt"]): each for each in batch}
+    def _without_request(self, batch: Sequence[Document]) -> dict[str, Document]:
+        """Returns the closings without a request, by the id that it would have."""
+        closings = {record_id(document): document for document in batch}
+        if not closings:
+            return {}
         by_organization: dict[ObjectId, list[str]] = defaultdict(list)
-        for name, each in names.items():
-            by_organization[each["organizationId"]].append(name)
-        keys = [{"organizationId": key, "requestId": {"$in": found}} for key, found in by_organization.items()]
+        for request_id, document in closings.items():
+            by_organization[document["organizationId"]].append(request_id)
+        branches = [{"organizationId": key, "requestId": {"$in": ids}} for key, ids in by_organization.items()]
         with store_errors():
-            entries = self._service.ledger.collection.find({"$or": keys}, {"_id": 0, "requestId": 1})
-            known = {each["requestId"] for each in entries}
-        return [each for name, each in names.items() if name not in known]
+            entries = self._service.ledger.collection.find({"$or": branches}, {"_id": 0, "requestId": 1})
+            known = {entry["requestId"] for entry in entries}
+        return {request_id: document for request_id, document in closings.items() if request_id not in known}
+
+
+def _not_dated_between(field: str, since: datetime, until: datetime) -> Document:
+    """Matches conversations whose date of resolution is in this period but not a date; they are recorded as skipped.
+
+    Text is compared as ISO 8601 of any offset, numbers as milliseconds or seconds. Each branch is a range of the index.
+    """
+    earliest, latest = milliseconds(since), milliseconds(until)
+    day = timedelta(days=1)
+    text = {"$gte": f"{since - day:%Y-%m-%d}", "$lt": f"{until + day + day:%Y-%m-%d}"}
+    return {
+        "$or": [
+            {field: {"$gte": earliest, "$lte": latest}},
+            {field: {"$gte": earliest / 1000, "$lte": latest / 1000}},
+            {field: text},
+        ]
+    }

@@ -1,11 +1,11 @@
-"""Closings that made no snapshot, each with the reason, for a week: what an operator asks first.
+"""Keeps skipped closings with the reason for a week, so that operators can see why a snapshot was not made.
 
-One document per closing in `snapshotleftout`, so that a closing counts once however many sources see it.
+The collection `snapshotleftout` has one document per closing, so a closing counts once however many sources report it.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from bson import ObjectId
 from pymongo import UpdateOne, WriteConcern
@@ -13,67 +13,90 @@ from pymongo.collection import Collection
 
 from worker.stores.connections import Connections, Document, store_errors
 
+_FRESH = timedelta(minutes=15)
+
 
 @dataclass(frozen=True, slots=True)
-class Omission:
-    """A closing that makes no snapshot."""
+class SkippedClosing:
+    """A closing for which no snapshot is made.
+
+    `request_id` is the id that its request would have had; `policy` is the fingerprint of the policy that skipped it.
+    """
 
     organization_id: ObjectId
     conversation_id: ObjectId
     request_id: str
-    """The one that its request would have."""
     reason: str
+    policy: str
 
 
-class LeftOutClosings:
-    """The collection of closings that were left out."""
+class SkippedClosings:
+    """The collection of skipped closings."""
 
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
 
     @property
     def collection(self) -> Collection[Document]:
-        """Not journaled: a record that is lost is written again by the next reconcile."""
+        """Not journaled, because the next reconcile writes a lost record again."""
         name = self._connections.settings.left_out_collection
         return self._connections.database[name].with_options(write_concern=WriteConcern(w=1))
 
-    def record(self, omissions: Sequence[Omission], at: datetime) -> set[str]:
-        """Keeps them; the request ids of those that are new. A new reason replaces the old one."""
-        if not omissions:
+    def record(self, closings: Sequence[SkippedClosing], at: datetime) -> set[str]:
+        """Stores the closings and returns the request ids of those that are new. A new reason replaces the old one."""
+        if not closings:
             return set()
         updates = [
             UpdateOne(
-                {"_id": each.request_id},
+                {"_id": closing.request_id},
                 {
-                    "$set": {"reason": each.reason},
+                    "$set": {"reason": closing.reason, "policy": closing.policy, "checkedAt": at},
                     "$setOnInsert": {
-                        "organizationId": each.organization_id,
-                        "conversationId": each.conversation_id,
+                        "organizationId": closing.organization_id,
+                        "conversationId": closing.conversation_id,
                         "leftOutAt": at,
                     },
                 },
                 upsert=True,
             )
-            for each in omissions
+            for closing in closings
         ]
         with store_errors():
             upserted = self.collection.bulk_write(updates, ordered=False).upserted_ids
-        return {omissions[place].request_id for place in upserted or {}}
+        return {closings[place].request_id for place in upserted or {}}
+
+    def recently_checked(self, request_ids: Iterable[str], policies: Mapping[ObjectId, str], at: datetime) -> set[str]:
+        """Returns the closings that need not be checked again yet.
+
+        A closing is checked again when its organization's policy has changed. Because messages may have been added, it
+        is checked by every reconcile for 15 minutes, and then after waits that double: 15 minutes, 30 and so on.
+        """
+        fields = {"organizationId": 1, "leftOutAt": 1, "checkedAt": 1, "policy": 1}
+        with store_errors():
+            records = list(self.collection.find({"_id": {"$in": list(request_ids)}}, fields))
+        return {
+            record["_id"]
+            for record in records
+            if "checkedAt" in record
+            and at - record["leftOutAt"] > _FRESH
+            and record.get("policy") == policies.get(record["organizationId"])
+            and at - record["checkedAt"] < record["checkedAt"] - record["leftOutAt"]
+        }
 
     def forget(self, request_ids: Iterable[str]) -> None:
-        """These have a request after all: a message more, or another policy."""
+        """Removes the records of closings that were accepted after all, after another message or policy change."""
         with store_errors():
             self.collection.delete_many({"_id": {"$in": list(request_ids)}})
 
     def counts(self, organizations: Iterable[ObjectId]) -> Mapping[ObjectId, dict[str, int]]:
-        """By organization, how many of the last week's by reason."""
-        found: dict[ObjectId, dict[str, int]] = {each: {} for each in organizations}
+        """Returns, for each organization, how many closings of the last week were skipped for each reason."""
+        counts: dict[ObjectId, dict[str, int]] = {organization: {} for organization in organizations}
         pipeline: list[Document] = [
-            {"$match": {"organizationId": {"$in": list(found)}}},
+            {"$match": {"organizationId": {"$in": list(counts)}}},
             {"$group": {"_id": {"organization": "$organizationId", "reason": "$reason"}, "count": {"$sum": 1}}},
             {"$sort": {"_id.reason": 1}},
         ]
         with store_errors():
-            for each in self.collection.aggregate(pipeline):
-                found[each["_id"]["organization"]][each["_id"]["reason"]] = each["count"]
-        return found
+            for group in self.collection.aggregate(pipeline):
+                counts[group["_id"]["organization"]][group["_id"]["reason"]] = group["count"]
+        return counts

@@ -1,1 +1,1 @@
-"""What `snapshots doctor` looks at: each check in a module of its own, each finding with what to do about it."""
+"""The checks of `snapshots doctor`, one module per subject. Every problem that they find comes with advice."""

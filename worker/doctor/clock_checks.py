@@ -1,4 +1,4 @@
-"""The clocks of this host, Redis and MongoDB. All that decides goes by MongoDB's; the others matter at the edges."""
+"""Compares the clocks of this host, Redis and MongoDB. Decisions use MongoDB's; the others matter at the edges."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -10,16 +10,16 @@ from worker.clock import as_utc
 from worker.doctor.findings import Finding, failure, ok, warning
 from worker.stores.connections import Connections, broker_errors, store_errors
 
-_NOTED, _TOO_MUCH = 1.0, 30.0
-_WHY = {
-    "this host": "tokens and the logs go by it",
-    "Redis": "events are trimmed by it, and intake entries are dated by it",
+_WARNING_SECONDS, _FAILURE_SECONDS = 1.0, 30.0
+_USED_FOR = {
+    "this host": "tokens and logs use it",
+    "Redis": "it dates intake entries and decides when events are trimmed",
 }
 
 
 def check(connections: Connections) -> Iterator[Finding]:
     """Raises StoreUnavailable, StoreConflict, BrokerUnavailable."""
-    # The first call opens the connection.
+    # Open the connections first, so that the measured round trips do not include it.
     for read in (_mongo, _redis):
         read(connections)
     mongo, mongo_error = _offset(_mongo, connections)
@@ -27,23 +27,23 @@ def check(connections: Connections) -> Iterator[Finding]:
     offsets = {"this host": (-mongo, mongo_error), "Redis": (redis - mongo, mongo_error + redis_error)}
     for name, (offset, error) in offsets.items():
         apart = abs(offset)
-        if apart - error < _NOTED:
+        if apart - error < _WARNING_SECONDS:
             yield ok(f"{name}: {apart * 1000:,.0f} ms from MongoDB's clock, ±{error * 1000:,.0f} ms")
             continue
-        level = failure if apart - error > _TOO_MUCH else warning
+        level = failure if apart - error > _FAILURE_SECONDS else warning
         side = "ahead of" if offset > 0 else "behind"
         yield level(
-            f"The clock of {name} is {apart:,.1f} s {side} MongoDB's ({_WHY[name]}).",
-            "Run NTP (chrony, systemd-timesyncd) on all machines.",
+            f"The clock of {name} is {apart:,.1f} s {side} MongoDB's ({_USED_FOR[name]}).",
+            "Run an NTP client (chrony or systemd-timesyncd) on all machines.",
         )
 
 
 def _offset(read: Callable[[Connections], float], connections: Connections) -> tuple[float, float]:
-    """Seconds that a server is ahead of this host, and by how much that may be wrong: half the round trip."""
+    """Return how many seconds a server is ahead of this host, and the error of that: half the round trip."""
     began, start = time.time(), time.monotonic()
-    theirs = read(connections)
+    server_time = read(connections)
     half = (time.monotonic() - start) / 2
-    return theirs - (began + half), half
+    return server_time - (began + half), half
 
 
 def _mongo(connections: Connections) -> float:

@@ -1,4 +1,4 @@
-"""All checks in turn, each timed; what a server that is away makes senseless is left out."""
+"""Runs all checks in order. Checks that need a server that is down are skipped."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -13,54 +13,55 @@ from worker.doctor import (
     settings_checks,
     stream_checks,
 )
-from worker.doctor.findings import Checked, Finding, Level, checked, failure
+from worker.doctor.findings import CheckResult, Finding, Level, failure, run_check
 from worker.doctor.probe import Probe
 from worker.errors import TransientError
 from worker.settings import Settings
 from worker.stores.connections import Connections
 
-_MONGO = "Start it, or mend SNAPSHOTS_MONGO_URL (address, replicaSet, user and password)."
-_REDIS = "Start it, or mend SNAPSHOTS_REDIS_URL (address, password)."
-_AGAIN = "Run the doctor again; if it stays, see the log of the server."
+_MONGO = "Start MongoDB, or correct SNAPSHOTS_MONGO_URL (address, replicaSet, user and password)."
+_REDIS = "Start Redis, or correct SNAPSHOTS_REDIS_URL (address, password)."
+_REPEAT = "Run the doctor again. If the error stays, see the log of the server."
 Check = Callable[[Connections], Iterable[Finding]]
 
 
 @dataclass(slots=True)
 class Examination:
-    """What was found so far."""
+    """The results so far."""
 
-    checks: list[Checked] = field(default_factory=list)
+    checks: list[CheckResult] = field(default_factory=list)
     steps: dict[str, float] = field(default_factory=dict)
-    """Seconds of each step of the request that was sent."""
+    """Duration of each step of the test request, in seconds."""
 
     @property
     def failures(self) -> int:
-        return sum(each.level is Level.FAILURE for check in self.checks for each in check.findings)
+        return sum(finding.level is Level.FAILURE for check in self.checks for finding in check.findings)
 
 
-def examine(*, send: bool, patience: float, begins: Callable[[str], None] = lambda _: None) -> Examination:
-    """Checks settings, servers, indexes, streams, clocks, processes; and sends one request, if `send`.
+def examine(*, send: bool, patience: float, on_check: Callable[[str], None] = lambda _: None) -> Examination:
+    """Check settings, servers, indexes, streams, clocks and processes, and send one test request if `send` is set.
 
-    `begins` is called with the name of each check. `patience`: seconds that the request may take twice.
+    `patience`: seconds that the request may take to be accepted, and then to be decided. `on_check` is called with the
+    name of each check when it starts.
     """
-    made = Examination()
+    examination = Examination()
     settings, findings = settings_checks.read()
-    made.checks.append(Checked("settings", tuple(findings), 0.0))
+    examination.checks.append(CheckResult("settings", tuple(findings), 0.0))
     if settings is not None:
-        for each in _of_system(settings, made, send=send, patience=patience, begins=begins):
-            made.checks.append(each)
-    return made
+        for result in _check_system(settings, examination, send=send, patience=patience, on_check=on_check):
+            examination.checks.append(result)
+    return examination
 
 
-def _of_system(
-    settings: Settings, made: Examination, *, send: bool, patience: float, begins: Callable[[str], None]
-) -> Iterator[Checked]:
+def _check_system(
+    settings: Settings, examination: Examination, *, send: bool, patience: float, on_check: Callable[[str], None]
+) -> Iterator[CheckResult]:
     service = build(settings)
     connections = service.connections
 
-    def run(name: str, check: Check, advice: str = _AGAIN) -> Checked:
-        begins(name)
-        return checked(name, lambda: check(connections), advice)
+    def run(name: str, check: Check, advice: str = _REPEAT) -> CheckResult:
+        on_check(name)
+        return run_check(name, lambda: check(connections), advice)
 
     try:
         yield run("mongo", mongo_checks.check, _MONGO)
@@ -78,10 +79,10 @@ def _of_system(
         if send and store and broker:
             probe = Probe(service, patience)
             yield run("request", lambda _: probe())
-            made.steps = probe.steps
+            examination.steps = probe.steps
         elif send:
-            unsent = failure("No request was sent: a server is away.", "See the checks of mongo and redis.")
-            yield Checked("request", (unsent,), 0.0)
+            unsent = failure("No request was sent, because a server is down.", "See the checks mongo and redis.")
+            yield CheckResult("request", (unsent,), 0.0)
     finally:
         connections.close()
 

@@ -1,4 +1,4 @@
-"""What a check finds."""
+"""Findings of a check: facts with a level, and advice for each problem."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -9,7 +9,7 @@ from worker.errors import SnapshotError
 
 
 class Level(StrEnum):
-    """A failure means that requests are lost, wrong or not done; a warning, that they may be some day."""
+    """A failure means that requests are lost, wrong or not processed; a warning, that this may happen later."""
 
     OK = "ok"
     WARNING = "warning"
@@ -18,15 +18,15 @@ class Level(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One fact. `advice`: what to do about it, none where it is fine. No personal data, no passwords."""
+    """One fact. `advice` says what to do about a problem. Neither holds personal data or passwords."""
 
     level: Level
-    said: str
+    message: str
     advice: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
+class CheckResult:
     """A check with its findings."""
 
     name: str
@@ -34,26 +34,26 @@ class Checked:
     seconds: float
 
 
-def ok(said: str) -> Finding:
-    return Finding(Level.OK, said)
+def ok(message: str) -> Finding:
+    return Finding(Level.OK, message)
 
 
-def warning(said: str, advice: str) -> Finding:
-    return Finding(Level.WARNING, said, advice)
+def warning(message: str, advice: str) -> Finding:
+    return Finding(Level.WARNING, message, advice)
 
 
-def failure(said: str, advice: str) -> Finding:
-    return Finding(Level.FAILURE, said, advice)
+def failure(message: str, advice: str) -> Finding:
+    return Finding(Level.FAILURE, message, advice)
 
 
-def checked(name: str, check: Callable[[], Iterable[Finding]], advice: str) -> Checked:
-    """Runs a check. A fault that it meets is its last finding, with this advice."""
+def run_check(name: str, check: Callable[[], Iterable[Finding]], advice: str) -> CheckResult:
+    """Run a check and time it. An error that ends the check becomes its last finding, with this advice."""
     began = time.monotonic()
-    findings = tuple(_until_fault(check, advice))
-    return Checked(name, findings, time.monotonic() - began)
+    findings = tuple(_until_error(check, advice))
+    return CheckResult(name, findings, time.monotonic() - began)
 
 
-def _until_fault(check: Callable[[], Iterable[Finding]], advice: str) -> Iterator[Finding]:
+def _until_error(check: Callable[[], Iterable[Finding]], advice: str) -> Iterator[Finding]:
     try:
         yield from check()
     except SnapshotError as error:

@@ -1,4 +1,4 @@
-"""A conversation of the doctor's own, in an organization of its own, which nothing of is left afterwards."""
+"""The doctor's own conversation, in an organization of its own, and its complete removal."""
 
 import time
 from datetime import timedelta
@@ -9,12 +9,12 @@ from bson import ObjectId
 from pymongo.client_session import ClientSession
 
 from worker.errors import StoreConflict
-from worker.metrics.outcomes import DOCTORS
+from worker.metrics.outcome_groups import DOCTORS_ORGANIZATION
 from worker.stores.connections import Connections, Document, store_errors
 
 _ATTEMPTS = 10
-_OLD = timedelta(minutes=10)
-"""What a doctor that was killed left behind; another may be at work at this moment."""
+_ABANDONED_AFTER = timedelta(minutes=10)
+"""Age at which a conversation belongs to a doctor that was killed; a younger one may belong to one that is running."""
 
 
 class Fixture:
@@ -23,57 +23,75 @@ class Fixture:
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
         self._names = connections.settings
+        self._fields = connections.fields
         self.contact, self.conversation, self._message = ObjectId(), ObjectId(), ObjectId()
 
     def create(self) -> None:
-        """The conversation first, and removed last: by it the rest is found. Raises StoreUnavailable, StoreConflict."""
-        ids = {"organizationId": DOCTORS, "contactId": self.contact}
+        """Store the documents. The conversation is stored first and removed last, because it leads to the others.
+
+        Raises StoreUnavailable, StoreConflict.
+        """
+        ids = {"organizationId": DOCTORS_ORGANIZATION, "contactId": self.contact}
         now = self._connections.clock.now()
-        said = {"content": "ping", "sender": "contact", "timestamp": now, "createdAt": now}
+        content = {"content": "ping", "sender": "contact", "timestamp": now, "createdAt": now}
         database = self._connections.database
         with store_errors():
-            # Never resolved, so that it is no closing.
+            # Not resolved, so that it never counts as a closed conversation.
             conversation = {"_id": self.conversation, **ids, "isResolved": False, "createdAt": now}
-            database[self._names.conversations_collection].insert_one(conversation)
-            contact = {"_id": self.contact, "organizationId": DOCTORS, "firstName": "snapshots", "lastName": "doctor"}
-            database[self._names.contacts_collection].insert_one(contact)
-            message = {"_id": self._message, **ids, "conversationId": self.conversation, **said}
-            database[self._names.messages_collection].insert_one(message)
+            stored = self._fields.conversation.stored(conversation)
+            database[self._names.conversations_collection].insert_one(stored)
+            contact = {
+                "_id": self.contact,
+                "organizationId": DOCTORS_ORGANIZATION,
+                "firstName": "snapshots",
+                "lastName": "doctor",
+            }
+            database[self._names.contacts_collection].insert_one(self._fields.contact.stored(contact))
+            message = {"_id": self._message, **ids, "conversationId": self.conversation, **content}
+            database[self._names.messages_collection].insert_one(self._fields.message.stored(message))
 
     def remove(self) -> None:
-        """All of it, with its requests and snapshots. Raises StoreUnavailable, StoreConflict."""
+        """Remove the documents with their requests and snapshots. Raises StoreUnavailable, StoreConflict."""
         remove(self._connections, self.contact, self.conversation)
 
     def remove_old(self) -> None:
-        """What an earlier doctor could not remove. Raises StoreUnavailable, StoreConflict."""
-        before = ObjectId.from_datetime(self._connections.clock.now() - _OLD)
-        old = {"organizationId": DOCTORS, "_id": {"$lt": before}}
+        """Remove what earlier, killed doctors left. Raises StoreUnavailable, StoreConflict."""
+        before = ObjectId.from_datetime(self._connections.clock.now() - _ABANDONED_AFTER)
+        stored = self._fields.conversation
+        database, old = self._connections.database, {"_id": {"$lt": before}}
         with store_errors():
-            for name, key in (
-                (self._names.conversations_collection, "_id"),
-                (self._names.requests_collection, "conversationId"),
-            ):
-                for each in list(self._connections.database[name].find(old)):
-                    remove(self._connections, each["contactId"], each[key])
+            conversations = database[self._names.conversations_collection].find(
+                {stored["organizationId"]: DOCTORS_ORGANIZATION, **old}, stored.projection(["contactId"])
+            )
+            requests = database[self._names.requests_collection].find({"organizationId": DOCTORS_ORGANIZATION, **old})
+            for documents, key in ((conversations, "_id"), (requests, "conversationId")):
+                for document in list(documents):
+                    remove(self._connections, document["contactId"], document[key])
 
 
 def remove(connections: Connections, contact: ObjectId, conversation: ObjectId) -> None:
-    """Requests and snapshots in one transaction, so that the counts add up at all times; then the rest."""
-    names, database = connections.settings, connections.database
-    mine: Document = {"organizationId": DOCTORS, "conversationId": conversation}
+    """Remove requests and snapshots in one transaction, so that the counts always add up; then the other documents."""
+    names, fields, database = connections.settings, connections.fields, connections.database
+    mine: Document = {"organizationId": DOCTORS_ORGANIZATION, "conversationId": conversation}
     for attempt in range(_ATTEMPTS):
         time.sleep(0.05 * attempt)
         try:
             with pymongo.timeout(5), connections.transaction() as session:
                 _remove_requests(connections, mine, session)
             break
-        except StoreConflict:  # a run is about to decide it
+        except StoreConflict:  # a worker is deciding the request
             if attempt == _ATTEMPTS - 1:
                 raise
     with store_errors():
-        database[names.messages_collection].delete_many({"organizationId": DOCTORS, "contactId": contact})
-        database[names.contacts_collection].delete_one({"_id": contact, "organizationId": DOCTORS})
-        database[names.conversations_collection].delete_one({"_id": conversation, "organizationId": DOCTORS})
+        database[names.messages_collection].delete_many(
+            {fields.message["organizationId"]: DOCTORS_ORGANIZATION, fields.message["contactId"]: contact}
+        )
+        database[names.contacts_collection].delete_one(
+            {"_id": contact, fields.contact["organizationId"]: DOCTORS_ORGANIZATION}
+        )
+        database[names.conversations_collection].delete_one(
+            {"_id": conversation, fields.conversation["organizationId"]: DOCTORS_ORGANIZATION}
+        )
 
 
 def _remove_requests(connections: Connections, mine: dict[str, Any], session: ClientSession) -> None:

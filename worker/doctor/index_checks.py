@@ -1,4 +1,4 @@
-"""The indexes: all there, and the ledger's key unique."""
+"""Checks that every index exists and that the ledger's key is unique."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -7,56 +7,56 @@ import pymongo
 
 from worker.doctor.findings import Finding, failure, ok, warning
 from worker.stores.connections import Connections, store_errors
-from worker.stores.indexes import Index, own, wanted
+from worker.stores.indexes import Index, own_indexes, required_indexes
 
 _SECONDS = 10
-_OTHER = ("sparse", "partialFilterExpression", "hidden", "collation")
-"""What makes an index of the same keys one that does not serve."""
+_DISQUALIFYING = ("sparse", "partialFilterExpression", "hidden", "collation")
+"""Options with which an index on the same keys cannot serve our reads."""
 
 
 def check(connections: Connections) -> Iterator[Finding]:
     """Raises StoreUnavailable, StoreConflict."""
     names = connections.settings
-    there: dict[str, list[Mapping[str, Any]]] = {}
+    existing: dict[str, list[Mapping[str, Any]]] = {}
     with store_errors(), pymongo.timeout(_SECONDS):
-        for name in {index.collection for index in wanted(names)}:
-            there[name] = list(connections.database[name].list_indexes())
-    faults = [fault for index in wanted(names) if (fault := _fault(index, there[index.collection]))]
+        for name in {index.collection for index in required_indexes(names)}:
+            existing[name] = list(connections.database[name].list_indexes())
+    faults = [fault for index in required_indexes(names) if (fault := _fault(index, existing[index.collection]))]
     yield from faults
     if not faults:
-        yield ok(f"{len(wanted(names))} indexes")
-    yield from _more_on_ledger(own(names), there[names.requests_collection], names.requests_collection)
+        yield ok(f"all {len(required_indexes(names))} indexes exist")
+    yield from _foreign_on_ledger(own_indexes(names), existing[names.requests_collection], names.requests_collection)
 
 
-def _fault(index: Index, there: list[Mapping[str, Any]]) -> Finding | None:
+def _fault(index: Index, existing: list[Mapping[str, Any]]) -> Finding | None:
     keys = list(index.keys)
-    alike = [each for each in there if list(each["key"].items()) == keys]
+    alike = [found for found in existing if list(found["key"].items()) == keys]
     shown = f"{index.collection} {{{', '.join(name for name, _ in keys)}}}"
     unique = bool(index.options.get("unique"))
     if not alike:
-        said = f"The index {shown} is missing ({index.purpose})."
         return (failure if unique else warning)(
-            said, "A worker, a listener or the API creates it at its start; its log says why it could not."
+            f"The index {shown} is missing ({index.purpose}).",
+            "Workers, listeners and the API create it when they start. If it stays missing, their logs say why.",
         )
-    if unique and not any(each.get("unique") for each in alike):
+    if unique and not any(found.get("unique") for found in alike):
         return failure(
-            f"The index {shown} is not unique: one request may be done twice ({index.purpose}).",
-            f"db.{index.collection}.dropIndex({alike[0]['name']!r}), remove what is there twice, start a worker.",
+            f"The index {shown} is not unique, so one request may be done twice ({index.purpose}).",
+            f"Run db.{index.collection}.dropIndex({alike[0]['name']!r}), remove duplicates, then start a worker.",
         )
-    if all(any(each.get(option) for option in _OTHER) for each in alike):
+    if all(any(found.get(option) for option in _DISQUALIFYING) for found in alike):
         return warning(
-            f"The index {shown} is sparse, partial, hidden or collated: reads cannot rely on it.",
-            f"db.{index.collection}.dropIndex({alike[0]['name']!r}), then start a worker.",
+            f"The index {shown} is sparse, partial, hidden or has a collation, so reads cannot use it.",
+            f"Run db.{index.collection}.dropIndex({alike[0]['name']!r}), then start a worker.",
         )
     return None
 
 
-def _more_on_ledger(ours: list[Index], there: list[Mapping[str, Any]], ledger: str) -> Iterator[Finding]:
-    """A request's entry changes three times, and each change is paid for in each index."""
+def _foreign_on_ledger(ours: list[Index], existing: list[Mapping[str, Any]], ledger: str) -> Iterator[Finding]:
+    """Find indexes that are not ours. A request's entry changes three times, and each index makes that slower."""
     known = [list(index.keys) for index in ours if index.collection == ledger]
-    more = [each["name"] for each in there if list(each["key"].items()) not in [[("_id", 1)], *known]]
-    if more:
+    foreign = [found["name"] for found in existing if list(found["key"].items()) not in [[("_id", 1)], *known]]
+    if foreign:
         yield warning(
-            f"{ledger} has indexes that are not ours: {', '.join(more)}.",
-            "Each slows down every request; drop those that nothing needs.",
+            f"The collection {ledger} has indexes that this project does not use: {', '.join(foreign)}.",
+            "Each slows down every request. Drop those that nothing needs.",
         )

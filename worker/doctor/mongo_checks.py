@@ -1,4 +1,4 @@
-"""MongoDB: version, replica set, durability."""
+"""Checks MongoDB's version, replica set and durability."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -10,92 +10,114 @@ from worker.doctor.findings import Finding, failure, ok, warning
 from worker.stores.connections import Connections, store_errors
 
 _OLDEST = (5, 0)
-"""Reads at a snapshot outside of transactions, which `snapshots status` needs.
+"""The first version with snapshot reads outside of transactions, which `snapshots status` needs.
 https://www.mongodb.com/docs/manual/reference/read-concern-snapshot/"""
-_LIFETIME = 10
+_TRANSACTION_SECONDS = 10
 _SECONDS = 4
-_DENIED = (13, 18)
-Said = dict[str, Any]
+_DISK_WARNING, _DISK_FAILURE = 0.95, 0.99
+_UNAUTHORIZED = (13, 18)
+Reply = dict[str, Any]
 
 
 def check(connections: Connections) -> Iterator[Finding]:
     """Raises StoreUnavailable, StoreConflict."""
     with store_errors(), pymongo.timeout(_SECONDS):
-        hello: Said = connections.mongo.admin.command("hello")
+        hello: Reply = connections.mongo.admin.command("hello")
         version: str = connections.mongo.server_info()["version"]
-    if tuple(int(each) for each in version.split(".")[:2]) < _OLDEST:
-        yield failure(f"MongoDB {version} is too old.", "Use MongoDB 6.0 or newer.")
+    if tuple(int(part) for part in version.split(".")[:2]) < _OLDEST:
+        yield failure(f"MongoDB {version} is too old.", "Upgrade to MongoDB 6.0 or newer.")
     else:
         yield ok(f"MongoDB {version}")
     if hello.get("msg") == "isdbgrid":
-        yield ok("a sharded cluster; its members are not looked at")
+        yield ok("sharded cluster; its members are not checked")
         return
     if not hello.get("setName"):
         yield failure(
-            "This is no replica set: it has no transactions.",
-            "Start mongod with --replSet rs0 and run rs.initiate(); one member will do.",
+            "MongoDB is not a replica set, so it has no transactions.",
+            "Start mongod with --replSet rs0 and run rs.initiate(). One member is enough.",
         )
         return
-    yield from _members(_asked(connections, "replSetGetStatus"), hello)
-    yield from _journaled(_asked(connections, "replSetGetConfig"))
-    yield from _storage(_asked(connections, "serverStatus"))
-    yield _lifetime(_asked(connections, {"getParameter": 1, "transactionLifetimeLimitSeconds": 1}))
+    yield from _disk(connections)
+    yield from _members(_run(connections, "replSetGetStatus"), hello)
+    yield from _journaled(_run(connections, "replSetGetConfig"))
+    yield from _storage(_run(connections, "serverStatus"))
+    yield _lifetime(_run(connections, {"getParameter": 1, "transactionLifetimeLimitSeconds": 1}))
 
 
-def _asked(connections: Connections, command: str | Said) -> Said:
-    """Empty where this user may not ask it."""
+def _run(connections: Connections, command: str | Reply) -> Reply:
+    """Run an admin command. The reply is empty if this user may not run it."""
     with store_errors(), pymongo.timeout(_SECONDS):
         try:
             return dict(connections.mongo.admin.command(command))
         except OperationFailure as error:
-            if error.code not in _DENIED:
+            if error.code not in _UNAUTHORIZED:
                 raise
             return {}
 
 
-def _members(status: Said, hello: Said) -> Iterator[Finding]:
-    members = status.get("members", [])
-    down = [str(each["name"]) for each in members if each.get("health") != 1]
-    said = f"replica set {hello['setName']}"
-    if down:
-        yield warning(f"{said}: {', '.join(down)} cannot be reached.", "Start it; a majority must be there to write.")
+def _disk(connections: Connections) -> Iterator[Finding]:
+    """Check the space on the primary's disk. https://www.mongodb.com/docs/manual/reference/command/dbStats/"""
+    with store_errors(), pymongo.timeout(_SECONDS):
+        stats: Reply = connections.database.command("dbStats")
+    used, total = stats.get("fsUsedSize"), stats.get("fsTotalSize")
+    if not used or not total:  # managed services do not tell
+        return
+    share = used / total
+    message = f"MongoDB's disk is {share:.0%} full, {(total - used) / 2**30:,.1f} GB are free"
+    if share > _DISK_WARNING:
+        level = failure if share > _DISK_FAILURE else warning
+        yield level(f"{message}.", "Enlarge the disk, or remove what nobody needs from it. A full disk ends mongod.")
     else:
-        yield ok(f"{said}, {len(members)} of {len(members)} members up" if members else said)
+        yield ok(message)
 
 
-def _journaled(answer: Said) -> Iterator[Finding]:
-    """Our writes ask for the journal themselves; that of the other members is the replica set's to say.
+def _members(status: Reply, hello: Reply) -> Iterator[Finding]:
+    members = status.get("members", [])
+    down = [str(member["name"]) for member in members if member.get("health") != 1]
+    name = f"replica set {hello['setName']}"
+    if down:
+        yield warning(
+            f"In the {name}, {', '.join(down)} cannot be reached.", "Start it. Writes need a majority of the members."
+        )
+    else:
+        yield ok(f"{name}, {len(members)} of {len(members)} members up" if members else name)
+
+
+def _journaled(reply: Reply) -> Iterator[Finding]:
+    """Our writes ask for the primary's journal; the replica set configuration decides for the other members.
 
     https://www.mongodb.com/docs/manual/reference/replica-configuration/#mongodb-rsconf-rsconf.writeConcernMajorityJournalDefault
     """
-    if not answer:
+    if not reply:
         yield _not_allowed("replSetGetConfig", "that writeConcernMajorityJournalDefault is true")
-    elif not answer["config"].get("writeConcernMajorityJournalDefault", True):
+    elif not reply["config"].get("writeConcernMajorityJournalDefault", True):
         yield failure(
-            "writeConcernMajorityJournalDefault is false: members confirm what is not on their disks.",
-            "Set it to true by rs.reconfig().",
+            "writeConcernMajorityJournalDefault is false, so members confirm writes that are not on their disks yet.",
+            "Set it to true with rs.reconfig().",
         )
     else:
         yield ok("majority writes are journaled")
 
 
-def _storage(status: Said) -> Iterator[Finding]:
+def _storage(status: Reply) -> Iterator[Finding]:
     engine: Mapping[str, Any] = status.get("storageEngine", {})
     if engine and not engine.get("persistent", True):
-        yield failure(f"The storage engine {engine['name']} keeps nothing on disk.", "Use wiredTiger.")
+        yield failure(f"The storage engine {engine['name']} does not write to disk.", "Use wiredTiger.")
 
 
-def _lifetime(answer: Said) -> Finding:
-    if not answer:
+def _lifetime(reply: Reply) -> Finding:
+    if not reply:
         return _not_allowed("getParameter", "that transactionLifetimeLimitSeconds is 10")
-    seconds = answer["transactionLifetimeLimitSeconds"]
-    if seconds > _LIFETIME:
+    seconds = reply["transactionLifetimeLimitSeconds"]
+    if seconds > _TRANSACTION_SECONDS:
         return warning(
-            f"transactionLifetimeLimitSeconds is {seconds}: a killed worker's requests are held so long.",
+            f"transactionLifetimeLimitSeconds is {seconds}. A killed worker's requests stay blocked for that long.",
             "Start mongod with --setParameter transactionLifetimeLimitSeconds=10.",
         )
-    return ok(f"transactions end after {seconds} s")
+    return ok(f"abandoned transactions end after {seconds} s")
 
 
-def _not_allowed(command: str, wanted: str) -> Finding:
-    return warning(f"{command} is not allowed to this user.", f"See to it {wanted}; the role clusterMonitor may look.")
+def _not_allowed(command: str, condition: str) -> Finding:
+    return warning(
+        f"This user may not run {command}.", f"Grant it the role clusterMonitor, or make sure yourself {condition}."
+    )

@@ -1,9 +1,9 @@
-"""One request sent through, each step timed: the same way as a producer's, and nothing of it is left.
+"""Sends one test request the way a producer does, times each step, and removes everything afterwards.
 
     fixture → send → accepted → decided → event → snapshot read → removed
 
-It goes by the intake stream where a listener reads that, else straight into the ledger. Readers of the events see
-one of the organization `736e61702d646f63746f7221`, until it is taken out of the stream again.
+The request enters through the intake stream if a listener reads it, otherwise directly through the ledger. Consumers of
+the event stream see one event of the organization `736e61702d646f63746f7221` until it is removed again.
 """
 
 import json
@@ -19,28 +19,31 @@ import redis
 from worker.doctor.findings import Finding, failure, ok, warning
 from worker.doctor.fixture import Fixture
 from worker.doctor.stream_checks import alive_listeners
-from worker.domain.requests import ACCEPTED, COMPLETED, SnapshotRequest
+from worker.domain.ledger_entry import ACCEPTED, COMPLETED, LedgerEntry
+from worker.domain.requests import SnapshotRequest
 from worker.errors import SnapshotError, TransientError
 from worker.intake.entries import DATA_FIELD, REQUESTED, TYPE_FIELD
-from worker.metrics.outcomes import DOCTORS
-from worker.service import Asked, Service
-from worker.stores.connections import Connections, Document, broker_errors, store_errors
+from worker.metrics.outcome_groups import DOCTORS_ORGANIZATION
+from worker.service import NewRequest, Service
+from worker.stores.connections import Connections, broker_errors, store_errors
 from worker.stores.events import FIELD
-from worker.stores.wakeups import REQUEST_QUEUES
+from worker.stores.wakeups import REQUEST_QUEUES, Queues
 
-_POLL = 0.01
+_POLL_SECONDS = 0.01
+_SETTLE_SECONDS = 5.0
+"""How long to wait until the listener has acknowledged the intake entry; it does so after the request is accepted."""
 _RECENT = 500
-"""Events, or messages of a queue, among which its own is looked for."""
+"""Number of recent events, or messages of a queue, that are searched for the request's own."""
 _SLOW = timedelta(seconds=5)
 
-Found = TypeVar("Found")
+Result = TypeVar("Result")
 
 
 class Probe:
-    """Sends one request. `steps`: seconds of each step, in order."""
+    """Sends one test request. `steps` holds the duration of each step in seconds, in order."""
 
     def __init__(self, service: Service, patience: float) -> None:
-        """`patience`: seconds that acceptance, and then the outcome, may take."""
+        """`patience`: seconds that the request may take to be accepted, and then to be decided."""
         self._service = service
         self._connections: Connections = service.connections
         self._names = service.settings
@@ -63,44 +66,45 @@ class Probe:
 
     def _send_and_follow(self) -> Iterator[Finding]:
         with self._timed("sent"):
-            by = self._send()
+            entrance = self._send()
         with self._timed("accepted"):
-            entry = self._wait(self._entry)
+            entry = self._wait(self._ledger_entry)
         if entry is None:
             yield failure(
-                f"The request was not accepted within {self._patience:g} s.", "The listener's log says what keeps it."
+                f"The request was not accepted within {self._patience:g} s.", "See the listener's log for the reason."
             )
             return
         with self._timed("decided"):
-            decided = self._wait(lambda: self._entry(decided=True))
+            decided = self._wait(self._decided_entry)
         if decided is None:
             yield failure(
                 f"The request has no outcome {self._patience:g} s after it was accepted.",
-                "See the checks of the workers; their logs say what keeps it.",
+                "See the check workers, and the workers' logs.",
             )
             return
         with self._timed("event read"):
-            event = self._wait(lambda: self._event(decided["_id"]))
-        yield from self._judge(decided, event, by)
+            event = self._wait(lambda: next(iter(self._events(str(decided["_id"]))), None))
+        yield from self._judge(decided, event, entrance)
 
-    def _judge(self, entry: Document, event: Any, by: str) -> Iterator[Finding]:
+    def _judge(self, entry: LedgerEntry, event: bytes | None, entrance: str) -> Iterator[Finding]:
         if entry["status"] != COMPLETED:
             error = entry["error"]
-            yield failure(f"The request failed: {error['message']} ({error['code']})", "The worker's log says more.")
+            yield failure(f"The request failed: {error['message']} ({error['code']})", "See the worker's log.")
             return
         with self._timed("snapshot read"):
-            snapshot = self._service.snapshots.get(DOCTORS, entry["snapshotId"])
+            snapshot = self._service.snapshots.get(DOCTORS_ORGANIZATION, entry["snapshotId"])
         if snapshot is None or snapshot["messageCount"] != 1:
-            yield failure("The snapshot is not there, or is not whole.", "Report this with the worker's log.")
+            yield failure("The snapshot is missing or incomplete.", "Report this bug with the worker's log.")
         elif event is None:
             yield failure(
-                f"The event is not in {self._names.events_stream}.", "See the check of Redis; the sweep emits it again."
+                f"The event is not in {self._names.events_stream}.",
+                "See the check redis. The sweep will emit it again.",
             )
         else:
             total = sum(self.steps[name] for name in ("sent", "accepted", "decided", "event read"))
-            said = f"one request went {by} to its event in {total * 1000:,.0f} ms"
+            message = f"one request went {entrance} to its event in {total * 1000:,.0f} ms"
             slow = total > _SLOW.total_seconds()
-            yield warning(f"Slow: {said}.", "More workers, if the queues are long.") if slow else ok(said)
+            yield warning(f"Slow: {message}.", "Add workers if the queues are long.") if slow else ok(message)
 
     # --- steps ----------------------------------------------------------------------------------------
 
@@ -112,23 +116,20 @@ class Probe:
         finally:
             self.steps[name] = time.monotonic() - began
 
-    def _wait(self, look: Callable[[], Found | None]) -> Found | None:
-        stop_at = time.monotonic() + self._patience
-        while (found := look()) is None and time.monotonic() < stop_at:
-            time.sleep(_POLL)
-        return found
+    def _wait(self, poll: Callable[[], Result | None]) -> Result | None:
+        return _wait(poll, self._patience)
 
     def _send(self) -> str:
-        """What way it went."""
+        """Send the request, and name the way that it takes."""
         body = {
-            "organizationId": str(DOCTORS),
+            "organizationId": str(DOCTORS_ORGANIZATION),
             "contactId": str(self._fixture.contact),
             "conversationId": str(self._fixture.conversation),
             "requestId": self._request_id,
         }
         if not alive_listeners(self._connections):
-            asked = Asked(SnapshotRequest.read(body, self._names), self._request_id, "client")
-            self._service.submit(asked)
+            request = NewRequest(SnapshotRequest.read(body, self._names), self._request_id, "client")
+            self._service.submit(request)
             return "from the ledger"
         fields: Any = {TYPE_FIELD: REQUESTED, DATA_FIELD: json.dumps(body)}
         with broker_errors():
@@ -136,33 +137,33 @@ class Probe:
         self._intake_entry = added
         return "from the intake stream"
 
-    def _entry(self, *, decided: bool = False) -> Document | None:
+    def _ledger_entry(self) -> LedgerEntry | None:
         with store_errors():
-            found = self._service.ledger.at_majority.find_one(
-                {"organizationId": DOCTORS, "requestId": self._request_id}
+            return self._service.ledger.at_majority.find_one(
+                {"organizationId": DOCTORS_ORGANIZATION, "requestId": self._request_id}
             )
-        return None if found and decided and found["status"] == ACCEPTED else found
 
-    def _event(self, key: Any) -> bytes | None:
-        """The id of its entry in the stream."""
-        return next(iter(self._events(str(key))), None)
+    def _decided_entry(self) -> LedgerEntry | None:
+        entry = self._ledger_entry()
+        return None if entry is None or entry["status"] == ACCEPTED else entry
 
     def _events(self, key: str) -> list[bytes]:
+        """The ids of the request's entries in the event stream."""
         stream = self._names.events_stream
         with broker_errors():
             found: Any = self._connections.redis.xrevrange(stream, count=_RECENT)
         return [entry for entry, fields in found if f'"{key}.'.encode() in fields.get(FIELD.encode(), b"")]
 
-    # --- nothing is left ------------------------------------------------------------------------------
+    # --- removal --------------------------------------------------------------------------------------
 
     def _remove(self) -> None:
-        """What a server that is away keeps, the next doctor removes."""
+        """Remove everything. If a server is down, the next doctor removes what is left there."""
         try:
-            entry = self._entry()
+            entry = self._ledger_entry()
             self._fixture.remove()
             self._remove_from_redis(str(entry["_id"]) if entry else None)
         except TransientError as error:
-            raise SnapshotError(f"What was sent could not be removed: {error.message}") from error
+            raise SnapshotError(f"The test request could not be removed: {error.message}") from error
 
     def _remove_from_redis(self, key: str | None) -> None:
         client: Any = self._connections.redis
@@ -171,19 +172,29 @@ class Probe:
                 for event in self._events(key):
                     client.xdel(self._names.events_stream, event)
                 for queue in REQUEST_QUEUES:
-                    for message in client.lrange(queue, 0, _RECENT):
+                    for message in Queues(self._connections).newest(queue, _RECENT):
                         if key.encode() in message:
                             client.lrem(queue, 1, message)
-        if self._intake_entry and self._is_settled(self._intake_entry):
+        # A listener reports an entry that disappears while it is pending as lost, so wait for the acknowledgement.
+        if self._intake_entry and _wait(self._intake_is_settled, _SETTLE_SECONDS):
             with broker_errors():
                 client.xdel(self._names.requests_stream, self._intake_entry)
 
-    def _is_settled(self, entry: bytes) -> bool:
-        """Not in a listener's hands: it would take an entry that is gone for one that was lost."""
+    def _intake_is_settled(self) -> bool | None:
+        """True once no listener holds the intake entry."""
+        entry: Any = self._intake_entry
         stream, group = self._names.requests_stream, self._names.consumer_group
         with broker_errors():
             try:
                 pending: Any = self._connections.redis.xpending_range(stream, group, entry, entry, 1)
             except redis.ResponseError:
                 return True
-        return not pending
+        return None if pending else True
+
+
+def _wait(poll: Callable[[], Result | None], seconds: float) -> Result | None:
+    """The first result of `poll` that is not None, or None when the time is up."""
+    stop_at = time.monotonic() + seconds
+    while (result := poll()) is None and time.monotonic() < stop_at:
+        time.sleep(_POLL_SECONDS)
+    return result

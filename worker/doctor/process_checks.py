@@ -1,4 +1,4 @@
-"""Workers, beat, and what they leave undone."""
+"""Checks workers, beat and the work that is left undone."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -11,80 +11,83 @@ from redis.exceptions import RedisError
 from worker.celery import app
 from worker.doctor.findings import Finding, failure, ok, warning
 from worker.errors import BrokerUnavailable, StoreConflict
-from worker.stores.checkpoints import State
-from worker.stores.connections import Connections
+from worker.stores import heartbeat
+from worker.stores.checkpoints import Checkpoints
+from worker.stores.connections import Connections, broker_errors
 from worker.stores.stats import identities, oldest_request
-from worker.stores.wakeups import MAINTENANCE, REQUEST_QUEUES
+from worker.stores.wakeups import MAINTENANCE, QUEUES
 
-_PATIENCE = 1.5
-"""Seconds that workers have to answer."""
+_ANSWER_SECONDS = 1.5
 _LATE = timedelta(minutes=10)
 _IDENTITY_SECONDS = 30
-_START = "Start `celery -A worker worker -P prefork -c 1`; its log says what keeps it."
+_START = "Start `celery -A worker worker -P prefork -c 1`. If one is running, its log says what blocks it."
 
 
-def check_workers(_: Connections) -> Iterator[Finding]:
+def check_workers(connections: Connections) -> Iterator[Finding]:
     """Raises BrokerUnavailable."""
     try:
-        queues: dict[str, Any] = app.control.inspect(timeout=_PATIENCE).active_queues() or {}
+        queues: dict[str, Any] = app.control.inspect(timeout=_ANSWER_SECONDS).active_queues() or {}
     except (OperationalError, RedisError, OSError) as error:
-        raise BrokerUnavailable(f"Workers cannot be asked ({type(error).__name__}).") from error
+        raise BrokerUnavailable(f"Workers cannot be reached ({type(error).__name__}).") from error
+    with broker_errors():
+        alive = heartbeat.is_alive(connections.redis)
+    if not alive:
+        yield failure(f"No worker has been alive for {heartbeat.LIFETIME.total_seconds():g} s.", _START)
     if not queues:
-        yield failure(f"No worker answers within {_PATIENCE:g} s.", _START)
+        if alive:
+            yield failure(f"No worker answers within {_ANSWER_SECONDS:g} s.", _START)
         return
     yield ok(f"{len(queues)} worker(s): {', '.join(sorted(queues))}")
-    served = {each["name"] for found in queues.values() for each in found}
-    for name in (*REQUEST_QUEUES, MAINTENANCE):
+    served = {queue["name"] for consumed in queues.values() for queue in consumed}
+    for name in QUEUES:
         if name not in served:
-            yield failure(
-                f"No worker takes messages from the queue {name}.", f"Start one without -Q, or with -Q {name}."
-            )
+            yield failure(f"No worker consumes the queue {name}.", f"Start a worker without -Q, or with -Q {name}.")
 
 
 def check_beat(connections: Connections) -> Iterator[Finding]:
-    """By what it brings about: sweeps. Raises StoreUnavailable, StoreConflict."""
-    state, settings = State(connections), connections.settings
+    """Check beat by its effect, the sweeps. Raises StoreUnavailable, StoreConflict."""
+    state, settings = Checkpoints(connections), connections.settings
     now = connections.clock.now()
     swept = state.get("turn:sweep").get("begunAt")
     limit = max(3 * settings.sweep_interval, timedelta(seconds=15))
     if swept is None or now - swept > limit:
-        ago = "ever" if swept is None else f"for {(now - swept).total_seconds():,.0f} s"
+        last = "has ever run" if swept is None else f"has run for {(now - swept).total_seconds():,.0f} s"
         yield failure(
-            f"There was no sweep {ago}: what Redis loses is not repaired.",
-            f"Start `celery -A worker beat`, one of it, and a worker that takes the queue {MAINTENANCE}.",
+            f"No sweep {last}, so nothing repairs what Redis loses.",
+            f"Start exactly one `celery -A worker beat`, and a worker that consumes the queue {MAINTENANCE}.",
         )
     else:
         yield ok(f"the last sweep was {max(0.0, (now - swept).total_seconds()):.1f} s ago")
     watched = state.get("closings").get("reached")
     if watched is None or now - watched > timedelta(minutes=1):
         yield warning(
-            "No one watches for closings; the reconcile finds them every "
+            "No listener watches for closed conversations. The reconcile finds them, every "
             f"{settings.reconcile_interval.total_seconds() / 60:g} min.",
-            "Start `snapshots listen`; its log says what keeps its change stream.",
+            "Start `snapshots listen`. If one is running, its log says what blocks its change stream.",
         )
 
 
 def check_ledger(connections: Connections) -> Iterator[Finding]:
-    """Whether the counts add up, and what waits. Raises StoreUnavailable, StoreConflict."""
+    """Check that the counts add up, and the age of the oldest request. Raises StoreUnavailable, StoreConflict."""
     try:
         with pymongo.timeout(_IDENTITY_SECONDS):
             found = identities(connections)
     except StoreConflict:
-        yield warning(f"The ledger could not be counted within {_IDENTITY_SECONDS} s.", "See the check of the indexes.")
+        yield warning(f"The ledger could not be counted within {_IDENTITY_SECONDS} s.", "See the check indexes.")
         return
-    broken = [str(each.organization) for each in found if not each.holds]
+    broken = [str(identity.organization) for identity in found if not identity.holds]
     if broken:
         shown = ", ".join(broken[:5]) + (f" and {len(broken) - 5} more" if len(broken) > 5 else "")
         yield failure(
             f"The counts of {len(broken)} organization(s) do not add up: {shown}.",
-            "`snapshots status --organization ID` shows them; see docs/reliability.md.",
+            "Run `snapshots status --organization ID` for each, and see docs/reliability.md.",
         )
     else:
-        yield ok(f"{sum(each.accepted for each in found):,} requests of {len(found)} organization(s) add up")
+        yield ok(f"{sum(identity.accepted for identity in found):,} requests of {len(found)} organization(s) add up")
     since = oldest_request(connections)
     age = connections.clock.now() - since if since else timedelta(0)
     if age > _LATE:
         yield warning(
-            f"The oldest request in flight waits for {age.total_seconds() / 60:,.0f} min.",
-            "More workers, if the queues are long (`snapshots status`); else `snapshots requests list` says why.",
+            f"The oldest request in flight has been waiting for {age.total_seconds() / 60:,.0f} min.",
+            "Add workers if the queues are long (`snapshots status`). Otherwise run `snapshots requests list`.",
         )

@@ -1,73 +1,81 @@
-"""Redis: version, role, durability, memory."""
+"""Checks Redis's version, role, durability and memory."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import redis
 
+from worker.doctor import redis_permissions
 from worker.doctor.findings import Finding, failure, ok, warning
+from worker.startup.redis_check import OLDEST, UPGRADE, parse_version
 from worker.stores.connections import Connections, broker_errors
 
-_OLDEST, _KNOWS_LOST = (6, 2), (7, 0)
-_DEAR, _FULL = 0.8, 0.95
-_WANTED = ("appendonly", "appendfsync", "maxmemory-policy")
+_WARNING_SHARE, _FAILURE_SHARE = 0.8, 0.95
+_PARAMETERS = ("appendonly", "appendfsync", "maxmemory-policy")
 
 
 def check(connections: Connections) -> Iterator[Finding]:
     """Raises BrokerUnavailable."""
+    if weakness := connections.settings.redis.weakness:
+        yield warning(f"TLS does not protect from other servers: {weakness}.", "Use ssl_ca_certs=FILE instead.")
+    yield from redis_permissions.check(connections)
     client: Any = connections.redis
     with broker_errors():
-        info = client.info()
         try:
-            config = {name: value for wanted in _WANTED for name, value in client.config_get(wanted).items()}
+            info = client.info()
+        except redis.exceptions.NoPermissionError:
+            return  # reported above; without it, version, role, durability and memory are unknown
+        try:
+            config = {name: value for parameter in _PARAMETERS for name, value in client.config_get(parameter).items()}
         except redis.ResponseError:
             config = {}
     yield _version(info)
     if info["role"] != "master":
-        yield failure("This Redis is a replica.", "Name the primary in SNAPSHOTS_REDIS_URL.")
+        yield failure("This Redis is a replica.", "Set SNAPSHOTS_REDIS_URL to the primary's address.")
     yield from _durability(config, info)
     yield from _memory(info)
 
 
 def _version(info: Mapping[str, Any]) -> Finding:
-    version = tuple(int(each) for each in str(info["redis_version"]).split(".")[:2])
     own = f"Valkey {info['valkey_version']}" if info.get("valkey_version") else f"Redis {info['redis_version']}"
-    if version < _OLDEST:
-        return failure(f"{own} is too old: it has no XAUTOCLAIM.", "Use Redis 7.2 or newer, or Valkey.")
-    if version < _KNOWS_LOST:
-        return warning(f"{own} does not tell which intake entries were trimmed.", "Use Redis 7.2 or newer, or Valkey.")
+    if parse_version(str(info["redis_version"])) < OLDEST:
+        return failure(f"{own} is too old.", UPGRADE)
     return ok(own)
 
 
 def _durability(config: Mapping[str, str], info: Mapping[str, Any]) -> Iterator[Finding]:
     if not config:
         yield warning(
-            "CONFIG GET is not allowed: durability cannot be checked.",
-            "See to it that appendonly is yes, appendfsync everysec or always, maxmemory-policy noeviction.",
+            "CONFIG GET is not allowed, so appendfsync could not be read.",
+            "Make sure that appendfsync is everysec or always.",
         )
-        return
+        config = {
+            "appendonly": "yes" if info["aof_enabled"] else "no",
+            "appendfsync": "unknown",
+            "maxmemory-policy": info["maxmemory_policy"],
+        }
     if config["appendonly"] != "yes":
         yield failure(
-            "appendonly is off: a restart loses the intake entries that no listener has read yet.",
-            "CONFIG SET appendonly yes, and `appendonly yes` in redis.conf.",
+            "appendonly is off, so a restart loses the intake entries that no listener has read yet.",
+            "CONFIG SET appendonly yes, and set it in redis.conf.",
         )
     elif config["appendfsync"] == "no":
         yield failure(
-            "appendfsync is no: a crash of the machine loses up to half a minute of intake entries.",
-            "CONFIG SET appendfsync everysec, and in redis.conf.",
+            "appendfsync is no, so a crash of the machine loses up to half a minute of intake entries.",
+            "CONFIG SET appendfsync everysec, and set it in redis.conf.",
         )
     else:
         yield ok(f"append-only file, fsync {config['appendfsync']}")
     if info.get("aof_last_write_status", "ok") != "ok":
-        yield failure("The append-only file could not be written.", "Look at Redis's log and the disk's free space.")
+        yield failure("Redis could not write its append-only file.", "Check Redis's log and the free disk space.")
     policy = config["maxmemory-policy"]
     if policy != "noeviction":
         yield failure(
-            f"maxmemory-policy is {policy}: under pressure Redis throws queues and events away.",
-            "CONFIG SET maxmemory-policy noeviction, and in redis.conf.",
+            f"maxmemory-policy is {policy}, so Redis deletes queues and events when memory runs out.",
+            "CONFIG SET maxmemory-policy noeviction, and set it in redis.conf.",
         )
     else:
-        yield ok("evicts nothing")
+        yield ok("no eviction")
 
 
 def _memory(info: Mapping[str, Any]) -> Iterator[Finding]:
@@ -75,15 +83,15 @@ def _memory(info: Mapping[str, Any]) -> Iterator[Finding]:
     if not limit:
         yield ok(f"{_mb(used)} of memory in use, no maxmemory")
         return
-    said = f"{_mb(used)} of {_mb(limit)} memory in use"
-    advice = "Raise maxmemory; look at `snapshots status` for what waits; shorten SNAPSHOTS_EVENTS_RETENTION."
+    usage = f"{_mb(used)} of {_mb(limit)} memory in use"
+    advice = "Raise maxmemory, or shorten SNAPSHOTS_EVENTS_RETENTION. `snapshots status` shows what is waiting."
     share = used / limit
-    if share > _FULL:
-        yield failure(f"{said}: soon Redis takes nothing anymore.", advice)
-    elif share > _DEAR:
-        yield warning(f"{said}.", advice)
+    if share > _FAILURE_SHARE:
+        yield failure(f"{usage}. Redis will soon refuse writes.", advice)
+    elif share > _WARNING_SHARE:
+        yield warning(f"{usage}.", advice)
     else:
-        yield ok(said)
+        yield ok(usage)
 
 
 def _mb(size: int) -> str:

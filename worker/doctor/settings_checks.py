@@ -1,17 +1,17 @@
-"""The settings: what is valid by itself and still will not do."""
+"""Checks the settings for combinations that are valid one by one and wrong together."""
 
 from collections import Counter
 from collections.abc import Iterator
 
 from worker.doctor.findings import Finding, failure, ok, warning
 from worker.errors import InvalidSettings
-from worker.settings import PREFIX, Settings, load
+from worker.settings import PREFIX, Settings, load, unknown_variables
 
-ADVICE = "Mend the variable; the README's table says what each may be."
+ADVICE = "Correct the environment variable. The README's table lists the allowed values."
 
 
 def read() -> tuple[Settings | None, list[Finding]]:
-    """The settings of the environment; None where they are not valid."""
+    """Read the settings from the environment. They are None if a value is not valid."""
     try:
         settings = load()
     except InvalidSettings as error:
@@ -20,25 +20,29 @@ def read() -> tuple[Settings | None, list[Finding]]:
 
 
 def _check(settings: Settings) -> Iterator[Finding]:
-    faults = [*_one_name_twice(settings), *_tokens(settings)]
-    yield from faults
+    yield from _duplicate_names(settings)
+    yield from _unknown()
+    yield from _tokens(settings)
     named = sorted(f"{PREFIX}{name.upper()}" for name in settings.model_fields_set)
-    yield ok(f"{len(named)} set: {', '.join(named)}" if named else "all as they are by default")
+    yield ok(f"{len(named)} set: {', '.join(named)}" if named else "all settings have their defaults")
 
 
-def _one_name_twice(settings: Settings) -> Iterator[Finding]:
+def _duplicate_names(settings: Settings) -> Iterator[Finding]:
     for kind in ("_collection", "_stream"):
         fields = [name for name in Settings.model_fields if name.endswith(kind)]
         counted = Counter(getattr(settings, name) for name in fields)
         for value, count in counted.items():
             if count > 1:
-                both = " and ".join(f"{PREFIX}{each.upper()}" for each in fields if getattr(settings, each) == value)
-                yield failure(f"{both} have the same name, {value}.", "Each needs a name of its own.")
+                same = [f"{PREFIX}{name.upper()}" for name in fields if getattr(settings, name) == value]
+                yield failure(f"{' and '.join(same)} have the same value, {value}.", "Give each a different name.")
+
+
+def _unknown() -> Iterator[Finding]:
+    for name, nearest in unknown_variables():
+        yield warning(f"{name} is not a setting and has no effect.", f"Did you mean {nearest}?" if nearest else ADVICE)
 
 
 def _tokens(settings: Settings) -> Iterator[Finding]:
     if not (settings.jwt_secret or settings.jwt_public_key or settings.jwt_jwks):
-        yield warning(
-            "No secret and no public key verifies tokens: `snapshots api` does not start with these settings.",
-            f"Set {PREFIX}JWT_SECRET, {PREFIX}JWT_PUBLIC_KEY or {PREFIX}JWT_JWKS where it runs.",
-        )
+        # Only the API needs one; wherever else the doctor runs, having none is right.
+        yield ok("nothing here verifies tokens, so `snapshots api` would not start with these settings")

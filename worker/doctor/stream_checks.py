@@ -1,4 +1,4 @@
-"""The intake stream and the event stream: their groups, and whether someone reads."""
+"""Checks that the intake stream and the event stream are read."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -11,10 +11,10 @@ from worker.metrics.gauges import BrokerGauges, read_broker
 from worker.stores.connections import Connections, broker_errors
 
 _ALIVE_MS = 10_000
-"""A listener asks for entries every second."""
-_LATE = timedelta(minutes=1)
+"""Idle time below which a listener is alive; it reads every second."""
+_INTAKE_LATE = timedelta(minutes=1)
 _CONSUMER_LATE = timedelta(hours=1)
-_START = "Start `snapshots listen`; its log says what keeps it."
+_START = "Start `snapshots listen`. If one is running, its log says what blocks it."
 
 
 def check(connections: Connections) -> Iterator[Finding]:
@@ -23,23 +23,23 @@ def check(connections: Connections) -> Iterator[Finding]:
     found = read_broker(connections)
     if found.intake is None:
         yield failure(
-            f"The stream {names.requests_stream} has no consumer group {names.consumer_group}: no one takes it in.",
-            "Start `snapshots listen`; it creates the group at 0, so that nothing is passed over.",
+            f"The stream {names.requests_stream} has no consumer group {names.consumer_group}, so no one reads it.",
+            "Start `snapshots listen`. It creates the group at 0, so no entry is skipped.",
         )
     else:
         listeners = alive_listeners(connections)
         if not listeners:
             yield failure(f"No listener reads {names.requests_stream}.", _START)
         else:
-            yield ok(f"{listeners} listener(s), {found.intake.pending} entries in hand")
+            yield ok(f"{listeners} listener(s), {found.intake.pending} entries in progress")
         yield from _intake_lag(found)
     yield from _consumers(found)
     if found.rejected:
-        yield ok(f"{found.rejected} refused entries in {names.rejected_stream}")
+        yield ok(f"{found.rejected} rejected entries in {names.rejected_stream}")
 
 
 def alive_listeners(connections: Connections) -> int:
-    """Consumers of the intake group that have asked for entries just now. Raises BrokerUnavailable."""
+    """Count the consumers of the intake group that have read recently. Raises BrokerUnavailable."""
     names = connections.settings
     client: Any = connections.redis
     with broker_errors():
@@ -47,12 +47,12 @@ def alive_listeners(connections: Connections) -> int:
             consumers = client.xinfo_consumers(names.requests_stream, names.consumer_group)
         except redis.ResponseError:
             return 0
-    return sum(each["idle"] < _ALIVE_MS for each in consumers)
+    return sum(consumer["idle"] < _ALIVE_MS for consumer in consumers)
 
 
 def _intake_lag(found: BrokerGauges) -> Iterator[Finding]:
-    if found.intake and found.intake.oldest and (age := found.now - found.intake.oldest) > _LATE:
-        yield failure(f"The oldest unread intake entry waits for {age.total_seconds():,.0f} s.", _START)
+    if found.intake and found.intake.oldest and (age := found.now - found.intake.oldest) > _INTAKE_LATE:
+        yield failure(f"The oldest unread intake entry has been waiting for {age.total_seconds():,.0f} s.", _START)
 
 
 def _consumers(found: BrokerGauges) -> Iterator[Finding]:
@@ -60,8 +60,8 @@ def _consumers(found: BrokerGauges) -> Iterator[Finding]:
         age = found.now - group.oldest if group.oldest else timedelta(0)
         if age > _CONSUMER_LATE:
             yield warning(
-                f"The consumer group {name} of the events is {age.total_seconds() / 3600:,.1f} h behind.",
-                "Look after its consumer, or XGROUP DESTROY it: events are trimmed by age.",
+                f"The consumer group {name} of the event stream is {age.total_seconds() / 3600:,.1f} h behind.",
+                "Check its consumer before events are trimmed by age, or remove the group with XGROUP DESTROY.",
             )
         else:
-            yield ok(f"the events' consumer group {name} is up to date")
+            yield ok(f"the event stream's consumer group {name} is up to date")

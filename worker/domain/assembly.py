@@ -1,7 +1,7 @@
-"""Request + conversation → snapshot. Pure, and the messages are never decoded.
+"""Assembles a snapshot from a request and a conversation. Pure.
 
-A snapshot is a BSON document whose last element is `messages`, spliced in as the bytes that the server
-or `shaping` made, so that thousands of messages cost one copy.
+A snapshot is a BSON document whose last element is `messages`. The array is inserted as encoded bytes, which the server
+or `encode_messages` made, and is never decoded here: thousands of messages cost one copy.
 """
 
 import hashlib
@@ -15,11 +15,13 @@ import bson
 from bson import DatetimeMS, ObjectId
 from bson.raw_bson import RawBSONDocument
 
+from worker.domain.ledger_entry import LedgerEntry
 from worker.domain.normalize import describe, order, shape
+from worker.domain.source_fields import OMITTED
 from worker.errors import EmptyConversation, SnapshotTooLarge
 
 LARGEST = 16 * 1024 * 1024
-"""MongoDB's limit of a document. https://www.mongodb.com/docs/manual/reference/limits/"""
+"""MongoDB's limit for a document, in bytes. https://www.mongodb.com/docs/manual/reference/limits/"""
 
 _LENGTH = struct.Struct("<i")
 _MESSAGES = b"\x04messages\x00"  # an element of type array
@@ -27,93 +29,102 @@ _MESSAGES = b"\x04messages\x00"  # an element of type array
 
 @dataclass(frozen=True, slots=True)
 class Messages:
-    """A conversation's messages as stored: in time order, ties by `_id`."""
+    """A conversation's messages as a snapshot stores them: in order of time, then of `_id`."""
 
     encoded: bytes
-    """The BSON of the array."""
+    """The array as BSON."""
     count: int
     started_at: DatetimeMS
     ended_at: DatetimeMS
+    omitted: int | None = None
+    """Deleted and internal messages that were omitted; None if no setting names such a flag."""
 
     @property
     def content_hash(self) -> str:
-        """SHA-256, hex, over the BSON bytes of the array."""
+        """SHA-256 (hex) of the array's BSON."""
         return hashlib.sha256(self.encoded).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """What a snapshot is made of: the contact's own fields, and the messages asked for (None: there are none)."""
+    """The source of a snapshot."""
 
     contact: Mapping[str, Any]
+    """The contact's name, phone number and email address, as the platform stores them."""
     messages: Messages | None
+    """The requested messages; None if there are none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A snapshot ready to be inserted, and what its event says of it."""
+    """A snapshot ready to be inserted, and the fields of its event."""
 
     id: ObjectId
     document: RawBSONDocument
     message_count: int
     content_hash: str
     size: int
-    """Bytes of BSON."""
+    """Size of the document in bytes."""
 
 
-def encode_messages(sources: Sequence[Mapping[str, Any]]) -> Messages | None:
-    """Source documents, in any order, as a snapshot stores them."""
-    if not sources:
+def encode_messages(sources: Sequence[Mapping[str, Any]], *, count_omitted: bool = False) -> Messages | None:
+    """Encode source documents, given in any order, as a snapshot stores them; None if there are none.
+
+    `count_omitted`: the documents have the field `omitted`, and those where it is true are only counted.
+    """
+    kept = [each for each in sources if not each[OMITTED]] if count_omitted else sources
+    if not kept:
         return None
-    shaped = [shape(each) for each in sorted(sources, key=order)]
+    shaped = [shape(each) for each in sorted(kept, key=order)]
     whole = bson.encode({"messages": shaped})
     return Messages(
         encoded=whole[4 + len(_MESSAGES) : -1],
         count=len(shaped),
         started_at=shaped[0]["timestamp"],
         ended_at=shaped[-1]["timestamp"],
+        omitted=len(sources) - len(kept) if count_omitted else None,
     )
 
 
 def customer_name(contact: Mapping[str, Any]) -> str:
-    """First and last name, trimmed; what there is of them."""
+    """Join first and last name, trimmed. Either or both may be missing."""
     parts = (describe(contact.get(name)) for name in ("firstName", "lastName"))
     return " ".join(part for part in parts if part)
 
 
 def assemble(
-    request: Mapping[str, Any], conversation: Conversation, now: datetime, supersedes: ObjectId | None = None
+    entry: LedgerEntry, conversation: Conversation, now: datetime, supersedes: ObjectId | None = None
 ) -> Snapshot:
-    """The snapshot of a ledger entry.
+    """Assemble the snapshot of a ledger entry.
 
-    Raises EmptyConversation, or SnapshotTooLarge beyond 16 MiB.
+    Raises EmptyConversation, or SnapshotTooLarge if it exceeds 16 MiB.
     """
     messages = conversation.messages
     if messages is None:
         raise EmptyConversation
     content_hash = messages.content_hash
-    head = bson.encode(_fields(request, conversation.contact, messages, content_hash, now, supersedes))
+    head = bson.encode(_fields(entry, conversation.contact, messages, content_hash, now, supersedes))
     size = len(head) + len(_MESSAGES) + len(messages.encoded)
     if size > LARGEST:
         raise SnapshotTooLarge(bytes=size, limit=LARGEST)
     document = b"".join((_LENGTH.pack(size), head[4:-1], _MESSAGES, messages.encoded, b"\x00"))
-    return Snapshot(request["_id"], RawBSONDocument(document), messages.count, content_hash, size)
+    return Snapshot(entry["_id"], RawBSONDocument(document), messages.count, content_hash, size)
 
 
 def _fields(
-    request: Mapping[str, Any],
+    entry: LedgerEntry,
     contact: Mapping[str, Any],
     messages: Messages,
     content_hash: str,
     now: datetime,
     supersedes: ObjectId | None,
 ) -> dict[str, Any]:
-    """All but `messages`, of DESIGN section 5."""
+    """Return all fields of the document except `messages`."""
     return {
-        "_id": request["_id"],
-        "organizationId": request["organizationId"],
-        "userId": request.get("userId"),
-        "contactId": request["contactId"],
+        "_id": entry["_id"],
+        "organizationId": entry["organizationId"],
+        "userId": entry.get("userId"),
+        "contactId": entry["contactId"],
         "customerName": customer_name(contact),
         "customerPhone": describe(contact.get("phoneNumber")),
         "customerEmail": describe(contact.get("email")),
@@ -121,16 +132,17 @@ def _fields(
         "snapshotDate": now,
         "conversationStartDate": messages.started_at,
         "conversationEndDate": messages.ended_at,
-        "notes": request.get("notes"),
-        "tags": request.get("tags", []),
-        "quality": request.get("quality"),
-        "category": request.get("category"),
+        "notes": entry.get("notes"),
+        "tags": entry.get("tags", []),
+        "quality": entry.get("quality"),
+        "category": entry.get("category"),
         "isArchived": False,
-        "requestId": request["requestId"],
-        "conversationId": request.get("conversationId"),
-        "trigger": request["trigger"],
+        "requestId": entry["requestId"],
+        "conversationId": entry.get("conversationId"),
+        "trigger": entry["trigger"],
         "supersedes": supersedes,
         "contentHash": content_hash,
+        **({} if messages.omitted is None else {"omittedMessageCount": messages.omitted}),
         "createdAt": now,
         "updatedAt": now,
         "__v": 0,

@@ -1,6 +1,6 @@
-"""Documents as JSON: what every surface shows of a snapshot or a ledger entry. Pure.
+"""Converts BSON values to JSON, in the form that the API, the commands and the pages share. Pure.
 
-ObjectIds are 24 hex digits, dates `2026-05-18T14:30:00.000Z` (DESIGN section 5).
+ObjectIds become 24 hex digits, dates `2026-05-18T14:30:00.000Z`.
 """
 
 import math
@@ -15,15 +15,15 @@ from worker.clock import to_json
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _CYCLE_YEARS = 400
 _CYCLE_MS = 146_097 * 86_400_000
-"""The Gregorian calendar repeats after 400 years, which are so many days."""
-_FARTHEST_MS = 8_640_000_000_000_000
-"""JavaScript's Date knows no moment farther from 1970. https://tc39.es/ecma262/#sec-time-values-and-time-range"""
+"""Length of 400 years, after which the Gregorian calendar repeats."""
+_MAX_MS = 8_640_000_000_000_000
+"""The limit of JavaScript's Date, in both directions from 1970. https://tc39.es/ecma262/#sec-time-values-and-time-range"""
 
 
 def render(value: Any) -> Any:
-    """What JSON can hold of a BSON value: objects, arrays, strings, numbers, booleans, null.
+    """Convert a BSON value to objects, arrays, strings, numbers, booleans and null.
 
-    A number that JSON does not know (NaN, infinity) is null, as in JavaScript; a rare type is its text.
+    NaN and infinity become null, as in JavaScript; bytes become hex; other types become their text.
     """
     match value:
         case None | bool() | str() | int():
@@ -31,9 +31,9 @@ def render(value: Any) -> Any:
         case float():
             return value if math.isfinite(value) else None
         case Mapping():
-            return {str(name): render(each) for name, each in value.items()}
+            return {str(name): render(item) for name, item in value.items()}
         case list() | tuple():
-            return [render(each) for each in value]
+            return [render(item) for item in value]
         case _:
             return _as_text(value)
 
@@ -47,15 +47,15 @@ def _as_text(value: Any) -> str | None:
         case bytes():
             return value.hex()
         case _:
-            return str(value)  # an ObjectId's is its hex digits
+            return str(value)  # an ObjectId's text is its hex digits
 
 
 def _far_date(milliseconds: int) -> str | None:
-    """A date that may lie outside Python's years 1 to 9999, as JavaScript's `toJSON` has it."""
-    if abs(milliseconds) > _FARTHEST_MS:
+    """Format a date that may lie outside Python's years 1 to 9999 like JavaScript; None beyond its limit."""
+    if abs(milliseconds) > _MAX_MS:
         return None
     cycles, rest = divmod(milliseconds, _CYCLE_MS)
     moment = _EPOCH + timedelta(milliseconds=rest)
     year = moment.year + cycles * _CYCLE_YEARS
-    written = f"{year:04}" if 0 <= year <= 9999 else f"{year:+07}"
-    return f"{written}-{moment:%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03}Z"
+    text = f"{year:04}" if 0 <= year <= 9999 else f"{year:+07}"
+    return f"{text}-{moment:%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03}Z"

@@ -1,80 +1,88 @@
-"""A message of the platform, as a snapshot keeps it. Pure.
+"""Converts a message of the platform to the form that a snapshot stores. Pure.
 
-The platform has two shapes of message, and odd documents in both. What becomes of each field:
+The platform's messages have two forms, and irregular documents occur in both. Settings may give the sources other
+names (`worker.domain.source_fields`). Each stored field and its source:
 
-| stored | from | where odd |
+| stored | source | irregular values |
 |---|---|---|
-| `id` | `_id` as text | any type of `_id` |
-| `content` | `content` | missing or null: empty text; a number, list or document: its JSON |
-| `timestamp` | `timestamp`, else `createdAt` | text in ISO 8601 (UTC where it names no offset) and numbers (seconds, or milliseconds from 10^11 on) are read; else the time inside the ObjectId; else 1970 |
-| `sender` | `sender`, else `direction`: `inbound` is `contact`, `outbound` is `user` | else from `senderType`: `CONTACT` is `contact`, others `user`; else `contact` |
-| `senderType` | `senderType`, else `AI` where `isAIGenerated`, else `HUMAN` for outbound and `CONTACT` for inbound | without `direction` the `sender` decides |
+| `id` | `_id` as text | `_id` may have any type |
+| `content` | `content` | missing or null becomes empty text; a number, list or document becomes its JSON |
+| `timestamp` | `timestamp`, else `createdAt` | ISO 8601 text (UTC if it has no offset) and numbers (seconds; milliseconds from 10^11) are converted; else the time in the ObjectId; else 1970 |
+| `sender` | `sender`, else `direction`: `inbound` is `contact`, `outbound` is `user` | else from `senderType`: `CONTACT` is `contact`, any other `user`; else `contact` |
+| `senderType` | `senderType`, else `AI` if `isAIGenerated`, else `HUMAN` for outbound and `CONTACT` for inbound | without `direction` the `sender` decides |
 
-Anything else a message has (attachments, reactions, a speaker) is left out.
+All other fields of a message (attachments, reactions, a speaker) are omitted.
 """  # noqa: E501 - a table row is one line
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any
 
 from bson import DatetimeMS, ObjectId, json_util
 
 from worker.clock import milliseconds
+from worker.domain.source_fields import Expression, MessageFields
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SENDERS = {"inbound": "contact", "outbound": "user"}
 _FIRST_MILLISECONDS = 1e11
-"""Numbers from here on are milliseconds: as seconds they would be after the year 5138."""
-_NO_DATE = re.compile(r"\d{9,}", re.ASCII)
-"""Python takes 13 digits for a date, too, of whatever century; they are milliseconds that someone stored as text."""
+"""Numbers from here on are milliseconds: as seconds they would lie after the year 5138."""
+_DIGITS_ONLY = re.compile(r"\d{9,}", re.ASCII)
+"""Python also parses 13 digits as a date, of an arbitrary century; they are milliseconds stored as text."""
 
-SERVER_SENDER = {
-    "$ifNull": [
-        "$sender",
-        {
-            "$switch": {
-                "branches": [{"case": {"$eq": ["$direction", key]}, "then": value} for key, value in _SENDERS.items()],
-                "default": None,
-            }
-        },
-    ]
-}
-SERVER_SENDER_TYPE = {
-    "$ifNull": [
-        "$senderType",
-        {
-            "$cond": [
-                {"$eq": ["$isAIGenerated", True]},
-                "AI",
-                {
-                    "$switch": {
-                        "branches": [
-                            {"case": {"$eq": ["$direction", "outbound"]}, "then": "HUMAN"},
-                            {"case": {"$eq": ["$direction", "inbound"]}, "then": "CONTACT"},
-                            {"case": {"$eq": ["$sender", "user"]}, "then": "HUMAN"},
-                            {"case": {"$eq": ["$sender", "contact"]}, "then": "CONTACT"},
-                        ],
-                        "default": None,
-                    }
-                },
-            ]
-        },
-    ]
-}
-SERVER_SHAPE = {
-    "id": {"$convert": {"input": "$_id", "to": "string", "onError": None}},
-    "content": "$content",
-    "sender": SERVER_SENDER,
-    "senderType": SERVER_SENDER_TYPE,
-    "timestamp": {"$ifNull": ["$timestamp", "$createdAt"]},
-}
-"""`shape` as an aggregation expression, right for messages whose fields have the types that `grouping` checks."""
+
+@dataclass(frozen=True)
+class ServerShape:
+    """`shape` as aggregation expressions over the platform's fields.
+
+    Correct for messages whose fields have the types that `worker.source.message_pipeline` checks.
+    """
+
+    fields: MessageFields
+
+    @cached_property
+    def sender(self) -> Expression:
+        """The sender; null if neither sender nor direction tell."""
+        return {"$ifNull": [self.fields.expression("sender"), self._switch(_SENDERS.items(), [])]}
+
+    @cached_property
+    def sender_type(self) -> Expression:
+        """The sender type; null if nothing tells."""
+        by_direction = [("outbound", "HUMAN"), ("inbound", "CONTACT")]
+        guessed = self._switch(by_direction, [("user", "HUMAN"), ("contact", "CONTACT")])
+        is_ai = {"$eq": [self.fields.expression("isAIGenerated"), True]}
+        return {"$ifNull": [self.fields.expression("senderType"), {"$cond": [is_ai, "AI", guessed]}]}
+
+    @cached_property
+    def time(self) -> Expression:
+        """The time."""
+        return {"$ifNull": [self.fields.expression("timestamp"), self.fields.expression("createdAt")]}
+
+    @cached_property
+    def message(self) -> Expression:
+        """The whole message."""
+        return {
+            "id": {"$convert": {"input": "$_id", "to": "string", "onError": None}},
+            "content": self.fields.expression("content"),
+            "sender": self.sender,
+            "senderType": self.sender_type,
+            "timestamp": self.time,
+        }
+
+    def _switch(self, by_direction: Iterable[tuple[str, str]], by_sender: Iterable[tuple[str, str]]) -> Expression:
+        cases = [("direction", *pair) for pair in by_direction] + [("sender", *pair) for pair in by_sender]
+        branches = [
+            {"case": {"$eq": [self.fields.expression(name), value]}, "then": ours} for name, value, ours in cases
+        ]
+        return {"$switch": {"branches": branches, "default": None}}
 
 
 def shape(message: Mapping[str, Any]) -> dict[str, Any]:
-    """`{id, content, sender, senderType, timestamp}` of a source document; `timestamp` is a DatetimeMS."""
+    """Return `{id, content, sender, senderType, timestamp}` of a source document; `timestamp` is a DatetimeMS."""
     sender = _sender(message)
     return {
         "id": str(message["_id"]),
@@ -86,7 +94,7 @@ def shape(message: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def order(message: Mapping[str, Any]) -> tuple[int, str, Any]:
-    """The sort key of a source document: its time, ties by `_id` (of one type; types by name)."""
+    """Return the sort key of a source document: its time, then the type of its `_id`, then its `_id`."""
     key = message["_id"]
     comparable = isinstance(key, ObjectId | str | int | float)
     return _time(message), type(key).__name__, key if comparable else str(key)
@@ -101,7 +109,7 @@ def _content(value: Any) -> str:
 def _sender(message: Mapping[str, Any]) -> str:
     sender = message.get("sender")
     if isinstance(sender, str):
-        return str(sender)  # BSON's JavaScript is a str of its own kind, and would be stored as such
+        return str(sender)  # bson.Code is a subclass of str, which would be stored as JavaScript
     if direction := _direction(message):
         return _SENDERS[direction]
     kind = message.get("senderType")
@@ -120,13 +128,13 @@ def _sender_type(message: Mapping[str, Any], sender: str) -> str:
 
 
 def _direction(message: Mapping[str, Any]) -> str | None:
-    """`inbound` or `outbound`, None for anything else."""
+    """Return `inbound` or `outbound`, or None for any other value."""
     direction = message.get("direction")
     return direction if isinstance(direction, str) and direction in _SENDERS else None
 
 
 def _time(message: Mapping[str, Any]) -> int:
-    """Milliseconds since 1970."""
+    """Return the message's time in milliseconds since 1970."""
     for name in ("timestamp", "createdAt"):
         if (moment := _read_time(message.get(name))) is not None:
             return moment
@@ -141,7 +149,7 @@ def _read_time(value: Any) -> int | None:
         return milliseconds(value)
     if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e17:
         return int(value if abs(value) >= _FIRST_MILLISECONDS else value * 1000)
-    if isinstance(value, str) and not _NO_DATE.fullmatch(value.strip()):
+    if isinstance(value, str) and not _DIGITS_ONLY.fullmatch(value.strip()):
         try:
             return milliseconds(datetime.fromisoformat(value.strip()))
         except (ValueError, OverflowError):
@@ -150,9 +158,9 @@ def _read_time(value: Any) -> int | None:
 
 
 def describe(value: Any) -> str | None:
-    """A contact's name part, phone number or address as text; None for what is neither text nor a whole number."""
+    """Return a contact's name, phone number or email address as text, or None if it is neither text nor an integer."""
     if isinstance(value, str):
         return value.strip()
     if isinstance(value, float) and value.is_integer():
-        value = int(value)  # as JavaScript stores a whole number beyond 2^31
+        value = int(value)  # JavaScript stores integers beyond 2^31 as floats
     return json.dumps(value) if isinstance(value, int) and not isinstance(value, bool) else None

@@ -1,6 +1,6 @@
-"""What may be asked for: the request that a caller sends, checked.
+"""The requests that callers send, validated.
 
-Limits come from the settings through Pydantic's validation context, so that one class serves all ways in.
+The limits come from the settings through Pydantic's validation context, so that the same models serve every way in.
 """
 
 import hashlib
@@ -11,12 +11,21 @@ from typing import Annotated, Any, Literal
 
 from bson import ObjectId
 from bson.errors import InvalidId
-from pydantic import AfterValidator, Field, PlainSerializer, PlainValidator, ValidationInfo, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    ValidationInfo,
+    WithJsonSchema,
+)
 from pydantic.alias_generators import to_camel
 
 from worker.domain.validation import (
     LINE_BREAKS,
     CamelModel,
+    check_count,
     check_length,
     check_message_ids,
     check_request_id,
@@ -26,9 +35,6 @@ from worker.domain.validation import (
 from worker.settings import Settings
 
 __all__ = [
-    "ACCEPTED",
-    "COMPLETED",
-    "FAILED",
     "CamelModel",
     "ConversationResolved",
     "Id",
@@ -46,12 +52,9 @@ __all__ = [
 
 Trigger = Literal["api", "client", "stream", "task", "conversation.resolved", "backfill"]
 
-ACCEPTED, COMPLETED, FAILED = "accepted", "completed", "failed"
-"""The states of a request."""
-
 
 def read_object_id(value: Any) -> ObjectId:
-    """An ObjectId from itself or from 24 hex digits."""
+    """Returns the ObjectId of an ObjectId or of 24 hex digits. Raises ValueError."""
     if isinstance(value, ObjectId):
         return value
     if isinstance(value, str) and len(value) == 24:
@@ -80,15 +83,19 @@ def _check_tag(value: str, info: ValidationInfo) -> str:
     return check_text(check_length(value, _limit(info, "max_tag_length")))
 
 
+def _count_tags(value: Any, info: ValidationInfo) -> Any:
+    return check_count(value, _limit(info, "max_tags"), "tags")
+
+
 def _check_tags(value: list[str], info: ValidationInfo) -> list[str]:
-    return check_tags(value, _limit(info, "max_tags"), _limit(info, "max_tag_length"))
+    return check_tags(value, _limit(info, "max_tag_length"))
 
 
-def _check_message_ids(value: list[ObjectId], info: ValidationInfo) -> list[ObjectId]:
-    return check_message_ids(value, _limit(info, "max_message_ids"))
+def _count_message_ids(value: Any, info: ValidationInfo) -> Any:
+    return check_count(value, _limit(info, "max_message_ids"), "message ids")
 
 
-def _check_own_request_id(value: str) -> str:
+def _check_request_id(value: str) -> str:
     return check_request_id(value)
 
 
@@ -98,19 +105,21 @@ Id = Annotated[
     PlainSerializer(str, return_type=str),
     WithJsonSchema({"type": "string", "pattern": "^[0-9a-fA-F]{24}$"}),
 ]
-RequestId = Annotated[str, AfterValidator(_check_own_request_id)]
+RequestId = Annotated[str, AfterValidator(_check_request_id)]
 Notes = Annotated[str, AfterValidator(_check_notes)]
 Label = Annotated[str, AfterValidator(_check_label)]
 Tag = Annotated[str, AfterValidator(_check_tag)]
-Tags = Annotated[list[str], AfterValidator(_check_tags)]
-MessageIds = Annotated[list[Id], AfterValidator(_check_message_ids)]
+Tags = Annotated[list[str], Field(fail_fast=True), BeforeValidator(_count_tags), AfterValidator(_check_tags)]
+MessageIds = Annotated[
+    list[Id], Field(fail_fast=True), BeforeValidator(_count_message_ids), AfterValidator(check_message_ids)
+]
 
 
 class SnapshotRequest(CamelModel):
-    """One request for a snapshot, as a caller sends it.
+    """A request for a snapshot, as a caller sends it.
 
-    `messageIds` given: exactly those messages; else `conversationId` given: that conversation's; else all
-    of the contact's.
+    The snapshot contains exactly the messages of `messageIds` if given, else those of `conversationId` if given, else
+    all of the contact's.
     """
 
     organization_id: Id
@@ -125,14 +134,14 @@ class SnapshotRequest(CamelModel):
     request_id: RequestId | None = None
 
     def body(self) -> dict[str, Any]:
-        """The caller's fields as the ledger keeps them: camelCase, ObjectIds, no request id, nothing absent."""
+        """Returns the caller's fields as the ledger stores them: in camelCase, without the request id."""
         body = {_ALIASES[name]: value for name, value in vars(self).items() if value is not None}
         body.pop("requestId", None)
         return body
 
 
 class ConversationResolved(CamelModel):
-    """A conversation was closed: the data of a `conversation.resolved` entry."""
+    """A report that a conversation was closed: the data of a `conversation.resolved` entry."""
 
     organization_id: Id
     conversation_id: Id
@@ -143,5 +152,5 @@ _canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), default=str
 
 
 def body_hash(body: Mapping[str, Any]) -> str:
-    """SHA-256, hex, over the body as canonical JSON: the same fields give the same hash, whatever their order."""
+    """Returns the SHA-256 (hex) of the body as canonical JSON, which does not depend on the order of the fields."""
     return hashlib.sha256(_canonical(body).encode()).hexdigest()

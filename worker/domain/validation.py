@@ -1,19 +1,21 @@
-"""Checks of what a caller sends that need neither a database's types nor settings: the Python client has them too.
+"""Validates what callers send, without a database's types or settings, so that the Python client can use it too.
 
-Their messages name the field's fault and what is allowed, never the text.
+Error messages name the field, the fault and what is allowed, never the value. Lengths are checked before contents, and
+at most `MAX_FAULTS` faults are looked for, so that the cost of a faulty input is linear in its size.
 """
 
-import unicodedata
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.alias_generators import to_camel
 
-from worker.errors import InvalidRequest
+from ..errors import InvalidRequest
 
 DERIVED_PREFIXES = ("stream:", "task:", "resolved:", "all:")
-"""Beginnings of the request ids that are derived, so that reading one entry twice is one request."""
+"""Prefixes of derived request ids, which make one request of an entry that is read twice."""
 
 MAX_REQUEST_ID = 200
 LINE_BREAKS = "\n\r\t"
@@ -21,78 +23,87 @@ CONTROL = r"\u0000-\u001f\u007f-\u009f"
 LINE = rf"^[^{CONTROL}]*$"
 LINES = r"^[^\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f]*$"
 NOT_BLANK = rf"^[^{CONTROL}]*[^{CONTROL}\s][^{CONTROL}]*$"
-"""What `check_text` takes, as patterns of JSON Schema: of one line, of several, of one that is not blank."""
-_FAULTS_NAMED = 20
-"""Faults that one error names at most: 10,001 wrong tags are one mistake."""
-_NAME_SHOWN = 100
+"""What `check_text` accepts as JSON Schema patterns: a single line, several lines, a line that is not blank."""
+MAX_FAULTS = 20
+"""Faults that one error names at most."""
+_MAX_PATH_LENGTH = 100
+
+_SURROGATES = r"\ud800-\udfff"
+_FORBIDDEN = {
+    "": re.compile(f"[{CONTROL}{_SURROGATES}]"),
+    LINE_BREAKS: re.compile(rf"[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f{_SURROGATES}]"),
+}
 
 
 def check_text(value: str, allowed: str = "") -> str:
-    """Text without control characters, but for those in `allowed`."""
-    if value.isascii() and value.isprintable():
-        return value
-    for character in value:
-        kind = unicodedata.category(character)
-        if kind == "Cs":
-            raise ValueError("should be valid Unicode, it has a lone surrogate")
-        if kind == "Cc" and character not in allowed:
-            raise ValueError(f"should have no control characters, it has U+{ord(character):04X}")
+    """Returns text without control characters, except those in `allowed`: none, or LINE_BREAKS. Raises ValueError."""
+    if found := _FORBIDDEN[allowed].search(value):
+        code = ord(found[0])
+        if 0xD800 <= code <= 0xDFFF:
+            raise ValueError("should be valid Unicode, but contains a lone surrogate")
+        raise ValueError(f"should not contain control characters, but contains U+{code:04X}")
     return value
 
 
 def check_length(value: str, most: int | None) -> str:
-    """Text of at most so many characters."""
+    """Returns text of at most `most` characters. Raises ValueError."""
     if most is not None and len(value) > most:
-        raise ValueError(f"should have at most {most} characters, it has {len(value)}")
+        raise ValueError(f"should have at most {most} characters, but has {len(value)}")
     return value
 
 
-def check_tags(value: list[str], most: int | None = None, longest: int | None = None) -> list[str]:
-    """Tags, none of them blank."""
-    if most is not None and len(value) > most:
-        raise ValueError(f"should be at most {most} tags, there are {len(value)}")
+def check_count(value: Any, most: int, items: str) -> Any:
+    """Returns a list of at most `most` items, before they are looked at. Raises ValueError."""
+    if isinstance(value, list) and len(value) > most:
+        raise ValueError(f"should have at most {most} {items}, but has {len(value)}")
+    return value
+
+
+def check_tags(value: list[str], longest: int | None = None) -> list[str]:
+    """Returns tags of which none is blank or longer than `longest` characters. Raises ValueError."""
     for number, tag in enumerate(value):
+        if longest is not None and len(tag) > longest:
+            raise ValueError(f"tag {number} should have at most {longest} characters, but has {len(tag)}")
         if not tag.strip():
             raise ValueError(f"tag {number} should not be blank")
-        if longest is not None and len(tag) > longest:
-            raise ValueError(f"tag {number} should have at most {longest} characters, it has {len(tag)}")
         check_text(tag)
     return value
 
 
-def check_message_ids(value: list[Any], most: int | None = None) -> list[Any]:
-    """Ids, each once."""
+def check_message_ids(value: list[Any]) -> list[Any]:
+    """Returns ids of which none is repeated. Raises ValueError."""
     if not value:
-        raise ValueError("should name at least one message, or be left out for all of them")
-    if most is not None and len(value) > most:
-        raise ValueError(f"should be at most {most} ids, there are {len(value)}")
+        raise ValueError("should name at least one message; omit the field to include all messages")
     seen: set[Any] = set()
-    for each in value:
-        if each in seen:
-            raise ValueError(f"should name each message once, {each} is repeated")
-        seen.add(each)
+    for message_id in value:
+        if message_id in seen:
+            raise ValueError(f"should name each message once, but repeats {message_id}")
+        seen.add(message_id)
     return value
 
 
 def check_request_id(value: str, most: int = MAX_REQUEST_ID) -> str:
-    """A caller's own request id: 1 to 200 characters, none of the prefixes of derived ones."""
+    """Returns a caller's own request id: 1 to 200 characters, without a prefix of derived ids. Raises ValueError."""
     if not 1 <= len(value) <= most:
-        raise ValueError(f"should have 1 to {most} characters, it has {len(value)}")
+        raise ValueError(f"should have 1 to {most} characters, but has {len(value)}")
     if value.startswith(DERIVED_PREFIXES):
-        raise ValueError(f"should not begin with {', '.join(DERIVED_PREFIXES)}: those are derived")
+        raise ValueError(f"should not begin with {', '.join(DERIVED_PREFIXES)}, which are reserved prefixes")
     if value != value.strip():
         raise ValueError("should not begin or end with white space")
     return check_text(value)
 
 
 def json_type(value: Any) -> str:
-    """What JSON calls the type of a value."""
+    """Returns JSON's name for the type of a value, with its article."""
     names = {type(None): "null", bool: "a boolean", str: "a string", list: "an array", tuple: "an array"}
     return names.get(type(value)) or ("a number" if isinstance(value, int | float) else "an object")
 
 
 class CamelModel(BaseModel):
-    """Fields are camelCase outside, strict, and no others are allowed."""
+    """A strict model whose fields are camelCase outside, without further fields.
+
+    Lists of a model need `Field(fail_fast=True)`, or a long list of faulty items costs an error for each of them.
+    """
 
     model_config = ConfigDict(
         alias_generator=to_camel,
@@ -105,39 +116,52 @@ class CamelModel(BaseModel):
     )
 
     @classmethod
-    def read(cls, data: Any, limits: Any = None) -> Self:
-        """The model of a JSON object; `limits` are the settings, for checks that ask for them.
+    def read(cls, data: Any, limits: Any = None, given: Mapping[str, Any] | None = None) -> Self:
+        """Returns the model of a JSON object; `limits` are the settings, for checks that need them.
 
-        Raises InvalidRequest that lists each faulty field, what is wrong and what is allowed, never its text.
+        `given` are fields with values that the caller must not send, because they are known, as from a token.
+        Raises InvalidRequest, which lists for each faulty field what is wrong and what is allowed, never its value.
         """
         if not isinstance(data, Mapping):
-            raise InvalidRequest([{"field": "body", "message": f"should be a JSON object, it is {json_type(data)}"}])
+            raise InvalidRequest([{"field": "body", "message": f"should be a JSON object, not {json_type(data)}"}])
+        given = given or {}
+        names = (field.alias or name for name, field in cls.model_fields.items())
+        allowed = [name for name in names if name not in given]
+        unknown = _unknown_fields(data, allowed)
         try:
-            return cls.model_validate(dict(data), context=limits, by_alias=True, by_name=False)
+            known = {name: data[name] for name in allowed if name in data}
+            model = cls.model_validate({**known, **given}, context=limits, by_alias=True, by_name=False)
         except ValidationError as error:
-            allowed = [field.alias or name for name, field in cls.model_fields.items()]
-            raise InvalidRequest(faults(error, allowed)) from None
+            raise InvalidRequest((faults(error) + unknown)[:MAX_FAULTS]) from None
+        if unknown:
+            raise InvalidRequest(unknown)
+        return model
 
 
-def faults(error: ValidationError, allowed: Sequence[str]) -> list[dict[str, str]]:
-    """`[{field, message}]` of Pydantic's error, without the input. `allowed`: the fields that there are."""
+def _unknown_fields(data: Mapping[Any, Any], allowed: Sequence[str]) -> list[dict[str, str]]:
+    known = frozenset(allowed)
+    unknown = islice((name for name in data if name not in known), MAX_FAULTS)
+    message = f"unknown field; the allowed fields are {', '.join(allowed)}"
+    return [{"field": _path([name]), "message": message} for name in unknown]
+
+
+def faults(error: ValidationError) -> list[dict[str, str]]:
+    """Returns Pydantic's errors as `[{field, message}]`, without the input."""
     return [
-        {"field": _named(each["loc"]), "message": _said(each["type"], each["msg"], allowed)}
-        for each in error.errors(include_input=False, include_url=False)[:_FAULTS_NAMED]
+        {"field": _path(fault["loc"]), "message": _message(fault["type"], fault["msg"])}
+        for fault in error.errors(include_input=False, include_url=False)[:MAX_FAULTS]
     ]
 
 
-def _named(location: Sequence[Any]) -> str:
-    """A field's path. An unknown field's name is the caller's text, so it is escaped and cut."""
-    path = ".".join(str(part) for part in location).encode("unicode_escape").decode()
-    return path[:_NAME_SHOWN] or "body"
+def _path(location: Iterable[Any]) -> str:
+    """Returns a field's path. The name of an unknown field is the caller's text, so it is cut and escaped."""
+    path = ".".join(str(part)[:_MAX_PATH_LENGTH] for part in location)
+    return path[:_MAX_PATH_LENGTH].encode("unicode_escape").decode()[:_MAX_PATH_LENGTH] or "body"
 
 
-def _said(kind: str, message: str, allowed: Sequence[str]) -> str:
+def _message(kind: str, message: str) -> str:
     if kind == "missing":
         return "is required"
-    if kind == "extra_forbidden":
-        return f"is not a field of this; allowed are {', '.join(allowed)}"
     if kind == "string_unicode":
-        return "should be valid Unicode, it has a lone surrogate"
+        return "should be valid Unicode, but contains a lone surrogate"
     return message.removeprefix("Value error, ").replace("Input should", "should").replace("a valid list", "an array")

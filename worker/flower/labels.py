@@ -1,22 +1,21 @@
-"""Flower as the retry dashboard: whose request a task is, and nothing personal.
+"""The columns of ours on Flower's pages: the request of a task, its organization, trigger and outcome.
 
-Flower keeps what the workers' events say: ledger ids, attempts, reasons. Organization and trigger stand in the
-ledger, and are read when a page is shown. Flower applies `format_task` to its pages only, not to its API, so what
-is personal has to be out of the events before Flower has them: ours hold nothing, but any producer may send a
-`task-sent` event with its arguments, and an error that no one foresaw may say anything.
+They are read from the ledger when a page is shown or a search needs them; the workers' events contain ledger ids only.
 """
 
-import re
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import pymongo
 from bson import ObjectId
 
-from worker import errors
 from worker.bootstrap import service
+from worker.domain.ledger_entry import COMPLETED
 from worker.errors import TransientError
+from worker.flower.task_requests import known_requests, named_request
 from worker.stores.connections import Document, store_errors
 
 COLUMNS = {
@@ -33,89 +32,94 @@ COLUMNS = {
     "uuid": "UUID",
     "worker": "Worker",
 }
-"""Of the tasks page, in order: Flower's own, and four of ours."""
+"""The columns of the tasks page and their headings, in order: Flower's own, and four of ours."""
 
-_OWN = ("request", "organization", "trigger", "outcome")
-_NAMED = re.compile(r"(?:(\d+) requests from )?([0-9a-f]{24})")
-"""What worker/stores/wakeups.py, repr_of, says of a message's arguments."""
-_HIDDEN = "..."
-
+SEARCHABLE = ("organization", "trigger", "outcome")
+_OWN = ("request", *SEARCHABLE)
 _SECONDS = 0.5
-"""A read of the ledger, at most: Flower's pages are made one after the other."""
+"""Time limit of a read for a page: Flower makes its pages one after the other."""
+_SEARCH_SECONDS = 5.0
+"""Time limit of the reads for a search, which run in a thread."""
+_BATCH = 1000
 _PAUSE = 10.0
-"""Seconds without another try after MongoDB did not answer."""
-
-_REASONS = {name for name, each in vars(errors).items() if isinstance(each, type) and issubclass(each, Exception)}
-_REASONS |= {"SoftTimeLimitExceeded", "TimeLimitExceeded", "WorkerLostError", "Terminated", "TaskRevokedError"}
-_TEXTS = ("args", "kwargs", "result", "exception", "traceback")
+"""Seconds until the next read for a page after MongoDB did not answer."""
+_FIELDS = {"organizationId": 1, "trigger": 1, "status": 1, "error.code": 1}
 
 
-def without_personal_data(event: Mapping[str, Any]) -> dict[str, Any]:
-    """A worker's or a producer's event: arguments that name ledger ids, and reasons of ours, or nothing of either."""
-    clean = dict(event)
-    if not str(event.get("type", "")).startswith("task-"):
-        return clean
-    for name in ("args", "result"):
-        if name in clean and not _NAMED.fullmatch(str(clean[name])) and clean[name] not in {None, "None"}:
-            clean[name] = _HIDDEN
-    if "kwargs" in clean and clean["kwargs"] != "{}":
-        clean["kwargs"] = _HIDDEN
-    if "exception" in clean:
-        kind = re.split(r"\W", str(clean["exception"]), maxsplit=1)[0]
-        if kind not in _REASONS:
-            clean |= {"exception": f"{kind}({_HIDDEN})", "traceback": _HIDDEN}
-    return clean
+@dataclass(frozen=True, slots=True)
+class Label:
+    """What the ledger says about a request."""
+
+    organization: str
+    trigger: str
+    outcome: str
+    final: bool
+    """Whether it cannot change any more: the request has completed."""
+
+
+_UNKNOWN = Label("", "", "", final=False)
 
 
 class Labels:
-    """Adds to a task whose request it is, as the ledger says."""
+    """Reads labels, and remembers them for searches. Change it in Flower's main thread only."""
 
     def __init__(self) -> None:
+        self._known: dict[ObjectId, Label] = {}
         self._not_before = 0.0
 
-    def __call__(self, task: Any) -> Any:
-        """A copy of Flower's task, with the columns of ours; they are empty while MongoDB is away."""
-        task._fields = (*type(task)._fields, *_OWN)  # what its pages show of a task
+    def label(self, task: Any) -> Any:
+        """Add the columns to a copy of Flower's task. They are empty while MongoDB cannot be reached."""
+        task._fields = (*type(task)._fields, *_OWN)  # the fields that its pages show
         task.__dict__.update(dict.fromkeys(_OWN, ""))
-        found = _NAMED.fullmatch(str(task.args))
-        if found is None:
+        named = named_request(task.args)
+        if named is None:
             return task
-        number, key = found.groups()
-        entry = self._entry(ObjectId(key))
-        task.request = f"{key} and {int(number) - 1} more" if number else key
-        task.organization = str(entry.get("organizationId", ""))
-        task.trigger = str(entry.get("trigger", ""))
-        task.outcome = "" if number else _outcome(entry)
+        label = self._read_one(named.key)
+        task.request = str(named.key) if named.total == 1 else f"{named.key} and {named.total - 1} more"
+        task.organization, task.trigger = label.organization, label.trigger
+        task.outcome = label.outcome if named.total == 1 else ""
         return task
 
-    def _entry(self, key: ObjectId) -> Document:
+    def _read_one(self, key: ObjectId) -> Label:
         if time.monotonic() < self._not_before:
-            return {}
-        own = service()
-        requests = own.connections.database[own.settings.requests_collection]
-        wanted = {"organizationId": 1, "trigger": 1, "status": 1, "error.code": 1}
+            return _UNKNOWN
         try:
-            with store_errors(), pymongo.timeout(_SECONDS):
-                return requests.find_one({"_id": key}, wanted) or {}
+            self._known |= read_labels([key], _SECONDS)
         except TransientError:
             self._not_before = time.monotonic() + _PAUSE
-            return {}
+            return _UNKNOWN
+        return self._known.get(key, _UNKNOWN)
+
+    # --- for searches ---------------------------------------------------------------------------------
+
+    def text(self, keys: Iterable[ObjectId], field: str) -> str:
+        """Return what the labels of these requests say in one field, in lower case."""
+        found = (self._known.get(key, _UNKNOWN) for key in keys)
+        return "\0".join(str(getattr(each, field)).casefold() for each in found)
+
+    def outdated(self, tasks: Iterable[Any]) -> list[ObjectId]:
+        """Return the requests of these tasks whose labels have to be read, and forget those of other tasks."""
+        keys = {key for task in tasks for key in known_requests(task)}
+        self._known = {key: label for key, label in self._known.items() if key in keys}
+        return [key for key in keys if not self._known.get(key, _UNKNOWN).final]
+
+    def remember(self, labels: dict[ObjectId, Label]) -> None:
+        """Use labels that a thread has read."""
+        self._known |= labels
 
 
-def _outcome(entry: Mapping[str, Any]) -> str:
+def read_labels(keys: Collection[ObjectId], seconds: float = _SEARCH_SECONDS) -> dict[ObjectId, Label]:
+    """Read labels from the ledger; requests that do not exist are omitted. Raises StoreUnavailable, StoreConflict."""
+    own = service()
+    requests = own.connections.database[own.settings.requests_collection]
+    left, found = iter(keys), list[Document]()
+    with store_errors(), pymongo.timeout(seconds):
+        while page := list(islice(left, _BATCH)):
+            found += requests.find({"_id": {"$in": page}}, _FIELDS, batch_size=_BATCH + 1)
+    return {entry["_id"]: _label_of(entry) for entry in found}
+
+
+def _label_of(entry: Document) -> Label:
     code = (entry.get("error") or {}).get("code")
-    return f"{entry['status']}: {code}" if code else str(entry.get("status", ""))
-
-
-def login_fault(basic_auth: list[str], auth: str, provider: str | None, oauth: Mapping[str, str | None]) -> str | None:
-    """Why Flower must not start with this login, or None. `oauth`: what the provider wants, by its variable's name."""
-    if basic_auth and auth:
-        return "set FLOWER_BASIC_AUTH or FLOWER_AUTH, not both: Flower would ask for both"
-    if basic_auth:
-        if all(re.fullmatch(r"[^:]+:.{8,}", each) for each in basic_auth):
-            return None
-        return "FLOWER_BASIC_AUTH should be name:password, the password of 8 characters or more"
-    if not auth:
-        return "a login is required: set FLOWER_BASIC_AUTH=name:password, or FLOWER_AUTH for OAuth"
-    missing = [name for name, value in {"FLOWER_AUTH_PROVIDER": provider, **oauth}.items() if not value]
-    return f"OAuth (FLOWER_AUTH) needs {', '.join(missing)} as well" if missing else None
+    outcome = f"{entry['status']}: {code}" if code else str(entry["status"])
+    return Label(str(entry["organizationId"]), str(entry.get("trigger", "")), outcome, entry["status"] == COMPLETED)

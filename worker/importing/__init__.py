@@ -1,4 +1,4 @@
-"""Import of conversations from files: lines → the neutral form → the platform's documents → its collections."""
+"""Imports conversations from files: lines → the neutral form → the platform's documents → its collections."""
 
 from worker.importing.files import OnProgress, Refusal, Report, import_files
 

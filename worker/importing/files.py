@@ -1,7 +1,7 @@
-"""Import of conversations from files into the platform's collections.
+"""Imports conversations from files into the platform's collections.
 
-A batch of conversations is stored in one transaction: a conversation is there whole or not at all, whenever
-the import is killed and however many imports run at once. The same file again stores nothing.
+A batch of conversations is stored in one transaction, so a conversation is stored completely or not at all, even if
+the import is killed or several imports run at once. Importing the same file again stores nothing.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -24,7 +24,7 @@ BATCH_BYTES = 2_000_000
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A line that was not stored; the reason names the field and the fault, and shows no text of the line."""
+    """A line that was not stored. The reason names the field and the fault, never the line's text."""
 
     file: str
     line: int
@@ -33,7 +33,7 @@ class Refusal:
 
 @dataclass(slots=True)
 class Report:
-    """`read` = `stored` + `already_there` + refused, in lines; `contacts` and `messages` count what was made."""
+    """Counts of lines, with `read` = `stored` + `already_there` + refused, and of new contacts and messages."""
 
     organization_id: ObjectId
     read: int = 0
@@ -44,14 +44,14 @@ class Report:
     messages: int = 0
 
     def to_json(self) -> dict[str, Any]:
-        """camelCase, ids as hex digits."""
+        """Returns the report in camelCase, with ids as hex digits."""
         return {
             "organizationId": str(self.organization_id),
             "read": self.read,
             "stored": self.stored,
             "alreadyThere": self.already_there,
             "refused": len(self.refused),
-            "refusals": [{"file": each.file, "line": each.line, "reason": each.reason} for each in self.refused],
+            "refusals": [{"file": line.file, "line": line.line, "reason": line.reason} for line in self.refused],
             "contacts": self.contacts,
             "conversations": self.stored,
             "messages": self.messages,
@@ -59,9 +59,10 @@ class Report:
 
 
 OnProgress = Callable[[int, int, Report], None]
-"""Called with the bytes read of the files, their size together, and the report so far."""
+"""Called with the number of bytes read, the total size of the files, and the report so far."""
 
-_Entry = tuple[int, SourceDocuments]
+_NumberedDocuments = tuple[int, SourceDocuments]
+"""The number of a line, and its documents."""
 
 
 def import_files(
@@ -70,10 +71,10 @@ def import_files(
     connections: Connections,
     on_progress: OnProgress = lambda done, total, report: None,
 ) -> Report:
-    """Read the files (JSON Lines in the neutral form, gzipped or not) and store what is not there yet.
+    """Reads JSON Lines files in the neutral form, gzipped or not, and stores the conversations that are new.
 
-    A faulty line is refused alone, in `refused`; a file that breaks off is read up to there, and the break is
-    a refusal. Raises StoreUnavailable or StoreConflict, after which the import can be run again.
+    A faulty line is refused without affecting the others. A damaged file is read up to the damage, which counts as a
+    refused line. Raises StoreUnavailable or StoreConflict, after which the import can be run again.
     """
     report = Report(organization_id)
     store = ImportStore(connections, organization_id)
@@ -87,14 +88,14 @@ def import_files(
             on_progress(before + position, sum(sizes), report)
         on_progress(before + sizes[index], sum(sizes), report)
     order = {str(path): index for index, path in enumerate(paths)}
-    report.refused.sort(key=lambda each: (order[each.file], each.line))
+    report.refused.sort(key=lambda line: (order[line.file], line.line))
     return report
 
 
 def _batches(
     path: Path, organization_id: ObjectId, now: datetime, report: Report
-) -> Iterator[tuple[int, list[_Entry]]]:
-    batch: list[_Entry] = []
+) -> Iterator[tuple[int, list[_NumberedDocuments]]]:
+    batch: list[_NumberedDocuments] = []
     size = position = 0
     for number, content, position in _lines(path, report):
         report.read += 1
@@ -121,7 +122,7 @@ def _lines(path: Path, report: Report) -> Iterable[tuple[int, bytes, int]]:
         report.refused.append(Refusal(str(path), error.line, error.message))
 
 
-def _store(store: ImportStore, path: Path, batch: list[_Entry], report: Report) -> None:
+def _store(store: ImportStore, path: Path, batch: list[_NumberedDocuments], report: Report) -> None:
     outcome = store.store([documents for _, documents in batch])
     report.stored += outcome.stored
     report.already_there += outcome.already_there

@@ -1,4 +1,4 @@
-"""Numbered lines of a file that may be gzipped."""
+"""Reads the numbered lines of a file that may be gzipped."""
 
 import codecs
 import gzip
@@ -14,7 +14,7 @@ _GZIP_MAGIC = b"\x1f\x8b"  # RFC 1952, section 2.3.1
 
 
 class Line(NamedTuple):
-    """`number` counts from 1, `position` is how much of the file (as it lies on disk) was read so far, in bytes."""
+    """A line. `number` starts at 1; `position` is the number of bytes of the file on disk that were read so far."""
 
     number: int
     content: bytes
@@ -22,7 +22,7 @@ class Line(NamedTuple):
 
 
 class UnreadableFile(Refused):
-    """The file cannot be read further."""
+    """The file cannot be read any further."""
 
     code = "unreadable_file"
 
@@ -32,9 +32,9 @@ class UnreadableFile(Refused):
 
 
 def read_lines(path: Path, max_bytes: int) -> Iterator[Line]:
-    """The lines that are not blank. One longer than `max_bytes` is given cut off, still longer than that.
+    """Yields the lines that are not blank; a line longer than `max_bytes` is cut off one byte after that.
 
-    Raises UnreadableFile with the line at which reading broke; the lines before were given.
+    Raises UnreadableFile with the number of the line that cannot be read, after yielding the lines before it.
     """
     number = 0
     try:
@@ -45,7 +45,7 @@ def read_lines(path: Path, max_bytes: int) -> Iterator[Line]:
                 if content.strip():
                     yield Line(number, content, raw.tell() if raw.seekable() else 0)
     except EOFError:
-        raise UnreadableFile("the gzipped file is cut off here", number + 1) from None
+        raise UnreadableFile("the gzipped file is truncated here", number + 1) from None
     except (gzip.BadGzipFile, zlib.error) as error:
         raise UnreadableFile(f"the gzipped file is damaged: {error}", number + 1) from error
     except OSError as error:
@@ -53,7 +53,7 @@ def read_lines(path: Path, max_bytes: int) -> Iterator[Line]:
 
 
 def size_of(path: Path) -> int:
-    """In bytes on disk; 0 if that is not known, as of a pipe."""
+    """Returns the size in bytes on disk, or 0 if it is unknown, as for a pipe."""
     try:
         return path.stat().st_size
     except OSError:
@@ -62,7 +62,7 @@ def size_of(path: Path) -> int:
 
 def _unpacked(raw: io.BufferedReader) -> io.BufferedIOBase:
     if raw.peek(2)[:2] == _GZIP_MAGIC:
-        # Read as it is: a buffer around it would lose the lines just before a fault.
+        # Unbuffered: a buffer would lose the lines just before the damage.
         return gzip.GzipFile(fileobj=raw)
     return raw
 

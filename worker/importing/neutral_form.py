@@ -1,4 +1,4 @@
-"""The neutral form: one conversation as one line of JSON, as exports and datasets bring it.
+"""Parses the neutral form: one conversation as one line of JSON, as exports and datasets contain it.
 
     {"conversation": {"ref", "channelType", "status", "language"},
      "contact": {"firstName", "lastName", "phoneNumber", "email"},
@@ -6,8 +6,8 @@
      "messages": [{"content", "sender": "contact"|"user", "senderType": "CONTACT"|"HUMAN"|"AI"|"SYSTEM",
                    "timestamp": "2026-05-13T13:14:57.199Z", "speaker"}]}
 
-Required are `conversation.ref`, `messages`, and of each message `content`, `sender` and `timestamp`. What is
-null counts as absent, and fields that the form does not have are passed over.
+`conversation.ref`, `messages`, and the `content`, `sender` and `timestamp` of each message are required. A null
+counts as absent, and unknown fields are ignored.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ _WORDING = {
     "Input should": "should",
     "String should": "should",
     "Field required": "is required",
-    # A JSON parser's words; its line is always the first, and not the file's.
+    # The JSON parser's wording; its line number is always 1, not the file's.
     "unexpected end of hex escape": "lone surrogate or broken \\u escape",
     " at line 1 column": " at column",
     "invalid unicode code point": "not UTF-8",
@@ -36,21 +36,21 @@ _WORDING = {
 
 
 class InvalidLine(Refused):
-    """The line is no conversation in the neutral form."""
+    """The line is not a conversation in the neutral form."""
 
     code = "invalid_line"
 
 
 def _read_time(value: object) -> datetime:
-    # Not Pydantic's own reading, which takes "1700000000" for seconds.
+    # Not Pydantic's own parser, which takes "1700000000" as seconds.
     try:
-        read = datetime.fromisoformat(value) if isinstance(value, str) else None
+        moment = datetime.fromisoformat(value) if isinstance(value, str) else None
     except ValueError:
-        read = None
-    if read is None or read.tzinfo is None:
+        moment = None
+    if moment is None or moment.tzinfo is None:
         raise ValueError("should be an ISO 8601 time with its zone, such as 2026-05-13T13:14:57.199Z")
     try:
-        return read.astimezone(UTC)
+        return moment.astimezone(UTC)
     except OverflowError:
         raise ValueError("should be between the years 1 and 9999 in UTC") from None
 
@@ -59,7 +59,7 @@ Timestamp = Annotated[datetime, PlainValidator(_read_time)]
 
 
 class _Form(BaseModel):
-    # Strict: 5 is no content, and a number of seconds is no timestamp.
+    # Strict: 5 is not a content, and a number of seconds is not a timestamp.
     model_config = ConfigDict(
         strict=True, frozen=True, extra="ignore", alias_generator=to_camel, hide_input_in_errors=True
     )
@@ -76,7 +76,7 @@ class Message(_Form):
 
 
 def email_key(email: object) -> str | None:
-    """An e-mail as it is compared: without blanks around it, in lower case; None if there is none."""
+    """Returns an e-mail address for comparison: stripped and in lower case; None if there is none."""
     return (email.strip().lower() or None) if isinstance(email, str) else None
 
 
@@ -90,7 +90,7 @@ class Person(_Form):
 
 
 class Header(_Form):
-    """What is said of the conversation itself."""
+    """The fields of the conversation itself."""
 
     ref: str = Field(min_length=1, max_length=500)
     channel_type: str | None = None
@@ -99,16 +99,16 @@ class Header(_Form):
 
 
 class Conversation(_Form):
-    """One line."""
+    """A conversation: one line of a file."""
 
     header: Header = Field(alias="conversation")
     contact: Person | None = None
     agent: Person | None = None
-    messages: tuple[Message, ...]
+    messages: Annotated[tuple[Message, ...], Field(fail_fast=True)]
 
     @property
     def contact_key(self) -> tuple[str, str]:
-        """Who the contact is: by e-mail, else by phone number, else the one of this conversation alone."""
+        """What identifies the contact: the e-mail, else the phone number, else this conversation."""
         contact = self.contact or Person()
         if email := email_key(contact.email):
             return "email", email
@@ -117,12 +117,12 @@ class Conversation(_Form):
         return "ref", self.header.ref
 
     def content_hash(self) -> str:
-        """SHA-256, hex, over the contact's key and the messages: equal if and only if they say the same."""
-        said = [
-            (each.content, each.sender, each.sender_type, each.speaker, _to_text(each.timestamp))
-            for each in self.messages
+        """Returns the SHA-256 (hex) of the contact's key and the messages, to compare conversations by content."""
+        messages = [
+            (message.content, message.sender, message.sender_type, message.speaker, _to_text(message.timestamp))
+            for message in self.messages
         ]
-        return hashlib.sha256(json.dumps([self.contact_key, said]).encode()).hexdigest()
+        return hashlib.sha256(json.dumps([self.contact_key, messages]).encode()).hexdigest()
 
 
 def _to_text(moment: datetime) -> str:
@@ -130,9 +130,9 @@ def _to_text(moment: datetime) -> str:
 
 
 def parse(line: bytes) -> Conversation:
-    """The conversation on a line.
+    """Returns the conversation on a line.
 
-    Raises InvalidLine, whose message names up to three faults by field and never shows a value.
+    Raises InvalidLine, whose message names up to three faulty fields and never a value.
     """
     if len(line) > MAX_LINE_BYTES:
         raise InvalidLine(f"the line is longer than {MAX_LINE_BYTES // 1024 // 1024} MiB")
@@ -140,17 +140,17 @@ def parse(line: bytes) -> Conversation:
         return Conversation.model_validate_json(line.rstrip())
     except ValidationError as error:
         faults = error.errors(include_input=False, include_url=False, include_context=False)
-    said = "; ".join(_named(each) for each in faults[:_SHOWN_FAULTS])
+    message = "; ".join(_describe(fault) for fault in faults[:_SHOWN_FAULTS])
     more = len(faults) - _SHOWN_FAULTS
-    raise InvalidLine(f"{said}; and {more} more" if more > 0 else said)
+    raise InvalidLine(f"{message}; and {more} more" if more > 0 else message)
 
 
-def _named(fault: ErrorDetails) -> str:
-    """`messages[3].content: should be a valid string`."""
+def _describe(fault: ErrorDetails) -> str:
+    """Returns the field and the fault, such as `messages[3].content: should be a valid string`."""
     path = ""
     for part in fault["loc"]:
         path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else part
-    said = fault["msg"]
+    message = fault["msg"]
     for old, new in _WORDING.items():
-        said = said.replace(old, new)
-    return f"{path}: {said}" if path else said
+        message = message.replace(old, new)
+    return f"{path}: {message}" if path else message

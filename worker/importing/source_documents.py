@@ -1,14 +1,14 @@
-"""Pure: a conversation in the neutral form → documents of the platform's collections.
+"""Builds the documents of the platform's collections from a conversation in the neutral form. Pure.
 
-Every `_id` follows from the organization and what the document is of, so that an import that runs again, or
-twice at once, makes the same documents:
+Every `_id` is derived from the organization and the document's identity, so that an import that is repeated, or runs
+twice at the same time, builds the same documents:
 
-| document | `_id` is 12 bytes: SHA-256 over organization, kind and |
+| document | `_id`: 12 bytes of the SHA-256 of the organization, the kind and |
 |---|---|
 | contact | its e-mail in lower case, else its phone number, else the conversation's ref |
-| user (the agent) | its e-mail in lower case; an agent without one makes no user |
+| user (the agent) | its e-mail in lower case; an agent without one becomes no user |
 | conversation | its ref |
-| message | 9 bytes over the ref, then its index in 3: messages at equal times are read by `_id`, so in file order |
+| message | the ref (9 bytes), then its index (3 bytes): messages with equal times are read by `_id`, in file order |
 """
 
 import hashlib
@@ -26,15 +26,15 @@ from worker.importing.neutral_form import Conversation, InvalidLine, Message, Pe
 Document = dict[str, Any]
 
 MAX_DOCUMENT_BYTES = 16 * 1024 * 1024  # https://www.mongodb.com/docs/manual/reference/limits/
-_INDEX_BYTES = 3  # a line of 64 MiB has under a million messages
+_INDEX_BYTES = 3  # a line of 64 MiB has fewer than a million messages
 _OTHER_FIELDS_BYTES = 1024
 
 
 @dataclass(frozen=True)
 class SourceDocuments:
-    """The documents of one conversation, for one organization; `now` is the import's time.
+    """The documents of one conversation of an organization. `now` is the time of the import.
 
-    A conversation without messages counts as resolved at the time of its import.
+    A conversation without messages counts as resolved at that time.
     """
 
     organization_id: ObjectId
@@ -43,28 +43,28 @@ class SourceDocuments:
 
     @cached_property
     def conversation_id(self) -> ObjectId:
-        """The conversation's `_id`."""
+        """The `_id` of the conversation."""
         return ObjectId(self._digest("conversation", self.conversation.header.ref)[:12])
 
     @cached_property
     def content_hash(self) -> str:
-        """Tells a repeated conversation from another one with the same ref; stored as `importHash`."""
+        """Distinguishes a repeated conversation from a different one with the same ref; stored as `importHash`."""
         return self.conversation.content_hash()
 
     @cached_property
     def contact(self) -> Document:
-        """The contact, as it is made if the organization has none with this e-mail."""
+        """The contact to insert if the organization has none with this e-mail."""
         person = self.conversation.contact or Person()
         return {
             "_id": ObjectId(self._digest("contact", *self.conversation.contact_key)[:12]),
             **self._person(person),
             **_given({"channelType": self.conversation.header.channel_type}),
-            **_made_at(self.now),
+            **_timestamps(self.now),
         }
 
     @cached_property
     def user(self) -> Document | None:
-        """The agent, as it is made if the organization has none with this e-mail."""
+        """The agent's user to insert if the organization has none with this e-mail."""
         agent = self.conversation.agent
         key = email_key(agent.email) if agent else None
         if agent is None or key is None:
@@ -72,13 +72,16 @@ class SourceDocuments:
         return {
             "_id": ObjectId(self._digest("user", key)[:12]),
             **self._person(agent),
-            **_made_at(self.now),
+            **_timestamps(self.now),
         }
 
     def resolved(self, contact_id: ObjectId, user_id: ObjectId | None) -> Document:
-        """Resolved at its last message; `importedResolvedAt` tells this closing from one that the platform made."""
+        """Returns the conversation, resolved at its last message.
+
+        `importedResolvedAt` distinguishes this closing from one by the platform.
+        """
         header = self.conversation.header
-        times = [each.timestamp for each in self.conversation.messages] or [self.now]
+        times = [message.timestamp for message in self.conversation.messages] or [self.now]
         return {
             "_id": self.conversation_id,
             "organizationId": self.organization_id,
@@ -96,22 +99,22 @@ class SourceDocuments:
         }
 
     def messages(self, contact_id: ObjectId) -> list[Document]:
-        """The messages in file order, their text as given."""
+        """Returns the messages in file order, with their text unchanged."""
         prefix = self._digest("message", self.conversation.header.ref)[: 12 - _INDEX_BYTES]
         return [
-            self._message(ObjectId(prefix + index.to_bytes(_INDEX_BYTES, "big")), contact_id, each)
-            for index, each in enumerate(self.conversation.messages)
+            self._message(ObjectId(prefix + index.to_bytes(_INDEX_BYTES, "big")), contact_id, message)
+            for index, message in enumerate(self.conversation.messages)
         ]
 
     def check_size(self, at_most: int) -> None:
-        """Raises InvalidLine if a document is larger than MongoDB takes; `at_most` is the line's length in bytes."""
+        """Raises InvalidLine if a document exceeds MongoDB's limit. `at_most` is the length of the line in bytes."""
         if at_most < MAX_DOCUMENT_BYTES - _OTHER_FIELDS_BYTES:
             return
         documents = {"contact": self.contact, "agent": self.user, "conversation": self.resolved(ObjectId(), ObjectId())}
-        documents |= {f"messages[{index}]": each for index, each in enumerate(self.messages(ObjectId()))}
+        documents |= {f"messages[{index}]": message for index, message in enumerate(self.messages(ObjectId()))}
         for name, document in documents.items():
             if document and len(bson.encode(document)) > MAX_DOCUMENT_BYTES:
-                raise InvalidLine(f"{name}: is larger than the 16 MiB of a document")
+                raise InvalidLine(f"{name}: should be smaller than 16 MiB, MongoDB's limit for a document")
 
     def _message(self, message_id: ObjectId, contact_id: ObjectId, message: Message) -> Document:
         return {
@@ -123,7 +126,7 @@ class SourceDocuments:
             "sender": message.sender,
             **_given({"senderType": message.sender_type, "speaker": message.speaker}),
             "timestamp": message.timestamp,
-            **_made_at(message.timestamp),
+            **_timestamps(message.timestamp),
         }
 
     def _person(self, person: Person) -> Document:
@@ -134,7 +137,7 @@ class SourceDocuments:
         }
 
     def _digest(self, *parts: str) -> bytes:
-        # JSON keeps the parts apart, whatever is in them.
+        # JSON separates the parts unambiguously, whatever they contain.
         return hashlib.sha256(self.organization_id.binary + json.dumps(parts).encode()).digest()
 
 
@@ -142,5 +145,5 @@ def _given(fields: Document) -> Document:
     return {name: value for name, value in fields.items() if value is not None}
 
 
-def _made_at(moment: datetime) -> Document:
+def _timestamps(moment: datetime) -> Document:
     return {"createdAt": moment, "updatedAt": moment, "__v": 0}

@@ -2,7 +2,7 @@
 
 import random
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,18 +11,19 @@ from pymongo.client_session import ClientSession
 from pymongo.collection import Collection
 from pymongo.errors import BulkWriteError, OperationFailure
 
+from worker.domain.source_fields import CollectionFields
 from worker.errors import Refused, StoreConflict, StoreUnavailable
 from worker.importing.neutral_form import email_key
 from worker.importing.source_documents import SourceDocuments
 from worker.stores.connections import Connections, Document, store_errors
 
-# A killed import leaves a transaction that blocks its documents until the server ends it, after
-# transactionLifetimeLimitSeconds, 60 by default; an election takes about 12 s.
-PATIENCE_SECONDS = 90.0
+# The transaction of a killed import blocks its documents until the server aborts it, after
+# transactionLifetimeLimitSeconds (60 by default); an election takes about 12 s.
+RETRY_SECONDS = 90.0
 _PAUSE_SECONDS = 0.5
 _DUPLICATE_KEY = 11000
-_LOOKS_AFTER_DUPLICATES = 3
-_INDEX_EXISTS_OTHERWISE = (85, 86)  # IndexOptionsConflict, IndexKeySpecsConflict
+_ATTEMPTS_AFTER_DUPLICATES = 3
+_INDEX_CONFLICTS = (85, 86)  # IndexOptionsConflict, IndexKeySpecsConflict
 
 
 class DocumentRefused(Refused):
@@ -32,8 +33,8 @@ class DocumentRefused(Refused):
 
 
 @dataclass(slots=True)
-class Outcome:
-    """What became of a batch; `rejected` is reasons by the place in the batch."""
+class WriteResult:
+    """The counts of a batch; `rejected` maps places in the batch to reasons."""
 
     stored: int = 0
     already_there: int = 0
@@ -41,8 +42,8 @@ class Outcome:
     messages: int = 0
     rejected: dict[int, str] = field(default_factory=dict)
 
-    def add(self, other: "Outcome", offset: int) -> None:
-        """Count the other one in, whose batch began at `offset` of this one's."""
+    def add(self, other: "WriteResult", offset: int) -> None:
+        """Adds the counts of another batch that began at `offset` of this one."""
         self.stored += other.stored
         self.already_there += other.already_there
         self.contacts += other.contacts
@@ -51,137 +52,148 @@ class Outcome:
 
 
 class ImportStore:
-    """The platform's collections, as an import of one organization writes them."""
+    """Writes the platform's collections for an import of one organization."""
 
     def __init__(self, connections: Connections, organization_id: ObjectId) -> None:
         self._connections = connections
         self._organization_id = organization_id
+        fields = connections.fields
+        self._fields: Mapping[str, CollectionFields] = {
+            "contacts": fields.contact,
+            "users": fields.user,
+            "conversations": fields.conversation,
+            "messages": fields.message,
+        }
 
     def _collection(self, name: str) -> Collection[Document]:
         return self._connections.database[str(getattr(self._connections.settings, f"{name}_collection"))]
 
     def prepare(self) -> None:
-        """Indexes by which contacts and users are found by e-mail, unless the settings forbid it.
+        """Creates the indexes that find contacts and users by e-mail, unless the settings forbid it.
 
         Raises StoreUnavailable.
         """
         if not self._connections.settings.create_source_indexes:
             return
         for name in ("contacts", "users"):
+            keys = [(self._fields[name][key], 1) for key in ("organizationId", "email")]
             with store_errors():
                 try:
-                    self._collection(name).create_index([("organizationId", 1), ("email", 1)])
+                    self._collection(name).create_index(keys)
                 except OperationFailure as error:
-                    # The platform has it under another name or with other options, which serve as well.
-                    if error.code not in _INDEX_EXISTS_OTHERWISE:
+                    # The platform has the index under another name or with other options, which is as good.
+                    if error.code not in _INDEX_CONFLICTS:
                         raise
 
-    def store(self, batch: Sequence[SourceDocuments]) -> Outcome:
-        """Store what is not there yet; a conversation whose documents MongoDB refuses is rejected alone.
+    def store(self, batch: Sequence[SourceDocuments]) -> WriteResult:
+        """Stores the conversations that are new; one whose documents MongoDB refuses is rejected alone.
 
-        Raises StoreUnavailable or StoreConflict if the store does not take it for 90 s.
+        Raises StoreUnavailable or StoreConflict after trying for 90 s.
         """
         try:
-            return self._store_patiently(batch)
+            return self._store_with_retries(batch)
         except DocumentRefused as error:
             if len(batch) == 1:
-                return Outcome(rejected={0: error.message})
-        outcome = Outcome()
-        for offset, each in enumerate(batch):
-            outcome.add(self.store([each]), offset)
-        return outcome
+                return WriteResult(rejected={0: error.message})
+        result = WriteResult()
+        for offset, documents in enumerate(batch):
+            result.add(self.store([documents]), offset)
+        return result
 
-    def _store_patiently(self, batch: Sequence[SourceDocuments]) -> Outcome:
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        looks = 0
+    def _store_with_retries(self, batch: Sequence[SourceDocuments]) -> WriteResult:
+        deadline = time.monotonic() + RETRY_SECONDS
+        attempts = 0
         while True:
             try:
                 with self._connections.transaction() as session:
                     return self._write(batch, session)
             except DocumentRefused as error:
-                # Another import may have stored the document in between: then it is seen on the next look.
-                looks += 1
-                if error.details.get("mongo_code") != _DUPLICATE_KEY or looks >= _LOOKS_AFTER_DUPLICATES:
+                # Another import may have stored the document in the meantime; the next attempt will see it.
+                attempts += 1
+                if error.details.get("mongo_code") != _DUPLICATE_KEY or attempts >= _ATTEMPTS_AFTER_DUPLICATES:
                     raise
             except (StoreConflict, StoreUnavailable):
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(_PAUSE_SECONDS * random.uniform(0.2, 1))
 
-    def _write(self, batch: Sequence[SourceDocuments], session: ClientSession) -> Outcome:
-        outcome = Outcome()
-        new = self._missing(batch, outcome, session)
+    def _write(self, batch: Sequence[SourceDocuments], session: ClientSession) -> WriteResult:
+        result = WriteResult()
+        new = self._new_conversations(batch, result, session)
         if not new:
-            return outcome
-        contact_ids, outcome.contacts = self._settle("contacts", (each.contact for each in new), session)
-        user_ids, _ = self._settle("users", (each.user for each in new if each.user), session)
+            return result
+        contact_ids, result.contacts = self._find_or_insert("contacts", (own.contact for own in new), session)
+        user_ids, _ = self._find_or_insert("users", (own.user for own in new if own.user), session)
         messages: list[Document] = []
         conversations: list[Document] = []
-        for each in new:
-            contact_id = contact_ids[each.contact["_id"]]
-            messages += each.messages(contact_id)
-            conversations.append(each.resolved(contact_id, user_ids[each.user["_id"]] if each.user else None))
+        for own in new:
+            contact_id = contact_ids[own.contact["_id"]]
+            messages += own.messages(contact_id)
+            conversations.append(own.resolved(contact_id, user_ids[own.user["_id"]] if own.user else None))
         self._insert("messages", messages, session)
         self._insert("conversations", conversations, session)
-        outcome.stored, outcome.messages = len(new), len(messages)
-        return outcome
+        result.stored, result.messages = len(new), len(messages)
+        return result
 
-    def _missing(
-        self, batch: Sequence[SourceDocuments], outcome: Outcome, session: ClientSession
+    def _new_conversations(
+        self, batch: Sequence[SourceDocuments], result: WriteResult, session: ClientSession
     ) -> list[SourceDocuments]:
-        wanted = [each.conversation_id for each in batch]
-        found = self._collection("conversations").find({"_id": {"$in": wanted}}, {"importHash": 1}, session=session)
-        hashes = {each["_id"]: each.get("importHash") for each in found}
-        missing = []
-        for place, each in enumerate(batch):
-            if each.conversation_id not in hashes:
-                hashes[each.conversation_id] = each.content_hash
-                missing.append(each)
-            elif hashes[each.conversation_id] == each.content_hash:
-                outcome.already_there += 1
+        ids = [own.conversation_id for own in batch]
+        found = self._collection("conversations").find({"_id": {"$in": ids}}, {"importHash": 1}, session=session)
+        hashes = {document["_id"]: document.get("importHash") for document in found}
+        new = []
+        for place, own in enumerate(batch):
+            if own.conversation_id not in hashes:
+                hashes[own.conversation_id] = own.content_hash
+                new.append(own)
+            elif hashes[own.conversation_id] == own.content_hash:
+                result.already_there += 1
             else:
-                outcome.rejected[place] = "conversation.ref: is already there with another contact or other messages"
-        return missing
+                result.rejected[place] = "conversation.ref: is already stored with another contact or other messages"
+        return new
 
-    def _settle(
+    def _find_or_insert(
         self, name: str, people: Iterable[Document], session: ClientSession
     ) -> tuple[dict[ObjectId, ObjectId], int]:
-        """The `_id` in the collection for each person's own, and how many had to be inserted.
+        """Returns for each person's own `_id` the one in the collection, and how many people were inserted.
 
-        A person of the organization with the same e-mail, as given or in lower case, is taken instead.
+        A person of the organization with the same e-mail, as given or in lower case, is used instead of a new one.
         """
         wanted: dict[ObjectId, Document] = {}
-        for each in people:
-            wanted.setdefault(each["_id"], each)
-        keys = {own: email_key(each.get("email")) for own, each in wanted.items()}
-        emails = {each["email"] for each in wanted.values() if "email" in each} | set(keys.values()) - {None}
+        for person in people:
+            wanted.setdefault(person["_id"], person)
+        keys = {own: email_key(person.get("email")) for own, person in wanted.items()}
+        emails = {person["email"] for person in wanted.values() if "email" in person} | set(keys.values()) - {None}
+        fields = self._fields[name]
         branches: list[dict[str, Any]] = [
             {"_id": {"$in": list(wanted)}},
-            {"organizationId": self._organization_id, "email": {"$in": list(emails)}},
+            {fields["organizationId"]: self._organization_id, fields["email"]: {"$in": list(emails)}},
         ]
-        there: set[ObjectId] = set()
+        existing: set[ObjectId] = set()
         by_email: dict[str | None, ObjectId] = {}
-        for each in self._collection(name).find({"$or": branches}, {"email": 1}, session=session).sort("_id", 1):
-            there.add(each["_id"])
-            by_email.setdefault(email_key(each.get("email")), each["_id"])
+        projection = fields.projection(["email"])
+        for person in self._collection(name).find({"$or": branches}, projection, session=session).sort("_id", 1):
+            existing.add(person["_id"])
+            by_email.setdefault(email_key(person.get("email")), person["_id"])
         by_email.pop(None, None)
-        ids = {own: own if own in there else by_email.get(key, own) for own, key in keys.items()}
-        absent = [each for own, each in wanted.items() if ids[own] == own and own not in there]
-        self._insert(name, absent, session)
-        return ids, len(absent)
+        ids = {own: own if own in existing else by_email.get(key, own) for own, key in keys.items()}
+        missing = [person for own, person in wanted.items() if ids[own] == own and own not in existing]
+        self._insert(name, missing, session)
+        return ids, len(missing)
 
     def _insert(self, name: str, documents: list[Document], session: ClientSession) -> None:
         if not documents:
             return
         try:
-            self._collection(name).insert_many(documents, session=session)
+            stored = [self._fields[name].stored(document) for document in documents]
+            self._collection(name).insert_many(stored, session=session)
         except BulkWriteError as error:
             fault = error.details["writeErrors"][0]
             raise DocumentRefused(_reason(name, fault), mongo_code=fault["code"]) from error
 
 
 def _reason(name: str, fault: dict[str, Any]) -> str:
-    """Without the values: `errmsg` and `keyValue` have them."""
+    """Returns the reason without values, which `errmsg` and `keyValue` contain."""
     if fault["code"] == _DUPLICATE_KEY:
         fields = ", ".join(fault.get("keyPattern", {}))
         return f"{name}: another document has the same {fields or 'key'} (E11000)"

@@ -1,151 +1,171 @@
-"""A batch of intake entries taken in: decode → accept → publish → settle."""
+"""Processes a batch of intake entries: decode → accept → publish → settle."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from worker.closings.accept import Closings, LeftOut
+from worker.closings.accept import Closings
 from worker.domain.requests import ConversationResolved
-from worker.errors import NotResolvedYet, SnapshotError, TransientError, Unexpected
+from worker.errors import InvalidRequest, NotResolvedYet, SnapshotError, TransientError, UnexpectedError
 from worker.intake.entries import REQUESTED, RESOLVED, read_entry
-from worker.intake.stream import Entry, IntakeStream
+from worker.intake.scripts import MAX_FIELDS
+from worker.intake.stream import IntakeEntry, IntakeStream
 from worker.log import get_logger
-from worker.service import Asked, Receipt, Service
-from worker.stores.bisect import in_halves
+from worker.service import NewRequest, Receipt, Service
+from worker.stores.bisect import bisect
 from worker.stores.wakeups import BULK, INTERACTIVE
 from worker.telemetry.counters import IntakeCounts
 
 log = get_logger(__name__)
 
 Item = TypeVar("Item")
-Read = list[tuple[Entry, Item]]
+Decoded = list[tuple[IntakeEntry, Item]]
 """Entries with what they ask for."""
 
-_LIGHT = 16
-"""Requests, read or waiting for a worker, up to which each gets a message of its own."""
-_PARTS = 4
-"""Messages that a batch under pressure makes at least, for several workers, as long as they are not tiny."""
+_INTERACTIVE_LIMIT = 16
+"""Up to so many requests, new or waiting for a worker, each request gets a message of its own."""
+_CHUNKS = 4
+"""A larger batch is split into at least so many messages, for several workers, unless they would be tiny."""
 _SMALLEST_CHUNK = 10
-_GIVEN_UP_MS = 60_000
-"""Age at which an entry is rejected whose conversation is still not resolved, or that breaks our own code."""
+_GIVE_UP_MS = 60_000
+"""Age at which an entry is rejected if its conversation is still not resolved, or if it still breaks our own code."""
+_CLOCK_STEP_MS = 60_000
+"""Ids further in the future were chosen by a producer, or follow such an id: they do not tell an entry's age."""
 
 
 @dataclass
-class _Batch:
-    """What is to become of the entries."""
+class _Outcome:
+    """What becomes of a batch's entries: acknowledged, rejected, or left pending."""
 
     done: list[str] = field(default_factory=list)
-    refused: list[tuple[Entry, SnapshotError]] = field(default_factory=list)
-    left: list[tuple[Entry, SnapshotError]] = field(default_factory=list)
-    receipts: list[Receipt] = field(default_factory=list)
+    rejected: list[tuple[IntakeEntry, SnapshotError]] = field(default_factory=list)
+    pending: list[tuple[IntakeEntry, SnapshotError]] = field(default_factory=list)
 
 
 class Intake:
-    """Takes in batches of entries that this consumer was given."""
+    """Processes batches of entries that were delivered to this consumer."""
 
     def __init__(self, service: Service, stream: IntakeStream, counts: IntakeCounts) -> None:
         self._service = service
         self._stream = stream
         self._counts = counts
-        self._closings = Closings(service)
+        self._closings = Closings(service, counts)
 
-    def is_pressed(self, entries: int, waiting: int) -> bool:
-        """Whether so many new entries, and messages before them, call for chunks instead of single messages."""
-        return entries + waiting > _LIGHT
+    def needs_chunks(self, entries: int, waiting: int) -> bool:
+        """Whether so many new entries, and messages waiting before them, call for chunks instead of single messages."""
+        return entries + waiting > _INTERACTIVE_LIMIT
 
-    def __call__(self, entries: Sequence[Entry], waiting: int = 0) -> int:
-        """How many stay pending, to be tried again. `waiting`: messages in the queue of single ones.
+    def __call__(self, entries: Sequence[IntakeEntry], waiting: int = 0) -> int:
+        """Processes a batch and returns how many entries stay pending, to be tried again.
 
-        Raises BrokerUnavailable, and StoreUnavailable when MongoDB is down: then all of them stay pending.
+        `waiting` is the number of messages in the interactive queue. Raises BrokerUnavailable, and StoreUnavailable if
+        MongoDB is down; then all entries stay pending.
         """
-        queue = BULK if self.is_pressed(len(entries), waiting) else INTERACTIVE
-        batch = _Batch()
-        requests, closings = self._decode(entries, queue, batch)
-        self._sort(REQUESTED, requests, self._accept(self._service.accept, requests), batch)
-        self._sort(RESOLVED, closings, self._accept(self._closings.accept, closings), batch)
-        self._publish(batch.receipts, len(entries))
-        self._give_up(batch)
-        self._settle(batch)
-        return len(batch.left)
+        queue = BULK if self.needs_chunks(len(entries), waiting) else INTERACTIVE
+        outcome = _Outcome()
+        requests, closings = self._decode(entries, queue, outcome)
+        self._accept_requests(requests, len(entries), outcome)
+        self._accept_closings(closings, outcome)
+        self._give_up(outcome)
+        self._settle(outcome)
+        return len(outcome.pending)
+
+    def reject(self, entry: IntakeEntry, error: SnapshotError) -> None:
+        """Rejects an entry without reading its content."""
+        if entry.fields is None:
+            self._settle(_Outcome(done=[entry.id]))
+        else:
+            self._settle(_Outcome(rejected=[(entry, error)]))
 
     # --- decode ---------------------------------------------------------------------------------------
 
     def _decode(
-        self, entries: Iterable[Entry], queue: str, batch: _Batch
-    ) -> tuple[Read[Asked], Read[ConversationResolved]]:
-        """Requests and closings; what cannot be read is refused."""
-        requests: Read[Asked] = []
-        closings: Read[ConversationResolved] = []
+        self, entries: Iterable[IntakeEntry], queue: str, outcome: _Outcome
+    ) -> tuple[Decoded[NewRequest], Decoded[ConversationResolved]]:
+        """Returns the requests and the closings; an entry that cannot be read is rejected."""
+        requests: Decoded[NewRequest] = []
+        closings: Decoded[ConversationResolved] = []
         for entry in entries:
             if entry.fields is None:
                 log.error("intake_entries_lost", count=1, ids=[entry.id])
                 self._counts.lost(1)
-                batch.done.append(entry.id)
+                outcome.done.append(entry.id)
                 continue
             try:
-                asked = read_entry(entry.fields, entry.id, self._service.settings, queue)
+                _check_size(entry, self._service.settings.max_entry_bytes)
+                decoded = read_entry(entry.fields, entry.id, self._service.settings, queue)
             except SnapshotError as error:
-                batch.refused.append((entry, error))
+                outcome.rejected.append((entry, error))
                 continue
-            if isinstance(asked, Asked):
-                requests.append((entry, asked))
+            if isinstance(decoded, NewRequest):
+                requests.append((entry, decoded))
             else:
-                closings.append((entry, asked))
+                closings.append((entry, decoded))
         return requests, closings
 
-    # --- accept ---------------------------------------------------------------------------------------
+    # --- accept, publish ------------------------------------------------------------------------------
 
-    def _accept(self, accept: Callable[[Sequence[Item]], Sequence[Any]], read: Read[Item]) -> list[Any]:
-        return in_halves(accept, [each for _, each in read], self._service.connections)
+    def _accept_requests(self, requests: Decoded[NewRequest], batch_size: int, outcome: _Outcome) -> None:
+        results = bisect(self._service.accept, [request for _, request in requests], self._service.connections)
+        accepted = self._sort(requests, results, outcome)
+        self._counts.accepted(REQUESTED, accepted)
+        self._publish([each for each in results if isinstance(each, Receipt)], batch_size)
 
-    def _sort(self, kind: str, read: Read[Any], results: Sequence[Any], batch: _Batch) -> None:
-        """What was accepted or left out is done, what never will be is refused, the rest stays pending."""
-        before = len(batch.receipts)
-        for (entry, _), result in zip(read, results, strict=True):
+    def _accept_closings(self, closings: Decoded[ConversationResolved], outcome: _Outcome) -> None:
+        tally = self._closings.submit([closing for _, closing in closings])
+        self._counts.accepted(RESOLVED, self._sort(closings, tally.results, outcome))
+
+    def _sort(self, decoded: Decoded[Any], results: Sequence[object], outcome: _Outcome) -> int:
+        """Sorts entries into the outcome by their results. Returns how many have a request."""
+        for (entry, _), result in zip(decoded, results, strict=True):
             if isinstance(result, TransientError):
-                batch.left.append((entry, result))
+                outcome.pending.append((entry, result))
             elif isinstance(result, SnapshotError):
-                batch.refused.append((entry, result))
+                outcome.rejected.append((entry, result))
             else:
-                batch.done.append(entry.id)
-                if isinstance(result, Receipt):
-                    batch.receipts.append(result)
-                elif isinstance(result, LeftOut) and result.first:
-                    self._counts.left_out(result.reason)
-        self._counts.accepted(kind, len(batch.receipts) - before)
+                outcome.done.append(entry.id)
+        return sum(isinstance(result, Receipt) for result in results)
 
-    # --- publish, settle ------------------------------------------------------------------------------
-
-    def _publish(self, receipts: Iterable[Receipt], entries: int) -> None:
-        """Wakes workers up; where that fails, the sweep does it. Chunks grow with the batch."""
+    def _publish(self, receipts: Iterable[Receipt], batch_size: int) -> None:
+        """Enqueues the new requests, in chunks that grow with the batch. If that fails, the sweep does it."""
         by_queue: dict[str, list[Any]] = {}
-        # Two entries of one closing have the same receipt.
-        for receipt in {each.id: each for each in receipts if each.created}.values():
-            if queue := receipt.entry.get("queue"):
+        for receipt in receipts:
+            if receipt.created and (queue := receipt.entry.get("queue")):
                 by_queue.setdefault(queue, []).append(receipt.entry)
-        for queue, accepted in by_queue.items():
-            chunk = max(_SMALLEST_CHUNK, -(-entries // _PARTS))
-            self._service.wake(
-                queue, accepted, 1 if queue == INTERACTIVE else min(chunk, self._service.settings.chunk_size)
-            )
+        chunk = min(max(_SMALLEST_CHUNK, -(-batch_size // _CHUNKS)), self._service.settings.chunk_size)
+        for queue, entries in by_queue.items():
+            self._service.wake(queue, entries, 1 if queue == INTERACTIVE else chunk)
 
-    def _give_up(self, batch: _Batch) -> None:
-        """Of what is left, refuses what has had its time, by Redis's clock alone."""
-        limited = [pair for pair in batch.left if isinstance(pair[1], NotResolvedYet | Unexpected)]
+    # --- settle ---------------------------------------------------------------------------------------
+
+    def _give_up(self, outcome: _Outcome) -> None:
+        """Rejects pending entries that have had their time by Redis's clock, or whose age is unknown."""
+        limited = [pair for pair in outcome.pending if isinstance(pair[1], NotResolvedYet | UnexpectedError)]
         if not limited:
             return
-        oldest = self._stream.now() - _GIVEN_UP_MS
-        over = {entry.id for entry, _ in limited if entry.milliseconds <= oldest}
-        batch.refused += [pair for pair in batch.left if pair[0].id in over]
-        batch.left = [pair for pair in batch.left if pair[0].id not in over]
+        now = self._stream.now()
+        ages = {entry.id: now - entry.milliseconds for entry, _ in limited}
+        expired = {key for key, age in ages.items() if not -_CLOCK_STEP_MS <= age < _GIVE_UP_MS}
+        outcome.rejected += [pair for pair in outcome.pending if pair[0].id in expired]
+        outcome.pending = [pair for pair in outcome.pending if pair[0].id not in expired]
 
-    def _settle(self, batch: _Batch) -> None:
-        moved = self._stream.settle(batch.done, batch.refused)
-        for (entry, error), was_moved in zip(batch.refused, moved, strict=True):
+    def _settle(self, outcome: _Outcome) -> None:
+        moved = self._stream.settle(outcome.done, outcome.rejected)
+        for (entry, error), was_moved in zip(outcome.rejected, moved, strict=True):
             if was_moved is None:
                 log.warning("reject_failed", origin=entry.id)
-                batch.left.append((entry, error))
+                outcome.pending.append((entry, error))
             elif was_moved:
                 self._counts.rejected(error.code)
-                # The message names fields and limits, never what was in them.
+                # The message names fields and limits, never what an entry contains.
                 log.warning("request_rejected", code=error.code, reason=error.message, origin=entry.id)
+
+
+def _check_size(entry: IntakeEntry, most: int) -> None:
+    if entry.size > most:
+        message = f"should have at most {most} bytes, but has {entry.size}"
+    elif entry.field_count > MAX_FIELDS:
+        message = f"should have at most {MAX_FIELDS} fields, but has {entry.field_count}"
+    else:
+        return
+    raise InvalidRequest([{"field": "entry", "message": message}])

@@ -1,16 +1,15 @@
-"""What comes in from outside, read into requests: a Celery task's arguments, an entry of the intake stream."""
+"""Reads requests and closings from the arguments of a Celery task or the fields of an intake entry."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pydantic_core import from_json
-
+from worker.domain.json_input import check_size, read_json_object
 from worker.domain.requests import ConversationResolved, SnapshotRequest, Trigger
 from worker.domain.traceparent import read_traceparent
 from worker.domain.validation import MAX_REQUEST_ID, check_request_id, json_type
 from worker.errors import InvalidRequest, SnapshotError
 from worker.log import get_logger
-from worker.service import Asked, Service
+from worker.service import NewRequest, Service
 from worker.settings import Settings
 from worker.stores.wakeups import INTERACTIVE
 
@@ -22,53 +21,65 @@ TASK_PREFIX, STREAM_PREFIX = "task:", "stream:"
 REQUESTED, RESOLVED = "snapshot.requested", "conversation.resolved"
 """The types of intake entries."""
 TYPE_FIELD, DATA_FIELD, CLIENT_FIELD, TRACE_FIELD = b"type", b"data", b"client", b"traceparent"
-"""The fields of an intake entry. `client` is optional: our Python client names itself there; so is `traceparent`.
-Others are ignored."""
+"""The fields of an intake entry. `client`, which our Python client sets, and `traceparent` are optional.
+Other fields are ignored."""
 
 
-def read_task(args: Sequence[Any], kwargs: Mapping[str, Any], celery_id: str, limits: Settings) -> Asked:
-    """The request that a Celery message carries: one JSON object, its only positional argument.
+def read_task(args: Sequence[Any], kwargs: Mapping[str, Any], celery_id: str, limits: Settings) -> NewRequest:
+    """Returns the request in a Celery message: one JSON object, its only positional argument.
 
-    Without a request id it gets one derived from the message's, so that its redelivery is the same request.
+    A request without a request id gets one derived from the message's id, so that a redelivery is the same request.
     Raises InvalidRequest.
     """
+    request = SnapshotRequest.read(_only_argument(args, kwargs, limits), limits)
+    return NewRequest(request, request.request_id or task_request_id(celery_id), "task", INTERACTIVE)
+
+
+def read_closing_task(args: Sequence[Any], kwargs: Mapping[str, Any], limits: Settings) -> ConversationResolved:
+    """Returns the closing in a Celery message: one JSON object, its only positional argument.
+
+    Raises InvalidRequest.
+    """
+    return ConversationResolved.read(_only_argument(args, kwargs, limits), limits)
+
+
+def _only_argument(args: Sequence[Any], kwargs: Mapping[str, Any], limits: Settings) -> Mapping[str, Any]:
     if len(args) != 1 or kwargs:
-        given = f"{len(args)} positional and {len(kwargs)} named"
-        fault = f"should be one positional argument, a JSON object; there are {given}"
-        raise InvalidRequest([{"field": "args", "message": fault}])
+        given = f"{len(args)} positional and {len(kwargs)} keyword arguments"
+        raise _fault("args", f"should be one positional argument, a JSON object; there are {given}")
     if not isinstance(args[0], Mapping):
-        raise InvalidRequest([{"field": "args.0", "message": f"should be a JSON object, it is {json_type(args[0])}"}])
-    request = SnapshotRequest.read(args[0], limits)
-    return Asked(request, request.request_id or task_request_id(celery_id), "task", INTERACTIVE)
+        raise _fault("args.0", f"should be a JSON object, not {json_type(args[0])}")
+    check_size(args[0], limits, limits.max_entry_bytes, "args.0")
+    return args[0]
 
 
 def task_request_id(celery_id: str) -> str:
-    """Derived from a Celery message's id. That is its producer's to choose, so it is checked as any other.
+    """Derives a request id from a Celery message's id, which its producer chooses, so it is checked like any other.
 
     Raises InvalidRequest.
     """
     try:
         return TASK_PREFIX + check_request_id(celery_id, MAX_REQUEST_ID - len(TASK_PREFIX))
     except ValueError as error:
-        raise InvalidRequest([{"field": "id", "message": f"of the Celery message: {error}"}]) from None
+        raise _fault("id", f"of the Celery message: {error}") from None
 
 
 def read_entry(
     fields: Mapping[bytes, bytes], entry_id: str, limits: Settings, queue: str = INTERACTIVE
-) -> Asked | ConversationResolved:
-    """What an entry of the intake stream asks for, a request to be enqueued on `queue` or a closing.
+) -> NewRequest | ConversationResolved:
+    """Returns what an intake entry asks for: a request to be enqueued on `queue`, or a closing.
 
-    Without a request id it gets one derived from the entry's, so that reading it twice is the same request.
-    Raises InvalidRequest, which never repeats what the entry holds, but for names of unknown fields.
+    A request without a request id gets one derived from the entry's id, so that reading it twice is the same request.
+    Raises InvalidRequest, which repeats nothing of the entry's content except the names of unknown fields.
     """
     kind = _read_type(fields)
-    data = _read_data(fields)
+    data = _read_data(fields, limits)
     if kind == RESOLVED:
         return ConversationResolved.read(data, limits)
     request = SnapshotRequest.read(data, limits)
     trigger: Trigger = "client" if fields.get(CLIENT_FIELD) else "stream"
     request_id = request.request_id or f"{STREAM_PREFIX}{entry_id}"
-    return Asked(request, request_id, trigger, queue, traceparent=read_traceparent(fields.get(TRACE_FIELD)))
+    return NewRequest(request, request_id, trigger, queue, traceparent=read_traceparent(fields.get(TRACE_FIELD)))
 
 
 def _read_type(fields: Mapping[bytes, bytes]) -> str:
@@ -77,25 +88,15 @@ def _read_type(fields: Mapping[bytes, bytes]) -> str:
         raise _fault("type", f"is required: {REQUESTED} or {RESOLVED}")
     kind = given.decode(errors="replace")
     if kind not in (REQUESTED, RESOLVED):
-        raise _fault("type", f"should be {REQUESTED} or {RESOLVED}, it is another")
+        raise _fault("type", f"should be {REQUESTED} or {RESOLVED}")
     return kind
 
 
-def _read_data(fields: Mapping[bytes, bytes]) -> dict[str, Any]:
+def _read_data(fields: Mapping[bytes, bytes], limits: Settings) -> dict[str, Any]:
     given = fields.get(DATA_FIELD)
     if given is None:
-        raise _fault("data", "is required: the request as JSON")
-    try:
-        given.decode()
-    except UnicodeDecodeError as error:
-        raise _fault("data", f"should be JSON in UTF-8, byte {error.start} is not") from None
-    try:
-        data = from_json(given, allow_inf_nan=False)
-    except ValueError as error:
-        raise _fault("data", f"should be JSON: {error}") from None
-    if not isinstance(data, dict):
-        raise _fault("data", f"should be a JSON object, it is {json_type(data)}")
-    return data
+        raise _fault("data", "is required: the request as a JSON object")
+    return read_json_object(given, limits, limits.max_entry_bytes, "data")
 
 
 def _fault(field: str, message: str) -> InvalidRequest:
@@ -103,7 +104,7 @@ def _fault(field: str, message: str) -> InvalidRequest:
 
 
 def reject(service: Service, error: SnapshotError, original: Mapping[str | bytes, Any], origin: str) -> None:
-    """Keeps a refused entry with its reason in the stream of rejected ones. Raises BrokerUnavailable."""
+    """Adds a rejected entry with the reason to the stream of rejected entries. Raises BrokerUnavailable."""
     service.events.reject(error.outcome(), original, origin)
-    # The message names fields and limits, never what was in them.
+    # The message names fields and limits, never what an entry contains.
     log.warning("request_rejected", code=error.code, reason=error.message, origin=origin)

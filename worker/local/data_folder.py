@@ -1,8 +1,8 @@
-"""The folder that embedded servers keep their data in: one user at a time, kept or temporary.
+"""The data folder of the embedded servers: permanent or temporary, for one user at a time.
 
-A lock on the file `lock` says that a folder is in use. The servers inherit the lock, so it lasts until the
-last of them is gone, and needs no process ids. A temporary folder that no one has locked is a killed
-process's, and the next one removes it.
+A lock on the file `lock` marks a folder as in use. The servers inherit the lock, so it is held until the last of
+them has exited, and no process ids are needed. If a process is killed, its guard removes its temporary folder. If the
+guard is killed as well, the folder is unlocked, and the next process removes it.
 """
 
 import contextlib
@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from worker.errors import SnapshotError
+from worker.local.processes import reaper
 
 TEMPORARY_PREFIX = "training-snapshots-"
 
@@ -34,44 +35,50 @@ class FolderInUse(SnapshotError):
 
 
 class FolderUnusable(SnapshotError):
-    """The data folder cannot be made or written to."""
+    """The data folder cannot be created or written to."""
 
     code = "folder_unusable"
 
 
 @dataclass(frozen=True)
 class DataFolder:
-    """`lock`: a file descriptor, which the servers inherit."""
+    """A data folder in use. `lock` is a file descriptor, which the servers inherit."""
 
     path: Path
     lock: int
     temporary: bool
 
     def ports(self, *names: str, other: bool = False) -> dict[str, int]:
-        """Ports of 127.0.0.1 that are free: the ones of last time where they still are, unless `other` are wanted."""
+        """Choose free ports of 127.0.0.1: the previous ones if they are still free, unless `other` is set."""
         file = self.path / "ports.json"
         last: dict[str, int] = {}
         if not other:
-            with contextlib.suppress(FileNotFoundError, ValueError):  # cut short by a crash, at worst
+            with contextlib.suppress(FileNotFoundError, ValueError):  # absent, or truncated by a crash
                 last = json.loads(file.read_text())
         chosen: dict[str, int] = {}
         for name in names:
             port = last.get(name)
             chosen[name] = port if port and _is_free(port) else _free_port(taken=set(chosen.values()))
-        file.write_text(json.dumps(last | chosen))
+        try:
+            file.write_text(json.dumps(last | chosen))
+        except OSError as error:
+            raise _unusable(self.path, error) from error
         return chosen
 
 
 @contextlib.contextmanager
 def data_folder(data: Path | None = None, patience: float = 10.0) -> Iterator[DataFolder]:
-    """The folder `data`, made if absent; or a temporary one that is removed in the end.
+    """Open the folder `data`, creating it if necessary, or a temporary one that is removed at the end.
 
-    Raises FolderInUse when it is not free within `patience` seconds (the servers of a parent that was just
-    killed take a moment to end), FolderUnusable when it cannot be made or written to.
+    Only this user can read it, unless it is a folder that has other content.
+
+    Raises FolderInUse if it is not free within `patience` seconds (the servers of a parent that was just killed take
+    a moment to exit), and FolderUnusable if it cannot be created or written to.
     """
     if data is None:
         remove_stale()
         folder = _make_temporary()
+        reaper.watch(folder.path)
     else:
         folder = _open(data, patience)
     try:
@@ -79,22 +86,28 @@ def data_folder(data: Path | None = None, patience: float = 10.0) -> Iterator[Da
     finally:
         if folder.temporary:
             shutil.rmtree(folder.path, ignore_errors=True)
+            reaper.release(folder.path)
         os.close(folder.lock)
 
 
 def _open(path: Path, patience: float) -> DataFolder:
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if (path / "lock").exists() or not any(path.iterdir()):
+            path.chmod(0o700)  # not if it was somebody's folder before, such as /tmp
         return DataFolder(path.resolve(), _lock_within(path, patience), temporary=False)
     except OSError as error:
-        said = f"{path} cannot be used as a data folder: {error.strerror}."
-        raise FolderUnusable(said, folder=str(path)) from error
+        raise _unusable(path, error) from error
+
+
+def _unusable(path: Path, error: OSError) -> FolderUnusable:
+    return FolderUnusable(f"{path} cannot be used as a data folder: {error.strerror}.", folder=str(path))
 
 
 def remove_stale() -> None:
     """Remove this user's temporary folders that no living process uses."""
     for path in Path(tempfile.gettempdir()).glob(f"{TEMPORARY_PREFIX}*"):
-        with contextlib.suppress(OSError):  # another's, or gone in the meantime
+        with contextlib.suppress(OSError):  # another user's, or removed in the meantime
             if path.stat().st_uid != os.getuid() or not (path / "lock").exists():
                 continue
             lock = _try_lock(path)
@@ -109,7 +122,7 @@ def _make_temporary() -> DataFolder:
         lock = _try_lock(path)
         if lock is not None and os.fstat(lock).st_nlink > 0:
             return DataFolder(path, lock, temporary=True)
-        # Another process took it for stale between the two lines and removes it.
+        # Another process considered it stale between the two lines and is removing it.
         if lock is not None:
             os.close(lock)
 
@@ -141,7 +154,9 @@ def _free_port(taken: set[int]) -> int:
 
 def _is_free(port: int) -> bool:
     with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the servers do: TIME_WAIT is free
+        probe.setsockopt(
+            socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
+        )  # as the servers do: a port in TIME_WAIT counts as free
         try:
             probe.bind(("127.0.0.1", port))
         except OSError:

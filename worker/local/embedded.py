@@ -1,6 +1,6 @@
-"""A real MongoDB (a replica set of one member) and a real Redis-compatible server, from wheels.
+"""Starts a real MongoDB (a replica set of one member) and a real Redis-compatible server from Python wheels.
 
-For the demo and the tests; production names its own servers. Both listen on free ports of 127.0.0.1 only.
+They serve the demo, development and the tests, and listen only on free ports of 127.0.0.1.
 """
 
 import contextlib
@@ -22,16 +22,17 @@ from worker.settings import PREFIX, Settings
 __all__ = ["EmbeddedError", "Options", "Servers", "embedded", "servers"]
 
 REPLICA_SET = "rs0"
-START_TIMEOUT = 60.0  # seconds; a kept folder may have a journal to recover
-ATTEMPTS = 5  # with other ports each time: another process may take one between the choice and the start
+START_TIMEOUT = 60.0  # seconds; a permanent folder may have a journal to recover
+ATTEMPTS = 5  # with other ports each time: another process may take a port before the server binds it
 
+_WITHOUT_SECRETS = dict.fromkeys(f"{PREFIX}{name}" for name in ("JWT_SECRET", "REDIS_URL", "MONGO_URL"))
 _NOT_YET_INITIALIZED = 94  # https://github.com/mongodb/mongo/blob/r6.0.5/src/mongo/base/error_codes.yml
 _IN_USE = re.compile(r"address already in use", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Servers:
-    """The servers at hand. `mongod` and `valkey` are None where a real server is used instead."""
+    """The servers in use. `mongod` and `valkey` are None if the settings name a server instead."""
 
     redis_url: str
     mongo_url: str
@@ -40,17 +41,17 @@ class Servers:
 
     @property
     def children(self) -> list[Child]:
-        """What a supervisor has to look after, in the order of the start."""
+        """The processes to supervise, in start order."""
         return [child for child in (self.valkey, self.mongod) if child is not None]
 
     def environment(self) -> dict[str, str]:
-        """For processes that are to use these servers."""
+        """Environment variables for processes that use these servers."""
         return {f"{PREFIX}REDIS_URL": self.redis_url, f"{PREFIX}MONGO_URL": self.mongo_url}
 
 
 @dataclass(frozen=True)
 class Options:
-    """Of the embedded servers. `cache_gb`: mongod's cache, 0.25 at least; the others: further arguments."""
+    """Options of the embedded servers: mongod's cache in GB (at least 0.25), and additional arguments."""
 
     cache_gb: float = 1.0
     mongod: Sequence[str] = ()
@@ -59,9 +60,9 @@ class Options:
 
 @contextlib.contextmanager
 def servers(settings: Settings, data: Path | None = None, options: Options | None = None) -> Iterator[Servers]:
-    """The servers that the settings name, and embedded ones for those that nothing names.
+    """Use the servers that the settings name, and start embedded ones for the others.
 
-    `data` is the folder that is kept; without it there is a temporary one.
+    `data` is a permanent data folder; without it a temporary one is used.
     Raises EmbeddedError, FolderInUse, FolderUnusable.
     """
     named = settings.model_fields_set
@@ -73,7 +74,7 @@ def servers(settings: Settings, data: Path | None = None, options: Options | Non
             folder = stack.enter_context(data_folder(data))
             ports, children = _start(folder, wanted, options or Options())
             for child in children.values():
-                # Nobody reads a temporary folder again.
+                # A temporary folder is not read again, so its servers need no orderly shutdown.
                 stack.callback(child.kill if folder.temporary else child.stop)
         yield Servers(
             redis_url=f"redis://127.0.0.1:{ports['valkey']}/0" if "valkey" in ports else settings.redis_url,
@@ -87,7 +88,7 @@ def servers(settings: Settings, data: Path | None = None, options: Options | Non
 
 @contextlib.contextmanager
 def embedded(data: Path | None = None, options: Options | None = None) -> Iterator[Servers]:
-    """Both servers embedded, whatever the environment says. Raises EmbeddedError, FolderInUse, FolderUnusable."""
+    """Start both servers, whatever the environment says. Raises EmbeddedError, FolderInUse, FolderUnusable."""
     with servers(Settings.model_construct(), data, options) as both:
         yield both
 
@@ -107,9 +108,9 @@ def _start(folder: DataFolder, wanted: list[str], options: Options) -> tuple[dic
                 unless_ready.pop_all()
                 return ports, children
         except ChildFailed as error:
-            said = "".join(child.output() for child in children.values())
-            if not _IN_USE.search(said):
-                raise EmbeddedError(explain(said) or error.message) from error
+            output = "".join(child.output() for child in children.values())
+            if not _IN_USE.search(output):
+                raise EmbeddedError(explain(output) or error.message) from error
     raise EmbeddedError(f"found no free ports of 127.0.0.1 in {ATTEMPTS} attempts")
 
 
@@ -134,6 +135,7 @@ def _valkey(folder: DataFolder, port: int, options: Options) -> Child:
     return Child(
         "valkey",
         [*argv, *options.valkey],
+        _WITHOUT_SECRETS,
         log=folder.path / "valkey.log",
         ready=lambda: _answers_ping(port),
         keep_open=[folder.lock],
@@ -161,12 +163,13 @@ def _mongod(folder: DataFolder, port: int, options: Options) -> Child:
         *("--replSet", REPLICA_SET, "--oplogSize", "2048", "--wiredTigerCacheSizeGB", f"{options.cache_gb:g}"),
         *("--setParameter", "transactionLifetimeLimitSeconds=10"),
         *("--setParameter", "diagnosticDataCollectionEnabled=false"),
-        # There is no other member to hand over to, so a stop need not wait for one.
+        # There is no other member to hand over to, so a shutdown need not wait for one.
         *("--setParameter", "shutdownTimeoutMillisForSignaledShutdown=0"),
     ]
     return Child(
         "mongod",
         [*argv, *options.mongod],
+        _WITHOUT_SECRETS,
         log=folder.path / "mongod.log",
         ready=lambda: _is_primary(port),
         grace=30.0,
@@ -175,7 +178,7 @@ def _mongod(folder: DataFolder, port: int, options: Options) -> Child:
 
 
 def _is_primary(port: int) -> bool:
-    """Whether it takes writes; what it lacks for that, its replica set's configuration, it is given."""
+    """Return whether the server accepts writes, and initiate its replica set if necessary."""
     try:
         socket.create_connection(("127.0.0.1", port), timeout=1).close()
         with pymongo.MongoClient[Any](
@@ -196,7 +199,7 @@ def _configure(client: pymongo.MongoClient[Any], host: str) -> None:
         if error.code == _NOT_YET_INITIALIZED:
             client.admin.command("replSetInitiate", {"_id": REPLICA_SET, "members": [{"_id": 0, "host": host}]})
         return
-    if config["members"][0]["host"] != host:  # a kept folder, whose port of last time is taken now
+    if config["members"][0]["host"] != host:  # a permanent folder whose previous port is taken now
         config["members"][0]["host"] = host
         config["version"] += 1
         client.admin.command("replSetReconfig", config, force=True)

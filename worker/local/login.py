@@ -1,6 +1,6 @@
-"""Access to the HTTP surface of a stack on one machine: a secret that is made, an address, a ready token.
+"""The login of a local stack's HTTP API: its address, a generated secret and a valid token.
 
-What is made is kept beside the data, readable by this user alone, so that a token outlives a restart.
+The secret is stored in the data folder, readable only by this user, so that a token survives a restart.
 """
 
 import json
@@ -16,50 +16,79 @@ from pathlib import Path
 import jwt
 from bson import ObjectId
 
+from worker.errors import SnapshotError
 from worker.local.data_folder import DataFolder
 from worker.settings import PREFIX, Settings
 
+_FILE = "access.json"
 _LIFE = 30 * 86_400
-"""Seconds that the token is valid."""
+"""Lifetime of the token in seconds."""
+
+
+class PortInUse(SnapshotError):
+    """The port of the HTTP API cannot be opened."""
+
+    code = "port_in_use"
 
 
 @dataclass(frozen=True)
-class Access:
-    """`token` is an ADMIN's of `organization`, and an operator's; None where only public keys are set."""
+class Login:
+    """`token` has the role ADMIN in `organization` and is an operator's; None if only public keys are configured."""
 
     url: str
     organization: ObjectId
     token: str | None
     environment: dict[str, str]
-    """What the process that serves has to have beside the rest."""
+    """Additional environment variables of the API process."""
     listening: socket.socket
 
 
 @contextmanager
-def access(settings: Settings, folder: DataFolder) -> Iterator[Access]:
-    """A listening socket of 127.0.0.1, which the serving process inherits: its port outlives a restart."""
-    kept = _kept(folder.path / "access.json")
+def login(settings: Settings, folder: DataFolder) -> Iterator[Login]:
+    """Open a listening socket on 127.0.0.1. The API process inherits it, so the port survives a restart.
+
+    The port is SNAPSHOTS_API_PORT if it is set, otherwise a free one. Raises PortInUse.
+    """
+    kept = _load_or_create(folder.path / _FILE)
     environment: dict[str, str] = {}
     secret: str | None = None
     if settings.jwt_secret is not None:
         secret = settings.jwt_secret.get_secret_value()
+        environment[f"{PREFIX}JWT_SECRET"] = secret
     elif settings.jwt_public_key is None and settings.jwt_jwks is None:
         secret = kept["secret"]
         environment[f"{PREFIX}JWT_SECRET"] = secret
-    port = folder.ports("api")["api"]
+    named = settings.api_port if "api_port" in settings.model_fields_set else 0
+    port = named or folder.ports("api")["api"]
     with socket.socket() as listening:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(("127.0.0.1", port))
-        listening.listen(2048)
+        try:
+            listening.bind(("127.0.0.1", port))
+            listening.listen(2048)
+        except OSError as error:
+            message = f"The API cannot listen on 127.0.0.1:{port} ({PREFIX}API_PORT): {error.strerror}."
+            raise PortInUse(message) from error
         token = secret and _mint(settings, secret, kept)
-        yield Access(f"http://127.0.0.1:{port}", ObjectId(kept["organization"]), token, environment, listening)
+        yield Login(f"http://127.0.0.1:{port}", ObjectId(kept["organization"]), token, environment, listening)
 
 
-def _kept(file: Path) -> dict[str, str]:
-    with suppress(FileNotFoundError, ValueError):  # cut short by a crash, at worst
+def kept_value(folder: Path, name: str) -> str:
+    """Return a random secret of the data folder that survives a restart."""
+    return _load_or_create(folder / _FILE)[name]
+
+
+def _load_or_create(file: Path) -> dict[str, str]:
+    made = {
+        "secret": secrets.token_hex(32),
+        "organization": str(ObjectId()),
+        "user": str(ObjectId()),
+        "flower": secrets.token_hex(16),
+    }
+    with suppress(FileNotFoundError, ValueError):  # absent, or truncated by a crash
         found: dict[str, str] = json.loads(file.read_text())
-        return found
-    made = {"secret": secrets.token_hex(32), "organization": str(ObjectId()), "user": str(ObjectId())}
+        if made.keys() <= found.keys():
+            return found
+        made |= found  # written by an earlier version
     with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as opened:
         json.dump(made, opened)
     return made

@@ -1,7 +1,7 @@
 """A child process that never outlives its parent.
 
 Every child leads a session of its own, so that Ctrl-C on a terminal reaches only the parent, which then
-stops its children in order. What happens when the parent is killed stands in worker/local/child_guard.py.
+stops its children in order. worker/local/child_guard.py handles a parent that is killed.
 """
 
 import contextlib
@@ -14,41 +14,41 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import BinaryIO
 
 from worker.errors import SnapshotError
 
-LOG_LIMIT = 16 * 1024 * 1024  # bytes; a log that is larger at a start is put aside as `<name>.1`
+LOG_LIMIT = 16 * 1024 * 1024  # bytes; a larger log is renamed to `<name>.1` at the next start
 
 _GUARD = [sys.executable, "-I", "-S", str(Path(__file__).with_name("child_guard.py"))]
 
-# The kernel takes the *thread* that started a child for its parent (prctl(2), PR_SET_PDEATHSIG), so one
-# thread that lives as long as the process starts them all.
+# For the kernel the parent is the *thread* that started a child (prctl(2), PR_SET_PDEATHSIG). Therefore one thread,
+# which lives as long as the process, starts them all.
 _starter = ThreadPoolExecutor(max_workers=1, thread_name_prefix="starter")
 
 
 class ChildFailed(SnapshotError):
-    """A child process could not be started, or ended before it was ready."""
+    """A child process could not be started, or exited before it was ready."""
 
     code = "child_failed"
 
 
 class Child:
-    """One program, run as a child. What is changed of it counts from the next start on.
+    """A program that runs as a child process. Changed attributes take effect at the next start.
 
-    `argv`: the program and its arguments. `env`: added to the environment. `log`: the file that its output is
-    appended to (None: passed through). `ready`: tells whether it does its work yet. `grace`: seconds that it
-    has to end after SIGTERM. `keep_open`: file descriptors that it inherits. `die_with_parent`: off, only the
-    guard ends a killed parent's child, as on macOS.
+    `argv`: the program and its arguments. `env`: additional environment variables; None removes an inherited one.
+    `log`: the file to which its output is appended (None: inherited). `ready`: returns whether it is ready. `grace`:
+    seconds to exit after SIGTERM. `keep_open`: inherited file descriptors. `die_with_parent`: if False, only the guard
+    ends the child of a killed parent, as on macOS.
     """
 
     def __init__(
         self,
         name: str,
         argv: Sequence[str],
-        env: Mapping[str, str] | None = None,
+        env: Mapping[str, str | None] | None = None,
         log: Path | None = None,
         *,
         ready: Callable[[], bool] | None = None,
@@ -70,7 +70,7 @@ class Child:
 
     @property
     def pid(self) -> int:
-        """Of the last start. Raises ChildFailed if there was none."""
+        """The process id of the last start. Raises ChildFailed if it was never started."""
         if self._process is None:
             raise ChildFailed(f"{self.name} was not started")
         return self._process.pid
@@ -80,15 +80,18 @@ class Child:
         return self._process is not None and self.poll() is None
 
     def start(self) -> None:
-        """Run the program, unless it runs. Raises ChildFailed if it does not exist or cannot be started now."""
+        """Start the program unless it is running. Raises ChildFailed if it does not exist or cannot be started."""
         if self.running:
             return
         if shutil.which(self.argv[0]) is None:
-            raise ChildFailed(f"{self.name}: there is no program {self.argv[0]}")
+            raise ChildFailed(f"{self.name}: program {self.argv[0]} not found")
+        spawned = _starter.submit(self._spawn)
         try:
-            _starter.submit(self._spawn).result()
+            spawned.result()
         except OSError as error:
             raise ChildFailed(f"{self.name} cannot be started: {error.strerror}") from error
+        finally:
+            wait([spawned])  # Ctrl-C may interrupt the line above, and `stop` has to know the process
 
     def _spawn(self) -> None:
         order = {"argv": self.argv, "env": self.env, "die_with_parent": self._die_with_parent}
@@ -105,8 +108,8 @@ class Child:
                     pass_fds=(reading, *self._keep_open),
                     start_new_session=True,
                 )
-            _reaper.watch(self._process.pid)
-            with contextlib.suppress(BrokenPipeError):  # someone killed it already, which poll tells
+            reaper.watch(self._process.pid)
+            with contextlib.suppress(BrokenPipeError):  # it was killed already; `poll` reports that
                 pipe.write(json.dumps(order).encode() + b"\n")
 
     def _open_log(self, path: Path) -> BinaryIO:
@@ -118,7 +121,7 @@ class Child:
         return file
 
     def output(self) -> str:
-        """The last 4 kB that the program wrote to its log since its last start."""
+        """Return the last 4 kB that the program has logged since its last start."""
         if self.log is None or not self.log.exists():
             return ""
         with self.log.open("rb") as file:
@@ -127,7 +130,7 @@ class Child:
             return file.read().decode(errors="replace")
 
     def poll(self) -> int | None:
-        """The exit code, negative for a signal; None while the program runs, or was never started."""
+        """Return the exit code, negative for a signal; None if the program is running or was never started."""
         if self._process is None:
             return None
         code = self._process.poll()
@@ -136,19 +139,19 @@ class Child:
         return code
 
     def wait(self, timeout: float) -> int | None:
-        """The exit code, or None when the program still runs after `timeout` seconds."""
+        """Wait for the exit code. Returns None if the program is still running after `timeout` seconds."""
         if self._process is not None:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(timeout)
         return self.poll()
 
     def wait_until_ready(self, timeout: float = 30.0) -> None:
-        """Raises ChildFailed when the program ends before, or is not ready after `timeout` seconds."""
+        """Wait until ready. Raises ChildFailed if the program exits or is not ready within `timeout` seconds."""
         deadline = time.monotonic() + timeout
         while True:
             code = self.poll()
             if code is not None:
-                raise ChildFailed(f"{self.name} ended with exit code {code}: {self.last_lines()}", exit_code=code)
+                raise ChildFailed(f"{self.name} exited with code {code}: {self.last_lines()}", exit_code=code)
             if self.ready is None or self.ready():
                 return
             if time.monotonic() > deadline:
@@ -156,13 +159,13 @@ class Child:
             time.sleep(0.02)
 
     def last_lines(self) -> str:
-        """The last three that it wrote since its last start, in one."""
-        return " | ".join(self.output().splitlines()[-3:]) or "it wrote nothing"
+        """Return the last three log lines since the last start, joined."""
+        return " | ".join(self.output().splitlines()[-3:]) or "no output"
 
     def stop(self, grace: float | None = None) -> int | None:
-        """SIGTERM to the program, and after `grace` seconds SIGKILL to its whole group. Gives the exit code.
+        """Send SIGTERM to the program and, after `grace` seconds, SIGKILL to its group. Returns the exit code.
 
-        The SIGTERM goes to the program alone: one that has processes of its own (a Celery worker) ends them itself.
+        Only the program gets the SIGTERM: one with child processes, such as a Celery worker, stops them itself.
         """
         if self._process is not None and self.poll() is None:
             self._process.terminate()
@@ -170,7 +173,7 @@ class Child:
         return self.kill()
 
     def kill(self) -> int | None:
-        """SIGKILL to the program and all of its group, and wait for its end."""
+        """Send SIGKILL to the program and its group, and wait for the exit. Returns the exit code."""
         if self._process is None:
             return None
         if self.poll() is None:
@@ -179,7 +182,7 @@ class Child:
         return self.poll()
 
     def restart(self, timeout: float = 30.0) -> None:
-        """As a crash: SIGKILL, start, and wait until ready."""
+        """Restart as after a crash: SIGKILL, start, wait until ready."""
         self.kill()
         self.start()
         self.wait_until_ready(timeout)
@@ -188,7 +191,7 @@ class Child:
         if group != self._ended:
             self._ended = group
             _kill_group(group)
-            _reaper.release(group)
+            reaper.release(group)
 
 
 def _kill_group(group: int) -> None:
@@ -198,26 +201,27 @@ def _kill_group(group: int) -> None:
 
 
 class _Reaper:
-    """The guard process of this process, there while there are children."""
+    """The guard process of this process. It runs while there are children or temporary folders."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._groups: set[int] = set()
+        self._targets: set[int | Path] = set()
         self._process: subprocess.Popen[bytes] | None = None
 
-    def watch(self, group: int) -> None:
+    def watch(self, target: int | Path) -> None:
+        """Kill this process group, or remove this folder, if this process dies."""
         with self._lock:
-            self._groups.add(group)
+            self._targets.add(target)
             if self._process is None or self._process.poll() is not None:
                 self._open()
             else:
-                self._tell(b"+", group)
+                self._tell("+", target)
 
-    def release(self, group: int) -> None:
+    def release(self, target: int | Path) -> None:
         with self._lock:
-            self._groups.discard(group)
-            self._tell(b"-", group)
-            if not self._groups and self._process is not None:
+            self._targets.discard(target)
+            self._tell("-", target)
+            if not self._targets and self._process is not None:
                 self._process.communicate()
                 self._process = None
 
@@ -227,16 +231,17 @@ class _Reaper:
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
+            env={},  # it needs no variables, and the environment may contain secrets
             start_new_session=True,
         )
-        for group in self._groups:
-            self._tell(b"+", group)
+        for target in self._targets:
+            self._tell("+", target)
 
-    def _tell(self, sign: bytes, group: int) -> None:
+    def _tell(self, sign: str, target: int | Path) -> None:
         if self._process is not None and self._process.stdin is not None:
-            with contextlib.suppress(BrokenPipeError):  # someone killed it; the next watch opens another
-                self._process.stdin.write(b"%s%d\n" % (sign, group))
+            with contextlib.suppress(BrokenPipeError):  # it was killed; the next `watch` starts another
+                self._process.stdin.write(os.fsencode(f"{sign}{target}\n"))
                 self._process.stdin.flush()
 
 
-_reaper = _Reaper()
+reaper = _Reaper()

@@ -1,60 +1,84 @@
-"""The whole system on one machine: servers, and the processes that do the work, as children of this one."""
+"""The whole stack on one machine: servers and our own processes, as children of this one."""
 
 import sys
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from worker.local.dashboard import DIRECT, Dashboard, api_environment, dashboard
 from worker.local.data_folder import data_folder
 from worker.local.embedded import servers
-from worker.local.login import Access, access
+from worker.local.login import Login, login
 from worker.local.processes import Child
-from worker.local.supervisor import Died, Supervisor
+from worker.local.supervisor import OnExit, Supervisor
 from worker.settings import PREFIX, Settings, load
+from worker.startup.process import require
+from worker.stores.connections import Connections
 
 WORKERS = 2
-"""Celery workers of one process each: on two cores they beat one worker of two."""
+"""Celery workers with one pool process each: on two cores faster than one worker with two."""
 _SNAPSHOTS = [sys.executable, "-P", "-c", "from worker.cli import main; main()"]
-_CELERY = [sys.executable, "-P", "-c", "import worker.celery; from celery.__main__ import main; main()", "-A", "worker"]
-"""The two commands, whatever PATH says and whatever `worker.py` lies in the current directory."""
+"""The command, independent of PATH and of a `worker.py` in the current directory."""
 
 
-_DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-"""To this machine, whatever proxy the environment names."""
+OnStart = Callable[[str], None]
+"""Called with the name of each part before it is started."""
 
 
 @dataclass(frozen=True)
 class Stack:
-    """What runs."""
+    """A running stack."""
 
     settings: Settings
-    """As the processes have them: with the addresses of the servers."""
-    logs: Path
+    """The settings of the processes, with the addresses of the servers."""
+    folder: Path
+    """The data folder; its subfolder `logs` has the output of our processes."""
     supervisor: Supervisor
-    api: Access
+    api: Login
+    flower: Dashboard
 
 
 @contextmanager
-def stack(settings: Settings, data: Path | None = None, died: Died | None = None) -> Iterator[Stack]:
-    """Servers (embedded where the settings name none) and our processes, all answering; stopped in the end.
+def stack(
+    settings: Settings,
+    data: Path | None = None,
+    on_exit: OnExit | None = None,
+    on_start: OnStart = lambda name: None,
+) -> Iterator[Stack]:
+    """Start servers (embedded ones if the settings name none) and our processes; stop them at the end.
 
-    `data` is a folder that is kept; without it all that they write goes with them.
-    Raises EmbeddedError, FolderInUse, FolderUnusable, ChildFailed.
+    `data` is a permanent data folder; without it a temporary one is used.
+    Raises EmbeddedError, FolderInUse, FolderUnusable, ChildFailed, PortInUse, and UnusableServer, StoreUnavailable or
+    BrokerUnavailable for a server that the settings name.
     """
+    on_start("MongoDB and Redis")
+    _check_named_servers(settings)
     with data_folder(data) as folder, servers(settings, folder.path / "servers") as up:
         own = settings.model_copy(update={"redis_url": up.redis_url, "mongo_url": up.mongo_url})
         environment = up.environment() | {f"{PREFIX}MONGO_DATABASE": own.mongo_database}
-        with access(own, folder) as entrance, Supervisor(up.children, died) as supervisor:
-            children = [*processes(folder.path, environment), _api(folder.path, environment, entrance)]
-            for child in children:
+        with login(own, folder) as api_login, Supervisor(up.children, on_exit) as supervisor:
+            flower = dashboard(own, folder, api_login.url)
+            # Flower's start takes seconds; it needs no other process than Redis.
+            on_start("flower")
+            flower_child = supervisor.add(_flower(folder.path, environment, flower), wait=False)
+            api_child = _api(folder.path, environment | api_environment(own, flower), api_login)
+            for child in [*processes(folder.path, environment), api_child]:
+                on_start(child.name)
                 supervisor.add(child)
-            yield Stack(load(**own.model_dump()), folder.path / "logs", supervisor, entrance)
+            flower_child.wait_until_ready()
+            yield Stack(load(**own.model_dump()), folder.path, supervisor, api_login, flower)
 
 
-def processes(folder: Path, environment: dict[str, str]) -> list[Child]:
-    """Workers, beat and listener, not started yet."""
+def _check_named_servers(settings: Settings) -> None:
+    named = settings.model_fields_set
+    with closing(Connections(settings)) as connections:
+        for risk in require(connections, mongo="mongo_url" in named, redis="redis_url" in named):
+            print(f"Warning: {risk}", file=sys.stderr)
+
+
+def processes(folder: Path, environment: Mapping[str, str]) -> list[Child]:
+    """Return workers, beat and listener, not started yet."""
     return [
         *(_celery(folder, environment, f"worker{number + 1}", _worker(number + 1)) for number in range(WORKERS)),
         _celery(folder, environment, "beat", ["beat", "--schedule", str(folder / "beat-schedule")]),
@@ -62,31 +86,47 @@ def processes(folder: Path, environment: dict[str, str]) -> list[Child]:
     ]
 
 
-def _listener(folder: Path, environment: dict[str, str]) -> Child:
-    own = environment | {f"{PREFIX}LOG_FORMAT": "json"}
+def _environment(folder: Path, environment: Mapping[str, str]) -> dict[str, str | None]:
+    """Add JSON logs, and keep temporary files in the data folder: a killed pool process leaves some behind.
+
+    Only the API gets the secret that signs tokens.
+    """
+    temporary = folder / "tmp"
+    temporary.mkdir(exist_ok=True)
+    return {f"{PREFIX}JWT_SECRET": None, **environment, f"{PREFIX}LOG_FORMAT": "json", "TMPDIR": str(temporary)}
+
+
+def _listener(folder: Path, environment: Mapping[str, str]) -> Child:
+    own = _environment(folder, environment)
     child = Child("listener", [*_SNAPSHOTS, "listen"], own, folder / "logs" / "listener.log", grace=20.0)
     child.ready = lambda: '"listening"' in child.output()
     return child
 
 
-def _api(folder: Path, environment: dict[str, str], entrance: Access) -> Child:
-    descriptor = entrance.listening.fileno()
+def _api(folder: Path, environment: dict[str, str], api_login: Login) -> Child:
+    descriptor = api_login.listening.fileno()
     argv = [*_SNAPSHOTS, "api", "--fd", str(descriptor)]
-    own = environment | entrance.environment | {f"{PREFIX}LOG_FORMAT": "json"}
+    own = _environment(folder, environment | api_login.environment)
     return Child(
         "api",
         argv,
         own,
         folder / "logs" / "api.log",
-        ready=lambda: _answers(f"{entrance.url}/healthz"),
+        ready=lambda: _answers(f"{api_login.url}/healthz"),
         grace=20.0,
         keep_open=[descriptor],
     )
 
 
+def _flower(folder: Path, environment: Mapping[str, str], own: Dashboard) -> Child:
+    child = _celery(folder, {**environment, **own.environment}, "flower", ["flower"])
+    child.ready = lambda: _answers(f"{own.url}/healthcheck")
+    return child
+
+
 def _answers(url: str) -> bool:
     try:
-        with _DIRECT.open(url, timeout=1) as answer:
+        with DIRECT.open(url, timeout=1) as answer:
             return bool(answer.status == 200)
     except OSError:
         return False
@@ -96,9 +136,9 @@ def _worker(number: int) -> list[str]:
     return ["worker", "-P", "prefork", "-c", "1", "-n", f"worker{number}@%h", "--without-gossip", "--without-mingle"]
 
 
-def _celery(folder: Path, environment: dict[str, str], name: str, arguments: list[str]) -> Child:
-    argv = [*_CELERY, *arguments, "--loglevel", "INFO"]
-    child = Child(name, argv, environment | {f"{PREFIX}LOG_FORMAT": "json"}, folder / "logs" / f"{name}.log")
+def _celery(folder: Path, environment: Mapping[str, str], name: str, arguments: list[str]) -> Child:
+    argv = [*_SNAPSHOTS, "celery", *arguments] + ([] if arguments[0] == "flower" else ["--loglevel", "INFO"])
+    child = Child(name, argv, _environment(folder, environment), folder / "logs" / f"{name}.log")
     if arguments[0] == "worker":
         child.ready = lambda: " ready." in child.output()
         child.grace = 30.0

@@ -1,4 +1,4 @@
-"""Several children in order: started one after the other, started again when they die, stopped in reverse."""
+"""Supervises child processes: starts them in order, restarts those that exit, stops them in reverse order."""
 
 import threading
 import time
@@ -7,15 +7,15 @@ from typing import Self
 
 from worker.local.processes import Child, ChildFailed
 
-FIRST_DELAY = 0.5  # seconds before a dead child is started again; doubled each time
+FIRST_DELAY = 0.5  # seconds before a child is restarted; doubled each time
 LONGEST_DELAY = 10.0
-SETTLED_AFTER = 30.0  # seconds of life after which the delay is the first one again
+SETTLED_AFTER = 30.0  # seconds of running after which the delay is reset
 
-Died = Callable[[Child, int | None, float], None]
+OnExit = Callable[[Child, int | None, float], None]
 
 
-class _Post:
-    """What the supervisor knows about one child."""
+class _Supervised:
+    """The state of one child."""
 
     def __init__(self, child: Child) -> None:
         self.child = child
@@ -26,64 +26,65 @@ class _Post:
 
 
 class Supervisor:
-    """Use as a context manager: leaving it, by whatever way, stops the children.
+    """A context manager that stops its children at the end.
 
-    `died` is called with the child, its exit code and the seconds until it is started again.
-    It has no thread of its own: someone calls `tend` now and then, or `watch`.
+    `on_exit` is called with the child, its exit code and the seconds until its restart. There is no thread: call
+    `tend` regularly, or `watch`.
     """
 
-    def __init__(self, children: Iterable[Child] = (), died: Died | None = None) -> None:
-        self._posts = [_Post(child) for child in children]
-        self._died = died
+    def __init__(self, children: Iterable[Child] = (), on_exit: OnExit | None = None) -> None:
+        self._supervised = [_Supervised(child) for child in children]
+        self._on_exit = on_exit
 
     @property
     def children(self) -> list[Child]:
-        return [post.child for post in self._posts]
+        return [each.child for each in self._supervised]
 
-    def add(self, child: Child, timeout: float = 30.0) -> Child:
-        """Start one more and wait until it is ready. Raises ChildFailed."""
-        self._posts.append(_Post(child))
+    def add(self, child: Child, timeout: float = 30.0, *, wait: bool = True) -> Child:
+        """Start another child and wait until it is ready, unless told otherwise. Raises ChildFailed."""
+        self._supervised.append(_Supervised(child))
         child.start()
-        child.wait_until_ready(timeout)
+        if wait:
+            child.wait_until_ready(timeout)
         return child
 
     def start(self, timeout: float = 30.0) -> None:
-        """Start all in order, each when the one before is ready (`timeout` seconds for each). Raises ChildFailed."""
-        for post in self._posts:
-            post.child.start()
-            post.child.wait_until_ready(timeout)
-            post.started_at = time.monotonic()
+        """Start all in order, each after the previous one is ready within `timeout` seconds. Raises ChildFailed."""
+        for each in self._supervised:
+            each.child.start()
+            each.child.wait_until_ready(timeout)
+            each.started_at = time.monotonic()
 
     def restarts(self, child: Child) -> int:
-        """How often this child was started again."""
-        return sum(post.restarts for post in self._posts if post.child is child)
+        """Return how often this child was restarted."""
+        return sum(each.restarts for each in self._supervised if each.child is child)
 
     def tend(self) -> None:
-        """Start again what died and whose delay is over. Returns at once."""
+        """Restart exited children whose delay is over. Returns immediately."""
         now = time.monotonic()
-        for post in self._posts:
-            if post.due_at is None:
-                if not post.child.running:
-                    self._bury(post, now)
-            elif now >= post.due_at:
-                self._revive(post, now)
+        for each in self._supervised:
+            if each.due_at is None:
+                if not each.child.running:
+                    self._schedule_restart(each, now)
+            elif now >= each.due_at:
+                self._restart(each, now)
 
-    def _bury(self, post: _Post, now: float) -> None:
-        if now - post.started_at > SETTLED_AFTER:
-            post.delay = FIRST_DELAY
-        post.due_at = now + post.delay
-        if self._died:
-            self._died(post.child, post.child.poll(), post.delay)
-        post.delay = min(2 * post.delay, LONGEST_DELAY)
+    def _schedule_restart(self, each: _Supervised, now: float) -> None:
+        if now - each.started_at > SETTLED_AFTER:
+            each.delay = FIRST_DELAY
+        each.due_at = now + each.delay
+        if self._on_exit:
+            self._on_exit(each.child, each.child.poll(), each.delay)
+        each.delay = min(2 * each.delay, LONGEST_DELAY)
 
-    def _revive(self, post: _Post, now: float) -> None:
-        post.due_at = None
-        post.started_at = now
-        post.restarts += 1
+    def _restart(self, each: _Supervised, now: float) -> None:
+        each.due_at = None
+        each.started_at = now
+        each.restarts += 1
         try:
-            post.child.start()
+            each.child.start()
         except ChildFailed:
-            self._bury(post, now)
+            self._schedule_restart(each, now)
 
     def watch(self, until: threading.Event, interval: float = 0.2) -> None:
         """Tend the children until the event is set."""
@@ -91,7 +92,7 @@ class Supervisor:
             self.tend()
 
     def stop(self) -> None:
-        """Stop all in reverse order, each bounded by its grace."""
+        """Stop all in reverse order, each within its grace period."""
         for child in reversed(self.children):
             child.stop()
 

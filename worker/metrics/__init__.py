@@ -1,1 +1,1 @@
-"""What is measured of the whole system: the same figures, whichever process is asked."""
+"""Prometheus metrics of the whole system, read from MongoDB and Redis."""

@@ -1,4 +1,4 @@
-"""The figures as Prometheus' metric families. No label holds an id, a name or a text of anyone's."""
+"""Turns figures into Prometheus metric families. No label holds an id, a name or a text of a person."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -7,10 +7,12 @@ from typing import Any, get_args
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
-from worker.domain.requests import COMPLETED, FAILED, Trigger
+from worker.domain.ledger_entry import COMPLETED, FAILED
+from worker.domain.requests import Trigger
 from worker.metrics.gauges import BrokerGauges, StoreGauges
-from worker.metrics.outcomes import BUCKETS, NOT_TIMED, Kind, Outcomes, Sums, Waiting
-from worker.metrics.rejections import Rejections
+from worker.metrics.outcome_groups import BUCKETS, NOT_TIMED, InFlight, Kind, Sums
+from worker.metrics.outcomes import Outcomes
+from worker.metrics.rejections import RejectionCounts
 from worker.stores.stats import Identity
 
 Labels = tuple[str, ...]
@@ -18,9 +20,9 @@ TRIGGERS: tuple[str, ...] = get_args(Trigger)
 
 
 class HighWater:
-    """Counters that never fall: a redrive takes a failure back that was shown but not added to the totals yet.
+    """Keeps counters from falling. A redrive takes back a failure that was shown but not yet added to the totals.
 
-    Prometheus takes a counter that falls for one that began anew, and would count all of it again.
+    Prometheus would take a counter that falls for one that was reset, and count its whole value again.
     """
 
     def __init__(self) -> None:
@@ -31,137 +33,167 @@ class HighWater:
         return highest
 
 
-def of_outcomes(found: Outcomes, rising: HighWater) -> Iterator[Metric]:
-    """Counters of requests, and what is in flight. At all times accepted = completed + failed + in flight."""
+def of_outcomes(outcomes: Outcomes, high_water: HighWater) -> Iterator[Metric]:
+    """Count requests and outcomes. At all times, accepted = completed + failed + in flight."""
     sums: dict[str, dict[Labels, float]] = {name: {} for name in _COUNTERS}
-    for trigger in sorted({*TRIGGERS, *found.waiting, *(kind.trigger for kind in found.finished)}):
-        for name, value in _counts(trigger, found).items():
+    for trigger in sorted({*TRIGGERS, *outcomes.in_flight, *(kind.trigger for kind in outcomes.finished)}):
+        for name, value in _counts(trigger, outcomes).items():
             sums[name][(trigger,)] = value
-    for kind, each in found.finished.items():
+    for kind, finished in outcomes.finished.items():
         if kind.status == FAILED:
             labels = (kind.trigger, kind.code or "unknown")
-            sums["failed"][labels] = sums["failed"].get(labels, 0) + each.requests
+            sums["failed"][labels] = sums["failed"].get(labels, 0) + finished.requests
     for name, (about, labelled) in _COUNTERS.items():
-        yield counter(name, about, labelled, sums[name], rising)
-    yield _histogram(found.finished, rising)
+        yield counter(name, about, labelled, sums[name], high_water)
+    yield _histogram(outcomes.finished, high_water)
     yield gauge(
         "in_flight",
-        "Requests that are accepted and have no outcome yet",
+        "Requests accepted that have no outcome yet",
         ("trigger",),
-        {(name,): found.waiting.get(name, Waiting()).requests for name in sorted({*TRIGGERS, *found.waiting})},
+        {
+            (name,): outcomes.in_flight.get(name, InFlight()).requests
+            for name in sorted({*TRIGGERS, *outcomes.in_flight})
+        },
     )
-    since = min((each.since for each in found.waiting.values() if each.since), default=None)
+    since = min((waiting.since for waiting in outcomes.in_flight.values() if waiting.since), default=None)
     yield gauge(
-        "oldest_waiting_seconds", "How long the oldest due request has had no outcome", (), {(): _age(since, found.at)}
+        "oldest_waiting_seconds",
+        "Age of the oldest request that is due and has no outcome",
+        (),
+        {(): _age(since, outcomes.at)},
     )
 
 
 _BY = ("trigger",)
 _COUNTERS: dict[str, tuple[str, Labels]] = {
-    "accepted": ("Requests accepted; one that is redriven, again", _BY),
+    "accepted": ("Requests accepted; a redrive counts again", _BY),
     "completed": ("Requests completed", _BY),
-    "unchanged": ("Of the completed, those that found the snapshot there already", _BY),
+    "unchanged": ("Completed requests whose conversation had not changed since the previous snapshot", _BY),
     "failed": ("Requests failed", ("trigger", "code")),
-    "retried": ("Attempts of a request that failed and were repeated", _BY),
-    "swept": ("Wake-up calls that were lost and repeated by the sweep", _BY),
+    "retried": ("Attempts that failed and were retried", _BY),
+    "swept": ("Lost wake-up calls that the sweep sent again", _BY),
 }
 
 
-def _counts(trigger: str, found: Outcomes) -> dict[str, float]:
-    mine = [(kind, each) for kind, each in found.finished.items() if kind.trigger == trigger]
-    waiting = found.waiting.get(trigger, Waiting())
-    completed = [(kind, each.requests) for kind, each in mine if kind.status == COMPLETED]
+def _counts(trigger: str, outcomes: Outcomes) -> dict[str, float]:
+    finished = [(kind, sums) for kind, sums in outcomes.finished.items() if kind.trigger == trigger]
+    in_flight = outcomes.in_flight.get(trigger, InFlight())
+    completed = [(kind, sums.requests) for kind, sums in finished if kind.status == COMPLETED]
     return {
-        "accepted": sum(each.requests for _, each in mine) + waiting.requests,
+        "accepted": sum(sums.requests for _, sums in finished) + in_flight.requests,
         "completed": sum(count for _, count in completed),
         "unchanged": sum(count for kind, count in completed if kind.unchanged),
-        "retried": sum(each.attempts for _, each in mine) + waiting.attempts,
-        "swept": sum(each.swept for _, each in mine) + waiting.swept,
+        "retried": sum(sums.attempts for _, sums in finished) + in_flight.attempts,
+        "swept": sum(sums.swept for _, sums in finished) + in_flight.swept,
     }
 
 
-def _histogram(finished: dict[Kind, Sums], rising: HighWater) -> HistogramMetricFamily:
+def _histogram(finished: dict[Kind, Sums], high_water: HighWater) -> HistogramMetricFamily:
     family = HistogramMetricFamily(
-        "snapshots_accept_to_event_seconds", "From the accept of a request to its event", labels=_BY
+        "snapshots_accept_to_event_seconds", "Seconds from the acceptance of a request to its event", labels=_BY
     )
     counts: dict[str, list[int]] = {name: [0] * (len(BUCKETS) + 1) for name in TRIGGERS}
     seconds: dict[str, float] = defaultdict(float)
-    for kind, each in finished.items():
+    for kind, sums in finished.items():
         if kind.bucket != NOT_TIMED:
-            counts.setdefault(kind.trigger, [0] * (len(BUCKETS) + 1))[kind.bucket] += each.requests
-            seconds[kind.trigger] += each.seconds
-    for trigger, each_count in counts.items():
+            counts.setdefault(kind.trigger, [0] * (len(BUCKETS) + 1))[kind.bucket] += sums.requests
+            seconds[kind.trigger] += sums.seconds
+    for trigger, by_bucket in counts.items():
         so_far, cumulative = 0, []
-        for bound, count in zip([*map(str, BUCKETS), "+Inf"], each_count, strict=True):
+        for bound, count in zip([*map(str, BUCKETS), "+Inf"], by_bucket, strict=True):
             so_far += count
-            cumulative.append((bound, rising("le", (trigger, bound), so_far)))
-        family.add_metric((trigger,), cumulative, rising("seconds", (trigger,), seconds[trigger]))
+            cumulative.append((bound, high_water("le", (trigger, bound), so_far)))
+        family.add_metric((trigger,), cumulative, high_water("seconds", (trigger,), seconds[trigger]))
     return family
 
 
-def of_rejections(found: Rejections, rising: HighWater) -> Iterator[Metric]:
-    """By the way in, since a refused entry's trigger may be what is wrong with it."""
-    yield counter("rejected", "Intake entries refused, by way in", ("trigger", "code"), found, rising)
+def of_rejections(counts: RejectionCounts, high_water: HighWater) -> Iterator[Metric]:
+    """Count rejected entries by way in: the trigger of an entry may be what is wrong with it."""
+    yield counter("rejected", "Intake entries rejected, by way in", ("trigger", "code"), counts, high_water)
 
 
-def of_broker(found: BrokerGauges) -> Iterator[Metric]:
-    """Queues, streams, memory."""
-    queues = {(name,): float(length) for name, length in found.queues.items()}
-    yield gauge("queue_messages", "Messages that wait in a queue", ("queue",), queues)
-    yield gauge("unacked_messages", "Messages that workers have and did not acknowledge yet", (), {(): found.unacked})
-    oldest = {(name,): _age(since, found.now) for name, since in found.oldest.items()}
-    yield gauge("queue_oldest_seconds", "How long the oldest message of a queue has waited", ("queue",), oldest)
-    if found.intake:
-        unread = {} if found.intake.lag is None else {(): float(found.intake.lag)}
-        yield gauge("intake_lag_entries", "Intake entries that no listener was given yet", (), unread)
+def of_broker(broker: BrokerGauges) -> Iterator[Metric]:
+    """Show queues, streams and memory."""
+    queues = {(name,): float(length) for name, length in broker.queues.items()}
+    yield gauge("queue_messages", "Messages waiting in a queue", ("queue",), queues)
+    yield gauge("unacked_messages", "Messages delivered to workers and not acknowledged yet", (), {(): broker.unacked})
+    oldest = {(name,): _age(since, broker.now) for name, since in broker.oldest.items()}
+    yield gauge("queue_oldest_seconds", "Age of the oldest message waiting in a queue", ("queue",), oldest)
+    if broker.intake:
+        unread = {} if broker.intake.lag is None else {(): float(broker.intake.lag)}
+        yield gauge("intake_lag_entries", "Intake entries not delivered to a listener yet", (), unread)
         yield gauge(
-            "intake_pending_entries", "Intake entries given and not acknowledged", (), {(): found.intake.pending}
+            "intake_pending_entries",
+            "Intake entries delivered to a listener and not acknowledged yet",
+            (),
+            {(): broker.intake.pending},
         )
-        age = {(): _age(found.intake.oldest, found.now)}
-        yield gauge("intake_lag_seconds", "How long the oldest of them has waited for a listener", (), age)
-    lags = {(name,): float(each.lag) for name, each in found.consumers.items() if each.lag is not None}
-    yield gauge("event_consumer_lag_entries", "Events that a consumer group was not given yet", ("group",), lags)
-    ages = {(name,): _age(each.oldest, found.now) for name, each in found.consumers.items()}
-    yield gauge("event_consumer_lag_seconds", "How long the oldest of them has waited", ("group",), ages)
-    yield gauge("rejected_entries", "Entries in the stream of refused ones", (), {(): found.rejected})
-    yield gauge("redis_memory_bytes", "Memory that Redis uses", (), {(): found.memory})
+        age = {(): _age(broker.intake.oldest, broker.now)}
+        yield gauge("intake_lag_seconds", "Age of the oldest intake entry not delivered yet", (), age)
+    lags = {(name,): float(group.lag) for name, group in broker.consumers.items() if group.lag is not None}
+    yield gauge("event_consumer_lag_entries", "Events not delivered to a consumer group yet", ("group",), lags)
+    ages = {(name,): _age(group.oldest, broker.now) for name, group in broker.consumers.items()}
     yield gauge(
-        "redis_memory_limit_bytes", "maxmemory, or the machine's memory where it is 0", (), {(): found.memory_limit}
+        "event_consumer_lag_seconds", "Age of the oldest event not delivered to a consumer group yet", ("group",), ages
+    )
+    yield gauge("rejected_entries", "Entries in the stream of rejected entries", (), {(): broker.rejected})
+    yield gauge("redis_memory_bytes", "Memory used by Redis", (), _known(broker.memory))
+    yield gauge(
+        "redis_memory_limit_bytes",
+        "maxmemory of Redis, or the memory of its machine if maxmemory is 0",
+        (),
+        _known(broker.memory_limit),
     )
 
 
-def of_store(found: StoreGauges, at: datetime) -> Iterator[Metric]:
-    """The outbox, closings without a snapshot, the sweep."""
-    yield gauge("events_unsent", "Outcomes whose event is not out", (), {(): found.unsent})
-    yield gauge("event_lag_seconds", "How long the oldest of them has waited", (), {(): _age(found.unsent_since, at)})
-    reasons = {(name,): float(count) for name, count in found.left_out.items()}
-    yield gauge("left_out", "Closings of the last week that made no snapshot", ("reason",), reasons)
-    if found.swept_at:
-        yield gauge("sweep_age_seconds", "Since the last sweep began", (), {(): _age(found.swept_at, at)})
+def _known(value: float | None) -> dict[tuple[str, ...], float]:
+    return {} if value is None else {(): value}
+
+
+def of_store(store: StoreGauges) -> Iterator[Metric]:
+    """Show the outbox, skipped closings and the sweep."""
+    yield gauge("events_unsent", "Outcomes whose event has not been sent", (), {(): store.unsent})
+    yield gauge(
+        "event_lag_seconds",
+        "Age of the oldest event that has not been sent",
+        (),
+        {(): _age(store.unsent_since, store.at)},
+    )
+    reasons = {(name,): float(count) for name, count in store.left_out.items()}
+    yield gauge("left_out", "Closings of the last week for which no snapshot was made", ("reason",), reasons)
+    if store.swept_at:
+        yield gauge("sweep_age_seconds", "Seconds since the last sweep began", (), {(): _age(store.swept_at, store.at)})
 
 
 def of_identities(known: Sequence[Identity]) -> Iterator[Metric]:
-    """Whether the counts of each organization add up."""
+    """Show whether the counts of each organization add up."""
     yield gauge("organizations", "Organizations with requests", (), {(): len(known)})
-    about = "Organizations where accepted is not completed + failed + in flight, or a snapshot is missing or too many"
-    yield gauge("identity_broken", about, (), {(): sum(not each.holds for each in known)})
+    about = (
+        "Organizations whose accepted requests are not completed + failed + in flight, or whose snapshots do not match"
+    )
+    yield gauge("identity_broken", about, (), {(): sum(not identity.holds for identity in known)})
 
 
 def of_servers(*, mongo: bool, redis: bool) -> Metric:
-    """What could be read."""
-    return gauge("server_up", "Whether the server answers", ("server",), {("mongo",): mongo, ("redis",): redis})
+    """Show which servers answer."""
+    return gauge(
+        "server_up",
+        "1 if the server answers within the time of a scrape",
+        ("server",),
+        {("mongo",): mongo, ("redis",): redis},
+    )
 
 
-def counter(name: str, about: str, labelled: Labels, values: Mapping[Any, float], rising: HighWater) -> Metric:
-    """`snapshots_<name>_total`."""
+def counter(name: str, about: str, labelled: Labels, values: Mapping[Any, float], high_water: HighWater) -> Metric:
+    """Return the counter `snapshots_<name>_total`."""
     family = CounterMetricFamily(f"snapshots_{name}", about, labels=labelled)
     for labels, value in values.items():
-        family.add_metric(labels, rising(name, labels, value))
+        family.add_metric(labels, high_water(name, labels, value))
     return family
 
 
 def gauge(name: str, about: str, labelled: Labels, values: Mapping[Any, float]) -> Metric:
-    """`snapshots_<name>`, by the values of its labels."""
+    """Return the gauge `snapshots_<name>`; `values` are by the values of its labels."""
     family = GaugeMetricFamily(f"snapshots_{name}", about, labels=labelled)
     for labels, value in values.items():
         family.add_metric(labels, float(value))
@@ -169,5 +201,5 @@ def gauge(name: str, about: str, labelled: Labels, values: Mapping[Any, float]) 
 
 
 def _age(since: datetime | None, now: datetime) -> float:
-    """0 where nothing waits."""
+    """Return the age in seconds; 0 if nothing waits."""
     return 0.0 if since is None else max(0.0, (now - since).total_seconds())

@@ -1,61 +1,62 @@
-"""What stands in Redis, and in MongoDB beside the outcomes, at this moment."""
+"""The current state of Redis, and of MongoDB apart from the outcomes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 import pymongo
 import redis
 
 from worker.clock import from_milliseconds
-from worker.domain.requests import COMPLETED, FAILED
-from worker.stores.checkpoints import State
+from worker.domain.ledger_entry import UNSENT
+from worker.stores.checkpoints import Checkpoints
 from worker.stores.connections import Connections, Document, broker_errors, store_errors
 from worker.stores.stats import backlog
 
 UNACKED = "unacked"
-"""The hash of messages that workers have and did not acknowledge yet; kombu's default, `unacked_key`."""
-_STORE_SECONDS = 5
-_MOST_GROUPS = 50
+"""The hash of messages that workers have not acknowledged yet: kombu's default for `unacked_key`."""
+_STORE_SECONDS = 15
+_MAX_GROUPS = 50
 
 
 @dataclass(slots=True)
-class Group:
-    """A consumer group. `lag`: entries that it was not given yet; None where Redis cannot tell."""
+class ConsumerGroup:
+    """A consumer group. `lag`: entries not delivered to it yet; None if Redis cannot tell."""
 
     pending: int
     lag: int | None
     oldest: datetime | None
-    """When the oldest entry that it was not given was added, by Redis's clock."""
+    """When the oldest entry that was not delivered yet was added, by Redis's clock."""
 
 
 @dataclass(slots=True)
 class BrokerGauges:
-    """Of Redis. `now` is its clock."""
+    """The state of Redis. `now` is the time of its clock."""
 
     now: datetime
     queues: dict[str, int]
     oldest: dict[str, datetime | None]
     unacked: int
-    memory: int
-    memory_limit: int
-    """Bytes; `maxmemory`, or else all that the machine has."""
+    memory: int | None
+    memory_limit: int | None
+    """Bytes: `maxmemory`, or the memory of the machine where it is not set. None if the ACL does not allow INFO."""
     rejected: int
-    intake: Group | None
-    consumers: dict[str, Group] = field(default_factory=dict)
-    """The groups that read the events."""
+    intake: ConsumerGroup | None
+    consumers: dict[str, ConsumerGroup] = field(default_factory=dict)
+    """The consumer groups of the event stream."""
 
 
 @dataclass(slots=True)
 class StoreGauges:
-    """Of MongoDB."""
+    """The state of MongoDB at the time `at`."""
 
+    at: datetime
     unsent: int
-    """Outcomes whose event is not out."""
+    """Outcomes whose event has not been sent."""
     unsent_since: datetime | None
     left_out: dict[str, int]
-    """Closings of the last week that made no snapshot, by reason."""
+    """Closings of the last week for which no snapshot was made, by reason."""
     swept_at: datetime | None
 
 
@@ -65,36 +66,45 @@ def read_broker(connections: Connections) -> BrokerGauges:
     waiting = backlog(connections)
     client: Any = connections.redis
     with broker_errors(), client.pipeline(transaction=False) as pipeline:
-        pipeline.time().hlen(UNACKED).info("memory").xlen(names.rejected_stream)
-        seconds, unacked, memory, rejected = pipeline.execute()
+        pipeline.time().hlen(UNACKED).xlen(names.rejected_stream)
+        seconds, unacked, rejected = pipeline.execute()
+    memory = _memory(client)
     intake = _groups(client, names.requests_stream).get(names.consumer_group)
     return BrokerGauges(
         now=datetime.fromtimestamp(seconds[0] + seconds[1] / 1e6, UTC),
         queues=waiting.lengths,
         oldest=waiting.oldest,
         unacked=unacked,
-        memory=memory["used_memory"],
-        memory_limit=memory.get("maxmemory") or memory.get("total_system_memory") or 0,
+        memory=memory.get("used_memory"),
+        memory_limit=(memory.get("maxmemory") or memory.get("total_system_memory") or 0) if memory else None,
         rejected=rejected,
         intake=intake,
         consumers=_groups(client, names.events_stream),
     )
 
 
-def _groups(client: Any, stream: str) -> dict[str, Group]:
-    """None where the stream is not there."""
+def _memory(client: Any) -> Mapping[str, Any]:
     with broker_errors():
         try:
-            found = client.xinfo_groups(stream)
+            return cast("Mapping[str, Any]", client.info("memory"))
+        except redis.exceptions.NoPermissionError:
+            return {}
+
+
+def _groups(client: Any, stream: str) -> dict[str, ConsumerGroup]:
+    """Return the consumer groups by name; none if the stream does not exist."""
+    with broker_errors():
+        try:
+            rows = client.xinfo_groups(stream)
         except redis.ResponseError:
             return {}
-        groups: dict[str, Group] = {}
-        for each in found[:_MOST_GROUPS]:
-            last = each["last-delivered-id"].decode()
-            following = client.xrange(stream, min=f"({last}", count=1)
-            oldest = _added_at(following[0][0]) if following else None
-            lag = each.get("lag")
-            groups[each["name"].decode(errors="replace")] = Group(each["pending"], 0 if not following else lag, oldest)
+        groups: dict[str, ConsumerGroup] = {}
+        for row in rows[:_MAX_GROUPS]:
+            last = row["last-delivered-id"].decode()
+            undelivered = client.xrange(stream, min=f"({last}", count=1)
+            oldest = _added_at(undelivered[0][0]) if undelivered else None
+            lag = row.get("lag") if undelivered else 0
+            groups[row["name"].decode(errors="replace")] = ConsumerGroup(row["pending"], lag, oldest)
         return groups
 
 
@@ -103,23 +113,24 @@ def _added_at(entry: bytes) -> datetime:
 
 
 def read_store(connections: Connections) -> StoreGauges:
-    """Index reads alone. Raises StoreUnavailable, StoreConflict."""
+    """Read from indexes alone. Raises StoreUnavailable, StoreConflict."""
     names = connections.settings
     with store_errors(), pymongo.timeout(_STORE_SECONDS):
         unsent = _one(
             connections,
             names.requests_collection,
             [
-                {"$match": {"status": {"$in": [COMPLETED, FAILED]}, "unsent": True}},
+                {"$match": UNSENT},
                 {"$group": {"_id": None, "count": {"$sum": 1}, "since": {"$min": "$finishedAt"}}},
             ],
         )
         reasons = connections.database[names.left_out_collection].aggregate(
             [{"$match": {"organizationId": {"$exists": True}}}, {"$group": {"_id": "$reason", "count": {"$sum": 1}}}]
         )
-        left_out = {str(each["_id"]): each["count"] for each in reasons}
-        swept_at = State(connections).get("turn:sweep").get("begunAt")
-    return StoreGauges(unsent.get("count", 0), unsent.get("since"), left_out, swept_at)
+        left_out = {str(row["_id"]): row["count"] for row in reasons}
+        swept_at = Checkpoints(connections).get("turn:sweep").get("begunAt")
+        now = connections.clock.now()
+    return StoreGauges(now, unsent.get("count", 0), unsent.get("since"), left_out, swept_at)
 
 
 def _one(connections: Connections, collection: str, pipeline: list[Document]) -> Mapping[str, Any]:

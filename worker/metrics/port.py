@@ -1,6 +1,6 @@
-"""A small HTTP port with `/metrics` for processes that have none: worker, beat, listener. Off by default.
+"""Serves `/metrics` on a port of its own for worker, beat and listener, which have no HTTP. Off by default.
 
-A worker's is its main process's, whose pool does the work: what it shows of requests is read from the ledger.
+In a worker the main process serves it. Its pool processes do the work, so figures of requests are read from the ledger.
 """
 
 from prometheus_client import (
@@ -21,15 +21,16 @@ log = get_logger(__name__)
 
 
 class MetricsPort:
-    """A server in a daemon thread."""
+    """An HTTP server in a daemon thread."""
 
     def __init__(self, settings: Settings, number: int) -> None:
-        """Raises OSError where the port cannot be listened on."""
+        """Raises OSError if the port cannot be opened."""
         self._connections = Connections(settings)
         registry = CollectorRegistry()
-        for each in (PROCESS_COLLECTOR, PLATFORM_COLLECTOR, GC_COLLECTOR, *counters.ALL):
-            registry.register(each)
-        registry.register(SystemMetrics(self._connections))
+        for collector in (PROCESS_COLLECTOR, PLATFORM_COLLECTOR, GC_COLLECTOR, *counters.ALL):
+            registry.register(collector)
+        self._metrics = SystemMetrics(self._connections)
+        registry.register(self._metrics)
         self._server, self._thread = start_http_server(number, settings.metrics_host, registry)
         self.port = int(self._server.server_port)
 
@@ -37,18 +38,19 @@ class MetricsPort:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join(5)
+        self._metrics.close()
         self._connections.close()
 
 
 def serve(settings: Settings) -> MetricsPort | None:
-    """Serves until the process ends, or it is closed; None where no port is set, or it is taken."""
+    """Start the server. Returns None if no port is set, or if the port is taken."""
     if settings.metrics_port is None:
         return None
     try:
-        made = MetricsPort(settings, settings.metrics_port)
+        server = MetricsPort(settings, settings.metrics_port)
     except OSError as error:
-        # Not worth a process that does its work: a second worker on one machine finds the port taken.
+        # No reason to stop a process that does its work: a second worker on the machine finds the port taken.
         log.warning("metrics_port_taken", port=settings.metrics_port, reason=error.strerror)
         return None
-    log.info("metrics_served", host=settings.metrics_host, port=made.port)
-    return made
+    log.info("metrics_served", host=settings.metrics_host, port=server.port)
+    return server

@@ -1,8 +1,9 @@
-"""Figures that are read again when they are old: no scraper, however eager, keeps the system busy with itself."""
+"""Reads figures in background threads, so that a slow server delays no scrape and frequent scrapes load no server."""
 
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from worker.errors import TransientError
@@ -12,56 +13,67 @@ log = get_logger(__name__)
 
 Figures = TypeVar("Figures")
 
-_SHARE = 20
-"""A reading lasts at least so many times as long as it took: at most a twentieth of the time goes into it."""
+_MAX_AGE = 120.0
+"""Seconds after which figures are no longer shown: the server is too slow or cannot be reached."""
 
 
-class Cached(Generic[Figures]):
-    """The figures, at most `lasts` seconds old or longer where they are dear; None while a server is away."""
+@dataclass(frozen=True, slots=True)
+class Reuse:
+    """How long figures are reused: `seconds`, or `cost_factor` times as long as it took to read them.
 
-    def __init__(self, name: str, read: Callable[[], Figures], lasts: float) -> None:
+    A factor of 20 limits the time spent on reading to a twentieth.
+    """
+
+    seconds: float = 2.0
+    cost_factor: float = 20.0
+
+
+NEVER = Reuse(0.0, 0.0)
+
+
+class Reader(Generic[Figures]):
+    """Figures of one server. One thread uses it; the read itself runs in another."""
+
+    def __init__(self, name: str, read: Callable[[], Figures], reuse: Reuse) -> None:
+        """`read` may raise TransientError."""
         self._name = name
         self._read = read
-        self._lasts = lasts
-        self.last: Figures | None = None
+        self._reuse = reuse
+        self._thread: threading.Thread | None = None
+        self._figures: Figures | None = None
+        self._read_at = 0.0
         self._due = 0.0
 
-    def __call__(self) -> Figures | None:
-        if time.monotonic() >= self._due:
-            self.refresh()
-        return self.last
+    def start(self) -> None:
+        """Start a read if one is due and none is in progress."""
+        if self._thread is None and time.monotonic() >= self._due:
+            self._thread = threading.Thread(target=self._refresh, name=f"metrics-{self._name}", daemon=True)
+            self._thread.start()
 
-    def refresh(self) -> None:
-        """Reads them now. One thread at a time."""
-        began = time.monotonic()
-        try:
-            self.last = self._read()
-        except TransientError as error:
-            self.last = None
-            log.info("measures_missing", of=self._name, code=error.code, reason=error.message)
-        took = time.monotonic() - began
-        self._due = began + took + max(self._lasts, _SHARE * took)
+    def wait(self, seconds: float) -> bool:
+        """Wait for the read in progress, if any. Returns whether the newest read has succeeded."""
+        if self._thread is not None:
+            self._thread.join(max(seconds, 0.0))
+            if self._thread.is_alive():
+                return False
+            self._thread = None
+        return self._figures is not None
 
     @property
-    def is_due(self) -> bool:
-        return time.monotonic() >= self._due
+    def figures(self) -> Figures | None:
+        """The newest figures; None if the last read failed, or if they are too old."""
+        return self._figures if time.monotonic() - self._read_at < _MAX_AGE else None
 
-
-class Background(Generic[Figures]):
-    """The same, read in a thread of its own: the answer is the last one. Only the first is waited for, a little."""
-
-    def __init__(self, name: str, read: Callable[[], Figures], lasts: float, wait: float = 1.0) -> None:
-        self._cached = Cached(name, read, lasts)
-        self._name = name
-        self._wait = wait
-        self._thread: threading.Thread | None = None
-
-    def __call__(self) -> Figures | None:
-        if self._thread is not None and not self._thread.is_alive():
-            self._thread = None
-        if self._thread is None and self._cached.is_due:
-            self._thread = threading.Thread(target=self._cached.refresh, name=f"measures-{self._name}", daemon=True)
-            self._thread.start()
-            self._thread.join(self._wait)
-            self._wait = 0.0
-        return self._cached.last
+    def _refresh(self) -> None:
+        began = time.monotonic()
+        try:
+            self._figures = self._read()
+        except TransientError as error:
+            self._figures = None
+            log.info("metrics_unavailable", source=self._name, code=error.code, reason=error.message)
+        except Exception:
+            # The boundary of the thread: a fault in one source must not stop the others, nor this one for good.
+            self._figures = None
+            log.exception("metrics_unavailable", source=self._name, code="unexpected")
+        self._read_at = time.monotonic()
+        self._due = self._read_at + max(self._reuse.seconds, self._reuse.cost_factor * (self._read_at - began))

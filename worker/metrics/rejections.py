@@ -1,43 +1,50 @@
-"""Counters of refused intake entries: a fold of their stream, by compare-and-set on how far it was read.
+"""Counts rejected intake entries by folding their stream into totals.
 
-Its own counter of entries (XINFO STREAM) knows no codes, and the listener's counters end with the listener.
+The totals are stored with the position up to which the stream was read, by compare-and-set. The stream's own counter
+(XINFO STREAM) does not know error codes, and the counters of a listener end with its process.
 """
 
-import json
+import time
 from collections import Counter
 from typing import Any
 
+from pydantic_core import from_json
+
 from worker.intake.entries import TASK_PREFIX
-from worker.stores.checkpoints import State
+from worker.stores.checkpoints import Checkpoints
 from worker.stores.connections import Connections, broker_errors
 
 _NAME = "measures:rejected"
-_BATCH, _MOST = 100, 20
-"""Entries of a read, and reads of one call: the next goes on."""
+_READ_SIZE, _MAX_READS, _SECONDS = 10, 200, 4.0
+"""Entries per read, and reads and seconds per call; the next call continues. An entry may be over 1 MB."""
+_MAX_KINDS = 100
+"""Anyone who can write to the stream chooses codes, and each is a label value of Prometheus for good."""
 
-Rejections = dict[tuple[str, str], int]
-"""How many were refused, by the way that they came (`stream`, `task`) and the code."""
+RejectionCounts = dict[tuple[str, str], int]
+"""The number of rejected entries by way in (`stream` or `task`) and error code."""
 
 
 class RejectionFold:
-    """Counts what was refused, also what was trimmed since."""
+    """Counts all entries ever rejected, including those that have been trimmed since."""
 
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
-        self._state = State(connections)
+        self._state = Checkpoints(connections)
 
-    def __call__(self) -> Rejections:
+    def __call__(self) -> RejectionCounts:
         """Raises BrokerUnavailable, StoreUnavailable, StoreConflict."""
         known = self._state.get(_NAME)
         counts: Counter[tuple[str, str]] = Counter({(way, code): n for way, code, n in known.get("rows", ())})
         after = known.get("after")
-        for _ in range(_MOST):
+        stop_at = time.monotonic() + _SECONDS
+        for _ in range(_MAX_READS):
             entries = self._read(after)
             for _, fields in entries:
-                counts[_kind(fields)] += 1
+                way, code = _kind(fields)
+                counts[way, code if (way, code) in counts or len(counts) < _MAX_KINDS else "other"] += 1
             if entries:
                 after = entries[-1][0].decode()
-            if len(entries) < _BATCH:
+            if len(entries) < _READ_SIZE or time.monotonic() >= stop_at:
                 break
         if after != known.get("after"):
             rows = [[*kind, count] for kind, count in counts.items()]
@@ -47,15 +54,15 @@ class RejectionFold:
     def _read(self, after: str | None) -> list[Any]:
         stream = self._connections.settings.rejected_stream
         with broker_errors():
-            found: Any = self._connections.redis.xrange(stream, min=f"({after}" if after else "-", count=_BATCH)
-        return list(found)
+            entries: Any = self._connections.redis.xrange(stream, min=f"({after}" if after else "-", count=_READ_SIZE)
+        return list(entries)
 
 
 def _kind(fields: dict[bytes, bytes]) -> tuple[str, str]:
-    """Of an entry that anyone may have added."""
+    """Return the way in and the code of an entry, which anyone may have added."""
     way = "task" if fields.get(b"origin", b"").startswith(TASK_PREFIX.encode()) else "stream"
     try:
-        code = json.loads(fields[b"reason"])["code"]
+        code = from_json(fields[b"reason"])["code"]  # refuses what is nested too deeply
     except (KeyError, ValueError, TypeError):
         code = None
     return way, code if isinstance(code, str) and code.isidentifier() and len(code) <= 40 else "unknown"

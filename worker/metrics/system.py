@@ -1,60 +1,83 @@
-"""The whole system's metrics, read when someone asks for them."""
+"""The metrics of the whole system, read when someone asks for them."""
 
 import threading
+import time
 from collections.abc import Iterator
+from typing import Any
 
+import pymongo
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
-from worker.errors import TransientError
 from worker.metrics import families
 from worker.metrics.gauges import read_broker, read_store
 from worker.metrics.outcomes import OutcomeFold
-from worker.metrics.readers import Background, Cached
+from worker.metrics.readers import Reader, Reuse
 from worker.metrics.rejections import RejectionFold
 from worker.stores.connections import Connections
-from worker.stores.stats import identities
+from worker.stores.stats import Identity, identities
 
-_LASTS = 2.0
-"""Seconds; Prometheus asks every 15 to 60."""
-_FOLD_SECONDS = 4.0
-"""Below the 10 s that Prometheus waits for an answer."""
-_IDENTITY_LASTS = 60.0
+_SCRAPE_SECONDS = 5.0
+"""How long a scrape waits for the servers: half of the 10 s that Prometheus waits for an answer."""
+_FOLD_SECONDS = 10.0
+_CLOSE_SECONDS = 2.0
+_IDENTITY_SECONDS = 60.0
+_REUSE_IDENTITIES = Reuse(seconds=60.0)
+"""They are read from the indexes of the whole ledger, which takes seconds where there are millions of requests."""
 
 
 class SystemMetrics(Collector):
-    """Reads MongoDB and Redis in whatever thread collects; where one is away, its metrics are left out."""
+    """Collects in whatever thread asks. A server that cannot be reached is left out; a slow one shows older figures."""
 
-    def __init__(self, connections: Connections) -> None:
+    def __init__(
+        self, connections: Connections, reuse: Reuse | None = None, reuse_identities: Reuse = _REUSE_IDENTITIES
+    ) -> None:
+        """`reuse`: how long figures are reused, by default 2 s at least; Prometheus asks every 15 to 60 s."""
         fold = OutcomeFold(connections)
-        self._connections = connections
+        reuse = reuse or Reuse()
         self._lock = threading.Lock()
-        self._rising = families.HighWater()
-        self._outcomes = Cached("outcomes", lambda: fold(_FOLD_SECONDS), _LASTS)
-        self._rejections = Cached("rejections", RejectionFold(connections), _LASTS)
-        self._broker = Cached("redis", lambda: read_broker(connections), _LASTS)
-        self._store = Cached("mongo", lambda: read_store(connections), _LASTS)
-        # Of the whole ledger, if from indexes alone: seconds where there are millions.
-        self._identities = Background("identity", lambda: identities(connections), _IDENTITY_LASTS)
+        self._high_water = families.HighWater()
+        self._outcomes = Reader("outcomes", lambda: fold(_FOLD_SECONDS), reuse)
+        self._rejections = Reader("rejections", RejectionFold(connections), reuse)
+        self._broker = Reader("redis", lambda: read_broker(connections), reuse)
+        self._store = Reader("mongo", lambda: read_store(connections), reuse)
+        self._identities = Reader("identity", lambda: _identities(connections), reuse_identities)
+        self._readers: tuple[Reader[Any], ...] = (
+            self._outcomes,
+            self._rejections,
+            self._broker,
+            self._store,
+            self._identities,
+        )
+
+    def close(self) -> None:
+        """Wait for reads that are in progress, so that their connections can be closed."""
+        for reader in self._readers:
+            reader.wait(_CLOSE_SECONDS)
 
     def collect(self) -> Iterator[Metric]:
-        """One thread at a time; those that come meanwhile find what it read."""
+        """Collect in one thread at a time; callers that wait find what it read."""
         with self._lock:
-            yield from list(self._all())
+            yield from list(self._collect())
 
-    def _all(self) -> Iterator[Metric]:
-        store, broker = self._store(), self._broker()
-        if (outcomes := self._outcomes()) is not None:
-            yield from families.of_outcomes(outcomes, self._rising)
-        if (rejections := self._rejections()) is not None:
-            yield from families.of_rejections(rejections, self._rising)
-        if broker is not None:
+    def _collect(self) -> Iterator[Metric]:
+        deadline = time.monotonic() + _SCRAPE_SECONDS
+        for reader in self._readers:
+            reader.start()
+        answered = {reader: reader.wait(deadline - time.monotonic()) for reader in self._readers}
+        if (outcomes := self._outcomes.figures) is not None:
+            yield from families.of_outcomes(outcomes, self._high_water)
+        if (rejections := self._rejections.figures) is not None:
+            yield from families.of_rejections(rejections, self._high_water)
+        if (broker := self._broker.figures) is not None:
             yield from families.of_broker(broker)
-        if store is not None:
-            try:
-                yield from families.of_store(store, self._connections.clock.now())
-            except TransientError:
-                store = None
-        if (known := self._identities()) is not None:
+        if (store := self._store.figures) is not None:
+            yield from families.of_store(store)
+        if (known := self._identities.figures) is not None:
             yield from families.of_identities(known)
-        yield families.of_servers(mongo=store is not None, redis=broker is not None)
+        yield families.of_servers(mongo=answered[self._store], redis=answered[self._broker])
+
+
+def _identities(connections: Connections) -> list[Identity]:
+    with pymongo.timeout(_IDENTITY_SECONDS):
+        return identities(connections)

@@ -1,48 +1,50 @@
-"""The paths of the operations page. They are no part of the API that the OpenAPI document describes."""
+"""The paths of the operations pages. They are not part of the API that the OpenAPI document describes."""
 
 from fastapi import Request, Response
 from starlette.routing import Route
 
 from worker.errors import NotFound
-from worker.operations.backend import Desk
-from worker.operations.pages import login, rejected, requests
-from worker.operations.pages import redrive as redriving
-from worker.operations.web.endpoint import Asked, Endpoint
+from worker.operations.backend import Backend
+from worker.operations.data.login_links import PATH as LOGIN_LINK
+from worker.operations.pages import login, login_link, overview, redrive, rejected, requests
+from worker.operations.web.endpoint import Endpoint, PageRequest
 from worker.operations.web.rendering import ASSETS, HEADERS
 from worker.operations.web.session import LOGIN, ROOT
 
-_EXPANSION = 3
-"""Bytes that one byte takes in a form at most: %0A."""
+_FORM_EXPANSION = 3
+"""How many bytes one byte takes in a form at most: a line break becomes %0A."""
 
 
-def routes(desk: Desk) -> list[Route]:
-    """To be added to an app."""
-    largest = _EXPANSION * desk.settings.api_max_body
-    shown = [
-        ("", Endpoint(desk, requests.overview)),
-        ("/", Endpoint(desk, requests.overview)),
-        ("/requests", Endpoint(desk, requests.listing)),
-        ("/requests/{id}", Endpoint(desk, requests.one)),
-        ("/redrive", Endpoint(desk, post=redriving.confirm)),
-        ("/redrive/confirmed", Endpoint(desk, post=redriving.redrive)),
-        ("/redriven", Endpoint(desk, redriving.watch)),
-        ("/rejected", Endpoint(desk, rejected.listing)),
-        ("/rejected/{id}", Endpoint(desk, rejected.show, rejected.take_in, largest)),
-        ("/logout", Endpoint(desk, post=login.logout)),
-    ]
+def routes(backend: Backend) -> list[Route]:
+    """Return the routes to add to an app."""
+    max_entry_form = _FORM_EXPANSION * backend.settings.api_max_body
+    endpoints = {
+        "": Endpoint(backend, overview.show),
+        "/": Endpoint(backend, overview.show),
+        "/requests": Endpoint(backend, requests.show_list),
+        "/requests/{id}": Endpoint(backend, requests.show_one),
+        "/redrive": Endpoint(backend, post=redrive.confirm),
+        "/redrive/confirmed": Endpoint(backend, post=redrive.redrive),
+        "/redriven": Endpoint(backend, redrive.progress),
+        "/rejected": Endpoint(backend, rejected.show_list),
+        "/rejected/{id}": Endpoint(backend, rejected.show_one, rejected.resubmit, max_entry_form),
+        "/logout": Endpoint(backend, post=login.logout),
+    }
     return [
-        Route(LOGIN, login.Login(desk), include_in_schema=False),
+        Route(LOGIN, login.Login(backend), include_in_schema=False),
+        Route(LOGIN_LINK, login_link.LoginLinkPage(backend), include_in_schema=False),
         *(Route(f"{ROOT}/{name}", _asset, include_in_schema=False) for name in ASSETS),
-        *(Route(f"{ROOT}{path}", endpoint, include_in_schema=False) for path, endpoint in shown),
-        Route(f"{ROOT}/{{rest:path}}", Endpoint(desk, _nowhere, _nowhere), include_in_schema=False),
+        *(Route(f"{ROOT}{path}", endpoint, include_in_schema=False) for path, endpoint in endpoints.items()),
+        Route(f"{ROOT}/{{rest:path}}", Endpoint(backend, _not_found, _not_found), include_in_schema=False),
     ]
 
 
 async def _asset(request: Request) -> Response:
-    """The same for everyone, so without a token; its address changes with its content."""
-    content, kind = ASSETS[request.url.path.rsplit("/", 1)[1]]
-    return Response(content, 200, {**HEADERS, "Cache-Control": "public, max-age=31536000, immutable"}, kind)
+    """Serve a static file. It needs no token, and its address changes with its content."""
+    content, content_type = ASSETS[request.url.path.rsplit("/", 1)[1]]
+    headers = {**HEADERS, "Cache-Control": "public, max-age=31536000, immutable"}
+    return Response(content, 200, headers, content_type)
 
 
-async def _nowhere(_: Asked) -> Response:
+async def _not_found(_: PageRequest) -> Response:
     raise NotFound("There is no such page.")

@@ -1,4 +1,7 @@
-"""Neighbours: where single requests pile up, runs take them from the ledger in chunks, ahead of their messages."""
+"""Batching: when single requests pile up in the queue, runs take them from the ledger in chunks, before their messages.
+
+Each request that waits is claimed in Redis by one run, so that its own message finds nothing left to do.
+"""
 
 import time
 from collections.abc import Sequence
@@ -7,69 +10,84 @@ from itertools import islice
 import pymongo
 from bson import ObjectId
 
+from worker.domain.ledger_entry import enqueued_in
 from worker.errors import TransientError
 from worker.log import get_logger
 from worker.service import Service
-from worker.stores.claims import AHEAD_MS, Claims
+from worker.stores.claims import Claims
 from worker.stores.connections import store_errors
-from worker.stores.ledger import OPEN
-from worker.stores.wakeups import INTERACTIVE
+from worker.stores.wakeups import BULK, INTERACTIVE
 
 log = get_logger(__name__)
 
-_FEW = 3
-"""Messages that may wait before a run looks for company."""
-_LOOK_SECONDS = 1.0
-"""The longest that a look into the ledger may take."""
-_SEEN = 4000
-"""Requests that a look sees at most, others' among them."""
+_SHORT_QUEUE = 3
+"""Queue length up to which requests are not batched."""
+_LOOKUP_SECONDS = 1.0
+_LOOKUP_LIMIT = 4000
+"""Entries that one lookup reads at most, including those that other runs have claimed."""
 _PAUSE_SECONDS = 0.05
-"""After a look in vain."""
+"""Pause after a lookup that found nothing."""
 
 
-class Neighbours:
-    """The requests that wait in the queue where someone waits. One a process."""
+class Batching:
+    """Batches requests of the interactive queue. One instance per process."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
         self._claims = Claims(service.connections)
-        self._most = service.settings.chunk_size
-        self._look_at = 0.0
-        """Monotonic. Most messages of a queue whose requests are done already should cost no look into the ledger."""
+        self._chunk_size = service.settings.chunk_size
+        self._next_lookup = 0.0
+        """Monotonic. In a queue of messages whose requests are done, most messages should not cost a lookup."""
 
     def join(self, keys: Sequence[ObjectId]) -> list[ObjectId]:
-        """Those of a message's requests that no other run has, and with them such that wait in a long queue."""
+        """Claim a message's requests; return those that no other run has, and further ones if the queue is long.
+
+        A request that failed in a run ahead of this message is returned too, so that its task ends as failed. Without
+        Redis, nothing is claimed and all of the message's requests are returned.
+        """
         try:
-            mine, waiting = self._claims.take(keys)
+            mine, waiting = self._claims.arrive(keys)
         except TransientError as error:
             log.info("run_alone", reason=error.message)
             return list(keys)
-        look = waiting > _FEW and (mine or time.monotonic() >= self._look_at)
-        return mine + self._waiting(self._most - len(mine)) if look else mine
+        if waiting > _SHORT_QUEUE and (mine or time.monotonic() >= self._next_lookup):
+            return mine + self._claim_waiting(self._chunk_size - len(mine))
+        return mine
 
     def more(self) -> list[ObjectId]:
-        """The next that wait."""
-        return self._waiting(self._most)
+        """Claim and return the next chunk of waiting requests."""
+        return self._claim_waiting(self._chunk_size)
+
+    def report_failures(self, keys: Sequence[ObjectId]) -> None:
+        """Let the tasks of requests that failed ahead of their messages end as failed.
+
+        A message that has yet to arrive does that itself. In place of those that came too early, one more message is
+        published, which finds the requests failed. Raises BrokerUnavailable.
+        """
+        if late := self._claims.mark_failed(keys):
+            self._service.publish(BULK, [[str(key) for key in late]], self._service.clock.now())
 
     def release(self, ids: Sequence[str]) -> None:
-        """They are to be tried again by a message of their own."""
+        """Release the claims on requests that a message of their own will try again."""
         self._claims.release(map(ObjectId, ids))
 
-    def _waiting(self, most: int) -> list[ObjectId]:
-        """The oldest that can go together and that no one has: who may have killed a worker cannot, nor who names
-        messages. At majority, as the run loads them: what it did not see yet would be claimed and not done."""
-        condition = {**OPEN, "queue": INTERACTIVE, "swept": None, "unended": {"$in": [None, 0]}, "messageIds": None}
-        taken: list[ObjectId] = []
+    def _claim_waiting(self, limit: int) -> list[ObjectId]:
+        """Claim the oldest waiting requests that can share a chunk: no suspects, none that name messages.
+
+        Read at majority, like the run's own load: a request that the load does not see would be claimed and not done.
+        """
+        condition = {**enqueued_in(INTERACTIVE), "unended": {"$in": [None, 0]}, "messageIds": None}
+        claimed: list[ObjectId] = []
         try:
             condition["enqueuedAt"] = {"$lte": self._service.clock.now()}
-            with store_errors(), pymongo.timeout(_LOOK_SECONDS):
-                found = self._service.ledger.at_majority.find(condition, {"_id": 1}, batch_size=2 * self._most)
-                keys = (each["_id"] for each in found.sort("enqueuedAt", 1).limit(_SEEN))
-                # The first may be others'.
-                while len(taken) < most and (page := list(islice(keys, most - len(taken)))):
-                    taken += self._claims.take(page, AHEAD_MS)[0]
+            with store_errors(), pymongo.timeout(_LOOKUP_SECONDS):
+                found = self._service.ledger.at_majority.find(condition, {"_id": 1}, batch_size=2 * self._chunk_size)
+                keys = (entry["_id"] for entry in found.sort("enqueuedAt", 1).limit(_LOOKUP_LIMIT))
+                # Other runs may have claimed the first ones, so one page may not be enough.
+                while len(claimed) < limit and (page := list(islice(keys, limit - len(claimed)))):
+                    claimed += self._claims.take_ahead(page)
         except TransientError as error:
-            log.info("left_to_others", reason=error.message)  # all but those that are taken already
-        if not taken:
-            self._look_at = time.monotonic() + _PAUSE_SECONDS
-        return taken
+            log.info("batching_cut_short", claimed=len(claimed), reason=error.message)
+        if not claimed:
+            self._next_lookup = time.monotonic() + _PAUSE_SECONDS
+        return claimed

@@ -1,10 +1,7 @@
-"""Decide, emit, finish: what a run has made of its requests becomes their outcome, once.
-
-One transaction holds the snapshots and the ledger's word that they are there; the events go out after it.
-"""
+"""Commits a plan: writes outcomes in one transaction, and records what is postponed."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -12,21 +9,17 @@ from typing import Any
 from bson import ObjectId
 
 from worker.domain.assembly import Snapshot
-from worker.domain.requests import ACCEPTED
-from worker.errors import BrokerUnavailable, PermanentError, StoreConflict, TransientError
-from worker.log import get_logger
-from worker.runs.supersede import Unchanged
+from worker.domain.ledger_entry import FAILED, Failure, LedgerEntry, is_open, is_unsent
+from worker.errors import PermanentError, StoreConflict, TransientError
+from worker.runs.plan import Completion, Plan, Postponement, Unchanged
 from worker.service import Service
-from worker.stores.ledger import Completion, Failure, LedgerMoved
+from worker.stores.ledger import CompletionDecision, FailureDecision, LedgerConflict
 
-log = get_logger(__name__)
-
-Entry = Mapping[str, Any]
-Made = tuple[Entry, Snapshot | Unchanged]
-_DECIDE_AGAIN = 5
-"""Times that a chunk is loaded anew because another run decided some of it, before it is handed back."""
-_DECIDE_PAUSE = 0.02
-"""Seconds, growing: the other run's transaction is open for milliseconds, and then not at majority at once."""
+_ATTEMPTS = 5
+"""How often a transaction is attempted before its requests are postponed."""
+_PAUSE_SECONDS = 0.02
+"""Pause before the second attempt, growing with each. The other run's transaction is open for milliseconds, and its
+result takes a little longer to be at majority."""
 
 
 @dataclass(slots=True)
@@ -39,95 +32,122 @@ class Postponed:
 
 
 @dataclass
-class Outcome:
+class RunResult:
     """What became of a message's requests."""
 
     completed: int = 0
     failed: int = 0
     postponed: list[Postponed] = field(default_factory=list)
+    settled: set[ObjectId] = field(default_factory=set)
+    """Requests that this run is done with: decided, postponed, or decided by another run."""
+    failures: dict[ObjectId, Failure] = field(default_factory=dict)
+    """Requests that have failed and why, also if another run decided it."""
+
+    def note_failures(self, entries: Iterable[LedgerEntry]) -> None:
+        """Note those of these entries that have failed. Retention removes the reason, and they are then omitted."""
+        for entry in entries:
+            if entry["status"] == FAILED and "error" in entry:
+                self.failures[entry["_id"]] = entry["error"]
 
 
-class Decider:
-    """Decides requests of one run. What it has decided is no longer in `undecided`, and counts in `outcome`."""
+class Committer:
+    """Commits the plans of one run and accumulates their result."""
 
-    def __init__(self, service: Service, undecided: dict[ObjectId, Entry], outcome: Outcome) -> None:
+    def __init__(self, service: Service) -> None:
         self._service = service
-        self._undecided = undecided
-        self._outcome = outcome
+        self.result = RunResult()
 
-    def __call__(self, made: list[Made], failures: list[Failure]) -> None:
-        """One transaction; loads anew what another run decided meanwhile."""
+    def commit(self, plan: Plan) -> list[LedgerEntry]:
+        """Write a plan; return the entries whose events have to go out, other runs' unsent ones included.
+
+        A document that breaks the transaction fails alone. Raises StoreConflict, StoreUnavailable; requests that are
+        not in `result.settled` then have no decision yet.
+        """
+        for postponement in plan.retries:
+            self._postpone(postponement, counts=True)
+        for postponement in plan.waiting:
+            self._postpone(postponement, counts=False)
+        return self._decide(plan.snapshots, plan.failures)
+
+    # --- outcomes -------------------------------------------------------------------------------------
+
+    def _decide(self, completions: Sequence[Completion], failures: Sequence[FailureDecision]) -> list[LedgerEntry]:
+        """Decide in one transaction. After a conflict, leave out what another run decided, and try again."""
+        unsent: list[LedgerEntry] = []
         reason = ""
-        for attempt in range(_DECIDE_AGAIN):
-            if attempt:
-                time.sleep(_DECIDE_PAUSE * attempt)
-            made = [pair for pair in made if pair[0]["_id"] in self._undecided]
-            failures = [each for each in failures if each.entry["_id"] in self._undecided]
-            if not made and not failures:
-                return
+        for attempt in range(_ATTEMPTS):
+            time.sleep(_PAUSE_SECONDS * attempt)
+            if not completions and not failures:
+                return unsent
             try:
-                decided = self._write(made, failures)
-            except (LedgerMoved, StoreConflict) as error:
+                decided = self._write(completions, failures)
+            except (LedgerConflict, StoreConflict) as error:
                 reason = error.message
-                self._reload([entry["_id"] for entry, _ in made] + [each.entry["_id"] for each in failures])
+                open_, finished = self._reload([*completions, *failures])
+                completions = [each for each in completions if each.entry["_id"] in open_]
+                failures = [each for each in failures if each.entry["_id"] in open_]
+                unsent += finished
             except PermanentError as error:
-                self._decide_apart(made, failures, error)
-                return
+                return unsent + self._decide_singly(completions, failures, error)
             else:
-                self._outcome.completed += len(made)
-                self._outcome.failed += len(failures)
-                for each in decided:
-                    self._undecided.pop(each["_id"])
-                self.emit(decided)
-                return
+                self.result.completed += len(completions)
+                self.result.failed += len(failures)
+                self.result.settled.update(entry["_id"] for entry in decided)
+                self.result.note_failures(decided)
+                return unsent + decided
         raise StoreConflict(reason)
 
-    def _decide_apart(self, made: list[Made], failures: list[Failure], error: PermanentError) -> None:
-        """A document broke the chunk: each is decided alone, and the one at fault fails."""
-        if len(made) == 1 and not failures:
-            self([], [Failure(made[0][0], error)])
-            return
-        if not made:
+    def _decide_singly(
+        self, completions: Sequence[Completion], failures: Sequence[FailureDecision], error: PermanentError
+    ) -> list[LedgerEntry]:
+        """Decide each snapshot alone after one of them broke the transaction; that one fails with the error."""
+        if not completions:
             raise StoreConflict(error.message)
-        for pair in made:
-            self([pair], [])
-        if failures:
-            self([], failures)
+        if len(completions) == 1 and not failures:
+            return self._decide([], [FailureDecision(completions[0].entry, error)])
+        decided = [entry for completion in completions for entry in self._decide([completion], [])]
+        return decided + self._decide([], failures)
 
-    def _write(self, made: list[Made], failures: list[Failure]) -> list[dict[str, Any]]:
-        """Nothing but the two writes stands in the transaction."""
+    def _write(self, completions: Sequence[Completion], failures: Sequence[FailureDecision]) -> list[LedgerEntry]:
+        """Run the transaction, which contains nothing but the two writes."""
         at = self._service.clock.now()
-        completions = [
-            Completion(entry, {"snapshotId": one.id, "messageCount": one.message_count} | _unchanged(one))
-            for entry, one in made
-        ]
-        documents = [one.document for _, one in made if isinstance(one, Snapshot)]
+        documents = [each.snapshot.document for each in completions if isinstance(each.snapshot, Snapshot)]
+        decisions = [CompletionDecision(each.entry, _fields(each.snapshot)) for each in completions]
         with self._service.connections.transaction() as session:
-            decided = self._service.ledger.decide(completions, failures, at, session)
+            decided = self._service.ledger.decide(decisions, failures, at, session)
             if documents:
                 self._service.snapshots.insert(documents, session)
         return decided
 
-    def _reload(self, ids: list[ObjectId]) -> None:
-        """Entries that are no longer as loaded are no longer ours: their deciders emit them, or we do."""
-        found = {each["_id"]: each for each in self._service.ledger.load(ids)}
-        for key in ids:
-            mine, now = self._undecided[key], found.get(key)
-            if now is None or now["status"] != ACCEPTED or now["round"] != mine["round"]:
-                del self._undecided[key]
-        self.emit([each for each in found.values() if each.get("unsent")])
+    def _reload(self, decisions: Sequence[Completion | FailureDecision]) -> tuple[set[ObjectId], list[LedgerEntry]]:
+        """Return the ids that are still as loaded, and the entries with an outcome whose event may not be out."""
+        loaded = {each.entry["_id"]: each.entry for each in decisions}
+        current = {entry["_id"]: entry for entry in self._service.ledger.load(list(loaded))}
+        open_ = {
+            key
+            for key, entry in loaded.items()
+            if key in current and is_open(current[key]) and current[key]["round"] == entry["round"]
+        }
+        self.result.settled.update(loaded.keys() - open_)
+        self.result.note_failures(current.values())
+        return open_, [entry for entry in current.values() if is_unsent(entry)]
 
-    def emit(self, entries: Sequence[Entry]) -> None:
-        """Emits and finishes; where the broker is down, `unsent` stays, and the sweep emits."""
-        if not entries:
-            return
-        try:
-            self._service.events.emit(entries)
-        except BrokerUnavailable as error:
-            log.warning("emit_failed", events=len(entries), reason=error.message)
-            return
-        self._service.ledger.finish(entries)
+    # --- retries --------------------------------------------------------------------------------------
+
+    def _postpone(self, postponement: Postponement, *, counts: bool) -> None:
+        """Record the delay in the ledger. Failed attempts with the same error share a message."""
+        entries, delay, error = postponement.entries, postponement.delay, postponement.error
+        self._service.ledger.postpone(entries, self._service.clock.now() + delay, error, counts=counts)
+        self.result.settled.update(entry["_id"] for entry in entries)
+        ids = [str(entry["_id"]) for entry in entries]
+        same = [each for each in self.result.postponed if each.error.code == error.code]
+        if counts and same:
+            same[0].ids.extend(ids)
+            same[0].delay = max(same[0].delay, delay)
+        else:
+            self.result.postponed.append(Postponed(ids, delay, error))
 
 
-def _unchanged(made: Snapshot | Unchanged) -> dict[str, Any]:
-    return {"unchanged": True} if isinstance(made, Unchanged) else {}
+def _fields(snapshot: Snapshot | Unchanged) -> dict[str, Any]:
+    fields = {"snapshotId": snapshot.id, "messageCount": snapshot.message_count}
+    return fields | {"unchanged": True} if isinstance(snapshot, Unchanged) else fields

@@ -1,44 +1,42 @@
 """A run: what a worker does with the requests that one message names.
 
-    load → fetch → assemble → decide → emit → finish
+    load → fetch → plan → commit → emit → finish
 
-A chunk costs two reads, one transaction, one pipelined emit and one update, whatever its size, and one bad
-request in it fails alone. What cannot be decided now is handed back, to be tried again.
+A chunk costs two reads, one transaction, one pipelined emit and one update, whatever its size. One bad request in it
+fails alone. Requests that cannot be decided now are postponed, to be tried again by another message.
 """
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
-from datetime import datetime, timedelta
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from itertools import chain
 
 import pymongo
 from bson import ObjectId
 
-from worker.domain.assembly import Conversation, Snapshot, assemble
-from worker.domain.requests import ACCEPTED
-from worker.domain.retries import GiveUp, after, may_still_come
+from worker.domain.assembly import Conversation
+from worker.domain.ledger_entry import LedgerEntry, groups_by_suspicion, is_open, is_unsent
 from worker.errors import (
-    ContactNotFound,
-    ConversationNotFound,
+    BrokerUnavailable,
     DeadlineExceeded,
-    PermanentError,
+    EarlierClosingUndecided,
     SnapshotError,
     StoreUnavailable,
+    TaskInterrupt,
     TransientError,
-    Unexpected,
+    UnexpectedError,
     WorkerLost,
 )
 from worker.log import get_logger
-from worker.runs.commit import Decider, Made, Outcome, Postponed
-from worker.runs.supersede import Previous, Unchanged, turn, waits
+from worker.runs.commit import Committer, RunResult
+from worker.runs.plan import Plan, plan, plan_after_error, plan_untried
+from worker.runs.supersede import ClosingOrder, order_closings
 from worker.service import Service
-from worker.source.conversations import Fetched, as_awaited
-from worker.stores.ledger import Failure
+from worker.source.conversations import Fetched
+from worker.stores.ledger import FailureDecision
 
 log = get_logger(__name__)
 
-Entry = Mapping[str, Any]
 _END_SECONDS = 2
 _POSTPONE_SECONDS = 2
 _ROUND_TRIP_SECONDS = 0.1
@@ -51,101 +49,40 @@ class Run:
     def __init__(self, service: Service) -> None:
         self._service = service
         self._settings = service.settings
-        self._outcome = Outcome()
-        self._undecided: dict[ObjectId, Entry] = {}
-        self._decide = Decider(service, self._undecided, self._outcome)
-        self._id = ObjectId()
-        self._begun: set[ObjectId] = set()
-        self._previous: dict[ObjectId, Previous] = {}
+        self._committer = Committer(service)
         self._stop_at = 0.0
 
-    def __call__(self, ids: Sequence[ObjectId], redelivered: bool = False) -> Outcome:
-        """Decides what it can of these requests within the run deadline, and postpones the rest.
+    def __call__(self, ids: Sequence[ObjectId]) -> RunResult:
+        """Decide the requests that can be decided within the run deadline, and postpone the others.
 
-        `redelivered`: the broker says that this message was delivered before. Raises StoreUnavailable.
+        Requests that may have killed a worker run after the others. Raises StoreUnavailable.
         """
         self._stop_at = time.monotonic() + self._settings.run_deadline.total_seconds()
-        try:
-            self._all(ids, redelivered)
-        finally:
-            self.end_counted()
-        return self._outcome
+        entries = self._load(ids)
+        for group in groups_by_suspicion(entries):
+            self._attempt_group(group)
+        return self._committer.result
 
-    def _deadline(self) -> AbstractContextManager[None]:
-        """What is left of the run. A pymongo.timeout within it can only be shorter; 0 would mean none at all."""
-        return pymongo.timeout(max(0.001, self._stop_at - time.monotonic()))
+    # --- the straight line ----------------------------------------------------------------------------
 
-    def _is_over(self) -> bool:
-        return time.monotonic() >= self._stop_at - _ROUND_TRIP_SECONDS
-
-    def _all(self, ids: Sequence[ObjectId], redelivered: bool) -> None:
+    def _load(self, ids: Sequence[ObjectId]) -> list[LedgerEntry]:
+        """Return the requests without an outcome; emit the events that an earlier run left unsent."""
         with self._deadline():
             entries = self._service.ledger.load(ids)
-            self._decide.emit([each for each in entries if each.get("unsent")])
-        self._undecided |= {each["_id"]: each for each in entries if each["status"] == ACCEPTED}
-        clean: list[Entry] = []
-        suspects: list[Entry] = []
-        for entry in self._undecided.values():
-            repeated = redelivered or entry.get("swept") or entry.get("unended")
-            (suspects if repeated else clean).append(entry)
-        if clean:
-            self._attempt(clean)
-        if suspects:
-            self._suspects(suspects)
+            self._emit([entry for entry in entries if is_unsent(entry)])
+        self._committer.result.note_failures(entries)
+        return [entry for entry in entries if is_open(entry)]
 
-    # --- who may have killed a worker runs alone ------------------------------------------------------
-
-    def _suspects(self, entries: list[Entry]) -> None:
-        """Those delivered before: together the first time, alone from then on, the least suspect first."""
-        if first := [each for each in entries if not each.get("unended")]:
-            self._counted(first)
-        for entry in sorted(entries, key=lambda each: each.get("unended", 0)):
-            count = entry.get("unended", 0)
-            if not count:
-                continue
-            if self._is_over():
-                self._hand_back_untried([entry])
-            elif count + 1 >= self._settings.worker_lost_after:
-                with self._deadline():
-                    self._decide([], [Failure(entry, WorkerLost(deliveries=count + 1))])
-            else:
-                self._counted([entry])
-
-    def _counted(self, entries: list[Entry]) -> None:
-        """Counts the delivery as unended while it lasts: a worker that dies in it leaves the count behind."""
-        if self._is_over():
-            self._hand_back_untried(entries)
-            return
-        ids = [each["_id"] for each in entries]
-        self._begun.update(ids)  # before: an answer that is lost leaves open whether they are counted
-        with self._deadline():
-            self._service.ledger.begin_repeated(ids, self._id)
-        self._attempt(entries)
-        self.end_counted()
-
-    def end_counted(self) -> None:
-        """Takes the counts back. Where the store is down it keeps them; call again when it is back."""
-        if not self._begun:
-            return
-        try:
-            with pymongo.timeout(_END_SECONDS):
-                self._service.ledger.end_repeated(list(self._begun), self._id)
-        except TransientError as error:
-            log.warning("unended_left", requests=len(self._begun), reason=error.message)
-        else:
-            self._begun.clear()
-
-    # --- one attempt ------------------------------------------------------------------------------------
-
-    def _attempt(self, entries: list[Entry]) -> None:
-        """Fetches, assembles and decides; what meets a transient error is postponed, alone or in halves."""
+    def _attempt(self, entries: Sequence[LedgerEntry]) -> None:
+        """Fetch, plan, commit, emit and finish. After a transient error the requests left are postponed."""
         try:
             with self._deadline():
-                if ready := self._in_turn(entries):
-                    for slice_ in self._slices(self._service.conversations.fetch(ready)):
-                        self._assemble(slice_)
+                order = order_closings(self._service, entries)
+                for part in self._split_by_size(self._fetch(order)):
+                    planned = plan(part, order.previous, self._service.clock.now(), self._settings)
+                    self._emit(self._committer.commit(planned))
         except StoreUnavailable:
-            # A read that is too slow ends as a socket's timeout, just as a server that is away.
+            # A read that is too slow ends with a socket timeout, just like a server that is away.
             if not self._is_over() or not self._service.connections.store_answers():
                 raise
             self._postpone_rest(entries, DeadlineExceeded())
@@ -153,102 +90,93 @@ class Run:
             self._postpone_rest(entries, error)
         except SnapshotError as error:
             log.error("attempt_broken", code=error.code, reason=error.message, requests=len(entries))
-            self._postpone_rest(entries, Unexpected(f"{error.code}: {error.message}"))
+            self._postpone_rest(entries, UnexpectedError(f"{error.code}: {error.message}"))
         except Exception as error:
-            # The boundary: whatever no one foresaw must still lead to an outcome of each request.
+            if isinstance(error, TaskInterrupt):
+                log.warning("attempt_interrupted", reason=type(error).__name__, requests=len(entries))
+                self._postpone_rest(entries, DeadlineExceeded())
+                return
+            # The boundary: an unexpected error must also lead to an outcome of each request.
             log.exception("attempt_broken", code="unexpected", requests=len(entries))
-            self._postpone_rest(entries, Unexpected(f"Unexpected {type(error).__name__}."))
+            self._postpone_rest(entries, UnexpectedError(f"Unexpected {type(error).__name__}."))
 
-    def _in_turn(self, entries: list[Entry]) -> list[Entry]:
-        """Closings learn what they follow; those that an earlier, undecided one precedes are handed back."""
-        found = turn(self._service, entries)
-        self._previous |= found.previous
-        if found.waiting:
-            error, delay = waits(self._settings)
-            self._hand_back(found.waiting, delay, error, counts=False)
-        return found.ready
+    def _fetch(self, order: ClosingOrder) -> Iterator[Fetched]:
+        waiting: Iterable[Fetched] = ((entry, EarlierClosingUndecided()) for entry in order.waiting)
+        return chain(waiting, self._service.conversations.fetch(order.ready) if order.ready else ())
 
-    def _slices(self, fetched: Iterator[Fetched]) -> Iterator[list[Fetched]]:
-        """What is written together: up to `chunk_bytes` of messages."""
-        slice_: list[Fetched] = []
+    def _split_by_size(self, fetched: Iterable[Fetched]) -> Iterator[list[Fetched]]:
+        """Yield lists of up to `chunk_bytes` of messages, which are planned and committed together."""
+        part: list[Fetched] = []
         size = 0
         for entry, found in fetched:
-            slice_.append((entry, found))
+            part.append((entry, found))
             if isinstance(found, Conversation) and found.messages:
                 size += len(found.messages.encoded)
             if size >= self._settings.chunk_bytes:
-                yield slice_
-                slice_, size = [], 0
-        if slice_:
-            yield slice_
+                yield part
+                part, size = [], 0
+        if part:
+            yield part
 
-    def _assemble(self, fetched: list[Fetched]) -> None:
-        now = self._service.clock.now()
-        made: list[Made] = []
-        failures: list[Failure] = []
-        for entry, found in fetched:
-            try:
-                if isinstance(found, SnapshotError):
-                    raise found
-                made.append((entry, self._made_of(entry, found, now)))
-            except (ContactNotFound, ConversationNotFound) as error:
-                if may_still_come(_waiting_since(entry), now, self._settings):
-                    self._postpone([entry], as_awaited(error))
-                else:
-                    failures.append(Failure(entry, error))
-            except PermanentError as error:
-                failures.append(Failure(entry, error))
-        self._decide(made, failures)
+    def _emit(self, entries: Sequence[LedgerEntry]) -> None:
+        """Emit the events of these entries and finish them. What fails here is left to the sweep: `unsent` stays."""
+        if not entries:
+            return
+        try:
+            self._service.events.emit(entries)
+            self._service.ledger.finish(entries)
+        except BrokerUnavailable as error:
+            log.warning("emit_failed", events=len(entries), reason=error.message)
+        except TransientError as error:
+            log.warning("finish_failed", events=len(entries), reason=error.message)
 
-    def _made_of(self, entry: Entry, found: Conversation, now: datetime) -> Snapshot | Unchanged:
-        previous = self._previous.get(entry["_id"])
-        snapshot = assemble(entry, found, now, previous.snapshot_id if previous else None)
-        if previous and previous.content_hash == snapshot.content_hash:
-            return Unchanged(previous.snapshot_id, snapshot.message_count)
-        return snapshot
+    # --- requests that may have killed a worker ---------------------------------------------------------
 
-    # --- tried again ----------------------------------------------------------------------------------
-
-    def _postpone_rest(self, entries: list[Entry], error: TransientError) -> None:
-        """Several are halved until the one that is at fault stands alone; only then do attempts count.
-
-        In a time of its own: the run's may be what was exceeded.
-        """
-        left = [each for each in entries if each["_id"] in self._undecided]
-        with pymongo.timeout(_POSTPONE_SECONDS):
-            if len(left) <= 1:
-                self._postpone(left, error)
-                return
-            middle = len(left) // 2
-            for half in (left[:middle], left[middle:]):
-                self._hand_back(half, self._settings.retry_floor, error, counts=False)
-
-    def _hand_back_untried(self, entries: list[Entry]) -> None:
-        """The others of the message have used up its time."""
-        with pymongo.timeout(_POSTPONE_SECONDS):
-            self._hand_back(entries, self._settings.retry_floor, DeadlineExceeded(), counts=False)
-
-    def _postpone(self, entries: list[Entry], error: TransientError) -> None:
-        for entry in entries:
-            match after(error, entry.get("attempts", 0), self._settings, awaited=entry.get("awaited", 0)):
-                case GiveUp(final):
-                    self._decide([], [Failure(entry, final)])
-                case again:
-                    self._hand_back([entry], again.delay, error, counts=True)
-
-    def _hand_back(self, entries: list[Entry], delay: timedelta, error: TransientError, *, counts: bool) -> None:
-        self._service.ledger.postpone(entries, self._service.clock.now() + delay, error, counts=counts)
-        ids = [str(each["_id"]) for each in entries]
-        for entry in entries:
-            self._undecided.pop(entry["_id"], None)
-        alike = [each for each in self._outcome.postponed if each.error.code == error.code]
-        if counts and alike:
-            alike[0].ids.extend(ids)
-            alike[0].delay = max(alike[0].delay, delay)
+    def _attempt_group(self, entries: Sequence[LedgerEntry]) -> None:
+        """Attempt requests together, or postpone them if the run is over; fail one that has killed too many workers."""
+        unended = entries[0].get("unended", 0)
+        if self._is_over():
+            self._commit_apart(plan_untried(entries, DeadlineExceeded(), self._settings))
+        elif unended >= self._settings.worker_lost_after:
+            lost = [FailureDecision(entry, WorkerLost(deliveries=unended)) for entry in entries]
+            with self._deadline():
+                self._emit(self._committer.commit(Plan(failures=lost)))
         else:
-            self._outcome.postponed.append(Postponed(ids, delay, error))
+            with self._recorded([entry["_id"] for entry in entries]):
+                self._attempt(entries)
 
+    @contextmanager
+    def _recorded(self, keys: Sequence[ObjectId]) -> Iterator[None]:
+        """Record the run while it lasts. If its process is killed, the record stays, and the sweep counts it."""
+        run = ObjectId()
+        try:
+            self._service.run_records.begin(run, keys, self._service.clock.now())
+        except BrokerUnavailable as error:
+            log.warning("run_not_recorded", requests=len(keys), reason=error.message)
+        try:
+            yield
+        finally:
+            try:
+                with pymongo.timeout(_END_SECONDS):
+                    self._service.run_records.end(run, keys, self._service.ledger.remove_unended)
+            except TransientError as error:
+                log.warning("run_record_left", requests=len(keys), reason=error.message)
 
-def _waiting_since(entry: Entry) -> datetime:
-    moment: datetime = entry.get("redrivenAt") or entry.get("dueAt") or entry["acceptedAt"]
-    return moment
+    # --- the deadline ---------------------------------------------------------------------------------
+
+    def _deadline(self) -> AbstractContextManager[None]:
+        """Limit PyMongo to what is left of the run. A nested timeout can only shorten it; 0 would mean no limit."""
+        return pymongo.timeout(max(0.001, self._stop_at - time.monotonic()))
+
+    def _is_over(self) -> bool:
+        return time.monotonic() >= self._stop_at - _ROUND_TRIP_SECONDS
+
+    def _postpone_rest(self, entries: Sequence[LedgerEntry], error: TransientError) -> None:
+        settled = self._committer.result.settled
+        left = [entry for entry in entries if entry["_id"] not in settled]
+        self._commit_apart(plan_after_error(left, error, self._settings))
+
+    def _commit_apart(self, planned: Plan) -> None:
+        """Commit within a time of its own, because the run's may be what was exceeded."""
+        with pymongo.timeout(_POSTPONE_SECONDS):
+            self._emit(self._committer.commit(planned))

@@ -1,115 +1,92 @@
-"""What a closing follows: the closing before it, of the same conversation, that has a snapshot."""
+"""Finds what a closing follows: the earlier closings of the same conversation, and the last snapshot among them."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
-from typing import Any
 
 from bson import ObjectId
 from pymongo.read_concern import ReadConcern
 
-from worker.closings.accept import TRIGGER, closing_prefix
-from worker.domain.requests import ACCEPTED, COMPLETED
-from worker.domain.retries import backoff
-from worker.errors import EarlierClosingUndecided
+from worker.closings.accept import TRIGGER
+from worker.closings.conversation import closing_prefix
+from worker.domain.ledger_entry import COMPLETED, LedgerEntry, is_open
+from worker.runs.plan import Previous
 from worker.service import Service
-from worker.settings import Settings
-from worker.stores.connections import Document, store_errors
-
-Entry = Mapping[str, Any]
-_WAITS_LIKE_ATTEMPT = 3
+from worker.stores.connections import store_errors
 
 
 @dataclass(frozen=True, slots=True)
-class Previous:
-    """The snapshot of the conversation's last closing that has one."""
+class ClosingOrder:
+    """Which requests can run now, what they follow, and which wait for an earlier closing's outcome."""
 
-    snapshot_id: ObjectId
-    content_hash: str
-
-
-@dataclass(frozen=True, slots=True)
-class Unchanged:
-    """The outcome of a closing whose messages are those of the previous snapshot: that one, and no copy."""
-
-    id: ObjectId
-    message_count: int
-
-
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """Which entries may run now, what they follow, and which wait for an earlier closing's outcome."""
-
-    ready: list[Entry]
+    ready: list[LedgerEntry]
     previous: dict[ObjectId, Previous]
-    """By the entry's `_id`; without those that follow nothing."""
-    waiting: list[Entry]
+    """By the request's `_id`; requests that follow nothing are absent."""
+    waiting: list[LedgerEntry]
 
 
-def turn(service: Service, entries: Sequence[Entry]) -> Turn:
-    """Looks up what the closings among the entries follow: two reads for all of them, none where there are none.
+def order_closings(service: Service, entries: Sequence[LedgerEntry]) -> ClosingOrder:
+    """Look up what the closings among the entries follow: two reads for all of them, none if there are none.
 
-    A snapshot that was deleted is passed over for the one before it. Raises TransientError.
+    A snapshot that was deleted is skipped in favour of the one before it. Raises StoreUnavailable, StoreConflict.
     """
-    closings = [each for each in entries if each.get("trigger") == TRIGGER]
-    earlier = {each["_id"]: found for each, found in _earlier(service, closings)}
-    waiting = [each for each in entries if any(one["status"] == ACCEPTED for one in earlier.get(each["_id"], ()))]
-    candidates = {key: _snapshots(found) for key, found in earlier.items()}
-    hashes = _hashes(service, {each for ids in candidates.values() for each in ids})
+    closings = [entry for entry in entries if entry.get("trigger") == TRIGGER]
+    earlier = {closing["_id"]: others for closing, others in _earlier(service, closings)}
+    waiting = {key for key, others in earlier.items() if any(is_open(other) for other in others)}
+    candidates = {key: _snapshot_ids(others) for key, others in earlier.items()}
+    hashes = _content_hashes(service, {snapshot for snapshots in candidates.values() for snapshot in snapshots})
     previous: dict[ObjectId, Previous] = {}
-    for key, ids in candidates.items():
-        if there := next((each for each in ids if each in hashes), None):
-            previous[key] = Previous(there, hashes[there])
-    held = {each["_id"] for each in waiting}
-    return Turn([each for each in entries if each["_id"] not in held], previous, waiting)
+    for key, snapshots in candidates.items():
+        if last := next((snapshot for snapshot in snapshots if snapshot in hashes), None):
+            previous[key] = Previous(last, hashes[last])
+    return ClosingOrder(
+        ready=[entry for entry in entries if entry["_id"] not in waiting],
+        previous=previous,
+        waiting=[entry for entry in entries if entry["_id"] in waiting],
+    )
 
 
-def waits(settings: Settings) -> tuple[EarlierClosingUndecided, timedelta]:
-    """Why and how long a closing waits for an earlier one: again and again, until that is decided."""
-    return EarlierClosingUndecided(), backoff(_WAITS_LIKE_ATTEMPT, settings)
+def _earlier(service: Service, closings: Sequence[LedgerEntry]) -> Iterable[tuple[LedgerEntry, list[LedgerEntry]]]:
+    """Yield each closing with the entries of its conversation's earlier closings, the latest first.
 
-
-def _earlier(service: Service, closings: Sequence[Entry]) -> Iterable[tuple[Entry, list[Document]]]:
-    """Each closing with the ledger entries of its conversation's earlier ones, the latest first.
-
-    By the request ids, which the ledger keeps when retention strips an entry.
+    They are found by their request ids, which the ledger keeps when retention strips an entry.
     """
     if not closings:
         return
-    owners = {each["conversationId"]: each["organizationId"] for each in closings}
-    # A range for each: 200 regular expressions took 500 ms, their ranges 15. `;` is the character behind `:`.
-    keys = [
+    owners = {closing["conversationId"]: closing["organizationId"] for closing in closings}
+    # One range per conversation: 200 regular expressions took 500 ms, 200 ranges 15. `;` is the character after `:`.
+    ranges = [
         {"organizationId": organization, "requestId": {"$gte": prefix, "$lt": f"{prefix[:-1]};"}}
         for prefix, organization in ((closing_prefix(key), owner) for key, owner in owners.items())
     ]
-    found: dict[tuple[ObjectId, str], list[Document]] = defaultdict(list)
+    by_conversation: dict[tuple[ObjectId, str], list[LedgerEntry]] = defaultdict(list)
     fields = {"organizationId": 1, "requestId": 1, "status": 1, "snapshotId": 1}
     with store_errors():
-        for each in service.ledger.at_majority.find({"$or": keys}, fields):
-            found[each["organizationId"], _split(each)[0]].append(each)
+        for entry in service.ledger.at_majority.find({"$or": ranges}, fields):
+            by_conversation[entry["organizationId"], _split(entry)[0]].append(entry)
     for closing in closings:
-        prefix, moment = _split(closing)
-        others = [each for each in found[closing["organizationId"], prefix] if _split(each)[1] < moment]
-        yield closing, sorted(others, key=lambda each: _split(each)[1], reverse=True)
+        conversation, resolved_at = _split(closing)
+        others = by_conversation[closing["organizationId"], conversation]
+        earlier = [other for other in others if _split(other)[1] < resolved_at]
+        yield closing, sorted(earlier, key=lambda other: _split(other)[1], reverse=True)
 
 
-def _split(entry: Entry) -> tuple[str, int]:
-    """A closing's conversation, as in its request id, and its `resolvedAt` in milliseconds."""
+def _split(entry: LedgerEntry) -> tuple[str, int]:
+    """Split a closing's request id into the part that names the conversation, and `resolvedAt` in milliseconds."""
     conversation, _, moment = entry["requestId"].rpartition(":")
     return conversation, int(moment)
 
 
-def _snapshots(earlier: Iterable[Document]) -> list[ObjectId]:
-    return [each["snapshotId"] for each in earlier if each["status"] == COMPLETED]
+def _snapshot_ids(entries: Iterable[LedgerEntry]) -> list[ObjectId]:
+    return [entry["snapshotId"] for entry in entries if entry["status"] == COMPLETED]
 
 
-def _hashes(service: Service, snapshots: Iterable[ObjectId]) -> dict[ObjectId, str]:
-    """`contentHash` of those that are still there."""
+def _content_hashes(service: Service, snapshots: Iterable[ObjectId]) -> dict[ObjectId, str | None]:
+    """Return the `contentHash` of those of these snapshots that exist; None if the platform removed it."""
     wanted = list(snapshots)
     if not wanted:
         return {}
     with store_errors():
         at_majority = service.snapshots.collection.with_options(read_concern=ReadConcern("majority"))
         found = at_majority.find({"_id": {"$in": wanted}}, {"contentHash": 1})
-        return {each["_id"]: each["contentHash"] for each in found}
+        return {each["_id"]: each.get("contentHash") for each in found}

@@ -1,261 +1,266 @@
-"""Reads what snapshots are made of: the conversations that requests ask for.
+"""Reads the conversations that requests ask for, as the source of snapshots.
 
-A chunk costs one read whatever its size: the parents (see `ownership`), and behind them the messages, which the server
-shapes, sorts and groups, so that they arrive as the bytes a snapshot stores. What the server's shape does not fit (see
-`shaping`) is read again, alone, and shaped here. Messages that name no contact cost a contact's request two reads more.
+A chunk costs one read, whatever its size: the parents (`worker.source.ownership`), and after them the messages, which
+the server shapes, sorts and groups, so that they arrive as the bytes that a snapshot stores. Exceptions cost more: a
+conversation with irregular messages is read again, alone, and shaped here; messages that name no contact cost 2 reads,
+messages that store ids as text one; and if a conversation is too large, all of the chunk are measured.
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
+import pymongo
 from bson import ObjectId
 from bson.raw_bson import RawBSONDocument
 
-from worker.domain.assembly import LARGEST, Conversation, Messages, encode_messages
-from worker.errors import MessagesNotFound, ParentNotYetThere, SnapshotError, SnapshotTooLarge
-from worker.source.message_pipeline import Stages, in_computed_order, in_index_order, read_group
-from worker.source.ownership import Parents, belongs, read_parents, read_parents_and
-from worker.stores.connections import PLAIN, Connections, Document, store_errors
+from worker.domain.assembly import LARGEST, Conversation, Messages
+from worker.domain.ledger_entry import LedgerEntry
+from worker.errors import SnapshotError, SnapshotTooLarge, StoreConflict, StoreUnavailable
+from worker.source.ids import read_id, stored_forms
+from worker.source.message_pipeline import MessagePipeline, Stages
+from worker.source.named_messages import read_named
+from worker.source.ownership import Ownership, read_parents, read_parents_and
+from worker.source.single import measure, read_alone
+from worker.stores.connections import Connections, Document, store_errors
 
-Entry = Mapping[str, Any]
-Fetched = tuple[Entry, Conversation | SnapshotError]
+Fetched = tuple[LedgerEntry, Conversation | SnapshotError]
 Groups = Iterator[RawBSONDocument]
-"""Of messages, by owner, as `grouping` makes them."""
+"""Messages by owner, as `worker.source.message_pipeline` groups them."""
+Wanted = Mapping[ObjectId, Sequence[LedgerEntry]]
+"""The entries that ask for all messages of an owner."""
 
-_OWNERS = ("contactId", "conversationId")
-"""What a request can ask all messages of."""
+_Owner = Literal["contactId", "conversationId"]
+_OWNERS: tuple[_Owner, _Owner] = ("contactId", "conversationId")
 
-_IDS_A_READ = 20_000
-"""Message ids that one read names at most: 12 bytes each and a key, far below a command's 48 MB."""
-_LEAST_SIZE = 64
-"""Of a message without text: five field names, a date, and what is between them."""
-_NAMED = 1000
-"""Missing ids that an error names at most."""
-_MESSAGE_FIELDS = dict.fromkeys(
-    (
-        *("organizationId", "contactId", "conversationId", "content", "sender", "senderType"),
-        *("timestamp", "createdAt", "direction", "isAIGenerated"),
-    ),
-    1,
-)
+_SAMPLE = 10
+"""Conversations of a chunk that suffice to tell which way to sort fits."""
+_BULK_SHARE = 0.3
+"""Share of the run deadline that a read of many conversations may take. One that takes longer is likely to contain a
+conversation that is too large; measuring each takes little time."""
+_CUT_SHORT = (SnapshotTooLarge, StoreConflict, StoreUnavailable)
+"""How a read of many conversations ends if one of them is too large for the server's memory, a document, or the time.
+If the store itself is the cause, the next read fails as well."""
 
-_A_SAMPLE = 10
-"""Conversations of a chunk that tell which way of sorting fits."""
+
+@dataclass(frozen=True, slots=True)
+class _FirstRead:
+    parents: Ownership
+    groups: Groups | None
+    """Messages of the owners that most entries ask for, not checked yet. None: they have to be read separately."""
+    cut_short: bool = False
 
 
 class Conversations:
-    """The platform's side, only read."""
+    """Reads the platform's collections, and never writes to them."""
 
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
         self._names = connections.settings
+        self._fields = connections.fields
+        self._pipeline = MessagePipeline(self._fields.message)
+        self._bulk_seconds = connections.settings.run_deadline.total_seconds() * _BULK_SHARE
         self._index_order_fits = True
-        """Off once most conversations have no `timestamp`: reading them in index order is then in vain."""
+        """False once most conversations have messages without `timestamp`: reading in index order would be in vain."""
 
-    def fetch(self, entries: Iterable[Entry]) -> Iterator[Fetched]:
-        """Each entry with its conversation, or with the error that it fails with, as they arrive.
+    def fetch(self, entries: Iterable[LedgerEntry]) -> Iterator[Fetched]:
+        """Yield each entry with its conversation, or with the error that it fails with, in the order of arrival.
 
-        ContactNotFound and ConversationNotFound are what there is now; whether to wait is the caller's choice.
+        ContactNotFound and ConversationNotFound describe the present; whether to wait is up to the caller.
         Raises StoreUnavailable, StoreConflict.
         """
         entries = list(entries)
         key, wanted = _most_wanted(entries)
-        parents, groups = self._parents_and(entries, key, wanted)
-        by_ids: list[Entry] = []
-        by_owner: dict[str, dict[ObjectId, list[Entry]]] = {key: defaultdict(list) for key in _OWNERS}
+        first = self._read_first(entries, key, wanted)
+        named: list[LedgerEntry] = []
+        by_owner: dict[_Owner, dict[ObjectId, list[LedgerEntry]]] = {key: defaultdict(list) for key in _OWNERS}
         for entry in entries:
-            if fault := parents.check(entry):
-                yield entry, fault
+            if error := first.parents.check(entry):
+                yield entry, error
             elif owner := _owner_key(entry):
                 by_owner[owner][entry[owner]].append(entry)
             else:
-                by_ids.append(entry)
-        yield from self._grouped(key, by_owner.pop(key), parents, groups)
+                named.append(entry)
+        yield from self._read_owners(key, by_owner.pop(key), first)
         for other, left in by_owner.items():
-            yield from self._grouped(other, left, parents)
-        for entry in by_ids:
-            yield entry, self._named(entry, parents)
+            yield from self._read_owners(other, left, _FirstRead(first.parents, None))
+        for entry in named:
+            yield from _results([entry], read_named(self._connections, entry), first.parents)
 
-    def _parents_and(
-        self, entries: Sequence[Entry], key: str, wanted: Mapping[ObjectId, Sequence[Entry]]
-    ) -> tuple[Parents, Groups | None]:
-        """The parents, and in the same read the messages of these owners, which are not checked yet.
-
-        None: the messages have to be read by themselves.
-        """
-        # One owner asked for by two organizations: one of them in vain, and which one the parents tell.
-        if not wanted or any(len({each["organizationId"] for each in some}) > 1 for some in wanted.values()):
-            return read_parents(self._connections, entries), None
-        pipeline = [{"$match": _condition(key, wanted)}, *self._ways()[0](key)]
+    def _read_first(self, entries: Sequence[LedgerEntry], key: _Owner, wanted: Wanted) -> _FirstRead:
+        """Read the parents and, in the same round trip, the messages of the owners that most entries ask for."""
+        # If two organizations ask for the same owner, one of them does so in vain; the parents tell which one.
+        if not wanted or any(len({entry["organizationId"] for entry in some}) > 1 for some in wanted.values()):
+            return _FirstRead(read_parents(self._connections, entries), None)
+        pipeline = [{"$match": self._condition(key, wanted)}, *self._ways()[0](key)]
         with_messages = {"$unionWith": {"coll": self._names.messages_collection, "pipeline": pipeline}}
         try:
-            return read_parents_and(self._connections, entries, with_messages, len(wanted))
-        except SnapshotTooLarge:
-            return read_parents(self._connections, entries), None
+            with pymongo.timeout(self._bulk_seconds):
+                parents, groups = read_parents_and(self._connections, entries, with_messages, len(wanted))
+        except _CUT_SHORT:
+            return _FirstRead(read_parents(self._connections, entries), None, cut_short=True)
+        return _FirstRead(parents, None if parents.has_text_ids else groups)
 
-    # --- all of a conversation's, all of a contact's --------------------------------------------------
+    # --- all messages of a conversation or a contact --------------------------------------------------
 
-    def _grouped(
-        self, key: str, wanted: dict[ObjectId, list[Entry]], parents: Parents, groups: Groups | None = None
+    def _read_owners(
+        self, key: _Owner, wanted: dict[ObjectId, list[LedgerEntry]], first: _FirstRead
     ) -> Iterator[Fetched]:
-        """`groups`: of these owners, and maybe of others, as read in the first of the ways."""
+        """Yield the entries that ask for all messages of an owner: in bulk as far as possible, the rest one by one."""
         if not wanted:
             return
-        lent = self._lent(wanted) if key == "contactId" and parents.lend else {}
-        left = {owner: entries for owner, entries in wanted.items() if owner not in lent}
-        for owner, messages in self._in_bulk(key, left, groups) if left else ():
-            for entry in left.pop(owner):
-                yield entry, Conversation(parents.contacts[entry["contactId"]], messages)
-        for owner in [*left, *lent]:
-            alone = self._alone(_condition(key, {owner: wanted[owner]}, lent.get(owner)))
-            for entry in wanted[owner]:
-                if isinstance(alone, SnapshotError):
-                    yield entry, alone
-                else:
-                    yield entry, Conversation(parents.contacts[entry["contactId"]], alone)
+        parents = first.parents
+        unnamed = self._conversations_with_unnamed(wanted, parents) if key == "contactId" else {}
+
+        def condition(owner: ObjectId) -> Document:
+            return self._condition(key, {owner: wanted[owner]}, unnamed.get(owner), text_ids=parents.has_text_ids)
+
+        left = {owner: entries for owner, entries in wanted.items() if owner not in unnamed}
+        cut_short = first.cut_short or (yield from self._read_in_bulk(key, left, parents, first.groups))
+        to_measure = [*left, *unnamed] if cut_short else [*unnamed]
+        sizes = {owner: measure(self._connections, condition(owner)) for owner in to_measure}
+        for owner in [owner for owner, size in sizes.items() if size > LARGEST]:
+            left.pop(owner, None)
+            unnamed.pop(owner, None)
+            yield from _results(wanted[owner], SnapshotTooLarge(limit=LARGEST), parents)
+        if cut_short:
+            parts = list(_parts(left, sizes))
+            for part in parts:
+                yield from self._read_in_bulk(key, part, parents)
+            left = {owner: entries for part in parts for owner, entries in part.items()}
+        for owner in [*left, *unnamed]:
+            yield from _results(wanted[owner], read_alone(self._connections, condition(owner)), parents)
 
     def _ways(self) -> tuple[Stages, ...]:
-        return (in_index_order, in_computed_order) if self._index_order_fits else (in_computed_order,)
+        computed = self._pipeline.in_computed_order
+        return (self._pipeline.in_index_order, computed) if self._index_order_fits else (computed,)
 
-    def _in_bulk(
-        self, key: str, left: dict[ObjectId, list[Entry]], groups: Groups | None
-    ) -> Iterator[tuple[ObjectId, Messages]]:
-        """Those whose messages are regular; whoever takes one pops it from `left`, so that the rest stays."""
-        for stages in self._ways():
-            asked, odd = len(left), 0
-            try:
-                for group in groups or self._aggregate(key, left, stages):
-                    found = read_group(group)
-                    if found is None:
-                        odd += 1
-                    elif found[0] in left:
-                        yield found
-            except SnapshotTooLarge:
-                return  # one conversation beyond 16 MiB breaks the aggregation
-            if stages is in_index_order and asked >= _A_SAMPLE:
-                self._index_order_fits = odd < asked / 2
+    def _read_in_bulk(
+        self, key: _Owner, left: dict[ObjectId, list[LedgerEntry]], parents: Ownership, groups: Groups | None = None
+    ) -> Generator[Fetched, None, bool]:
+        """Yield the entries whose messages are regular, and remove their owners from `left`.
+
+        `groups`: of these owners, and perhaps of others, as already read in the first way. Returns whether the read
+        was cut short.
+        """
+        ways = (self._pipeline.in_computed_order_of_text_ids,) if parents.has_text_ids else self._ways()
+        for stages in ways:
             if not left:
-                return
+                return False
+            asked, irregular = len(left), 0
+            try:
+                for group in groups or self._aggregate(key, left, stages, text_ids=parents.has_text_ids):
+                    found = self._pipeline.read_group(group)
+                    if found is None:
+                        irregular += 1
+                    elif entries := left.pop(found[0], None):
+                        yield from _results(entries, found[1], parents)
+            except _CUT_SHORT:
+                return True
+            if stages == self._pipeline.in_index_order and asked >= _SAMPLE:
+                self._index_order_fits = irregular < asked / 2
             groups = None
+        return False
 
-    def _lent(self, wanted: Mapping[ObjectId, list[Entry]]) -> dict[ObjectId, list[ObjectId]]:
-        """Contact → those of its conversations that have messages without a `contactId`, which are its too."""
-        organizations = {"$in": list({entries[0]["organizationId"] for entries in wanted.values()})}
+    def _aggregate(self, key: _Owner, wanted: Wanted, stages: Stages, *, text_ids: bool) -> Groups:
+        pipeline = [{"$match": self._condition(key, wanted, text_ids=text_ids)}, *stages(key)]
+        collection = self._connections.raw_database[self._names.messages_collection]
+        with store_errors():
+            with pymongo.timeout(self._bulk_seconds):
+                cursor = collection.aggregate(pipeline, batchSize=len(wanted) + 1, allowDiskUse=True)
+            with cursor:
+                yield from cursor
+
+    def _condition(
+        self, key: _Owner, wanted: Wanted, unnamed: Collection[ObjectId] | None = None, *, text_ids: bool = False
+    ) -> Document:
+        """Return the filter for all messages of these owners.
+
+        `unnamed`: conversations of the contact that have messages without a `contactId`. Each organization has a branch
+        of its own, so that a message of one is never another's, whatever ids it carries.
+        """
+        by_organization: dict[ObjectId, set[ObjectId]] = defaultdict(set)
+        for owner, entries in wanted.items():
+            by_organization[entries[0]["organizationId"]].add(owner)
+        names = self._fields.message
+        branches: list[Document] = []
+        for organization, owners in by_organization.items():
+            own = {names["organizationId"]: {"$in": stored_forms([organization])} if text_ids else organization}
+            branches.append({**own, names[key]: {"$in": stored_forms(owners) if text_ids else list(owners)}})
+            if unnamed:
+                conversations = stored_forms(unnamed) if text_ids else list(unnamed)
+                branches.append({**own, names["conversationId"]: {"$in": conversations}, names["contactId"]: None})
+        return branches[0] if len(branches) == 1 else {"$or": branches}
+
+    def _conversations_with_unnamed(self, wanted: Wanted, parents: Ownership) -> dict[ObjectId, list[ObjectId]]:
+        """Return, by contact, its conversations that have messages without a `contactId`."""
+        if not (parents.has_unnamed or parents.has_text_ids):
+            return {}
         conversations = self._connections.database[self._names.conversations_collection]
         messages = self._connections.database[self._names.messages_collection]
-        lent: dict[ObjectId, list[ObjectId]] = defaultdict(list)
-        own: Document = {"organizationId": organizations, "contactId": {"$in": list(wanted)}}
-        with store_errors():
-            theirs = {each["_id"]: each["contactId"] for each in conversations.find(own, {"contactId": 1})}
-            if theirs:
-                unnamed = {"organizationId": organizations, "contactId": None, "conversationId": {"$in": list(theirs)}}
-                for conversation in messages.distinct("conversationId", unnamed):
-                    if isinstance(conversation, ObjectId) and conversation in theirs:  # an array may have others too
-                        lent[theirs[conversation]].append(conversation)
-        return lent
-
-    def _aggregate(self, key: str, wanted: Mapping[ObjectId, list[Entry]], stages: Stages) -> Iterator[RawBSONDocument]:
-        pipeline = [{"$match": _condition(key, wanted)}, *stages(key)]
-        collection = self._connections.raw_database[self._names.messages_collection]
-        with store_errors(), collection.aggregate(pipeline, batchSize=len(wanted) + 1, allowDiskUse=True) as cursor:
-            yield from cursor
-
-    def _alone(self, condition: Document) -> Messages | SnapshotError | None:
-        """One conversation's messages, shaped here; bounded, since text beyond 16 MiB is no snapshot."""
-        collection = self._connections.database[self._names.messages_collection].with_options(codec_options=PLAIN)
-        found: list[Document] = []
-        size = 0
-        with store_errors(), collection.find(condition, _MESSAGE_FIELDS) as cursor:
-            for message in cursor:
-                found.append(message)
-                size += _least_size(message)
-                if size > LARGEST:
-                    return SnapshotTooLarge(limit=LARGEST)
-        return encode_messages(found)
-
-    # --- exactly those named --------------------------------------------------------------------------
-
-    def _named(self, entry: Entry, parents: Parents) -> Conversation | SnapshotError:
-        ids: list[ObjectId] = entry["messageIds"]
-        collection = self._connections.database[self._names.messages_collection].with_options(codec_options=PLAIN)
-        found: list[Document] = []
-        size = 0
-        with store_errors():
-            for first in range(0, len(ids), _IDS_A_READ):
-                condition = {
-                    "_id": {"$in": ids[first : first + _IDS_A_READ]},
-                    "organizationId": entry["organizationId"],
-                }
-                for message in collection.find(condition, _MESSAGE_FIELDS):
-                    found.append(message)
-                    size += _least_size(message)
-                    if size > LARGEST:
-                        return SnapshotTooLarge(limit=LARGEST)
-        theirs = self._conversations_of(entry, found)
-        kept = [each for each in found if belongs(each, entry["contactId"], theirs)]
-        if len(kept) < len(ids):
-            there = {each["_id"] for each in kept}
-            missing = [str(each) for each in ids if each not in there]
-            return MessagesNotFound(missing=missing[:_NAMED], missingCount=len(missing))
-        return Conversation(parents.contacts[entry["contactId"]], encode_messages(kept))
-
-    def _conversations_of(self, entry: Entry, messages: list[Document]) -> set[ObjectId]:
-        """Those of the contact's conversations that messages without a `contactId` name."""
-        unnamed = (each.get("conversationId") for each in messages if each.get("contactId") is None)
-        named = {each for each in unnamed if isinstance(each, ObjectId)}
-        if not named:
-            return set()
-        condition = {
-            "_id": {"$in": list(named)},
-            "organizationId": entry["organizationId"],
-            "contactId": entry["contactId"],
+        conversation, message = self._fields.conversation, self._fields.message
+        organizations = {"$in": stored_forms({entries[0]["organizationId"] for entries in wanted.values()})}
+        own: Document = {
+            conversation["organizationId"]: organizations,
+            conversation["contactId"]: {"$in": stored_forms(wanted)},
         }
+        unnamed: dict[ObjectId, list[ObjectId]] = defaultdict(list)
         with store_errors():
-            found = self._connections.database[self._names.conversations_collection].find(condition, {"_id": 1})
-            return {each["_id"] for each in found}
+            found = conversations.find(own, conversation.projection(["contactId"]))
+            owners = {read_id(each["_id"]): read_id(each["contactId"]) for each in found}
+            keys = [key for key in owners if isinstance(key, ObjectId)]
+            if keys:
+                without: Document = {
+                    message["organizationId"]: organizations,
+                    message["contactId"]: None,
+                    message["conversationId"]: {"$in": stored_forms(keys)},
+                }
+                # The value of an array field may be of another contact.
+                named = map(read_id, messages.distinct(message["conversationId"], without))
+                for key in {each for each in named if isinstance(each, ObjectId) and each in owners}:
+                    unnamed[owners[key]].append(key)
+        return unnamed
 
 
-def _owner_key(entry: Entry) -> str | None:
-    """Which field says whose messages are wanted; None where they are named one by one."""
+def _owner_key(entry: LedgerEntry) -> _Owner | None:
+    """Return the field whose messages an entry asks for; None if it names messages."""
     if entry.get("messageIds"):
         return None
     return "conversationId" if entry.get("conversationId") else "contactId"
 
 
-def _most_wanted(entries: Sequence[Entry]) -> tuple[str, dict[ObjectId, list[Entry]]]:
-    """Of the two ways to ask for all messages the one that most of the entries take: owner → entries."""
-    wanted: dict[str, dict[ObjectId, list[Entry]]] = {key: defaultdict(list) for key in _OWNERS}
+def _most_wanted(entries: Sequence[LedgerEntry]) -> tuple[_Owner, dict[ObjectId, list[LedgerEntry]]]:
+    """Return the kind of owner that most entries ask for, and those entries by owner."""
+    wanted: dict[_Owner, dict[ObjectId, list[LedgerEntry]]] = {key: defaultdict(list) for key in _OWNERS}
     for entry in entries:
         if key := _owner_key(entry):
             wanted[key][entry[key]].append(entry)
-    return max(wanted.items(), key=lambda each: len(each[1]))
+    return max(wanted.items(), key=lambda item: len(item[1]))
 
 
-def _condition(
-    key: str, wanted: Mapping[ObjectId, Sequence[Entry]], lent: Collection[ObjectId] | None = None
-) -> Document:
-    """Messages carry `conversationId` or `contactId` or both; a contact's may carry the former only (`lent`).
-
-    A branch for each organization, so that a message of one is never another's, whatever ids it carries.
-    """
-    by_organization: dict[ObjectId, set[ObjectId]] = defaultdict(set)
+def _parts(
+    wanted: Mapping[ObjectId, list[LedgerEntry]], sizes: Mapping[ObjectId, int]
+) -> Iterator[dict[ObjectId, list[LedgerEntry]]]:
+    """Split owners into parts of up to 16 MiB of messages, which the server can group in its memory."""
+    part: dict[ObjectId, list[LedgerEntry]] = {}
+    total = 0
     for owner, entries in wanted.items():
-        by_organization[entries[0]["organizationId"]].add(owner)
-    branches: list[Document] = []
-    for organization, owners in by_organization.items():
-        branches.append({"organizationId": organization, key: {"$in": list(owners)}})
-        if lent:
-            branches.append({"organizationId": organization, "conversationId": {"$in": list(lent)}, "contactId": None})
-    return branches[0] if len(branches) == 1 else {"$or": branches}
+        if part and total + sizes[owner] > LARGEST:
+            yield part
+            part, total = {}, 0
+        part[owner] = entries
+        total += sizes[owner]
+    if part:
+        yield part
 
 
-def _least_size(message: Document) -> int:
-    """Bytes that a message takes in a snapshot at least."""
-    content = message.get("content")
-    return _LEAST_SIZE + (len(content.encode()) if isinstance(content, str) else 0)
-
-
-def as_awaited(fault: SnapshotError) -> ParentNotYetThere:
-    """The same fault, while its parent document may still come."""
-    return ParentNotYetThere(f"{fault.message} It may still come.", awaited=fault.code, **fault.details)
+def _results(
+    entries: Iterable[LedgerEntry], messages: Messages | SnapshotError | None, parents: Ownership
+) -> Iterator[Fetched]:
+    """Yield entries that ask for the same messages, each with its contact, or with the error of reading them."""
+    for entry in entries:
+        if isinstance(messages, SnapshotError):
+            yield entry, messages
+        else:
+            yield entry, Conversation(parents.contacts[entry["contactId"]], messages)

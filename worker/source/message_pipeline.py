@@ -1,7 +1,8 @@
-"""Whole conversations in one aggregation: the server shapes, sorts and groups messages into stored bytes.
+"""Aggregation stages with which the server shapes, sorts and groups messages into the bytes that a snapshot stores.
 
-Two ways to sort. In index order is the faster by a third, but fits only messages that have a `timestamp`;
-in computed order fits those that have `createdAt`, too. What neither fits is told apart (`odd`).
+There are two ways to sort. Index order is a third faster, and fits only messages that have a `timestamp`; computed
+order also fits those that have only `createdAt`. Messages that fit neither are irregular: their group is marked,
+and read again without the server's shape.
 """
 
 import struct
@@ -12,79 +13,153 @@ from bson import DatetimeMS, ObjectId
 from bson.raw_bson import RawBSONDocument
 
 from worker.domain.assembly import Messages
-from worker.domain.normalize import SERVER_SENDER, SERVER_SENDER_TYPE, SERVER_SHAPE
+from worker.domain.normalize import ServerShape
+from worker.domain.source_fields import MessageFields
+from worker.source.ids import id_of
 from worker.stores.connections import Document
 
 Stages = Callable[[str], list[Document]]
-"""From the field that owns messages (`contactId` or `conversationId`) to the stages behind the `$match`."""
+"""From the field that names the owner (`contactId` or `conversationId`) to the stages after the `$match`."""
 
-# What `_group` gives, byte by byte: every element before `messages` has a fixed size.
-_LAYOUT = struct.Struct("<i 5s12s 7si 11sq 9sq 5si 10s")
 _COUNT = b"\x10count\x00"
-_NAMES = (b"\x07_id\x00", _COUNT, b"\x09startedAt\x00", b"\x09endedAt\x00", b"\x10odd\x00")
 _MESSAGES = b"\x04messages\x00"
 _ID_ENDS = struct.calcsize("<i 5s12s")
 
 
-def in_index_order(key: str) -> list[Document]:
-    """Read in the order of an index on `timestamp`."""
-    types = {
-        "$_id": "objectId",
-        "$content": "string",
-        "$timestamp": "date",
-    }
-    regular = [{"$eq": [{"$type": field}, kind]} for field, kind in types.items()]
-    regular += [{"$eq": [{"$type": each}, "string"]} for each in (SERVER_SENDER, SERVER_SENDER_TYPE)]
-    return [
-        {"$sort": {"organizationId": 1, key: 1, "timestamp": 1, "_id": 1}},
-        _group(f"${key}", SERVER_SHAPE, "$timestamp", regular),
-    ]
+class _Layout:
+    """The bytes of a document of `_group`. Every element before `messages` has a fixed size."""
+
+    def __init__(self, *, counts_omitted: bool) -> None:
+        self._struct = struct.Struct(f"<i 5s12s 7si 11sq 9sq 5si {'9si' if counts_omitted else ''} 10s")
+        omitted = (b"\x10omitted\x00",) if counts_omitted else ()
+        self._names = (b"\x07_id\x00", _COUNT, b"\x09startedAt\x00", b"\x09endedAt\x00", b"\x10odd\x00", *omitted)
+
+    def read(self, raw: bytes | memoryview) -> tuple[ObjectId, Messages] | None:
+        """Return owner and messages; None if a message is irregular, or the document has another layout."""
+        if len(raw) < self._struct.size:
+            return None
+        (_, *pairs, last) = self._struct.unpack_from(raw)
+        if tuple(pairs[::2]) != self._names or last != _MESSAGES:
+            return None
+        owner, count, started_at, ended_at, irregular, *omitted = pairs[1::2]
+        if irregular:
+            return None
+        encoded = bytes(raw[self._struct.size : -1])
+        return ObjectId(owner), Messages(encoded, count, DatetimeMS(started_at), DatetimeMS(ended_at), *omitted)
 
 
-def in_computed_order(key: str) -> list[Document]:
-    """Shaped first, sorted then by the time that the shape has."""
-    types = {
-        "$_id": "objectId",
-        "$m.content": "string",
-        "$m.timestamp": "date",
-        "$m.sender": "string",
-        "$m.senderType": "string",
-    }
-    regular = [{"$eq": [{"$type": field}, kind]} for field, kind in types.items()]
-    return [
-        {"$project": {"c": f"${key}", "m": SERVER_SHAPE}},
-        {"$sort": {"c": 1, "m.timestamp": 1, "_id": 1}},
-        _group("$c", "$m", "$m.timestamp", regular),
-    ]
+MIN_MESSAGE_SIZE = 80
+"""The least bytes that a message takes in a snapshot: five named fields, a date, and a key of the array."""
+_KEY_SIZE = 2
+"""Bytes of a key in an array, besides its digits."""
 
 
-def _group(owner: str, message: Any, time: str, regular: list[Document]) -> Document:
-    return {
-        "$group": {
-            "_id": owner,
-            "count": {"$sum": 1},
-            "startedAt": {"$first": time},
-            "endedAt": {"$last": time},
-            "odd": {"$sum": {"$cond": [{"$and": regular}, 0, 1]}},
-            "messages": {"$push": message},
+class MessagePipeline:
+    """The stages for the fields of one platform."""
+
+    def __init__(self, fields: MessageFields) -> None:
+        self._fields = fields
+        self._shape = ServerShape(fields)
+        self._layout = _Layout(counts_omitted=fields.omitted is not None)
+        # Built once for each owner: building them for every chunk would cost as much as sending them.
+        self._index_order: dict[str, list[Document]] = {}
+        self._computed_order: dict[str, list[Document]] = {}
+
+    def in_index_order(self, key: str) -> list[Document]:
+        """Read in the order of the index on the owner and `timestamp`."""
+        if key not in self._index_order:
+            self._index_order[key] = self._in_index_order(key)
+        return self._index_order[key]
+
+    def _in_index_order(self, key: str) -> list[Document]:
+        time = self._fields.expression("timestamp")
+        order = [self._fields[name] for name in ("organizationId", key, "timestamp")]
+        return [
+            {"$sort": {**dict.fromkeys(order, 1), "_id": 1}},
+            self._group(f"${self._fields[key]}", self._shape.message, time, self._regular(time), self._fields.omitted),
+        ]
+
+    def in_computed_order(self, key: str) -> list[Document]:
+        """Shape first, then sort by the time that the shape has."""
+        if key not in self._computed_order:
+            self._computed_order[key] = self._in_computed_order(f"${self._fields[key]}")
+        return self._computed_order[key]
+
+    def in_computed_order_of_text_ids(self, key: str) -> list[Document]:
+        """The same for owners some of whose messages name them as text: both kinds are one group."""
+        return self._in_computed_order(id_of(f"${self._fields[key]}"))
+
+    def _in_computed_order(self, owner: Any) -> list[Document]:
+        types = {
+            "$_id": "objectId",
+            "$m.content": "string",
+            "$m.timestamp": "date",
+            "$m.sender": "string",
+            "$m.senderType": "string",
         }
-    }
+        omitted = self._fields.omitted
+        regular = [{"$eq": [{"$type": field}, kind]} for field, kind in types.items()]
+        return [
+            {"$project": {"c": owner, "m": self._shape.message, **({"o": omitted} if omitted else {})}},
+            {"$sort": {"c": 1, "m.timestamp": 1, "_id": 1}},
+            self._group("$c", "$m", "$m.timestamp", regular, "$o" if omitted else None),
+        ]
+
+    def sized(self, limit: int) -> list[Document]:
+        """Count messages, and the bytes that they take in a snapshot at least, keys of the array aside.
+
+        Reads no more than `limit` messages.
+        """
+        regular = {"$and": self._regular(self._shape.time)}
+        size = {"$cond": [regular, {"$bsonSize": self._shape.message}, MIN_MESSAGE_SIZE - _KEY_SIZE - 1]}
+        return [{"$limit": limit}, {"$group": {"_id": None, "count": {"$sum": 1}, "bytes": {"$sum": size}}}]
+
+    def _regular(self, time: Any) -> list[Document]:
+        """Return the conditions under which the server's shape of a message is right; `time` is its expression."""
+        strings = (self._fields.expression("content"), self._shape.sender, self._shape.sender_type)
+        return [
+            {"$eq": [{"$type": "$_id"}, "objectId"]},
+            {"$eq": [{"$type": time}, "date"]},
+            *({"$eq": [{"$type": field}, "string"]} for field in strings),
+        ]
+
+    def _group(self, owner: Any, message: Any, time: str, regular: list[Document], omitted: Any) -> Document:
+        if omitted is None:
+            return {
+                "$group": {
+                    "_id": owner,
+                    "count": {"$sum": 1},
+                    "startedAt": {"$first": time},
+                    "endedAt": {"$last": time},
+                    "odd": {"$sum": {"$cond": [{"$and": regular}, 0, 1]}},
+                    "messages": {"$push": message},
+                }
+            }
+        # Omitted messages have to be counted, so a filter before the group would not do.
+        dated = {"$cond": [omitted, None, time]}
+        return {
+            "$group": {
+                "_id": owner,
+                "count": {"$sum": {"$cond": [omitted, 0, 1]}},
+                "startedAt": {"$min": dated},
+                "endedAt": {"$max": dated},
+                "odd": {"$sum": {"$cond": [{"$or": [omitted, {"$and": regular}]}, 0, 1]}},
+                "omitted": {"$sum": {"$cond": [omitted, 1, 0]}},
+                "messages": {"$push": {"$cond": [omitted, "$$REMOVE", message]}},
+            }
+        }
+
+    def read_group(self, group: RawBSONDocument) -> tuple[ObjectId, Messages] | None:
+        """Return owner and messages of a group; None if a message in it is irregular, or all are omitted."""
+        return self._layout.read(group.raw)
+
+
+def array_size(count: int, messages: int) -> int:
+    """Return the bytes of an array of `count` messages that take `messages` bytes themselves."""
+    digits = count + sum(count - int(10**power) for power in range(1, len(str(count))))
+    return messages + digits + _KEY_SIZE * count
 
 
 def is_group(document: RawBSONDocument) -> bool:
-    """Whether it is one that `_group` made, odd or not: told by its second element, behind an ObjectId."""
+    """Return whether a document comes from `_group`: its second element, after an ObjectId, is `count`."""
     return bytes(document.raw[_ID_ENDS : _ID_ENDS + len(_COUNT)]) == _COUNT
-
-
-def read_group(group: RawBSONDocument) -> tuple[ObjectId, Messages] | None:
-    """Owner and messages of one group; None where a message in it is odd."""
-    raw = group.raw
-    if len(raw) < _LAYOUT.size:
-        return None
-    (_, *pairs, last) = _LAYOUT.unpack_from(raw)
-    if tuple(pairs[::2]) != _NAMES or last != _MESSAGES:
-        return None
-    owner, count, started_at, ended_at, odd = pairs[1::2]
-    if odd:
-        return None
-    return ObjectId(owner), Messages(bytes(raw[_LAYOUT.size : -1]), count, DatetimeMS(started_at), DatetimeMS(ended_at))

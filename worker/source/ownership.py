@@ -1,4 +1,4 @@
-"""Whose a request's contact, conversation and messages are: the parents that it names, tenant-checked."""
+"""Reads the contacts and conversations that requests name, and checks to which organization and contact they belong."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,38 +9,44 @@ import bson
 from bson import ObjectId
 from bson.raw_bson import RawBSONDocument
 
+from worker.domain.source_fields import CollectionFields
 from worker.errors import ContactNotFound, ConversationNotFound, SnapshotError
+from worker.source.ids import read_id, stored_forms, text_forms, with_ids
 from worker.source.message_pipeline import is_group
 from worker.stores.connections import PLAIN, Connections, Document, store_errors
 
-Entry = Mapping[str, Any]
+RequestFields = Mapping[str, Any]
+"""The fields of a request: a ledger entry, or a request that is not accepted yet."""
 
-_CONTACT_FIELDS = {"organizationId": 1, "firstName": 1, "lastName": 1, "phoneNumber": 1, "email": 1}
+_CONTACT_FIELDS = ("organizationId", "firstName", "lastName", "phoneNumber", "email")
+_OWNER_FIELDS = ("organizationId", "contactId")
 
 
 @dataclass
-class Parents:
-    """The contacts and conversations that a chunk names, by `_id`."""
+class Ownership:
+    """The contacts and conversations that a chunk names, by `_id`. Ids stored as text are read as ObjectIds."""
 
     contacts: dict[ObjectId, Document] = field(default_factory=dict)
     conversations: dict[ObjectId, Document] = field(default_factory=dict)
-    lend: bool = False
+    has_unnamed: bool = False
     """Whether these organizations may have messages that name no contact, only a conversation."""
+    has_text_ids: bool = False
+    """Whether these organizations have messages whose ids are stored as text."""
 
     def add(self, document: Document) -> None:
-        """One of those that `_union` marks, else a contact."""
-        match document.pop("kind", None):
-            case "conversation":
-                self.conversations[document["_id"]] = document
-            case "lent":
-                self.lend = True
-            case _ if isinstance(document["_id"], ObjectId):
-                self.contacts[document["_id"]] = document
-            case _:
-                pass  # a group of messages whose owner is an array, say, and so no one that anyone asked for
+        """Add one of the documents that `_union` marks, or else a contact."""
+        kind = document.pop("kind", None)
+        if kind == "unnamed":
+            self.has_unnamed = True
+        elif kind == "text":
+            self.has_text_ids = True
+        elif isinstance(key := read_id(document["_id"]), ObjectId):
+            owners = self.conversations if kind == "conversation" else self.contacts
+            owners.setdefault(key, with_ids(document, "_id", *_OWNER_FIELDS))
+        # Else it is a group of messages whose owner is not an id, which no request names.
 
-    def check(self, entry: Entry) -> SnapshotError | None:
-        """Whether the entry's contact and conversation are there and its organization's."""
+    def check(self, entry: RequestFields) -> SnapshotError | None:
+        """Return the error if the entry's contact or conversation is missing or belongs to another organization."""
         organization, contact = entry["organizationId"], entry["contactId"]
         found = self.contacts.get(contact)
         if found is None or found.get("organizationId") != organization:
@@ -58,60 +64,110 @@ class Parents:
         return None
 
 
-def read_parents(connections: Connections, entries: Sequence[Entry]) -> Parents:
-    """The contacts and conversations that entries name, and whether any message of theirs may name no contact."""
+def read_parents(connections: Connections, entries: Sequence[RequestFields]) -> Ownership:
+    """Read the contacts and conversations that entries name. Raises StoreUnavailable, StoreConflict."""
     parents, _ = read_parents_and(connections, entries)
     return parents
 
 
 def read_parents_and(
-    connections: Connections, entries: Sequence[Entry], groups: Document | None = None, most: int = 0
-) -> tuple[Parents, Iterator[RawBSONDocument]]:
-    """The parents, and behind them in the same round trip, not decoded, what the stage `groups` adds.
+    connections: Connections, entries: Sequence[RequestFields], groups: Document | None = None, limit: int = 0
+) -> tuple[Ownership, Iterator[RawBSONDocument]]:
+    """Read the parents and, in the same round trip, the documents that the stage `groups` adds, which stay encoded.
 
-    `groups`: see `message_pipeline`. `most`: how many of them. Raises StoreUnavailable, StoreConflict,
-    SnapshotTooLarge, also from the iterator.
+    `limit`: the most groups. Parents that seem to be missing are looked up once more, as documents that store ids as
+    text. Raises StoreUnavailable, StoreConflict, SnapshotTooLarge, also from the iterator.
     """
-    documents = _read(connections, entries, groups, most)
-    parents = Parents()
+    documents = _read(connections, entries, groups, limit)
+    parents = Ownership()
+    rest: Iterator[RawBSONDocument] = iter(())
     for document in documents:
         if is_group(document):
-            return parents, chain([document], documents)
+            rest = chain([document], documents)
+            break
         parents.add(bson.decode(document.raw, PLAIN))
-    return parents, iter(())
+    if missing := [entry for entry in entries if parents.check(entry)]:
+        _add_stored_as_text(connections, missing, parents)
+    return parents, rest
 
 
 def _read(
-    connections: Connections, entries: Sequence[Entry], groups: Document | None, most: int
+    connections: Connections, entries: Sequence[RequestFields], groups: Document | None, limit: int
 ) -> Iterator[RawBSONDocument]:
     names = connections.settings
-    organizations = {"organizationId": {"$in": list({entry["organizationId"] for entry in entries})}}
+    ids = list({entry["organizationId"] for entry in entries})
+    fields = connections.fields
     contacts = list({entry["contactId"] for entry in entries})
-    named = list({entry["conversationId"] for entry in entries if entry.get("conversationId")})
+    conversations = list({entry["conversationId"] for entry in entries if entry.get("conversationId")})
     pipeline: list[Document] = [
-        {"$match": {"_id": {"$in": contacts}, **organizations}},
-        {"$project": _CONTACT_FIELDS},
+        {"$match": {"_id": {"$in": contacts}, fields.contact["organizationId"]: {"$in": ids}}},
+        {"$project": fields.contact.projection(_CONTACT_FIELDS)},
     ]
-    if named:
-        pipeline.append(_union(names.conversations_collection, {"_id": {"$in": named}}, "conversation"))
+    if conversations:
+        found = {"_id": {"$in": conversations}}
+        pipeline.append(_union(names.conversations_collection, found, "conversation", fields.conversation))
+    messages, of_message = names.messages_collection, fields.message
     if any(not entry.get("conversationId") and not entry.get("messageIds") for entry in entries):
-        pipeline.append(_union(names.messages_collection, {**organizations, "contactId": None}, "lent", limit=1))
+        unnamed = {of_message["organizationId"]: {"$in": ids}, of_message["contactId"]: None}
+        pipeline.append(_union(messages, unnamed, "unnamed", of_message, limit=1))
+    if any(not entry.get("messageIds") for entry in entries):
+        pipeline.append(_union(messages, _with_text_ids(of_message, ids), "text", of_message, limit=1))
     if groups:
         pipeline.append(groups)
     collection = connections.raw_database[names.contacts_collection]
-    in_a_batch = len(contacts) + len(named) + most + 2
-    with store_errors(), collection.aggregate(pipeline, batchSize=in_a_batch, allowDiskUse=True) as cursor:
+    batch_size = len(contacts) + len(conversations) + limit + 3
+    with store_errors(), collection.aggregate(pipeline, batchSize=batch_size, allowDiskUse=True) as cursor:
         yield from cursor
 
 
-def belongs(message: Document, contact: ObjectId, theirs: set[ObjectId]) -> bool:
-    """Whether a message is the contact's; one that names no contact, through its conversation (`theirs`)."""
-    owner, conversation = message.get("contactId"), message.get("conversationId")
-    return owner == contact if owner is not None else isinstance(conversation, ObjectId) and conversation in theirs
+def _with_text_ids(fields: CollectionFields, organizations: Sequence[ObjectId]) -> Document:
+    """Match messages of these organizations that store an owner's id as text. Each branch is one seek in an index."""
+    organization = fields["organizationId"]
+    return {
+        "$or": [
+            {organization: {"$in": [text for key in organizations for text in text_forms(key)]}},
+            {organization: {"$in": organizations}, fields["conversationId"]: {"$type": "string"}},
+            {organization: {"$in": organizations}, fields["contactId"]: {"$type": "string"}},
+        ]
+    }
 
 
-def _union(collection: str, condition: Document, kind: str, limit: int | None = None) -> Document:
-    """A stage that adds another collection's documents, told apart by `kind`."""
+def _add_stored_as_text(connections: Connections, entries: Sequence[RequestFields], parents: Ownership) -> None:
+    names, fields = connections.settings, connections.fields
+    conversations = {entry["conversationId"] for entry in entries if entry.get("conversationId")}
+    pipeline: list[Document] = [
+        {
+            "$match": {
+                "_id": {"$in": stored_forms({entry["contactId"] for entry in entries})},
+                fields.contact["organizationId"]: {"$in": stored_forms({each["organizationId"] for each in entries})},
+            }
+        },
+        {"$project": fields.contact.projection(_CONTACT_FIELDS)},
+        _union(
+            names.conversations_collection,
+            {"_id": {"$in": stored_forms(conversations)}},
+            "conversation",
+            fields.conversation,
+        ),
+    ]
+    collection = connections.database[names.contacts_collection].with_options(codec_options=PLAIN)
+    with store_errors(), collection.aggregate(pipeline) as cursor:
+        for document in cursor:
+            parents.add(document)
+
+
+def belongs(message: Document, contact: ObjectId, conversations: set[ObjectId]) -> bool:
+    """Return whether a message is the contact's, directly or, if it names no contact, by one of the `conversations`."""
+    owner, conversation = read_id(message.get("contactId")), read_id(message.get("conversationId"))
+    return (
+        owner == contact if owner is not None else isinstance(conversation, ObjectId) and conversation in conversations
+    )
+
+
+def _union(
+    collection: str, condition: Document, kind: str, fields: CollectionFields, limit: int | None = None
+) -> Document:
+    """Return a stage that adds another collection's documents, marked with `kind`."""
     pipeline: list[Document] = [{"$match": condition}, *([{"$limit": limit}] if limit else [])]
-    pipeline.append({"$project": {"organizationId": 1, "contactId": 1, "kind": {"$literal": kind}}})
+    pipeline.append({"$project": {**fields.projection(_OWNER_FIELDS), "kind": {"$literal": kind}}})
     return {"$unionWith": {"coll": collection, "pipeline": pipeline}}

@@ -1,45 +1,50 @@
-"""Many at once, and where that fails in halves, so that the one at fault stands alone and holds up no other."""
+"""Processes items together and, where that fails, in halves, so that one faulty item does not hold up the others."""
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from worker.errors import DeadlineExceeded, SnapshotError, StoreUnavailable, TransientError, Unexpected
+from worker.errors import DeadlineExceeded, StoreUnavailable, TaskInterrupt, TransientError, UnexpectedError
 from worker.log import get_logger
 from worker.stores.connections import Connections
 
 log = get_logger(__name__)
 
 Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
-def in_halves(
-    accept: Callable[[Sequence[Item]], Sequence[Any]], items: Sequence[Item], connections: Connections
-) -> list[Any]:
-    """What `accept` gives for each item, or its fault; DeadlineExceeded for those that the time did not reach.
+def bisect(
+    process: Callable[[Sequence[Item]], Sequence[Result]], items: Sequence[Item], connections: Connections
+) -> list[Result | TransientError]:
+    """Returns the result of `process` for each item, in order, or the error of the items that it fails for.
 
-    After the time of a run nothing is halved any more. Raises StoreUnavailable where MongoDB does not answer.
+    An item that still fails alone gets its own error: UnexpectedError where our own code broke. After the run
+    deadline nothing is split any further, and the remaining items get DeadlineExceeded.
+    Raises StoreUnavailable if MongoDB does not answer, and TaskInterrupt exceptions as they are.
     """
     stop_at = time.monotonic() + connections.settings.run_deadline.total_seconds()
 
-    def halved(some: Sequence[Item]) -> list[Any]:
-        if not some:
+    def split(part: Sequence[Item]) -> list[Result | TransientError]:
+        if not part:
             return []
         try:
-            return list(accept(some))
+            return list(process(part))
         except TransientError as error:
             if not connections.store_answers():
                 raise StoreUnavailable from error
-            fault: SnapshotError = error
+            fault = error
         except Exception as error:
-            # The boundary: an item that breaks our own code must not hold up those beside it.
-            log.exception("accept_broken", items=len(some))
-            fault = Unexpected(f"Unexpected {type(error).__name__}.")
-        if len(some) == 1:
+            # An item that breaks our own code must not hold up the others.
+            if isinstance(error, TaskInterrupt):
+                raise
+            log.exception("accept_broken", items=len(part))
+            fault = UnexpectedError(f"Unexpected {type(error).__name__}.")
+        if len(part) == 1:
             return [fault]
         if time.monotonic() >= stop_at:
-            return [DeadlineExceeded()] * len(some)
-        middle = len(some) // 2
-        return halved(some[:middle]) + halved(some[middle:])
+            return [DeadlineExceeded()] * len(part)
+        middle = len(part) // 2
+        return split(part[:middle]) + split(part[middle:])
 
-    return halved(items)
+    return split(items)

@@ -1,16 +1,19 @@
-"""Small facts that outlive a process: which Redis we know, how far a repair has come, resume tokens.
+"""Checkpoints: progress that outlives a process, such as resume tokens and how far a repair has come.
 
-They lie in a collection of their own, `snapshotstate`, one document per keeper.
+They are stored in the collection `snapshotstate`, one document per name.
 """
 
+from collections.abc import Sequence
+
+from pymongo import ReturnDocument
 from pymongo.collection import Collection
 from pymongo.errors import DuplicateKeyError
 
 from worker.stores.connections import Connections, Document, store_errors
 
 
-class State:
-    """Documents by name, changed by compare-and-set."""
+class Checkpoints:
+    """Named documents, changed atomically. All methods raise StoreUnavailable and StoreConflict."""
 
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
@@ -20,26 +23,31 @@ class State:
         return self._connections.database[self._connections.settings.state_collection]
 
     def get(self, name: str) -> Document:
-        """The fields kept under a name; empty where there are none yet."""
+        """Return the document of this name, or an empty one."""
         with store_errors():
             return self.collection.find_one({"_id": name}) or {}
 
     def set(self, name: str, fields: Document, expected: Document | None = None) -> bool:
-        """Sets fields, if those in `expected` are as given; whether they were. Without it, always."""
-        try:
-            with store_errors():
-                self._upsert({"_id": name, **(expected or {})}, fields)
-        except _NotAsExpected:
-            return False
-        return True
+        """Set fields if the document matches the filter `expected`; return whether it did. Without it, always set."""
+        return self.swap(name, fields, expected) is not None
 
-    def _upsert(self, condition: Document, fields: Document) -> None:
-        try:
-            self.collection.update_one(condition, {"$set": fields}, upsert=True)
-        except DuplicateKeyError:
-            # There is one of this name, and it is not as expected.
-            raise _NotAsExpected from None
+    def swap(self, name: str, fields: Document, expected: Document | None = None) -> Document | None:
+        """Set fields as `set` does; return the previous document (empty if there was none), or None."""
+        with store_errors():
+            try:
+                return (
+                    self.collection.find_one_and_update(
+                        {"_id": name, **(expected or {})}, {"$set": fields}, upsert=True
+                    )
+                    or {}
+                )
+            except DuplicateKeyError:
+                return None  # the document exists and does not match
 
-
-class _NotAsExpected(Exception):
-    """The document differs."""
+    def update(self, name: str, stages: Sequence[Document]) -> Document:
+        """Change the document by an aggregation pipeline; return it as changed."""
+        with store_errors():
+            changed = self.collection.find_one_and_update(
+                {"_id": name}, stages, upsert=True, return_document=ReturnDocument.AFTER
+            )
+        return changed or {}

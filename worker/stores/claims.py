@@ -1,8 +1,11 @@
-"""Claims: which single requests a run has taken, so that no other begins with them.
+"""Claims: which single requests a run has taken, so that no other run starts them.
 
-A claim is a key in Redis that lives a little longer than a run. It only saves work: two runs that have the same
-request are told apart by the transaction that decides, and what a run claimed and did not do, because it died, is
-called again by the sweep, which releases it.
+A claim is a key in Redis that lives slightly longer than a run. It only saves work: if two runs have the same request,
+the transaction that decides it lets one through. If a run dies, the sweep releases its claims and enqueues the requests
+again.
+
+The value of a claim is for what Flower shows: the message of a request that failed ahead of it should end as failed. It
+is empty, or tells that the message has arrived, or that the request has failed.
 """
 
 from collections.abc import Iterable, Sequence
@@ -12,31 +15,54 @@ from bson import ObjectId
 from worker.stores.connections import Connections, broker_errors
 from worker.stores.wakeups import INTERACTIVE
 
-_OVER_SECONDS = 2
-"""That a claim outlives the longest run."""
-AHEAD_MS = 120_000
-"""Of what is taken ahead of its message: that comes later, from behind a long queue, and is then told at once. If the
-run dies, the sweep releases it, and counts it as one that may have killed a worker; no neighbour takes it before."""
+_ARRIVED, _FAILED = b"arrived", b"failed"
+_MARGIN_SECONDS = 2
+"""How much longer than the longest run a claim lives."""
+_AHEAD_MS = 120_000
+"""Lifetime of a claim on a request that is run ahead of its message. The message arrives later, from behind a long
+queue, and is then recognised at once. If the run dies, the sweep releases the claim and counts the run as unended; no
+other run takes the request ahead of its message before that."""
 
 
 class Claims:
-    """All methods cost one round trip, and raise BrokerUnavailable."""
+    """Claims requests by ledger id. Each method costs one round trip and raises BrokerUnavailable."""
 
     def __init__(self, connections: Connections) -> None:
         self._redis = connections.redis
-        self._life = round((connections.settings.run_deadline.total_seconds() + _OVER_SECONDS) * 1000)
+        self._life = round((connections.settings.run_deadline.total_seconds() + _MARGIN_SECONDS) * 1000)
 
-    def take(self, keys: Sequence[ObjectId], life: int | None = None) -> tuple[list[ObjectId], int]:
-        """Those that no one has, and how many messages wait in the queue. `life`: of the claims, in ms."""
+    def take_ahead(self, keys: Sequence[ObjectId]) -> list[ObjectId]:
+        """Claim requests ahead of their messages; return those that no one had claimed."""
         with broker_errors(), self._redis.pipeline(transaction=False) as pipeline:
             for key in keys:
-                pipeline.set(_name(key), b"", nx=True, px=life or self._life)
+                pipeline.set(_name(key), b"", nx=True, px=_AHEAD_MS)
+            taken = pipeline.execute()
+        return [key for key, mine in zip(keys, taken, strict=True) if mine]
+
+    def arrive(self, keys: Sequence[ObjectId]) -> tuple[list[ObjectId], int]:
+        """Claim the requests of a message that has arrived; return those to run, and the length of the queue.
+
+        To run are those that no one had claimed, and those that failed ahead of the message, which it has to report.
+        """
+        with broker_errors(), self._redis.pipeline(transaction=False) as pipeline:
+            for key in keys:
+                pipeline.set(_name(key), b"", nx=True, px=self._life)
+                pipeline.set(_name(key), _ARRIVED, xx=True, get=True, keepttl=True)
             pipeline.llen(INTERACTIVE)
-            *taken, waiting = pipeline.execute()
-        return [key for key, mine in zip(keys, taken, strict=True) if mine], int(waiting)
+            *replies, waiting = pipeline.execute()
+        outcomes = zip(keys, replies[::2], replies[1::2], strict=True)
+        return [key for key, mine, value in outcomes if mine or value == _FAILED], int(waiting)
+
+    def mark_failed(self, keys: Sequence[ObjectId]) -> list[ObjectId]:
+        """Record that requests failed ahead of their messages; return those whose message had arrived before."""
+        with broker_errors(), self._redis.pipeline(transaction=False) as pipeline:
+            for key in keys:
+                pipeline.set(_name(key), _FAILED, xx=True, get=True, keepttl=True)
+            values = pipeline.execute()
+        return [key for key, value in zip(keys, values, strict=True) if value == _ARRIVED]
 
     def release(self, keys: Iterable[ObjectId]) -> None:
-        """They may be begun again."""
+        """Let other runs start these requests."""
         if names := [_name(key) for key in keys]:
             with broker_errors():
                 self._redis.unlink(*names)

@@ -1,6 +1,5 @@
-"""The clients of the two servers, one each per process, whose errors are made ours."""
+"""One client per server and process, and the translation of the drivers' errors."""
 
-import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ from pymongo import ReadPreference, WriteConcern
 from pymongo.client_session import ClientSession
 from pymongo.database import Database
 from pymongo.errors import (
-    AutoReconnect,
+    ConfigurationError,
     ConnectionFailure,
     DocumentTooLarge,
     ExecutionTimeout,
@@ -30,17 +29,19 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from worker.clock import Clock, as_utc
+from worker.domain.source_fields import SourceFields
 from worker.errors import BrokerUnavailable, SnapshotTooLarge, StoreConflict, StoreUnavailable, TransientError
 from worker.settings import Settings
-from worker.stores.redis_errors import name_of
+from worker.stores import mongo_errors, redis_errors
 
 Document = dict[str, Any]
-_CLOCK_SECONDS = 2.0
+_CLOCK_SECONDS = 8.0
+_ANSWER_SECONDS = 5.0
 
-# Servers report a document over 16 MiB in several places: BSONObjectTooLarge, an oversized group
-# accumulator, an aggregation result, an insert. https://www.mongodb.com/docs/manual/reference/error-codes/
+# Servers report a document over 16 MiB under several codes: BSONObjectTooLarge, an oversized group accumulator, an
+# aggregation result, an insert. https://www.mongodb.com/docs/manual/reference/error-codes/
 TOO_LARGE = frozenset({10334, 17419, 17420, 2, 16389, 5894901, 8678})
-_EXCEEDED_MEMORY = 146  # $push may hold 100 MB; what goes beyond is text, since only messages are pushed
+_EXCEEDED_MEMORY = 146  # $push may hold 100 MB, and only messages are pushed
 DURABLE = WriteConcern(w="majority", j=True)
 # Dates beyond Python's years 1 to 9999 are valid BSON; DATETIME_AUTO gives those as DatetimeMS.
 PLAIN: CodecOptions[Document] = CodecOptions(
@@ -50,26 +51,29 @@ RAW: CodecOptions[RawBSONDocument] = CodecOptions(document_class=RawBSONDocument
 
 
 class Connections:
-    """Lazy clients. Make one per process, after a fork, and close it at the end."""
+    """Lazily created clients. Create one instance per process, after a fork, and close it at the end."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, pool_size: int = 4) -> None:
+        """`pool_size`: MongoDB connections at most; as many as there are threads, if none is to wait for another."""
         self.settings = settings
-        self.pid = os.getpid()
+        self.fields = SourceFields(settings)
+        self._pool_size = pool_size
         self.clock = Clock(self._read_server_time)
 
     @cached_property
     def mongo(self) -> pymongo.MongoClient[Document]:
-        """Majority and journaled writes; at most 4 connections, and one that watches each member.
+        """The MongoDB client: majority and journaled writes, `pool_size` connections and one monitor per member.
 
-        Polling: streaming needs two that watch. A fault of a command makes PyMongo look at once in both.
+        Monitors poll, because streaming needs a second connection. Both detect a failed command at once.
         """
         return pymongo.MongoClient(
             self.settings.mongo_url,
             appname="training-snapshots",
             w="majority",
             journal=True,
-            read_preference=ReadPreference.PRIMARY,  # whatever the URL says: a member that lags knows too little
-            maxPoolSize=4,
+            read_preference=ReadPreference.PRIMARY,  # overrides the URL: a secondary may lag
+            connect=False,  # the first command connects; a mongodb+srv name is looked up then, not here
+            maxPoolSize=self._pool_size,
             serverMonitoringMode="poll",
             connectTimeoutMS=3000,
             serverSelectionTimeoutMS=3000,
@@ -81,20 +85,20 @@ class Connections:
 
     @cached_property
     def database(self) -> Database[Document]:
-        """The platform's database, which is ours too."""
+        """The database of the platform and of this service."""
         return self.mongo[self.settings.mongo_database]
 
     @cached_property
     def raw_database(self) -> Database[RawBSONDocument]:
-        """The same, whose documents are not decoded."""
+        """The same database, with documents that are not decoded."""
         database: Database[Any] = self.mongo[self.settings.mongo_database]
         return database.with_options(codec_options=RAW)
 
     @cached_property
     def redis(self) -> "redis.Redis":
-        """No retries: an XADD whose answer was lost would happen twice, an XREADGROUP would strand its batch."""
-        return redis.Redis.from_url(
-            self.settings.redis_url,
+        """The Redis client. It does not retry: a repeated XADD would add twice, XREADGROUP would strand a batch."""
+        return redis.Redis(
+            **self.settings.redis.client_options,
             socket_timeout=5,
             socket_connect_timeout=3,
             socket_keepalive=True,
@@ -102,23 +106,23 @@ class Connections:
             client_name=f"training-snapshots@{socket.gethostname()}",
         )
 
-    def _read_server_time(self) -> datetime:
-        with store_errors(), pymongo.timeout(_CLOCK_SECONDS):
+    def _read_server_time(self, seconds: float = _CLOCK_SECONDS) -> datetime:
+        with store_errors(), pymongo.timeout(seconds):
             return as_utc(self.mongo.admin.command("hello", read_preference=ReadPreference.PRIMARY)["localTime"])
 
     def store_answers(self) -> bool:
-        """Whether there is a primary that answers now."""
+        """Return whether a primary answers now."""
         try:
-            self._read_server_time()
+            self._read_server_time(_ANSWER_SECONDS)
         except TransientError:
             return False
         return True
 
     @contextmanager
     def transaction(self) -> Iterator[ClientSession]:
-        """One transaction, majority and journaled, committed at the end of the block, aborted by an exception.
+        """Run the block in one transaction, majority and journaled; an exception aborts it.
 
-        It is not tried again in here: whoever meets a StoreConflict loads the ledger again and decides anew.
+        It is not retried here: after a StoreConflict the caller has to load the ledger again and decide again.
         """
         with (
             store_errors(),
@@ -128,7 +132,7 @@ class Connections:
             yield session
 
     def close(self) -> None:
-        """Close what was opened."""
+        """Close the clients that were created."""
         for name in ("mongo", "redis"):
             if client := self.__dict__.pop(name, None):
                 client.close()
@@ -136,45 +140,52 @@ class Connections:
 
 @contextmanager
 def store_errors() -> Iterator[None]:
-    """Turns PyMongo's errors into StoreUnavailable, StoreConflict or SnapshotTooLarge."""
+    """Translate PyMongo's errors into StoreUnavailable, StoreConflict or SnapshotTooLarge."""
     try:
         yield
     except DocumentTooLarge as error:
         raise SnapshotTooLarge from error
     except WaitQueueTimeoutError as error:
-        raise StoreConflict("MongoDB took too long: every connection of this process is in use.") from error
+        raise StoreConflict("MongoDB timed out: every connection of this process is in use.") from error
     except ExecutionTimeout as error:
         if "codeName" in (error.details or {}):
-            raise StoreConflict("MongoDB took too long.") from error
-        # Not the server's word but PyMongo's: less is left of pymongo.timeout() than a round trip takes. That is also
-        # how its repetitions end while the server is away, at random instead of as an AutoReconnect.
-        raise StoreUnavailable("MongoDB did not answer within the time that was left.") from error
-    except (AutoReconnect, ConnectionFailure) as error:
-        if error.has_error_label("TransientTransactionError") and error.timeout:
-            raise StoreConflict("MongoDB took too long.") from error
-        raise StoreUnavailable(f"MongoDB cannot be reached ({type(error).__name__}).") from error
+            raise StoreConflict("MongoDB timed out.") from error
+        # Raised by PyMongo, not by the server: less time is left of pymongo.timeout() than a round trip takes. Retries
+        # may also end this way, instead of with AutoReconnect, while the server is unreachable.
+        raise StoreUnavailable("MongoDB did not answer in the time left.") from error
+    except (ConnectionFailure, ConfigurationError) as error:
+        raise _from_connection_failure(error) from error
     except InvalidDocument as error:
-        # A document that BSON cannot hold; PyMongo also says so of one over 48 MiB.
+        # Not representable in BSON. PyMongo also raises it for a document over 48 MiB.
         raise SnapshotTooLarge if "too large" in str(error) else StoreConflict from error
     except OperationFailure as error:
-        raise _of_operation(error) from error
+        raise _from_operation_failure(error) from error
     except PyMongoError as error:
-        raise StoreConflict(f"MongoDB's driver gave up ({type(error).__name__}).") from error
+        raise StoreConflict(f"PyMongo failed ({type(error).__name__}).") from error
 
 
-def _of_operation(error: OperationFailure) -> StoreUnavailable | StoreConflict | SnapshotTooLarge:
-    named = (error.details or {}).get("codeName") or type(error).__name__
-    if error.code == _EXCEEDED_MEMORY or (error.code in TOO_LARGE and "large" in f"{named} {error}".lower()):
+def _from_connection_failure(error: ConnectionFailure | ConfigurationError) -> StoreUnavailable | StoreConflict:
+    """A ConfigurationError is a mongodb+srv name that cannot be looked up, or a server that PyMongo cannot use."""
+    if isinstance(error, ConnectionFailure) and error.has_error_label("TransientTransactionError") and error.timeout:
+        return StoreConflict("MongoDB timed out.")
+    return StoreUnavailable(f"MongoDB cannot be reached ({mongo_errors.VARIABLE}): {mongo_errors.reason_of(error)}.")
+
+
+def _from_operation_failure(error: OperationFailure) -> StoreUnavailable | StoreConflict | SnapshotTooLarge:
+    name = (error.details or {}).get("codeName") or type(error).__name__
+    if error.code == _EXCEEDED_MEMORY or (error.code in TOO_LARGE and "large" in f"{name} {error}".lower()):
         return SnapshotTooLarge()
-    if error.has_error_label("RetryableWriteError") or error.code in (13, 18):  # Unauthorized, AuthenticationFailed
-        return StoreUnavailable(f"MongoDB does not serve us ({named}).", code=error.code)
-    return StoreConflict(f"MongoDB refused or aborted the operation ({named}).", code=error.code)
+    if known := mongo_errors.rejection_of(error, name):
+        return StoreUnavailable(f"{known}.", code=error.code)
+    if error.has_error_label("RetryableWriteError"):
+        return StoreUnavailable(f"MongoDB rejected the connection or command ({name}).", code=error.code)
+    return StoreConflict(f"MongoDB rejected or aborted the operation ({name}).", code=error.code)
 
 
 @contextmanager
 def broker_errors() -> Iterator[None]:
-    """Turns redis-py's errors into BrokerUnavailable, whose message has the kind, and no key's content."""
+    """Translate redis-py's errors into BrokerUnavailable. The message says why and quotes no data."""
     try:
         yield
     except redis.RedisError as error:
-        raise BrokerUnavailable(f"Redis cannot be used ({name_of(error)}).") from error
+        raise BrokerUnavailable(redis_errors.explain(error)) from error

@@ -1,6 +1,6 @@
 """Completion events: CloudEvents 1.0 as JSON on a Redis stream.
 
-An event is made of its ledger entry alone, so that every repeat has the same id and content.
+An event is built from its ledger entry alone, so that every repeat has the same id and content.
 https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/formats/json-format.md
 """
 
@@ -13,22 +13,39 @@ import pydantic_core
 from bson import ObjectId
 
 from worker.clock import to_json
-from worker.domain.requests import COMPLETED
+from worker.domain.ledger_entry import COMPLETED, LedgerEntry
 from worker.domain.traceparent import TRACEPARENT
 from worker.stores.connections import Connections, broker_errors
 
 SOURCE = "/training/snapshots"
 COMPLETED_TYPE = "training.snapshot.completed"
-"""Fires once the snapshot can be read: after the transaction that stored it, or found it unchanged."""
+"""Fires when the snapshot is readable: after the transaction that stored it or found it unchanged."""
 FAILED_TYPE = "training.snapshot.failed"
-"""Fires once the failure is in the ledger; a redrive may still turn it into a completion of the next round."""
+"""Fires when the failure is recorded in the ledger. A redrive may still complete the request in its next round."""
 FIELD = "event"
+EVENT_FIELDS = (
+    *(
+        "organizationId",
+        "requestId",
+        "contactId",
+        "conversationId",
+        "trigger",
+        "status",
+        "round",
+        "finishedAt",
+        "unsent",
+    ),
+    *("snapshotId", "messageCount", "quality", "category", "tags", "unchanged", "error", TRACEPARENT),
+)
+"""The fields of a ledger entry that its event is built from."""
+MAX_REJECTION_BYTES = 1_000_000
+"""Maximum size of the JSON of a rejected entry."""
 _ATTRIBUTES = {"id", "type", "time", "data"}
-"""What makes something in the stream an event to us."""
+"""The attributes that an entry of the stream must have to be read as an event."""
 
 
-def event_of(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """The CloudEvent of a finished ledger entry: ids and labels, no text of the conversation, no names, no notes."""
+def event_of(entry: LedgerEntry) -> dict[str, Any]:
+    """Build the CloudEvent of a finished ledger entry: ids and labels, no conversation text, names or notes."""
     data: dict[str, Any] = {
         "organizationId": str(entry["organizationId"]),
         "requestId": entry["requestId"],
@@ -61,9 +78,23 @@ def event_of(entry: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def rejection(reason: Mapping[str, Any], original: Mapping[Any, Any], origin: str) -> dict[str, str]:
-    """The fields of an entry in the stream of refused ones; ASCII, since UTF-8 cannot encode lone surrogates."""
-    # Celery's JSON brings dates, UUIDs, decimals and bytes as such.
-    return {"origin": origin, "reason": json.dumps(dict(reason)), "entry": json.dumps(_plain(original), default=str)}
+    """Build the fields of an entry of the rejected stream, in ASCII, because UTF-8 cannot encode lone surrogates."""
+    return {"origin": origin, "reason": json.dumps(dict(reason)), "entry": _entry_json(original)}
+
+
+def _entry_json(original: Mapping[Any, Any]) -> str:
+    """Encode a rejected entry. If that takes over 1 MB, each value becomes a truncated text."""
+    fields = _plain(original)
+    # Celery's JSON decodes dates, UUIDs, decimals and bytes.
+    text = json.dumps(fields, default=str)
+    texts = {
+        name: value if isinstance(value, str) else json.dumps(value, default=str) for name, value in fields.items()
+    }
+    longest = MAX_REJECTION_BYTES
+    while len(text) > MAX_REJECTION_BYTES:
+        longest //= 2
+        text = json.dumps({key[:longest]: value[:longest] for key, value in texts.items()})
+    return text
 
 
 def _text(value: ObjectId | None) -> str | None:
@@ -71,30 +102,33 @@ def _text(value: ObjectId | None) -> str | None:
 
 
 class Events:
-    """The event stream, and the stream of refused intake entries beside it."""
+    """The event stream and the stream of rejected intake entries."""
 
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
         self._names = connections.settings
 
-    def emit(self, entries: Iterable[Mapping[str, Any]]) -> None:
-        """One XADD each, in one pipeline. Raises BrokerUnavailable; some may be in the stream even then."""
+    def emit(self, entries: Iterable[LedgerEntry]) -> None:
+        """Add the events of these entries in one pipeline.
+
+        Raises BrokerUnavailable; some events may be on the stream even then.
+        """
         with broker_errors(), self._connections.redis.pipeline(transaction=False) as pipeline:
             for entry in entries:
                 pipeline.xadd(self._names.events_stream, {FIELD: pydantic_core.to_json(event_of(entry))})
             pipeline.execute()
 
     def reject(self, reason: Mapping[str, Any], original: Mapping[str | bytes, Any], origin: str) -> None:
-        """A refused intake entry with its reason. It may hold personal data: it is never logged.
+        """Record a rejected intake entry with the reason. It may contain personal data, so it is never logged.
 
-        `origin`: the id of the stream entry or Celery message that it came as.
+        `origin`: id of the stream entry or Celery message. Raises BrokerUnavailable.
         """
         fields: Any = rejection(reason, original, origin)
         with broker_errors():
             self._connections.redis.xadd(self._names.rejected_stream, fields)
 
     def trim(self, older_than: timedelta) -> None:
-        """Both streams, by age only and by Redis's own clock, whose milliseconds begin an entry's id."""
+        """Trim both streams by age, on Redis's own clock, which entry ids begin with. Raises BrokerUnavailable."""
         with broker_errors():
             seconds, _ = self._connections.redis.time()
             oldest = int((seconds - older_than.total_seconds()) * 1000)
@@ -102,9 +136,9 @@ class Events:
                 self._connections.redis.xtrim(stream, minid=str(max(oldest, 0)), approximate=True)
 
     def read(self, after: str = "-", count: int = 100, block_ms: int | None = None) -> list[tuple[str, dict[str, Any]]]:
-        """Stream id and event, in order, behind the id `after`; waits up to `block_ms` if it is given.
+        """Return `(stream id, event)` after the id `after`, in order; wait up to `block_ms` if it is given.
 
-        An entry that someone else added, without an event in the field `event`, comes as an empty one.
+        An entry without a valid event in the field `event` gives an empty event. Raises BrokerUnavailable.
         """
         stream = self._names.events_stream
         with broker_errors():
@@ -118,7 +152,7 @@ class Events:
 
 
 def entries_of(reply: Any) -> Sequence[Any]:
-    """The entries of an XREAD or XREADGROUP of one stream: RESP2 gives pairs, RESP3 a map of lists."""
+    """Return the entries of an XREAD or XREADGROUP reply for one stream, in RESP2 (pairs) or RESP3 (a map)."""
     if not reply:
         return []
     if isinstance(reply, dict):
@@ -141,7 +175,7 @@ def _decode(value: bytes | str) -> str:
 
 
 def _plain(fields: Mapping[Any, Any]) -> dict[str, Any]:
-    """What JSON can hold of a stream entry; bytes that are no UTF-8 are shown escaped."""
+    """Convert a stream entry for JSON; bytes that are not UTF-8 are escaped."""
 
     def plain(value: Any) -> Any:
         return value.decode(errors="backslashreplace") if isinstance(value, bytes) else value

@@ -1,4 +1,4 @@
-"""The indexes, created at start, idempotently. Each says which read it is for."""
+"""The indexes, created idempotently at start. Each names the reads it serves."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -6,6 +6,7 @@ from typing import Any
 
 from pymongo.errors import OperationFailure
 
+from worker.domain.source_fields import SourceFields
 from worker.log import get_logger
 from worker.settings import Settings
 from worker.stores.connections import Connections, store_errors
@@ -13,15 +14,19 @@ from worker.stores.connections import Connections, store_errors
 log = get_logger(__name__)
 
 _CONFLICTS = (85, 86)
-"""IndexOptionsConflict, IndexKeySpecsConflict: the platform has the same index with another name or options."""
+"""IndexOptionsConflict, IndexKeySpecsConflict: the same index exists with another name or other options."""
+
+_REFUSALS = (13, 67, 166, 171)
+"""Unauthorized; CannotCreateIndex: there are 64 already; CommandNotSupportedOnView; CannotIndexParallelArrays.
+https://github.com/mongodb/mongo/blob/r6.0.5/src/mongo/base/error_codes.yml"""
 
 LEFT_OUT_SECONDS = 7 * 86_400
-"""A closing that made no snapshot is shown, with the reason, for so long."""
+"""How long a closing that made no snapshot is kept, with the reason."""
 
 
 @dataclass(frozen=True)
 class Index:
-    """One index: its collection, its keys, and what it is for."""
+    """One index: its collection, its keys and its purpose."""
 
     collection: str
     keys: Sequence[tuple[str, int]]
@@ -33,36 +38,38 @@ class Index:
         return "snapshots_" + "_".join(key for key, _ in self.keys).replace(".", "_").lstrip("_")
 
 
-def own(names: Settings) -> list[Index]:
-    """Those of our own collections.
+def own_indexes(names: Settings) -> list[Index]:
+    """Return the indexes of this service's own collections.
 
-    Few on the ledger, because a request's entry changes three times, and each change of an indexed field makes
-    MongoDB compute the keys of all its indexes: ten took four times as long as these three.
+    The ledger has few: an entry changes three times, and each change of an indexed field makes MongoDB compute the keys
+    of all indexes. Ten indexes took four times as long as these three.
     """
     ledger, snapshots = names.requests_collection, names.snapshots_collection
     life = ("status", "unsent", "finishedAt", "queue", "enqueuedAt", "notBefore")
     return [
         Index(ledger, [("organizationId", 1), ("requestId", 1)], "the idempotency key", {"unique": True}),
-        # Accepted: by queue and time, or by when they are due. Finished: by time, those not sent apart.
+        # Accepted entries by queue and time or by due time; finished ones by time, unsent ones apart.
         Index(ledger, [(field, 1) for field in life], "sweep, retention, events that Redis lost"),
         Index(
             ledger,
             [("organizationId", 1), ("status", 1), ("_id", -1), ("unchanged", 1), ("deletedAt", 1)],
-            "counts by status without reading an entry; list, redrive",
+            "counts by status from the index alone; lists, redrive",
         ),
         Index(names.keys_collection, [("hash", 1)], "an integration key by its hash", {"unique": True}),
         Index(names.policies_collection, [("organizationId", 1)], "an organization has one policy", {"unique": True}),
-        Index(names.left_out_collection, [("organizationId", 1), ("reason", 1)], "closings left out, by reason"),
+        Index(names.left_out_collection, [("organizationId", 1), ("reason", 1)], "skipped closings by reason"),
         Index(
             names.left_out_collection,
             [("leftOutAt", 1)],
-            "closings left out are forgotten",
+            "expiry of skipped closings",
             {"expireAfterSeconds": LEFT_OUT_SECONDS},
         ),
+        # Checkpoints have no such field, and stay.
+        Index(names.state_collection, [("expiresAt", 1)], "expiry of sessions", {"expireAfterSeconds": 0}),
         Index(
             snapshots,
             [("organizationId", 1), ("isArchived", 1), ("createdAt", -1), ("_id", -1), ("requestId", 1)],
-            "list, newest first; export; count of ours without reading one",
+            "lists, newest first; export; counts from the index alone",
         ),
         *(
             Index(snapshots, [("organizationId", 1), (owner, 1), ("createdAt", -1), ("_id", -1)], f"list of a {name}")
@@ -71,43 +78,73 @@ def own(names: Settings) -> list[Index]:
     ]
 
 
-def source(names: Settings) -> list[Index]:
-    """Those that reading the platform's collections needs."""
+def source_indexes(names: Settings) -> list[Index]:
+    """Return the indexes that reads of the platform's collections need."""
     messages, conversations = names.messages_collection, names.conversations_collection
+    fields = SourceFields(names)
+    of_message, of_conversation = fields.message, fields.conversation
     return [
         *(
-            Index(messages, [(key, 1) for key in ("organizationId", owner, "timestamp", "_id")], purpose)
+            Index(
+                messages,
+                [*((of_message[key], 1) for key in ("organizationId", owner, "timestamp")), ("_id", 1)],
+                purpose,
+            )
             for owner, purpose in (
-                ("contactId", "all of a contact's messages in order; those without a contact"),
+                ("contactId", "a contact's messages in order; messages without a contact"),
                 ("conversationId", "a conversation's messages in order"),
             )
         ),
-        Index(conversations, [("organizationId", 1), ("contactId", 1)], "a contact's conversations"),
-        Index(conversations, [("resolvedAt", 1)], "reconcile: closings of the last 48 hours"),
+        Index(
+            conversations,
+            [(of_conversation[key], 1) for key in ("organizationId", "contactId")],
+            "a contact's conversations",
+        ),
+        Index(conversations, [(of_conversation["resolvedAt"], 1)], "reconcile: closings of the last 48 hours"),
     ]
 
 
-def wanted(names: Settings) -> list[Index]:
-    """All that `ensure` creates."""
-    return own(names) + (source(names) if names.create_source_indexes else [])
+def required_indexes(names: Settings) -> list[Index]:
+    """Return all indexes that `ensure` creates."""
+    return own_indexes(names) + (source_indexes(names) if names.create_source_indexes else [])
 
 
 def ensure(connections: Connections) -> None:
-    """Creates what is missing. Raises StoreUnavailable."""
-    _create(connections, wanted(connections.settings))
+    """Create the missing indexes. Raises StoreUnavailable or StoreConflict."""
+    missing = required_indexes(connections.settings)
+    while missing:
+        ensure_first(connections, missing)
 
 
 def ensure_key(connections: Connections) -> None:
-    """Only the one that no request may be accepted without. Raises StoreUnavailable."""
-    _create(connections, own(connections.settings)[:1])
+    """Create only the unique index on the idempotency key, which accepting requests depends on.
+
+    Raises StoreUnavailable or StoreConflict.
+    """
+    ensure_first(connections, own_indexes(connections.settings)[:1])
 
 
-def _create(connections: Connections, these: Sequence[Index]) -> None:
-    for index in these:
-        with store_errors():
-            try:
-                connections.database[index.collection].create_index(index.keys, name=index.name, **index.options)
-            except OperationFailure as error:
-                if error.code not in _CONFLICTS:
-                    raise
-                log.info("index_there_already", collection=index.collection, keys=dict(index.keys))
+def ensure_first(connections: Connections, missing: list[Index]) -> None:
+    """Create the first of the missing indexes and remove it from the list.
+
+    Continue without an index that MongoDB refuses on one of the platform's collections: reads are slower without it.
+    Raises StoreUnavailable or StoreConflict.
+    """
+    index = missing[0]
+    with store_errors():
+        try:
+            connections.database[index.collection].create_index(index.keys, name=index.name, **index.options)
+        except OperationFailure as error:
+            if error.code in _CONFLICTS:
+                log.info("index_exists_already", collection=index.collection, keys=dict(index.keys))
+            elif error.code in _REFUSALS and index in source_indexes(connections.settings):
+                log.warning(
+                    "source_index_refused",
+                    collection=index.collection,
+                    keys=dict(index.keys),
+                    reason=(error.details or {}).get("codeName"),
+                    hint="Create it by hand, or set SNAPSHOTS_CREATE_SOURCE_INDEXES=false.",
+                )
+            else:
+                raise
+    missing.pop(0)

@@ -1,13 +1,131 @@
-"""How Redis itself names what it refuses: OOM, READONLY, MISCONF, NOAUTH, BUSYGROUP."""
+"""What an error of Redis means to an operator: its name (OOM, READONLY, NOAUTH), and the cause in plain words.
+
+No text contains data or a password.
+"""
+
+import re
+import ssl
 
 import redis
 
+VARIABLE = "SNAPSHOTS_REDIS_URL"
+NO_PERMISSION = "NOPERM"
+_COMMAND = re.compile(r"the '([\w|-]{1,40})' command")
+_ARGUMENT = re.compile(r"\b(key|channel)s?\b")
+_ADDRESS = re.compile(r"(?:connecting to|reading from) (\[?[\w.:-]+\]?:\d+)")
+_SYSTEM_ERROR = re.compile(
+    r"\b(?:Connection refused|Connection reset by peer|No route to host|Network is unreachable)\b"
+)
+_UNKNOWN_HOST = re.compile(r"ame or service not known|name resolution|o address associated|nodename nor servname")
+_NO_SPACE = re.compile(r"No space left on device|Disk quota exceeded|Read-only file system|File too large")
+
+_MEANINGS = {
+    "WRONGPASS": f"Redis rejected the user or the password of {VARIABLE}",
+    "NOAUTH": f"Redis requires a password, and {VARIABLE} has none",
+    "DENIED": "Redis runs in protected mode: it has no password, and accepts connections of its own machine only",
+    "LOADING": "Redis is still loading its data",
+    "OOM": "Redis is out of memory (maxmemory)",
+    "READONLY": "This Redis is a replica, which refuses writes",
+    "MASTERDOWN": "This Redis is a replica that has lost its primary",
+    "MISCONF": "Redis cannot write to its disk, so it refuses writes",
+    "NOREPLICAS": "Redis has fewer replicas than min-replicas-to-write, so it refuses writes",
+}
+
 
 def name_of(error: redis.RedisError) -> str:
-    """The first word of the reply, which redis-py takes off where it knows it; of other errors, their kind."""
+    """Return the error's name: the first word of Redis's reply, or the class for errors of the client.
+
+    redis-py removes the first word where it knows it.
+    """
+    if isinstance(error, redis.exceptions.NoPermissionError):
+        return NO_PERMISSION
     if known := getattr(error, "status_code", None):
         return str(known)
     if not isinstance(error, redis.ResponseError):
         return type(error).__name__
-    said = str(error).rpartition("caused error: ")[2]  # redis-py puts a pipeline's command before it
-    return said.split(" ", 1)[0]
+    return _reply(error).split(" ", 1)[0]
+
+
+def describe(error: redis.RedisError) -> str:
+    """Return the error's name, and for errors of the set-up their cause: for the client, which is given its URL."""
+    name = name_of(error)
+    if name == NO_PERMISSION:
+        return f"{name}: the ACL does not allow {forbidden(error)}"
+    if "DB index is out of range" in str(error):
+        return f"{name}: the server has no database of this number"
+    reason = reason_of(error) if isinstance(error, redis.ConnectionError | redis.TimeoutError) else name
+    return name if reason.endswith(name) else f"{name}, {reason}"
+
+
+def explain(error: redis.RedisError) -> str:
+    """Return one sentence: what is wrong, with the address where redis-py names it, and the error's name."""
+    name = name_of(error)
+    if meaning := _MEANINGS.get(name):
+        space = _NO_SPACE.search(str(error)) if name == "MISCONF" else None
+        return f"{meaning} ({name}{f': {space[0]}' if space else ''})."
+    if isinstance(error, redis.exceptions.AuthenticationError):
+        return f"Redis rejected the login of {VARIABLE}: it has no password set, or another one."
+    if name == NO_PERMISSION:
+        return f"The ACL of the Redis user does not allow {forbidden(error)} ({name})."
+    if "DB index is out of range" in str(error):
+        return f"Redis rejected the database of {VARIABLE}: the server has no database of this number."
+    if isinstance(error, redis.exceptions.InvalidResponse):
+        return f"The server of {VARIABLE} does not answer as a Redis does."
+    if isinstance(error, redis.ConnectionError | redis.TimeoutError):
+        return f"Redis cannot be reached ({VARIABLE}): {reason_of(error)}."
+    return f"Redis rejected the command ({name})."
+
+
+def is_lasting(error: redis.RedisError) -> bool:
+    """Return whether waiting will not help: the login, the address or the certificate is wrong."""
+    return (
+        isinstance(error, redis.exceptions.AuthenticationError | redis.exceptions.InvalidResponse)
+        or name_of(error) in {NO_PERMISSION, "DENIED"}
+        or "DB index is out of range" in str(error)
+        or _tls_error(error) is not None
+    )
+
+
+def reason_of(error: redis.RedisError) -> str:
+    """Return why there is no connection, as `host:port: reason`. One clause without a full stop."""
+    text = str(error)
+    address = f"{found[1]}: " if (found := _ADDRESS.search(text)) else ""
+    if cause := _tls_error(error):
+        return f"{address}TLS: {cause}"
+    if _UNKNOWN_HOST.search(text):
+        return f"{address}unknown host"
+    if isinstance(error, redis.TimeoutError) or "timed out" in text.lower() or "timeout" in text.lower():
+        return f"{address}no answer in time"
+    if system := _SYSTEM_ERROR.search(text):
+        return f"{address}{system[0].lower()}"
+    if "max number of clients reached" in text:
+        return f"{address}the server has no connection left (maxclients)"
+    if "closed by server" in text:
+        return f"{address}the server closed the connection (does it expect TLS?)"
+    return f"{address}{name_of(error)}"
+
+
+def forbidden(error: redis.RedisError) -> str:
+    """Return what an ACL does not allow, given an error of the name NOPERM."""
+    reply = _reply(error)
+    if command := _COMMAND.search(reply):
+        return f"the command {command[1]}"
+    kind = _ARGUMENT.search(reply)
+    return f"access to the {kind[1]} that was used" if kind else "this"
+
+
+def _reply(error: redis.RedisError) -> str:
+    return str(error).rpartition("caused error: ")[2]  # redis-py prefixes the command of a pipeline
+
+
+def _tls_error(error: BaseException | None) -> str | None:
+    """Return why TLS failed: redis-py raises its own error from the one of the ssl module."""
+    while error is not None:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return str(error.verify_message)
+        if isinstance(error, ssl.SSLError):
+            words = (error.reason or "failed").lower().replace("_", " ")
+            plain = error.reason in {"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE"}
+            return f"{words} (does the server speak TLS at this port?)" if plain else words
+        error = error.__cause__ or error.__context__
+    return None

@@ -11,7 +11,7 @@ from worker.stores.connections import Connections, Document, store_errors
 
 
 class Snapshots:
-    """The collection of snapshots. Nothing is inserted but by `insert`, within the transaction that decides."""
+    """The collection of snapshots. Only `insert` adds documents, within the transaction that decides the request."""
 
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
@@ -21,18 +21,18 @@ class Snapshots:
         return self._connections.database[self._connections.settings.snapshots_collection]
 
     def insert(self, documents: Sequence[RawBSONDocument], session: ClientSession) -> None:
-        """Raises StoreConflict where one of these ids is there, which aborts the transaction."""
+        """Insert snapshots. Raises StoreConflict if one of the ids exists, which aborts the transaction."""
         raw = self._connections.raw_database[self._connections.settings.snapshots_collection]
         with store_errors():
             raw.insert_many(documents, session=session)
 
     def get(self, organization: ObjectId, snapshot: ObjectId) -> Document | None:
-        """The document, or None; another organization's is None too."""
+        """Return the snapshot, or None if the organization has no such snapshot."""
         with store_errors():
             return self.collection.find_one({"_id": snapshot, "organizationId": organization})
 
     def delete(self, organization: ObjectId, snapshot: ObjectId, session: ClientSession) -> bool:
-        """Whether it was there."""
+        """Delete a snapshot; return whether it existed."""
         with store_errors():
-            found = self.collection.delete_one({"_id": snapshot, "organizationId": organization}, session=session)
-            return found.deleted_count > 0
+            result = self.collection.delete_one({"_id": snapshot, "organizationId": organization}, session=session)
+            return result.deleted_count > 0

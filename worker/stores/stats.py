@@ -1,6 +1,6 @@
-"""What operators watch: counts per organization, whether they add up, and what waits.
+"""Figures for operators: counts per organization, whether they add up, and what is waiting.
 
-Every read is served by an index of `indexes`.
+Every read is served by an index of `worker.stores.indexes`.
 """
 
 import time
@@ -13,18 +13,18 @@ from pymongo.collection import Collection
 from pymongo.errors import OperationFailure
 from pymongo.read_concern import ReadConcern
 
-from worker.domain.requests import ACCEPTED
+from worker.domain.ledger_entry import WAITING_SINCE, enqueued_in
 from worker.settings import Settings
 from worker.stores.connections import Connections, Document, broker_errors, store_errors
-from worker.stores.wakeups import REQUEST_QUEUES, Queues
+from worker.stores.wakeups import REQUEST_QUEUES, UNKNOWN, Queues
 
 _SNAPSHOT_UNAVAILABLE = 246
-"""A collection or index was made a moment ago. https://www.mongodb.com/docs/manual/reference/error-codes/"""
+"""A collection or index was created a moment ago. https://www.mongodb.com/docs/manual/reference/error-codes/"""
 _ATTEMPTS = 20
 _SNAPSHOTS = "snapshots"
-"""In place of a status: the group counts snapshots."""
+"""In place of a status: this group counts snapshots."""
 _ANY: Document = {"$gte": MinKey()}
-"""Every value: lets a read use an index that begins with the field."""
+"""Matches every value, so that a read can use an index that begins with the field."""
 
 
 # --- the identity -------------------------------------------------------------------------------------
@@ -32,7 +32,7 @@ _ANY: Document = {"$gte": MinKey()}
 
 @dataclass(slots=True)
 class Identity:
-    """An organization's counts, all of one moment."""
+    """The counts of one organization, all taken at one moment."""
 
     organization: ObjectId
     accepted: int = 0
@@ -40,21 +40,21 @@ class Identity:
     failed: int = 0
     in_flight: int = 0
     deleted: int = 0
-    """Completed ones whose snapshot was deleted since."""
+    """Completed requests whose snapshot was deleted later."""
     unchanged: int = 0
-    """Completed ones that found the snapshot there already."""
+    """Completed requests that found an earlier snapshot unchanged."""
     snapshots: int = 0
-    """Documents in the collection of snapshots."""
+    """Documents in the snapshots collection."""
 
     @property
     def holds(self) -> bool:
-        """Whether each request has one outcome, and each completed one its snapshot."""
+        """Whether each request has one outcome and each completed request its snapshot."""
         outcomes = self.completed + self.failed + self.in_flight
         return self.accepted == outcomes and self.snapshots == self.completed - self.deleted - self.unchanged
 
 
 def identities(connections: Connections, organization: ObjectId | None = None) -> list[Identity]:
-    """Of every organization, or of one, counted in one aggregation at read concern `snapshot`."""
+    """Count every organization, or one, in one aggregation at read concern `snapshot`."""
     found: dict[ObjectId, Identity] = {}
     for group in _at_one_moment(connections, identity_pipeline(connections.settings, organization)):
         key = group["_id"]
@@ -63,15 +63,15 @@ def identities(connections: Connections, organization: ObjectId | None = None) -
 
 
 def identity_pipeline(names: Settings, organization: ObjectId | None = None) -> list[Document]:
-    """Of the ledger: groups `{_id: {organization, status}, count, deleted, unchanged}`, and those of the snapshots.
+    """Return the aggregation on the ledger that gives `{_id: {organization, status}, count, deleted, unchanged}`.
 
-    An index has all that it reads, and gives null for an absent field.
+    It includes one group per organization for the snapshots. Indexes alone answer it, with null for absent fields.
     """
     of = {"organizationId": organization or _ANY}
     key = {"organization": "$organizationId", "status": "$status"}
     deleted = {"$sum": {"$cond": [{"$gt": ["$deletedAt", None]}, 1, 0]}}
     unchanged = {"$sum": {"$cond": [{"$eq": ["$unchanged", True]}, 1, 0]}}
-    ours = {"requestId": {"$gte": ""}}  # the platform may have made others by itself
+    ours = {"requestId": {"$gte": ""}}  # the platform may have created others
     of_snapshots = {"organization": "$organizationId", "status": _SNAPSHOTS}
     return [
         {"$match": of | {"status": _ANY}},
@@ -99,7 +99,7 @@ def _add(identity: Identity, status: Any, group: Document) -> None:
         case "accepted":
             identity.in_flight = count
         case _:
-            pass  # a state that there is not: it shows as an identity that does not hold
+            pass  # an unknown status: the identity does not hold
 
 
 def _at_one_moment(connections: Connections, pipeline: list[Document]) -> list[Document]:
@@ -115,45 +115,40 @@ def _at_one_moment(connections: Connections, pipeline: list[Document]) -> list[D
     raise AssertionError("unreachable")
 
 
-# --- what waits ---------------------------------------------------------------------------------------
+# --- backlog ------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """What waits in Redis: messages by queue, and when the oldest of each was published (None where none waits)."""
+    """Messages waiting in Redis by queue, and when the oldest was published (None: no message, or unknown)."""
 
     lengths: dict[str, int]
     oldest: dict[str, datetime | None]
 
 
 def oldest_request(connections: Connections, organization: ObjectId | None = None) -> datetime | None:
-    """Since when the oldest request in flight has been waiting; those that are not due yet do not wait."""
-    # Absent fields by name, as they stand in the index.
-    waiting: Document = {"status": ACCEPTED, "unsent": None, "finishedAt": None, "queue": {"$in": list(REQUEST_QUEUES)}}
+    """Return since when the oldest request in flight has been waiting. Requests that are not due do not count."""
+    waiting = enqueued_in(REQUEST_QUEUES)
     if organization:
         waiting["organizationId"] = organization
-    since = {"$ifNull": ["$redrivenAt", "$dueAt", "$acceptedAt"]}
-    pipeline: list[Document] = [{"$match": waiting}, {"$group": {"_id": None, "since": {"$min": since}}}]
+    pipeline: list[Document] = [{"$match": waiting}, {"$group": {"_id": None, "since": {"$min": WAITING_SINCE}}}]
     with store_errors():
         found = list(_ledger(connections).aggregate(pipeline))
     return found[0]["since"] if found else None
 
 
 def newest_event(connections: Connections) -> str:
-    """The stream id of the newest event, or `-` while there is none. Raises BrokerUnavailable."""
+    """Return the stream id of the newest event, or `-` if there is none. Raises BrokerUnavailable."""
     with broker_errors():
         found: Any = connections.redis.xrevrange(connections.settings.events_stream, count=1)
     return found[0][0].decode() if found else "-"
 
 
 def backlog(connections: Connections) -> Backlog:
-    """Raises BrokerUnavailable."""
+    """Read the backlog. Raises BrokerUnavailable."""
     queues = Queues(connections)
-    return Backlog(queues.lengths(), {name: _known(queues.oldest_stamp(name)) for name in REQUEST_QUEUES})
-
-
-def _known(stamp: datetime | None) -> datetime | None:
-    return None if stamp is None or stamp.year == 1 else stamp
+    oldest = {name: queues.oldest_stamp(name) for name in REQUEST_QUEUES}
+    return Backlog(queues.lengths(), {name: None if stamp == UNKNOWN else stamp for name, stamp in oldest.items()})
 
 
 def _ledger(connections: Connections) -> Collection[Document]:
@@ -161,7 +156,7 @@ def _ledger(connections: Connections) -> Collection[Document]:
 
 
 def as_fields(identity: Identity) -> dict[str, Any]:
-    """The identity with the names that JSON shows."""
+    """Return the identity with its names in JSON."""
     fields = asdict(identity)
     organization, in_flight = fields.pop("organization"), fields.pop("in_flight")
     return {"organizationId": organization, **fields, "inFlight": in_flight, "holds": identity.holds}

@@ -1,92 +1,133 @@
-"""The wake-up calls: Celery messages that name ledger ids, and how long the oldest of them has waited."""
+"""Wake-up calls: Celery messages that name ledger ids, and when the oldest waiting one was published."""
 
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
+from pydantic_core import from_json
+
 from worker.clock import from_milliseconds
+from worker.domain.ledger_entry import LedgerEntry
 from worker.stores.connections import Connections, broker_errors
 
 INTERACTIVE, BULK, MAINTENANCE = "snapshots", "snapshots.bulk", "snapshots.maintenance"
-"""The queues: someone waits; backfills and chunks; the sweep and the reconcile."""
+"""The queues: requests that someone waits for; backfills and chunks; the sweep and the reconcile task."""
 REQUEST_QUEUES = (INTERACTIVE, BULK)
+QUEUES = (*REQUEST_QUEUES, MAINTENANCE)
 CREATE = "snapshots.create"
 STAMP = "stamp"
-"""The header with the time of the publish, in ms by MongoDB's clock."""
+"""The header with the time of publication, in ms by MongoDB's clock."""
 
-_LOOKED_AT = 1000
-"""Messages at a queue's old end that are searched for a stamp: those of foreign producers have none."""
-_IDS_A_UNIT = 50
-"""Message ids of a request that weigh as much as one request more."""
+UNKNOWN = datetime.min.replace(tzinfo=UTC)
+"""In place of a stamp: the queue is not empty, but the oldest messages have no stamp."""
+_INSPECTED = 1000
+"""How many of a queue's oldest messages are searched for a stamp. Those of foreign producers have none."""
+_READ_SIZE = 50
+MAX_MESSAGE_BYTES = 2 * 1024 * 1024
+"""Longer messages are not valid: a worker rejects them, and no other process reads them."""
+_IDS_PER_UNIT = 50
+"""Message ids of a request that weigh as much as another request."""
+
+# One by one and within Redis, so that no reader ever holds a list of huge messages, nor Redis more than one.
+_READ = """
+local messages = {}
+for number = 0, tonumber(ARGV[3]) - 1 do
+  local message = redis.call('LINDEX', KEYS[1], ARGV[1] + ARGV[2] * number)
+  if not message then break end
+  if #message > tonumber(ARGV[4]) then
+    messages[#messages + 1] = ''
+    break
+  end
+  messages[#messages + 1] = message
+end
+return messages
+"""
 
 
 class Publish(Protocol):
-    """Sends wake-up calls."""
+    """Publishes wake-up calls."""
 
     def __call__(
-        self, queue: str, chunks: Iterable[Sequence[str]], at: datetime, delay: timedelta | None = None
+        self,
+        queue: str,
+        chunks: Iterable[Sequence[str]],
+        at: datetime,
+        delay: timedelta | None = None,
+        task_id: str | None = None,
     ) -> None:
-        """One message for each chunk of ledger ids, to run after `delay`.
+        """Publish one message per chunk of ledger ids, stamped with `at`, to run after `delay`.
 
-        Raises BrokerUnavailable; some may be sent even then.
+        `task_id`: the Celery task that the first message continues; by default each is a new task.
+        Raises BrokerUnavailable; some messages may have been sent even then.
         """
 
 
 def repr_of(ids: Sequence[str]) -> str:
-    """What Flower shows of a message's arguments."""
+    """Return the text that Flower shows in place of a message's arguments."""
     return ids[0] if len(ids) == 1 else f"{len(ids)} requests from {ids[0]}"
 
 
-def chunks_of(entries: Sequence[Mapping[str, Any]], most: int) -> Iterator[list[str]]:
-    """The ids of entries, at most so many a chunk, fewer where requests name many messages."""
+def chunks_of(entries: Sequence[LedgerEntry], most: int) -> Iterator[list[str]]:
+    """Yield chunks of at most `most` ledger ids, fewer where requests name many messages."""
     chunk: list[str] = []
     weight = 0
     for entry in entries:
-        weight += 1 + len(entry.get("messageIds") or ()) // _IDS_A_UNIT
+        weight += 1 + len(entry.get("messageIds") or ()) // _IDS_PER_UNIT
         if chunk and weight > most:
             yield chunk
-            chunk, weight = [], 1 + len(entry.get("messageIds") or ()) // _IDS_A_UNIT
+            chunk, weight = [], 1 + len(entry.get("messageIds") or ()) // _IDS_PER_UNIT
         chunk.append(str(entry["_id"]))
     if chunk:
         yield chunk
 
 
 class Queues:
-    """What waits in Redis's lists."""
+    """The Celery queues, as lists in Redis."""
 
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
 
     def lengths(self) -> dict[str, int]:
-        """Messages that wait, by queue."""
-        names = (*REQUEST_QUEUES, MAINTENANCE)
+        """Return the number of waiting messages by queue. Raises BrokerUnavailable."""
         with broker_errors(), self._connections.redis.pipeline(transaction=False) as pipeline:
-            for name in names:
+            for name in QUEUES:
                 pipeline.llen(name)
-            return dict(zip(names, pipeline.execute(), strict=True))
+            return dict(zip(QUEUES, pipeline.execute(), strict=True))
 
     def oldest_stamp(self, queue: str) -> datetime | None:
-        """When the oldest stamped message that waits was published; None where none of ours waits.
+        """Return when the oldest stamped message was published, or None if no stamped message waits.
 
-        Behind very many foreign messages the answer is the year 1: nothing is known. kombu pushes at the left
-        and pops at the right. Raises BrokerUnavailable.
+        UNKNOWN if a message that is too long, or very many messages without a stamp, come first. kombu pushes at the
+        left and pops at the right. Raises BrokerUnavailable.
         """
-        step = 50
+        for first, count in ((0, 1), *((place, _READ_SIZE) for place in range(1, _INSPECTED, _READ_SIZE))):
+            messages = self._read(queue, -1 - first, -1, count)
+            for message in messages:
+                if stamp := _stamp_of(message):
+                    return stamp
+                if not message:
+                    return UNKNOWN
+            if len(messages) < count:
+                return None
+        return UNKNOWN
+
+    def newest(self, queue: str, count: int) -> list[bytes]:
+        """Return the newest messages. The list ends, with an empty one, at the first longer than MAX_MESSAGE_BYTES.
+
+        Raises BrokerUnavailable.
+        """
+        return self._read(queue, 0, 1, count)
+
+    def _read(self, queue: str, first: int, step: int, count: int) -> list[bytes]:
         with broker_errors():
-            for first in range(0, _LOOKED_AT, step):
-                messages = self._connections.redis.lrange(queue, -first - step, -first - 1)
-                for message in reversed(messages):
-                    if stamp := _stamp_of(message):
-                        return stamp
-                if len(messages) < step:
-                    return None
-        return datetime.min.replace(tzinfo=UTC)
+            found: Any = self._connections.redis.eval(_READ, 1, queue, first, step, count, MAX_MESSAGE_BYTES)
+        return list(found)
 
 
 def _stamp_of(message: bytes | str) -> datetime | None:
+    """Read the stamp of anything that stands in a queue. pydantic-core refuses what is nested too deeply for Python."""
     try:
-        stamp = json.loads(message)["headers"].get(STAMP)
+        stamp = from_json(message)["headers"].get(STAMP)
         return from_milliseconds(stamp) if isinstance(stamp, int | float) else None
     except (ValueError, KeyError, AttributeError, TypeError, OverflowError, OSError):
-        return None  # not a Celery message, or with a stamp that is no time: the worker drops and counts it
+        return None  # not a Celery message, or the stamp is not a time: the worker rejects and counts it

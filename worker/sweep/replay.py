@@ -1,155 +1,190 @@
-"""Events that Redis lost are emitted again, with the same ids.
+"""Replay: events that Redis lost are emitted again, with the same ids and content.
 
-MongoDB remembers Redis's `run_id`, a random marker that is also a key in Redis, and the time of the last good sweep,
-which Redis has too (the pulse). A marker that is gone or different means that all may be lost: every event younger
-than the retention goes out again. So does a pulse that lies back: Redis came back with an older state, from a backup,
-a replica that lagged, or an append-only file that was cut where it was damaged. A run id that alone is different means
-a restart, which may have lost the last second: what went out since the last sweep that saw the old one, and a margin,
-goes out again.
+`worker.sweep.redis_memory` says how a loss is recognised. If everything may be lost, or Redis came back with an older
+state, all events within the retention are replayed. If only the process is another, it was restarted and may have lost
+the last second: events since the last sweep of the former process, and a margin, are replayed.
 """
 
-import re
-import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
-from typing import cast
 from uuid import uuid4
 
 from redis import Redis
 
-from worker.clock import from_milliseconds, milliseconds
-from worker.domain.requests import COMPLETED, FAILED
+from worker.domain.ledger_entry import NOT_STRIPPED, LedgerEntry, finished_in
 from worker.log import get_logger
 from worker.service import Service
-from worker.stores.checkpoints import State
+from worker.stores.checkpoints import Checkpoints
 from worker.stores.connections import Document, broker_errors, store_errors
+from worker.stores.events import EVENT_FIELDS
+from worker.sweep.budget import Budget
+from worker.sweep.redis_memory import MARKER_KEY, NewInstance, RedisMemory, read_memory, write_pulse
 
 log = get_logger(__name__)
 
-MARKER_KEY = "snapshots:marker"
-PULSE_KEY = "snapshots:pulse"
-"""The last good sweep, in ms by MongoDB's clock, written behind all events that went out before it."""
-_PULSE = re.compile(rb"\d{1,13}")
-"""What is longer lies behind the year 2286, and was written by someone else."""
 _NAME = "redis"
-_BATCH = 500
+_BATCH = 2000
 _MARGIN = timedelta(seconds=10)
 _SECONDS = 5.0
-"""Time that one sweep spends on it; the next goes on where it stopped."""
+"""The share of a sweep; the next sweep continues."""
 
 
-class Resending:
-    """The part of the sweep that looks after Redis's memory."""
+@dataclass(frozen=True, slots=True)
+class _Loss:
+    """Redis lost events that were finished from `since` on. `everything`: it may have lost everything."""
+
+    since: datetime
+    everything: bool
+
+
+class Replay:
+    """Recognises that Redis lost data, and emits the lost events again.
+
+    The checkpoint `redis` holds the `marker` and `instance` that the known Redis has, `goodAt` (the last complete
+    sweep), the pending replay (`owedFrom`, `owedUntil`), and for events that a sweep emitted long after they were
+    finished, when that was (`lateAt`) and when the oldest of them was finished (`lateFrom`).
+
+    The names stay as they are: during an upgrade, another version continues the replay that this one began.
+    """
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        self._state = State(service.connections)
-        self._redis = service.connections.redis
+        self._checkpoints = Checkpoints(service.connections)
 
-    def __call__(self) -> int:
-        """Notices a loss, and emits again what is owed; how many events went out. Raises TransientError."""
-        # One connection from the look to the pulse: a Redis that is another by then gets no pulse, but ends the sweep.
-        with (
-            broker_errors(),
-            Redis(connection_pool=self._redis.connection_pool, single_connection_client=True) as redis,
-        ):
-            known = self._state.get(_NAME)
-            run_id = str(redis.info("server")["run_id"])
-            marker, pulse = cast("list[bytes | None]", redis.mget(MARKER_KEY, PULSE_KEY))
-            now = self._service.clock.now()
-            all_lost = not known.get("marker") or known["marker"] != (marker.decode() if marker else None)
-            swept_at = self._swept_at(pulse, known.get("goodAt"))
-            all_lost = all_lost or (swept_at is None and "goodAt" in known)
-            owed_since = self._lost_since(known, run_id, now, None if all_lost else swept_at)
-            if owed_since is not None:
-                since = min(owed_since, known.get("owedFrom") or owed_since)
-                known = self._owe(known, run_id, since, now, all_lost=all_lost)
+    def __call__(self, budget: Budget | None = None) -> int:
+        """Look for a loss and continue a pending replay; return the number of emitted events. Raises TransientError."""
+        share = budget.share(_SECONDS) if budget else Budget(_SECONDS)
+        pool = self._service.connections.redis.connection_pool
+        # One connection throughout: if Redis restarts meanwhile, the sweep ends here and the new process gets no pulse.
+        with broker_errors(), Redis(connection_pool=pool, single_connection_client=True) as client:
+            known = self._checkpoints.get(_NAME)
+            memory = read_memory(client, known.get("instance"))
+            if loss := self._find_loss(known, memory):
+                known = self._begin(loss, known, client)
                 if not known:
                     return 0  # another sweep was first
-            sent = self._pay(known) if known.get("owedFrom") else 0
-            redis.set(PULSE_KEY, milliseconds(now))
-        self._state.set(_NAME, {"goodAt": now}, expected={"runId": run_id})
-        return sent
+            replayed = self._replay(known, share) if known.get("owedFrom") else 0
+            now = self._service.clock.now()
+            write_pulse(client, now)
+        self._checkpoints.set(_NAME, {"goodAt": now}, expected={"instance": known["instance"]})
+        return replayed
 
-    def _swept_at(self, pulse: bytes | None, good_at: datetime | None) -> datetime | None:
-        """The last good sweep that Redis still knows of; None where it has forgotten more than a restart may.
+    # --- has Redis lost data? -------------------------------------------------------------------------
 
-        A crash may take its last second, and with it the pulse of one sweep, of two that overlapped at most.
-        """
-        if good_at is None or pulse is None or not _PULSE.fullmatch(pulse):
+    def _find_loss(self, known: Document, memory: RedisMemory) -> _Loss | None:
+        now = self._service.clock.now()
+        swept_at = self._last_sweep(memory.pulse, known.get("goodAt"))
+        marker_is_known = memory.marker is not None and memory.marker == known.get("marker")
+        if not marker_is_known or (swept_at is None and known.get("goodAt")):
+            return _Loss(now - self._service.settings.events_retention, everything=True)
+        if memory.same_process:
             return None
-        known_there = from_milliseconds(int(pulse))
-        lies_back = known_there < good_at - _MARGIN - 2 * self._service.settings.sweep_interval
-        return None if lies_back else min(known_there, good_at)
-
-    def _lost_since(self, known: Document, run_id: str, now: datetime, swept_at: datetime | None) -> datetime | None:
-        """From when on events may be lost, None if none are. `swept_at` None: all may be."""
         if swept_at is None:
-            return now - self._service.settings.events_retention
-        if known.get("runId") == run_id:
-            return None
-        since = min(swept_at, now) - _MARGIN  # a primary of before may have had a clock that was ahead
+            return _Loss(now - self._service.settings.events_retention, everything=False)
+        since = min(swept_at, now) - _MARGIN  # a former primary's clock may have been ahead
         late_at, late_from = known.get("lateAt"), known.get("lateFrom")
         # A run emits within moments of `finishedAt`; what a sweep emitted later was noted.
-        normal = since - self._service.settings.lost_after
-        return min(normal, late_from) if late_at and late_from and late_at > since else normal
+        usual: datetime = since - self._service.settings.lost_after
+        if late_at and late_from and late_at > since:
+            usual = min(usual, late_from)
+        return _Loss(usual, everything=False)
 
-    def _owe(self, known: Document, run_id: str, since: datetime, now: datetime, *, all_lost: bool) -> Document:
-        """Remembers the debt before Redis gets its new marker, so that a crash in between repeats it.
+    def _last_sweep(self, pulse: datetime | None, good_at: datetime | None) -> datetime | None:
+        """Return the last complete sweep that Redis remembers, or None if it forgot more than a restart may.
 
-        A restart alone keeps the marker: a new one would hide a flush that came just before it.
+        A crash may take its last second, and with it the pulse of one sweep, or of two that overlapped.
         """
-        marker = uuid4().hex if all_lost else known["marker"]
-        # The margin is for clocks of other processes, which may be a little ahead.
-        debt = {"marker": marker, "runId": run_id, "owedFrom": since, "owedUntil": self._newest(now) + _MARGIN}
-        expected = {"marker": known.get("marker"), "runId": known.get("runId")}
-        if not self._state.set(_NAME, debt, expected=expected):
+        if good_at is None or pulse is None:
+            return None
+        if pulse < good_at - _MARGIN - 2 * self._service.settings.sweep_interval:
+            return None
+        return min(pulse, good_at)
+
+    def _begin(self, loss: _Loss, known: Document, client: "Redis") -> Document:
+        """Record the pending replay, then give Redis its new marker: a crash in between repeats the replay.
+
+        A restart keeps the marker, because a new one would hide a flush just before the restart. Returns the new
+        checkpoint, or an empty one if another sweep was first.
+        """
+        instance = NewInstance()
+        pending: Document = {
+            "marker": uuid4().hex if loss.everything else known["marker"],
+            "instance": instance.digest,
+            "owedFrom": min(loss.since, known.get("owedFrom") or loss.since),
+            # The margin is for other processes' clocks, which may be slightly ahead.
+            "owedUntil": self._newest_outcome() + _MARGIN,
+        }
+        if loss.everything:
+            # The pulse is gone as well. Until a sweep completes, that must not look like yet another loss.
+            pending["goodAt"] = None
+        expected = {"marker": known.get("marker"), "instance": known.get("instance")}
+        if not self._checkpoints.set(_NAME, pending, expected=expected):
             return {}
         if known:
-            log.warning("redis_lost_data", since=since.isoformat())
-        if all_lost:
-            with broker_errors():
-                self._redis.set(MARKER_KEY, marker)
-        return debt
+            log.warning("redis_lost_data", since=loss.since.isoformat(), everything=loss.everything)
+        instance.load(client)
+        if loss.everything:
+            client.set(MARKER_KEY, pending["marker"])
+        return pending
 
-    def _newest(self, now: datetime) -> datetime:
-        """Now, or when the newest outcome was, by the clock of a primary of before."""
-        ahead = {"status": {"$in": [COMPLETED, FAILED]}, "unsent": {"$in": [None, True]}, "finishedAt": {"$gt": now}}
+    def _newest_outcome(self) -> datetime:
+        """Return now, or when the newest outcome was decided by a former primary's clock that was ahead."""
+        now = self._service.clock.now()
+        later = finished_in({"$gt": now})
         with store_errors():
-            found = self._service.ledger.collection.find_one(ahead, {"finishedAt": 1}, sort=[("finishedAt", -1)])
-        return max(now, found["finishedAt"]) if found else now
+            newest = self._service.ledger.collection.find_one(later, {"finishedAt": 1}, sort=[("finishedAt", -1)])
+        return max(now, newest["finishedAt"]) if newest else now
 
-    def _pay(self, debt: Document) -> int:
-        """Emits again from `owedFrom` to `owedUntil`, as far as the time goes; remembers how far."""
-        sent = 0
-        stop_at = time.monotonic() + _SECONDS
-        mine = {"marker": debt["marker"], "runId": debt["runId"]}
-        since: datetime = debt["owedFrom"]
-        window = {"$gte": since, "$lte": debt["owedUntil"]}
-        # The unsent too: one whose event went out before the loss may be marked as sent after it.
-        condition = {"status": {"$in": [COMPLETED, FAILED]}, "unsent": {"$in": [None, True]}, "finishedAt": window}
-        for batch in self._batches({**condition, "acceptedAt": {"$exists": True}}):
+    # --- emit again -----------------------------------------------------------------------------------
+
+    def _replay(self, pending: Document, share: Budget) -> int:
+        """Emit the events of the pending replay until the share is used up, and record how far it came."""
+        replayed = 0
+        reached: datetime = pending["owedFrom"]
+        for batch in self._batches(reached, pending["owedUntil"]):
             self._service.events.emit(batch)
-            sent += len(batch)
-            # A Redis that crashes now may lose these again, and only so does anyone know how old they are.
-            self.note_late(batch[0]["finishedAt"], self._service.clock.now())
-            since = batch[-1]["finishedAt"]
-            self._state.set(_NAME, {"owedFrom": since}, expected=mine)
-            if time.monotonic() > stop_at and since > debt["owedFrom"]:
-                return sent
-        self._state.set(_NAME, {"owedFrom": None, "owedUntil": None}, expected=mine)
-        return sent
+            replayed += len(batch)
+            is_last = len(batch) < _BATCH
+            if not self._advance({**pending, "owedFrom": reached}, batch, is_last=is_last) or is_last:
+                return replayed
+            reached = batch[-1]["finishedAt"]
+            # Entries that finished in the same millisecond would otherwise be repeated without end.
+            if share.is_over and reached > pending["owedFrom"]:
+                return replayed
+        self._advance({**pending, "owedFrom": reached}, [], is_last=True)
+        return replayed
 
-    def _batches(self, condition: Document) -> Iterator[list[Document]]:
-        with store_errors(), self._service.ledger.at_majority.find(condition).sort("finishedAt", 1) as cursor:
+    def _batches(self, since: datetime, until: datetime) -> Iterator[list[LedgerEntry]]:
+        # Unsent entries too: an event that went out before the loss may be marked as sent after it.
+        condition = {**finished_in({"$gte": since, "$lte": until}), **NOT_STRIPPED}
+        ledger = self._service.ledger.at_majority
+        with store_errors(), ledger.find(condition, EVENT_FIELDS, batch_size=_BATCH).sort("finishedAt", 1) as cursor:
             while batch := list(islice(cursor, _BATCH)):
                 yield batch
 
+    def _advance(self, pending: Document, batch: list[LedgerEntry], *, is_last: bool) -> bool:
+        """Record progress in one operation; return whether no other sweep has changed the pending replay.
+
+        The batch is noted as late: if Redis crashes now, it may lose these events again.
+        """
+        unchanged = {"$and": [{"$eq": [f"${name}", pending[name]]} for name in ("marker", "instance", "owedFrom")]}
+        progress = {"owedFrom": None, "owedUntil": None} if is_last else {"owedFrom": batch[-1]["finishedAt"]}
+        changes: Document = {name: {"$cond": [unchanged, value, f"${name}"]} for name, value in progress.items()}
+        if batch:
+            changes |= self._late(batch[0]["finishedAt"], self._service.clock.now())
+        now = self._checkpoints.update(_NAME, [{"$set": changes}])
+        return bool(now["owedFrom"] == progress["owedFrom"])
+
     def note_late(self, oldest: datetime, at: datetime) -> None:
-        """The sweep emitted events at `at`, of which the oldest was finished long before."""
-        known = self._state.get(_NAME)
-        late_at, late_from = known.get("lateAt"), known.get("lateFrom")
-        if late_at and late_from and late_at > at - _MARGIN - 2 * self._service.settings.sweep_interval:
-            oldest = min(oldest, late_from)
-        self._state.set(_NAME, {"lateAt": at, "lateFrom": oldest})
+        """Record that a sweep emitted events at `at`, the oldest of which was finished long before."""
+        self._checkpoints.update(_NAME, [{"$set": self._late(oldest, at)}])
+
+    def _late(self, oldest: datetime, at: datetime) -> Document:
+        """Return the changes that note late events, in one operation, so that sweeps at once do not undo each other's.
+
+        Earlier late events count until a complete sweep has certainly followed them.
+        """
+        recent = {"$gt": ["$lateAt", at - _MARGIN - 2 * self._service.settings.sweep_interval]}
+        return {"lateAt": at, "lateFrom": {"$cond": [recent, {"$min": ["$lateFrom", oldest]}, oldest]}}

@@ -1,162 +1,206 @@
 """The sweep: repairs what was lost between the ledger and Redis.
 
-Every few seconds: requests whose wake-up call is gone are called again; those whose time has come are
-called; events that did not go out are emitted; and if Redis lost data, what it lost is emitted again.
+Every few seconds it enqueues requests whose wake-up call was lost or whose time has come, emits events that were not
+emitted, replays events that Redis lost, and applies the retention. All repairs share one time budget. A sweep that runs
+out of time names the repair with which the next one begins, so that each repair completes eventually, however slow
+MongoDB is.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from uuid import uuid4
 
 import pymongo
-from pymongo.collection import Collection
+from bson import ObjectId
 
-from worker.domain.requests import COMPLETED, FAILED
+from worker.domain.ledger_entry import UNSENT, LedgerEntry, due_by, enqueued_in, groups_by_suspicion
 from worker.errors import TransientError
 from worker.log import get_logger
 from worker.service import Service
 from worker.stores.claims import Claims
 from worker.stores.connections import Document, store_errors
-from worker.stores.ledger import OPEN
-from worker.stores.wakeups import BULK, REQUEST_QUEUES, Queues
-from worker.sweep.replay import Resending
+from worker.stores.wakeups import BULK, REQUEST_QUEUES, UNKNOWN, Queues
+from worker.sweep.budget import Budget
+from worker.sweep.replay import Replay
 from worker.sweep.retention import Retention
 
 log = get_logger(__name__)
 
 _BATCH = 500
 _AHEAD = timedelta(minutes=1)
-"""A time so far ahead was by the clock of a primary of before; a countdown's is 30 s ahead at most."""
+"""A time this far ahead was set by a former primary's clock; a countdown's is at most 30 s ahead."""
+SECONDS = 20.0
+"""The time budget of a sweep."""
 _MOST = 20_000
-"""Entries of one kind that one sweep repairs; the next goes on."""
+"""Entries of one kind that one sweep repairs; the next sweep continues."""
+
+Repair = Callable[[], None]
 
 
 @dataclass
-class Swept:
-    """What one sweep did: counts of requests and events."""
+class SweepReport:
+    """What one sweep did, as counts of requests and events."""
 
-    called_again: int = 0
+    re_enqueued: int = 0
     due: int = 0
     emitted: int = 0
-    resent: int = 0
+    replayed: int = 0
     stripped: int = 0
+    resume_at: str | None = None
+    """The repair that the next sweep should begin with, because time ran out in it."""
 
 
 class Sweep:
-    """One sweep. Any number may run at once: each entry is taken by compare-and-set."""
+    """One sweep. Several may run at once: each takes entries by compare-and-set."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, more: Mapping[str, Repair] | None = None) -> None:
+        """`more`: further repairs by name, which run last."""
         self._service = service
         self._settings = service.settings
+        self._ledger = service.ledger.collection
         self._queues = Queues(service.connections)
         self._claims = Claims(service.connections)
-        self._resending = Resending(service)
-        self._done = Swept()
+        self._replay = Replay(service)
+        self._budget = Budget(SECONDS)
+        self.report = SweepReport()
+        self._repairs: dict[str, Repair] = {
+            **{f"enqueue_lost:{queue}": partial(self._enqueue_lost, queue) for queue in REQUEST_QUEUES},
+            "enqueue_due": self._enqueue_due,
+            "emit_unsent": self._emit_unsent,
+            "replay": self._replay_lost,
+            "trim_streams": self._trim_streams,
+            "strip_ledger": self._strip_ledger,
+            **(more or {}),
+        }
 
-    @property
-    def _ledger(self) -> Collection[Document]:
-        return self._service.ledger.collection
+    def __call__(self, budget: Budget | None = None, begin_with: str | None = None) -> SweepReport:
+        """Run the repairs in turn within the budget, `begin_with` first.
 
-    def __call__(self) -> Swept:
-        """Every repair in turn; one that fails does not keep the others from theirs. Raises the first fault."""
+        A repair that fails does not prevent the others. Raises the first TransientError that was not due to the budget.
+        """
+        self._budget = budget = budget or Budget(SECONDS)
         faults: list[TransientError] = []
-        repairs = (self._call_again, self._call_due, self._emit_unsent, self._resend_lost, self._trim, self._strip)
-        for repair in repairs:
+        names = _rotated(list(self._repairs), begin_with)
+        for name in names:
+            if budget.is_over:
+                self.report.resume_at = name
+                break
             try:
-                with pymongo.timeout(self._settings.run_deadline.total_seconds()):
-                    repair()
+                with pymongo.timeout(budget.left):
+                    self._repairs[name]()
             except TransientError as error:
-                log.warning("repair_failed", repair=repair.__name__.strip("_"), code=error.code, reason=error.message)
+                if budget.is_nearly_over:
+                    # With the whole budget to itself it still ran out of time: let the others go first.
+                    self.report.resume_at = names[1] if name == names[0] else name
+                    log.warning("sweep_out_of_time", repair=name, resume_at=self.report.resume_at)
+                    break
+                log.warning("repair_failed", repair=name, code=error.code, reason=error.message)
                 faults.append(error)
         if faults:
             raise faults[0]
-        return self._done
+        return self.report
 
     # --- wake-up calls --------------------------------------------------------------------------------
 
-    def _call_again(self) -> None:
-        """Lost: accepted, and enqueued clearly earlier than the oldest message that still waits."""
-        for queue in REQUEST_QUEUES:
-            oldest = self._queues.oldest_stamp(queue)
-            now = self._service.clock.now()
-            waiting_since = min(oldest, now) if oldest else now
-            if waiting_since.year == 1:
-                continue
-            lost_before = waiting_since - self._settings.lost_after
-            again = {"$set": {"enqueuedAt": now}, "$inc": {"swept": 1}}
-            for lost in ({"$lt": lost_before}, {"$gt": now + _AHEAD}):
-                for taken in self._take({**OPEN, "queue": queue, "enqueuedAt": lost}, again, "enqueuedAt"):
-                    self._wake(queue, taken)
-
-    def _wake(self, queue: str, taken: Sequence[Document]) -> None:
-        """Those that may have killed a worker get a message of their own, beside which nothing is lost."""
-        self._claims.release(each["_id"] for each in taken)
-        alone = [each for each in taken if each.get("swept", 0) > 1]
-        together = [each for each in taken if each.get("swept", 0) <= 1]
-        self._service.wake(queue, together, self._settings.chunk_size)
-        self._service.wake(queue, alone, 1)
-        self._done.called_again += len(taken)
-
-    def _call_due(self) -> None:
-        """Requests that were to wait are enqueued once their time has come."""
+    def _enqueue_lost(self, queue: str) -> None:
+        """A wake-up call is lost if it was published well before the oldest message that still waits."""
+        oldest = self._queues.oldest_stamp(queue)
+        if oldest == UNKNOWN:
+            return
         now = self._service.clock.now()
-        condition = {**OPEN, "queue": None, "enqueuedAt": None, "notBefore": {"$lte": now}}
-        change = {"$set": {"enqueuedAt": now, "queue": BULK}, "$rename": {"notBefore": "dueAt"}}
-        for taken in self._take(condition, change, "notBefore"):
-            self._service.wake(BULK, taken, self._settings.chunk_size)
-            self._done.due += len(taken)
+        lost_before = min(oldest or now, now) - self._settings.lost_after
+        changes = {"$set": {"enqueuedAt": now}, "$inc": {"swept": 1}}
+        running = {"$nor": [{"_id": {"$in": self._count_dead_runs(now)}}]}
+        for lost in ({"$lt": lost_before}, {"$gt": now + _AHEAD}):
+            for entries in self._take({**enqueued_in(queue), "enqueuedAt": lost, **running}, changes, "enqueuedAt"):
+                self._enqueue_again(queue, entries)
 
-    def _take(self, condition: Document, change: Document, order: str) -> Iterable[Sequence[Document]]:
-        """Batches of entries that this sweep, and no other, has changed."""
+    def _count_dead_runs(self, now: datetime) -> list[ObjectId]:
+        """Count runs whose process died as unended, in each of their requests; return the requests of the other runs.
+
+        A run that is only slow takes the count back when it ends.
+        """
+        running: list[ObjectId] = []
+        for record in self._service.run_records:
+            if now - self._settings.lost_after < record.began_at < now + _AHEAD:
+                running += record.keys
+            else:
+                log.warning("run_died", requests=len(record.keys))
+                self._service.ledger.add_unended(record.keys, record.run)
+                self._service.run_records.remove(record.run)
+        return running
+
+    def _enqueue_again(self, queue: str, entries: Sequence[LedgerEntry]) -> None:
+        """Suspects get messages of their own, so that no other request is lost with them: see `worker.runs.run`."""
+        self._claims.release(entry["_id"] for entry in entries)
+        groups = list(groups_by_suspicion(entries))
+        for together in (group for group in groups if len(group) > 1):
+            self._service.wake(queue, together, self._settings.chunk_size)
+        self._service.wake(queue, [group[0] for group in groups if len(group) == 1], 1)
+        self.report.re_enqueued += len(entries)
+
+    def _enqueue_due(self) -> None:
+        now = self._service.clock.now()
+        changes = {"$set": {"enqueuedAt": now, "queue": BULK}, "$rename": {"notBefore": "dueAt"}}
+        for entries in self._take(due_by(now), changes, "notBefore"):
+            self._service.wake(BULK, entries, self._settings.chunk_size)
+            self.report.due += len(entries)
+
+    def _take(self, condition: Document, changes: Document, order: str) -> Iterable[Sequence[LedgerEntry]]:
+        """Change entries in batches; yield those, as they were, that this sweep and no other has changed."""
         for _ in range(_MOST // _BATCH):
             with store_errors():
-                found = list(self._ledger.find(condition).sort(order, 1).limit(_BATCH))
-                if not found:
+                batch = list(self._ledger.find(condition).sort(order, 1).limit(_BATCH))
+                if not batch:
                     return
                 mark = uuid4().hex
-                ids = {"_id": {"$in": [each["_id"] for each in found]}}
-                marked = {**change, "$set": {**change["$set"], "sweptBy": mark}}
-                count = self._ledger.update_many({**ids, **condition}, marked).modified_count
-                taken = found if count == len(found) else list(self._ledger.find({**ids, "sweptBy": mark}))
-            if taken is found:
-                taken = [{**each, "swept": each.get("swept", 0) + 1} for each in found]
+                ids = {"_id": {"$in": [entry["_id"] for entry in batch]}}
+                marked = {**changes, "$set": {**changes["$set"], "sweptBy": mark}}
+                taken: list[LedgerEntry] = batch
+                if self._ledger.update_many({**ids, **condition}, marked).modified_count < len(batch):
+                    mine = set(self._ledger.find({**ids, "sweptBy": mark}).distinct("_id"))
+                    taken = [entry for entry in batch if entry["_id"] in mine]
             yield taken
-            if len(found) < _BATCH:
+            if len(batch) < _BATCH or self._budget.is_over:
                 return
 
     # --- events ---------------------------------------------------------------------------------------
 
     def _emit_unsent(self) -> None:
-        """The outbox: finished long enough ago that no run is still about to emit it."""
+        """The outbox: entries that finished long enough ago that no run is still about to emit their events."""
         now = self._service.clock.now()
         for finished in ({"$lt": now - self._settings.lost_after}, {"$gt": now + _AHEAD}):
-            self._emit_finished(finished, now)
+            self._emit_finished({**UNSENT, "finishedAt": finished}, now)
 
-    def _emit_finished(self, finished: Document, now: datetime) -> None:
-        condition = {"status": {"$in": [COMPLETED, FAILED]}, "unsent": True, "finishedAt": finished}
+    def _emit_finished(self, condition: Document, now: datetime) -> None:
         for _ in range(_MOST // _BATCH):
             with store_errors():
-                entries = list(self._service.ledger.at_majority.find(condition).sort("finishedAt", 1).limit(_BATCH))
+                at_majority = self._service.ledger.at_majority
+                entries = list(at_majority.find(condition).sort("finishedAt", 1).limit(_BATCH))
             if entries:
-                self._send(entries, now)
-                self._done.emitted += len(entries)
-            if len(entries) < _BATCH:
+                self._service.events.emit(entries)
+                self._replay.note_late(entries[0]["finishedAt"], now)
+                # Durably, or the next read, at majority, would find them unsent again.
+                self._service.ledger.finish(entries, weakly=False)
+                self.report.emitted += len(entries)
+            if len(entries) < _BATCH or self._budget.is_over:
                 return
 
-    def _send(self, entries: Sequence[Document], at: datetime) -> None:
-        self._service.events.emit(entries)
-        self._resending.note_late(entries[0]["finishedAt"], at)
-        # Durably: the next look, at majority, would else find them unsent still.
-        self._service.ledger.finish(entries, weakly=False)
+    def _replay_lost(self) -> None:
+        self.report.replayed = self._replay(self._budget)
 
-    def _resend_lost(self) -> None:
-        self._done.resent = self._resending()
+    # --- retention ------------------------------------------------------------------------------------
 
-    # --- what has had its time --------------------------------------------------------------------------
-
-    def _trim(self) -> None:
+    def _trim_streams(self) -> None:
         self._service.events.trim(self._settings.events_retention)
 
-    def _strip(self) -> None:
-        self._done.stripped = Retention(self._service)()
+    def _strip_ledger(self) -> None:
+        self.report.stripped = Retention(self._service)(self._budget)
+
+
+def _rotated(names: list[str], first: str | None) -> list[str]:
+    """Return the names in order, beginning with `first` if it is one of them."""
+    start = names.index(first) if first in names else 0
+    return names[start:] + names[:start]

@@ -1,83 +1,106 @@
-"""OpenTelemetry traces of requests, from their producer to their event. Off by default, and an extra: `otel`.
+"""OpenTelemetry traces of requests, from their producer to their event. Off by default; needs the extra `otel`.
 
     producer ─▶ snapshots.accept ─▶ snapshots.run ─▶ load, fetch, assemble, decide, emit, finish
-                       └ its `traceparent` is kept on the ledger entry, and goes out in the event
+                       └ its `traceparent` is stored in the ledger entry and sent in the event
 
-The ledger carries the trace across the queue, as it carries the request: a wake-up call that is lost, repeated or
-shared by many loses no trace. Each request of a chunk has spans of its own, in its own trace.
+The ledger carries the trace across the queue, so a wake-up call that is lost, repeated or shared by many requests loses
+no trace. Each request of a chunk has its own spans, in its own trace.
 
-Off: a producer's `traceparent` goes through unchanged, nothing of OpenTelemetry is imported, and no call is wrapped.
-On: `install` wraps the parts of one service, so that the straight line itself knows nothing of it. No span holds
-personal data: ids, trigger, codes.
+When traces are off, a producer's `traceparent` is passed on unchanged, nothing of OpenTelemetry's tracing is imported,
+and the service is the plain `Service`. When they are on, `TracedService` replaces the three stores that make up the
+path of a request with subclasses that record spans. Spans hold ids, triggers and error codes, never personal data.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING
 
-from worker.settings import Settings
+from bson import ObjectId
+from pymongo.client_session import ClientSession
 
+from worker.domain.ledger_entry import LedgerEntry
+from worker.errors import SnapshotError
+from worker.service import Service
+from worker.source.conversations import Conversations, Fetched
+from worker.stores.connections import Connections
+from worker.stores.events import Events
+from worker.stores.ledger import CompletionDecision, FailureDecision, Key, Ledger
+from worker.stores.wakeups import Publish
 
-class Traced(Protocol):
-    """A service, as far as it is traced; not its class, which would be above this module."""
-
-    settings: Settings
-    ledger: Any
-    conversations: Any
-    events: Any
-
-
-def install(service: Traced) -> Any:
-    """Wraps the parts of a service where the settings ask for traces; what records them, or None.
-
-    Call it once for each service, after a fork.
-    """
-    if service.settings.traces == "off":
-        return None
-    from worker.telemetry.spans import Spans  # which needs the extra; the settings have seen that it is there
-
-    spans = Spans(service.settings)
-    _wrap(service, spans)
-    return spans
+if TYPE_CHECKING:
+    from worker.telemetry.spans import Spans
 
 
-def _wrap(service: Traced, spans: Any) -> None:
-    ledger, conversations, events = service.ledger, service.conversations, service.events
-    insert, load, decide, finish, postpone = (
-        getattr(ledger, name) for name in ("insert", "load", "decide", "finish", "postpone")
-    )
-    fetch, emit = conversations.fetch, events.emit
+def build_service(connections: Connections, publish: Publish) -> Service:
+    """Build the service that the settings ask for: with traces or without. Call it after a fork."""
+    if connections.settings.traces == "off":
+        return Service(connections, publish)
+    return TracedService(connections, publish)
 
-    def traced_insert(entries: Sequence[dict[str, Any]]) -> Any:
-        with spans.accepting(entries):
-            return insert(entries)
 
-    def traced_load(ids: Sequence[Any]) -> Any:
-        with spans.measured() as took:
-            found = load(ids)
-        spans.begin(found, took)
-        return found
+class TracedService(Service):
+    """A service that records a span for each step of a request."""
 
-    def traced_fetch(entries: Sequence[Mapping[str, Any]]) -> Any:
-        return spans.fetching(fetch(entries))
+    def __init__(self, connections: Connections, publish: Publish) -> None:
+        from worker.telemetry.spans import Spans  # needs the extra; the settings have checked that it is installed
 
-    def traced_decide(completions: Any, failures: Any, *others: Any, **named: Any) -> Any:
-        spans.deciding([each.entry for each in (*completions, *failures)])
-        return decide(completions, failures, *others, **named)
+        super().__init__(connections, publish)
+        self.spans = Spans(connections.settings)
+        self.ledger = _TracedLedger(connections, self.spans)
+        self.conversations = _TracedConversations(connections, self.spans)
+        self.events = _TracedEvents(connections, self.spans)
 
-    def traced_emit(entries: Any) -> None:
-        every = list(entries)
-        with spans.step("emit", every):
-            emit(every)
 
-    def traced_finish(entries: Any, **named: Any) -> None:
-        with spans.step("finish", entries):
-            finish(entries, **named)
-        spans.end(entries)
+class _TracedLedger(Ledger):
+    def __init__(self, connections: Connections, spans: "Spans") -> None:
+        super().__init__(connections)
+        self._spans = spans
 
-    def traced_postpone(entries: Any, due: Any, error: Any, **named: Any) -> None:
-        postpone(entries, due, error, **named)
-        spans.end(entries, postponed=error.code)
+    def insert(self, entries: Sequence[LedgerEntry]) -> dict[Key, LedgerEntry]:
+        with self._spans.accepting(entries):
+            return super().insert(entries)
 
-    ledger.insert, ledger.load, ledger.decide = traced_insert, traced_load, traced_decide
-    ledger.finish, ledger.postpone = traced_finish, traced_postpone
-    conversations.fetch, events.emit = traced_fetch, traced_emit
+    def load(self, ids: Sequence[ObjectId]) -> list[LedgerEntry]:
+        with self._spans.measured() as period:
+            entries = super().load(ids)
+        self._spans.begin(entries, period)
+        return entries
+
+    def decide(
+        self,
+        completions: Sequence[CompletionDecision],
+        failures: Sequence[FailureDecision],
+        at: datetime,
+        session: ClientSession,
+    ) -> list[LedgerEntry]:
+        self._spans.deciding([*(each.entry for each in completions), *(each.entry for each in failures)])
+        return super().decide(completions, failures, at, session)
+
+    def finish(self, entries: Sequence[LedgerEntry], *, weakly: bool = True) -> None:
+        with self._spans.step("finish", entries):
+            super().finish(entries, weakly=weakly)
+        self._spans.end(entries)
+
+    def postpone(self, entries: Sequence[LedgerEntry], due: datetime, error: SnapshotError, *, counts: bool) -> None:
+        super().postpone(entries, due, error, counts=counts)
+        self._spans.end(entries, postponed=error.code)
+
+
+class _TracedConversations(Conversations):
+    def __init__(self, connections: Connections, spans: "Spans") -> None:
+        super().__init__(connections)
+        self._spans = spans
+
+    def fetch(self, entries: Iterable[LedgerEntry]) -> Iterator[Fetched]:
+        return self._spans.fetching(super().fetch(entries))
+
+
+class _TracedEvents(Events):
+    def __init__(self, connections: Connections, spans: "Spans") -> None:
+        super().__init__(connections)
+        self._spans = spans
+
+    def emit(self, entries: Iterable[LedgerEntry]) -> None:
+        emitted = list(entries)
+        with self._spans.step("emit", emitted):
+            super().emit(emitted)

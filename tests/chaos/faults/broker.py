@@ -1,4 +1,4 @@
-"""Redis that dies, forgets, refuses, or cannot be reached."""
+"""Faults of Redis: it dies, loses data, refuses writes, or cannot be reached."""
 
 import contextlib
 import json
@@ -12,106 +12,118 @@ from typing import Any
 
 import redis
 
-from chaos.context import Arena
+from chaos.context import Context
 from chaos.servers import REDIS
 from chaos.system import send_signal
 
-LOSSY = frozenset({"kill_redis", "cut_power_of_redis", "flush"})
-"""Faults after which Redis has not all that it had answered for."""
 _BACK_SECONDS = 40.0
 _DISTURBED_SECONDS = 6.0
+_FLUSH_WAIT_SECONDS = 30.0
+_MOST_UNSETTLED = 3
+"""A flush waits a while until at most so many intake entries are unsettled. It loses them, and those without a request
+id are not promised: a flush during a backlog would excuse most of what a short run sends."""
 _MOST_TWICE = 5000
-"""Messages of a queue that are delivered again at once: a backlog that is doubled time and again never ends."""
+"""Messages of a queue that are delivered again at once: a backlog that is doubled repeatedly never ends."""
 
 
-def restart_redis(arena: Arena) -> str:
-    """SIGTERM: it saves what it has."""
-    return _end(arena, signal.SIGTERM)
+def restart_redis(context: Context) -> str:
+    """SIGTERM: Redis saves what it has."""
+    return _end(context, signal.SIGTERM)
 
 
-def kill_redis(arena: Arena) -> str:
-    """SIGKILL: what it wrote to its AOF is there."""
-    return _end(arena, signal.SIGKILL)
+def kill_redis(context: Context) -> str:
+    """SIGKILL: what Redis wrote to its AOF is kept."""
+    return _end(context, signal.SIGKILL)
 
 
-def cut_power_of_redis(arena: Arena) -> str:
-    """As when the machine loses power: what was not synced yet, about the last second, is missing in the AOF."""
-    file = _append_only_file(arena)
+def cut_power_of_redis(context: Context) -> str:
+    """As if the machine lost power: what was not synced yet, about the last second, is missing in the AOF."""
+    file = _append_only_file(context)
     size = file.stat().st_size
-    arena.pause(1.0)
-    pid = arena.servers.valkey.pid
+    context.pause(1.0)
+    pid = context.servers.valkey.pid
     send_signal(pid, signal.SIGKILL)
-    arena.strike(kills=1)
+    context.strike(kills=1)
     lost = file.stat().st_size - size if file.exists() else 0
     if lost > 0:
         os.truncate(file, size)
-    _wait_until_back(arena, pid)
+    _wait_until_back(context, pid)
     return f"{max(0, lost)} bytes lost"
 
 
-def flush(arena: Arena) -> str:
+def flush(context: Context) -> str:
     """FLUSHALL: queues, streams, groups, marker."""
-    with arena.servers.redis() as broker:
-        broker.flushall()
-    return "FLUSHALL"
+    deadline = time.monotonic() + _FLUSH_WAIT_SECONDS
+    unsettled = 0
+    while time.monotonic() < deadline:
+        with contextlib.suppress(redis.RedisError):
+            unsettled = context.witness.unsettled()
+            if unsettled <= _MOST_UNSETTLED:
+                break
+        context.pause(0.2)
+    context.witness.flush()
+    context.strike()
+    return f"FLUSHALL, about {unsettled} intake entries unsettled"
 
 
-def fill_memory(arena: Arena) -> str:
-    """Out of memory under noeviction: reads go on, writes are refused."""
-    with arena.servers.redis() as broker:
+def fill_memory(context: Context) -> str:
+    """Out of memory under `noeviction`: reads go on, writes are refused."""
+    with context.servers.redis() as broker:
         broker.config_set("maxmemory", "100kb")
         try:
-            arena.pause(_DISTURBED_SECONDS)
+            context.pause(_DISTURBED_SECONDS)
         finally:
             broker.config_set("maxmemory", "0")
     return f"{_DISTURBED_SECONDS:g} s"
 
 
-def fill_disk(arena: Arena) -> str:
-    """The AOF cannot grow: its process may write no larger files. Python ignores SIGXFSZ, and its children inherit it,
-    so the write fails as on a full disk (setrlimit(2)), and Redis answers MISCONF."""
+def fill_disk(context: Context) -> str:
+    """The AOF cannot grow, because the process may not write larger files (setrlimit(2)).
+
+    Python ignores SIGXFSZ and its children inherit that, so the write fails as on a full disk. Redis answers MISCONF.
+    """
     if not hasattr(resource, "prlimit"):
         raise LookupError("needs prlimit")
-    pid, size = arena.servers.valkey.pid, _append_only_file(arena).stat().st_size
-    said = "unknown"
+    pid, size = context.servers.valkey.pid, _append_only_file(context).stat().st_size
+    status = "unknown"
     _, hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)
     resource.prlimit(pid, resource.RLIMIT_FSIZE, (size + 100, hard))
     try:
-        arena.pause(_DISTURBED_SECONDS)
-        with arena.servers.redis() as broker, contextlib.suppress(redis.ConnectionError):
-            said = broker.info("persistence")["aof_last_write_status"]
+        context.pause(_DISTURBED_SECONDS)
+        with context.servers.redis() as broker, contextlib.suppress(redis.ConnectionError):
+            status = broker.info("persistence")["aof_last_write_status"]
     finally:
         with contextlib.suppress(ProcessLookupError):
             resource.prlimit(pid, resource.RLIMIT_FSIZE, (hard, hard))
-    return f"{_DISTURBED_SECONDS:g} s, AOF status {said}"
+    return f"{_DISTURBED_SECONDS:g} s, AOF status {status}"
 
 
-def slow_redis(arena: Arena) -> str:
-    """150 ms each way."""
-    with arena.servers.links({"source": "*", "target": REDIS, "delay": 0.15}):
-        arena.pause(_DISTURBED_SECONDS)
+def slow_redis(context: Context) -> str:
+    """Delays by 150 ms each way."""
+    with context.servers.links({"source": "*", "target": REDIS, "delay": 0.15}):
+        context.pause(_DISTURBED_SECONDS)
     return "300 ms a round trip"
 
 
-def hold_redis(arena: Arena) -> str:
-    """Nothing gets through; connections stay, and what was sent arrives late."""
-    with arena.servers.links({"source": "*", "target": REDIS, "hold": True}):
-        arena.pause(_DISTURBED_SECONDS)
+def hold_redis(context: Context) -> str:
+    """Holds all traffic: connections stay, and what was sent arrives late."""
+    with context.servers.links({"source": "*", "target": REDIS, "hold": True}):
+        context.pause(_DISTURBED_SECONDS)
     return f"{_DISTURBED_SECONDS:g} s"
 
 
-def cut_redis(arena: Arena) -> str:
-    """All connections end, a few times."""
+def cut_redis(context: Context) -> str:
+    """Ends all connections, three times."""
     for _ in range(3):
-        arena.servers.cut(REDIS)
-        arena.pause(0.3)
+        context.servers.cut(REDIS)
+        context.pause(0.3)
     return "3 times"
 
 
-def deliver_twice(arena: Arena) -> str:
-    """Every message that waits or runs, and every entry that is still in the intake stream, is delivered again."""
-    with arena.servers.redis() as broker, _stopped(arena):
-        arena.pause(2.0)
+def deliver_twice(context: Context) -> str:
+    """Delivers again every message that waits or runs, and every entry that is still in the intake stream."""
+    with context.servers.redis() as broker, _stopped(context):
+        context.pause(2.0)
         again = 0
         running: list[Any] = broker.hvals("unacked")
         for message, _, queue in (json.loads(each) for each in running):
@@ -127,15 +139,15 @@ def deliver_twice(arena: Arena) -> str:
             entries = int(broker.xlen("snapshots:requests"))
             broker.xgroup_setid("snapshots:requests", "snapshots", "0")
     if not again and not entries:
-        raise LookupError("nothing was there to be delivered again")
+        raise LookupError("there was nothing to deliver again")
     return f"{again} messages, {entries} entries"
 
 
 @contextlib.contextmanager
-def _stopped(arena: Arena) -> Iterator[None]:
-    """Workers do not take messages meanwhile, so that some wait."""
-    workers = [child for child in arena.system.named("worker") if child.running]
-    pids = [pid for child in workers for pid in (child.pid, *arena.system.pool_of(child))]
+def _stopped(context: Context) -> Iterator[None]:
+    """Stops the workers within the block, so that messages wait."""
+    workers = [child for child in context.system.named("worker") if child.running]
+    pids = [pid for child in workers for pid in (child.pid, *context.system.pool_of(child))]
     for pid in pids:
         send_signal(pid, signal.SIGSTOP)
     try:
@@ -145,25 +157,25 @@ def _stopped(arena: Arena) -> Iterator[None]:
             send_signal(pid, signal.SIGCONT)
 
 
-def _append_only_file(arena: Arena) -> Path:
-    files = sorted((arena.servers.folder / "valkey" / "appendonlydir").glob("*.incr.aof"))
+def _append_only_file(context: Context) -> Path:
+    files = sorted((context.servers.folder / "valkey" / "appendonlydir").glob("*.incr.aof"))
     return files[-1]
 
 
-def _end(arena: Arena, number: signal.Signals) -> str:
-    pid = arena.servers.valkey.pid
+def _end(context: Context, number: signal.Signals) -> str:
+    pid = context.servers.valkey.pid
     send_signal(pid, number)
-    arena.strike(kills=number == signal.SIGKILL)
-    _wait_until_back(arena, pid)
+    context.strike(kills=number == signal.SIGKILL)
+    _wait_until_back(context, pid)
     return number.name
 
 
-def _wait_until_back(arena: Arena, pid: int) -> None:
-    valkey = arena.servers.valkey
+def _wait_until_back(context: Context, pid: int) -> None:
+    valkey = context.servers.valkey
     deadline = time.monotonic() + _BACK_SECONDS
     while time.monotonic() < deadline:
-        with contextlib.suppress(redis.RedisError), arena.servers.redis() as broker:
+        with contextlib.suppress(redis.RedisError), context.servers.redis() as broker:
             if valkey.pid != pid and broker.ping():
                 return
-        arena.pause(0.05)
+        context.pause(0.05)
     raise TimeoutError("Redis did not come back")

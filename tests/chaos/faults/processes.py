@@ -1,10 +1,10 @@
-"""Processes that die, stop, or hang."""
+"""Faults of processes: they die, stop or hang."""
 
 import signal
 import time
 from collections.abc import Sequence
 
-from chaos.context import Arena
+from chaos.context import Context
 from chaos.crashpoints import POINTS
 from chaos.system import send_signal
 from worker.local.processes import Child
@@ -15,111 +15,111 @@ _ZOMBIE_SECONDS = 30.0
 _HANG_SECONDS = 8
 
 
-def kill_worker(arena: Arena) -> str:
-    """SIGKILL to a worker's parent, which takes its pool with it."""
-    return _kill(arena, "worker")
+def kill_worker(context: Context) -> str:
+    """SIGKILL to a worker's parent; its pool ends with it."""
+    return _kill(context, "worker")
 
 
-def kill_worker_child(arena: Arena) -> str:
+def kill_worker_child(context: Context) -> str:
     """SIGKILL to a pool process alone."""
-    worker = arena.dice.choice(arena.system.named("worker"))
-    pool = arena.system.pool_of(worker)
-    if not pool or not send_signal(arena.dice.choice(pool), signal.SIGKILL):
-        return _kill(arena, "worker")
-    arena.strike(kills=1)
+    worker = context.dice.choice(context.system.named("worker"))
+    pool = context.system.pool_of(worker)
+    if not pool or not send_signal(context.dice.choice(pool), signal.SIGKILL):
+        return _kill(context, "worker")
+    context.strike(kills=1)
     return worker.name
 
 
-def kill_beat(arena: Arena) -> str:
-    return _kill(arena, "beat")
+def kill_beat(context: Context) -> str:
+    return _kill(context, "beat")
 
 
-def kill_listener(arena: Arena) -> str:
-    return _kill(arena, "listener")
+def kill_listener(context: Context) -> str:
+    return _kill(context, "listener")
 
 
-def kill_api(arena: Arena) -> str:
-    return _kill(arena, "api")
+def kill_api(context: Context) -> str:
+    return _kill(context, "api")
 
 
-def kill_all_workers(arena: Arena) -> str:
-    """At the same moment."""
-    workers = arena.system.named("worker")
+def kill_all_workers(context: Context) -> str:
+    """SIGKILL to all workers at the same moment."""
+    workers = context.system.named("worker")
     for child in workers:
-        arena.strike(kills=child.running and send_signal(child.pid, signal.SIGKILL))
+        context.strike(kills=child.running and send_signal(child.pid, signal.SIGKILL))
     for child in workers:
-        _wait_until_back(arena, child)
+        _wait_until_back(context, child)
     return f"{len(workers)} workers"
 
 
-def kill_at_step(arena: Arena) -> str:
-    """SIGKILL to the first process that comes by a step of the straight line."""
-    return _at_a_step(arena, arena.dice.sample(POINTS, len(POINTS)), "kill")
+def kill_at_step(context: Context) -> str:
+    """SIGKILL to the first process that reaches a randomly chosen step."""
+    return _at_a_step(context, context.dice.sample(POINTS, len(POINTS)), "kill")
 
 
-def hang_at_step(arena: Arena) -> str:
-    """A process hangs at a step, longer than the visibility timeout, and goes on when others did its work."""
+def hang_at_step(context: Context) -> str:
+    """A process hangs at a step for longer than the visibility timeout, and continues after others did its work."""
     points = ["decide-before", "fetch-before", "emit-before", "finish-after", "load-after"]
-    return _at_a_step(arena, arena.dice.sample(points, len(points)), f"hang {_HANG_SECONDS}")
+    return _at_a_step(context, context.dice.sample(points, len(points)), f"hang {_HANG_SECONDS}")
 
 
-def terminate(arena: Arena) -> str:
-    """SIGTERM: running tasks finish, the rest goes back."""
-    child = arena.dice.choice(list(arena.system.children.values()))
+def terminate(context: Context) -> str:
+    """SIGTERM: running tasks finish, the others go back to the queue."""
+    child = context.dice.choice(list(context.system.children.values()))
     if child.running and send_signal(child.pid, signal.SIGTERM):
-        arena.strike()
+        context.strike()
         deadline = time.monotonic() + _BACK_SECONDS
         pid = child.pid
-        while time.monotonic() < deadline and child.pid == pid and not arena.stop.is_set():
-            arena.pause(0.1)
-        _wait_until_back(arena, child)
+        while time.monotonic() < deadline and child.pid == pid and not context.stop.is_set():
+            context.pause(0.1)
+        _wait_until_back(context, child)
     return child.name
 
 
-def zombie(arena: Arena) -> str:
+def zombie(context: Context) -> str:
     """SIGSTOP to a pool process or to a whole worker or listener, and SIGCONT after its work was redone."""
-    child = arena.dice.choice(arena.system.named("worker") + arena.system.named("listener"))
-    pids = arena.system.pool_of(child)
-    if not pids or arena.dice.random() < 0.5:
+    child = context.dice.choice(context.system.named("worker") + context.system.named("listener"))
+    pids = context.system.pool_of(child)
+    if not pids or context.dice.random() < 0.5:
         pids = [child.pid, *pids]
     stopped = [pid for pid in pids if send_signal(pid, signal.SIGSTOP)]
-    arena.pause(_ZOMBIE_SECONDS)
+    context.pause(_ZOMBIE_SECONDS)
     for pid in stopped:
         send_signal(pid, signal.SIGCONT)
     return f"{child.name}, {len(stopped)} processes"
 
 
-def _kill(arena: Arena, kind: str) -> str:
-    children = arena.system.named(kind)
+def _kill(context: Context, kind: str) -> str:
+    children = context.system.named(kind)
     if not children:
         raise LookupError(f"there is no {kind}")
-    child = arena.dice.choice(children)
-    _wait_until_back(arena, child)  # from a fault before
+    child = context.dice.choice(children)
+    _wait_until_back(context, child)  # after an earlier fault
     if not send_signal(child.pid, signal.SIGKILL):
-        raise LookupError(f"{child.name} was gone")
-    arena.strike(kills=1)
-    _wait_until_back(arena, child)
+        raise LookupError(f"{child.name} was not running")
+    context.strike(kills=1)
+    _wait_until_back(context, child)
     return child.name
 
 
-def _at_a_step(arena: Arena, points: Sequence[str], action: str) -> str:
-    """At the first of these that a process comes by in time: some are seldom passed, none while a server is away."""
+def _at_a_step(context: Context, points: Sequence[str], action: str) -> str:
+    """Acts at the first of these points that a process reaches in time; some are rare, or need servers that are up."""
     for point in points:
-        path = arena.system.points.arm(point, action)
+        path = context.system.points.arm(point, action)
         deadline = time.monotonic() + _REACHED_SECONDS
         while path.exists() and time.monotonic() < deadline:
             time.sleep(0.02)
         try:
             path.unlink()
         except FileNotFoundError:
-            arena.kills += action == "kill"
+            context.kills += action == "kill"
             return point
-    raise LookupError("no process came by")
+    raise LookupError("no process reached any of the points")
 
 
-def _wait_until_back(arena: Arena, child: Child) -> None:
+def _wait_until_back(context: Context, child: Child) -> None:
     deadline = time.monotonic() + _BACK_SECONDS
-    while time.monotonic() < deadline and not arena.stop.is_set():
+    while time.monotonic() < deadline and not context.stop.is_set():
         if child.running and (child.ready is None or child.ready()):
             return
-        arena.pause(0.1)
+        context.pause(0.1)

@@ -1,4 +1,4 @@
-"""MongoDB: elections, dead members, partitions, slowness."""
+"""Faults of MongoDB: elections, dead members, partitions, delays."""
 
 import contextlib
 import signal
@@ -6,7 +6,7 @@ from typing import Any
 
 from pymongo.errors import AutoReconnect
 
-from chaos.context import Arena
+from chaos.context import Context
 from chaos.proxy import CLIENT
 from chaos.servers import ELECTION_SECONDS, MEMBERS
 from chaos.system import send_signal
@@ -14,65 +14,65 @@ from chaos.system import send_signal
 _SLOW_SECONDS = 8.0
 
 
-def step_down(arena: Arena) -> str:
-    """The primary hands over."""
-    with arena.store_disturbed():
-        primary = arena.servers.primary()
-        with arena.servers.member(primary) as client, contextlib.suppress(AutoReconnect):
-            arena.strike()
+def step_down(context: Context) -> str:
+    """Makes the primary step down."""
+    with context.store_disturbed():
+        primary = context.servers.primary()
+        with context.servers.member(primary) as client, contextlib.suppress(AutoReconnect):
+            context.strike()
             client.admin.command("replSetStepDown", 8, secondaryCatchUpPeriodSecs=3)
-        arena.servers.primary()
+        context.servers.primary()
     return primary
 
 
-def kill_primary(arena: Arena) -> str:
-    with arena.store_disturbed():
-        return _kill(arena, arena.servers.primary())
+def kill_primary(context: Context) -> str:
+    with context.store_disturbed():
+        return _kill(context, context.servers.primary())
 
 
-def kill_secondary(arena: Arena) -> str:
-    with arena.store_disturbed():
-        primary = arena.servers.primary()
-        return _kill(arena, arena.dice.choice([name for name in MEMBERS if name != primary]))
+def kill_secondary(context: Context) -> str:
+    with context.store_disturbed():
+        primary = context.servers.primary()
+        return _kill(context, context.dice.choice([name for name in MEMBERS if name != primary]))
 
 
-def partition_primary(arena: Arena) -> str:
-    """From the other members alone: clients still reach it, and what it writes meanwhile rolls back."""
-    return _partition(arena, clients=False)
+def partition_primary(context: Context) -> str:
+    """Cuts the primary off from the other members: clients still reach it, and its writes roll back."""
+    return _partition(context, clients=False)
 
 
-def isolate_primary(arena: Arena) -> str:
-    """From everyone: connections stay, and nothing gets through."""
-    return _partition(arena, clients=True)
+def isolate_primary(context: Context) -> str:
+    """Cuts the primary off from everyone: connections stay, and nothing gets through."""
+    return _partition(context, clients=True)
 
 
-def slow_mongo(arena: Arena) -> str:
-    """60 ms each way between clients and members."""
-    with arena.servers.links(*({"source": CLIENT, "target": name, "delay": 0.06} for name in MEMBERS)):
-        arena.pause(_SLOW_SECONDS)
+def slow_mongo(context: Context) -> str:
+    """Delays by 60 ms each way between clients and members."""
+    with context.servers.links(*({"source": CLIENT, "target": name, "delay": 0.06} for name in MEMBERS)):
+        context.pause(_SLOW_SECONDS)
     return "120 ms a round trip"
 
 
-def _kill(arena: Arena, name: str) -> str:
-    send_signal(arena.servers.members[name].pid, signal.SIGKILL)
-    arena.strike(kills=1)
-    arena.pause(1.0)
-    arena.servers.primary()
+def _kill(context: Context, name: str) -> str:
+    send_signal(context.servers.members[name].pid, signal.SIGKILL)
+    context.strike(kills=1)
+    context.pause(1.0)
+    context.servers.primary()
     return name
 
 
-def _partition(arena: Arena, clients: bool) -> str:
-    with arena.store_disturbed():
-        primary = arena.servers.primary()
-        before = arena.servers.rollbacks()
+def _partition(context: Context, clients: bool) -> str:
+    with context.store_disturbed():
+        primary = context.servers.primary()
+        before = context.servers.rollbacks()
         others = [name for name in MEMBERS if name != primary]
         links = [(primary, other) for other in others] + [(other, primary) for other in others]
         if clients:
             links.append((CLIENT, primary))
         rules: list[dict[str, Any]] = [{"source": one, "target": two, "hold": True} for one, two in links]
-        with arena.servers.links(*rules):
-            arena.pause(3 * ELECTION_SECONDS + 3)
-        # Links that were held for so long have been given up; a fresh start is what a mended network gives.
-        arena.pause(1.0)
-        arena.servers.primary(90)
-        return f"{primary}, {arena.servers.rollbacks() - before} rollbacks"
+        with context.servers.links(*rules):
+            context.pause(3 * ELECTION_SECONDS + 3)
+        # Connections that were held for so long have been given up; members connect again.
+        context.pause(1.0)
+        context.servers.primary(90)
+        return f"{primary}, {context.servers.rollbacks() - before} rollbacks"

@@ -1,8 +1,6 @@
 """POST /api/training/snapshots."""
 
-import json
 import re
-import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
@@ -11,7 +9,7 @@ import pytest
 from bson import ObjectId
 
 from support.contacts import contact_with
-from support.http import SNAPSHOTS, token
+from support.http import SNAPSHOTS
 from support.served import Served
 from support.waiting import eventually
 from worker.sweep.retention import Retention
@@ -28,7 +26,7 @@ def whole(served: Served, **more: Any) -> dict[str, Any]:
     return {"contactId": str(served.contact.id), **more}
 
 
-def test_the_curl_of_the_specification_gives_the_specified_answer(served: Served) -> None:
+def test_example_of_the_specification_gets_the_specified_answer(served: Served) -> None:
     conversation = served.contact.conversations[0]
     messages = [str(each) for each in served.contact.messages[conversation][:2]]
     body = {
@@ -39,13 +37,10 @@ def test_the_curl_of_the_specification_gives_the_specified_answer(served: Served
         "quality": "excellent",
         "category": "customer_support",
     }
-    argv = ["curl", "-s", "-X", "POST", f"{served.url}{SNAPSHOTS}", "-w", "\n%{http_code}"]
-    argv += ["-H", f"Authorization: Bearer {token(served.organization, 'USER')}"]
-    argv += ["-H", "Content-Type: application/json", "-d", json.dumps(body)]
-    ended = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=True)
-    text, status = ended.stdout.rsplit("\n", 1)
-    answer = json.loads(text)
-    assert (status, answer["success"], answer["message"]) == ("201", True, "Training snapshot created successfully")
+    posted = served.as_("USER").post(SNAPSHOTS, json=body)
+    answer = posted.json()
+    assert posted.status_code == 201
+    assert (answer["success"], answer["message"]) == (True, "Training snapshot created successfully")
     document = answer["data"]
     for name in ("_id", "organizationId", "userId", "contactId"):
         assert HEX.fullmatch(document[name]), name
@@ -77,7 +72,7 @@ def test_the_curl_of_the_specification_gives_the_specified_answer(served: Served
     assert set(document) == set(stored)
 
 
-def test_without_message_ids_it_is_all_of_the_contacts_or_of_the_conversation(served: Served) -> None:
+def test_without_message_ids_the_snapshot_has_all_messages_of_the_contact_or_conversation(served: Served) -> None:
     assert served.create()["messageCount"] == 5
     conversation = str(served.contact.conversations[1])
     made = served.create(conversationId=conversation)
@@ -95,7 +90,7 @@ def strangers(served: Served) -> dict[str, dict[str, Any]]:
 
 
 @pytest.mark.parametrize("code", ["contact_not_found", "conversation_not_found", "messages_not_found"])
-def test_what_is_another_organizations_is_not_there_and_leaves_nothing_behind(served: Served, code: str) -> None:
+def test_ids_of_another_organization_are_not_found_and_leave_nothing_behind(served: Served, code: str) -> None:
     before = served.database.snapshotrequests.count_documents({})
     answer = post(served, strangers(served)[code])
     assert (answer.status_code, answer.json()["code"]) == (404, code)
@@ -137,27 +132,27 @@ def test_invalid_body_is_refused_by_field_and_leaves_nothing_behind(
     body = {"contactId": str(served.contact.id), **fields} if fields else {}
     answer = post(served, body)
     assert answer.status_code == 400, answer.text
-    said = answer.json()
-    assert (said["success"], said["code"]) == (False, "invalid_request")
-    assert [each["field"] for each in said["errors"]] == [field]
+    refusal = answer.json()
+    assert (refusal["success"], refusal["code"]) == (False, "invalid_request")
+    assert [each["field"] for each in refusal["errors"]] == [field]
     assert served.database.snapshotrequests.count_documents({}) == before
 
 
 @pytest.mark.parametrize(
     "content", [b"", b"{", b"[]", b'"text"', b"null", b'{"contactId": NaN}', b"\xff", b"[" * 5000, b'{"a":"\\ud800"}']
 )
-def test_body_that_is_no_json_object_is_refused(served: Served, content: bytes) -> None:
+def test_body_that_is_not_a_json_object_is_refused(served: Served, content: bytes) -> None:
     answer = served.http.post(SNAPSHOTS, content=content)
     assert (answer.status_code, answer.json()["errors"][0]["field"]) == (400, "body")
 
 
-def test_body_over_the_limit_is_413_whether_or_not_its_length_is_said(served: Served) -> None:
+def test_body_over_the_limit_is_413_with_and_without_a_declared_length(served: Served) -> None:
     large = b'{"notes": "' + b"a" * 1_100_000 + b'"}'
     assert served.http.post(SNAPSHOTS, content=large).status_code == 413
     assert served.http.post(SNAPSHOTS, content=iter([large[:600_000], large[600_000:]])).status_code == 413
 
 
-def test_message_that_names_several_conversations_is_no_fault_of_the_others(served: Served) -> None:
+def test_message_that_names_several_conversations_is_not_found(served: Served) -> None:
     ids = {"organizationId": served.organization}
     message = {"_id": ObjectId(), **ids, "conversationId": [ObjectId(), ObjectId()], "content": "x"}
     served.database.messages.insert_one(message)
@@ -165,7 +160,7 @@ def test_message_that_names_several_conversations_is_no_fault_of_the_others(serv
     assert (answer.status_code, answer.json()["code"]) == (404, "messages_not_found")
 
 
-def test_empty_conversation_fails_with_its_code_and_show_says_so_too(served: Served) -> None:
+def test_empty_conversation_fails_and_a_later_get_gives_the_same_answer(served: Served) -> None:
     answer = post(
         served, whole(served, conversationId=str(served.contact.conversations[2])), **{"Idempotency-Key": "e"}
     )
@@ -175,7 +170,7 @@ def test_empty_conversation_fails_with_its_code_and_show_says_so_too(served: Ser
     assert served.http.get(f"{SNAPSHOTS}/{entry['_id']}").json() == answer.json()
 
 
-def test_respond_async_is_accepted_with_its_location_and_done_later(served: Served) -> None:
+def test_respond_async_is_accepted_with_a_location_that_later_has_the_snapshot(served: Served) -> None:
     answer = post(served, whole(served), Prefer="respond-async")
     assert answer.status_code == 202
     assert answer.headers["preference-applied"] == "respond-async"
@@ -220,7 +215,7 @@ def test_repeated_key_gives_the_first_snapshot_also_when_the_contact_is_gone(ser
 
 
 @pytest.mark.parametrize("key", ["stream:1-0", "task:x", "resolved:x", "all:x", "k" * 201, "", "Grüße"])
-def test_unfit_idempotency_key_is_refused(served: Served, key: str) -> None:
+def test_invalid_idempotency_key_is_refused(served: Served, key: str) -> None:
     headers: Any = {"Idempotency-Key": key.encode()}
     answer = served.http.post(SNAPSHOTS, json=whole(served), headers=headers)
     assert (answer.status_code, answer.json()["errors"][0]["field"]) == (400, "Idempotency-Key")
@@ -237,7 +232,7 @@ def test_200_concurrent_posts_with_one_key_make_one_snapshot(served: Served) -> 
     assert served.database.snapshotrequests.count_documents({"requestId": "all at once"}) == 1
 
 
-def test_concurrent_posts_are_decided_each_for_itself(served: Served) -> None:
+def test_concurrent_posts_each_get_their_own_answer(served: Served) -> None:
     bodies = [whole(served, notes=str(number)) for number in range(30)]
     bodies += [{"contactId": str(ObjectId())} for _ in range(10)]
     bodies += [whole(served, conversationId=str(served.contact.conversations[2])) for _ in range(10)]

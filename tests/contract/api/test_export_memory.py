@@ -1,4 +1,4 @@
-"""The export is streamed: memory holds a slice, whatever the number of snapshots, and however slow the client."""
+"""The export is streamed: memory holds a slice, whatever the number of snapshots and the speed of the client."""
 
 import threading
 import time
@@ -26,7 +26,7 @@ LIMIT = 50 * 1024 * 1024
 
 @dataclass
 class Exporting:
-    """An API process, and an organization to fill."""
+    """An API process and an organization to fill with snapshots."""
 
     url: str
     process: Child
@@ -38,7 +38,7 @@ class Exporting:
         return bearer(token(self.organization))
 
     def fill(self, count: int, letters: int = 62) -> None:
-        """Snapshots of 20 messages of so many letters, as the pipeline stores them."""
+        """Insert snapshots with 20 messages of so many letters, as the pipeline stores them."""
         now = self.database.client.admin.command("hello")["localTime"]
         message = {"id": "x", "content": "a" * letters, "sender": "contact", "senderType": "CONTACT", "timestamp": now}
         base = {
@@ -77,7 +77,7 @@ def exporting(servers: Servers, tmp_path: Path) -> Iterator[Exporting]:
 
 @contextmanager
 def watched(process: Child) -> Iterator[list[int]]:
-    """How much its memory grew, in bytes: the most that was seen is the last, once the block has ended."""
+    """The growth of the process's memory in bytes; after the block, the last item is the maximum."""
     memory = psutil.Process(process.pid)
     before = memory.memory_info().rss
     grown = [0]
@@ -97,7 +97,7 @@ def watched(process: Child) -> Iterator[list[int]]:
 
 
 def download(exporting: Exporting, pause: float = 0.0) -> tuple[int, int]:
-    """Snapshots and bytes that came; `pause`: seconds in which the client reads nothing, once."""
+    """Return the numbers of snapshots and bytes received. The client pauses once, for `pause` seconds."""
     seen = size = 0
     end = b""
     with httpx.stream("GET", exporting.url + EXPORT, headers=exporting.headers, timeout=120) as answer:
@@ -113,7 +113,7 @@ def download(exporting: Exporting, pause: float = 0.0) -> tuple[int, int]:
     return seen, size
 
 
-def test_export_holds_a_slice_in_memory_also_for_a_slow_client(exporting: Exporting) -> None:
+def test_export_holds_a_slice_in_memory_even_for_a_slow_client(exporting: Exporting) -> None:
     exporting.fill(200, letters=20_000)
     with watched(exporting.process) as grown:
         seen, size = download(exporting, pause=0.5)
@@ -121,7 +121,7 @@ def test_export_holds_a_slice_in_memory_also_for_a_slow_client(exporting: Export
     assert grown[-1] < LIMIT
 
 
-def test_client_that_goes_away_within_the_export_leaves_nothing_open(exporting: Exporting) -> None:
+def test_client_that_disconnects_during_the_export_leaves_no_cursor_open(exporting: Exporting) -> None:
     exporting.fill(60, letters=20_000)
     before = exporting.open_cursors()
     with httpx.stream("GET", exporting.url + EXPORT, headers=exporting.headers) as answer:

@@ -1,5 +1,6 @@
-"""The OpenAPI document is complete and exact. In any number of cases: `python tests/http_schema.py --cases 2000`."""
+"""The OpenAPI document is complete and exact. `python tests/http_schema.py --cases 2000` runs more cases."""
 
+import re
 from pathlib import Path
 
 import httpx
@@ -11,7 +12,7 @@ from support.http_schema import Ids, run_schemathesis
 from support.served import Served
 
 
-def test_document_has_every_operation_its_security_and_no_422(served: Served) -> None:
+def test_document_has_every_operation_with_its_security_and_no_422(served: Served) -> None:
     document = httpx.get(f"{served.url}/openapi.json").json()
     operations = {
         f"{method.upper()} {path}": operation
@@ -36,16 +37,20 @@ def test_document_has_every_operation_its_security_and_no_422(served: Served) ->
     assert create["requestBody"]["content"]["application/json"]["example"]["quality"] == "excellent"
 
 
-def test_documentation_names_every_operation_without_the_network(served: Served) -> None:
+def test_documentation_needs_no_other_server(served: Served) -> None:
+    """tests/browser/test_docs_page.py uses it."""
     page = httpx.get(f"{served.url}/docs")
     assert page.status_code == 200
-    for path in ("/api/training/snapshots/{id}", "/api/training/export", "/readyz"):
-        assert path in page.text
-    assert "Idempotency-Key" in page.text
-    assert "https://" not in page.text
+    assert "//" not in re.sub(r"<!--.*?-->", "", page.text)
+    files = re.findall(r'(?:src|href)="(docs/[^"]+)"', page.text)
+    assert len(files) == 3
+    for file in files:
+        answer = httpx.get(f"{served.url}/{file}")
+        assert answer.status_code == 200
+        assert "immutable" in answer.headers["cache-control"]
 
 
-def keeps_to_the_document(served: Served, folder: Path, whose: str, *options: str) -> None:
+def conforms_to_the_document(served: Served, folder: Path, whose: str, *options: str) -> None:
     made = served.create()
     ids = Ids([str(served.contact.id)], [made["_id"]], [])
     value = token(served.organization)
@@ -57,12 +62,12 @@ def keeps_to_the_document(served: Served, folder: Path, whose: str, *options: st
 
 
 @pytest.mark.parametrize("whose", ["own", "another"])
-def test_answers_keep_to_the_document(served: Served, tmp_path: Path, whose: str) -> None:
-    keeps_to_the_document(served, tmp_path, whose, "--phases=examples,fuzzing", "--max-examples=3")
+def test_answers_conform_to_the_document(served: Served, tmp_path: Path, whose: str) -> None:
+    conforms_to_the_document(served, tmp_path, whose, "--phases=examples,fuzzing", "--max-examples=3")
 
 
 @pytest.mark.acceptance
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("whose", ["own", "another"])
-def test_answers_keep_to_the_document_in_2000_cases(served: Served, tmp_path: Path, whose: str) -> None:
-    keeps_to_the_document(served, tmp_path, whose, "--max-examples=333")
+def test_answers_conform_to_the_document_in_2000_cases(served: Served, tmp_path: Path, whose: str) -> None:
+    conforms_to_the_document(served, tmp_path, whose, "--max-examples=333")

@@ -1,4 +1,4 @@
-"""The operations page: putting right what failed or was rejected, from where it is seen."""
+"""The operations pages: redriving failed requests, and resubmitting rejected entries."""
 
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +17,7 @@ LOGIN, REQUESTS, REJECTED = f"{ROOT}/login", f"{ROOT}/requests", f"{ROOT}/reject
 # --- redrive ----------------------------------------------------------------------------------------------
 
 
-def test_redrive_of_a_filter_touches_those_that_were_counted_and_no_others(
+def test_redrive_of_a_filter_redrives_exactly_the_requests_that_were_counted(
     served: Served, own: ObjectId, admin: httpx.Client
 ) -> None:
     contact = contact_with(served.database, 2, organization=own).id
@@ -36,22 +36,24 @@ def test_redrive_of_a_filter_touches_those_that_were_counted_and_no_others(
     assert {(each["status"], each["round"]) for each in entries} == {("completed", 1)}
     assert [ledger(served, key)["round"] for key in (late, other)] == [0, 0]
     assert "all have an outcome" in admin.get(watch.url.raw_path.decode()).text
-    # The same form again: they are no longer failed.
+    # Sent again, the form finds no failed request.
     again = send(admin, form_of(confirm, f"{ROOT}/redrive/confirmed"))
-    assert "None was left to redrive" in again.text
+    assert "There is nothing left to redrive" in again.text
 
 
-def test_redrive_of_a_selection_takes_what_was_ticked(served: Served, own: ObjectId, admin: httpx.Client) -> None:
+def test_redrive_of_a_selection_redrives_the_selected_requests(
+    served: Served, own: ObjectId, admin: httpx.Client
+) -> None:
     contact = contact_with(served.database, 2, organization=own).id
     keys = [failed(served.database, own, contact) for _ in range(4)]
     unsent = failed(served.database, own, contact, unsent=True)
     form = form_of(admin.get(REQUESTS), f"{ROOT}/redrive")
     assert sorted(form.boxes) == sorted(map(str, keys))
     nothing = send(admin, form, selected="1")
-    assert (nothing.status_code, "tick at least one" in nothing.text) == (400, True)
+    assert (nothing.status_code, "select at least one" in nothing.text) == (400, True)
     confirm = send(admin, form, id=[str(keys[0]), str(keys[2]), str(unsent)], selected="1")
     assert "Redrive 2 failed requests?" in confirm.text
-    assert "1 of them cannot be redriven" in confirm.text
+    assert "1 cannot be redriven" in confirm.text
     send(admin, form_of(confirm, f"{ROOT}/redrive/confirmed"))
     served.running.finished([keys[0], keys[2]])
     assert [ledger(served, key)["status"] for key in keys] == ["completed", "failed", "completed", "failed"]
@@ -61,14 +63,14 @@ def test_redrive_of_a_selection_takes_what_was_ticked(served: Served, own: Objec
 
 
 def rejected(served: Served, origin: str, kind: str = "snapshot.requested", **data: Any) -> str:
-    """A refused entry; its id."""
+    """Reject an entry and return its id."""
     reason = {"code": "invalid_request", "message": "The request is not valid: contactId: is required", "details": {}}
     fields = {"type": kind, "data": json.dumps(data)}
     reject(served, reason, fields, origin)
     return newest(served)
 
 
-def test_corrected_entry_is_taken_in_once_however_often_it_is_sent(
+def test_corrected_entry_is_accepted_once_however_often_it_is_resubmitted(
     served: Served, own: ObjectId, admin: httpx.Client
 ) -> None:
     contact = contact_with(served.database, 2, organization=own)
@@ -96,17 +98,19 @@ def test_corrected_entry_is_taken_in_once_however_often_it_is_sent(
     ]
     assert served.running.finished([ObjectId(key)])[0]["status"] == "completed"
     assert not served.running.redis.xrange("snapshots:rejected", entry, entry)
-    assert "was taken in as this request" in admin.get(f"{REJECTED}/{entry}", follow_redirects=True).text
+    assert "was accepted as this request" in admin.get(f"{REJECTED}/{entry}", follow_redirects=True).text
 
 
-def test_refused_correction_stays_rejected_and_says_why(served: Served, own: ObjectId, admin: httpx.Client) -> None:
+def test_faulty_correction_stays_rejected_and_the_page_says_why(
+    served: Served, own: ObjectId, admin: httpx.Client
+) -> None:
     entry = rejected(served, "1716042600000-8", organizationId=str(own))
     form = form_of(admin.get(f"{REJECTED}/{entry}"), f"{REJECTED}/{entry}")
     contact = str(ObjectId())
     wrong = {
-        "not JSON": (422, "should be JSON"),
+        "not JSON": (422, "should be valid JSON"),
         '"text"': (422, "should be a JSON object"),
-        json.dumps({"organizationId": str(ObjectId()), "contactId": contact}): (409, "name your own organization"),
+        json.dumps({"organizationId": str(ObjectId()), "contactId": contact}): (409, "must name your own organization"),
         json.dumps({"organizationId": str(own), "contactId": contact, "reqestId": "x"}): (422, "reqestId"),
     }
     for data, (status, said) in wrong.items():
@@ -120,7 +124,7 @@ def test_refused_correction_stays_rejected_and_says_why(served: Served, own: Obj
     assert admin.get(f"{REJECTED}/1-99999").status_code == 404
 
 
-def test_addresses_that_no_page_has_written_are_refused(served: Served, own: ObjectId, admin: httpx.Client) -> None:
+def test_addresses_that_no_page_contains_are_refused(served: Served, own: ObjectId, admin: httpx.Client) -> None:
     for path in (f"{REJECTED}/0-0", f"{REJECTED}/{2**64}-0", f"{REJECTED}?after=0-{2**64}"):
         assert admin.get(path).status_code == 400, path
     proof = dict(form_of(admin.get(REQUESTS), f"{ROOT}/logout").fields)["csrf"]
@@ -130,7 +134,7 @@ def test_addresses_that_no_page_has_written_are_refused(served: Served, own: Obj
         assert (answer.status_code, "until" in answer.text) == (400, True), until
 
 
-def test_entry_refused_for_its_tasks_id_gets_another(served: Served, own: ObjectId, admin: httpx.Client) -> None:
+def test_task_rejected_for_its_id_gets_another_request_id(served: Served, own: ObjectId, admin: httpx.Client) -> None:
     contact = contact_with(served.database, 1, organization=own)
     reason = {"code": "invalid_request", "message": "m", "details": {}}
     request = {"organizationId": str(own), "contactId": str(contact.id)}
@@ -141,7 +145,7 @@ def test_entry_refused_for_its_tasks_id_gets_another(served: Served, own: Object
     assert (found["requestId"], found["trigger"]) == (f"stream:r{entry}", "task")
 
 
-def test_entry_of_a_task_keeps_its_tasks_id(served: Served, own: ObjectId, admin: httpx.Client) -> None:
+def test_rejected_task_keeps_its_id_as_request_id(served: Served, own: ObjectId, admin: httpx.Client) -> None:
     contact = contact_with(served.database, 1, organization=own)
     reason = {"code": "invalid_request", "message": "m", "details": {}}
     original = {"args": [{"organizationId": str(own), "contact": "x"}], "kwargs": {}}

@@ -1,4 +1,4 @@
-"""The HTTP surface while a server is down."""
+"""The HTTP API while a server is down."""
 
 import time
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ from worker.settings import load
 
 @dataclass
 class Outage:
-    """Servers of its own, which a test may stop."""
+    """Servers that a test may stop."""
 
     servers: Servers
     running: Running
@@ -31,7 +31,7 @@ class Outage:
         return self.http.post(SNAPSHOTS, json=body, headers={"Idempotency-Key": key})
 
     def snapshots(self, keys: str) -> int:
-        """Of requests whose key begins so."""
+        """The number of snapshots whose request id begins with `keys`."""
         return self.running.database.trainingsnapshots.count_documents({"requestId": {"$regex": f"^{keys}"}})
 
 
@@ -48,14 +48,15 @@ def outage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outage]:
                 yield Outage(servers, running, contact, http)
 
 
-def test_with_redis_down_posts_are_accepted_and_done_after_its_return(outage: Outage) -> None:
+def test_posts_are_accepted_while_redis_is_down_and_processed_after_its_return(outage: Outage) -> None:
     assert outage.post("before").status_code == 201
     assert outage.servers.valkey is not None
     outage.servers.valkey.stop()
     with ThreadPoolExecutor(20) as pool:
         answers = list(pool.map(lambda number: outage.post(f"during-{number}"), range(20)))
     assert {each.status_code for each in answers} == {202}
-    assert outage.http.get("/readyz").json() == {"status": "degraded", "mongo": True, "redis": False}
+    degraded = {"status": "degraded", "mongo": True, "redis": False, "workers": False}
+    assert outage.http.get("/readyz").json() == degraded
     assert outage.http.get(SNAPSHOTS).status_code == 200
     outage.servers.valkey.start()
     outage.servers.valkey.wait_until_ready()
@@ -65,7 +66,7 @@ def test_with_redis_down_posts_are_accepted_and_done_after_its_return(outage: Ou
     assert outage.post("after").status_code == 201
 
 
-def test_with_mongodb_down_the_answer_is_503_with_the_key_to_repeat(outage: Outage) -> None:
+def test_answer_is_503_with_the_key_to_repeat_while_mongodb_is_down(outage: Outage) -> None:
     assert outage.servers.mongod is not None
     outage.servers.mongod.kill()
     started = time.monotonic()

@@ -1,4 +1,4 @@
-"""HTTP itself: methods, headers, bodies and paths that no honest client sends, and clients that go away."""
+"""The HTTP protocol: unusual methods, headers, bodies and paths, and clients that disconnect."""
 
 import gzip
 import socket
@@ -14,7 +14,7 @@ from support.waiting import eventually
 
 
 def raw(served: Served, *parts: bytes, until: bytes = b"}", seconds: float = 5.0) -> bytes:
-    """What comes back for these bytes, until there is `until` in it, or the server closes."""
+    """Send bytes and return the answer up to `until`, or until the server closes."""
     place = urlsplit(served.url)
     with socket.create_connection((place.hostname, place.port or 80), timeout=seconds) as connection:
         for part in parts:
@@ -30,7 +30,7 @@ def head(served: Served, method: str, *headers: str) -> bytes:
     return "\r\n".join([f"{method} {SNAPSHOTS} HTTP/1.1", "Host: x", authorization, *headers, "", ""]).encode()
 
 
-def test_head_is_get_without_its_body(served: Served) -> None:
+def test_head_is_answered_like_get_without_a_body(served: Served) -> None:
     made = served.create()
     for path in ("/healthz", "/readyz", SNAPSHOTS, f"{SNAPSHOTS}/{made['_id']}"):
         answer = served.http.head(path)
@@ -40,7 +40,7 @@ def test_head_is_get_without_its_body(served: Served) -> None:
 
 
 @pytest.mark.parametrize("method", ["PUT", "OPTIONS", "TRACE", "DELETE"])
-def test_other_methods_are_refused_and_those_that_there_are_named(served: Served, method: str) -> None:
+def test_unknown_method_is_refused_with_the_allowed_ones(served: Served, method: str) -> None:
     answer = served.http.request(method, SNAPSHOTS, headers={"X-HTTP-Method-Override": "GET"})
     assert (answer.status_code, answer.json()["code"]) == (405, "method_not_allowed")
     assert answer.headers["allow"] == "GET, HEAD, POST"
@@ -56,26 +56,26 @@ def test_unknown_path_is_404(served: Served, path: str) -> None:
 
 
 @pytest.mark.parametrize("path", [SNAPSHOTS, EXPORT, f"{SNAPSHOTS}/{'6' * 24}", "/operations", "/healthz"])
-def test_path_with_a_line_break_behind_it_is_none_of_ours(served: Served, path: str) -> None:
-    """`$` of a route's pattern matches before one."""
+def test_path_with_a_trailing_line_break_is_404(served: Served, path: str) -> None:
+    """`$` in the pattern of a route also matches before a final line break."""
     for headers in ({}, bearer(token(served.organization))):
         answer = httpx.get(f"{served.url}{path}%0A", headers=headers)
         assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
 
 
-def test_documentation_names_its_methods(served: Served) -> None:
+def test_unknown_method_of_the_documentation_is_refused(served: Served) -> None:
     answer = served.http.post("/docs")
     assert (answer.status_code, answer.headers["allow"]) == (405, "GET, HEAD")
-    assert answer.json()["message"] == "This path takes GET, HEAD."
+    assert answer.json()["message"] == "Method not allowed. This path allows GET, HEAD."
 
 
-def test_answers_are_not_to_be_stored(served: Served) -> None:
+def test_answers_must_not_be_stored(served: Served) -> None:
     for path in (SNAPSHOTS, EXPORT, f"{SNAPSHOTS}/{ObjectId()}"):
         assert served.http.get(path).headers["cache-control"] == "no-store"
 
 
 @pytest.mark.parametrize("method", ["GET", "PATCH", "DELETE"])
-def test_unknown_parameters_are_named_where_none_are_taken(served: Served, method: str) -> None:
+def test_operation_without_parameters_refuses_them_by_name(served: Served, method: str) -> None:
     place = f"{SNAPSHOTS}/{served.create()['_id']}"
     answer = served.http.request(method, f"{place}?_method=DELETE&%ff=1", json={"notes": "x"})
     assert (answer.status_code, answer.json()["code"]) == (400, "invalid_request")
@@ -90,8 +90,8 @@ def test_compressed_body_is_refused_by_name(served: Served) -> None:
     assert (answer.status_code, answer.json()["errors"][0]["field"]) == (400, "Content-Encoding")
 
 
-def test_two_lengths_of_one_body_are_refused_and_the_connection_closed(served: Served) -> None:
-    """Else what follows may be a request to us and a part of the body to a proxy in front of us."""
+def test_body_with_two_lengths_is_refused_and_the_connection_closed(served: Served) -> None:
+    """Otherwise a proxy in front might read as a part of the body what is a request to us."""
     smuggled = b"0\r\n\r\nGET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"
     ambiguous = head(served, "POST", "Content-Length: 5", "Transfer-Encoding: chunked")
     answer = raw(served, ambiguous + smuggled, until=b"# HELP")
@@ -103,7 +103,7 @@ def test_two_lengths_of_one_body_are_refused_and_the_connection_closed(served: S
 @pytest.mark.parametrize(
     "lines", [("Content-Length: 5", "Content-Length: 6"), ("Content-Length: -5",), ("Content-Length: 5", "bad line")]
 )
-def test_what_is_not_http_is_refused(served: Served, lines: tuple[str, ...]) -> None:
+def test_malformed_http_is_refused(served: Served, lines: tuple[str, ...]) -> None:
     place = urlsplit(served.url)
     with socket.create_connection((place.hostname, place.port or 80), timeout=5) as connection:
         connection.sendall(head(served, "POST", *lines) + b"0\r\n\r\n")
@@ -112,7 +112,7 @@ def test_what_is_not_http_is_refused(served: Served, lines: tuple[str, ...]) -> 
 
 
 @pytest.mark.parametrize("path", [SNAPSHOTS, "/operations/login"])
-def test_client_that_goes_away_within_its_body_is_no_error(served: Served, path: str) -> None:
+def test_client_that_disconnects_in_the_middle_of_its_body_is_not_an_error(served: Served, path: str) -> None:
     before = left(served)
     place = urlsplit(served.url)
     form = "Content-Type: application/x-www-form-urlencoded"
@@ -125,20 +125,20 @@ def test_client_that_goes_away_within_its_body_is_no_error(served: Served, path:
 
 
 def left(served: Served) -> float:
-    """Requests whose client went away before the answer."""
+    """The number of requests whose client disconnected before the answer."""
     lines = httpx.get(f"{served.url}/metrics").text.splitlines()
     counts = (each for each in lines if each.startswith("snapshots_http_requests_total{") and 'status="499"' in each)
     return sum(float(each.rpartition(" ")[2]) for each in counts)
 
 
-def test_client_that_asks_before_sending_is_told_early_that_its_body_is_too_large(served: Served) -> None:
+def test_expect_continue_is_answered_early_for_a_body_that_is_too_large(served: Served) -> None:
     answer = raw(served, head(served, "POST", "Content-Length: 99999999999", "Expect: 100-continue"))
     assert answer.startswith(b"HTTP/1.1 413 ")
     answer = raw(served, head(served, "POST", "Content-Length: 20", "Expect: 100-continue")[:-2], b"\r\n{", b"}" * 19)
     assert answer.startswith(b"HTTP/1.1 100 Continue")
 
 
-def test_last_of_two_authorization_headers_does_not_count(served: Served) -> None:
+def test_first_of_two_authorization_headers_counts(served: Served) -> None:
     forged, own = bearer("forged"), bearer(token(served.organization))
     headers = [*forged.items(), *own.items()]
     assert httpx.get(served.url + SNAPSHOTS, headers=headers).status_code == 401

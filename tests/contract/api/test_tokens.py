@@ -1,8 +1,9 @@
-"""Who may call: tokens that are forged, expired, confused or another's; integration keys; the rate limit."""
+"""Authentication: forged, expired and malformed tokens, public keys, integration keys, and the rate limit."""
 
 import base64
 import json
 import os
+import secrets
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -70,7 +71,7 @@ REFUSED: dict[str, Callable[[], str]] = {
 
 
 @pytest.mark.parametrize("kind", REFUSED)
-def test_token_is_refused_everywhere_without_a_hint(served: Served, kind: str) -> None:
+def test_invalid_token_is_refused_everywhere(served: Served, kind: str) -> None:
     headers = bearer(REFUSED[kind]())
     with httpx.Client(base_url=served.url, headers=headers) as client:
         answers = [
@@ -87,13 +88,13 @@ def test_token_is_refused_everywhere_without_a_hint(served: Served, kind: str) -
 
 
 @pytest.mark.parametrize("header", [None, "", "Bearer", "Basic dXNlcjpwYXNz", "Token abc"])
-def test_missing_token_is_asked_for(served: Served, header: str | None) -> None:
+def test_missing_token_is_requested(served: Served, header: str | None) -> None:
     answer = httpx.get(served.url + SNAPSHOTS, headers={} if header is None else {"Authorization": header})
     assert (answer.status_code, answer.json()["code"]) == (401, "token_missing")
     assert answer.headers["www-authenticate"] == "Bearer"
 
 
-def test_sub_stands_for_id(served: Served) -> None:
+def test_sub_is_the_user_if_there_is_no_id(served: Served) -> None:
     user = str(ObjectId())
     headers = bearer(token(served.organization, id=None, sub=user))
     answer = httpx.post(served.url + SNAPSHOTS, json={"contactId": str(served.contact.id)}, headers=headers, timeout=30)
@@ -117,7 +118,7 @@ def rsa_key() -> rsa.RSAPrivateKey:
 def public(
     servers: Servers, rsa_key: rsa.RSAPrivateKey, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[str, bytes]]:
-    """An API that verifies RS256, and its public key."""
+    """The URL of an API that verifies RS256, and its public key."""
     folder = tmp_path_factory.mktemp("public")
     (folder / "key.pem").write_bytes(pem(rsa_key))
     settings = own_settings(servers)
@@ -126,7 +127,7 @@ def public(
 
 
 def _hmac_with(public_key: bytes) -> str:
-    """HS256 with a public key as its secret, which PyJWT itself would not sign."""
+    """A token signed with HS256 and the public key as secret, which PyJWT refuses to make."""
     import hashlib
     import hmac
 
@@ -200,7 +201,7 @@ def test_api_does_not_start_without_a_key_to_verify_with() -> None:
         ({"jwt_jwks": __file__}, "JSON Web Key Set"),
     ],
 )
-def test_unfit_key_is_refused_at_the_start_without_showing_it(values: dict[str, str], said: str) -> None:
+def test_invalid_key_is_refused_at_startup_without_showing_it(values: dict[str, str], said: str) -> None:
     with pytest.raises(InvalidSettings) as refusal:
         Tokens(load(**values))
     assert said in refusal.value.message
@@ -244,15 +245,16 @@ def test_expired_integration_key_is_refused(served: Served) -> None:
 def test_revoking_an_unknown_key_says_so(served: Served) -> None:
     ended = commands.run(commands.environment(served.settings), "keys", "revoke", ObjectId())
     assert ended.code == 1
-    assert "There is no such key" in ended.stderr
+    assert "Key not found" in ended.stderr
 
 
 # --- the rate limit ---------------------------------------------------------------------------------------
 
 
-def test_rate_limit_is_of_each_token_and_says_when_to_come_again(servers: Servers, tmp_path: Path) -> None:
+def test_rate_limit_is_of_each_user_and_says_when_to_come_again(servers: Servers, tmp_path: Path) -> None:
     with api(own_settings(servers), tmp_path, {"API_RATE_LIMIT": "5"}) as (url, _):
-        one, other = bearer(token(ORGANIZATION)), bearer(token(ORGANIZATION))
+        user = str(ObjectId())
+        one, other = bearer(token(ORGANIZATION, id=user)), bearer(token(ORGANIZATION))
         statuses = [httpx.get(url + SNAPSHOTS, headers=one).status_code for _ in range(12)]
         # The minute may turn meanwhile, once.
         assert statuses.count(429) >= 2
@@ -261,3 +263,26 @@ def test_rate_limit_is_of_each_token_and_says_when_to_come_again(servers: Server
         assert 1 <= int(answer.headers["retry-after"]) <= 60
         assert answer.json()["code"] == "rate_limited"
         assert httpx.get(url + SNAPSHOTS, headers=other).status_code == 200
+        # Neither another spelling of the token nor another token of the user is counted apart.
+        for value in (one["Authorization"] + "=", bearer(token(ORGANIZATION, id=user, exp=2**33))["Authorization"]):
+            answers = [httpx.get(url + SNAPSHOTS, headers={"Authorization": value}).status_code for _ in range(12)]
+            assert answers.count(429) >= 2
+
+
+def test_unknown_integration_keys_are_limited_before_mongodb_is_asked(servers: Servers, tmp_path: Path) -> None:
+    settings = own_settings(servers)
+    with api(settings, tmp_path) as (url, _), httpx.Client(base_url=url, timeout=30) as client:
+        order = ("keys", "create", "--organization", ORGANIZATION, "--user", ObjectId(), "--json")
+        known = bearer(commands.run(commands.environment(settings), *order).json["key"])
+        assert client.get(SNAPSHOTS, headers=known).status_code == 200
+
+        def unknown() -> httpx.Response:
+            return client.get(SNAPSHOTS, headers=bearer(f"user_{secrets.token_urlsafe(32)}"))
+
+        statuses = [unknown().status_code for _ in range(100)]
+        # The minute may turn meanwhile, once.
+        assert 401 in statuses
+        assert statuses.count(401) <= 60
+        refused = next(answer for _ in range(100) if (answer := unknown()).status_code == 429)
+        assert (refused.json()["code"], 1 <= int(refused.headers["retry-after"]) <= 60) == ("rate_limited", True)
+        assert client.get(SNAPSHOTS, headers=known).status_code == 200

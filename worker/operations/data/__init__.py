@@ -1,1 +1,1 @@
-"""What the operations page reads and does, without HTTP."""
+"""What the pages show and change. Nothing in here knows HTML."""

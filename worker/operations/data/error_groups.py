@@ -1,4 +1,4 @@
-"""Requests by filter and period: which, and how many by code."""
+"""Counts the requests of a filter by error code."""
 
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -6,34 +6,17 @@ from typing import Any
 
 import pymongo
 
-from worker.domain.requests import COMPLETED, FAILED
-from worker.stores.connections import Connections, Document, store_errors
-from worker.stores.queries import Filter
+from worker.domain.ledger_entry import FAILED
+from worker.stores.connections import Connections, store_errors
+from worker.stores.queries import RequestFilter
 
 _SECONDS = 10
-_MOST = 100_000
+_MAX_REQUESTS = 100_000
 
 
 @dataclass(frozen=True, slots=True)
-class Period(Filter):
-    """A filter that also ends. `until` is of the outcome where finished ones are asked for, else of the acceptance."""
-
-    until: datetime | None = None
-
-    def condition(self) -> Document:
-        condition = Filter.condition(self)  # no super(): a class with slots is made twice
-        if self.until:
-            finished = self.code or self.status in {COMPLETED, FAILED}
-            field = "finishedAt" if finished else "acceptedAt"
-            condition[field] = {**condition.get(field, {}), "$lte": self.until}
-            if finished and not self.organization:
-                condition["unsent"] = {"$in": [None, True]}  # as in Filter, so that the index serves the time
-        return condition
-
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    """Requests with one code; None: those that met no fault."""
+class ErrorGroup:
+    """The requests with one error code; `code` is None for requests that met no error."""
 
     code: str | None
     count: int
@@ -42,28 +25,28 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True)
-class Groups:
-    """Largest first. `whole`: whether all were counted."""
+class ErrorGroups:
+    """The groups, largest first. `complete` is false where there are more requests than were counted."""
 
-    groups: list[Group]
-    whole: bool
+    groups: list[ErrorGroup]
+    complete: bool
 
     @property
     def total(self) -> int:
-        return sum(each.count for each in self.groups)
+        return sum(group.count for group in self.groups)
 
 
-def by_code(connections: Connections, which: Period, most: int = _MOST) -> Groups:
-    """Failures by code, those in flight by the reason of their last attempt; of `most` requests.
+def count_by_code(connections: Connections, requests: RequestFilter, max_requests: int = _MAX_REQUESTS) -> ErrorGroups:
+    """Count failed requests by code, and those in flight by the error of their last attempt.
 
-    Raises StoreUnavailable, StoreConflict where it takes longer than 10 s.
+    Raises StoreUnavailable, StoreConflict, also after 10 s.
     """
-    condition = replace(which, code=None).condition()
-    code = "$error.code" if which.status == FAILED else "$lastError.code"
+    condition = replace(requests, code=None).condition()
+    code = "$error.code" if requests.status == FAILED else "$lastError.code"
     group = {"_id": code, "count": {"$sum": 1}, "newest": {"$max": "$finishedAt"}}
-    pipeline: list[dict[str, Any]] = [{"$match": condition}, {"$limit": most}, {"$group": group}]
+    pipeline: list[dict[str, Any]] = [{"$match": condition}, {"$limit": max_requests}, {"$group": group}]
     with store_errors(), pymongo.timeout(_SECONDS):
-        found = list(connections.database[connections.settings.requests_collection].aggregate(pipeline))
-    groups = [Group(each["_id"], each["count"], each["newest"]) for each in found]
-    groups.sort(key=lambda each: (-each.count, each.code or ""))
-    return Groups(groups, sum(each.count for each in groups) < most)
+        rows = list(connections.database[connections.settings.requests_collection].aggregate(pipeline))
+    groups = [ErrorGroup(row["_id"], row["count"], row["newest"]) for row in rows]
+    groups.sort(key=lambda group: (-group.count, group.code or ""))
+    return ErrorGroups(groups, sum(group.count for group in groups) < max_requests)

@@ -1,6 +1,5 @@
-"""How it goes: counts, what waits and for how long, how far the readers of the streams are behind."""
+"""The overview: counts by organization, queues, streams, and the throughput of the last hour."""
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,16 +14,12 @@ from worker.operations.data.throughput import Minute, Throughput
 from worker.stores.connections import Connections, broker_errors
 from worker.stores.stats import Identity, backlog, identities, oldest_request
 
-_FRESH, _TIMES = 3.0, 10
-"""Seconds that an overview is shown again, at least; and times as long as it took: counting a million requests takes
-seconds of a busy server."""
 _SECONDS = 15
-_REMEMBERED = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
-    """What waits in Redis. `lag`, `pending`: intake entries not read yet (None: Redis cannot tell), and not settled."""
+class WaitingCounts:
+    """What waits in Redis. `lag`: intake entries not read yet (None if Redis cannot tell); `pending`: not settled."""
 
     queues: dict[str, int]
     oldest: dict[str, datetime | None]
@@ -35,74 +30,65 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """Of one moment. `waiting` is None while Redis is away."""
+    """The state of one moment. `waiting` is None while Redis cannot be reached."""
 
     at: datetime
     identities: list[Identity]
     oldest: datetime | None
-    waiting: Waiting | None
+    waiting: WaitingCounts | None
     minutes: list[Minute]
 
     @property
     def total(self) -> Identity:
-        """Over the organizations."""
-        whole = Identity(ObjectId("0" * 24))
-        for each in self.identities:
+        """The sum over the organizations."""
+        total = Identity(ObjectId("0" * 24))
+        for identity in self.identities:
             for name in ("accepted", "completed", "failed", "in_flight", "deleted", "unchanged", "snapshots"):
-                setattr(whole, name, getattr(whole, name) + getattr(each, name))
-        return whole
+                setattr(total, name, getattr(total, name) + getattr(identity, name))
+        return total
 
     @property
     def holds(self) -> bool:
-        return all(each.holds for each in self.identities)
+        return all(identity.holds for identity in self.identities)
 
 
-class Overviews:
-    """Makes overviews, each for a few seconds the same."""
+class OverviewReader:
+    """Reads an overview."""
 
-    def __init__(self, connections: Connections, throughput: Throughput) -> None:
+    def __init__(self, connections: Connections) -> None:
         self._connections = connections
-        self._throughput = throughput
-        self._known: dict[ObjectId | None, tuple[float, Overview]] = {}
+        self._throughput = Throughput(connections)
 
-    def of(self, organization: ObjectId | None) -> Overview:
-        """Of all organizations, or of one. Raises StoreUnavailable, StoreConflict."""
-        until, known = self._known.get(organization, (0.0, None))
-        began = time.monotonic()
-        if known and began < until:
-            return known
+    def __call__(self, organization: ObjectId | None) -> Overview:
+        """Read the overview of one organization, or of all. Raises StoreUnavailable, StoreConflict."""
         with pymongo.timeout(_SECONDS):
-            found = Overview(
+            return Overview(
                 self._connections.clock.now(),
                 identities(self._connections, organization),
                 oldest_request(self._connections, organization),
-                _or_none(lambda: _waiting(self._connections)),
+                _none_while_down(lambda: _waiting_counts(self._connections)),
                 self._throughput.last_hour(organization),
             )
-        if len(self._known) >= _REMEMBERED:
-            self._known.clear()
-        ended = time.monotonic()
-        self._known[organization] = ended + max(_FRESH, _TIMES * (ended - began)), found
-        return found
 
 
-def _or_none(read: Callable[[], Waiting]) -> Waiting | None:
+def _none_while_down(read: Callable[[], WaitingCounts]) -> WaitingCounts | None:
     try:
         return read()
     except BrokerUnavailable:
         return None
 
 
-def _waiting(connections: Connections) -> Waiting:
+def _waiting_counts(connections: Connections) -> WaitingCounts:
     names = connections.settings
     messages = backlog(connections)
-    lag, pending = _intake(connections)
+    lag, pending = _intake_counts(connections)
     with broker_errors():
         rejected: Any = connections.redis.xlen(names.rejected_stream)
-    return Waiting(messages.lengths, messages.oldest, lag, pending, rejected)
+    return WaitingCounts(messages.lengths, messages.oldest, lag, pending, rejected)
 
 
-def _intake(connections: Connections) -> tuple[int | None, int]:
+def _intake_counts(connections: Connections) -> tuple[int | None, int]:
+    """Return the lag and the number of pending entries of the intake stream's consumer group."""
     names = connections.settings
     with broker_errors():
         try:
@@ -111,5 +97,7 @@ def _intake(connections: Connections) -> tuple[int | None, int]:
             if "no such key" not in str(error):
                 raise
             return 0, 0
-    ours = [each for each in groups if each["name"] == names.consumer_group.encode()]
-    return (ours[0].get("lag"), ours[0]["pending"]) if ours else (None, 0)
+    for group in groups:
+        if group["name"] == names.consumer_group.encode():
+            return group.get("lag"), group["pending"]
+    return None, 0

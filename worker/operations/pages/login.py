@@ -1,62 +1,70 @@
-"""The way in for a browser: a form that takes a token, and the way out."""
+"""Logs a browser in with a token, and out."""
 
 from fastapi import Request, Response
 from fastapi.responses import RedirectResponse
 from starlette.types import Receive, Scope, Send
 
 from worker.api.responses import Forbidden, RateLimited, Unauthorized
-from worker.errors import SnapshotError
-from worker.operations.backend import Desk
-from worker.operations.web.endpoint import Asked, MethodNotAllowed, answered
-from worker.operations.web.forms import form_of, query_of
-from worker.operations.web.rendering import HEADERS, page
-from worker.operations.web.session import LOGIN, check_login, check_site, forget, keep, next_of
+from worker.operations.backend import Backend
+from worker.operations.web.csrf import check_same_site
+from worker.operations.web.endpoint import PageRequest
+from worker.operations.web.errors import MethodNotAllowed, or_error_page
+from worker.operations.web.forms import query_of, read_form
+from worker.operations.web.rendering import HEADERS, render
+from worker.operations.web.session import (
+    LOGIN,
+    close_session,
+    delete_cookie,
+    open_session,
+    path_after_login,
+    set_cookie,
+)
 
-_MOST = 16_384
+_MAX_FORM = 16_384
 _SCHEME = "bearer "
 
 
 class Login:
-    """ASGI: the form, and what it is sent to."""
+    """The ASGI app of the login form, the only page that needs no token."""
 
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive, send)
-        response = await answered(request, self._answer)
+        response = await or_error_page(request, self._answer)
         await response(scope, receive, send)
 
     async def _answer(self, request: Request) -> Response:
         if request.method in {"GET", "HEAD"}:
-            asked = query_of(request)
-            said = "The token is no longer valid. Log in again." if asked["ended"] else ""
-            return _form(200, next_of(asked["next"]), said)
+            query = query_of(request)
+            message = "The session has ended. Log in again." if query["ended"] else ""
+            return _render_form(200, path_after_login(query["next"]), message)
         if request.method != "POST":
             raise MethodNotAllowed(allowed="GET, HEAD, POST")
-        check_site(request)  # else another site could log someone in as it likes
-        form = await form_of(request, _MOST)
-        token, wanted = form["token"], next_of(form["next"])
+        check_same_site(request)  # otherwise another site could log the browser in with a token of its choice
+        form = await read_form(request, _MAX_FORM)
+        token, target = form["token"], path_after_login(form["next"])
         if token.lower().startswith(_SCHEME):
             token = token[len(_SCHEME) :].strip()
         try:
-            await check_login(token, self._desk.parts)
+            secret = await open_session(request, token, self._backend)
         except (Unauthorized, Forbidden, RateLimited) as error:
-            return _form(error.status, wanted, _said(error))
-        response = RedirectResponse(wanted, 303, HEADERS)
-        keep(response, request, token)
+            self._backend.container.metrics.logged_in("token", "refused")
+            return _render_form(error.status, target, error.message)
+        self._backend.container.metrics.logged_in("token", "opened")
+        response = RedirectResponse(target, 303, HEADERS)
+        set_cookie(response, request, secret)
         return response
 
 
-def _said(error: SnapshotError) -> str:
-    return error.message
+def _render_form(status: int, target: str, message: str) -> Response:
+    return render("login", None, status, target=target, message=message)
 
 
-def _form(status: int, wanted: str, said: str) -> Response:
-    return page("login", None, status, wanted=wanted, said=said)
-
-
-async def logout(asked: Asked) -> Response:
+async def logout(request: PageRequest) -> Response:
+    """End the session, and forget the cookie."""
+    await close_session(request.request, request.backend)
     response = RedirectResponse(LOGIN, 303, HEADERS)
-    forget(response, asked.request)
+    delete_cookie(response, request.request)
     return response

@@ -1,10 +1,8 @@
-"""Redrive: first a page that says how many, then those at most, then a page on which to watch them."""
+"""Redrive: a page that asks for confirmation, the redrive itself, and a page that shows its progress."""
 
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 from urllib.parse import urlencode
 
 from bson import ObjectId
@@ -12,122 +10,99 @@ from fastapi import Response
 from fastapi.responses import RedirectResponse
 
 from worker.clock import to_json
-from worker.domain.requests import ACCEPTED, COMPLETED, FAILED
-from worker.errors import InvalidRequest
+from worker.domain.ledger_entry import ACCEPTED, COMPLETED, FAILED, LedgerEntry
 from worker.log import get_logger
-from worker.operations.backend import Desk
-from worker.operations.data.error_groups import Period
-from worker.operations.pages.requests import LISTED
-from worker.operations.web.endpoint import Asked
-from worker.operations.web.forms import STATES, Choice, choice_of, exact_moment, object_ids
+from worker.operations.backend import Backend
+from worker.operations.data import redrive as redriving
+from worker.operations.pages.requests import PAGE_SIZE
+from worker.operations.web.endpoint import PageRequest
+from worker.operations.web.filters import STATES, FilterForm, read_filter
+from worker.operations.web.forms import exact_time, invalid, natural_number, object_ids, positive_number
 from worker.operations.web.rendering import HEADERS
 from worker.operations.web.session import ROOT
-from worker.stores.queries import count_redrivable, redrivable
 
 log = get_logger(__name__)
 
-_BATCH = 500
-_SECONDS = 20
-"""After which a redrive stops, and says how far it came."""
+_REFRESH_SECONDS = 2
 
 
 @dataclass(frozen=True, slots=True)
 class _Selection:
-    """`ids`: those named; None: all of the filter."""
+    """What to redrive: the requests of `ids`, or all of the filter where it is None."""
 
-    choice: Choice
+    filter: FilterForm
     ids: list[ObjectId] | None
 
 
-def _selection(asked: Asked) -> _Selection:
-    choice = choice_of(asked.form, asked.viewer)
-    if choice.status != FAILED:
-        raise InvalidRequest([{"field": "status", "message": "only failed requests can be redriven"}])
-    if asked.form["all"]:
-        return _Selection(choice, None)
-    ids = object_ids("id", asked.form.all("id"), LISTED)
+def _read_selection(request: PageRequest) -> _Selection:
+    filter_form = read_filter(request.form, request.viewer)
+    if filter_form.status != FAILED:
+        raise invalid("status", "should be failed: only failed requests can be redriven")
+    if request.form["all"]:
+        return _Selection(filter_form, None)
+    ids = object_ids("id", request.form.all("id"), PAGE_SIZE)
     if not ids:
-        raise InvalidRequest([{"field": "selection", "message": "is empty: go back and tick at least one request"}])
-    # Those named are redriven whatever the filter says by now.
-    return _Selection(Choice(choice.organization, FAILED, "", "", None, None), ids)
+        raise invalid("selection", "is empty. Go back and select at least one request")
+    # The filter may no longer match the requests that were selected under it.
+    return _Selection(FilterForm(filter_form.organization, FAILED), ids)
 
 
-async def confirm(asked: Asked) -> Response:
-    """Counts, and changes nothing."""
-    selection = _selection(asked)
-    moment, count = await asked.desk.do(_count, asked.desk, selection)
-    return asked.page(
+async def confirm(request: PageRequest) -> Response:
+    """Ask for confirmation. Counts the requests, and changes nothing."""
+    selection = _read_selection(request)
+    now, count = await request.backend.count(request.organization, _count, request.backend, selection)
+    return request.render(
         "confirm",
-        choice=selection.choice,
+        filter_form=selection.filter,
         ids=selection.ids,
-        count_=count,
-        until=to_json(moment),
-        back=selection.choice.address(f"{ROOT}/requests"),
+        redrivable=count,
+        until=to_json(now),
+        back=selection.filter.address(f"{ROOT}/requests"),
     )
 
 
-def _count(desk: Desk, selection: _Selection) -> tuple[datetime, int]:
-    now = desk.connections.clock.now()
-    return now, count_redrivable(desk.connections, selection.choice.which(now, now), selection.ids)
+def _count(backend: Backend, selection: _Selection) -> tuple[datetime, int]:
+    now = backend.connections.clock.now()
+    requests = selection.filter.requests(now, now)
+    return now, redriving.count(backend.service, requests, selection.ids)
 
 
-async def redrive(asked: Asked) -> Response:
-    """Those that were counted, and no others: what failed since then is left alone, and no more than the count."""
-    selection = _selection(asked)
-    until = exact_moment("until", asked.form["until"])
-    most = _number(asked.form["count"])
-    if not most:
-        raise InvalidRequest([{"field": "count", "message": "should be the number that was confirmed"}])
-    which = selection.choice.which(until, until)
-    done, shown = await asked.desk.do(_redrive, asked.desk, which, selection.ids, most)
-    log.info("operator_redrive", requests=done, confirmed=most, user=str(asked.viewer.caller.user))
-    watched = {"total": str(done), "of": str(most), "ids": ",".join(str(each) for each in shown)}
-    return RedirectResponse(f"{ROOT}/redriven?{urlencode(watched)}", 303, HEADERS)
+async def redrive(request: PageRequest) -> Response:
+    """Redrive the requests that were counted, and none that failed since."""
+    selection, backend = _read_selection(request), request.backend
+    until = exact_time("until", request.form["until"])
+    confirmed = positive_number("count", request.form["count"])
+    requests = selection.filter.requests(until, until)
+    redriven = await backend.change(
+        request.organization, redriving.redrive, backend.service, requests, selection.ids, confirmed, PAGE_SIZE
+    )
+    log.info("operator_redrive", requests=redriven.count, confirmed=confirmed, user=str(request.viewer.caller.user))
+    fields = {"total": redriven.count, "of": confirmed, "ids": ",".join(map(str, redriven.first_ids))}
+    return RedirectResponse(f"{ROOT}/redriven?{urlencode(fields)}", 303, HEADERS)
 
 
-def _redrive(desk: Desk, which: Period, ids: Sequence[ObjectId] | None, most: int) -> tuple[int, list[ObjectId]]:
-    stop_at = time.monotonic() + _SECONDS
-    done = looked_at = 0
-    shown: list[ObjectId] = []
-    for batch in redrivable(desk.connections, which, _BATCH, ids):
-        some = batch[: most - looked_at]
-        again = desk.service.redrive(some) if some else []
-        looked_at += len(some)
-        done += len(again)
-        shown += [each["_id"] for each in again[: LISTED - len(shown)]]
-        if looked_at >= most or time.monotonic() > stop_at:
-            break
-    return done, shown
-
-
-def _number(given: str) -> int:
-    """0 where it is none."""
-    return int(given) if given.isascii() and given.isdecimal() and len(given) < 10 else 0
-
-
-async def watch(asked: Asked) -> Response:
-    """How those that were redriven get on; asks again by itself while some are in flight."""
-    given = [each for each in asked.form["ids"].split(",") if each]
-    ids = object_ids("ids", given, LISTED)
-    found = await asked.desk.do(_entries, asked.desk, ids, asked.viewer.organization)
-    states = [each["status"] for each in found]
-    total, of = (_number(asked.form[name]) for name in ("total", "of"))
-    return asked.page(
+async def progress(request: PageRequest) -> Response:
+    """Show the state of redriven requests; the page refreshes while some are in flight."""
+    ids = object_ids("ids", [given for given in request.form["ids"].split(",") if given], PAGE_SIZE)
+    entries = await request.read(_entries, request.backend, ids, request.viewer.organization)
+    states = [entry["status"] for entry in entries]
+    return request.render(
         "redriven",
-        requests=found,
-        choose=False,
+        requests=entries,
+        selectable=False,
         show_state=True,
         states=STATES,
-        total=max(total, len(found)),
-        of=of,
+        total=max(natural_number(request.form["total"]), len(entries)),
+        confirmed=natural_number(request.form["of"]),
         completed=states.count(COMPLETED),
         failed=states.count(FAILED),
         in_flight=states.count(ACCEPTED),
-        refresh=2 if ACCEPTED in states else None,
+        refresh_seconds=_REFRESH_SECONDS,
+        refresh=_REFRESH_SECONDS if ACCEPTED in states else None,
     )
 
 
-def _entries(desk: Desk, ids: Sequence[ObjectId], organization: ObjectId | None) -> list[Mapping[str, Any]]:
-    found = {each["_id"]: each for each in desk.service.ledger.load(ids)}
-    mine = (found[key] for key in ids if key in found)
-    return [each for each in mine if organization in (None, each["organizationId"])]
+def _entries(backend: Backend, ids: Sequence[ObjectId], organization: ObjectId | None) -> list[LedgerEntry]:
+    entries = {entry["_id"]: entry for entry in backend.service.ledger.load(ids)}
+    in_order = (entries[key] for key in ids if key in entries)
+    return [entry for entry in in_order if organization in (None, entry["organizationId"])]

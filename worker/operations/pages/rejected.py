@@ -1,4 +1,4 @@
-"""Refused intake entries: listed without their content; one's content on its own page, to be corrected."""
+"""Rejected intake entries: a list without their content, and a page on which to correct one and resubmit it."""
 
 import re
 from urllib.parse import urlencode
@@ -9,89 +9,100 @@ from fastapi.responses import RedirectResponse
 from worker.errors import InvalidRequest, NotResolvedYet, Refused, SnapshotError
 from worker.intake.entries import REQUESTED, RESOLVED
 from worker.log import get_logger
-from worker.operations.data.rejected_entries import Rejection, TakenIn
-from worker.operations.web.endpoint import Asked
+from worker.operations.data.rejected_entries import RejectedEntry
+from worker.operations.data.resubmission import AlreadyResubmitted
+from worker.operations.web.endpoint import PageRequest
+from worker.operations.web.forms import check, invalid
 from worker.operations.web.rendering import HEADERS
 from worker.operations.web.session import ROOT
 
 log = get_logger(__name__)
 
-_LISTED = 50
-_KINDS = (REQUESTED, RESOLVED)
+_PAGE_SIZE = 50
+_TYPES = (REQUESTED, RESOLVED)
 _ID = re.compile(r"([0-9]{1,20})-([0-9]{1,20})", re.ASCII)
-_NUMBERS = range(2**64)
-"""Of a stream's ids; 0-0 is none. https://redis.io/docs/latest/develop/data-types/streams/"""
+_ID_PARTS = range(2**64)
+"""https://redis.io/docs/latest/develop/data-types/streams/; 0-0 is not an id."""
 
 
-def _entry_id(given: str, field: str) -> str:
-    found = _ID.fullmatch(given)
-    numbers = [int(each) for each in found.groups()] if found else []
-    if not any(numbers) or not all(each in _NUMBERS for each in numbers):
-        raise InvalidRequest([{"field": field, "message": "should be a stream's id, such as 1716042600000-0"}])
+async def show_list(request: PageRequest) -> Response:
+    """List rejected entries, newest first."""
+    after = _check_entry_id("after", request.form["after"]) if request.form["after"] else None
+    backend = request.backend
+    entries, cursor = await request.read(backend.rejected_entries.page, request.viewer.organization, _PAGE_SIZE, after)
+    return request.render(
+        "rejected",
+        entries=entries,
+        cursor=cursor,
+        is_first_page=after is None,
+        resubmitted=request.form["resubmitted"][:100],
+    )
+
+
+async def show_one(request: PageRequest) -> Response:
+    """Show one entry with its content in a form."""
+    try:
+        entry = await _find(request)
+    except AlreadyResubmitted as error:
+        return _redirect_to(error.result)
+    return _render_form(request, entry, entry.type, entry.data)
+
+
+async def resubmit(request: PageRequest) -> Response:
+    """Accept the corrected entry, or show what is still wrong with it."""
+    entry_type, data = request.form["type"], request.form["data"]
+    check("type", entry_type in _TYPES, f"should be {' or '.join(_TYPES)}")
+    backend = request.backend
+    try:
+        entry = await _find(request)
+        try:
+            result = await backend.change(
+                request.organization,
+                backend.resubmission.resubmit,
+                entry,
+                entry_type,
+                data,
+                request.viewer.organization,
+            )
+        except AlreadyResubmitted:
+            raise
+        except (InvalidRequest, Refused, NotResolvedYet) as error:
+            return _render_form(request, entry, entry_type, data, error)
+    except AlreadyResubmitted as error:
+        return _redirect_to(error.result)
+    log.info("rejected_entry_resubmitted", entry=entry.id, result=result, user=str(request.viewer.caller.user))
+    return _redirect_to(result)
+
+
+async def _find(request: PageRequest) -> RejectedEntry:
+    key = _check_entry_id("id", request.request.path_params["id"])
+    return await request.read(request.backend.resubmission.find, key, request.viewer.organization)
+
+
+def _check_entry_id(field: str, given: str) -> str:
+    """Raises InvalidRequest."""
+    match = _ID.fullmatch(given)
+    parts = [int(part) for part in match.groups()] if match else []
+    if not any(parts) or not all(part in _ID_PARTS for part in parts):
+        raise invalid(field, "should be the id of a stream entry, such as 1716042600000-0")
     return given
 
 
-async def listing(asked: Asked) -> Response:
-    after = _entry_id(asked.form["after"], "after") if asked.form["after"] else None
-    found, cursor = await asked.desk.do(asked.desk.rejections.page, asked.viewer.organization, _LISTED, after)
-    return asked.page(
-        "rejected", entries=found, cursor=cursor, first=after is None, taken_in=asked.form["taken-in"][:100]
+def _render_form(
+    request: PageRequest, entry: RejectedEntry, entry_type: str, data: str, error: SnapshotError | None = None
+) -> Response:
+    status, faults = 200, []
+    if isinstance(error, InvalidRequest):
+        status, faults = 422, error.errors
+    elif error:
+        status, faults = 409, [{"field": error.code, "message": error.message}]
+    return request.render(
+        "entry", status, entry=entry, selected_type=entry_type, data=data, types=_TYPES, faults=faults
     )
 
 
-async def show(asked: Asked) -> Response:
-    try:
-        entry = await _one(asked)
-    except TakenIn as error:
-        return _taken_in(error.details["result"])
-    return _form(asked, entry, entry.kind, entry.data)
-
-
-async def take_in(asked: Asked) -> Response:
-    """The corrected entry goes the way of the intake; what is still wrong with it is said beside it."""
-    kind, data = asked.form["type"], asked.form["data"]
-    if kind not in _KINDS:
-        raise InvalidRequest([{"field": "type", "message": f"should be {' or '.join(_KINDS)}"}])
-    try:
-        entry = await _one(asked)
-        try:
-            result = await asked.desk.do(asked.desk.rejections.take_in, entry, kind, data, asked.viewer.organization)
-        except TakenIn:
-            raise
-        except (InvalidRequest, Refused, NotResolvedYet) as error:
-            return _form(asked, entry, kind, data, error)
-    except TakenIn as error:
-        return _taken_in(error.details["result"])
-    log.info("rejected_taken_in", entry=entry.id, result=result, user=str(asked.viewer.caller.user))
-    return _taken_in(result)
-
-
-async def _one(asked: Asked) -> Rejection:
-    key = _entry_id(asked.request.path_params["id"], "id")
-    return await asked.desk.do(asked.desk.rejections.one, key, asked.viewer.organization)
-
-
-def _form(asked: Asked, entry: Rejection, kind: str, data: str, error: SnapshotError | None = None) -> Response:
-    faults = error.errors if isinstance(error, InvalidRequest) else []
-    return asked.page(
-        "entry",
-        _status(error),
-        entry=entry,
-        kind=kind,
-        data=data,
-        kinds=_KINDS,
-        faults=faults or ([{"field": error.code, "message": error.message}] if error else []),
-    )
-
-
-def _status(error: SnapshotError | None) -> int:
-    if error is None:
-        return 200
-    return 422 if isinstance(error, InvalidRequest) else 409
-
-
-def _taken_in(result: str) -> Response:
-    """To its request; where the policy makes none, to the list."""
+def _redirect_to(result: str) -> Response:
+    """Redirect to the request that the entry became; to the list where a policy skipped it."""
     is_request = re.fullmatch(r"[0-9a-f]{24}", result)
     path = f"{ROOT}/requests/{result}" if is_request else f"{ROOT}/rejected"
-    return RedirectResponse(f"{path}?{urlencode({'taken-in': result})}", 303, HEADERS)
+    return RedirectResponse(f"{path}?{urlencode({'resubmitted': result})}", 303, HEADERS)

@@ -1,4 +1,4 @@
-"""Requests: by code, listed by page, and each with its attempts and reasons."""
+"""The list of requests, and the page of one request."""
 
 import json
 from collections.abc import Mapping
@@ -10,55 +10,34 @@ from bson import ObjectId
 from fastapi import Response
 
 from worker.domain.json_values import render
-from worker.domain.requests import COMPLETED, FAILED
-from worker.operations.backend import Desk
-from worker.operations.data.error_groups import Groups, by_code
-from worker.operations.web import charts as plot
-from worker.operations.web.endpoint import Asked
-from worker.operations.web.forms import AGES, STATES, Choice, choice_of, object_id
-from worker.operations.web.rendering import between
+from worker.domain.ledger_entry import FAILED, is_redrivable
+from worker.operations.backend import Backend
+from worker.operations.data.request_list import RequestList, read_request_list
+from worker.operations.web.endpoint import PageRequest
+from worker.operations.web.filters import AGES, STATES, FilterForm, read_filter
+from worker.operations.web.forms import object_id
 from worker.operations.web.session import ROOT
-from worker.stores.connections import Document
-from worker.stores.queries import count_redrivable, list_requests, request_by_id
+from worker.stores.queries import request_by_id
 from worker.stores.wakeups import CREATE
 
-LISTED = 25
-_ORGANIZATIONS = 100
+PAGE_SIZE = 25
 
 
-async def overview(asked: Asked) -> Response:
-    """How it goes."""
-    found = await asked.desk.do(asked.desk.overviews.of, asked.viewer.organization)
-    worst_first = sorted(found.identities, key=lambda each: (each.holds, -each.failed, -each.in_flight))
-    waits = {name: between(since, found.at) for name, since in (found.waiting.oldest if found.waiting else {}).items()}
-    return asked.page(
-        "overview",
-        found=found,
-        rows=worst_first[:_ORGANIZATIONS],
-        more=max(len(worst_first) - _ORGANIZATIONS, 0),
-        age=between(found.oldest, found.at),
-        waits=waits,
-        throughput=plot.throughput(found.minutes),
-        latency=plot.latency(found.minutes),
-        refresh=15 if asked.form["refresh"] else None,
-    )
-
-
-async def listing(asked: Asked) -> Response:
-    """Requests of a filter, newest first, and above them how many there are of each code."""
-    choice = choice_of(asked.form, asked.viewer)
-    after = object_id("after", asked.form["after"]) if asked.form["after"] else None
-    groups, found, cursor, redrivable = await asked.desk.do(_read, asked.desk, choice, after)
-    return asked.page(
+async def show_list(request: PageRequest) -> Response:
+    """List the requests of a filter, newest first, and count them by error code."""
+    filter_form = read_filter(request.form, request.viewer)
+    after = object_id("after", request.form["after"]) if request.form["after"] else None
+    page = await request.read(_read_list, request.backend, filter_form, after)
+    return request.render(
         "requests",
-        choice=choice,
-        groups=groups,
-        requests=found,
-        cursor=cursor,
-        redrivable=redrivable,
-        first=after is None,
-        may_redrive=may_redrive,
-        choose=choice.status == FAILED,
+        filter_form=filter_form,
+        groups=page.groups,
+        requests=page.entries,
+        cursor=page.cursor,
+        redrivable=page.redrivable,
+        is_first_page=after is None,
+        may_redrive=is_redrivable,
+        selectable=filter_form.status == FAILED,
         show_state=False,
         states=STATES,
         ages=AGES,
@@ -66,35 +45,33 @@ async def listing(asked: Asked) -> Response:
     )
 
 
-def _read(
-    desk: Desk, choice: Choice, after: ObjectId | None
-) -> tuple[Groups | None, list[Document], ObjectId | None, int]:
-    which = choice.which(desk.connections.clock.now())
-    groups = None if choice.status == COMPLETED else by_code(desk.connections, which)
-    found, cursor = list_requests(desk.connections, which, LISTED, after)
-    redrivable = count_redrivable(desk.connections, which) if choice.status == FAILED and found else 0
-    return groups, found, cursor, redrivable
+def _read_list(backend: Backend, filter_form: FilterForm, after: ObjectId | None) -> RequestList:
+    requests = filter_form.requests(backend.connections.clock.now())
+    return read_request_list(backend.connections, requests, PAGE_SIZE, after)
 
 
-async def one(asked: Asked) -> Response:
-    """One request; another organization's is not there."""
-    entry = await asked.desk.do(request_by_id, asked.desk.connections, asked.id, asked.viewer.organization)
-    details = (entry.get("error") or entry.get("lastError") or {}).get("details")
-    return asked.page(
+async def show_one(request: PageRequest) -> Response:
+    """Show one request. Raises NotFound, also for a request of another organization."""
+    backend = request.backend
+    entry = await request.read(request_by_id, backend.connections, request.id, request.viewer.organization)
+    error = entry.get("error") or entry.get("lastError")
+    details = error["details"] if error else None
+    return request.render(
         "request",
         entry=entry,
-        times=times_of(entry),
+        error=error,
         details=json.dumps(render(details), indent=2, ensure_ascii=False) if details else "",
+        history=_history_of(entry),
         state=STATES.get(entry["status"], entry["status"]),
-        may_redrive=may_redrive(entry),
-        flower=flower_address(asked.desk.settings.flower_url, entry["_id"]),
-        notice=asked.form["taken-in"],
+        may_redrive=is_redrivable(entry),
+        flower=_flower_address(backend.settings.flower_url, entry["_id"]),
+        was_resubmitted=bool(request.form["resubmitted"]),
     )
 
 
-def times_of(entry: Mapping[str, Any]) -> list[tuple[str, datetime, bool]]:
-    """What is known of when, in order; True: still to come or repeated by a later one."""
-    names = {
+def _history_of(entry: Mapping[str, Any]) -> list[tuple[str, datetime, bool]]:
+    """Return what happened when, in order; the last item is true for what is still to come."""
+    events = {
         "acceptedAt": "accepted",
         "notBefore": "to be enqueued",
         "dueAt": "due",
@@ -103,18 +80,13 @@ def times_of(entry: Mapping[str, Any]) -> list[tuple[str, datetime, bool]]:
         "finishedAt": STATES.get(entry["status"], "finished").lower(),
         "deletedAt": "snapshot deleted",
     }
-    found = [(said, entry[name], name == "notBefore") for name, said in names.items() if entry.get(name)]
-    return sorted(found, key=lambda each: each[1])
+    history = [(event, entry[name], name == "notBefore") for name, event in events.items() if entry.get(name)]
+    return sorted(history, key=lambda item: item[1])
 
 
-def may_redrive(entry: Mapping[str, Any]) -> bool:
-    """As the ledger sees it: failed, its event is out, and retention has not stripped it."""
-    return entry["status"] == FAILED and not entry.get("unsent") and "contactId" in entry
+def _flower_address(base: str | None, request: ObjectId) -> str | None:
+    """Return the address of the request's tasks in Flower: those that name it, and the chunks in which it failed.
 
-
-def flower_address(base: str | None, request: ObjectId) -> str | None:
-    """Its tasks in Flower: every attempt, found by the id that Flower shows as their arguments.
-
-    Flower makes a search of `name`: "name:" and the value, which may go on with further terms (static/js/flower.js).
+    Flower searches for `name:` and the value of the parameter, which may contain further terms (static/js/flower.js).
     """
-    return f"{base.rstrip('/')}/tasks?name={quote(f'{CREATE} args:{request}')}" if base else None
+    return f"{base.rstrip('/')}/tasks?name={quote(f'{CREATE} {request}')}" if base else None

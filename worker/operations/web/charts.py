@@ -1,149 +1,204 @@
-"""The last hour as a picture: SVG made here, whose colours are the style sheet's."""
+"""The charts of the last hour: positions in an SVG, which `templates/chart.html` draws in the style sheet's colours."""
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from html import escape
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from worker.operations.data.throughput import Minute
-from worker.operations.web.rendering import count, duration, plural
+from worker.operations.web.formats import duration, number, plural
 
 _WIDTH, _HEIGHT = 360, 150
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 6, 8, 20
-_SPAN, _RISE = _WIDTH - _LEFT - _RIGHT, _HEIGHT - _TOP - _BOTTOM
-_NONE = f'<text class="none" x="{(_LEFT + _WIDTH - _RIGHT) / 2}" y="{_TOP + _RISE / 2}">none in the last hour</text>'
+_PLOT_WIDTH, _PLOT_HEIGHT = _WIDTH - _LEFT - _RIGHT, _HEIGHT - _TOP - _BOTTOM
+_BASE = _HEIGHT - _BOTTOM
 _DECADES = (0.01, 0.1, 1.0, 10.0, 100.0, 1000.0, 10_000.0, 100_000.0)
 
 
-def throughput(minutes: Sequence[Minute]) -> str:
-    """Bars of a minute each: completed, and failed on top of them."""
-    completed, failed = sum(each.completed for each in minutes), sum(each.failed for each in minutes)
-    most = max((each.completed + each.failed for each in minutes), default=0)
-    top = _nice(most)
-    said = (
-        f"{plural(completed, 'request')} completed and {count(failed)} failed in the last hour; "
-        f"at most {count(most)} in a minute."
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """A part of a column; `kind` is its class in the style sheet, as for lines and dots."""
+
+    kind: str
+    x: float
+    y: float
+    width: float
+    height: float
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """`points`: at least two, as an SVG polyline has them."""
+
+    kind: str
+    points: str
+
+
+@dataclass(frozen=True, slots=True)
+class Dot:
+    """A line of a single point."""
+
+    kind: str
+    x: float
+    y: float
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A minute. The pointer finds its hint everywhere in the column, even where there is little to see."""
+
+    x: float
+    width: float
+    hint: str
+    bars: Sequence[Bar] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """A label of the vertical axis (`y`) or the horizontal one (`x`)."""
+
+    text: str
+    x: float
+    y: float
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """A chart; `description` says in words what it shows."""
+
+    name: str
+    title: str
+    description: str
+    times: Sequence[Label]
+    levels: Sequence[Label] = ()
+    columns: Sequence[Column] = ()
+    lines: Sequence[Line] = ()
+    dots: Sequence[Dot] = ()
+    width: int = _WIDTH
+    height: int = _HEIGHT
+    left: int = _LEFT
+    right: int = _WIDTH - _RIGHT
+    top: int = _TOP
+    bottom: int = _BASE
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.levels
+
+
+def throughput_chart(minutes: Sequence[Minute]) -> Chart:
+    """Draw a bar for each minute: completed, with failed on top."""
+    completed, failed = sum(minute.completed for minute in minutes), sum(minute.failed for minute in minutes)
+    highest = max((minute.completed + minute.failed for minute in minutes), default=0)
+    description = (
+        f"{plural(completed, 'request')} completed and {number(failed)} failed in the last hour; "
+        f"at most {number(highest)} in a minute."
     )
-    bars = _bars(minutes, top) if most else (_NONE,)
-    return _framed("throughput", "Outcomes by the minute", said, minutes, bars, _levels(top) if most else ())
+    name, title, times = "throughput", "Outcomes per minute", _time_labels(minutes)
+    if not highest:
+        return Chart(name, title, description, times)
+    top = _round_up(highest)
+    columns = [_bar_column(position, minute, len(minutes), top) for position, minute in enumerate(minutes)]
+    marks = (0, top // 2, top) if top % 2 == 0 else (0, top)
+    levels = [_level(_short(mark), _BASE - _PLOT_HEIGHT * mark / top) for mark in marks]
+    return Chart(name, title, description, times, levels, columns)
 
 
-def latency(minutes: Sequence[Minute]) -> str:
-    """Median and 95th percentile of each minute; the scale is logarithmic."""
-    known = [each for each in minutes if each.median is not None and each.slow is not None]
-    if not known:
-        return _framed("latency", "From acceptance to outcome", "No request was completed.", minutes, (_NONE,), ())
-    medians, slow = sorted(each.median or 0 for each in known), max(each.slow or 0 for each in known)
-    lowest = max((each for each in _DECADES if each <= max(medians[0], 0.01)), default=0.01)
-    highest = min((each for each in _DECADES if each >= slow and each > lowest), default=_DECADES[-1])
-    said = (
-        f"Median {duration(medians[len(medians) // 2])} over the minutes; "
-        f"the slowest minute's 95th percentile is {duration(slow)}."
+def latency_chart(minutes: Sequence[Minute]) -> Chart:
+    """Draw the median and the 95th percentile of each minute on a logarithmic scale."""
+    name, title, times = "latency", "Time from acceptance to outcome", _time_labels(minutes)
+    medians = sorted(minute.median for minute in minutes if minute.median is not None)
+    slowest = max((minute.p95 for minute in minutes if minute.p95 is not None), default=None)
+    if not medians or slowest is None:
+        return Chart(name, title, "No request was completed in the last hour.", times)
+    lowest = max((decade for decade in _DECADES if decade <= max(medians[0], 0.01)), default=0.01)
+    highest = min((decade for decade in _DECADES if decade >= slowest and decade > lowest), default=_DECADES[-1])
+    description = (
+        f"The median is {duration(medians[len(medians) // 2])}; "
+        f"the 95th percentile of the slowest minute is {duration(slowest)}."
     )
 
-    def height(seconds: float) -> float:
-        part = math.log(max(seconds, lowest) / lowest) / math.log(highest / lowest)
-        return _HEIGHT - _BOTTOM - _RISE * min(part, 1.0)
+    def y_of(seconds: float) -> float:
+        share = math.log(max(seconds, lowest) / lowest) / math.log(highest / lowest)
+        return _BASE - _PLOT_HEIGHT * min(share, 1.0)
 
-    levels = [(height(each), _unit(each)) for each in _DECADES if lowest <= each <= highest]
-    slow_line = _line(minutes, [None if each.slow is None else height(each.slow) for each in minutes], "slow")
-    median_line = _line(minutes, [None if each.median is None else height(each.median) for each in minutes], "median")
-    return _framed(
-        "latency", "From acceptance to outcome", said, minutes, [*slow_line, *median_line, *_hints(minutes)], levels
-    )
-
-
-def _framed(
-    name: str,
-    title: str,
-    said: str,
-    minutes: Sequence[Minute],
-    content: Iterable[str],
-    levels: Iterable[tuple[float, str]],
-) -> str:
-    grid = "".join(
-        f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
-        f'<text class="level" x="{_LEFT - 5}" y="{y + 3:.1f}">{escape(text)}</text>'
-        for y, text in levels
-    )
-    return (
-        f'<svg class="plot" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-labelledby="{name}-title {name}-desc">'
-        f'<title id="{name}-title">{escape(title)}</title><desc id="{name}-desc">{escape(said)}</desc>'
-        f"{grid}{''.join(content)}{''.join(_hours(minutes))}</svg>"
-    )
-
-
-def _bars(minutes: Sequence[Minute], top: int) -> Iterator[str]:
-    step = _SPAN / max(len(minutes), 1)
-    for place, each in enumerate(minutes):
-        x, y = _LEFT + place * step + 0.5, float(_HEIGHT - _BOTTOM)
-        parts = []
-        for kind, number in (("completed", each.completed), ("failed", each.failed)):
-            rise = _RISE * number / top
-            if number:
-                rise = max(rise, 1.0)
-                y -= rise
-                place_ = f'x="{x:.2f}" y="{max(y, _TOP):.2f}"'
-                parts.append(f'<rect class="{kind}" {place_} width="{step - 1:.2f}" height="{rise:.2f}"/>')
-        hint = f"{each.start:%H:%M}: {count(each.completed)} completed, {count(each.failed)} failed"
-        yield f"<g>{''.join(parts)}{_target(x, step)}<title>{hint}</title></g>"
-
-
-def _hints(minutes: Sequence[Minute]) -> Iterator[str]:
-    step = _SPAN / max(len(minutes), 1)
-    for place, each in enumerate(minutes):
-        if each.median is not None:
-            hint = f"{each.start:%H:%M}: median {duration(each.median)}, 95th percentile {duration(each.slow)}"
-            yield f"<g>{_target(_LEFT + place * step, step)}<title>{hint}</title></g>"
-
-
-def _target(x: float, width: float) -> str:
-    """What the pointer meets, also where there is next to nothing to see."""
-    return f'<rect class="target" x="{x:.2f}" y="{_TOP}" width="{width:.2f}" height="{_RISE}"/>'
-
-
-def _line(minutes: Sequence[Minute], heights: Sequence[float | None], kind: str) -> Iterator[str]:
-    """Pieces of a line: a minute without outcomes parts them, a piece of one minute is a dot."""
-    step = _SPAN / max(len(minutes), 1)
-    piece: list[tuple[float, float]] = []
-    for place, y in enumerate([*heights, None]):
-        if y is not None:
-            piece.append((_LEFT + (place + 0.5) * step, y))
-        elif piece:
-            if len(piece) == 1:
-                yield f'<circle class="{kind}" cx="{piece[0][0]:.1f}" cy="{piece[0][1]:.1f}" r="1.6"/>'
+    lines: list[Line] = []
+    dots: list[Dot] = []
+    for kind, values in (
+        ("slow", [minute.p95 for minute in minutes]),
+        ("median", [minute.median for minute in minutes]),
+    ):
+        for segment in _segments(values, y_of):
+            if len(segment) == 1:
+                dots.append(Dot(kind, *segment[0]))
             else:
-                points = " ".join(f"{x:.1f},{y:.1f}" for x, y in piece)
-                yield f'<polyline class="{kind}" points="{points}"/>'
-            piece = []
+                lines.append(Line(kind, " ".join(f"{x:.1f},{y:.1f}" for x, y in segment)))
+    levels = [_level(_with_unit(decade), y_of(decade)) for decade in _DECADES if lowest <= decade <= highest]
+    columns = [
+        _hint_column(position, minute, len(minutes))
+        for position, minute in enumerate(minutes)
+        if minute.median is not None
+    ]
+    return Chart(name, title, description, times, levels, columns, lines, dots)
 
 
-def _hours(minutes: Sequence[Minute]) -> Iterator[str]:
-    """Times below: each quarter of an hour."""
-    step = _SPAN / max(len(minutes), 1)
-    for place, each in enumerate(minutes):
-        if each.start.minute % 15 == 0:
-            x = min(max(_LEFT + (place + 0.5) * step, _LEFT + 12), _WIDTH - 16)
-            yield f'<text class="time" x="{x:.1f}" y="{_HEIGHT - 6}">{each.start:%H:%M}</text>'
+def _bar_column(position: int, minute: Minute, count: int, top: int) -> Column:
+    step = _PLOT_WIDTH / count
+    x, y = _LEFT + position * step, float(_BASE)
+    bars = []
+    for kind, value in (("completed", minute.completed), ("failed", minute.failed)):
+        if value:
+            height = max(_PLOT_HEIGHT * value / top, 1.0)
+            y -= height
+            bars.append(Bar(kind, x + 0.5, max(y, _TOP), step - 1, height))
+    hint = f"{minute.start:%H:%M}: {number(minute.completed)} completed, {number(minute.failed)} failed"
+    return Column(x, step, hint, bars)
 
 
-def _levels(top: int) -> list[tuple[float, str]]:
-    steps = [0, top // 2, top] if top % 2 == 0 else [0, top]
-    return [(_HEIGHT - _BOTTOM - _RISE * each / top, _short(each)) for each in steps]
+def _hint_column(position: int, minute: Minute, count: int) -> Column:
+    step = _PLOT_WIDTH / count
+    hint = f"{minute.start:%H:%M}: median {duration(minute.median)}, 95th percentile {duration(minute.p95)}"
+    return Column(_LEFT + position * step, step, hint)
 
 
-def _short(number: int) -> str:
-    return f"{number / 1000:g}k" if number >= 1000 else str(number)
+def _segments(values: Sequence[float | None], y_of: Callable[[float], float]) -> list[list[tuple[float, float]]]:
+    """Return the points of a line; a minute without a value interrupts it."""
+    step = _PLOT_WIDTH / len(values)
+    segments: list[list[tuple[float, float]]] = [[]]
+    for position, value in enumerate(values):
+        if value is not None:
+            segments[-1].append((_LEFT + (position + 0.5) * step, y_of(value)))
+        elif segments[-1]:
+            segments.append([])
+    return [segment for segment in segments if segment]
 
 
-def _unit(seconds: float) -> str:
+def _time_labels(minutes: Sequence[Minute]) -> list[Label]:
+    """Label every quarter of an hour."""
+    step = _PLOT_WIDTH / max(len(minutes), 1)
+    return [
+        Label(f"{minute.start:%H:%M}", min(max(_LEFT + (position + 0.5) * step, _LEFT + 12), _WIDTH - 16), _HEIGHT - 6)
+        for position, minute in enumerate(minutes)
+        if minute.start.minute % 15 == 0
+    ]
+
+
+def _level(text: str, y: float) -> Label:
+    return Label(text, _LEFT - 5, y)
+
+
+def _short(value: int) -> str:
+    return f"{value / 1000:g}k" if value >= 1000 else str(value)
+
+
+def _with_unit(seconds: float) -> str:
     return f"{seconds:g} s" if seconds >= 1 else f"{seconds * 1000:g} ms"
 
 
-def _nice(most: int) -> int:
-    """The next of 2, 4, 6, 8, 10, 20, 40..."""
+def _round_up(value: int) -> int:
+    """Return the next of 2, 4, 6, 8, 10, 20, 40 and so on."""
     size = 1
     while True:
         for factor in (2, 4, 6, 8, 10):
-            if factor * size >= most:
+            if factor * size >= value:
                 return factor * size
         size *= 10

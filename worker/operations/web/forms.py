@@ -1,122 +1,87 @@
-"""What comes from a browser: forms, and the filter in an address."""
+"""Reads what a browser sends: the fields of a form or a query."""
 
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from urllib.parse import parse_qs, urlencode
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from urllib.parse import parse_qs
 
 from bson import ObjectId
 from fastapi import Request
 
-from worker.api.limits import read_body
+from worker.api.body import read_body
 from worker.api.responses import HttpError
 from worker.clock import to_json
-from worker.domain.requests import ACCEPTED, COMPLETED, FAILED, read_object_id
+from worker.domain.requests import read_object_id
 from worker.errors import InvalidRequest
-from worker.operations.data.error_groups import Period
-from worker.operations.web.session import Viewer
 
-STATES = {FAILED: "Failed", ACCEPTED: "In flight", COMPLETED: "Completed"}
-AGES = {"1h": timedelta(hours=1), "24h": timedelta(days=1), "7d": timedelta(days=7), "30d": timedelta(days=30)}
-_FIRST = datetime(1970, 1, 1, tzinfo=UTC)
-"""Before it there is no request, and no room for ages."""
-_FIELDS = 1000
-_CODE = re.compile(r"[a-z][a-z0-9_]{0,63}", re.ASCII)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+"""No request is older. Without this limit, a period before the year 1 would overflow."""
+_MAX_FIELDS = 1000
+_SMALL = 65_536
+"""Bytes of a form that is parsed at once. 3 MB of escapes take a second."""
+Fields = Mapping[str, Sequence[str]]
+Run = Callable[[Callable[[str], Fields], str], Awaitable[Fields]]
 
 
 class NotAForm(HttpError):
-    """The body should be a form: application/x-www-form-urlencoded, in UTF-8."""
+    """The body must be a form: application/x-www-form-urlencoded, in UTF-8."""
 
     code = "not_a_form"
     status = 415
 
 
 class Form:
-    """Fields of a form or an address; the last of a name counts, `all` gives each."""
+    """The fields of a form or a query."""
 
-    def __init__(self, fields: Mapping[str, Sequence[str]]) -> None:
+    def __init__(self, fields: Fields) -> None:
         self._fields = fields
 
     def __getitem__(self, name: str) -> str:
-        """Stripped; empty where it is missing."""
+        """Return the field's last value without surrounding space; empty if it is missing."""
         return self._fields.get(name, [""])[-1].strip()
 
     def all(self, name: str) -> Sequence[str]:
+        """Return all values of a field that may occur several times."""
         return self._fields.get(name, [])
 
 
 def query_of(request: Request) -> Form:
+    """Raises InvalidRequest."""
     return Form(_parse(request.url.query))
 
 
-async def form_of(request: Request, most: int) -> Form:
-    """Raises BodyTooLarge, NotAForm."""
-    kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
-    if kind != "application/x-www-form-urlencoded":
+async def read_form(request: Request, max_size: int, run: Run | None = None) -> Form:
+    """Read the body. A large one is parsed by `run`, which calls a function in a thread.
+
+    Raises BodyTooLarge, NotAForm, InvalidRequest.
+    """
+    content_type = request.headers.get("content-type", "").split(";")[0].strip().lower()
+    if content_type != "application/x-www-form-urlencoded":
         raise NotAForm
+    body = await read_body(request, max_size)
     try:
-        return Form(_parse((await read_body(request, most)).decode("ascii")))
+        text = body.decode("ascii")
     except ValueError:
         raise NotAForm from None
+    return Form(await run(_parse, text) if run and len(text) > _SMALL else _parse(text))
 
 
-def _parse(encoded: str) -> dict[str, list[str]]:
-    """Raises InvalidRequest where it is no UTF-8, or has very many fields."""
+def _parse(encoded: str) -> Fields:
+    """Raises InvalidRequest if it is not UTF-8 or has too many fields."""
     try:
-        return parse_qs(encoded, keep_blank_values=True, errors="strict", max_num_fields=_FIELDS)
+        return parse_qs(encoded, keep_blank_values=True, errors="strict", max_num_fields=_MAX_FIELDS)
     except ValueError:
-        raise InvalidRequest([{"field": "form", "message": f"should be UTF-8 and up to {_FIELDS} fields"}]) from None
+        raise invalid("form", f"should be UTF-8 and have at most {_MAX_FIELDS} fields") from None
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """The filter as it was chosen, for forms and addresses; `which` is what it comes to."""
-
-    organization: ObjectId | None
-    status: str
-    code: str
-    age: str
-    begin: datetime | None
-    end: datetime | None
-
-    def which(self, now: datetime, until: datetime | None = None) -> Period:
-        """Requests as of `now`. `until`: only those up to then, whatever was chosen."""
-        since = self.begin or (now - AGES[self.age] if self.age else None)
-        ends = [each for each in (self.end, until) if each]
-        return Period(self.organization, self.status, self.code or None, since, min(ends) if ends else None)
-
-    def fields(self, **changed: str) -> dict[str, str]:
-        """As fields of a form; empty ones are left out."""
-        whole = {
-            "organization": str(self.organization or ""),
-            "status": self.status,
-            "code": self.code,
-            "age": self.age,
-            "from": _shown(self.begin),
-            "to": _shown(self.end),
-            **changed,
-        }
-        return {name: value for name, value in whole.items() if value}
-
-    def address(self, path: str, **changed: str) -> str:
-        return f"{path}?{urlencode(self.fields(**changed))}"
+def invalid(field: str, fault: str) -> InvalidRequest:
+    """Return the error for one field."""
+    return InvalidRequest([{"field": field, "message": fault}])
 
 
-def _shown(moment: datetime | None) -> str:
-    """As a field of the type datetime-local has it."""
-    return f"{moment:%Y-%m-%dT%H:%M}" if moment else ""
-
-
-def choice_of(form: Form, viewer: Viewer) -> Choice:
-    """Raises InvalidRequest that names the field, Forbidden for another's organization."""
-    status, code, age = form["status"] or FAILED, form["code"], form["age"]
-    _check("status", status in STATES, f"should be {', '.join(STATES)}")
-    _check("code", not code or _CODE.fullmatch(code) is not None, "should be a code such as contact_not_found")
-    _check("code", not code or status == FAILED, "only failed requests have one")
-    _check("age", not age or age in AGES, f"should be {', '.join(AGES)}")
-    asked = object_id("organization", form["organization"]) if form["organization"] else None
-    return Choice(viewer.of(asked), status, code, age, _moment("from", form["from"]), _moment("to", form["to"]))
+def check(field: str, valid: bool, fault: str) -> None:
+    """Raises InvalidRequest."""
+    if not valid:
+        raise invalid(field, fault)
 
 
 def object_id(field: str, given: str) -> ObjectId:
@@ -124,35 +89,43 @@ def object_id(field: str, given: str) -> ObjectId:
     try:
         return read_object_id(given)
     except ValueError as error:
-        raise InvalidRequest([{"field": field, "message": str(error)}]) from None
+        raise invalid(field, str(error)) from None
 
 
-def object_ids(field: str, given: Sequence[str], most: int) -> list[ObjectId]:
-    """Each once. Raises InvalidRequest."""
-    _check(field, len(given) <= most, f"should be {most} at most")
+def object_ids(field: str, given: Sequence[str], max_ids: int) -> list[ObjectId]:
+    """Return the ids without duplicates. Raises InvalidRequest."""
+    check(field, len(given) <= max_ids, f"should name at most {max_ids} ids")
     return list(dict.fromkeys(object_id(field, each) for each in given))
 
 
-def _moment(field: str, given: str) -> datetime | None:
+def positive_number(field: str, given: str) -> int:
+    """Raises InvalidRequest."""
+    number = natural_number(given)
+    check(field, number > 0, "should be a positive number")
+    return number
+
+
+def natural_number(given: str) -> int:
+    """Return the number; 0 if it is not one."""
+    return int(given) if given.isascii() and given.isdecimal() and len(given) < 10 else 0
+
+
+def local_time(field: str, given: str) -> datetime | None:
+    """Read the value of an input of the type `datetime-local`, in UTC. Raises InvalidRequest."""
     if not given:
         return None
     try:
         return datetime.strptime(given[:16], "%Y-%m-%dT%H:%M").replace(tzinfo=UTC)
     except ValueError:
-        raise InvalidRequest([{"field": field, "message": "should be a time such as 2026-05-18T14:30"}]) from None
+        raise invalid(field, "should be a time such as 2026-05-18T14:30") from None
 
 
-def exact_moment(field: str, given: str) -> datetime:
-    """As `to_json` writes it. Raises InvalidRequest."""
+def exact_time(field: str, given: str) -> datetime:
+    """Read a time as `to_json` writes it. Raises InvalidRequest."""
     try:
-        found = datetime.fromisoformat(given)
-        if to_json(found) == given and found >= _FIRST:
-            return found
+        time = datetime.fromisoformat(given)
+        if to_json(time) == given and time >= _EPOCH:
+            return time
     except (ValueError, OverflowError):
         pass
-    raise InvalidRequest([{"field": field, "message": "should be a time as the page has written it"}])
-
-
-def _check(field: str, holds: bool, message: str) -> None:
-    if not holds:
-        raise InvalidRequest([{"field": field, "message": message}])
+    raise invalid(field, "should be a time such as 2026-05-18T14:30:00.000Z")

@@ -1,28 +1,27 @@
-"""Pages from templates: tornado's, which Flower brings along; whatever they show is escaped."""
+"""Renders the templates. Jinja2 escapes every value."""
 
 import hashlib
 from collections.abc import Mapping
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from fastapi import Response
-from tornado.template import Loader
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from worker.clock import as_utc, to_json
-from worker.domain.requests import ACCEPTED
-from worker.operations.web.session import CSRF, LOGIN, ROOT, Viewer
+from worker.clock import to_json
+from worker.operations.data.login_links import PATH as LOGIN_LINK
+from worker.operations.web import formats
+from worker.operations.web.csrf import CSRF_FIELD
+from worker.operations.web.session import LOGIN, ROOT, Viewer
 
 _FOLDER = Path(__file__).parents[1]
-_loader = Loader(str(_FOLDER / "templates"))
-NONE = "\N{EN DASH}"
-_MINUTE, _HOUR, _DAY = 60, 3600, 86_400
 
 _TABS = {
-    "overview": "overview",
+    **dict.fromkeys(("overview", "overview_pending"), "overview"),
     **dict.fromkeys(("requests", "request", "confirm", "redriven"), "requests"),
     **dict.fromkeys(("rejected", "entry"), "rejected"),
 }
+"""The tab in the page's header, by template."""
 
 HEADERS = {
     "Content-Security-Policy": (
@@ -31,7 +30,7 @@ HEADERS = {
     ),
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
-    # Forms of ours still say which origin they are from.
+    # Our own forms still say which origin they come from.
     "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -39,64 +38,40 @@ HEADERS = {
 }
 
 ASSETS: Mapping[str, tuple[bytes, str]] = {
-    name: ((_FOLDER / "static" / name).read_bytes(), kind)
-    for name, kind in (("style.css", "text/css; charset=utf-8"), ("icon.svg", "image/svg+xml"))
+    name: ((_FOLDER / "static" / name).read_bytes(), content_type)
+    for name, content_type in (("style.css", "text/css; charset=utf-8"), ("icon.svg", "image/svg+xml"))
 }
-_VERSION = hashlib.sha256(b"".join(content for content, _ in ASSETS.values())).hexdigest()[:12]
 
 
-def page(name: str, viewer: Viewer | None, status: int = 200, **values: Any) -> Response:
-    """A template's page. `values`: what it shows; its title is a block of it."""
-    known = {"viewer": viewer, "version": _VERSION, "root": ROOT, "login": LOGIN, "csrf_field": CSRF, "refresh": None}
-    known["tab"] = _TABS.get(name)
-    content = _loader.load(f"{name}.html").generate(**{**_HELPERS, **known, **values})
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(_FOLDER / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        number=formats.number, timestamp=formats.timestamp, iso=to_json, duration=formats.duration
+    )
+    environment.globals.update(
+        plural=formats.plural,
+        attempts=formats.attempts,
+        seconds_taken=formats.seconds_taken,
+        root=ROOT,
+        login=LOGIN,
+        login_link=LOGIN_LINK,
+        csrf_field=CSRF_FIELD,
+        assets_version=hashlib.sha256(b"".join(content for content, _ in ASSETS.values())).hexdigest()[:12],
+    )
+    return environment
+
+
+_ENVIRONMENT = _environment()
+
+
+def render(template: str, viewer: Viewer | None, status: int = 200, **values: Any) -> Response:
+    """Render `templates/<template>.html`. `viewer` is None where no one is logged in."""
+    shared = {"viewer": viewer, "tab": _TABS.get(template), "refresh": None}
+    content = _ENVIRONMENT.get_template(f"{template}.html").render(**{**shared, **values})
     return Response(content, status, HEADERS, "text/html; charset=utf-8")
-
-
-def count(number: int) -> str:
-    return f"{number:,}"
-
-
-def moment(when: datetime | None) -> str:
-    """To the second, UTC."""
-    return f"{as_utc(when):%Y-%m-%d %H:%M:%S}" if when else ""
-
-
-def duration(seconds: float | None) -> str:
-    """In the unit that suits it."""
-    if seconds is None:
-        return NONE
-    if seconds < 1:
-        return f"{seconds * 1000:.0f} ms"
-    for size, unit in ((_DAY, "d"), (_HOUR, "h"), (_MINUTE, "min")):
-        if seconds >= size:
-            whole, rest = divmod(seconds, size)
-            return f"{seconds / size:.1f} {unit}" if whole < 10 and rest else f"{whole:.0f} {unit}"
-    return f"{seconds:.1f} s"
-
-
-def between(start: datetime | None, end: datetime | None) -> float | None:
-    """Seconds, 0 at least."""
-    return max((end - start).total_seconds(), 0.0) if start and end else None
-
-
-def plural(number: int, one: str, many: str | None = None) -> str:
-    return f"{number:,} {one if number == 1 else many or one + 's'}"
-
-
-def attempts(entry: Mapping[str, Any]) -> str:
-    """How many of this round ended, where it is still known: those that were postponed, and the deciding one."""
-    if "acceptedAt" not in entry:
-        return NONE
-    return str(int(entry.get("attempts") or 0) + (entry["status"] != ACCEPTED))
-
-
-_HELPERS = {
-    "attempts": attempts,
-    "count": count,
-    "moment": moment,
-    "iso": to_json,
-    "duration": duration,
-    "between": between,
-    "plural": plural,
-}

@@ -1,0 +1,104 @@
+// Made by scripts/mongoose_types.py from the models of training-snapshots, checked by tests.
+// TrainingSnapshot is the stored document. Events are JSON: ids and times are text.
+import type { Types } from "mongoose";
+
+/** A captured message. */
+export interface TrainingMessage {
+  id: string;
+  content: string;
+  /** `user` is the platform's side */
+  sender: string;
+  senderType: string;
+  timestamp: Date;
+}
+
+/** A training snapshot; user and contact are ids. */
+export interface TrainingSnapshot {
+  _id: Types.ObjectId;
+  organizationId: Types.ObjectId;
+  customerName: string;
+  customerPhone: string | null;
+  customerEmail: string | null;
+  messages: TrainingMessage[];
+  messageCount: number;
+  snapshotDate: Date;
+  conversationStartDate: Date;
+  conversationEndDate: Date;
+  notes: string | null;
+  tags: string[];
+  quality: string | null;
+  category: string | null;
+  isArchived: boolean;
+  requestId?: string | null;
+  conversationId?: Types.ObjectId | null;
+  trigger?: string | null;
+  supersedes?: Types.ObjectId | null;
+  /** SHA-256, hex, of the messages as stored */
+  contentHash?: string | null;
+  /** deleted and internal messages that were omitted; absent if no setting names their flags */
+  omittedMessageCount?: number | null;
+  createdAt: Date;
+  updatedAt: Date;
+  __v: number;
+  userId: Types.ObjectId | null;
+  contactId: Types.ObjectId;
+}
+
+/** The data of a completed request. */
+export interface CompletedData {
+  organizationId: string;
+  requestId: string;
+  contactId: string | null;
+  conversationId: string | null;
+  trigger: string;
+  messageCount: number;
+  quality: string | null;
+  category: string | null;
+  tags: string[];
+  unchanged?: boolean;
+  snapshotId?: string | null;
+}
+
+/** The data of a failed request. */
+export interface FailedData {
+  organizationId: string;
+  requestId: string;
+  contactId: string | null;
+  conversationId: string | null;
+  trigger: string;
+  error: Failure;
+}
+
+/** Why a request failed. */
+export interface Failure {
+  code: string;
+  message: string;
+  details: Record<string, unknown>;
+}
+
+/** Sent once the snapshot can be read. */
+export interface CompletedEvent {
+  specversion: "1.0";
+  id: string;
+  source: "/training/snapshots";
+  subject: string;
+  time: string;
+  datacontenttype: "application/json";
+  type: "training.snapshot.completed";
+  data: CompletedData;
+}
+
+/** Sent once the failure is recorded. A redrive of the request sends an event of its own. */
+export interface FailedEvent {
+  specversion: "1.0";
+  id: string;
+  source: "/training/snapshots";
+  subject: string;
+  time: string;
+  datacontenttype: "application/json";
+  type: "training.snapshot.failed";
+  data: FailedData;
+}
+
+/** The field `event` of an entry of the event stream, parsed. */
+export type SnapshotEvent = CompletedEvent | FailedEvent;

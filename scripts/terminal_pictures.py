@@ -1,0 +1,163 @@
+"""Takes a picture of each command on a terminal of 80 x 24: `python scripts/terminal_pictures.py FOLDER`.
+
+For each command FOLDER gets NAME-dark.svg and NAME-light.svg, with what tmux shows of it, and NAME-piped.txt, with what
+a pipe gets. `--docs` also renews docs/screenshots/terminal-*.svg, which the documentation shows. Needs tmux.
+"""
+
+import argparse
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.terminal_theme import DEFAULT_TERMINAL_THEME, SVG_EXPORT_THEME
+from rich.text import Text
+
+ROOT = Path(__file__).resolve().parent.parent
+BIN = Path(sys.executable).parent
+COLUMNS, ROWS = 80, 24
+SAMPLES = ROOT / "worker" / "local" / "samples" / "conversations.jsonl"
+THEMES = {"dark": SVG_EXPORT_THEME, "light": DEFAULT_TERMINAL_THEME}
+IN_DOCS = {"status": "dark", "doctor": "dark"}
+"""The pictures that the documentation shows."""
+
+ORGANIZATION = "--organization $ORGANIZATION_ID"
+COMMANDS = {
+    "help": "snapshots --help",
+    "import": f"snapshots import {SAMPLES.relative_to(ROOT)} {ORGANIZATION}",
+    "request": f"snapshots request {ORGANIZATION} --contact $CONTACT_ID --tag refund --wait",
+    "request-all": f"snapshots request --all {ORGANIZATION}",
+    "request-help": "snapshots request --help",
+    "request-failed": f"snapshots request {ORGANIZATION} --contact 6a1b2c3d4e5f60718293a4b5",
+    "requests-list": "snapshots requests list --limit 5",
+    "requests-failed": "snapshots requests list --status failed",
+    "requests-redrive": "snapshots requests redrive --status failed --dry-run",
+    "events": "snapshots events --count 3",
+    "status": "snapshots status",
+    "doctor": "snapshots doctor",
+    "policy-get": "snapshots policy get $ORGANIZATION_ID",
+    "policy-set": "snapshots policy set $ORGANIZATION_ID --minimum-from-contact 1 --tag auto --channel-type whatsapp",
+    "policy-list": "snapshots policy list",
+    "keys-create": f"snapshots keys create {ORGANIZATION} --user $CONTACT_ID --name nightly",
+    "keys-list": "snapshots keys list",
+    "login": "snapshots login",
+    "usage-error": "snapshots request --nope",
+    "settings-error": "env SNAPSHOTS_CHUNK_SIZE=many snapshots status",
+    "unreachable": "env SNAPSHOTS_MONGO_URL='mongodb://127.0.0.1:1/?replicaSet=rs0' snapshots status",
+}
+
+
+def main() -> None:
+    """Take all pictures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--docs", action="store_true")
+    given = parser.parse_args()
+    if shutil.which("tmux") is None:
+        sys.exit("tmux is not installed")
+    given.folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as data, stack(Path(data)) as (variables, summary):
+        draw("up", summary, given.folder, docs=given.docs)
+        for name, command in COMMANDS.items():
+            draw(name, f"$ {command}\n{on_terminal(command, variables)}", given.folder, docs=given.docs)
+            (given.folder / f"{name}-piped.txt").write_text(piped(command, variables))
+            print(name)
+
+
+@contextmanager
+def stack(data: Path) -> Iterator[tuple[dict[str, str], str]]:
+    """Run `snapshots up` on a terminal; the values are its variables for a shell and what it shows."""
+    with tmux(f"snapshots up --data {data}", {}) as session:
+        wait_for(lambda: "Ctrl-C stops everything" in session.text(), 120)
+        lines = [shlex.split(line)[1] for line in (data / "env").read_text().splitlines()]
+        yield dict(line.split("=", maxsplit=1) for line in lines), f"$ snapshots up --data {data}\n{session.text()}"
+        session.press("C-c")
+        wait_for(lambda: session.exit_code() is not None, 60)
+
+
+class Session:
+    """A tmux session with one command."""
+
+    def __init__(self, socket: str) -> None:
+        self._tmux = ["tmux", "-L", socket]
+
+    def start(self, command: str, environment: Mapping[str, str]) -> None:
+        argv = [*self._tmux, "-f", "/dev/null", "new-session", "-d", "-s", "s", "-x", str(COLUMNS), "-y", str(ROWS)]
+        whole = {name: value for name, value in os.environ.items() if not name.startswith(("SNAPSHOTS_", "TMUX"))}
+        whole |= {"PATH": f"{BIN}:{os.environ['PATH']}", "TERM": "xterm-256color", **environment}
+        options = ["set-option", "-g", "remain-on-exit", "on", ";", "set-option", "-g", "status", "off", ";"]
+        subprocess.run([*argv[:5], *options, *argv[5:], command], env=whole, cwd=ROOT, check=True)
+
+    def text(self) -> str:
+        return self._ask("capture-pane", "-p", "-e", "-S", "-", "-t", "s").rstrip()
+
+    def exit_code(self) -> int | None:
+        said = self._ask("display-message", "-p", "-t", "s", "#{pane_dead} #{pane_dead_status}").split()
+        return int(said[1]) if said[0] == "1" and len(said) > 1 else None
+
+    def press(self, key: str) -> None:
+        self._ask("send-keys", "-t", "s", key)
+
+    def _ask(self, *arguments: str) -> str:
+        return subprocess.run([*self._tmux, *arguments], capture_output=True, text=True, check=True).stdout
+
+    def end(self) -> None:
+        subprocess.run([*self._tmux, "kill-server"], check=False, capture_output=True)
+
+
+@contextmanager
+def tmux(command: str, environment: Mapping[str, str]) -> Iterator[Session]:
+    """Run a command in a tmux server of its own."""
+    session = Session(f"pictures-{os.getpid()}-{time.monotonic_ns()}")
+    try:
+        session.start(command, environment)
+        yield session
+    finally:
+        session.end()
+
+
+def on_terminal(command: str, variables: Mapping[str, str]) -> str:
+    """Return what a terminal shows once the command has ended, with its colours."""
+    with tmux(command, variables) as session:
+        wait_for(lambda: session.exit_code() is not None, 120)
+        return "\n".join(line for line in session.text().splitlines() if "Pane is dead" not in line).rstrip()
+
+
+def piped(command: str, variables: Mapping[str, str]) -> str:
+    """Return what a pipe gets."""
+    own = {"PATH": f"{BIN}:{os.environ['PATH']}", **variables}
+    argv = ["sh", "-c", f"{command} 2>&1 | cat"]
+    return subprocess.run(argv, env=os.environ | own, cwd=ROOT, capture_output=True, text=True, check=False).stdout
+
+
+def draw(name: str, shown: str, folder: Path, *, docs: bool) -> None:
+    """Write the pictures of what a terminal shows."""
+    for theme, colours in THEMES.items():
+        with Path(os.devnull).open("w") as nowhere:
+            console = Console(record=True, width=COLUMNS, file=nowhere, force_terminal=True)
+            console.print(Text.from_ansi(shown), soft_wrap=True)
+        svg = console.export_svg(title=f"snapshots {name}".strip(), theme=colours, unique_id=f"{name}-{theme}")
+        (folder / f"{name}-{theme}.svg").write_text(svg)
+        if docs and IN_DOCS.get(name) == theme:
+            (ROOT / "docs" / "screenshots" / f"terminal-{name}.svg").write_text(svg)
+
+
+def wait_for(condition: Any, seconds: float) -> None:
+    """Wait until the condition holds. Exits if it does not within `seconds`."""
+    stop_at = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > stop_at:
+            sys.exit("a command did not end in time")
+        time.sleep(0.1)
+
+
+if __name__ == "__main__":
+    main()

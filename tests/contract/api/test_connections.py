@@ -1,0 +1,135 @@
+"""Limits on connections: their number, idle ones, slow, large and ambiguous heads."""
+
+import json
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+import psutil
+import pytest
+
+from support.http import api
+from support.served import Served, own_settings
+from support.waiting import eventually
+from worker.local.embedded import Servers
+
+DESCRIPTORS = 64
+
+
+def connect(url: str) -> socket.socket:
+    place = urlsplit(url)
+    return socket.create_connection((place.hostname, place.port or 80), timeout=15)
+
+
+@contextmanager
+def idle(url: str, count: int) -> Iterator[list[socket.socket]]:
+    """Open connections and send nothing."""
+    with ExitStack() as stack:
+        yield [stack.enter_context(connect(url)) for _ in range(count)]
+
+
+def received(connection: socket.socket) -> bytes:
+    """Receive until the server closes."""
+    answer = b""
+    try:
+        while more := connection.recv(65_536):
+            answer += more
+    except ConnectionError:
+        pass
+    return answer
+
+
+def test_idle_connections_beyond_the_descriptors_cost_nothing_and_stop_no_one(servers: Servers, tmp_path: Path) -> None:
+    prefix = ["prlimit", f"--nofile={DESCRIPTORS}:{DESCRIPTORS}"]
+    with api(own_settings(servers), tmp_path, prefix=prefix) as (url, process), idle(url, 100):
+        assert process.log is not None
+        usage, size, started = psutil.Process(process.pid), process.log.stat().st_size, time.monotonic()
+        before = sum(usage.cpu_times()[:2])
+        while time.monotonic() - started < 4:
+            asked = time.monotonic()
+            assert httpx.get(f"{url}/readyz", timeout=30).status_code == 200
+            assert time.monotonic() - asked < 2
+        share = (sum(usage.cpu_times()[:2]) - before) / (time.monotonic() - started)
+        grown = process.log.stat().st_size - size
+    print(f"CPU {share:.0%}, log {grown} bytes")
+    assert grown < 5000
+    assert share < 0.9  # of a core, and almost all of it for the requests above
+
+
+def test_new_connection_takes_the_place_of_the_longest_idle(servers: Servers, tmp_path: Path) -> None:
+    with api(own_settings(servers), tmp_path, {"API_MAX_CONNECTIONS": "8"}) as (url, _), idle(url, 8) as first:
+        assert httpx.get(f"{url}/healthz").status_code == 200
+        assert received(first[0]) == b""
+        with connect(url) as other:
+            other.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert other.recv(65_536).startswith(b"HTTP/1.1 200")
+
+
+def test_connection_is_refused_while_all_are_in_use(servers: Servers, tmp_path: Path) -> None:
+    begun = b"POST /operations/login HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n"
+    begun += b"Content-Type: application/x-www-form-urlencoded\r\n\r\n"
+    with api(own_settings(servers), tmp_path, {"API_MAX_CONNECTIONS": "8"}) as (url, _):
+        with ExitStack() as stack:
+
+            def is_refused() -> bool:
+                """Open one more connection that stays in the middle of its request, unless it is refused."""
+                connection = stack.enter_context(connect(url))
+                connection.sendall(begun)
+                connection.settimeout(0.3)
+                try:
+                    answer = connection.recv(65_536)
+                except (TimeoutError, ConnectionError):
+                    return False
+                return answer.startswith(b"HTTP/1.1 503 ") and b"too_many_connections" in answer
+
+            eventually(is_refused)
+        eventually(lambda: httpx.get(f"{url}/healthz").status_code == 200)
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET /healthz HTTP/1.1\r\nHost: x\r\n"])
+def test_connection_without_a_complete_head_is_closed(served: Served, sent: bytes) -> None:
+    with connect(served.url) as connection:
+        started = time.monotonic()
+        connection.sendall(sent)
+        answer = received(connection)
+        assert 5 < time.monotonic() - started < 14
+    assert answer.startswith(b"HTTP/1.1 408 ") == bool(sent)
+
+
+def test_head_is_limited_also_on_a_connection_that_was_used_before(served: Served) -> None:
+    with connect(served.url) as connection:
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert connection.recv(65_536).startswith(b"HTTP/1.1 200")
+        connection.sendall(b"GET /healthz HTTP/1.1\r\n")
+        for _ in range(400):
+            try:
+                connection.sendall(b"X-Filler: " + b"a" * 1000 + b"\r\n")
+            except ConnectionError:
+                break
+        assert b"HTTP/1.1 431 " in received(connection)
+
+
+@pytest.mark.parametrize("hosts", [0, 2])
+def test_request_needs_exactly_one_host(served: Served, hosts: int) -> None:
+    with connect(served.url) as connection:
+        lines = ["GET /healthz HTTP/1.1", *["Host: x"] * hosts, "", ""]
+        connection.sendall("\r\n".join(lines).encode())
+        answer = received(connection)
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert json.loads(body)["errors"] == [{"field": "Host", "message": f"should be given once, not {hosts} times"}]
+
+
+def test_documentation_cannot_be_framed_and_runs_its_own_script_only(served: Served) -> None:
+    headers = httpx.get(f"{served.url}/docs").headers
+    policy = dict(each.strip().split(" ", 1) for each in headers["content-security-policy"].split(";"))
+    assert policy["default-src"] == policy["frame-ancestors"] == "'none'"
+    assert policy["connect-src"] == policy["style-src"] == "'self'"
+    own, script = policy["script-src"].split()
+    assert own == "'self'"
+    assert script.startswith("'sha256-")
+    assert headers["x-frame-options"] == "DENY"

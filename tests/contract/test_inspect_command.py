@@ -1,0 +1,49 @@
+"""`snapshots inspect`: the settings that it prints for a platform with other names give a correct first snapshot."""
+
+import re
+
+import pytest
+
+from support.commands import environment, run
+from support.contacts import contact_with
+from support.odd_platform import NAMES, Odd
+from support.pipeline import service_on
+from worker.settings import Settings, load
+
+
+def test_printed_settings_make_the_platform_fit_and_give_a_correct_snapshot(settings: Settings) -> None:
+    with service_on(settings) as service:
+        odd = Odd(service)
+        odd.close()
+        odd.database.customers.update_one({}, {"$unset": {"firstName": ""}})
+    first = run(environment(settings), "inspect")
+    assert first.code == 1, first.stderr
+    exported = dict(re.findall(r"^export (SNAPSHOTS_\w+)=(.*)$", first.stdout, re.MULTILINE))
+    named = {name.removeprefix("SNAPSHOTS_").lower(): value for name, value in exported.items()}
+    values = {name for name in NAMES if name.endswith("_values")}
+    assert {name: value for name, value in named.items() if name not in values} == {
+        name: value for name, value in NAMES.items() if name not in values
+    }
+    second = run(environment(settings, **exported), "inspect", "--json")
+    assert second.code == 0, second.stdout
+    assert second.json["fits"]
+    assert second.json["settings"] == {}
+    own = {"redis_url": settings.redis_url, "mongo_url": settings.mongo_url, "mongo_database": settings.mongo_database}
+    with service_on(load(**own, **named)) as service:
+        snapshot = odd.snapshot(service, conversationId=odd.chat)
+    assert [each["content"] for each in snapshot["messages"]] == ["Text 0", "Text 1", "Text 2", "Text 3"]
+    assert [each["senderType"] for each in snapshot["messages"]] == ["CONTACT", "HUMAN", "AI", "CONTACT"]
+    assert (snapshot["customerName"], snapshot["omittedMessageCount"]) == ("Priya Holloway", 2)
+
+
+@pytest.mark.parametrize("filled", [True, False])
+def test_default_names_fit_and_an_empty_database_does_not(settings: Settings, filled: bool) -> None:
+    if filled:
+        with service_on(settings) as service:
+            contact_with(service.connections.database, 3)
+    ended = run(environment(settings), "inspect", "--json")
+    assert ended.code == (0 if filled else 1), ended.stdout
+    faults = [
+        one["kind"] for one in ended.json["collections"] for each in one["fields"] if each["level"] == "does not fit"
+    ]
+    assert faults == ([] if filled else ["contacts", "conversations", "messages"])

@@ -1,0 +1,95 @@
+"""docs/data.md names the fields and indexes that the code has."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import bson
+import pytest
+from bson import ObjectId
+
+from worker.domain.assembly import Conversation, assemble, encode_messages
+from worker.domain.ledger_entry import LedgerEntry
+from worker.domain.source_fields import CONTACT, CONVERSATION, MESSAGE, OMITTED, USER
+from worker.field_settings import FieldSettings, Group, variable
+from worker.inspection.expected import EXPECTED
+from worker.settings import load
+from worker.stores.indexes import own_indexes, source_indexes
+
+TEXT = (Path(__file__).parents[2] / "docs" / "data.md").read_text()
+SOURCES: dict[str, dict[str, Any]] = {
+    "Contacts": CONTACT,
+    "Conversations": CONVERSATION,
+    "Messages": MESSAGE,
+    "Users": USER,
+}
+
+
+def rows(heading: str) -> list[list[str]]:
+    """The cells of the first table below a heading, without its head."""
+    lines = TEXT.partition(f"## {heading}\n")[2].splitlines()
+    start = next(number for number, line in enumerate(lines) if line.startswith("|---"))
+    table = []
+    for line in lines[start + 1 :]:
+        if not line.startswith("|"):
+            break
+        table.append([cell.strip().strip("`") for cell in line.strip("|").split("|")])
+    return table
+
+
+@pytest.mark.parametrize("heading", SOURCES)
+def test_fields_that_are_read_and_their_settings(heading: str) -> None:
+    documented = {field: setting or None for field, setting, *_ in rows(heading) if field != "_id"}
+    assert documented == {name: setting and variable(setting) for name, setting in SOURCES[heading].items()}
+
+
+@pytest.mark.parametrize(
+    ("heading", "group"),
+    [("Contacts", "contact"), ("Conversations", "conversation"), ("Messages", "message"), ("Users", "user")],
+)
+def test_types_are_those_that_the_inspection_accepts(heading: str, group: Group) -> None:
+    documented = {field: (kind, required == "yes") for field, _, kind, required, _ in rows(heading) if field != "_id"}
+    assert documented == {name: (", ".join(each.kinds), each.required) for name, each in EXPECTED[group].items()}
+
+
+def test_every_setting_that_names_a_field_is_used() -> None:
+    used = {setting for fields in SOURCES.values() for setting in fields.values() if setting}
+    others = {name for name in FieldSettings.model_fields if name.endswith("_field")} - used
+    assert others == {"message_deleted_field", "message_internal_field"}
+
+
+def test_fields_of_a_snapshot() -> None:
+    entry: LedgerEntry = {
+        "_id": ObjectId(),
+        "organizationId": ObjectId(),
+        "contactId": ObjectId(),
+        "requestId": "r",
+        "bodyHash": "h",
+        "status": "accepted",
+        "round": 0,
+        "trigger": "api",
+    }
+    now = datetime(2026, 5, 18, tzinfo=UTC)
+    messages = encode_messages([{"_id": ObjectId(), "timestamp": now, OMITTED: False}], count_omitted=True)
+    document = bson.decode(assemble(entry, Conversation({}, messages), now).document.raw)
+    nested = [f"messages.{name}" for name in document["messages"][0]]
+    documented = {field: kind for field, kind, _ in rows("Snapshots")}
+    assert list(documented) == [*document, *nested]
+    null = {field for field, kind in documented.items() if kind.endswith(", null")}
+    assert null == {name for name, value in document.items() if value is None}
+
+
+def test_fields_of_the_ledger() -> None:
+    documented = {field: required == "yes" for field, _, required, _ in rows("Ledger")}
+    assert documented == {
+        **dict.fromkeys(LedgerEntry.__annotations__, False),
+        **dict.fromkeys(LedgerEntry.__required_keys__, True),
+    }
+
+
+def test_indexes() -> None:
+    documented = [(collection, index) for collection, index, _ in rows("Indexes")]
+    settings = load()
+    assert documented == [
+        (index.collection, index.name) for index in [*own_indexes(settings), *source_indexes(settings)]
+    ]

@@ -1,0 +1,127 @@
+"""What samples of other platforms' documents suggest."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from bson import ObjectId
+
+from worker.domain.source_fields import SourceFields
+from worker.inspection.authors import find_authors
+from worker.inspection.expected import EXPECTED
+from worker.inspection.matching import Level, best_path, judge, resolved_settings
+from worker.inspection.profile import Profile
+from worker.settings import load
+
+NOW = datetime(2026, 5, 18, tzinfo=UTC)
+
+
+def profile(*documents: dict[str, Any]) -> Profile:
+    made = Profile()
+    for document in documents:
+        made.add({"_id": ObjectId(), **document})
+    return made
+
+
+BY_AUTHOR = {"message_sender_field": "by", "message_sender_type_field": "by"}
+
+
+@pytest.mark.parametrize(
+    ("values", "senders", "types"),
+    [
+        (["customer", "agent"], "agent=user,customer=contact", "agent=HUMAN,customer=CONTACT"),
+        (["user", "assistant"], "assistant=user,user=contact", "assistant=AI,user=CONTACT"),
+        (["Visitor", "BOT", "system"], "BOT=user,Visitor=contact,system=user", "BOT=AI,Visitor=CONTACT,system=SYSTEM"),
+    ],
+)
+def test_words_for_the_sides_are_translated(values: list[str], senders: str, types: str) -> None:
+    found = find_authors(profile(*({"by": value} for value in values)), SourceFields(load()).message)
+    assert found.settings == BY_AUTHOR | {"message_sender_values": senders, "message_sender_type_values": types}
+
+
+@pytest.mark.parametrize(
+    ("documents", "settings"),
+    [
+        (
+            [{"kind": "in"}, {"kind": "out"}],
+            {"message_direction_field": "kind", "message_direction_values": "in=inbound,out=outbound"},
+        ),
+        (
+            [{"fromMe": True}, {"fromMe": False}],
+            {"message_direction_field": "fromMe", "message_direction_values": "false=inbound,true=outbound"},
+        ),
+        ([{"way": "inbound"}, {"way": "outbound"}], {"message_direction_field": "way"}),
+        ([{"sender": "Alice"}, {"sender": "Bob"}], {}),
+        ([{"read": True}, {"read": False}], {}),
+    ],
+)
+def test_directions_and_flags_are_translated(documents: list[dict[str, Any]], settings: dict[str, str]) -> None:
+    found = find_authors(profile(*documents), SourceFields(load()).message)
+    assert not found.fits
+    assert found.settings == settings
+
+
+@pytest.mark.parametrize("document", [{"sender": "user"}, {"direction": "inbound"}, {"senderType": "AI"}])
+def test_default_values_fit(document: dict[str, Any]) -> None:
+    assert find_authors(profile(document), SourceFields(load()).message).fits
+
+
+@pytest.mark.parametrize(
+    ("field", "document", "path"),
+    [
+        ("content", {"content": {"body": "Hi", "lang": "en"}}, "content.body"),
+        ("content", {"text": {"raw": 1}, "msg": "Hi"}, "msg"),
+        ("timestamp", {"createdOn": NOW, "sentAt": NOW}, "sentAt"),
+        ("organizationId", {"tenant": {"id": ObjectId()}, "workspace_id": 7}, "tenant.id"),
+        ("conversationId", {"thread": str(ObjectId()), "kind": "x"}, "thread"),
+        ("conversationId", {"thread": "not an id"}, None),
+    ],
+)
+def test_fields_are_found_by_name_and_type(field: str, document: dict[str, Any], path: str | None) -> None:
+    assert best_path(EXPECTED["message"][field], profile(document)) == path
+
+
+@pytest.mark.parametrize(
+    ("document", "field", "values"),
+    [
+        ({"isClosed": True}, "isClosed", None),
+        ({"status": "solved"}, "status", "solved"),
+        ({"open": False}, "open", "false"),
+        ({"status": "new"}, None, None),
+    ],
+)
+def test_flags_states_and_inverted_flags_tell_what_is_resolved(
+    document: dict[str, Any], field: str | None, values: str | None
+) -> None:
+    expected = {"conversation_resolved_field": field, "conversation_resolved_values": values}
+    found = resolved_settings(
+        EXPECTED["conversation"]["isResolved"], profile(document), SourceFields(load()).conversation
+    )
+    assert found == {name: value for name, value in expected.items() if value}
+
+
+@pytest.mark.parametrize(
+    ("documents", "level", "text"),
+    [
+        (
+            [{"organizationId": ObjectId()}, {"organizationId": str(ObjectId())}],
+            Level.FITS,
+            "objectId, string, in 100 %",
+        ),
+        ([{"organizationId": ObjectId()}, {}], Level.PARTLY, "objectId, in 50 %"),
+        ([{"organizationId": ObjectId()}, {"organizationId": 7}], Level.PARTLY, "50 % are not id"),
+        ([{"organizationId": "acme"}], Level.FAULT, "string, in 100 %; accepted is id"),
+        ([{"organizationId": None}], Level.FAULT, "no document has it"),
+    ],
+)
+def test_a_required_field_is_judged(documents: list[dict[str, Any]], level: Level, text: str) -> None:
+    found = judge("organizationId", "organizationId", EXPECTED["message"]["organizationId"], profile(*documents))
+    assert found.level is level
+    assert text in found.text
+
+
+def test_profile_is_bounded_and_keeps_no_long_values() -> None:
+    made = profile(*({f"key{number}": "x" * 50, "name": f"Person {number}"} for number in range(1200)))
+    assert len(made.paths) == 1000
+    assert made.at("key1").values is None
+    assert made.at("name").values is None

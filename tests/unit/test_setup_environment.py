@@ -1,0 +1,56 @@
+"""scripts/setup_environment.py shows what it does, and starts over after an interruption."""
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+SCRIPT = Path(__file__).parents[2] / "scripts" / "setup_environment.py"
+
+
+@pytest.fixture
+def module(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    spec = importlib.util.spec_from_file_location("setup_environment", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    loaded = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(loaded)
+    monkeypatch.setattr(loaded, "SECONDS_BETWEEN_LINES", 0)
+    return loaded
+
+
+def test_progress_names_the_package_and_how_many_there_are(
+    module: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    printing = "print('Collecting a==1'); print('Collecting b-c==2'); print('Installing collected packages: a, b-c')"
+    module.Steps().run("installing packages", [sys.executable, "-c", printing], 3)
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split("s  ")[1] for line in lines] == [
+        "installing packages",
+        "installing packages: 1 of about 3 collected, now a",
+        "installing packages: 2 of about 3 collected, now b-c",
+        "installing packages: all are collected, now unpacking them",
+    ]
+
+
+def test_failed_step_shows_the_output(module: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(module.StepFailed):
+        module.Steps().run("installing", [sys.executable, "-c", "import sys; sys.exit('no such package')"])
+    assert "no such package" in capsys.readouterr().err
+
+
+def test_interrupted_environment_is_created_again(
+    module: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    python = tmp_path / "bin" / "python"
+    python.parent.mkdir()
+    python.symlink_to(sys.executable)
+    (tmp_path / "bin" / "pip").touch()
+    unfinished = tmp_path / ".unfinished"
+    monkeypatch.setattr(module, "VENV", tmp_path)
+    monkeypatch.setattr(module, "UNFINISHED", unfinished)
+    assert module._usable(python)
+    unfinished.touch()
+    assert not module._usable(python)

@@ -1,0 +1,110 @@
+"""HTTP connections with limits: how many there are, and the time and size of a request's head.
+
+uvicorn limits neither. https://www.uvicorn.org/settings/ names `http` as the place for a protocol class.
+"""
+
+import asyncio
+import json
+import time
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from worker.log import get_logger
+
+log = get_logger(__name__)
+
+_HEAD_SECONDS = 10.0
+"""Time for the head of a request: from the connection for the first one, from its first byte for later ones."""
+_MAX_HEAD = 65_536
+"""Bytes of an incomplete head."""
+_LOG_SECONDS = 10.0
+"""Seconds between two log records of refused connections."""
+
+
+class LimitedProtocol(HttpToolsProtocol):
+    """One connection. When there are too many, a new one takes the place of the one that has been idle longest."""
+
+    max_connections = 1000
+    _logged_at = -_LOG_SECONDS
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self._idle_since = time.monotonic()
+        self._head_bytes = 0
+        self._head_is_complete = False
+        self._head_timer: asyncio.TimerHandle | None = None
+        super().connection_made(transport)
+        if len(self.connections) > self.max_connections and not self._make_room():
+            self._refuse(503, "Service Unavailable", "too_many_connections", "The server has too many connections.")
+            return
+        self._start_head_timer()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_head_timer()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._head_is_complete:
+            return
+        self._start_head_timer()
+        self._head_bytes += len(data)
+        if self._head_bytes > _MAX_HEAD:
+            message = f"The head of a request should have at most {_MAX_HEAD} bytes."
+            self._refuse(431, "Request Header Fields Too Large", "head_too_large", message)
+
+    def on_message_begin(self) -> None:
+        self._head_is_complete = False
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        self._stop_head_timer()
+        self._head_is_complete = True
+        self._head_bytes = 0
+        super().on_headers_complete()
+
+    def on_response_complete(self) -> None:
+        self._idle_since = time.monotonic()
+        super().on_response_complete()
+
+    def _is_idle(self) -> bool:
+        """Whether it is open and has no request that is being answered."""
+        cycle: RequestResponseCycle | None = self.cycle
+        return not self.transport.is_closing() and (cycle is None or cycle.response_complete)
+
+    def _make_room(self) -> bool:
+        """Close idle connections until there are not too many; whether that succeeded."""
+        others = [each for each in self.connections if isinstance(each, LimitedProtocol) and each is not self]
+        excess = sum(not each.transport.is_closing() for each in others) + 1 - self.max_connections
+        idle = sorted((each for each in others if each._is_idle()), key=lambda each: each._idle_since)
+        for connection in idle[: max(excess, 0)]:
+            connection.transport.abort()
+        return len(idle) >= excess
+
+    def _start_head_timer(self) -> None:
+        if self._head_timer is None:
+            self._head_timer = self.loop.call_later(_HEAD_SECONDS, self._head_timeout)
+
+    def _stop_head_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _head_timeout(self) -> None:
+        if self._head_bytes:
+            message = f"The head of a request should arrive within {_HEAD_SECONDS:g} s."
+            self._refuse(408, "Request Timeout", "head_timeout", message)
+        elif not self.transport.is_closing():
+            self.transport.close()
+
+    def _refuse(self, status: int, phrase: str, code: str, message: str) -> None:
+        """Answer without a request, and close."""
+        self._stop_head_timer()
+        if self.transport.is_closing():
+            return
+        body = json.dumps({"success": False, "message": message, "code": code, "errors": []}).encode()
+        head = f"HTTP/1.1 {status} {phrase}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
+        self.transport.write(f"{head}cache-control: no-store\r\nconnection: close\r\n\r\n".encode() + body)
+        self.transport.close()
+        if time.monotonic() - LimitedProtocol._logged_at > _LOG_SECONDS:
+            LimitedProtocol._logged_at = time.monotonic()
+            log.warning("http_connection_refused", code=code, status=status, connections=len(self.connections))

@@ -1,0 +1,162 @@
+"""Celery's consumer, which records what it cannot dispatch instead of dropping it or ending."""
+
+import json
+from collections.abc import Callable
+from traceback import format_tb
+from typing import Any
+
+from celery import bootsteps
+from celery.worker.consumer import Consumer as BaseConsumer
+from celery.worker.consumer.tasks import Tasks
+from redis.exceptions import RedisError
+
+from worker.celery_support.message_format import fault
+from worker.celery_support.payloads import CARRIER, original
+from worker.celery_support.transport import CONNECTION_ERRORS
+from worker.errors import InvalidMessage
+from worker.log import get_logger
+from worker.stores import heartbeat
+from worker.stores.events import rejection
+from worker.stores.wakeups import QUEUES
+
+log = get_logger(__name__)
+
+
+class Consumer(BaseConsumer):
+    """Dispatches messages to the pool. Messages that it cannot dispatch go to the stream of rejected entries."""
+
+    controller: Any
+    strategies: dict[str, Any]
+    task_consumer: Any
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._unrecorded: dict[str, dict[str, str]] = {}
+        """Rejected messages that Redis has not taken yet, by delivery tag. They are unacknowledged until then."""
+        super().__init__(*args, **kwargs)
+
+    def update_strategies(self) -> None:
+        """Serve our own tasks only. Celery's built-in ones run other tasks any number of times, or wait forever."""
+        super().update_strategies()
+        for name in [name for name in self.strategies if name.startswith("celery.")]:
+            del self.strategies[name]
+
+    def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Any], None]:
+        """Return what is called with each message of a queue."""
+        dispatch = super().create_task_handler(*args, **kwargs)
+
+        def handle(message: Any) -> None:
+            if message.headers["task"] == CARRIER:
+                self._reject(message, InvalidMessage(message.headers["errors"]))
+                return
+            free = self._free_slots()
+            try:
+                self._check_arguments(message)
+                dispatch(message)
+            except CONNECTION_ERRORS:
+                raise
+            except Exception as error:  # noqa: BLE001 - one message must not end the worker
+                if not isinstance(error, InvalidMessage):
+                    # Without the exception's text, which may quote the message.
+                    log.error("message_not_dispatched", reason=type(error).__name__, at=format_tb(error.__traceback__))
+                    error = fault("message", f"could not be dispatched ({type(error).__name__})")
+                if self._free_slots() < free:
+                    self.controller.semaphore.release()
+                self._reject(message, error)
+
+        return handle
+
+    def _free_slots(self) -> int:
+        """The number of pool processes that are free, where the consumer counts them."""
+        semaphore = getattr(self.controller, "semaphore", None)
+        return semaphore.value if semaphore else 0
+
+    def _check_arguments(self, message: Any) -> None:
+        task: Any = self.app.tasks.get(message.headers["task"])
+        if task is None or message.headers["task"] not in self.strategies:
+            raise fault("headers.task", "is not the name of a task")
+        try:
+            args, kwargs, _ = message.decode()
+        except Exception as error:  # noqa: BLE001 - kombu's decoders of dates and the like raise anything
+            raise fault("body", f"could not be decoded ({type(error).__name__})") from None
+        try:
+            task.__header__(*args, **kwargs)
+        except TypeError:
+            raise fault("body", "has other arguments than the task") from None
+
+    # --- what Celery finds wrong --------------------------------------------------------------------------
+
+    def on_decode_error(self, message: Any, exc: Exception) -> None:
+        """A body that kombu cannot decode, such as one with a broken date marker; also of control messages."""
+        if message.delivery_info.get("routing_key") in QUEUES:
+            self._reject(message, fault("body", f"could not be decoded ({type(exc).__name__})"))
+        else:
+            super().on_decode_error(message, exc)
+
+    def on_invalid_task(self, body: Any, message: Any, exc: Exception) -> None:
+        """A header that Celery refuses."""
+        self._reject(message, fault("headers", f"are refused by Celery ({type(exc).__name__})"))
+
+    def on_unknown_message(self, body: Any, message: Any) -> None:
+        """A message in no format of Celery."""
+        self._reject(message, fault("message", "should be in protocol 2 of Celery"))
+
+    def on_unknown_task(self, body: Any, message: Any, exc: Exception) -> None:
+        """A task name that is not ours."""
+        self._reject(message, fault("headers.task", "is not the name of a task"))
+
+    # --- recording ----------------------------------------------------------------------------------------
+
+    def _reject(self, message: Any, error: InvalidMessage) -> None:
+        queue, headers = message.delivery_info["routing_key"], message.headers
+        is_carrier = headers["task"] == CARRIER
+        raw = message.body if is_carrier else _as_sent(message)
+        entry = original(raw, queue, headers["bytes"] if is_carrier else len(raw))
+        origin = f"task:{headers['id']}"
+        self._unrecorded[message.delivery_tag] = rejection(error.outcome(), entry, origin)
+        log.warning("message_rejected", code=error.code, reason=error.message, queue=queue, origin=origin)
+        self.record_rejected()
+
+    def record_rejected(self) -> None:
+        """Record rejected messages and acknowledge them. If Redis refuses it, the next heartbeat tries again."""
+        for tag, fields in list(self._unrecorded.items()):
+            try:
+                self.task_consumer.channel.record_rejected(tag, fields)
+            except CONNECTION_ERRORS:
+                raise
+            except RedisError as error:
+                log.warning("reject_failed", reason=type(error).__name__)
+                return
+            del self._unrecorded[tag]
+
+
+def _as_sent(message: Any) -> bytes:
+    """The message's parts that its sender wrote. What Celery would be shown is a rebuilt one."""
+    return json.dumps({"headers": message.headers, "body": message.body.decode(errors="backslashreplace")}).encode()
+
+
+class Heartbeat(bootsteps.StartStopStep):
+    """Renews the workers' heartbeat in Redis from the parent's event loop, and records what could not be recorded."""
+
+    requires = (Tasks,)
+
+    def __init__(self, consumer: Any, **options: Any) -> None:
+        super().__init__(consumer, **options)
+        self._timer: Any = None
+
+    def start(self, consumer: Any) -> None:
+        """Begin after each connect."""
+
+        def tick() -> None:
+            with consumer.task_consumer.channel.conn_or_acquire() as client:
+                heartbeat.beat(client, consumer.hostname)
+            consumer.record_rejected()
+
+        self.stop(consumer)
+        tick()
+        self._timer = consumer.timer.call_repeatedly(heartbeat.INTERVAL.total_seconds(), tick)
+
+    def stop(self, consumer: Any) -> None:
+        """End before each reconnect."""
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None

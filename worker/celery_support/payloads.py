@@ -1,0 +1,106 @@
+"""Turns what stands in a queue's list into the payload that kombu expects, whatever it is.
+
+A valid message is rebuilt from its checked parts, with a delivery tag and delivery information of our own. Any other
+becomes a carrier: a valid payload that holds the message and its fault, which the consumer records in the stream of
+rejected entries. kombu notes a carrier as unacknowledged like any message, so that it survives a crash in between.
+"""
+
+import base64
+from collections.abc import Mapping
+from secrets import token_hex
+from traceback import format_tb
+from typing import Any
+
+from worker.celery_support.message_format import (
+    CheckedMessage,
+    check_message,
+    decode_body,
+    fault,
+    is_name,
+    parse_message,
+)
+from worker.errors import InvalidMessage
+from worker.log import get_logger
+from worker.stores.events import MAX_REJECTION_BYTES
+
+log = get_logger(__name__)
+
+CARRIER = "snapshots.rejected"
+"""The task name of a carrier. There is no such task."""
+
+
+def read_payload(raw: bytes, queue: str) -> dict[str, Any]:
+    """Return the payload of a message, or a carrier if the message is not valid."""
+    try:
+        return _payload(check_message(raw), queue)
+    except InvalidMessage as error:
+        return _known_carrier(raw, queue) or carrier(raw, queue, error)
+    except Exception as error:  # noqa: BLE001 - an error in the check itself must not end the worker either
+        log.error("message_check_failed", reason=type(error).__name__, at=format_tb(error.__traceback__))
+        return carrier(raw, queue, fault("message", f"could not be checked ({type(error).__name__})"))
+
+
+def carrier(raw: bytes, queue: str, error: InvalidMessage) -> dict[str, Any]:
+    """Return a payload that carries a rejected message."""
+    headers = {"task": CARRIER, "id": _id_of(raw), "errors": error.errors, "bytes": len(raw)}
+    body = base64.b64encode(raw[:MAX_REJECTION_BYTES]).decode()
+    return _payload(CheckedMessage(body, headers, None, None, redelivered=False), queue)
+
+
+def original(raw: bytes, queue: str, size: int) -> dict[str, Any]:
+    """Return what is recorded of a rejected message of `size` bytes; `worker.stores.events` limits its length."""
+    return {"message": raw[:MAX_REJECTION_BYTES], "queue": queue, "bytes": size}
+
+
+def _payload(message: CheckedMessage, queue: str) -> dict[str, Any]:
+    return {
+        "body": message.body,
+        "content-type": "application/json",
+        "content-encoding": "utf-8",
+        "headers": message.headers,
+        "properties": {
+            "correlation_id": message.correlation_id,
+            "reply_to": message.reply_to,
+            "delivery_mode": 2,
+            "priority": 0,
+            "body_encoding": "base64",
+            "delivery_tag": token_hex(16),
+            "delivery_info": {"exchange": "", "routing_key": queue, "redelivered": message.redelivered},
+        },
+    }
+
+
+def _known_carrier(raw: bytes, queue: str) -> dict[str, Any] | None:
+    """Return the payload of a carrier that a worker put back because it could not record it, or None."""
+    try:
+        message = parse_message(raw)
+        headers = message.get("headers")
+        if not isinstance(headers, dict) or headers.get("task") != CARRIER or not _is_carrier(headers):
+            return None
+        decode_body(message)
+    except InvalidMessage:
+        return None
+    kept = {name: headers[name] for name in ("task", "id", "errors", "bytes")}
+    return _payload(CheckedMessage(message["body"], kept, None, None, redelivered=True), queue)
+
+
+def _is_carrier(headers: Mapping[str, Any]) -> bool:
+    errors = headers.get("errors")
+    return (
+        is_name(headers.get("id"))
+        and type(headers.get("bytes")) is int
+        and isinstance(errors, list)
+        and len(errors) == 1
+        and isinstance(errors[0], dict)
+        and errors[0].keys() == {"field", "message"}
+        and all(is_name(text) for text in errors[0].values())
+    )
+
+
+def _id_of(raw: bytes) -> str:
+    """Return the message's id, or a new one if it has none that can be used."""
+    try:
+        key = parse_message(raw)["headers"]["id"]
+    except (InvalidMessage, TypeError, KeyError):
+        key = None
+    return str(key) if is_name(key) else token_hex(16)

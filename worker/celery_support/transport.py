@@ -1,0 +1,163 @@
+"""kombu's Redis transport, made safe against what can stand in Redis.
+
+kombu uses the content of lists, hashes and pub/sub messages as it finds it, within the event loop of Celery's parent
+process: an exception there ends the worker, whose shutdown puts the message back for the next one. This transport
+checks the messages of our queues right after they are taken from their list (see `payloads`), and drops control and
+event messages that cannot be processed.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from queue import Empty
+from typing import Any, ClassVar
+
+import redis
+from kombu.transport import TRANSPORT_ALIASES
+from kombu.transport import redis as redis_transport
+from kombu.utils.json import dumps
+from pydantic_core import from_json
+
+from worker.celery_support.payloads import original, read_payload
+from worker.errors import InvalidMessage
+from worker.log import get_logger
+from worker.settings import settings
+from worker.stores.events import rejection
+from worker.stores.wakeups import QUEUES
+
+log = get_logger(__name__)
+base: Any = redis_transport  # its stubs lack most methods
+
+# kombu's connection errors include KeyError, which odd messages raise too.
+CONNECTION_ERRORS: tuple[type[Exception], ...] = tuple(
+    kind for kind in base.Transport.connection_errors if kind is not KeyError
+)
+_PASSED_ON = (*CONNECTION_ERRORS, redis.RedisError, Empty)
+
+
+class QoS(base.QoS):  # type: ignore[misc]
+    """Keeps track of unacknowledged messages."""
+
+    def restore_by_tag(self, tag: Any, client: Any = None, leftmost: bool = False) -> None:
+        """Put an unacknowledged message back into its list, or record it as rejected if it is not one of ours."""
+
+        def restore(pipe: Any) -> None:
+            entry = pipe.hget(self.unacked_key, tag)
+            pipe.multi()
+            self._remove_from_indices(tag, pipe)
+            if entry is None:
+                return
+            try:
+                payload, exchange, queue = _unacknowledged(entry)
+            except (ValueError, TypeError, KeyError):
+                pipe.xadd(settings().rejected_stream, _rejection(entry))
+                return
+            if queue in QUEUES:
+                (pipe.lpush if leftmost else pipe.rpush)(queue, dumps(payload))
+            else:  # of another Celery application that shares this database
+                self.channel._do_restore_message(payload, exchange, queue, pipe, leftmost)
+
+        with self.channel.conn_or_acquire(client) as connected:
+            connected.transaction(restore, self.unacked_key)
+
+
+def _unacknowledged(entry: bytes) -> tuple[dict[str, Any], str, str]:
+    """Read an entry of kombu's hash of unacknowledged messages: the payload, the exchange and the queue.
+
+    Raises ValueError, TypeError, KeyError.
+    """
+    payload, exchange, queue = from_json(entry)
+    payload["properties"]["delivery_info"]["redelivered"] = True
+    if not isinstance(exchange, str) or not isinstance(queue, str):
+        raise TypeError
+    return payload, exchange, queue
+
+
+def _rejection(entry: bytes) -> Any:
+    error = InvalidMessage([{"field": "unacked", "message": "should hold a message of a queue of this project"}])
+    return rejection(error.outcome(), original(entry, "unacked", len(entry)), "task:")
+
+
+class Channel(base.Channel):  # type: ignore[misc]
+    """Reads messages of our queues, and control and event messages."""
+
+    QoS = QoS
+    _popped: ClassVar[deque[tuple[str, bytes]]] = deque()
+    """Messages that were taken from their list, and could not be noted as unacknowledged because Redis failed."""
+
+    def _brpop_start(self, timeout: float | None = None) -> None:
+        while self._popped:
+            queue, item = self._popped[0]
+            with self.conn_or_acquire() as client:
+                client.rpush(queue, item)
+            self._popped.popleft()
+        super()._brpop_start(timeout)
+
+    def _brpop_read(self, **options: Any) -> bool:
+        """As kombu's, but for how the payload is read."""
+        try:
+            try:
+                reply = self.client.parse_response(self.client.connection, "BRPOP", **options)
+            except self.connection_errors:
+                self.client.connection.disconnect()
+                raise
+            if not reply:
+                raise Empty
+            key, item = reply
+            queue = key.decode().rsplit(self.sep, 1)[0]
+            self._queue_cycle.rotate(queue)
+            self._deliver(queue, item)
+            return True
+        finally:
+            self._in_poll = None
+            self._flush_brpop_reauth()
+
+    def _deliver(self, queue: str, item: bytes) -> None:
+        if queue not in QUEUES:
+            with _dropping_errors(queue):
+                self.connection._deliver(base.loads(item.decode()), queue)
+            return
+        payload = read_payload(item, queue)
+        try:
+            self.connection._deliver(payload, queue)
+        except Exception:
+            if payload["properties"]["delivery_tag"] not in self.qos._delivered:
+                self._popped.append((queue, item))
+            raise
+
+    def _receive_one(self, client: Any) -> Any:
+        """Control messages and events, over pub/sub."""
+        with _dropping_errors("pub/sub"):
+            return super()._receive_one(client)
+        return None
+
+    def record_rejected(self, tag: str, fields: Any) -> None:
+        """Record a rejected message and acknowledge it, in one step. Raises redis-py's errors."""
+        with self.conn_or_acquire() as client, client.pipeline() as pipe:
+            pipe.xadd(settings().rejected_stream, fields)
+            self.qos._remove_from_indices(tag, pipe)
+            pipe.execute()
+        base.virtual.QoS.ack(self.qos, tag)
+
+
+@contextmanager
+def _dropping_errors(source: str) -> Iterator[None]:
+    """Drop a message that raises in the block, for which no one waits. Errors of the connection pass."""
+    try:
+        yield
+    except _PASSED_ON:  # type: ignore[misc]
+        raise
+    except Exception as error:  # noqa: BLE001 - one message must not end the worker
+        log.warning("control_message_dropped", source=source, reason=type(error).__name__)
+
+
+class Transport(base.Transport):  # type: ignore[misc]
+    """kombu's Redis transport with the safe channel."""
+
+    Channel = Channel
+
+
+def register() -> None:
+    """Let kombu use this transport for `redis://` and `rediss://`."""
+    for scheme in ("redis", "rediss"):
+        TRANSPORT_ALIASES[scheme] = f"{__name__}:Transport"

@@ -1,0 +1,127 @@
+"""`snapshots inspect`: tells whether the platform's documents fit, and which settings would map those that do not."""
+
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+
+from worker.cli.group import FAILED
+from worker.cli.options import json_option
+from worker.cli.shared import console, open_service, print_json
+from worker.field_settings import variable
+from worker.inspection.matching import Level
+
+if TYPE_CHECKING:
+    from worker.inspection.inspection import Inspected, Inspection
+
+_STYLES = {Level.FITS: "green", Level.OPTIONAL: "", Level.PARTLY: "yellow", Level.FAULT: "red"}
+
+
+@click.command()
+@click.option(
+    "--sample", type=click.IntRange(1, 100_000), default=1000, show_default=True, help="Documents of each collection."
+)
+@click.option(
+    "--seconds", type=click.FloatRange(0.1, 600), default=10.0, show_default=True, help="Time for each collection."
+)
+@json_option
+@click.pass_context
+def inspect(context: click.Context, sample: int, seconds: float, as_json: bool) -> None:
+    """Sample contacts, conversations, messages and users, and compare them with what is read.
+
+    Reports which fields fit, and prints settings that map fields with other names. Check them before you use them,
+    above all the translations of values; docs/data.md lists all fields. The command only reads. It prints no values,
+    except short ones of fields that may tell who wrote a message or whether a conversation is resolved. The exit code
+    is 1 if a required field does not fit with the present settings.
+
+    \b
+    Example:
+        snapshots inspect
+        snapshots inspect --json | jq -r '.settings | to_entries[] | "\\(.key)=\\(.value)"'
+    """
+    from worker.inspection.inspection import Inspector
+
+    service = open_service()
+    with Console(stderr=True).status("collections") as status:
+        result = Inspector(service.connections, sample, seconds)(status.update)
+    if as_json:
+        print_json(_as_fields(result))
+    else:
+        _print(result)
+    context.exit(0 if result.fits else FAILED)
+
+
+def _as_fields(result: "Inspection") -> dict[str, Any]:
+    return {
+        "fits": result.fits,
+        "database": result.database,
+        "collections": [
+            {
+                "kind": f"{one.group}s",
+                "collection": one.sample.collection,
+                "documents": one.sample.documents,
+                "sampled": one.sample.profile.sampled,
+                "cutShort": one.sample.cut_short,
+                "seconds": round(one.sample.seconds, 3),
+                "fields": [
+                    {
+                        "field": each.name,
+                        "path": each.path,
+                        "level": each.level.value,
+                        "finding": each.text,
+                        "settings": {variable(name): value for name, value in each.settings.items()},
+                    }
+                    for each in one.findings
+                ],
+            }
+            for one in result.collections
+        ],
+        "settings": {variable(name): value for name, value in result.settings.items()},
+    }
+
+
+def _print(result: "Inspection") -> None:
+    out = console()
+    for one in result.collections:
+        out.print(_heading(one), style="bold")
+        out.print(Padding(_table(one), (0, 0, 0, 2), expand=False))
+        out.print()
+    if result.settings:
+        out.print("These settings would map it. Check them before you use them (docs/data.md).")
+        for name, value in result.settings.items():
+            click.echo(f"export {variable(name)}={_quoted(value)}")
+    elif result.fits:
+        out.print(f"Everything that is required fits in the database {result.database}.")
+    else:
+        out.print(
+            f"The database {result.database} does not fit, and no settings that would map it were found. Check "
+            "SNAPSHOTS_MONGO_DATABASE and the settings in docs/data.md."
+        )
+
+
+def _heading(one: "Inspected") -> str:
+    taken = one.sample
+    short = ", cut short by the time limit" if taken.cut_short else ""
+    return (
+        f"{one.group}s: {taken.collection}, {taken.profile.sampled:,} of {taken.documents:,} documents sampled{short}"
+    )
+
+
+def _table(one: "Inspected") -> Table:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for each in one.findings:
+        path = "" if each.path == each.name else f"{each.path}: "
+        better = dict.fromkeys(value for name, value in each.settings.items() if name.endswith("_field"))
+        mapped = "".join(f"\n→ {suggested}" for suggested in better if suggested != each.path)
+        table.add_row(each.level.value, each.name, f"{path}{each.text}{mapped}", style=_STYLES[each.level])
+    return table
+
+
+def _quoted(value: str) -> str:
+    safe = all(letter.isalnum() or letter in "._=,-" for letter in value)
+    return value if safe else "'" + value.replace("'", "'\\''") + "'"

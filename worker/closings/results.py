@@ -1,0 +1,77 @@
+"""What is reported as resolved, and what became of each report."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from bson import ObjectId
+
+from worker.errors import NotResolvedYet, SnapshotError, TransientError, UnexpectedError
+from worker.service import Receipt
+
+
+class ClosingReport(Protocol):
+    """A report that a conversation was resolved."""
+
+    @property
+    def organization_id(self) -> ObjectId | None: ...
+    @property
+    def conversation_id(self) -> ObjectId: ...
+
+
+@dataclass(frozen=True, slots=True)
+class ClosedConversation:
+    """A resolved conversation. `organization_id` is None if the report comes from the database itself."""
+
+    organization_id: ObjectId | None
+    conversation_id: ObjectId
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A closing for which no snapshot is made."""
+
+    reason: str
+    first: bool
+    """True if no source has reported this closing as skipped before."""
+
+
+ClosingResult = Receipt | Skipped | SnapshotError
+
+
+@dataclass(frozen=True, slots=True)
+class ClosingTally:
+    """The results of submitted closings, in the order of the reports."""
+
+    closings: Sequence[ClosingReport]
+    results: Sequence[ClosingResult]
+
+    @property
+    def receipts(self) -> list[Receipt]:
+        """One receipt per request, even if several reports named the same closing."""
+        receipts = (result for result in self.results if isinstance(result, Receipt))
+        return list({receipt.id: receipt for receipt in receipts}.values())
+
+    @property
+    def accepted(self) -> int:
+        """The number of new requests."""
+        return sum(receipt.created for receipt in self.receipts)
+
+    @property
+    def skipped(self) -> list[Skipped]:
+        return [result for result in self.results if isinstance(result, Skipped)]
+
+    def failures(self) -> Iterator[tuple[ClosingReport, SnapshotError]]:
+        """Yields the reports that were neither accepted nor skipped, each with its error."""
+        for closing, result in zip(self.closings, self.results, strict=True):
+            if isinstance(result, SnapshotError):
+                yield closing, result
+
+    def raise_transient(self) -> None:
+        """Raises the first error after which the same reports should be submitted again.
+
+        A conversation that is not resolved, or that breaks our own code, is no reason to repeat the others.
+        """
+        for _, error in self.failures():
+            if isinstance(error, TransientError) and not isinstance(error, NotResolvedYet | UnexpectedError):
+                raise error

@@ -1,0 +1,77 @@
+"""Reads JSON from outside at a cost that is linear in its size: too large an input is refused before it is parsed.
+
+Parsed values take far more memory than their text (an empty array takes 3 bytes of JSON and 70 of memory), so an input
+may contain only as many values as a valid request can, which is counted in its bytes.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic_core import from_json
+
+from worker.domain.validation import MAX_REQUEST_ID, json_type
+from worker.errors import InvalidRequest
+from worker.settings import Settings
+
+_OTHER_VALUES = 100
+"""Commas and brackets that a valid request has apart from its arrays and texts, rounded up."""
+
+
+def read_json(raw: bytes, limits: Settings, max_bytes: int, field: str) -> Any:
+    """Returns the value of a JSON text of at most `max_bytes`. Raises InvalidRequest, which names `field`."""
+    if len(raw) > max_bytes:
+        raise _fault(field, f"should have at most {max_bytes} bytes, but has {len(raw)}")
+    values = sum(raw.count(character) for character in (b",", b"[", b"{"))
+    if values > _max_values(limits):
+        raise _fault(field, f"contains {values} commas and brackets; a valid request has at most {_max_values(limits)}")
+    try:
+        raw.decode()
+    except UnicodeDecodeError as error:
+        raise _fault(field, f"should be JSON in UTF-8, but byte {error.start} is not valid UTF-8") from None
+    try:
+        return from_json(raw, allow_inf_nan=False)
+    except ValueError as error:
+        raise _fault(field, f"should be valid JSON: {error}") from None
+
+
+def read_json_object(raw: bytes, limits: Settings, max_bytes: int, field: str) -> dict[str, Any]:
+    """Returns a JSON object; otherwise as `read_json`."""
+    value = read_json(raw, limits, max_bytes, field)
+    if not isinstance(value, dict):
+        raise _fault(field, f"should be a JSON object, not {json_type(value)}")
+    return value
+
+
+def check_size(value: Any, limits: Settings, max_bytes: int, field: str) -> None:
+    """Checks the same limits for a value that was parsed by someone else. Stops at the first excess."""
+    values, size = _max_values(limits), max_bytes
+    stack = [value]
+    while stack:
+        item = stack.pop()
+        if isinstance(item, str | bytes):
+            size -= len(item)
+        elif isinstance(item, Mapping):
+            values -= len(item) + 1
+            if values >= 0:
+                stack.extend(item)
+                stack.extend(item.values())
+        elif isinstance(item, list | tuple):
+            values -= len(item) + 1
+            if values >= 0:
+                stack.extend(item)
+        if values < 0:
+            raise _fault(field, f"contains too many values; a valid request has at most {_max_values(limits)}")
+        if size < 0:
+            raise _fault(field, f"should have at most {max_bytes} bytes")
+
+
+def _max_values(limits: Settings) -> int:
+    """Returns how many commas and brackets a valid request contains at most, if its texts consist of nothing else."""
+    texts = (
+        limits.max_notes_length + 2 * limits.max_label_length + limits.max_tags * limits.max_tag_length + MAX_REQUEST_ID
+    )
+    return limits.max_message_ids + limits.max_tags + texts + _OTHER_VALUES
+
+
+def _fault(field: str, message: str) -> InvalidRequest:
+    return InvalidRequest([{"field": field, "message": message}])

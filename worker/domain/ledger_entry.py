@@ -1,0 +1,200 @@
+"""A request as the ledger keeps it, and the conditions that the rest of the code asks of it.
+
+Every condition has one definition here: as a MongoDB filter, as an aggregation expression, or as a predicate on an
+entry that has been read. The filters name absent fields (`"unsent": None`), because the index over a request's life
+(`worker.stores.indexes`) stores them as null: a filter that leaves one out is not served by it.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Literal, Required, TypedDict, cast
+
+from bson import MinKey, ObjectId
+
+Status = Literal["accepted", "completed", "failed"]
+
+ACCEPTED: Literal["accepted"] = "accepted"
+COMPLETED: Literal["completed"] = "completed"
+FAILED: Literal["failed"] = "failed"
+"""The states of a request."""
+
+Condition = dict[str, Any]
+"""A MongoDB filter."""
+
+
+class Failure(TypedDict):
+    """Why a request failed, or why its last attempt did."""
+
+    code: str
+    """One of the codes in `worker.errors`."""
+    message: str
+    details: dict[str, Any]
+
+
+class LedgerEntry(TypedDict, total=False):
+    """One document of the ledger. Dates are by MongoDB's clock.
+
+    The required fields survive retention (`worker.sweep.retention`). The others are absent where they do not apply,
+    once retention has stripped the entry, or where a read did not ask for them.
+    """
+
+    _id: Required[ObjectId]
+    """Assigned at acceptance. The snapshot gets the same `_id`."""
+    organizationId: Required[ObjectId]
+    requestId: Required[str]
+    """The idempotency key, unique within the organization."""
+    bodyHash: Required[str]
+    """Hash of the caller's fields: the same key with another hash is a conflict."""
+    status: Required[Status]
+    round: Required[int]
+    """0 at first; each redrive adds one."""
+
+    # The request, as the caller sent it.
+    contactId: ObjectId
+    conversationId: ObjectId
+    messageIds: list[ObjectId]
+    userId: ObjectId
+    notes: str
+    tags: list[str]
+    quality: str
+    category: str
+    trigger: str
+    """How the request came in: `worker.domain.requests.Trigger`."""
+    traceparent: str
+    """The producer's trace, which goes out with the event."""
+
+    # When it runs.
+    acceptedAt: datetime
+    notBefore: datetime
+    """The earliest time to enqueue it. Becomes `dueAt` when it is enqueued."""
+    dueAt: datetime
+    queue: str
+    """The queue of its wake-up call. Absent until `notBefore` has passed."""
+    enqueuedAt: datetime
+    """When its last wake-up call was published, or will be due."""
+    redrivenAt: datetime
+    redrivenBy: str
+    """A random mark of the call that last redrove it."""
+
+    # Attempts of this round.
+    attempts: int
+    """Attempts that failed with a transient error."""
+    awaited: int
+    """How many of them found the contact or conversation missing."""
+    lastError: Failure
+    swept: int
+    """How often the sweep has enqueued it again."""
+    sweptBy: str
+    """A random mark of the sweep that last enqueued it."""
+    unended: int
+    """Runs that began and did not end: each may have been killed by this request."""
+    unendedRuns: list[ObjectId]
+
+    # The outcome.
+    finishedAt: datetime
+    snapshotId: ObjectId
+    """The snapshot made, or with `unchanged` the earlier one that has the same content."""
+    messageCount: int
+    unchanged: bool
+    error: Failure
+    unsent: bool
+    """True while the outcome's event may not be on the stream; absent otherwise."""
+    sentAt: datetime
+    deletedAt: datetime
+    """When the snapshot was deleted."""
+    repeats: int
+    """How many later requests found this request's snapshot unchanged."""
+
+
+# --- filters --------------------------------------------------------------------------------------------
+
+OPEN: Condition = {"status": ACCEPTED, "unsent": None, "finishedAt": None}
+"""In flight."""
+
+FINISHED: Condition = {"status": {"$in": [COMPLETED, FAILED]}}
+UNSENT: Condition = {**FINISHED, "unsent": True}
+"""The outbox: finished, and the event may not be out."""
+SENT: Condition = {**FINISHED, "unsent": None}
+
+NOT_STRIPPED: Condition = {"acceptedAt": {"$exists": True}}
+"""Retention has not reduced the entry to its key and outcome."""
+
+REDRIVABLE: Condition = {"status": FAILED, "unsent": None, "contactId": {"$exists": True}}
+"""Failed, its event is out, and the request itself is still known. `is_redrivable` says the same of one entry."""
+
+SENT_OR_NOT: Condition = {"$in": [None, True]}
+"""Both values of `unsent`, as point ranges: an index read stays sorted by `finishedAt`."""
+_SENT_OR_NOT_COVERED: Condition = {"$gte": MinKey()}
+"""The same as one range: the index alone answers a count."""
+
+
+def enqueued_in(queues: str | Sequence[str]) -> Condition:
+    """In flight with a wake-up call in one of these queues."""
+    return {**OPEN, "queue": queues if isinstance(queues, str) else {"$in": list(queues)}}
+
+
+def due_by(now: datetime) -> Condition:
+    """In flight, never enqueued, and `notBefore` has passed."""
+    return {**OPEN, "queue": None, "enqueuedAt": None, "notBefore": {"$lte": now}}
+
+
+def finished_in(window: Mapping[str, datetime]) -> Condition:
+    """Finished within a window such as `{"$gte": since}`; reads it in order of `finishedAt`."""
+    return {**FINISHED, "unsent": SENT_OR_NOT, "finishedAt": dict(window)}
+
+
+def counted_in(window: Mapping[str, datetime], status: Status | None = None) -> Condition:
+    """Finished within a window, for counts and groups: no entry is read for what the index holds."""
+    return {
+        "status": status or FINISHED["status"],
+        "unsent": _SENT_OR_NOT_COVERED,
+        "finishedAt": dict(window),
+    }
+
+
+# --- aggregation expressions ----------------------------------------------------------------------------
+
+WAITING_SINCE: Condition = {"$ifNull": ["$redrivenAt", "$dueAt", "$acceptedAt"]}
+"""The same as `waiting_since`; null once retention has stripped the entry."""
+IS_UNSENT: Condition = {"$eq": ["$unsent", True]}
+
+
+# --- predicates -----------------------------------------------------------------------------------------
+
+
+def is_open(entry: LedgerEntry) -> bool:
+    """Whether the request has no outcome yet."""
+    return entry["status"] == ACCEPTED
+
+
+def is_unsent(entry: LedgerEntry) -> bool:
+    """Whether the outcome's event may not be out."""
+    return bool(entry.get("unsent"))
+
+
+def is_redrivable(entry: LedgerEntry) -> bool:
+    """Whether a redrive would accept it: see `REDRIVABLE`."""
+    return entry["status"] == FAILED and not is_unsent(entry) and "contactId" in entry
+
+
+def groups_by_suspicion(entries: Sequence[LedgerEntry]) -> Iterator[list[LedgerEntry]]:
+    """Yield the entries that may run together, the least suspect first.
+
+    A request is suspected of killing its worker once a run of it began and did not end. That is seldom its fault, so
+    the requests of such a run get a second run together, without others; after that, each runs alone.
+    """
+    once = [entry for entry in entries if entry.get("unended") == 1]
+    several = sorted((entry for entry in entries if entry.get("unended", 0) > 1), key=lambda entry: entry["unended"])
+    for group in ([entry for entry in entries if not entry.get("unended")], once, *([entry] for entry in several)):
+        if group:
+            yield group
+
+
+def waiting_since(entry: LedgerEntry) -> datetime:
+    """When the current round began to wait: redriven, due, or else accepted."""
+    return entry.get("redrivenAt") or entry.get("dueAt") or entry["acceptedAt"]
+
+
+def with_fields(entry: LedgerEntry, **fields: Any) -> LedgerEntry:
+    """A copy of the entry with some fields changed."""
+    return cast("LedgerEntry", {**entry, **fields})

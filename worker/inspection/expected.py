@@ -1,0 +1,132 @@
+"""What this service expects of each field that it reads, and the names that other platforms give it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from worker.field_settings import Group
+
+ID = "id"
+"""An ObjectId, or text of its 24 hex digits."""
+
+
+@dataclass(frozen=True)
+class Expected:
+    """A field's types and whether it is required."""
+
+    kinds: tuple[str, ...]
+    required: bool = False
+    names: tuple[str, ...] = ()
+    """Names on other platforms, in lower case without separators, the likeliest first."""
+
+
+_NAME = ("string", "number")
+_TIME = ("date", "string", "number")
+_ORGANIZATION = Expected(
+    (ID,),
+    required=True,
+    names=(
+        *("organizationid", "organization", "organisationid", "organisation", "orgid", "org", "tenantid", "tenant"),
+        *("workspaceid", "workspace", "accountid", "account", "companyid", "company", "businessid", "business"),
+        *("teamid", "team", "brandid", "brand"),
+    ),
+)
+_FIRST = Expected(
+    _NAME, names=("firstname", "givenname", "given", "forename", "first", "fname", "fullname", "displayname", "name")
+)
+_LAST = Expected(_NAME, names=("lastname", "familyname", "family", "surname", "last", "lname"))
+_EMAIL = Expected(_NAME, names=("email", "emailaddress", "mail", "mailaddress"))
+_CONTACT_NAMES = (
+    *("contactid", "contact", "customerid", "customer", "customerref", "clientid", "client", "visitorid", "visitor"),
+    *("leadid", "lead", "enduserid", "enduser", "personid", "person", "participantid", "userid", "user"),
+)
+
+EXPECTED: Mapping[Group, Mapping[str, Expected]] = {
+    "contact": {
+        "organizationId": _ORGANIZATION,
+        "firstName": _FIRST,
+        "lastName": _LAST,
+        "phoneNumber": Expected(
+            _NAME,
+            names=(
+                *("phonenumber", "phone", "mobile", "mobilenumber", "mobilephone", "cellphone", "cell", "telephone"),
+                *("tel", "msisdn", "whatsapp", "waid"),
+            ),
+        ),
+        "email": _EMAIL,
+        "channelType": Expected(("string",)),
+        "channelTypes": Expected(("array",)),
+    },
+    "conversation": {
+        "organizationId": _ORGANIZATION,
+        "contactId": Expected((ID,), required=True, names=_CONTACT_NAMES),
+        "isResolved": Expected(
+            ("bool",),
+            names=("isresolved", "resolved", "isclosed", "closed", "isdone", "done", "iscompleted", "completed"),
+        ),
+        "resolvedAt": Expected(
+            ("date",),
+            names=(
+                *("resolvedat", "closedat", "solvedat", "endedat", "completedat", "finishedat", "resolvedon"),
+                *("closedon", "resolutiondate", "closedate"),
+            ),
+        ),
+        "importedResolvedAt": Expected(("date",)),
+        "channelType": Expected(("string",)),
+    },
+    "message": {
+        "organizationId": _ORGANIZATION,
+        "contactId": Expected((ID,), names=_CONTACT_NAMES),
+        "conversationId": Expected(
+            (ID,),
+            names=(
+                *("conversationid", "conversation", "chatid", "chat", "threadid", "thread", "ticketid", "ticket"),
+                *("sessionid", "session", "roomid", "room", "dialogid", "dialog", "channelid"),
+            ),
+        ),
+        "content": Expected(
+            ("string",),
+            names=("content", "text", "body", "message", "messagetext", "textbody", "plaintext", "msg"),
+        ),
+        "timestamp": Expected(
+            _TIME,
+            names=(
+                *("timestamp", "sentat", "senton", "sent", "createdat", "createdon", "created", "date", "datetime"),
+                *("time", "ts", "receivedat"),
+            ),
+        ),
+        "createdAt": Expected(_TIME),
+        "sender": Expected(("string",)),
+        "direction": Expected(("string",)),
+        "senderType": Expected(("string",)),
+        "isAIGenerated": Expected(
+            ("bool",), names=("isaigenerated", "isai", "aigenerated", "isbot", "frombot", "isautomated", "automated")
+        ),
+    },
+    "user": {"organizationId": _ORGANIZATION, "firstName": _FIRST, "lastName": _LAST, "email": _EMAIL},
+}
+
+FLAGS: Mapping[str, tuple[str, ...]] = {
+    "message_deleted_field": ("isdeleted", "deleted", "deletedat", "isremoved", "removed", "removedat"),
+    "message_internal_field": (
+        *("isinternal", "internal", "internalnote", "isinternalnote", "isprivate", "private", "isnote", "iswhisper"),
+    ),
+}
+"""Names of the two flags of messages with which they may be omitted."""
+
+COLLECTIONS: Mapping[Group, tuple[str, ...]] = {
+    "contact": ("contacts", "contact", "customers", "customer", "clients", "leads", "visitors", "people", "endusers"),
+    "conversation": (
+        *("conversations", "conversation", "chats", "chat", "threads", "tickets", "sessions", "rooms", "dialogs"),
+    ),
+    "message": (
+        *("messages", "message", "chatmessages", "chatlines", "conversationmessages", "ticketmessages", "msgs"),
+        *("comments", "replies", "posts"),
+    ),
+    "user": ("users", "user", "agents", "operators", "staff", "teammates", "employees", "members"),
+}
+"""Names of collections on other platforms, in lower case without separators."""
+
+
+def spelled(name: str) -> str:
+    """Return a name in lower case without separators."""
+    return "".join(letter for letter in name.lower() if letter.isalnum())

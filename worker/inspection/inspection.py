@@ -1,0 +1,235 @@
+"""Inspects the platform's four collections: samples each, judges every field, and collects settings that map it."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+from bson import ObjectId
+
+from worker.domain.source_fields import CONTACT, CONVERSATION, MESSAGE, USER, CollectionFields
+from worker.field_settings import Group
+from worker.inspection.authors import find_authors
+from worker.inspection.expected import COLLECTIONS, EXPECTED, FLAGS, ID, Expected, spelled
+from worker.inspection.matching import Finding, Level, best_flag, best_path, judge, paths_of_ids, resolved_settings
+from worker.inspection.profile import Profile
+from worker.inspection.sampling import Sample, collection_names, is_empty, known, sample
+from worker.stores.connections import Connections
+
+_SETTINGS: Mapping[Group, Mapping[str, str | None]] = {
+    "message": MESSAGE,
+    "conversation": CONVERSATION,
+    "contact": CONTACT,
+    "user": USER,
+}
+_ORDER: tuple[Group, ...] = ("contact", "conversation", "message", "user")
+_SOURCES: tuple[Group, ...] = ("contact", "conversation", "message")
+_JUDGED_TOGETHER = ("organizationId", "contactId", "conversationId", "sender", "direction", "senderType")
+_JOINED = 0.5
+"""Share of sampled references that have to lead somewhere."""
+_CANDIDATES = 8
+"""References that are looked up at most, for each field."""
+
+
+@dataclass
+class Inspected:
+    """One collection with its findings."""
+
+    group: Group
+    sample: Sample
+    findings: list[Finding] = field(default_factory=list)
+
+
+@dataclass
+class Inspection:
+    """The result. `settings` would map what does not fit, by name without prefix."""
+
+    database: str
+    collections: list[Inspected]
+    settings: dict[str, str]
+
+    @property
+    def fits(self) -> bool:
+        """Whether everything that is required fits with the present settings."""
+        faults = [each for one in self.collections for each in one.findings if each.level is Level.FAULT]
+        return not faults
+
+
+class Inspector:
+    """Inspects one database. `size`: documents of a sample; `seconds`: the time for each sample."""
+
+    def __init__(self, connections: Connections, size: int, seconds: float) -> None:
+        self._connections = connections
+        self._names = connections.settings
+        self._size, self._seconds = size, seconds
+        fields = connections.fields
+        self._fields: Mapping[Group, CollectionFields] = {
+            "message": fields.message,
+            "conversation": fields.conversation,
+            "contact": fields.contact,
+            "user": fields.user,
+        }
+        self._settings: dict[str, str] = {}
+
+    def __call__(self, on_collection: Callable[[str], None] = lambda _: None) -> Inspection:
+        """Sample and judge all four collections. Raises StoreUnavailable, StoreConflict."""
+        existing = collection_names(self._connections)
+        inspected: dict[Group, Inspected] = {}
+        for group in _ORDER:
+            name = self._collection(group, existing)
+            on_collection(name)
+            taken = sample(self._connections, name, self._size, self._seconds) if name in existing else Sample(name)
+            inspected[group] = Inspected(group, taken)
+        organization = self._organization(inspected)
+        for one in inspected.values():
+            if not one.sample.profile.sampled:
+                one.findings = [self._empty(one)]
+                continue
+            one.findings = list(self._judge(one, inspected, organization))
+            for finding in one.findings:
+                self._settings |= finding.settings
+        ordered = {name: self._settings[name] for name in type(self._names).model_fields if name in self._settings}
+        return Inspection(self._names.mongo_database, [inspected[group] for group in _ORDER], ordered)
+
+    # --- collections --------------------------------------------------------------------------------------
+
+    def _collection(self, group: Group, existing: list[str]) -> str:
+        """Return the collection of the settings or, if it is missing or empty, one whose name suggests the same."""
+        setting = f"{group}s_collection"
+        configured: str = getattr(self._names, setting)
+        if configured in existing and not is_empty(self._connections, configured):
+            return configured
+        others = {getattr(self._names, name) for name in type(self._names).model_fields if name.endswith("_collection")}
+        alike = {spelled(name): name for name in existing if name not in others}  # none of our own
+        for name in COLLECTIONS[group]:
+            if name in alike:
+                self._settings[setting] = alike[name]
+                return alike[name]
+        return configured
+
+    def _empty(self, one: Inspected) -> Finding:
+        level = Level.OPTIONAL if one.group == "user" else Level.FAULT
+        what = (
+            "has no documents"
+            if one.sample.documents == 0 and not one.sample.cut_short
+            else "could not be sampled in time"
+        )
+        return Finding("_id", "_id", level, f"the collection does not exist or {what}")
+
+    # --- fields -------------------------------------------------------------------------------------------
+
+    def _judge(self, one: Inspected, inspected: Mapping[Group, Inspected], organization: str) -> Iterator[Finding]:
+        group, profile = one.group, one.sample.profile
+        yield _judge_ids(profile)
+        yield self._organizations(one, organization)
+        yield from self._references(one, inspected, organization)
+        for name, expected in EXPECTED[group].items():
+            setting = _SETTINGS[group][name]
+            if name == "isResolved":
+                yield self._resolved(profile, expected)
+            elif setting is not None and name not in _JUDGED_TOGETHER:
+                yield self._plain(name, setting, self._fields[group][name], expected, profile)
+        if group == "message":
+            yield self._authors(profile)
+            yield from self._flags(profile)
+
+    def _organizations(self, one: Inspected, organization: str) -> Finding:
+        name, group = "organizationId", one.group
+        path = self._fields[group][name]
+        found = judge(name, path, EXPECTED[group][name], one.sample.profile)
+        if group == "user":
+            return replace(found, level=_at_most_partly(found.level))
+        return replace(found, settings={} if organization == path else {"organization_field": organization})
+
+    def _references(self, one: Inspected, inspected: Mapping[Group, Inspected], organization: str) -> Iterator[Finding]:
+        """Judge the contact and the conversation of a document; a message needs only one of them."""
+        targets: dict[str, Group] = {"contactId": "contact", "conversationId": "conversation"}
+        names = [name for name in targets if name in EXPECTED[one.group]]
+        found = [self._reference(name, one, inspected[targets[name]], organization) for name in names]
+        leads = any(each.level in (Level.FITS, Level.PARTLY) for each in found)
+        for each in found:
+            if one.group == "message" and leads:
+                yield replace(each, level=_at_most_partly(each.level))
+            else:
+                yield replace(each, level=each.level if leads else Level.FAULT)
+
+    def _plain(self, name: str, setting: str, path: str, expected: Expected, profile: Profile) -> Finding:
+        found = judge(name, path, expected, profile)
+        if profile.at(path).accepted(expected.kinds):
+            return found
+        dated = replace(expected, kinds=("date",)) if "date" in expected.kinds else expected
+        better = best_path(dated, profile) or best_path(expected, profile)
+        level = Level.FAULT if name == "content" else found.level
+        settings = {setting: better} if better and better != path else {}
+        return replace(found, level=level, settings=settings)
+
+    def _organization(self, inspected: Mapping[Group, Inspected]) -> str:
+        """Return the path with the organization's id: that of the settings or, if it does not fit, a better one."""
+        path = self._fields["message"]["organizationId"]
+        expected = EXPECTED["message"]["organizationId"]
+        profiles = [inspected[group].sample.profile for group in _SOURCES if inspected[group].sample.profile.sampled]
+        if not profiles or any(each.at(path).accepted(expected.kinds) for each in profiles):
+            return path
+        shared = [each for each in profiles[0].paths if all(one.at(each).accepted((ID,)) for one in profiles)]
+        alike = Profile(profiles[0].sampled, paths={each: profiles[0].paths[each] for each in shared})
+        return best_path(expected, alike) or path
+
+    def _reference(self, name: str, one: Inspected, target: Inspected, organization: str) -> Finding:
+        """Judge a reference by whether it leads to documents of the other collection."""
+        expected, profile = EXPECTED[one.group][name], one.sample.profile
+        path = self._fields[one.group][name]
+        found = judge(name, path, expected, profile)
+        if ids := profile.at(path).ids:
+            share = self._share(target, ids)
+            if share >= _JOINED or not target.sample.profile.sampled:
+                return found
+            found = replace(
+                found, level=Level.FAULT, text=f"{found.text}; {share:.0%} lead to a {target.group} that exists"
+            )
+        candidates = [each for each in paths_of_ids(profile, expected.names) if each not in (path, organization)]
+        shares = {each: self._share(target, profile.at(each).ids) for each in candidates[:_CANDIDATES]}
+        better = next((each for each, share in shares.items() if share >= _JOINED), None)
+        setting = _SETTINGS[one.group][name]
+        return replace(found, settings={setting: better}) if better and setting else found
+
+    def _share(self, target: Inspected, ids: set[ObjectId]) -> float:
+        return len(known(self._connections, target.sample.collection, ids)) / len(ids) if ids else 0.0
+
+    def _resolved(self, profile: Profile, expected: Expected) -> Finding:
+        fields = self._connections.fields.conversation
+        path, values = fields["isResolved"], fields.resolved_values
+        here = profile.at(path)
+        if values and here.values:
+            listed = ", ".join(sorted(here.values))
+            return Finding("isResolved", path, Level.FITS, f"has the values {listed}; resolved: {', '.join(values)}")
+        found = judge("isResolved", path, expected, profile)
+        if here.accepted(expected.kinds):
+            return found
+        return replace(found, settings=resolved_settings(expected, profile, fields))
+
+    def _authors(self, profile: Profile) -> Finding:
+        authors = find_authors(profile, self._connections.fields.message)
+        level = Level.FITS if authors.fits else Level.FAULT if authors.settings else Level.PARTLY
+        return Finding("sender", authors.path, level, authors.finding, authors.settings)
+
+    def _flags(self, profile: Profile) -> Iterator[Finding]:
+        for setting, names in FLAGS.items():
+            what = "deleted" if setting == "message_deleted_field" else "internal"
+            path = getattr(self._names, setting)
+            if path:
+                yield judge(what, path, Expected(("bool", "date")), profile)
+            elif path := best_flag(names, profile, dates=what == "deleted"):
+                text = f"may mark {what} messages, which are part of snapshots unless a setting names it"
+                yield Finding(what, path, Level.OPTIONAL, text, {setting: path})
+
+
+def _judge_ids(profile: Profile) -> Finding:
+    if profile.ids == profile.sampled:
+        return Finding("_id", "_id", Level.FITS, "id, in 100 %")
+    share = f"{profile.sampled - profile.ids} of {profile.sampled}"
+    level = Level.PARTLY if profile.ids else Level.FAULT
+    return Finding(
+        "_id", "_id", level, f"{share} are no ObjectIds, nor text of 24 hex digits; no request can name them"
+    )
+
+
+def _at_most_partly(level: Level) -> Level:
+    return Level.PARTLY if level is Level.FAULT else level

@@ -1,0 +1,138 @@
+"""Compares a collection's profile with what is expected of its fields, and finds others for those that do not. Pure.
+
+A field is suggested if its name is one that other platforms use, and at least half of its values have accepted types.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+from worker.domain.source_fields import CollectionFields
+from worker.inspection.expected import ID, Expected, spelled
+from worker.inspection.profile import PathProfile, Profile
+
+_LEAST_SHARE = 0.5
+"""Share of a path's values that have to be of an accepted type before the path is suggested."""
+_CLOSED = frozenset({"closed", "resolved", "solved", "done", "completed", "complete", "finished", "ended"})
+_MERE_IDS = ("id", "ref", "oid", "key")
+_STATES = ("status", "state", "stage")
+_OPEN_FLAGS = ("isopen", "open", "isactive", "active")
+
+
+class Level(Enum):
+    """How serious a finding is."""
+
+    FITS = "fits"
+    OPTIONAL = "optional"
+    """It is not there, and nothing depends on it."""
+    PARTLY = "partly"
+    """Some documents do not fit."""
+    FAULT = "does not fit"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a sample has of one field."""
+
+    name: str
+    path: str
+    level: Level
+    text: str
+    settings: Mapping[str, str] = field(default_factory=dict)
+    """Settings that would map it, without their prefix."""
+
+
+def judge(name: str, path: str, expected: Expected, profile: Profile) -> Finding:
+    """Compare what the sample has at a path with what is expected there."""
+    here = profile.at(path)
+    fitting = here.accepted(expected.kinds)
+    accepted = " or ".join(expected.kinds)
+    if not here.present:
+        if expected.required:
+            return Finding(name, path, Level.FAULT, f"no document has it; required is {accepted}")
+        return Finding(name, path, Level.OPTIONAL, "no document has it")
+    share = _percent(here.present, profile.sampled)
+    if fitting == here.present and (not expected.required or here.present == profile.sampled):
+        return Finding(name, path, Level.FITS, f"{_kinds(here)}, in {share}")
+    if not fitting:
+        level = Level.FAULT if expected.required else Level.PARTLY
+        return Finding(name, path, level, f"{_kinds(here)}, in {share}; accepted is {accepted}")
+    wrong = here.present - fitting
+    text = f"{_kinds(here)}, in {share}"
+    if wrong:
+        text += f"; {_percent(wrong, here.present)} are not {accepted}"
+    return Finding(name, path, Level.PARTLY, text)
+
+
+def best_path(expected: Expected, profile: Profile, taken: Iterable[str] = ()) -> str | None:
+    """Return the path whose name and types fit an expectation best."""
+    used = set(taken)
+    ranked = [
+        (rank, -profile.at(path).present, path.count("."), path)
+        for path in profile.paths
+        if path not in used
+        and (rank := _rank(path, expected.names)) is not None
+        and _is_accepted(profile.at(path), expected)
+    ]
+    return min(ranked)[-1] if ranked else None
+
+
+def paths_of_ids(profile: Profile, names: Iterable[str]) -> list[str]:
+    """Return the paths with ids, those with likely names first."""
+    wanted = tuple(names)
+    paths = [path for path, each in profile.paths.items() if _is_accepted(each, Expected((ID,)))]
+    return sorted(paths, key=lambda path: (_order(_rank(path, wanted)), -profile.at(path).present, path))
+
+
+def best_flag(names: Iterable[str], profile: Profile, *, dates: bool) -> str | None:
+    """Return the path of a flag, or of a date that serves as one, that a sample has at least as null."""
+    kinds = {"bool", "date"} if dates else {"bool"}
+    found = [path for path, each in profile.paths.items() if set(each.kinds) <= kinds]
+    ranked = [(rank, path) for path in found if (rank := _rank(path, tuple(names))) is not None]
+    return min(ranked)[1] if ranked else None
+
+
+def resolved_settings(expected: Expected, profile: Profile, fields: CollectionFields) -> dict[str, str]:
+    """Return settings for a flag, a state or an inverted flag that tells whether a conversation is resolved."""
+    if path := best_path(expected, profile):
+        return {} if path == fields["isResolved"] else {"conversation_resolved_field": path}
+    for path, here in profile.paths.items():
+        if _rank(path, _STATES) is not None and here.values:
+            closed = sorted(value for value in here.values if spelled(value) in _CLOSED)
+            if closed:
+                return {"conversation_resolved_field": path, "conversation_resolved_values": ",".join(closed)}
+        if _rank(path, _OPEN_FLAGS) is not None and set(here.kinds) == {"bool"}:
+            return {"conversation_resolved_field": path, "conversation_resolved_values": "false"}
+    return {}
+
+
+def _is_accepted(here: PathProfile, expected: Expected) -> bool:
+    return here.present > 0 and here.accepted(expected.kinds) >= _LEAST_SHARE * here.present
+
+
+def _rank(path: str, names: tuple[str, ...]) -> int | None:
+    """Return how likely a path's name is, 0 being the likeliest; None if it is none of the names.
+
+    The whole path counts more than its last part, and that more than the level above a mere `id` or `ref`.
+    """
+    parts = [spelled(part) for part in path.split(".")]
+    above = [(2, parts[-2])] if len(parts) > 1 and parts[-1] in _MERE_IDS else []
+    for penalty, name in ((0, "".join(parts)), (1, parts[-1]), *above):
+        if name in names:
+            return 3 * names.index(name) + penalty
+    return None
+
+
+def _order(rank: int | None) -> int:
+    return 10_000 if rank is None else rank
+
+
+def _kinds(here: PathProfile) -> str:
+    return ", ".join(kind for kind, _ in here.kinds.most_common())
+
+
+def _percent(part: int, whole: int) -> str:
+    if not whole:
+        return "0 %"
+    share = 100 * part / whole
+    return f"{share:.0f} %" if share in (0, 100) or 1 <= share <= 99 else "<1 %" if share < 1 else ">99 %"

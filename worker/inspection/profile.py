@@ -1,0 +1,107 @@
+"""Profiles sampled documents: which paths they have, with which types and, where there are few, which values."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from bson import DatetimeMS, ObjectId
+
+from worker.field_settings import is_part
+from worker.inspection.expected import ID
+from worker.source.ids import read_id
+
+_MAX_LEVELS = 5
+_MAX_PATHS = 1000
+_MAX_VALUES = 20
+_MAX_VALUE_LENGTH = 40
+_MAX_IDS = 100
+_KINDS = (
+    (ObjectId, "objectId"),
+    (str, "string"),
+    (bool, "bool"),
+    (int | float, "number"),
+    (datetime | DatetimeMS, "date"),
+    (Mapping, "object"),
+    (list, "array"),
+    (type(None), "null"),
+)
+
+
+@dataclass
+class PathProfile:
+    """What the sampled documents have at one path."""
+
+    present: int = 0
+    """Documents with a value other than null."""
+    kinds: Counter[str] = field(default_factory=Counter)
+    """Types of the values, null aside."""
+    ids: set[ObjectId] = field(default_factory=set)
+    """Up to 100 different ids."""
+    id_count: int = 0
+    values: Counter[str] | None = field(default_factory=Counter)
+    """The values as the settings write them; None if there are more than 20, or they are no short names."""
+
+    def accepted(self, kinds: Iterable[str]) -> int:
+        """Return how many values have one of these types."""
+        return sum(self.id_count if kind == ID else self.kinds[kind] for kind in kinds)
+
+    def add(self, value: Any) -> None:
+        """Count the value of one more document."""
+        kind = kind_of(value)
+        if kind == "null":
+            return
+        self.present += 1
+        self.kinds[kind] += 1
+        if isinstance(key := read_id(value), ObjectId):
+            self.id_count += 1
+            if len(self.ids) < _MAX_IDS:
+                self.ids.add(key)
+        self._count(value, kind)
+
+    def _count(self, value: Any, kind: str) -> None:
+        if self.values is None:
+            return
+        short = kind in ("bool", "number") or (kind == "string" and 0 < len(value) <= _MAX_VALUE_LENGTH)
+        if short:
+            self.values[str(value).lower() if kind == "bool" else str(value)] += 1
+        if not short or len(self.values) > _MAX_VALUES:
+            self.values = None
+
+
+@dataclass
+class Profile:
+    """The paths of sampled documents."""
+
+    sampled: int = 0
+    ids: int = 0
+    """Documents whose `_id` is an id."""
+    paths: dict[str, PathProfile] = field(default_factory=dict)
+
+    def add(self, document: Mapping[str, Any]) -> None:
+        """Count one more document."""
+        self.sampled += 1
+        self.ids += isinstance(read_id(document.get("_id")), ObjectId)
+        for path, value in _flattened(document):
+            if path not in self.paths and len(self.paths) >= _MAX_PATHS:
+                continue
+            self.paths.setdefault(path, PathProfile()).add(value)
+
+    def at(self, path: str) -> PathProfile:
+        """Return the profile of a path, which is empty if no document has it."""
+        return self.paths.get(path) or PathProfile()
+
+
+def kind_of(value: Any) -> str:
+    """Return the name of a value's BSON type; numbers are one."""
+    return next((name for types, name in _KINDS if isinstance(value, types)), type(value).__name__.lower())
+
+
+def _flattened(document: Mapping[str, Any], prefix: str = "", level: int = 1) -> Iterator[tuple[str, Any]]:
+    for name, value in document.items():
+        if (name == "_id" and level == 1) or not is_part(name):
+            continue
+        yield f"{prefix}{name}", value
+        if isinstance(value, Mapping) and level < _MAX_LEVELS:
+            yield from _flattened(value, f"{prefix}{name}.", level + 1)

@@ -1,0 +1,49 @@
+"""The file `env` in the data folder: what a second terminal needs to use a local stack.
+
+`. FOLDER/env` sets the addresses for the commands, and `REDIS_URL`, `API_URL`, `TOKEN`, `ORGANIZATION_ID`, `CONTACT_ID`
+and `CONVERSATION_ID` for the examples of the documentation. Contact and conversation exist once the sample
+conversations are imported.
+"""
+
+import os
+import shlex
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from bson import ObjectId
+
+from worker.importing.neutral_form import parse
+from worker.importing.source_documents import SourceDocuments
+from worker.local.login import Login
+from worker.settings import PREFIX, Settings
+
+FILE = "env"
+SAMPLES = Path(__file__).parent / "samples" / "conversations.jsonl"
+
+
+def write_shell_variables(folder: Path, settings: Settings, api: Login) -> Path:
+    """Write the file, readable only by this user because URLs and token are secrets, and return its path."""
+    sample = _first_sample(api.organization)
+    variables = {
+        f"{PREFIX}REDIS_URL": settings.redis_url,
+        f"{PREFIX}MONGO_URL": settings.mongo_url,
+        f"{PREFIX}MONGO_DATABASE": settings.mongo_database,
+        f"{PREFIX}API_PORT": str(urlsplit(api.url).port),
+        "REDIS_URL": settings.redis_url,
+        "API_URL": api.url,
+        "TOKEN": api.token or "",
+        "ORGANIZATION_ID": str(api.organization),
+        "CONTACT_ID": str(sample.contact["_id"]),
+        "CONVERSATION_ID": str(sample.conversation_id),
+    }
+    path = folder / FILE
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        file.writelines(f"export {name}={shlex.quote(value)}\n" for name, value in variables.items() if value)
+    return path
+
+
+def _first_sample(organization: ObjectId) -> SourceDocuments:
+    """Return what an import of the samples makes of the first one; its ids are derived from the organization."""
+    with SAMPLES.open("rb") as file:
+        return SourceDocuments(organization, parse(file.readline()), datetime.now(UTC))

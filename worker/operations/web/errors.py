@@ -1,0 +1,96 @@
+"""The page of an error; without a valid token, the way to the login."""
+
+from collections.abc import Awaitable, Callable
+from urllib.parse import urlencode
+
+from fastapi import Request, Response
+from fastapi.responses import RedirectResponse
+from starlette.requests import ClientDisconnect
+
+from worker.api.responses import HttpError, TokenMissing, Unauthorized
+from worker.errors import InvalidRequest, NotFound, Refused, SnapshotError, TransientError
+from worker.log import get_logger
+from worker.operations.web.rendering import HEADERS, render
+from worker.operations.web.session import COOKIE, LOGIN, ROOT, delete_cookie
+
+log = get_logger(__name__)
+
+_TITLES = {
+    400: "Invalid request",
+    401: "Login required",
+    403: "Not allowed",
+    404: "Not found",
+    405: "Method not allowed",
+    409: "Not possible now",
+    410: "Link not valid",
+    413: "Too large",
+    415: "Unsupported content type",
+    429: "Too many requests",
+    500: "Internal error",
+    503: "Temporarily unavailable",
+}
+
+
+class MethodNotAllowed(HttpError):
+    """This page does not support this method."""
+
+    code = "method_not_allowed"
+    status = 405
+
+
+async def or_error_page(request: Request, answer: Callable[[Request], Awaitable[Response]]) -> Response:
+    """Return the answer, or the page of the error that it raised."""
+    try:
+        return await answer(request)
+    except SnapshotError as error:
+        return _answer_to(error, request)
+    except ClientDisconnect:
+        raise  # no one is left to read a page
+    except Exception:
+        # The boundary: a person gets a page, and the traceback goes to the log.
+        log.exception("operations_page_broken")
+        return _error_page(500, "The page could not be shown. The API's log has the details.", "internal")
+
+
+def _answer_to(error: SnapshotError, request: Request) -> Response:
+    if isinstance(error, Unauthorized) and "authorization" not in request.headers and request.method in {"GET", "HEAD"}:
+        return _redirect_to_login(request, error)
+    response = _error_page(_status_of(error), _message_of(error), error.code)
+    if isinstance(error, HttpError):
+        response.headers.update({**error.headers, **error.details.get("headers", {})})
+    if isinstance(error, MethodNotAllowed):
+        response.headers["Allow"] = error.details["allowed"]
+    if isinstance(error, TransientError):
+        response.headers["Retry-After"] = "5"
+    return response
+
+
+def _redirect_to_login(request: Request, error: Unauthorized) -> Response:
+    requested = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+    fields = {} if requested == ROOT else {"next": requested}
+    if not isinstance(error, TokenMissing):
+        fields["ended"] = "1"
+    response = RedirectResponse(f"{LOGIN}?{urlencode(fields)}" if fields else LOGIN, 303, HEADERS)
+    if COOKIE in request.cookies:
+        delete_cookie(response, request)
+    return response
+
+
+def _error_page(status: int, message: str, code: str) -> Response:
+    title = _TITLES.get(status, "Error")
+    return render("error", None, status, title=title, message=message, code=code)
+
+
+def _status_of(error: SnapshotError) -> int:
+    if isinstance(error, HttpError):
+        return error.status
+    for kind, status in ((NotFound, 404), (InvalidRequest, 400), (TransientError, 503), (Refused, 409)):
+        if isinstance(error, kind):
+            return status
+    return 500
+
+
+def _message_of(error: SnapshotError) -> str:
+    if isinstance(error, InvalidRequest):
+        return "; ".join(f"{fault['field']}: {fault['message']}" for fault in error.errors)
+    return error.public_message

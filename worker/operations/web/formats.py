@@ -1,0 +1,55 @@
+"""How numbers, times and durations are shown."""
+
+from datetime import datetime
+
+from worker.clock import as_utc
+from worker.domain.ledger_entry import LedgerEntry, is_open
+
+NONE = "\N{EN DASH}"
+_MINUTE, _HOUR, _DAY = 60, 3600, 86_400
+
+
+def number(value: int) -> str:
+    """Format with a comma between thousands."""
+    return f"{value:,}"
+
+
+def timestamp(moment: datetime | None) -> str:
+    """Format to the second, in UTC."""
+    return f"{as_utc(moment):%Y-%m-%d %H:%M:%S}" if moment else ""
+
+
+def duration(seconds: float | None) -> str:
+    """Format in the largest unit of which it is at least one."""
+    if seconds is None:
+        return NONE
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    for size, unit in ((_DAY, "d"), (_HOUR, "h"), (_MINUTE, "min")):
+        if seconds >= size:
+            whole, rest = divmod(seconds, size)
+            return f"{seconds / size:.1f} {unit}" if whole < 10 and rest else f"{whole:.0f} {unit}"
+    return f"{seconds:.1f} s"
+
+
+def plural(count: int, noun: str) -> str:
+    """Format a count with its noun: `1 request`, `2 requests`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def seconds_between(start: datetime | None, end: datetime | None) -> float | None:
+    """Return the seconds from start to end, at least 0; None if either is missing."""
+    return max((end - start).total_seconds(), 0.0) if start and end else None
+
+
+def attempts(entry: LedgerEntry) -> str:
+    """Return the number of attempts of this round that have ended, if it is still known."""
+    if "acceptedAt" not in entry:
+        return NONE
+    return str(int(entry.get("attempts") or 0) + (not is_open(entry)))
+
+
+def seconds_taken(entry: LedgerEntry) -> float | None:
+    """Return the seconds from when a request was last due to its outcome."""
+    begin = entry.get("redrivenAt") or entry.get("dueAt") or entry.get("acceptedAt")
+    return seconds_between(begin, entry.get("finishedAt"))

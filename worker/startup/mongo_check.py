@@ -1,0 +1,178 @@
+"""Whether MongoDB can be used: reachable, a replica set with a primary, new enough, and writable for this user."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pymongo
+from pymongo import ReadPreference
+from pymongo.errors import ConfigurationError, OperationFailure, PyMongoError
+from pymongo.uri_parser import parse_uri
+
+from worker.errors import SnapshotError, StoreUnavailable, UnusableServer
+from worker.stores.connections import Connections
+from worker.stores.mongo_errors import (
+    AUTHENTICATION_FAILED,
+    NO_TRANSACTIONS,
+    UNAUTHORIZED,
+    VARIABLE,
+    is_dns,
+    reason_of,
+    rejection_of,
+)
+
+_SECONDS = 2.0
+_DIRECT_MS = 800
+"""Time limit of asking one member what it is, after no primary was found."""
+_OLDEST_WIRE_VERSION = 13
+"""MongoDB 5.0, the first with snapshot reads outside of transactions.
+https://www.mongodb.com/docs/manual/reference/read-concern-snapshot/"""
+Reply = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Why one server cannot be used. `lasting`: waiting will not help."""
+
+    text: str
+    lasting: bool = False
+
+
+def check(connections: Connections) -> None:
+    """Raises UnusableServer if waiting will not help, otherwise StoreUnavailable. Takes at most about 3 s."""
+    try:
+        with pymongo.timeout(_SECONDS):
+            hello = connections.mongo.admin.command("hello", read_preference=ReadPreference.PRIMARY)
+            fault = fault_of(hello, _wanted_set(connections)) or _missing_right(connections)
+    except PyMongoError as error:
+        if error.timeout and not is_dns(error) and connections.mongo.topology_description.has_writable_server():
+            return  # it is there and slow, for which the command itself waits as long as it may
+        if isinstance(error, OperationFailure):
+            raise _rejected(connections, error) from error
+        raise _diagnose(connections, error) from error
+    if fault:
+        raise _error([f"{_address(connections)} {fault.text}"], lasting=fault.lasting)
+
+
+def fault_of(hello: Reply, wanted_set: str | None) -> Fault | None:
+    """Return why a server with this reply to `hello` cannot be used, apart from having no primary."""
+    if hello.get("maxWireVersion", 0) < _OLDEST_WIRE_VERSION:
+        return Fault("is too old: upgrade to MongoDB 6.0 or newer", lasting=True)
+    if hello.get("msg") == "isdbgrid":
+        return None
+    if hello.get("isreplicaset"):
+        return Fault("has a replica set that is not initiated: run rs.initiate() once")
+    name = hello.get("setName")
+    if name is None:
+        return Fault(NO_TRANSACTIONS, lasting=True)
+    if wanted_set and name != wanted_set:
+        return Fault(f"belongs to the replica set {name}, not to the one of the option replicaSet", lasting=True)
+    return None
+
+
+def _wanted_set(connections: Connections) -> str | None:
+    return connections.mongo.options.replica_set_name
+
+
+def _missing_right(connections: Connections) -> Fault | None:
+    """Check that this user may write to the ledger. The role readWrite, which allows that, allows the rest too."""
+    settings = connections.settings
+    collection = connections.database[settings.requests_collection]
+    collection.find_one({}, {"_id": 1})  # without a login, `hello` and `connectionStatus` are allowed, and this is not
+    info = connections.mongo.admin.command({"connectionStatus": 1, "showPrivileges": True})["authInfo"]
+    privileges = info.get("authenticatedUserPrivileges")
+    if not info.get("authenticatedUsers") or not privileges:
+        return None
+    if any(_allows_insert(each, settings.mongo_database, settings.requests_collection) for each in privileges):
+        return None
+    return Fault("does not allow this user to write: grant it readWrite on the database", lasting=True)
+
+
+def _allows_insert(privilege: Reply, database: str, collection: str) -> bool:
+    resource = privilege.get("resource", {})
+    covered = resource.get("anyResource") or (
+        resource.get("db") in {"", database} and resource.get("collection") in {"", collection}
+    )
+    return bool(covered and "insert" in privilege.get("actions", ()))
+
+
+# --- when there is no primary ---------------------------------------------------------------------------
+
+
+def _diagnose(connections: Connections, error: PyMongoError) -> SnapshotError:
+    """Ask each server what it is, to say more than that no primary was found."""
+    if is_dns(error):
+        return _error([reason_of(error)])
+    if isinstance(error, ConfigurationError):
+        return _error([reason_of(error)], lasting=True)
+    faults = list(_faults(connections))
+    if any(fault.lasting for _, fault in faults):
+        faults = [each for each in faults if each[1].lasting]
+        return _error([f"{address} {fault.text}" for address, fault in faults], lasting=True)
+    if faults:
+        return _error([f"{address} {fault.text}" for address, fault in faults])
+    reason = reason_of(error)
+    if reason == "no answer in time":
+        reason = f"{_address(connections)}: {reason}"
+    return _error([reason], lasting="TLS: " in reason)
+
+
+def _faults(connections: Connections) -> Iterator[tuple[str, Fault]]:
+    """The servers that answer, with their faults. Those that do not answer are in PyMongo's error."""
+    tls = {name: value for name, value in _options(connections).items() if name.lower().startswith("tls")}
+    known = connections.mongo.topology_description.server_descriptions()
+    for host, port in _servers(connections):
+        if (described := known.get((host, port))) and described.error:
+            continue  # PyMongo's error says why it does not answer
+        try:
+            with pymongo.MongoClient[dict[str, Any]](
+                host,
+                port,
+                directConnection=True,
+                serverSelectionTimeoutMS=_DIRECT_MS,
+                connectTimeoutMS=_DIRECT_MS,
+                **tls,
+            ) as client:
+                hello = client.admin.command("hello")
+        except PyMongoError:
+            continue
+        if fault := fault_of(hello, _wanted_set(connections)):
+            yield _shown(host, port), fault
+
+
+def _options(connections: Connections) -> dict[str, Any]:
+    url = connections.settings.mongo_url
+    return {"tls": True} if url.startswith("mongodb+srv:") else dict(parse_uri(url)["options"])
+
+
+def _servers(connections: Connections) -> list[tuple[str, int]]:
+    """The servers that the URL names, or those that its DNS name stands for; three at most, to end in time."""
+    url = connections.settings.mongo_url
+    known = connections.mongo.topology_description.server_descriptions()
+    named = known if url.startswith("mongodb+srv:") else parse_uri(url)["nodelist"]
+    return [(host, port or 27017) for host, port in named][:3]
+
+
+def _rejected(connections: Connections, error: OperationFailure) -> SnapshotError:
+    name = (error.details or {}).get("codeName") or type(error).__name__
+    text = rejection_of(error, name)
+    if text is None:
+        return _error([f"{_address(connections)} refused the check ({name})"])
+    lasting = error.code in {UNAUTHORIZED, AUTHENTICATION_FAILED} or "password" in text
+    kind = UnusableServer if lasting else StoreUnavailable
+    return kind(f"{text}; server {_address(connections)}.", code=error.code)
+
+
+def _error(reasons: list[str], *, lasting: bool = False) -> SnapshotError:
+    joined = "; ".join(reasons)
+    if lasting:
+        return UnusableServer(f"MongoDB cannot be used ({VARIABLE}): {joined}.")
+    return StoreUnavailable(f"MongoDB cannot be reached ({VARIABLE}): {joined}.")
+
+
+def _address(connections: Connections) -> str:
+    return ", ".join(_shown(host, port) for host, port in _servers(connections))
+
+
+def _shown(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -1,0 +1,124 @@
+"""Whether Redis can be used: reachable, a primary of a supported version, and not about to lose what it holds."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from worker.errors import BrokerUnavailable, UnusableServer
+from worker.settings import Settings
+from worker.stores.redis_errors import VARIABLE, explain, is_lasting
+
+OLDEST = (7, 0)
+"""XAUTOCLAIM reports trimmed entries, and the script cache is neither stored nor replicated."""
+UPGRADE = "Upgrade to Redis 7.0 or newer, or to Valkey."
+_CONNECT_SECONDS, _ANSWER_SECONDS = 2.0, 3.0
+Info = Mapping[str, Any]
+
+
+def check(settings: Settings) -> list[str]:
+    """Return what may lose data, one sentence each.
+
+    Raises UnusableServer if waiting will not help, otherwise BrokerUnavailable.
+    """
+    with _client(settings) as client:
+        try:
+            hello = _hello(client)
+            client.ping()
+            if fault := fault_of(hello):
+                raise UnusableServer(f"Redis at {_address(settings)} cannot be used ({VARIABLE}): {fault}.")
+            if hello.get("role") not in {"master", None}:
+                text = f"is a replica, which refuses writes: {VARIABLE} should name the primary"
+                raise BrokerUnavailable(f"Redis at {_address(settings)} {text}.")
+            return list(risks(read_info(client)))
+        except redis.RedisError as error:
+            text = explain(error)
+            if (address := _address(settings)) not in text:
+                tls = " (does it speak TLS at this port?)" if settings.redis.tls and "no answer" in text else ""
+                text = f"{text.removesuffix('.')}{tls}; server {address}."
+            raise (UnusableServer if is_lasting(error) else BrokerUnavailable)(text) from error
+
+
+def fault_of(hello: Info) -> str | None:
+    """Return why a server with this reply to HELLO can never be used, or None."""
+    if hello.get("mode") == "sentinel":
+        return "it is a Sentinel; name the primary that it watches"
+    if hello.get("mode") == "cluster":
+        return "it is a member of a Redis Cluster, which is not supported"
+    version = str(hello.get("version", ""))
+    if version and parse_version(version) < OLDEST:
+        return f"Redis {version} is too old; {UPGRADE[0].lower()}{UPGRADE[1:-1]}"
+    return None
+
+
+def parse_version(version: str) -> tuple[int, ...]:
+    """Return the first two numbers of a version."""
+    return tuple(int(part) for part in version.split(".")[:2])
+
+
+def read_info(client: "redis.Redis") -> Info:
+    """Return INFO with `appendonly` and `maxmemory_policy` as far as this user may know them. Raises RedisError.
+
+    Managed services refuse CONFIG and allow INFO, which says both; a user without the right to either gets less.
+    """
+    info: dict[str, Any] = {}
+    try:
+        for section in ("server", "persistence", "memory"):
+            found: Any = client.info(section)
+            info |= found
+    except redis.ResponseError:
+        return info
+    return info
+
+
+def risks(info: Info) -> Iterator[str]:
+    """Yield what may lose data. An empty `info` means that it could not be read."""
+    if "aof_enabled" not in info or "maxmemory_policy" not in info:
+        yield (
+            "It could not be read whether appendonly is yes and maxmemory-policy is noeviction (INFO is refused): "
+            "make sure of both."
+        )
+        return
+    if not info["aof_enabled"]:
+        yield (
+            "appendonly is no, so a restart of Redis loses the intake entries that no listener has read yet: "
+            "CONFIG SET appendonly yes."
+        )
+    if info.get("aof_last_write_status", "ok") != "ok":
+        yield "Redis could not write its append-only file: check its log and the free space on its disk."
+    if info["maxmemory_policy"] != "noeviction":
+        yield (
+            f"maxmemory-policy is {info['maxmemory_policy']}, so Redis deletes queues and events when memory runs out: "
+            "CONFIG SET maxmemory-policy noeviction."
+        )
+
+
+def _client(settings: Settings) -> "redis.Redis":
+    return redis.Redis(
+        **settings.redis.client_options,
+        socket_timeout=_ANSWER_SECONDS,
+        socket_connect_timeout=_CONNECT_SECONDS,
+        retry=Retry(NoBackoff(), 0),
+    )
+
+
+def _hello(client: Any) -> Info:
+    """Return the server's version, mode and role; nothing if this user may not ask."""
+    try:
+        reply: Any = client.execute_command("HELLO")
+    except redis.ResponseError:
+        client.ping()  # raises whatever else is wrong
+        return {}
+    pairs = reply.items() if isinstance(reply, dict) else zip(reply[::2], reply[1::2], strict=True)
+    return {_text(name): _text(value) for name, value in pairs}
+
+
+def _text(value: Any) -> Any:
+    return value.decode(errors="replace") if isinstance(value, bytes) else value
+
+
+def _address(settings: Settings) -> str:
+    own = settings.redis
+    return f"[{own.host}]:{own.port}" if ":" in own.host else f"{own.host}:{own.port}"

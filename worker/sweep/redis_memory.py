@@ -1,0 +1,64 @@
+"""What Redis remembers of earlier sweeps, by which a sweep recognises that Redis has lost data.
+
+- The marker, a random key that MongoDB knows too. If it is gone or different, Redis lost everything.
+- The pulse, the time of the last complete sweep, written after all events that were emitted before it. If it lies
+  behind MongoDB's, Redis came back with an older state: from a backup, a replica that lagged, or an append-only file
+  that was truncated where it was damaged.
+- A script in the script cache, which lives exactly as long as the server process: Redis 7 and Valkey neither persist
+  nor replicate it (https://redis.io/docs/latest/develop/programmability/eval-intro/#script-cache). If it is gone,
+  another process answers, and the last second before a crash may be lost. `INFO`, which shows a `run_id`, would say
+  the same, but is in the ACL category @dangerous.
+"""
+
+import hashlib
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from typing import cast
+from uuid import uuid4
+
+import redis
+
+from worker.clock import from_milliseconds, milliseconds
+
+MARKER_KEY = "snapshots:marker"
+PULSE_KEY = "snapshots:pulse"
+"""The last complete sweep, in ms by MongoDB's clock."""
+_MILLISECONDS = re.compile(rb"\d{1,13}")
+"""Anything longer is beyond the year 2286 and was written by someone else."""
+
+
+@dataclass(frozen=True, slots=True)
+class RedisMemory:
+    """What one Redis server remembers. `pulse` is None if it is missing or unreadable."""
+
+    marker: str | None
+    pulse: datetime | None
+    same_process: bool
+
+
+def read_memory(client: "redis.Redis", instance: str | None) -> RedisMemory:
+    """Read the memory. `instance`: the digest of the script that the known process has. Raises RedisError."""
+    marker, pulse = cast("list[bytes | None]", client.mget(MARKER_KEY, PULSE_KEY))
+    return RedisMemory(
+        marker.decode(errors="replace") if marker else None,
+        from_milliseconds(int(pulse)) if pulse and _MILLISECONDS.fullmatch(pulse) else None,
+        instance is not None and bool(client.script_exists(instance)[0]),
+    )
+
+
+def write_pulse(client: "redis.Redis", now: datetime) -> None:
+    """Write the time of a complete sweep. Raises RedisError."""
+    client.set(PULSE_KEY, milliseconds(now))
+
+
+class NewInstance:
+    """Names a server process by a script of its own. `digest` is known before the script is loaded."""
+
+    def __init__(self) -> None:
+        self._script = f"return '{uuid4().hex}'"
+        self.digest = hashlib.sha1(self._script.encode(), usedforsecurity=False).hexdigest()
+
+    def load(self, client: "redis.Redis") -> None:
+        """Give the script to the process behind this connection. Raises RedisError."""
+        client.script_load(self._script)
