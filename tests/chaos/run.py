@@ -70,6 +70,8 @@ class Result:
     missed: list[str]
     table: str
     recovered: recovery.Times
+    settled: bool
+    """Whether everything that was sent had its outcome within `drain_seconds` after the last fault."""
 
     @property
     def shortcomings(self) -> list[str]:
@@ -83,11 +85,16 @@ class Result:
                 f"the check is blind to {self.verdict.excused_share:.1%} of the XADDs without a request id; "
                 f"{MOST_EXCUSED:.0%} is the most"
             )
+        if not self.settled:
+            reasons.append(
+                "requests were still waiting when the run ended, and count as lost above; this machine may not sustain "
+                "the rate (SECONDS= makes it lower)"
+            )
         return reasons
 
     @property
     def is_a_proof(self) -> bool:
-        """Whether nearly all faults were injected, each kind at least once, and few requests were excused."""
+        """Whether nearly all faults were injected, each kind at least once, few requests excused, all settled."""
         return not self.shortcomings
 
 
@@ -129,7 +136,7 @@ def run_on(
             gauges.close()
         say(f"{'settled' if settled else 'NOT settled'} after {time.monotonic() - began:.0f} s")
         (files / "losses.txt").write_text("\n".join(map(str, context.witness.losses())))
-        return _judge(context, files, {**dict(gauges.rows()), "seed": options.seed})
+        return _judge(context, files, {**dict(gauges.rows()), "seed": options.seed}, settled)
 
 
 def _settle(context: Context, journal_path: Path, options: Options, script: Script | None) -> bool:
@@ -150,7 +157,7 @@ def _settle(context: Context, journal_path: Path, options: Options, script: Scri
         return _drain(context, driver, options.drain_seconds)
 
 
-def _judge(context: Context, folder: Path, rows: Mapping[str, Any]) -> Result:
+def _judge(context: Context, folder: Path, rows: Mapping[str, Any], settled: bool) -> Result:
     witness = context.witness
     evidence = gather(
         context.system.settings, folder / "sent.jsonl", folder / "events.jsonl", witness.seen, witness.losses()
@@ -168,7 +175,7 @@ def _judge(context: Context, folder: Path, rows: Mapping[str, Any]) -> Result:
     (folder / "faults.json").write_text(json.dumps(rows_of_faults, indent=1))
     recovered, latency = recovery.recovery(recoveries), recovery.latency(evidence)
     table = report.table(verdict, context.injected, own | dict(rows), recovered, latency)
-    return Result(verdict, evidence, list(context.injected), list(context.missed), table, recovered)
+    return Result(verdict, evidence, list(context.injected), list(context.missed), table, recovered, settled)
 
 
 def _producers(options: Options, system: System, stack: contextlib.ExitStack) -> dict[str, producers.Producer]:

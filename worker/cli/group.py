@@ -8,11 +8,8 @@ import errno
 import io
 import json
 import os
-import signal
 import sys
-import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -20,9 +17,11 @@ from typing import Any
 
 import click
 
+from worker.cli import interrupts
+from worker.cli.interrupts import INTERRUPTED
 from worker.errors import InvalidRequest, InvalidSettings, SnapshotError
 
-FAILED, USAGE_ERROR, INTERRUPTED, TERMINATED = 1, 2, 130, 143
+FAILED, USAGE_ERROR, TERMINATED = 1, 2, 143
 
 _OPTIONS = {"messageIds": "--message", "tags": "--tag", "body": "options"}
 _SHOWN_DETAILS = 300
@@ -42,7 +41,7 @@ class Lazy:
 
     def load(self) -> click.Command:
         module, _, attribute = self.where.partition(":")
-        with _exit_on_ctrl_c():
+        with interrupts.exit_at_once():
             command: click.Command = getattr(import_module(module), attribute)
         return command
 
@@ -101,6 +100,7 @@ class LazyGroup(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         as_json: bool = ctx.meta[__name__]
+        interrupts.install()
         try:
             return super().invoke(ctx)
         except (KeyboardInterrupt, click.Abort):
@@ -118,20 +118,6 @@ class LazyGroup(click.Group):
         except SnapshotError as error:
             _show(error, describe(error.outcome()), as_json)
             ctx.exit(FAILED)
-
-
-@contextmanager
-def _exit_on_ctrl_c() -> Iterator[None]:
-    """Let Ctrl-C end the process at once while modules are imported: there, a KeyboardInterrupt can get lost."""
-    raises = signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    if raises and threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-    else:
-        yield
 
 
 def _plain(error: UnicodeError) -> tuple[str | bytes, int]:

@@ -1,0 +1,43 @@
+import subprocess
+import sys
+
+_HALF_BUILT = """
+import signal
+from worker.cli import interrupts
+
+class HalfBuilt:
+    def __init__(self):
+        signal.raise_signal(signal.SIGINT)
+        self.name = ""
+
+    def __del__(self):
+        {in_del}
+
+interrupts.install()
+try:
+    HalfBuilt()
+except KeyboardInterrupt:
+    print("interrupted")
+{after}
+"""
+_WAIT_AGAIN = """
+try:
+    time.sleep(30)
+except KeyboardInterrupt:
+    print("interrupted again")
+"""
+
+
+def _run(in_del: str, after: str = "") -> subprocess.CompletedProcess[str]:
+    script = "import time\n" + _HALF_BUILT.format(in_del=in_del, after=after)
+    return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=20, check=False)
+
+
+def test_an_object_that_ctrl_c_left_half_built_prints_no_traceback() -> None:
+    ran = _run("print(self.name)")
+    assert (ran.stdout, ran.stderr) == ("interrupted\n", "")
+
+
+def test_a_ctrl_c_inside_a_destructor_is_not_lost() -> None:
+    ran = _run("signal.raise_signal(signal.SIGINT)", _WAIT_AGAIN)
+    assert (ran.stdout, ran.stderr) == ("interrupted\ninterrupted again\n", "")

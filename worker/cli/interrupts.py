@@ -1,0 +1,53 @@
+"""Ctrl-C in a command: what it interrupts is not reported as an error."""
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+INTERRUPTED = 130
+
+
+def install() -> None:
+    """Let Ctrl-C raise KeyboardInterrupt as before, without "Exception ignored in" for objects that it left half-built.
+
+    A handler that somebody else has installed stays.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler and _in_main_thread():
+        signal.signal(signal.SIGINT, _interrupt)
+
+
+@contextmanager
+def exit_at_once() -> Iterator[None]:
+    """Let Ctrl-C end the process at once while modules are imported: there, a KeyboardInterrupt can get lost."""
+    before = signal.getsignal(signal.SIGINT)
+    if before in (signal.default_int_handler, _interrupt) and _in_main_thread():
+        signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+    else:
+        yield
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
+
+
+def _interrupt(_: int, __: FrameType | None) -> None:
+    sys.unraisablehook = _after_interrupt
+    raise KeyboardInterrupt
+
+
+def _after_interrupt(unraisable: "sys.UnraisableHookArgs") -> None:
+    """Drop errors in `__del__` of objects whose constructor was interrupted (PyMongo's `_Transaction` is one).
+
+    A KeyboardInterrupt that was raised inside `__del__` would be lost, so it is raised once more.
+    """
+    if unraisable.exc_type is KeyboardInterrupt:
+        main_thread = threading.main_thread().ident or 0
+        threading.Timer(0.01, signal.pthread_kill, (main_thread, signal.SIGINT)).start()
