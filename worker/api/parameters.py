@@ -5,8 +5,9 @@ They accept exactly what `create`, `editor` and `queries` accept.
 
 from typing import Any
 
-from worker.api.queries import CURSOR_PATTERN, MAX_LIMIT, MAX_PAGE, MAX_Q
+from worker.api.queries import CURSOR_PATTERN, MAX_LIMIT, MAX_PAGE
 from worker.api.schemas import ID
+from worker.domain.snapshot_filter import MAX_Q
 from worker.domain.validation import DERIVED_PREFIXES, LINE, LINES, MAX_REQUEST_ID, NOT_BLANK
 from worker.settings import Settings
 
