@@ -1,0 +1,21 @@
+"""Whole snapshots, one on each line, in the JSON of the HTTP API: ids are hex digits, dates ISO 8601."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from worker.domain.json_values import render
+from worker.formats.base import Format, Options, Row
+
+
+class Jsonl(Format):
+    """`jsonl`: everything that the snapshot has. Nothing is skipped but text that is not valid Unicode."""
+
+    name = "jsonl"
+    purpose = "whole snapshots, for any program"
+
+    def rows(self, snapshot: Mapping[str, Any], options: Options) -> list[Row]:
+        """Return one row: the snapshot's fields in their stored order."""
+        return [render(snapshot)]
+
+
+FORMAT = Jsonl()

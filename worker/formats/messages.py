@@ -1,0 +1,42 @@
+"""Conversations as chat messages, for supervised fine-tuning.
+
+- OpenAI: `{"messages": [{role, content}]}`, roles `system`, `user` and `assistant`; an assistant message may have the
+  `weight` 0 or 1. https://platform.openai.com/docs/guides/supervised-fine-tuning and `FineTuneChatRequestInput` of
+  https://github.com/openai/openai-openapi
+- TRL: a conversational language-modeling dataset. https://huggingface.co/docs/trl/dataset_formats
+- Axolotl: `type: chat_template`, whose default field is `messages`.
+  https://docs.axolotl.ai/docs/dataset-formats/conversation.html
+
+A row has no other column than `messages`: OpenAI knows no others.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from worker.formats.base import Format, Options, Row
+from worker.formats.turns import Turn, answered
+
+
+class Messages(Format):
+    """`messages`: the whole conversation up to the last answer. A greeting by the platform's side stays."""
+
+    name = "messages"
+    purpose = "supervised fine-tuning with OpenAI, TRL or Axolotl"
+
+    def rows(self, snapshot: Mapping[str, Any], options: Options) -> list[Row]:
+        """Return one row, `{messages: [{role, content}]}`. With `weight_bad`, every message has a `weight` as well."""
+        messages = chat(answered(snapshot), options.system)
+        if options.weight_bad:
+            trained = 0 if snapshot.get("quality") == "bad" else 1
+            for each in messages:
+                each["weight"] = trained if each["role"] == "assistant" else 0
+        return [{"messages": messages}]
+
+
+def chat(turns: list[Turn], system: str | None) -> list[dict[str, Any]]:
+    """Return turns as chat messages, after the system prompt if there is one."""
+    head = [{"role": "system", "content": system}] if system else []
+    return [*head, *({"role": each.role, "content": each.content} for each in turns)]
+
+
+FORMAT = Messages()

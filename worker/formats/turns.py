@@ -1,0 +1,86 @@
+"""Reads a conversation as turns of two sides. Pure.
+
+`sender: "user"` is the platform's side, the one that is trained: role `assistant`. All other senders are the customer's
+side: role `user`, as in the export of the HTTP API. Messages without visible text are dropped, and messages of one side
+that follow each other are one turn, joined by a line feed. Text is never changed otherwise.
+"""
+
+from collections.abc import Mapping
+from itertools import groupby
+from typing import Any, NamedTuple
+
+from worker.formats.base import Skipped, invalid_text
+
+
+class Turn(NamedTuple):
+    """What one side says until the other side answers."""
+
+    role: str
+    """`user` or `assistant`."""
+    content: str
+
+
+def messages_of(snapshot: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the messages of a snapshot. Raises Skipped if they are not an array of objects."""
+    messages = snapshot.get("messages")
+    if not isinstance(messages, list) or not all(isinstance(each, Mapping) for each in messages):
+        raise Skipped("malformed_messages", "`messages` of the snapshot is not an array of objects.")
+    return messages
+
+
+def turns(snapshot: Mapping[str, Any]) -> list[Turn]:
+    """Return the turns of a snapshot, of which there is at least one.
+
+    Raises Skipped: `malformed_messages`, `invalid_text`, `no_text`.
+    """
+    said = [_said(each) for each in messages_of(snapshot)]
+    visible = [each for each in said if each.content.strip()]
+    if not visible:
+        raise Skipped("no_text", "No message has visible text.")
+    grouped = groupby(visible, key=lambda each: each.role)
+    return [Turn(role, "\n".join(each.content for each in group)) for role, group in grouped]
+
+
+def answered(snapshot: Mapping[str, Any]) -> list[Turn]:
+    """Return the turns up to the last one of the assistant; at least one of each side.
+
+    The customer's turns after it are cut off, because nothing can be learnt from a question without an answer.
+    Raises Skipped: as `turns`, `no_assistant_turn`, and `no_user_turn` if the customer says nothing before it.
+    """
+    found = turns(snapshot)
+    if found[-1].role == "user":
+        found.pop()
+    if not found:
+        raise Skipped("no_assistant_turn", "The platform's side says nothing.")
+    if all(each.role == "assistant" for each in found):
+        raise Skipped("no_user_turn", "The customer says nothing that the platform's side answers.")
+    return found
+
+
+def from_user(snapshot: Mapping[str, Any]) -> list[Turn]:
+    """Return the turns from the first of the customer to the last of the assistant: they alternate, an even number.
+
+    A greeting of the platform's side before the first turn of the customer is no answer, and is cut off.
+    Raises Skipped as `answered`.
+    """
+    found = answered(snapshot)
+    return found[1:] if found[0].role == "assistant" else found
+
+
+def _said(message: Mapping[str, Any]) -> Turn:
+    content = message.get("content")
+    if content is None:
+        content = ""
+    if not isinstance(content, str):
+        raise Skipped("malformed_messages", "The content of a message is not text.")
+    if not content.isascii():
+        check_text(content)
+    return Turn("assistant" if message.get("sender") == "user" else "user", str(content))
+
+
+def check_text(text: str) -> None:
+    """Raises Skipped if UTF-8 cannot represent the text."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise invalid_text() from error
