@@ -59,7 +59,8 @@ def test_request_from_a_bare_environment_is_completed(
 
 
 def test_distribution_has_exactly_the_modules_that_the_client_imports() -> None:
-    included = tomllib.loads((CLIENT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["only-include"]
+    wheel = tomllib.loads((CLIENT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
+    included = [path.removeprefix("../../") for path in wheel["force-include"]]
     modules = {path for path in included if path.endswith(".py") and not path.endswith("__init__.py")}
     package = CHECKOUT / SnapshotClient.__module__.replace(".", "/")
     imported = set()

@@ -67,5 +67,9 @@ def api(
 
 
 def client(url: str, value: str) -> httpx.Client:
-    """An HTTP client with this token."""
-    return httpx.Client(base_url=url, headers=bearer(value), timeout=30)
+    """An HTTP client with this token, for any number of threads.
+
+    It keeps every connection: to keep to a limit, httpcore closes idle ones, even one that a thread has just taken.
+    """
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=None)
+    return httpx.Client(base_url=url, headers=bearer(value), timeout=30, limits=limits)

@@ -104,6 +104,7 @@ class LazyGroup(click.Group):
         try:
             return super().invoke(ctx)
         except (KeyboardInterrupt, click.Abort):
+            interrupts.ignore()
             ctx.exit(INTERRUPTED)
         except click.UsageError as error:
             if as_json:

@@ -20,6 +20,12 @@ def install() -> None:
         signal.signal(signal.SIGINT, _interrupt)
 
 
+def ignore() -> None:
+    """Ignore a second Ctrl-C: while Python exits, it would replace the exit code by that of a signal."""
+    if _in_main_thread():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 @contextmanager
 def exit_at_once() -> Iterator[None]:
     """Let Ctrl-C end the process at once while modules are imported: there, a KeyboardInterrupt can get lost."""
