@@ -7,7 +7,7 @@ from kombu import Queue
 
 from worker.errors import InvalidSettings
 from worker.settings import settings as _settings
-from worker.stores.wakeups import BULK, CREATE, INTERACTIVE, MAINTENANCE
+from worker.stores.wakeups import CREATE, INTERACTIVE, MAINTENANCE, QUEUES
 
 try:
     _own = _settings()
@@ -20,7 +20,7 @@ broker_url, broker_use_ssl = _broker["broker_url"], _broker["broker_use_ssl"]
 imports = ("tasks.signals", "tasks.requests", "tasks.closings", "tasks.upkeep")
 
 # Queues and routes. No priorities: each would be a list of its own, and the sweep reads one list per queue.
-task_queues = tuple(Queue(name) for name in (INTERACTIVE, BULK, MAINTENANCE))
+task_queues = tuple(Queue(name) for name in QUEUES)
 task_default_queue = INTERACTIVE
 task_create_missing_queues = False
 task_routes = {

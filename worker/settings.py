@@ -144,6 +144,7 @@ class Settings(FieldSettings, BaseSettings):
     state_collection: CollectionName = Field(
         "snapshotstate", description="checkpoints, and sessions of the operations pages"
     )
+    jobs_collection: CollectionName = Field("snapshotjobs", description="exports and other long tasks, with progress")
     create_source_indexes: bool = Field(
         True, description="create the indexes needed on the platform's messages and conversations"
     )

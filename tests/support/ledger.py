@@ -16,6 +16,7 @@ from worker.service import NewRequest, Receipt, Service
 from worker.settings import Settings
 from worker.stores import indexes
 from worker.stores.connections import Connections
+from worker.stores.wakeups import CREATE
 
 START = datetime(2026, 5, 13, 13, 0, tzinfo=UTC)
 
@@ -33,6 +34,7 @@ class Published:
         at: datetime,
         delay: timedelta | None = None,
         task_id: str | None = None,
+        task: str = CREATE,
     ) -> None:
         self.chunks += [(queue, list(chunk)) for chunk in chunks]
 

@@ -13,6 +13,7 @@ from worker.service import NewRequest, Receipt, Service
 from worker.settings import Settings
 from worker.stores import indexes
 from worker.stores.connections import Connections
+from worker.stores.wakeups import CREATE
 
 
 def publish_nothing(
@@ -21,6 +22,7 @@ def publish_nothing(
     at: datetime,
     delay: timedelta | None = None,
     task_id: str | None = None,
+    task: str = CREATE,
 ) -> None:
     """A publisher whose messages no one gets: the test runs what it wants run."""
 

@@ -22,7 +22,7 @@ from worker.domain.ledger_entry import LedgerEntry
 from worker.local.processes import Child
 from worker.settings import PREFIX, Settings
 
-QUEUES = "snapshots,snapshots.bulk,snapshots.maintenance"
+QUEUES = "snapshots,snapshots.bulk,snapshots.maintenance,snapshots.exports"
 
 
 @dataclass

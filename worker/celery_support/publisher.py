@@ -29,9 +29,11 @@ class CeleryPublisher:
         at: datetime,
         delay: timedelta | None = None,
         task_id: str | None = None,
+        task: str = CREATE,
     ) -> None:
         messages = [(list(chunk), None if number else task_id) for number, chunk in enumerate(chunks)]
         options: dict[str, Any] = {
+            "name": task,
             "queue": queue,
             "headers": {STAMP: milliseconds(at)},
             "retry": False,
@@ -63,7 +65,6 @@ class CeleryPublisher:
 
     def _publish(self, producer: Any, ids: list[str], task_id: str | None, options: dict[str, Any]) -> None:
         self._app.send_task(
-            CREATE,
             args=[ids],
             task_id=task_id,
             producer=producer,

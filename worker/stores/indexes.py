@@ -64,6 +64,18 @@ def own_indexes(names: Settings) -> list[Index]:
             "expiry of skipped closings",
             {"expireAfterSeconds": LEFT_OUT_SECONDS},
         ),
+        Index(
+            names.jobs_collection,
+            [("status", 1), ("local", 1), ("enqueuedAt", 1)],
+            "sweep: unfinished jobs that no slice works on",
+        ),
+        Index(
+            names.jobs_collection,
+            [("unsent", 1), ("finishedAt", 1)],
+            "sweep: unsent events of jobs",
+            {"partialFilterExpression": {"unsent": True}},
+        ),
+        Index(names.jobs_collection, [("organizationId", 1), ("kind", 1), ("_id", -1)], "lists of jobs, newest first"),
         # Checkpoints have no such field, and stay.
         Index(names.state_collection, [("expiresAt", 1)], "expiry of sessions", {"expireAfterSeconds": 0}),
         Index(

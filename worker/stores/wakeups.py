@@ -10,10 +10,10 @@ from worker.clock import from_milliseconds
 from worker.domain.ledger_entry import LedgerEntry
 from worker.stores.connections import Connections, broker_errors
 
-INTERACTIVE, BULK, MAINTENANCE = "snapshots", "snapshots.bulk", "snapshots.maintenance"
-"""The queues: requests that someone waits for; backfills and chunks; the sweep and the reconcile task."""
+INTERACTIVE, BULK, MAINTENANCE, EXPORTS = "snapshots", "snapshots.bulk", "snapshots.maintenance", "snapshots.exports"
+"""The queues: requests that someone waits for; backfills and chunks; the sweep and the reconcile task; exports."""
 REQUEST_QUEUES = (INTERACTIVE, BULK)
-QUEUES = (*REQUEST_QUEUES, MAINTENANCE)
+QUEUES = (*REQUEST_QUEUES, MAINTENANCE, EXPORTS)
 CREATE = "snapshots.create"
 STAMP = "stamp"
 """The header with the time of publication, in ms by MongoDB's clock."""
@@ -54,10 +54,12 @@ class Publish(Protocol):
         at: datetime,
         delay: timedelta | None = None,
         task_id: str | None = None,
+        task: str = CREATE,
     ) -> None:
         """Publish one message per chunk of ledger ids, stamped with `at`, to run after `delay`.
 
-        `task_id`: the Celery task that the first message continues; by default each is a new task.
+        `task_id`: the Celery task that the first message continues; by default each is a new task. `task`: its name;
+        one that runs slices of jobs gets ids of jobs.
         Raises BrokerUnavailable; some messages may have been sent even then.
         """
 

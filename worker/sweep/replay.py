@@ -14,6 +14,7 @@ from uuid import uuid4
 from redis import Redis
 
 from worker.domain.ledger_entry import NOT_STRIPPED, LedgerEntry, finished_in
+from worker.jobs.store import Jobs
 from worker.log import get_logger
 from worker.service import Service
 from worker.stores.checkpoints import Checkpoints
@@ -52,6 +53,7 @@ class Replay:
     def __init__(self, service: Service) -> None:
         self._service = service
         self._checkpoints = Checkpoints(service.connections)
+        self._jobs = Jobs(service)
 
     def __call__(self, budget: Budget | None = None) -> int:
         """Look for a loss and continue a pending replay; return the number of emitted events. Raises TransientError."""
@@ -120,6 +122,7 @@ class Replay:
             # The pulse is gone as well. Until a sweep completes, that must not look like yet another loss.
             pending["goodAt"] = None
         expected = {"marker": known.get("marker"), "instance": known.get("instance")}
+        self._jobs.owe_events(pending["owedFrom"])
         if not self._checkpoints.set(_NAME, pending, expected=expected):
             return {}
         if known:

@@ -17,6 +17,7 @@ from bson import ObjectId
 
 from worker.domain.ledger_entry import UNSENT, LedgerEntry, due_by, enqueued_in, groups_by_suspicion
 from worker.errors import TransientError
+from worker.jobs.upkeep import JobUpkeep
 from worker.log import get_logger
 from worker.service import Service
 from worker.stores.claims import Claims
@@ -69,6 +70,7 @@ class Sweep:
             **{f"enqueue_lost:{queue}": partial(self._enqueue_lost, queue) for queue in REQUEST_QUEUES},
             "enqueue_due": self._enqueue_due,
             "emit_unsent": self._emit_unsent,
+            "jobs": JobUpkeep(service),
             "replay": self._replay_lost,
             "trim_streams": self._trim_streams,
             "strip_ledger": self._strip_ledger,

@@ -1,0 +1,183 @@
+"""Jobs: claims, fencing, and what survives a killed worker and a flushed Redis."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from bson import ObjectId
+
+from support.ledger import Bench, bench_on
+from worker.errors import InvalidRequest, NotFound
+from worker.jobs.job import Job
+from worker.jobs.slices import Slice, run_slice
+from worker.jobs.store import JobFilter, Jobs, LeaseLost
+from worker.settings import Settings
+from worker.stores import indexes
+from worker.sweep.sweep import Sweep
+
+
+@pytest.fixture
+def bench(settings: Settings) -> Iterator[Bench]:
+    with bench_on(settings) as made:
+        indexes.ensure(made.connections)
+        yield made
+
+
+@pytest.fixture
+def jobs(bench: Bench) -> Jobs:
+    return Jobs(bench.service)
+
+
+@pytest.fixture
+def job(bench: Bench, jobs: Jobs) -> Job:
+    return jobs.accept("export", bench.organization, {"format": "jsonl"})
+
+
+def count_to(last: int) -> Any:
+    """Work that takes `last` slices."""
+
+    def work(own: Slice) -> dict[str, int] | None:
+        number = own.checkpoint.get("number", 0) + 1
+        if number == last:
+            return {"number": number}
+        own.checkpoint = own.progress = {"number": number}
+        own.save()
+        return None
+
+    return work
+
+
+def claimed(jobs: Jobs, job: Job) -> Job:
+    taken = jobs.claim(job.id, "test")
+    assert taken
+    return taken
+
+
+def test_job_runs_in_slices_until_it_is_done(bench: Bench, jobs: Jobs, job: Job) -> None:
+    for _ in range(3):
+        run_slice(jobs, job.id, "test", count_to(3))
+    done = jobs.get(job.id, bench.organization, "export")
+    assert (done.status, done.result, done.progress, done.fence) == ("completed", {"number": 3}, {"number": 2}, 3)
+    assert bench.published.chunks == [("snapshots.exports", [str(job.id)])] * 3
+    (event,) = bench.events()
+    assert (event["id"], event["type"]) == (f"{job.id}.0", "training.export.completed")
+    assert event["data"] == {"organizationId": str(bench.organization), "jobId": str(job.id), "number": 3}
+
+
+def test_message_that_is_delivered_twice_does_nothing_the_second_time(jobs: Jobs, job: Job) -> None:
+    holder = claimed(jobs, job)
+    assert jobs.claim(job.id, "another") is None
+    jobs.complete(holder, {})
+    assert jobs.claim(job.id, "another") is None
+
+
+def test_slice_that_was_taken_over_writes_nothing(bench: Bench, jobs: Jobs, job: Job) -> None:
+    late = claimed(jobs, job)
+    bench.advance(seconds=jobs.lease.total_seconds() + 1)
+    holder = claimed(jobs, job)
+    with pytest.raises(LeaseLost):
+        jobs.save(late, {"parts": 9}, {})
+    with pytest.raises(LeaseLost):
+        jobs.release(late)
+    with pytest.raises(LeaseLost):
+        jobs.complete(late, {})
+    with pytest.raises(LeaseLost):
+        jobs.fail(late, NotFound())
+    jobs.save(holder, {"parts": 1}, {})
+    assert jobs.get(job.id).progress == {"parts": 1}
+    assert bench.events() == []
+
+
+def test_cancelled_job_ends_at_the_next_write_of_its_slice(jobs: Jobs, job: Job) -> None:
+    holder = claimed(jobs, job)
+    assert jobs.cancel(job.id)
+    with pytest.raises(LeaseLost):
+        jobs.save(holder, {}, {})
+    assert jobs.get(job.id).status == "cancelled"
+    assert not jobs.cancel(job.id)
+    assert jobs.claim(job.id, "test") is None
+
+
+def test_job_whose_slices_die_without_progress_fails_as_worker_lost(bench: Bench, jobs: Jobs, job: Job) -> None:
+    for _ in range(bench.settings.worker_lost_after):
+        jobs.save(claimed(jobs, job), {}, {})  # progress, so that nothing counts
+        bench.advance(seconds=jobs.lease.total_seconds() + 1)
+    for _ in range(bench.settings.worker_lost_after):
+        claimed(jobs, job)
+        bench.advance(seconds=jobs.lease.total_seconds() + 1)
+    assert jobs.claim(job.id, "test") is None
+    failed = jobs.get(job.id)
+    assert failed.error
+    assert (failed.status, failed.error["code"]) == ("failed", "worker_lost")
+    (event,) = bench.events()
+    assert (event["type"], event["data"]["error"]["code"]) == ("training.export.failed", "worker_lost")
+
+
+def test_bad_input_fails_the_job_and_an_unexpected_error_does_not(jobs: Jobs, bench: Bench, job: Job) -> None:
+    def unexpected(_: Slice) -> None:
+        raise RuntimeError
+
+    def invalid(_: Slice) -> None:
+        raise InvalidRequest([{"field": "format", "message": "is unknown"}])
+
+    run_slice(jobs, job.id, "test", unexpected)
+    assert jobs.get(job.id).status == "running"
+    bench.advance(seconds=jobs.lease.total_seconds() + 1)
+    run_slice(jobs, job.id, "test", invalid)
+    failed = jobs.get(job.id)
+    assert failed.error
+    assert failed.error["details"] == {"errors": [{"field": "format", "message": "is unknown"}]}
+
+
+def test_sweep_enqueues_a_lost_job_once(bench: Bench, jobs: Jobs, job: Job) -> None:
+    Sweep(bench.service)()
+    assert bench.published.ids == [str(job.id)], "just enqueued"
+    bench.advance(seconds=bench.settings.lost_after.total_seconds() + 1)
+    holder = claimed(jobs, job)
+    Sweep(bench.service)()
+    assert bench.published.ids == [str(job.id)], "a slice works on it"
+    bench.advance(seconds=jobs.lease.total_seconds() + 1)
+    for _ in range(2):
+        Sweep(bench.service)()
+    assert bench.published.ids == [str(job.id)] * 2
+    jobs.complete(claimed(jobs, holder), {})
+
+
+def test_flush_of_redis_repeats_the_event_with_its_id_and_content(bench: Bench, jobs: Jobs, job: Job) -> None:
+    Sweep(bench.service)()
+    jobs.complete(claimed(jobs, job), {"snapshots": 2})
+    before = bench.events()
+    bench.connections.redis.flushdb()
+    for _ in range(2):
+        Sweep(bench.service)()
+    assert bench.events() == before
+
+
+def test_event_of_a_worker_that_died_after_finishing_is_emitted_by_the_sweep(
+    bench: Bench, jobs: Jobs, job: Job
+) -> None:
+    jobs.complete(claimed(jobs, job), {})
+    bench.database.snapshotjobs.update_one({"_id": job.id}, {"$set": {"unsent": True}})
+    bench.connections.redis.delete(bench.settings.events_stream)
+    Sweep(bench.service)()
+    assert [event["id"] for event in bench.events()] == [f"{job.id}.0"]
+
+
+def test_job_of_a_command_is_never_enqueued_and_fails_once_the_command_is_gone(bench: Bench, jobs: Jobs) -> None:
+    job = jobs.accept("export", bench.organization, {}, local=True)
+    claimed(jobs, job)
+    bench.advance(seconds=2 * jobs.lease.total_seconds() + 1)
+    Sweep(bench.service)()
+    assert bench.published.ids == []
+    assert jobs.get(job.id).status == "failed"
+
+
+def test_jobs_are_of_one_organization(bench: Bench, jobs: Jobs, job: Job) -> None:
+    other = ObjectId()
+    with pytest.raises(NotFound, match="Export not found"):
+        jobs.get(job.id, other, "export")
+    assert not jobs.cancel(job.id, other)
+    assert jobs.list(JobFilter(other), 10) == []
+    assert [each.id for each in jobs.list(JobFilter(bench.organization, "export"), 10)] == [job.id]
+    assert timedelta(0) <= bench.service.clock.now() - job.accepted_at < timedelta(minutes=1)

@@ -1,0 +1,1 @@
+"""Durable records of long tasks, which run in short slices."""

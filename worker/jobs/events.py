@@ -1,0 +1,44 @@
+"""The events of finished jobs, on the same stream as those of requests."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import pydantic_core
+
+from worker.clock import to_json
+from worker.jobs.job import COMPLETED, Job
+from worker.stores.connections import Connections, broker_errors
+from worker.stores.events import FIELD
+
+SOURCE = "/training/jobs"
+
+
+def event_of(job: Job) -> dict[str, Any]:
+    """Build the CloudEvent of a completed or failed job from its record alone, so that every repeat is equal.
+
+    Its type is `training.<kind>.completed` or `training.<kind>.failed`.
+    """
+    assert job.finished_at is not None  # noqa: S101 - only finished jobs have events
+    data: dict[str, Any] = {"organizationId": str(job.organization), "jobId": str(job.id)}
+    if job.status == COMPLETED:
+        data |= job.result or {}
+    else:
+        data["error"] = job.error
+    return {
+        "specversion": "1.0",
+        "id": f"{job.id}.0",
+        "source": SOURCE,
+        "type": f"training.{job.kind}.{job.status}",
+        "subject": str(job.id),
+        "time": to_json(job.finished_at),
+        "datacontenttype": "application/json",
+        "data": data,
+    }
+
+
+def emit(connections: Connections, jobs: Iterable[Job]) -> None:
+    """Add the events of these jobs to the stream. Raises BrokerUnavailable; some may be on it even then."""
+    with broker_errors(), connections.redis.pipeline(transaction=False) as pipeline:
+        for job in jobs:
+            pipeline.xadd(connections.settings.events_stream, {FIELD: pydantic_core.to_json(event_of(job))})
+        pipeline.execute()

@@ -1,0 +1,74 @@
+"""One slice of a job: claim it, work for some seconds, and enqueue the next slice."""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from bson import ObjectId
+from pymongo.client_session import ClientSession
+
+from worker.errors import PermanentError, Refused, SnapshotError, TaskInterrupt
+from worker.jobs.job import Job
+from worker.jobs.store import Jobs, LeaseLost
+from worker.log import get_logger
+
+log = get_logger(__name__)
+
+
+class Slice:
+    """The share of a job that one Celery message does."""
+
+    def __init__(self, jobs: Jobs, job: Job) -> None:
+        self._jobs = jobs
+        self._ends = time.monotonic() + jobs.service.settings.run_deadline.total_seconds()
+        self.job = job
+        self.progress: dict[str, Any] = dict(job.progress or {})
+        self.checkpoint: dict[str, Any] = dict(job.checkpoint or {})
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the time of this slice is used up: save, and return."""
+        return time.monotonic() > self._ends
+
+    def save(self, session: ClientSession | None = None) -> None:
+        """Record `progress` and `checkpoint` after a finished part. Raises LeaseLost."""
+        self._jobs.save(self.job, self.progress, self.checkpoint, session)
+
+
+Work = Callable[[Slice], Mapping[str, Any] | None]
+"""Works on a slice until it is over; returns the job's result once it is done, None before.
+
+A PermanentError or Refused fails the job. Every other error ends the slice only, and the job is tried again.
+"""
+
+
+def run_slice(jobs: Jobs, key: ObjectId, owner: str, work: Work) -> Job | None:
+    """Run one slice; return its job as it was claimed, or None if there was nothing to do. Raises TransientError."""
+    job = jobs.claim(key, owner)
+    if job is None:
+        return None
+    try:
+        _run(jobs, Slice(jobs, job), work)
+    except LeaseLost:
+        log.info("lease_lost", job=str(key))
+    return job
+
+
+def _run(jobs: Jobs, own: Slice, work: Work) -> None:
+    try:
+        result = work(own)
+    except (PermanentError, Refused) as error:
+        log.warning("job_failed", job=str(own.job.id), code=error.code)
+        jobs.fail(own.job, error)
+        return
+    except SnapshotError:
+        raise
+    except Exception as error:
+        if isinstance(error, TaskInterrupt):
+            raise
+        log.exception("job_slice_failed", job=str(own.job.id))  # the lease ends, and the job is tried again
+        return
+    if result is None:
+        jobs.release(own.job)
+    else:
+        jobs.complete(own.job, result)

@@ -1,0 +1,228 @@
+"""The collection of jobs. Every write is majority and journaled."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import cached_property
+from typing import Any
+
+from bson import ObjectId
+from pymongo import ReturnDocument
+from pymongo.client_session import ClientSession
+from pymongo.collection import Collection
+from pymongo.read_concern import ReadConcern
+
+from worker.errors import BrokerUnavailable, NotFound, SnapshotError, TransientError, WorkerLost
+from worker.jobs.events import emit
+from worker.jobs.job import ACCEPTED, CANCELLED, COMPLETED, FAILED, RUNNING, TASKS, UNFINISHED, Job, JobStatus, Kind
+from worker.log import get_logger
+from worker.service import Service
+from worker.stores.connections import Document, store_errors
+
+log = get_logger(__name__)
+
+_AHEAD = timedelta(hours=1)
+"""A lease this far ahead was set by a former primary's clock."""
+
+
+class LeaseLost(TransientError):
+    """Another slice has taken this job over, or it is finished."""
+
+    code = "lease_lost"
+
+
+@dataclass(frozen=True, slots=True)
+class JobFilter:
+    """Selects jobs."""
+
+    organization: ObjectId | None = None
+    kind: Kind | None = None
+    status: JobStatus | None = None
+
+    def condition(self) -> Document:
+        condition = {"organizationId": self.organization, "kind": self.kind, "status": self.status}
+        return {name: value for name, value in condition.items() if value is not None}
+
+
+class Jobs:
+    """Accepts, claims and finishes jobs. All methods raise StoreUnavailable and StoreConflict."""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        self.lease = 2 * service.settings.run_deadline + timedelta(seconds=15)
+        """Longer than the hard time limit of a task (celeryconfig.py): a slice never outlives its lease unnoticed."""
+
+    @cached_property
+    def collection(self) -> Collection[Document]:
+        return self.service.connections.database[self.service.settings.jobs_collection]
+
+    # --- the caller's half ----------------------------------------------------------------------------------
+
+    def accept(self, kind: Kind, organization: ObjectId, spec: Mapping[str, Any], *, local: bool = False) -> Job:
+        """Insert a job and enqueue its first slice. Redis may be down.
+
+        `local`: the caller runs the slices itself, with `claim`.
+        """
+        document: Document = {
+            "_id": ObjectId(),
+            "kind": kind,
+            "organizationId": organization,
+            "spec": dict(spec),
+            "status": ACCEPTED,
+            "fence": 0,
+            "stalled": 0,
+            "acceptedAt": self.service.clock.now(),
+            **({"local": True} if local else {"enqueuedAt": self.service.clock.now()}),
+        }
+        with store_errors():
+            self.collection.insert_one(document)
+        job = Job.read(document)
+        if not local:
+            self.enqueue(job)
+        return job
+
+    def get(self, job: ObjectId, organization: ObjectId | None = None, kind: Kind | None = None) -> Job:
+        """Return a job. Raises NotFound, also if it is of another organization or kind."""
+        with store_errors():
+            found = self.collection.find_one({"_id": job, **JobFilter(organization, kind).condition()})
+        if found is None:
+            raise NotFound(f"{(kind or 'job').capitalize()} not found.")
+        return Job.read(found)
+
+    def list(self, which: JobFilter, limit: int, after: ObjectId | None = None) -> Sequence[Job]:
+        """Return jobs, newest first."""
+        condition = which.condition() | ({"_id": {"$lt": after}} if after else {})
+        with store_errors():
+            return [Job.read(each) for each in self.collection.find(condition).sort("_id", -1).limit(limit)]
+
+    def cancel(self, job: ObjectId, organization: ObjectId | None = None) -> bool:
+        """Cancel a job unless it is finished; return whether it was cancelled. A running slice ends at its next write.
+
+        Cancelling emits no event: only the caller of it has asked for that end.
+        """
+        condition = {"_id": job, **JobFilter(organization).condition(), "status": {"$in": UNFINISHED}}
+        ends = {"status": CANCELLED, "finishedAt": self.service.clock.now(), "leasedUntil": None}
+        with store_errors():
+            change = {"$set": ends, "$unset": {"checkpoint": ""}, "$inc": {"fence": 1}}
+            return self.collection.update_one(condition, change).modified_count > 0
+
+    def delete(self, job: ObjectId) -> None:
+        """Remove the record of a finished job."""
+        with store_errors():
+            self.collection.delete_one({"_id": job, "status": {"$nin": UNFINISHED}})
+
+    # --- the worker's half ----------------------------------------------------------------------------------
+
+    def claim(self, job: ObjectId, owner: str) -> Job | None:
+        """Take a job for one slice; None if it is finished or another slice has it.
+
+        After `SNAPSHOTS_WORKER_LOST_AFTER` claims without a checkpoint the job fails as `worker_lost`.
+        """
+        now = self.service.clock.now()
+        free = {"_id": job, "status": {"$in": UNFINISHED}, "leasedUntil": {"$not": {"$gt": now, "$lt": now + _AHEAD}}}
+        claim = {
+            "status": RUNNING,
+            "owner": {"$literal": owner},
+            "leasedUntil": now + self.lease,
+            "fence": {"$add": ["$fence", 1]},
+            "stalled": {"$add": ["$stalled", 1]},
+            "startedAt": {"$ifNull": ["$startedAt", now]},
+        }
+        with store_errors():
+            found = self.collection.find_one_and_update(free, [{"$set": claim}], return_document=ReturnDocument.AFTER)
+        if found is None:
+            return None
+        claimed = Job.read(found)
+        if claimed.stalled > self.service.settings.worker_lost_after:
+            self.fail(claimed, WorkerLost("The job repeatedly ended its worker process without progress."))
+            return None
+        return claimed
+
+    def save(
+        self,
+        claimed: Job,
+        progress: Mapping[str, Any],
+        checkpoint: Mapping[str, Any],
+        session: ClientSession | None = None,
+    ) -> None:
+        """Record a finished part, and renew the lease. Raises LeaseLost if the claim is not the latest one.
+
+        With a session it is part of its transaction, so that what else it writes is fenced, too.
+        """
+        until = self.service.clock.now() + self.lease
+        fields = {"progress": dict(progress), "checkpoint": dict(checkpoint), "leasedUntil": until, "stalled": 0}
+        self._write(claimed, {"$set": fields}, session)
+
+    def release(self, claimed: Job) -> None:
+        """End a slice whose job is not finished, and enqueue the next one. Raises LeaseLost."""
+        self._write(claimed, {"$set": {"leasedUntil": None, "enqueuedAt": self.service.clock.now()}})
+        self.enqueue(claimed)
+
+    def complete(self, claimed: Job, result: Mapping[str, Any]) -> None:
+        """Finish a job and emit its event. Raises LeaseLost."""
+        self._finish(claimed, COMPLETED, {"result": dict(result)})
+
+    def fail(self, claimed: Job, error: SnapshotError) -> None:
+        """Fail a job and emit its event. Raises LeaseLost."""
+        self._finish(claimed, FAILED, {"error": error.outcome()})
+
+    def _finish(self, claimed: Job, status: JobStatus, fields: Document) -> None:
+        ends = {"status": status, "finishedAt": self.service.clock.now(), "leasedUntil": None, "unsent": True}
+        self._write(claimed, {"$set": {**fields, **ends}, "$unset": {"checkpoint": ""}})
+        self.emit_event(claimed.id)
+
+    def _write(self, claimed: Job, change: Document, session: ClientSession | None = None) -> None:
+        condition = {"_id": claimed.id, "status": RUNNING, "fence": claimed.fence}
+        with store_errors():
+            # Matched, not modified: a repeat after a lost answer changes nothing.
+            if not self.collection.update_one(condition, change, session=session).matched_count:
+                raise LeaseLost
+
+    # --- wake-ups and events --------------------------------------------------------------------------------
+
+    def enqueue(self, job: Job) -> None:
+        """Publish a message that runs a slice. If Redis is down, the sweep does it later."""
+        task, queue = TASKS[job.kind]
+        try:
+            self.service.publish(queue, [[str(job.id)]], self.service.clock.now(), task=task)
+        except BrokerUnavailable as error:
+            log.warning("enqueue_failed", queue=queue, job=str(job.id), reason=error.message)
+
+    def emit_event(self, job: ObjectId) -> None:
+        """Emit the event of a finished job. If Redis is down, the sweep does it later."""
+        try:
+            self.emit_unsent({"_id": job})
+        except TransientError as error:
+            log.warning("emit_failed", job=str(job), reason=error.message)
+
+    def emit_unsent(self, which: Document, limit: int = 500) -> int:
+        """Emit the events of finished jobs that are not out; return how many. Raises BrokerUnavailable."""
+        condition = {**which, "unsent": True}
+        at_majority = self.collection.with_options(read_concern=ReadConcern("majority"))
+        with store_errors():
+            jobs = [Job.read(each) for each in at_majority.find(condition).limit(limit)]
+        if jobs:
+            emit(self.service.connections, jobs)
+            ids = {"_id": {"$in": [each.id for each in jobs]}}
+            with store_errors():
+                self.collection.update_many({**ids, "unsent": True}, {"$unset": {"unsent": ""}})
+        return len(jobs)
+
+    def owe_events(self, since: datetime) -> None:
+        """Mark the events of jobs that finished from `since` on as not out, because Redis may have lost them."""
+        which = {"status": {"$in": [COMPLETED, FAILED]}, "finishedAt": {"$gte": since}}
+        with store_errors():
+            self.collection.update_many(which, {"$set": {"unsent": True}})
+
+    def take_lost(self) -> Iterator[Job]:
+        """Yield unfinished jobs that no slice works on and that were enqueued long ago; note that they are again."""
+        now = self.service.clock.now()
+        past = {"$not": {"$gt": now - self.service.settings.lost_after, "$lt": now + _AHEAD}}
+        free = {"$not": {"$gt": now, "$lt": now + _AHEAD}}
+        lost = {"status": {"$in": UNFINISHED}, "local": None, "leasedUntil": free, "enqueuedAt": past}
+        while True:
+            with store_errors():
+                found = self.collection.find_one_and_update(lost, {"$set": {"enqueuedAt": now}})
+            if found is None:
+                return
+            yield Job.read(found)

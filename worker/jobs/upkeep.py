@@ -1,0 +1,30 @@
+"""What the sweep repairs of jobs: lost wake-ups, unsent events, and commands that died."""
+
+from worker.errors import WorkerLost
+from worker.jobs.job import UNFINISHED, Job
+from worker.jobs.store import Jobs
+from worker.service import Service
+from worker.stores.connections import store_errors
+
+
+class JobUpkeep:
+    """The repairs of jobs. Its methods raise TransientError; any number may run at once."""
+
+    def __init__(self, service: Service) -> None:
+        self._jobs = Jobs(service)
+
+    def __call__(self) -> None:
+        """Enqueue jobs again whose slice died or whose message was lost, and emit events that are not out."""
+        for job in self._jobs.take_lost():
+            self._jobs.enqueue(job)
+        self._fail_abandoned()
+        self._jobs.emit_unsent({})
+
+    def _fail_abandoned(self) -> None:
+        """Fail jobs of commands that were killed: no worker can continue them, because their files are elsewhere."""
+        now = self._jobs.service.clock.now()
+        abandoned = {"status": {"$in": UNFINISHED}, "local": True, "leasedUntil": {"$lt": now - self._jobs.lease}}
+        with store_errors():
+            found = [Job.read(each) for each in self._jobs.collection.find(abandoned).limit(100)]
+        for job in found:
+            self._jobs.fail(job, WorkerLost("The command that ran this job was killed."))
