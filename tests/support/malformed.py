@@ -149,6 +149,13 @@ HEADERS: dict[str, dict[str, Any]] = {
     "task unknown and long": {"task": "x" * 100_000},
     "task of Celery": {"task": "celery.chord_unlock"},
     "task celery.starmap": {"task": "celery.starmap"},
+    "task of a carrier": {"task": "snapshots.rejected"},
+    "carrier with odd errors": {"task": "snapshots.rejected", "errors": 5, "bytes": 1},
+    "carrier with a huge size": {
+        "task": "snapshots.rejected",
+        "errors": [{"field": "a", "message": "b"}],
+        "bytes": 10**4000,
+    },
     "stamped_headers a number": {"stamped_headers": 5},
     "stamped_headers of arrays": {"stamped_headers": [[1]]},
     "stamps an array": {"stamps": [1], "stamped_headers": ["a"]},

@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 from hypothesis import given
+from hypothesis import settings as examples
 from hypothesis import strategies as st
 from kombu.transport.virtual import Channel, Message
 
 from support.malformed import envelope, kinds, raw
-from worker.celery_support.message_format import check_message
-from worker.celery_support.payloads import CARRIER, original, read_payload
+from worker.celery_support.message_format import CARRIER, check_message
+from worker.celery_support.payloads import original, read_payload
 from worker.errors import InvalidMessage
 from worker.stores.events import MAX_REJECTION_BYTES, rejection
 from worker.stores.wakeups import MAX_MESSAGE_BYTES
@@ -29,6 +30,9 @@ def usable(payload: dict[str, Any]) -> None:
     assert message.delivery_info == payload["properties"]["delivery_info"]
     json.dumps([payload, "", "snapshots"])
     pickle.dumps(message.headers)
+    if message.headers["task"] == CARRIER:
+        assert InvalidMessage(message.headers["errors"]).outcome()
+        assert message.headers["bytes"] < 2**50
 
 
 class _Channel:
@@ -41,6 +45,7 @@ def test_every_kind_of_message_becomes_a_usable_payload(name: str) -> None:
     usable(read_payload(KINDS[name], "snapshots"))
 
 
+@examples(deadline=None)
 @given(st.binary(max_size=300))
 def test_any_bytes_become_a_carrier(text: bytes) -> None:
     payload = read_payload(text, "snapshots.bulk")
@@ -64,6 +69,7 @@ def test_valid_message_keeps_its_headers_and_gets_a_delivery_tag_of_its_own() ->
         (raw(envelope(headers={"timelimit": [1]})), "headers.timelimit"),
         (raw(envelope(headers={"id": None})), "headers.id"),
         (raw(envelope(headers={"update": 5})), "headers.update"),
+        (raw(envelope(CARRIER)), "headers.task"),
         (raw(envelope(headers={"compression": "zlib"})), "headers.compression"),
         (raw(envelope(properties={"body_encoding": "utf-8"})), "properties.body_encoding"),
         (raw(envelope(content_type="application/x-python-serialize")), "content-type"),
@@ -114,6 +120,7 @@ ODD = st.recursive(
 
 
 @pytest.mark.parametrize("part", ["headers", "properties"])
+@examples(deadline=None)
 @given(st.data())
 def test_any_value_of_any_field_becomes_a_usable_payload(part: str, data: st.DataObject) -> None:
     name = data.draw(st.sampled_from([*envelope()[part], "update", "compression", "headers"]))

@@ -10,8 +10,8 @@ from celery.worker.consumer import Consumer as BaseConsumer
 from celery.worker.consumer.tasks import Tasks
 from redis.exceptions import RedisError
 
-from worker.celery_support.message_format import fault
-from worker.celery_support.payloads import CARRIER, original
+from worker.celery_support.message_format import CARRIER, fault
+from worker.celery_support.payloads import original
 from worker.celery_support.transport import CONNECTION_ERRORS
 from worker.errors import InvalidMessage
 from worker.log import get_logger

@@ -26,6 +26,8 @@ from worker.domain.validation import json_type
 from worker.errors import InvalidMessage
 from worker.stores.wakeups import MAX_MESSAGE_BYTES
 
+CARRIER = "snapshots.rejected"
+"""The task name of a carrier, which no sender may use. There is no such task."""
 MAX_ETA = timedelta(minutes=15)
 """Redis redelivers what a worker holds for longer than the visibility timeout, so longer delays are refused."""
 
@@ -224,6 +226,8 @@ def _check_headers(headers: Mapping[str, Any]) -> dict[str, Any]:
     for name in ("task", "id"):
         if not is_name(headers.get(name)):
             raise fault(f"headers.{name}", _A_NAME)
+    if headers["task"] == CARRIER:
+        raise fault("headers.task", "is reserved for messages that a worker has rejected")
     checked: dict[str, Any] = {}
     for name, value in headers.items():
         if value is not None:

@@ -12,6 +12,7 @@ from traceback import format_tb
 from typing import Any
 
 from worker.celery_support.message_format import (
+    CARRIER,
     CheckedMessage,
     check_message,
     decode_body,
@@ -25,8 +26,8 @@ from worker.stores.events import MAX_REJECTION_BYTES
 
 log = get_logger(__name__)
 
-CARRIER = "snapshots.rejected"
-"""The task name of a carrier. There is no such task."""
+_MAX_BYTES = 2**40
+"""More than any message in Redis can have."""
 
 
 def read_payload(raw: bytes, queue: str) -> dict[str, Any]:
@@ -89,6 +90,7 @@ def _is_carrier(headers: Mapping[str, Any]) -> bool:
     return (
         is_name(headers.get("id"))
         and type(headers.get("bytes")) is int
+        and 0 <= headers["bytes"] <= _MAX_BYTES
         and isinstance(errors, list)
         and len(errors) == 1
         and isinstance(errors[0], dict)
