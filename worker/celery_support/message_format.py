@@ -178,8 +178,9 @@ def _is_mapping(value: Any) -> bool:
     return isinstance(value, dict)
 
 
-def _is_time(value: Any) -> bool:
-    return _time(value) is not None
+def _is_ahead(value: Any) -> bool:
+    moment = _time(value)
+    return moment is not None and moment > datetime.now(UTC)
 
 
 def _is_near(value: Any) -> bool:
@@ -208,7 +209,7 @@ _HEADERS: dict[str, tuple[Callable[[Any], bool], str]] = {
     **dict.fromkeys(("lang", "root_id", "parent_id", "group", "shadow", "origin"), (_is_text, _A_TEXT)),
     **dict.fromkeys(("argsrepr", "kwargsrepr"), (_is_text, _A_TEXT)),
     "eta": (_is_near, f"should be a date in ISO 8601, at most {MAX_ETA.total_seconds() / 60:g} minutes ahead"),
-    "expires": (_is_time, "should be a date in ISO 8601"),
+    "expires": (_is_ahead, "should be a date in ISO 8601 that has not passed"),
     "retries": (_is_count, f"should be an integer from 0 to {_MAX_COUNT:,}"),
     **dict.fromkeys(("group_index", "replaced_task_nesting"), (_is_count, "should be an integer")),
     "timelimit": (_is_limit_pair, f"should be an array of two, each null or a number from 1 to {_MAX_LIMIT:,}"),
