@@ -4,7 +4,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from worker.domain.json_values import render
-from worker.formats.base import Format, Options, Row
+from worker.formats.base import Format
+from worker.formats.columns import as_json
+from worker.formats.dataset import Options
+from worker.formats.rows import Row
+from worker.formats.snapshot_fields import MESSAGE, SNAPSHOT
 
 
 class Jsonl(Format):
@@ -12,6 +16,11 @@ class Jsonl(Format):
 
     name = "jsonl"
     purpose = "whole snapshots, for any program"
+
+    def columns(self, options: Options) -> dict[str, Any]:
+        """Return the documented fields; dates are text. A platform may have added others to its snapshots."""
+        fields = SNAPSHOT | {"messages": [MESSAGE]}
+        return as_json(fields)
 
     def rows(self, snapshot: Mapping[str, Any], options: Options) -> list[Row]:
         """Return one row: the snapshot's fields in their stored order."""

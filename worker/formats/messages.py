@@ -13,8 +13,13 @@ A row has no other column than `messages`: OpenAI knows no others.
 from collections.abc import Mapping
 from typing import Any
 
-from worker.formats.base import Format, Options, Row
+from worker.formats.base import Format
+from worker.formats.dataset import Options
+from worker.formats.rows import Row
 from worker.formats.turns import Turn, answered
+
+CHAT = [{"role": "string", "content": "string"}]
+"""The column of a chat."""
 
 
 class Messages(Format):
@@ -22,6 +27,11 @@ class Messages(Format):
 
     name = "messages"
     purpose = "supervised fine-tuning with OpenAI, TRL or Axolotl"
+    takes = frozenset({"system", "weight_bad"})
+
+    def columns(self, options: Options) -> dict[str, Any]:
+        """Return the columns of the rows."""
+        return {"messages": [{**CHAT[0], "weight": "int64"}] if options.weight_bad else CHAT}
 
     def rows(self, snapshot: Mapping[str, Any], options: Options) -> list[Row]:
         """Return one row, `{messages: [{role, content}]}`. With `weight_bad`, every message has a `weight` as well."""

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from itertools import groupby
 from typing import Any, NamedTuple
 
-from worker.formats.base import Skipped, invalid_text
+from worker.formats.rows import Skipped, check_text
 
 
 class Turn(NamedTuple):
@@ -73,14 +73,5 @@ def _said(message: Mapping[str, Any]) -> Turn:
         content = ""
     if not isinstance(content, str):
         raise Skipped("malformed_messages", "The content of a message is not text.")
-    if not content.isascii():
-        check_text(content)
+    check_text(content)
     return Turn("assistant" if message.get("sender") == "user" else "user", str(content))
-
-
-def check_text(text: str) -> None:
-    """Raises Skipped if UTF-8 cannot represent the text."""
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise invalid_text() from error

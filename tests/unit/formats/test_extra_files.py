@@ -1,0 +1,86 @@
+"""The files next to the data: the dataset card of every format, and LLaMA-Factory's dataset_info.json."""
+
+import json
+import subprocess
+import sys
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+import pytest
+import yaml
+
+from support.snapshots import snapshot
+from worker.formats import FORMATS, Dataset, File, Options, get_format
+
+
+def dataset(name: str, counts: dict[str, int], options: Options | None = None) -> Dataset:
+    """An export with so many files of 3 rows and 10 bytes in each split."""
+    files = {
+        split: [File(get_format(name).path(split, index, count), 3, 10, "") for index in range(count)]
+        for split, count in counts.items()
+    }
+    return Dataset("support: 2026", "Talks.", datetime(2026, 5, 18, tzinfo=UTC), files, options or Options())
+
+
+@pytest.mark.parametrize("name", sorted(FORMATS))
+def test_card_names_the_files_columns_and_rows_of_each_split(name: str) -> None:
+    files = get_format(name).extra_files(dataset(name, {"test": 1, "train": 2, "validation": 0}))
+    _, head, text = files["README.md"].decode().split("---\n", 2)
+    card = yaml.safe_load(head)
+    assert card["pretty_name"] == "support: 2026"
+    (config,) = card["configs"]
+    path = get_format(name).path
+    assert config["data_files"] == [
+        {"split": "train", "path": [path("train", 0, 2), path("train", 1, 2)]},
+        {"split": "test", "path": [path("test", 0, 1)]},
+    ]
+    info = card["dataset_info"]
+    assert [(each["name"], each["num_examples"]) for each in info["splits"]] == [("train", 6), ("test", 3)]
+    assert [each["name"] for each in info["features"]] == list(get_format(name).columns(Options()))
+    assert "| train | 6 |" in text
+
+
+def test_sharegpt_names_a_file_or_the_folder_of_several_files() -> None:
+    made = get_format("sharegpt").extra_files(dataset("sharegpt", {"train": 2, "validation": 1, "test": 0}))
+    info = json.loads(made["dataset_info.json"])
+    assert {name: each["file_name"] for name, each in info.items()} == {
+        "support: 2026": "train",
+        "support: 2026_validation": "validation.jsonl",
+    }
+    assert info["support: 2026"]["columns"] == {"messages": "conversations", "system": "system"}
+
+
+@pytest.mark.parametrize(
+    ("name", "count", "path"),
+    [
+        ("jsonl", 1, "train.jsonl"),
+        ("messages", 3, "train-00000-of-00003.jsonl"),
+        ("sharegpt", 3, "train/train-00000-of-00003.jsonl"),
+        ("parquet", 1, "data/train-00000-of-00001.parquet"),
+    ],
+)
+def test_paths(name: str, count: int, path: str) -> None:
+    assert get_format(name).path("train", 0, count) == path
+
+
+def test_parquet_holds_a_row_in_its_schema() -> None:
+    parquet = get_format("parquet")
+    rows = parquet.rows(snapshot(("contact", "a"), ("user", "b")), Options())
+    table = pa.Table.from_pylist(rows, schema=parquet.arrow_schema())
+    assert table.to_pylist() == rows
+    assert str(table.schema.field("createdAt").type) == "timestamp[ms, tz=UTC]"
+    assert str(table.schema.field("tags").type) == "list<item: string>"
+
+
+@pytest.mark.parametrize("module", ["pyarrow", "fsspec"])
+def test_formats_import_nothing_heavy(module: str) -> None:
+    code = f"import sys, worker.formats; sys.exit({module!r} in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_columns_follow_the_options() -> None:
+    columns: dict[str, Any] = get_format("messages").columns(Options(weight_bad=True))
+    assert columns == {"messages": [{"role": "string", "content": "string", "weight": "int64"}]}
+    assert "system" in get_format("nova").columns(Options(system="S"))
+    assert "system" not in get_format("nova").columns(Options())

@@ -1,0 +1,41 @@
+"""What an export consists of, as the files that describe it name it. Pure."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the caller of an export may choose."""
+
+    system: str | None = None
+    """System prompt of every row."""
+    weight_bad: bool = False
+    """Give assistant turns of bad snapshots the weight 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A finished data file."""
+
+    path: str
+    """Relative to the folder of the export, with `/`."""
+    rows: int
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """A finished export, as the files that describe it name it."""
+
+    name: str
+    description: str
+    moment: datetime
+    """The moment whose content the export has."""
+    files: Mapping[str, Sequence[File]]
+    """The data files of each split that has any, in order. Splits are named as in `SPLITS`."""
+    options: Options = field(default_factory=Options)

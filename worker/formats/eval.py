@@ -1,0 +1,64 @@
+"""Test cases of an agent: the conversation up to the last answer, and that answer as what is expected.
+
+One row serves three programs:
+
+- Inspect reads `input`, `target`, `id` and `metadata`. https://inspect.aisi.org.uk/datasets.html
+- DeepEval is told the keys: `add_goldens_from_jsonl_file(path, input_key_name="question",
+  expected_output_key_name="target", additional_metadata_key_name="metadata")` for the last question alone, or
+  `scenario_key_name="question", turns_key_name="input", expected_outcome_key_name="target"` for whole conversations.
+  https://deepeval.com/docs/evaluation-datasets
+- promptfoo reads `vars`, of which `messages` is a chat as JSON text, and `metadata`.
+  https://www.promptfoo.dev/docs/configuration/test-cases
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from worker.formats.base import Format
+from worker.formats.columns import fit
+from worker.formats.dataset import Options
+from worker.formats.messages import CHAT, chat
+from worker.formats.rows import Row, Skipped
+from worker.formats.turns import answered
+
+_METADATA = {"quality": "string", "category": "string", "tags": ["string"], "contentHash": "string"}
+
+
+class Eval(Format):
+    """`eval`: one test case of each conversation. The system prompt is a matter of the agent that is tested."""
+
+    name = "eval"
+    purpose = "test cases for Inspect, DeepEval and promptfoo"
+
+    def columns(self, options: Options) -> dict[str, Any]:
+        """Return the columns of the rows."""
+        return {
+            "id": "string",
+            "input": CHAT,
+            "target": "string",
+            "question": "string",
+            "metadata": _METADATA,
+            "vars": {"messages": "string", "expected": "string"},
+        }
+
+    def rows(self, snapshot: Mapping[str, Any], options: Options) -> list[Row]:
+        """Return one row. Raises Skipped as `file_reference` if promptfoo would take the answer for a file's name."""
+        *context, answer = answered(snapshot)
+        if answer.content.startswith("file://"):
+            raise Skipped("file_reference", "The last answer begins with `file://`; promptfoo would read that file.")
+        messages = chat(context, None)
+        metadata = {name: fit(name, snapshot.get(name), kind) for name, kind in _METADATA.items()}
+        return [
+            {
+                "id": fit("_id", snapshot.get("_id"), "string"),
+                "input": messages,
+                "target": answer.content,
+                "question": context[-1].content,
+                "metadata": metadata,
+                "vars": {"messages": json.dumps(messages, ensure_ascii=False), "expected": answer.content},
+            }
+        ]
+
+
+FORMAT = Eval()

@@ -1,0 +1,53 @@
+"""Whole snapshots as Parquet, in the layout of a dataset of the Hugging Face Hub.
+
+`data/{split}-00000-of-0000N.parquet` and a `README.md` that names the files and their columns.
+https://huggingface.co/docs/hub/datasets-manual-configuration
+The columns are the snapshot's fields, with Arrow types. Each message has a `role` as well, so that TRL can train with
+the column `messages`.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from worker.formats.base import Format
+from worker.formats.columns import fit, to_arrow
+from worker.formats.dataset import Options
+from worker.formats.rows import Row
+from worker.formats.snapshot_fields import MESSAGE, SNAPSHOT
+from worker.formats.turns import messages_of
+
+
+class Parquet(Format):
+    """`parquet`: everything that the documented fields of a snapshot have. Other fields are no columns."""
+
+    name = "parquet"
+    suffix = "parquet"
+    purpose = "Hugging Face `datasets`, pandas, DuckDB and all that read Parquet"
+
+    def columns(self, options: Options) -> dict[str, Any]:
+        """Return the columns of the rows."""
+        return SNAPSHOT | {"messages": [{"role": "string"} | MESSAGE]}
+
+    def rows(self, snapshot: Mapping[str, Any], options: Options) -> list[Row]:
+        """Return one row, whose dates are `datetime`s in UTC.
+
+        Raises Skipped as `malformed_snapshot` if a field has another type than docs/data.md gives it.
+        """
+        row = {name: fit(name, snapshot.get(name), kind) for name, kind in SNAPSHOT.items()}
+        row["messages"] = [
+            {"role": "assistant" if each.get("sender") == "user" else "user"}
+            | {name: fit(f"messages.{name}", each.get(name), kind) for name, kind in MESSAGE.items()}
+            for each in messages_of(snapshot)
+        ]
+        return [row]
+
+    def path(self, split: str, index: int, count: int) -> str:
+        """Return the path of a data file in the Hub's layout."""
+        return f"data/{split}-{index:05}-of-{count:05}.parquet"
+
+    def arrow_schema(self) -> Any:
+        """Return the `pyarrow.Schema` of the rows."""
+        return to_arrow(self.columns(Options()))
+
+
+FORMAT = Parquet()
