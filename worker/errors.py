@@ -233,6 +233,12 @@ class SnapshotDeleted(NotFound):
     code = "deleted"
 
 
+class StatisticsTooSlow(Refused):
+    """Counting took too long. Narrow the selection with a filter, such as from and to."""
+
+    code = "statistics_too_slow"
+
+
 class ListenerLost(Refused):
     """The entry was started three times, and its listener did not finish it."""
 

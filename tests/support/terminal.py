@@ -58,7 +58,10 @@ class Terminal:
         while self.process.poll() is None:
             assert time.monotonic() < stop_at, self.printed
             self.read()
-        self.read()
+        before = -1
+        while len(self.printed) > before:
+            before = len(self.printed)
+            self.read()
         return self.process.returncode
 
     def close(self) -> None:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 import structlog
+from bson import ObjectId
 from fastapi import Request
 
 from worker.api.acceptor import Acceptor
@@ -22,7 +23,10 @@ from worker.api.roles import Right, check_role
 from worker.api.slots import Slots
 from worker.api.threads import SharedCall, Threads
 from worker.api.tokens import Caller, Tokens
+from worker.domain.snapshot_filter import SnapshotFilter
 from worker.service import Service
+from worker.statistics.figures import Statistics
+from worker.statistics.measuring import Limits, measure
 from worker.stores.connections import Connections
 
 _GATHER_EACH, _GATHER_MAX = 0.0005, 0.02
@@ -30,6 +34,9 @@ _GATHER_EACH, _GATHER_MAX = 0.0005, 0.02
 _WRITERS = 4
 _LISTERS = 8
 """Threads for lists and exports."""
+_STATISTICS, _STATISTICS_OF_ONE = 2, 1
+"""Statistics in progress at once, of all organizations and of one."""
+_STATISTICS_LIMITS = Limits(sample=1000, sample_seconds=4.0, count_seconds=10.0)
 _LARGE_BODIES = 4
 """Large request bodies of an organization that are read at once: each takes up to ten times its size in memory."""
 _READERS, _KEY_CHECKERS, _PROBES = 4, 2, 2
@@ -50,18 +57,20 @@ class Container:
         self.tokens = Tokens(service.settings)
         self.writers = Threads("writer", _WRITERS)
         self.listers = Threads("lister", _LISTERS)
+        self.statisticians = Threads("statistics", _STATISTICS)
         self.readers = Threads("reader", _READERS)
         self.key_checkers = Threads("key", _KEY_CHECKERS)
         self.probes = Threads("probe", _PROBES)
         self.scrapers = Threads("scraper", 1)
         self._redis_threads = Threads("redis", 2)
-        self._list_connections = Connections(service.settings, _LISTERS)
+        self._list_connections = Connections(service.settings, _LISTERS + _STATISTICS)
         self.connections = Connections(service.settings, _READERS + _KEY_CHECKERS + _PROBES)
         self._metrics_connections = Connections(service.settings)
         self.parsers = Threads("parser", 1)
         self.body_slots = Slots("large request bodies", _LARGE_BODIES, max_wait=5.0)
         self.list_slots = Slots("lists", service.settings.api_lists)
         self.export_slots = Slots("exports", service.settings.api_exports)
+        self.statistics_slots = Slots("statistics", _STATISTICS_OF_ONE)
         self.keys = Keys(self.connections)
         self._unknown_keys = UnknownKeyLimit()
         self.lister = Lister(self._list_connections)
@@ -75,6 +84,10 @@ class Container:
         self.check_readiness = SharedCall(self._check_readiness)
         self.render_metrics = SharedCall(lambda: self.scrapers.run(self.metrics.text))
         self._on_close: list[Callable[[], None]] = []
+
+    async def measure(self, organization: ObjectId, selected: SnapshotFilter) -> Statistics:
+        """Measure an organization's snapshots. Raises StatisticsTooSlow, StoreUnavailable, StoreConflict."""
+        return await self.statisticians.run(measure, self._list_connections, organization, selected, _STATISTICS_LIMITS)
 
     async def _check_readiness(self) -> Readiness:
         mongo, (broker, workers) = await asyncio.gather(
@@ -124,7 +137,7 @@ class Container:
     def close(self) -> None:
         for close in reversed(self._on_close):
             close()
-        for threads in (self.writers, self.listers, self.readers, self.key_checkers, self.probes):
+        for threads in (self.statisticians, self.writers, self.listers, self.readers, self.key_checkers, self.probes):
             threads.close()
         for threads in (self.scrapers, self.parsers, self._redis_threads):
             threads.close()

@@ -14,6 +14,7 @@ from worker.api.roles import Right
 from worker.api.tokens import Caller
 from worker.domain import json_input
 from worker.domain.requests import read_object_id
+from worker.domain.snapshot_filter import SnapshotFilter
 from worker.errors import InvalidRequest
 
 Result = TypeVar("Result")
@@ -47,6 +48,10 @@ async def _list_query(request: Request) -> ListQuery:
     return read_query(request, ListQuery, container_of(request).settings)
 
 
+async def _statistics_query(request: Request) -> SnapshotFilter:
+    return read_query(request, SnapshotFilter, container_of(request).settings)
+
+
 async def _export_query(request: Request) -> ExportQuery:
     return read_query(request, ExportQuery, container_of(request).settings)
 
@@ -58,6 +63,7 @@ MayDelete = Annotated[Caller, Depends(Authorize(Right.DELETE))]
 MayExport = Annotated[Caller, Depends(Authorize(Right.EXPORT))]
 PathId = Annotated[ObjectId, Depends(_path_id)]
 ListParameters = Annotated[ListQuery, Depends(_list_query)]
+StatisticsParameters = Annotated[SnapshotFilter, Depends(_statistics_query)]
 ExportParameters = Annotated[ExportQuery, Depends(_export_query)]
 
 
@@ -73,7 +79,14 @@ async def _export_slot(app: App, caller: MayExport) -> AsyncIterator[None]:
         yield
 
 
+async def _statistics_slot(app: App, caller: MayRead) -> AsyncIterator[None]:
+    """Until the answer has been sent. Raises TooManyInProgress."""
+    async with app.statistics_slots.hold(caller.organization):
+        yield
+
+
 HoldListSlot = Annotated[None, Depends(_list_slot)]
+HoldStatisticsSlot = Annotated[None, Depends(_statistics_slot)]
 HoldExportSlot = Annotated[None, Depends(_export_slot)]
 
 

@@ -17,6 +17,7 @@ from worker.api.queries import NEWEST_FIRST, ExportQuery, ListQuery, cursor_of
 from worker.api.responses import SearchTooSlow, encode
 from worker.api.streaming import slices
 from worker.stores.connections import Connections, Document, store_errors
+from worker.stores.mongo_errors import MAX_TIME_EXPIRED
 
 _MAX_SECONDS, _MAX_SEARCH_SECONDS = 10.0, 2.0
 """The longest work of MongoDB on a list, and on one with `q`, which no index serves. They are limits of the server:
@@ -25,8 +26,6 @@ _BATCH = 25
 """Snapshots in one reply of MongoDB to a list."""
 _EXPORT_BATCH_BYTES, _MAX_EXPORT_BATCH = 1_000_000, 200
 """One reply to an export: about so many bytes, at most so many snapshots."""
-_MAX_TIME_EXPIRED = 50
-"""https://www.mongodb.com/docs/manual/reference/error-codes/"""
 
 
 class Lister:
@@ -111,7 +110,7 @@ def _search_limit(searches: bool) -> Iterator[None]:
     try:
         yield
     except ExecutionTimeout as error:
-        if searches and error.code == _MAX_TIME_EXPIRED:
+        if searches and error.code == MAX_TIME_EXPIRED:
             seconds = f"{_MAX_SEARCH_SECONDS:g} s"
             message = f"The search took longer than {seconds}. Narrow it with contactId, conversationId, from or to."
             raise SearchTooSlow(message, errors=[{"field": "q", "message": f"takes longer than {seconds}"}]) from error

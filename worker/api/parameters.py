@@ -127,13 +127,20 @@ def export_query(limits: Settings) -> list[Schema]:
 def list_query(limits: Settings) -> list[Schema]:
     """The parameters of the list."""
     whole = {"type": "integer", "minimum": 1}
-    q = {"type": "string", "maxLength": MAX_Q, "pattern": LINE}
-    archived = {"type": "string", "enum": ["true", "false", "all", ""], "default": "false"}
     after = {"type": "string", "pattern": CURSOR_PATTERN}
     return [
         _parameter("query", "page", {**whole, "maximum": MAX_PAGE, "default": 1}, "number of the page, from 1"),
         _parameter("query", "limit", {**whole, "maximum": MAX_LIMIT, "default": 20}, "snapshots on a page"),
         _parameter("query", "after", _or_empty(after), "the `next` of the previous page; takes precedence over `page`"),
+        *snapshot_filter(limits),
+    ]
+
+
+def snapshot_filter(limits: Settings) -> list[Schema]:
+    """The parameters of everything that selects snapshots."""
+    q = {"type": "string", "maxLength": MAX_Q, "pattern": LINE}
+    archived = {"type": "string", "enum": ["true", "false", "all", ""], "default": "false"}
+    return [
         *_filters(limits),
         _parameter("query", "tag", {**_label(limits), "maxLength": limits.max_tag_length}, "has this tag"),
         _parameter("query", "contactId", _or_empty(_HEX_ID), "belongs to this contact"),

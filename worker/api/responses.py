@@ -19,6 +19,7 @@ from worker.stores.connections import PLAIN
 
 PATH = "/api/training/snapshots"
 EXPORT_PATH = "/api/training/export"
+STATISTICS_PATH = "/api/training/stats"
 JSON = "application/json"
 RETRY_SECONDS = 2
 """Seconds to wait before a retry, in the `Retry-After` of a 503."""
@@ -26,6 +27,7 @@ RETRY_SECONDS = 2
 _STATUS = {
     "invalid_request": 400,
     "empty_conversation": 400,
+    "statistics_too_slow": 400,
     "contact_not_found": 404,
     "conversation_not_found": 404,
     "messages_not_found": 404,

@@ -13,6 +13,7 @@ _COMMANDS = {
     "request": Lazy("worker.cli.requesting:request", "Request one snapshot, or one of every conversation."),
     "requests": Lazy("worker.cli.requests:requests", "List, show and redrive requests."),
     "show": Lazy("worker.cli.documents:show", "Show a snapshot."),
+    "stats": Lazy("worker.cli.stats:stats", "Count what an organization's snapshots contain."),
     "delete": Lazy("worker.cli.documents:delete", "Delete a snapshot."),
     "events": Lazy("worker.cli.events:events", "Show or follow completion events."),
     "login": Lazy("worker.cli.login:login", "Print a link that logs a browser in to the operations page, once."),

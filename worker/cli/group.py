@@ -23,7 +23,13 @@ from worker.errors import InvalidRequest, InvalidSettings, SnapshotError
 
 FAILED, USAGE_ERROR, TERMINATED = 1, 2, 143
 
-_OPTIONS = {"messageIds": "--message", "tags": "--tag", "body": "options"}
+_OPTIONS = {
+    "messageIds": "--message",
+    "tags": "--tag",
+    "body": "options",
+    "isArchived": "--archived",
+    "q": "--notes-contain",
+}
 _SHOWN_DETAILS = 300
 _PLAIN = {"→": "->", "…": "...", "±": "+/-"}
 """ASCII for the symbols in our own texts."""

@@ -12,7 +12,7 @@ from pymongo.errors import ConfigurationError, ExecutionTimeout, NotPrimaryError
 
 VARIABLE = "SNAPSHOTS_MONGO_URL"
 
-UNAUTHORIZED, AUTHENTICATION_FAILED, ILLEGAL_OPERATION = 13, 18, 20
+UNAUTHORIZED, AUTHENTICATION_FAILED, ILLEGAL_OPERATION, MAX_TIME_EXPIRED = 13, 18, 20, 50
 _BAD_AUTH, _DISK_FULL = 8000, 14031
 """AtlasError, which Atlas gives for a wrong login; OutOfDiskSpace."""
 # https://github.com/mongodb/mongo/blob/r6.0.5/src/mongo/base/error_codes.yml

@@ -26,6 +26,7 @@ def test_document_has_every_operation_with_its_security_and_no_422(served: Serve
         "PATCH /api/training/snapshots/{id}",
         "DELETE /api/training/snapshots/{id}",
         "GET /api/training/export",
+        "GET /api/training/stats",
         "GET /healthz",
         "GET /readyz",
         "GET /metrics",

@@ -1,0 +1,42 @@
+"""The options that select snapshots, as the filters of the HTTP API's list do."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from worker.cli.options import Command, ObjectIdType
+from worker.domain.snapshot_filter import SnapshotFilter
+from worker.settings import Settings
+
+_OPTIONS = (
+    click.option("--quality", help="Only snapshots of this quality, such as good."),
+    click.option("--category", help="Only snapshots of this category, such as billing."),
+    click.option("--tag", help="Only snapshots with this tag."),
+    click.option("--contact", "contactId", type=ObjectIdType(), help="Only snapshots of this contact."),
+    click.option("--conversation", "conversationId", type=ObjectIdType(), help="Only snapshots of this conversation."),
+    click.option("--from", "from", metavar="TIME|DAY", help="Only snapshots made then or later."),
+    click.option("--to", "to", metavar="TIME|DAY", help="Only snapshots made then or earlier; a day means its start."),
+    click.option(
+        "--archived",
+        "isArchived",
+        type=click.Choice(["false", "true", "all"]),
+        default="false",
+        show_default=True,
+        help="Archived snapshots: leave them out, only them, or all.",
+    ),
+    click.option("--notes-contain", "q", metavar="TEXT", help="Only snapshots whose notes contain this text."),
+)
+_NAMES = ("quality", "category", "tag", "contactId", "conversationId", "from", "to", "isArchived", "q")
+
+
+def snapshot_filter_options(command: Command) -> Command:
+    """Add the options to a command, which gets their values under the names of the API's parameters."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def read_snapshot_filter(given: Mapping[str, Any], limits: Settings) -> SnapshotFilter:
+    """Return the filter that the options stand for. Raises InvalidRequest."""
+    return SnapshotFilter.read({name: given[name] for name in _NAMES if given[name] is not None}, limits)

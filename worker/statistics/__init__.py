@@ -1,0 +1,1 @@
+"""Counts what an organization's snapshots contain."""

@@ -1,0 +1,41 @@
+"""Measures the snapshots that a filter selects."""
+
+from dataclasses import dataclass
+
+from bson import ObjectId
+
+from worker.domain.snapshot_filter import SnapshotFilter
+from worker.statistics.counts import Selection, count, count_duplicates
+from worker.statistics.figures import Statistics
+from worker.statistics.lengths import MESSAGES, lengths
+from worker.statistics.sampling import take_sample
+from worker.stores.connections import Connections, store_errors
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What measuring may cost."""
+
+    sample: int
+    """Snapshots of the sample at most."""
+    sample_seconds: float
+    """Time for the sample; it is smaller if that is over."""
+    count_seconds: float
+    """Time of MongoDB for each aggregation."""
+
+
+def measure(connections: Connections, organization: ObjectId, selected: SnapshotFilter, limits: Limits) -> Statistics:
+    """Return the figures of one moment. Raises StatisticsTooSlow, StoreUnavailable, StoreConflict."""
+    collection = connections.database[connections.settings.snapshots_collection]
+    with store_errors(), connections.mongo.start_session(snapshot=True) as session:
+        selection = Selection(collection, selected.condition(organization), session, limits.count_seconds)
+        counted = count(selection)
+        total = counted.snapshots
+        return Statistics(
+            organization_id=organization,
+            snapshots=total,
+            messages=lengths(counted.message_counts, MESSAGES),
+            duplicates=count_duplicates(selection),
+            sample=take_sample(connections, organization, selection, total, limits.sample, limits.sample_seconds),
+            **counted.values,
+        )
