@@ -117,6 +117,10 @@ def _host(parts: SplitResult) -> str:
         raise ValueError("should have one host; lists of hosts (Sentinel, Cluster) are not supported")
     if not _HOST.fullmatch(host):
         raise ValueError("should have a host of letters, digits, hyphens, underscores and dots")
+    try:
+        host.encode("idna")  # as the look-up does; its error is not an OSError
+    except UnicodeError:
+        raise ValueError("should have a host whose parts between the dots have 1 to 63 characters") from None
     return host
 
 

@@ -54,6 +54,8 @@ INVALID = {
     "redis://:s3cret@h 1/0": "white space",
     "redis://:s3cret@h/0\n": "white space",
     "redis://:s3cret@h;redis://h2": "a host of letters",
+    "redis://:s3cret@..:1/0": "1 to 63 characters",
+    f"redis://:s3cret@{'a' * 64}.invalid/0": "1 to 63 characters",
     "redis://:s3cret@[::1": "an IPv6 address in brackets",
     "redis://:s3cret@[::g]": "an IPv6 address in brackets",
     "redis://:s3cret%ff@h": "in UTF-8",
