@@ -5,7 +5,7 @@ ARGS ?=
 ROUNDS ?= 5
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format lock acceptance chaos proof bench wheels screenshots clean
+.PHONY: help setup demo test lint format lock acceptance judges chaos proof bench wheels screenshots clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,7 +39,11 @@ lock: ## resolve the dependencies again and write both lock files (needs uv)
 
 acceptance: setup ## compare every snapshot of the conversations in DATA=folder with its source (default: the samples)
 	$(BIN)/python tests/acceptance.py $(DATA)
-	$(BIN)/pytest -m acceptance $(ARGS)
+	CONVERSATIONS=$(DATA) $(BIN)/pytest -m acceptance $(ARGS)
+
+judges: setup ## install the programs that read the formats into .venv-judges, for the acceptance tests (0.8 GB)
+	$(BIN)/python -m venv .venv-judges
+	.venv-judges/bin/python -m pip install -q --no-deps -r tests/judges/requirements.txt
 
 chaos: setup ## inject faults under load and check the guarantees: REQUESTS=200000 SECONDS=6000 SEED=1
 	@$(BIN)/python tests/chaos --requests $(or $(REQUESTS),5000) --seconds $(or $(SECONDS),0) --seed $(or $(SEED),1) $(ARGS)
@@ -59,5 +63,5 @@ screenshots: setup ## take the pictures in docs/screenshots again (needs Chromiu
 	SCREENSHOTS=1 $(BIN)/pytest tests/browser $(ARGS)
 
 clean: ## remove .venv and everything else that can be generated
-	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf .venv .venv-judges build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

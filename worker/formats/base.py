@@ -5,6 +5,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from typing import Any, ClassVar
 
+from pydantic.alias_generators import to_camel
+
 from worker.errors import InvalidRequest
 from worker.formats.card import card
 from worker.formats.dataset import Dataset, Options
@@ -28,7 +30,7 @@ class Format(ABC):
         """Raises InvalidRequest, which names the option, if the format does not have it or refuses its value."""
         given = {each.name for each in fields(options) if getattr(options, each.name) not in {None, False}}
         errors = [
-            {"field": name, "message": f"is not an option of the format {self.name}"}
+            {"field": to_camel(name), "message": f"is not an option of the format {self.name}"}
             for name in sorted(given - self.takes)
         ]
         if options.system is not None and "system" in self.takes and not _is_prompt(options.system):

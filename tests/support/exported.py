@@ -1,0 +1,99 @@
+"""Writes files of every format from conversations, as an export does, without servers."""
+
+import gzip
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import bson
+import pyarrow as pa
+import pyarrow.parquet as pq
+from bson import ObjectId
+from bson.codec_options import CodecOptions
+
+from worker.domain.assembly import Conversation, assemble, encode_messages
+from worker.formats import FORMATS, Dataset, File, Format, Options, Row, Skipped, line
+
+NOW = datetime(2026, 11, 28, tzinfo=UTC)
+QUALITIES = ("good", "bad", None, "excellent")
+OPTIONS = Options(system="You answer customers of a shop.")
+
+
+@dataclass
+class Written:
+    """What became of the snapshots in one format."""
+
+    rows: int = 0
+    skipped: Counter[str] = field(default_factory=Counter)
+
+
+def snapshots(paths: Iterable[Path]) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
+    """Yields the snapshot of each conversation that has messages, and the messages as they stand in the file.
+
+    Every fourth has the same quality.
+    """
+    organization = ObjectId()
+    number = 0
+    for path in paths:
+        with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as lines:
+            for source in (json.loads(each) for each in lines):
+                messages = encode_messages([{**each, "_id": ObjectId()} for each in source["messages"]])
+                if messages is None:
+                    continue
+                key = ObjectId()
+                entry: Any = {
+                    "_id": key,
+                    "organizationId": organization,
+                    "contactId": ObjectId(),
+                    "requestId": f"all:{key}",
+                    "trigger": "backfill",
+                    "tags": ["a"] if number % 3 else [],
+                    "quality": QUALITIES[number % 4],
+                }
+                made = assemble(entry, Conversation(source.get("contact") or {}, messages), NOW)
+                number += 1
+                yield bson.decode(made.document.raw, CodecOptions(tz_aware=True)), source["messages"]
+
+
+def write(folder: Path, documents: Iterable[dict[str, Any]], shards: int = 2) -> dict[str, Written]:
+    """Writes a folder for each format: a tenth is for validation, one for test, the rest in so many shards."""
+    written = {name: Written() for name in FORMATS}
+    rows: dict[str, dict[str, list[list[Row]]]] = {
+        name: {"train": [[] for _ in range(shards)], "validation": [[]], "test": [[]]} for name in FORMATS
+    }
+    for number, document in enumerate(documents):
+        split = {8: "validation", 9: "test"}.get(number % 10, "train")
+        for name, form in FORMATS.items():
+            options = OPTIONS if "system" in form.takes else Options()
+            try:
+                made = form.rows(document, options)
+            except Skipped as skipped:
+                written[name].skipped[skipped.reason] += 1
+                continue
+            files = rows[name][split]
+            files[number % len(files)] += made
+            written[name].rows += len(made)
+    for name, form in FORMATS.items():
+        _write(folder / name, form, rows[name])
+    return written
+
+
+def _write(folder: Path, form: Format, rows: dict[str, list[list[Row]]]) -> None:
+    files: dict[str, list[File]] = {}
+    for split, parts in rows.items():
+        for index, part in enumerate(parts):
+            path = form.path(split, index, len(parts))
+            target = folder / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if form.suffix == "parquet":
+                pq.write_table(pa.Table.from_pylist(part, schema=form.arrow_schema()), target)
+            else:
+                target.write_bytes(b"".join(line(each) for each in part))
+            files.setdefault(split, []).append(File(path, len(part), target.stat().st_size, ""))
+    options = OPTIONS if "system" in form.takes else Options()
+    for path, content in form.extra_files(Dataset("shop", "Talks with customers.", NOW, files, options)).items():
+        (folder / path).write_bytes(content)
