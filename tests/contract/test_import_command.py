@@ -83,6 +83,17 @@ def test_an_unreachable_database_ends_with_1_and_says_how_to_continue(
     assert "hunter2" not in result.output
 
 
+def test_server_that_cannot_be_used_ends_with_2_and_promises_nothing(
+    run: Run, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SNAPSHOTS_MONGO_URL", settings.mongo_url.replace("replicaSet=rs0", "replicaSet=other"))
+    result = run(write(tmp_path / "all.jsonl", [conversation("a")]))
+    assert result.exit_code == 2
+    assert "belongs to the replica set" in result.stderr
+    assert "Resume with" not in result.stderr
+    assert "Organization" not in result.stderr
+
+
 def test_generated_organization_is_named_before_anything_is_stored(run: Run, tmp_path: Path) -> None:
     path = write(tmp_path / "all.jsonl", [conversation("a")])
     first = run(path, "--json")

@@ -171,6 +171,7 @@ def test_listener_without_work_shows_that_it_is_alive(
 
 PROGRAMS = {
     "status": ("snapshots", ["status", "--json"]),
+    "doctor": ("snapshots", ["doctor", "--no-request", "--json"]),
     "import": ("snapshots", ["import", str(SAMPLES)]),
     "request": ("snapshots", ["request", "--organization", "6a" * 12, "--contact", "6a" * 12]),
     "up": ("snapshots", ["up"]),

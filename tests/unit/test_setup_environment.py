@@ -35,6 +35,15 @@ def test_progress_names_the_package_and_how_many_there_are(
     ]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="the packages are Debian's")
+def test_missing_library_is_noted_before_anything_is_installed(
+    module: ModuleType, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LIBRARIES", {"libc.so.6": "libc6", "libnowhere.so.9": "libnowhere9"})
+    module._note_missing_libraries()
+    assert capsys.readouterr().err.endswith("will need: apt-get install libnowhere9\n")
+
+
 def test_failed_step_shows_the_output(module: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(module.StepFailed):
         module.Steps().run("installing", [sys.executable, "-c", "import sys; sys.exit('no such package')"])

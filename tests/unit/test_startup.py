@@ -60,7 +60,14 @@ def test_reply_of_a_mongod_or_mongos_that_can_be_used(hello: Any, wanted: str | 
             "h:1: TLS: self-signed certificate",
         ),
         (AutoReconnect(f"h:1: timed out{TIMEOUTS}"), "h:1: timed out"),
-        (ServerSelectionTimeoutError(f"No primary available for writes{TOPOLOGY}"), "No primary available for writes"),
+        (
+            ServerSelectionTimeoutError(f"No primary available for writes{TOPOLOGY}"),
+            "the replica set has no primary (is a majority of its members up?)",
+        ),
+        (
+            ServerSelectionTimeoutError(f'No replica set members match selector "Primary()"{TOPOLOGY}'),
+            "the replica set has no primary (is a majority of its members up?)",
+        ),
     ],
 )
 def test_reason_why_mongo_cannot_be_reached(error: Any, reason: str) -> None:

@@ -100,4 +100,5 @@ def _print(console: Console, result: DemoResult, in_flower: Mapping[str, str], s
         for arguments, reason in in_flower.items():
             console.print(f"{arguments}\n  {reason}", markup=False, highlight=False)
     command = escape(program())
-    console.print(f"\nDone in {seconds:.0f} s. Next: [bold]{command} up[/] runs the stack; [bold]{command} --help[/].")
+    console.print(f"\nDone in {seconds:.0f} s. Next, run the stack: [bold]{command} up[/]", soft_wrap=True)
+    console.print(f"List the commands: [bold]{command} --help[/]", soft_wrap=True)

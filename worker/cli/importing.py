@@ -13,9 +13,10 @@ from rich.filesize import decimal
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from worker.cli.group import FAILED, USAGE_ERROR
 from worker.cli.options import ObjectIdType
 from worker.cli.shared import build_service, program, resume_hint
-from worker.errors import SnapshotError
+from worker.errors import SnapshotError, UnusableServer
 from worker.importing import OnProgress, Report, import_files
 from worker.startup.process import require
 
@@ -51,25 +52,27 @@ def import_command(
     Example:
         snapshots import conversations.jsonl more.jsonl.gz --organization 6a1b2c3d4e5f60718293a4b5
 
-    The exit code is 1 if a line was refused or MongoDB is unavailable.
+    The exit code is 1 if a line was refused or MongoDB is unavailable, 2 if it cannot be used at all.
     """
     organization_id = organization or ObjectId()
     connections = build_service().connections
-    if organization is None:
-        # Printed before anything is stored, so that an interrupted import can be resumed.
-        click.echo(f"Organization {organization_id}", err=True)
     command = [program(), "import", *(shlex.quote(str(each)) for each in files), "--organization", str(organization_id)]
     resume = f"Stored conversations are kept. Resume with: {' '.join(command)}"
     try:
         require(connections, redis=False)
+        if organization is None:
+            # Printed before anything is stored, so that an interrupted import can be resumed.
+            click.echo(f"Organization {organization_id}", err=True)
         with resume_hint(resume), _progress_bar() as on_progress:
             report = import_files(files, organization_id, connections, on_progress)
     except SnapshotError as error:
         if as_json:
             click.echo(json.dumps({"organizationId": str(organization_id), "error": error.outcome()}))
         click.secho(f"Error: {error.message}", fg="red", err=True)
+        if isinstance(error, UnusableServer):
+            context.exit(USAGE_ERROR)
         click.echo(resume, err=True)
-        context.exit(1)
+        context.exit(FAILED)
     if as_json:
         click.echo(json.dumps(report.to_json()))
     else:

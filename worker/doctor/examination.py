@@ -15,7 +15,6 @@ from worker.doctor import (
 )
 from worker.doctor.findings import CheckResult, Finding, Level, failure, run_check
 from worker.doctor.probe import Probe
-from worker.errors import TransientError
 from worker.settings import Settings
 from worker.stores.connections import Connections
 
@@ -64,9 +63,9 @@ def _check_system(
         return run_check(name, lambda: check(connections), advice)
 
     try:
-        yield run("mongo", mongo_checks.check, _MONGO)
-        yield run("redis", redis_checks.check, _REDIS)
-        store, broker = connections.store_answers(), _redis_answers(connections)
+        yield (mongo := run("mongo", mongo_checks.check, _MONGO))
+        yield (redis := run("redis", redis_checks.check, _REDIS))
+        store, broker = not mongo.server_is_down, not redis.server_is_down
         if store:
             yield run("indexes", index_checks.check)
             yield run("ledger", process_checks.check_ledger)
@@ -85,11 +84,3 @@ def _check_system(
             yield CheckResult("request", (unsent,), 0.0)
     finally:
         connections.close()
-
-
-def _redis_answers(connections: Connections) -> bool:
-    try:
-        stream_checks.alive_listeners(connections)
-    except TransientError:
-        return False
-    return True

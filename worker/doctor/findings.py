@@ -1,11 +1,11 @@
 """Findings of a check: facts with a level, and advice for each problem."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from worker.errors import SnapshotError
+from worker.errors import BrokerUnavailable, SnapshotError, StoreUnavailable, UnusableServer
 
 
 class Level(StrEnum):
@@ -32,6 +32,8 @@ class CheckResult:
     name: str
     findings: tuple[Finding, ...]
     seconds: float
+    server_is_down: bool = False
+    """Whether the check ended because its server cannot be used: checks that need it have nothing to say."""
 
 
 def ok(message: str) -> Finding:
@@ -49,12 +51,11 @@ def failure(message: str, advice: str) -> Finding:
 def run_check(name: str, check: Callable[[], Iterable[Finding]], advice: str) -> CheckResult:
     """Run a check and time it. An error that ends the check becomes its last finding, with this advice."""
     began = time.monotonic()
-    findings = tuple(_until_error(check, advice))
-    return CheckResult(name, findings, time.monotonic() - began)
-
-
-def _until_error(check: Callable[[], Iterable[Finding]], advice: str) -> Iterator[Finding]:
+    findings: list[Finding] = []
+    down = False
     try:
-        yield from check()
+        findings.extend(check())
     except SnapshotError as error:
-        yield failure(error.message, advice)
+        findings.append(failure(error.message, advice))
+        down = isinstance(error, UnusableServer | StoreUnavailable | BrokerUnavailable)
+    return CheckResult(name, tuple(findings), time.monotonic() - began, down)

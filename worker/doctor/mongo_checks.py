@@ -7,11 +7,9 @@ import pymongo
 from pymongo.errors import OperationFailure
 
 from worker.doctor.findings import Finding, failure, ok, warning
+from worker.startup import mongo_check
 from worker.stores.connections import Connections, store_errors
 
-_OLDEST = (5, 0)
-"""The first version with snapshot reads outside of transactions, which `snapshots status` needs.
-https://www.mongodb.com/docs/manual/reference/read-concern-snapshot/"""
 _TRANSACTION_SECONDS = 10
 _SECONDS = 4
 _DISK_WARNING, _DISK_FAILURE = 0.95, 0.99
@@ -20,22 +18,14 @@ Reply = dict[str, Any]
 
 
 def check(connections: Connections) -> Iterator[Finding]:
-    """Raises StoreUnavailable, StoreConflict."""
+    """Raises UnusableServer, StoreUnavailable, StoreConflict."""
+    mongo_check.check(connections)
     with store_errors(), pymongo.timeout(_SECONDS):
         hello: Reply = connections.mongo.admin.command("hello")
         version: str = connections.mongo.server_info()["version"]
-    if tuple(int(part) for part in version.split(".")[:2]) < _OLDEST:
-        yield failure(f"MongoDB {version} is too old.", "Upgrade to MongoDB 6.0 or newer.")
-    else:
-        yield ok(f"MongoDB {version}")
+    yield ok(f"MongoDB {version}")
     if hello.get("msg") == "isdbgrid":
         yield ok("sharded cluster; its members are not checked")
-        return
-    if not hello.get("setName"):
-        yield failure(
-            "MongoDB is not a replica set, so it has no transactions.",
-            "Start mongod with --replSet rs0 and run rs.initiate(). One member is enough.",
-        )
         return
     yield from _disk(connections)
     yield from _members(_run(connections, "replSetGetStatus"), hello)

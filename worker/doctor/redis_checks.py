@@ -7,15 +7,19 @@ import redis
 
 from worker.doctor import redis_permissions
 from worker.doctor.findings import Finding, failure, ok, warning
-from worker.startup.redis_check import OLDEST, UPGRADE, parse_version
+from worker.errors import UnusableServer
+from worker.settings import Settings
+from worker.startup import redis_check
 from worker.stores.connections import Connections, broker_errors
+from worker.stores.redis_errors import NO_PERMISSION
 
 _WARNING_SHARE, _FAILURE_SHARE = 0.8, 0.95
 _PARAMETERS = ("appendonly", "appendfsync", "maxmemory-policy")
 
 
 def check(connections: Connections) -> Iterator[Finding]:
-    """Raises BrokerUnavailable."""
+    """Raises UnusableServer, BrokerUnavailable."""
+    _require(connections.settings)
     if weakness := connections.settings.redis.weakness:
         yield warning(f"TLS does not protect from other servers: {weakness}.", "Use ssl_ca_certs=FILE instead.")
     yield from redis_permissions.check(connections)
@@ -30,17 +34,21 @@ def check(connections: Connections) -> Iterator[Finding]:
         except redis.ResponseError:
             config = {}
     yield _version(info)
-    if info["role"] != "master":
-        yield failure("This Redis is a replica.", "Set SNAPSHOTS_REDIS_URL to the primary's address.")
     yield from _durability(config, info)
     yield from _memory(info)
 
 
+def _require(settings: Settings) -> None:
+    """Raises UnusableServer, BrokerUnavailable. What the ACL refuses is reported later, all of it at once."""
+    try:
+        redis_check.check(settings)
+    except UnusableServer as error:
+        if NO_PERMISSION not in error.message:
+            raise
+
+
 def _version(info: Mapping[str, Any]) -> Finding:
-    own = f"Valkey {info['valkey_version']}" if info.get("valkey_version") else f"Redis {info['redis_version']}"
-    if parse_version(str(info["redis_version"])) < OLDEST:
-        return failure(f"{own} is too old.", UPGRADE)
-    return ok(own)
+    return ok(f"Valkey {info['valkey_version']}" if info.get("valkey_version") else f"Redis {info['redis_version']}")
 
 
 def _durability(config: Mapping[str, str], info: Mapping[str, Any]) -> Iterator[Finding]:

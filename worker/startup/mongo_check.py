@@ -21,7 +21,8 @@ from worker.stores.mongo_errors import (
     rejection_of,
 )
 
-_SECONDS = 2.0
+_FIRST_SECONDS, _SECONDS = 0.5, 1.5
+"""Of two attempts. After the first, only servers that have answered and are of no use are reported."""
 _DIRECT_MS = 800
 """Time limit of asking one member what it is, after no primary was found."""
 _OLDEST_WIRE_VERSION = 13
@@ -41,15 +42,30 @@ class Fault:
 def check(connections: Connections) -> None:
     """Raises UnusableServer if waiting will not help, otherwise StoreUnavailable. Takes at most about 3 s."""
     try:
-        with pymongo.timeout(_SECONDS):
+        _check_within(_FIRST_SECONDS, connections)
+    except PyMongoError as error:
+        if found := _diagnose(connections, error, certain=error.timeout):
+            raise found from error
+    else:
+        return
+    try:
+        _check_within(_SECONDS, connections)
+    except PyMongoError as error:
+        if error.timeout and connections.mongo.topology_description.has_writable_server():
+            return  # it is there and slow, for which the command itself waits as long as it may
+        raise _diagnose(connections, error) or error from error
+
+
+def _check_within(seconds: float, connections: Connections) -> None:
+    """Raises PyMongoError if there is no answer in time, UnusableServer, StoreUnavailable."""
+    try:
+        with pymongo.timeout(seconds):
             hello = connections.mongo.admin.command("hello", read_preference=ReadPreference.PRIMARY)
             fault = fault_of(hello, _wanted_set(connections)) or _missing_right(connections)
-    except PyMongoError as error:
-        if error.timeout and not is_dns(error) and connections.mongo.topology_description.has_writable_server():
-            return  # it is there and slow, for which the command itself waits as long as it may
-        if isinstance(error, OperationFailure):
-            raise _rejected(connections, error) from error
-        raise _diagnose(connections, error) from error
+    except OperationFailure as error:
+        if error.timeout:
+            raise
+        raise _rejected(connections, error) from error
     if fault:
         raise _error([f"{_address(connections)} {fault.text}"], lasting=fault.lasting)
 
@@ -99,31 +115,37 @@ def _allows_insert(privilege: Reply, database: str, collection: str) -> bool:
 # --- when there is no primary ---------------------------------------------------------------------------
 
 
-def _diagnose(connections: Connections, error: PyMongoError) -> SnapshotError:
-    """Ask each server what it is, to say more than that no primary was found."""
+def _diagnose(connections: Connections, error: PyMongoError, *, certain: bool = False) -> SnapshotError | None:
+    """Ask each server what it is, to say more than that no primary was found.
+
+    `certain`: return None unless the reason is known already and will not pass while this process starts.
+    """
     if is_dns(error):
         return _error([reason_of(error)])
     if isinstance(error, ConfigurationError):
         return _error([reason_of(error)], lasting=True)
     faults = list(_faults(connections))
+    reason = reason_of(error)
+    if certain and len(faults) < len(_servers(connections)) and "TLS: " not in reason:
+        return None
     if any(fault.lasting for _, fault in faults):
         faults = [each for each in faults if each[1].lasting]
         return _error([f"{address} {fault.text}" for address, fault in faults], lasting=True)
     if faults:
         return _error([f"{address} {fault.text}" for address, fault in faults])
-    reason = reason_of(error)
-    if reason == "no answer in time":
+    if not any(_shown(host, port) in reason for host, port in _servers(connections)):
         reason = f"{_address(connections)}: {reason}"
     return _error([reason], lasting="TLS: " in reason)
 
 
 def _faults(connections: Connections) -> Iterator[tuple[str, Fault]]:
-    """The servers that answer, with their faults. Those that do not answer are in PyMongo's error."""
+    """The servers that answer, with their faults. PyMongo forgets a server that does not belong to the set."""
     tls = {name: value for name, value in _options(connections).items() if name.lower().startswith("tls")}
     known = connections.mongo.topology_description.server_descriptions()
     for host, port in _servers(connections):
-        if (described := known.get((host, port))) and described.error:
-            continue  # PyMongo's error says why it does not answer
+        described = known.get((host, port))
+        if described and not described.is_server_type_known:
+            continue  # it does not answer; PyMongo's error says why
         try:
             with pymongo.MongoClient[dict[str, Any]](
                 host,

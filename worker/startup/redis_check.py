@@ -13,7 +13,6 @@ from worker.stores.redis_errors import VARIABLE, explain, is_lasting
 
 OLDEST = (7, 0)
 """XAUTOCLAIM reports trimmed entries, and the script cache is neither stored nor replicated."""
-UPGRADE = "Upgrade to Redis 7.0 or newer, or to Valkey."
 _CONNECT_SECONDS, _ANSWER_SECONDS = 2.0, 3.0
 Info = Mapping[str, Any]
 
@@ -49,7 +48,7 @@ def fault_of(hello: Info) -> str | None:
         return "it is a member of a Redis Cluster, which is not supported"
     version = str(hello.get("version", ""))
     if version and parse_version(version) < OLDEST:
-        return f"Redis {version} is too old; {UPGRADE[0].lower()}{UPGRADE[1:-1]}"
+        return f"Redis {version} is too old; upgrade to Redis 7.0 or newer, or to Valkey"
     return None
 
 

@@ -22,6 +22,9 @@ NO_TRANSACTIONS = (
     "(one member is enough)"
 )
 
+NO_ANSWER = "no answer in time (wrong port, or a firewall?)"
+NO_PRIMARY = "the replica set has no primary (is a majority of its members up?)"
+
 # What follows in PyMongo's texts is of use to PyMongo's developers only.
 _NOISE = re.compile(r"(, Timeout: .*|, Topology Description: .*|, full error: .*)$", re.DOTALL)
 _TIMEOUTS = re.compile(r" ?\(configured timeouts: [^)]*\)")
@@ -35,7 +38,9 @@ _CAUSES: list[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]] = [
     (re.compile(r"\[Errno \d+\] Connection refused"), "connection refused"),
     (re.compile(r"\[Errno -?\d+\] "), ""),
     (re.compile(r"\bSSL handshake failed: "), ""),
-    (re.compile(r"\bNo (servers|replica set members|mongoses) found yet"), "no answer in time"),
+    (re.compile(r"\bNo (servers|replica set members|mongoses) found yet"), NO_ANSWER),
+    (re.compile(r'\bNo (primary available for writes|replica set members match selector "Primary\(\)")'), NO_PRIMARY),
+    (re.compile(r"\bNo replica set members available for replica set name "), "no server belongs to the replica set "),
     (re.compile(r"\bconnection closed\b"), "the server closed the connection (does it expect TLS?)"),
 ]
 
