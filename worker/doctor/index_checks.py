@@ -11,7 +11,7 @@ from worker.stores.indexes import Index, own_indexes, required_indexes
 
 _SECONDS = 10
 _DISQUALIFYING = ("sparse", "partialFilterExpression", "hidden", "collation")
-"""Options with which an index on the same keys cannot serve our reads."""
+"""Options with which an index on the same keys cannot serve our reads, unless ours has the same."""
 
 
 def check(connections: Connections) -> Iterator[Finding]:
@@ -43,7 +43,8 @@ def _fault(index: Index, existing: list[Mapping[str, Any]]) -> Finding | None:
             f"The index {shown} is not unique, so one request may be done twice ({index.purpose}).",
             f"Run db.{index.collection}.dropIndex({alike[0]['name']!r}), remove duplicates, then start a worker.",
         )
-    if all(any(found.get(option) for option in _DISQUALIFYING) for found in alike):
+    wanted = index.options
+    if all(any(found.get(option) != wanted.get(option) for option in _DISQUALIFYING) for found in alike):
         return warning(
             f"The index {shown} is sparse, partial, hidden or has a collation, so reads cannot use it.",
             f"Run db.{index.collection}.dropIndex({alike[0]['name']!r}), then start a worker.",

@@ -20,6 +20,7 @@ from typing import BinaryIO
 
 from worker.errors import SnapshotError
 
+READY_SECONDS = 120.0  # a worker needs 2 s; on a machine that is too busy for it, more than 30 s were seen
 LOG_LIMIT = 16 * 1024 * 1024  # bytes; a larger log is renamed to `<name>.1` at the next start
 
 _GUARD = [sys.executable, "-I", "-S", str(Path(__file__).with_name("child_guard.py"))]
@@ -145,7 +146,7 @@ class Child:
                 self._process.wait(timeout)
         return self.poll()
 
-    def wait_until_ready(self, timeout: float = 30.0) -> None:
+    def wait_until_ready(self, timeout: float = READY_SECONDS) -> None:
         """Wait until ready. Raises ChildFailed if the program exits or is not ready within `timeout` seconds."""
         deadline = time.monotonic() + timeout
         while True:
@@ -181,7 +182,7 @@ class Child:
             self._process.wait()
         return self.poll()
 
-    def restart(self, timeout: float = 30.0) -> None:
+    def restart(self, timeout: float = READY_SECONDS) -> None:
         """Restart as after a crash: SIGKILL, start, wait until ready."""
         self.kill()
         self.start()

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Self
 
-from worker.local.processes import Child, ChildFailed
+from worker.local.processes import READY_SECONDS, Child, ChildFailed
 
 FIRST_DELAY = 0.5  # seconds before a child is restarted; doubled each time
 LONGEST_DELAY = 10.0
@@ -40,7 +40,7 @@ class Supervisor:
     def children(self) -> list[Child]:
         return [each.child for each in self._supervised]
 
-    def add(self, child: Child, timeout: float = 30.0, *, wait: bool = True) -> Child:
+    def add(self, child: Child, timeout: float = READY_SECONDS, *, wait: bool = True) -> Child:
         """Start another child and wait until it is ready, unless told otherwise. Raises ChildFailed."""
         self._supervised.append(_Supervised(child))
         child.start()
@@ -48,7 +48,7 @@ class Supervisor:
             child.wait_until_ready(timeout)
         return child
 
-    def start(self, timeout: float = 30.0) -> None:
+    def start(self, timeout: float = READY_SECONDS) -> None:
         """Start all in order, each after the previous one is ready within `timeout` seconds. Raises ChildFailed."""
         for each in self._supervised:
             each.child.start()
