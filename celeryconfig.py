@@ -7,7 +7,7 @@ from kombu import Queue
 
 from worker.errors import InvalidSettings
 from worker.settings import settings as _settings
-from worker.stores.wakeups import CREATE, INTERACTIVE, MAINTENANCE, QUEUES
+from worker.stores.wakeups import CREATE, EXPORTS, INTERACTIVE, MAINTENANCE, QUEUES
 
 try:
     _own = _settings()
@@ -17,7 +17,7 @@ _deadline = _own.run_deadline.total_seconds()
 
 _broker = _own.redis.celery_settings
 broker_url, broker_use_ssl = _broker["broker_url"], _broker["broker_use_ssl"]
-imports = ("tasks.signals", "tasks.requests", "tasks.closings", "tasks.upkeep")
+imports = ("tasks.signals", "tasks.requests", "tasks.closings", "tasks.exports", "tasks.upkeep")
 
 # Queues and routes. No priorities: each would be a list of its own, and the sweep reads one list per queue.
 task_queues = tuple(Queue(name) for name in QUEUES)
@@ -27,6 +27,7 @@ task_routes = {
     CREATE: {"queue": INTERACTIVE},
     "snapshots.request": {"queue": INTERACTIVE},
     "conversations.resolved": {"queue": INTERACTIVE},
+    "snapshots.export": {"queue": EXPORTS},
     "snapshots.sweep": {"queue": MAINTENANCE},
     "conversations.reconcile": {"queue": MAINTENANCE},
 }

@@ -145,6 +145,9 @@ class Settings(FieldSettings, BaseSettings):
         "snapshotstate", description="checkpoints, and sessions of the operations pages"
     )
     jobs_collection: CollectionName = Field("snapshotjobs", description="exports and other long tasks, with progress")
+    exports_collection: CollectionName = Field(
+        "snapshotexports", description="which snapshots an export has, while it runs"
+    )
     create_source_indexes: bool = Field(
         True, description="create the indexes needed on the platform's messages and conversations"
     )
@@ -193,6 +196,16 @@ class Settings(FieldSettings, BaseSettings):
     events_retention: Duration = Field(timedelta(days=7), description="age at which events are trimmed")
     ledger_retention: Duration = Field(
         timedelta(days=90), description="age at which finished requests are stripped to their key and outcome"
+    )
+
+    exports_url: str | None = Field(
+        None,
+        min_length=1,
+        max_length=1000,
+        description="folder for exports, which all workers and API processes share",
+    )
+    exports_split_key: SecretStr | None = Field(
+        None, description="key of the split by person; with another key everyone may change sides"
     )
 
     jwt_secret: SecretStr | None = Field(None, description="secret for tokens signed with HS256, at least 32 bytes")

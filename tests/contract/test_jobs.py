@@ -34,6 +34,10 @@ def job(bench: Bench, jobs: Jobs) -> Job:
     return jobs.accept("export", bench.organization, {"format": "jsonl"})
 
 
+def nothing(_: Job) -> None:
+    """Nothing is left to clean up."""
+
+
 def count_to(last: int) -> Any:
     """Work that takes `last` slices."""
 
@@ -56,7 +60,7 @@ def claimed(jobs: Jobs, job: Job) -> Job:
 
 def test_job_runs_in_slices_until_it_is_done(bench: Bench, jobs: Jobs, job: Job) -> None:
     for _ in range(3):
-        run_slice(jobs, job.id, "test", count_to(3))
+        run_slice(jobs, job.id, "test", count_to(3), nothing)
     done = jobs.get(job.id, bench.organization, "export")
     assert (done.status, done.result, done.progress, done.fence) == ("completed", {"number": 3}, {"number": 2}, 3)
     assert bench.published.chunks == [("snapshots.exports", [str(job.id)])] * 3
@@ -121,10 +125,10 @@ def test_bad_input_fails_the_job_and_an_unexpected_error_does_not(jobs: Jobs, be
     def invalid(_: Slice) -> None:
         raise InvalidRequest([{"field": "format", "message": "is unknown"}])
 
-    run_slice(jobs, job.id, "test", unexpected)
+    run_slice(jobs, job.id, "test", unexpected, nothing)
     assert jobs.get(job.id).status == "running"
     bench.advance(seconds=jobs.lease.total_seconds() + 1)
-    run_slice(jobs, job.id, "test", invalid)
+    run_slice(jobs, job.id, "test", invalid, nothing)
     failed = jobs.get(job.id)
     assert failed.error
     assert failed.error["details"] == {"errors": [{"field": "format", "message": "is unknown"}]}

@@ -12,6 +12,8 @@ _COMMANDS = {
     "import": Lazy("worker.cli.importing:import_command", "Import conversations from JSON Lines files."),
     "request": Lazy("worker.cli.requesting:request", "Request one snapshot, or one of every conversation."),
     "requests": Lazy("worker.cli.requests:requests", "List, show and redrive requests."),
+    "export": Lazy("worker.cli.exporting:export", "Export snapshots as training data."),
+    "exports": Lazy("worker.cli.exports:exports", "List, show, verify, rebuild and cancel exports."),
     "show": Lazy("worker.cli.documents:show", "Show a snapshot."),
     "stats": Lazy("worker.cli.stats:stats", "Count what an organization's snapshots contain."),
     "delete": Lazy("worker.cli.documents:delete", "Delete a snapshot."),

@@ -2,13 +2,22 @@
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from bson import ObjectId
 from pymongo.client_session import ClientSession
 
-from worker.errors import PermanentError, Refused, SnapshotError, TaskInterrupt
-from worker.jobs.job import Job
+from worker.errors import (
+    InvalidSettings,
+    NotFound,
+    PermanentError,
+    Refused,
+    SnapshotError,
+    TaskInterrupt,
+    TransientError,
+)
+from worker.jobs.job import CANCELLED, FAILED, Job
 from worker.jobs.store import Jobs, LeaseLost
 from worker.log import get_logger
 
@@ -42,22 +51,45 @@ A PermanentError or Refused fails the job. Every other error ends the slice only
 """
 
 
-def run_slice(jobs: Jobs, key: ObjectId, owner: str, work: Work) -> Job | None:
-    """Run one slice; return its job as it was claimed, or None if there was nothing to do. Raises TransientError."""
+CleanUp = Callable[[Job], None]
+"""Removes what a job has written that has failed or was cancelled."""
+
+
+def run_slice(jobs: Jobs, key: ObjectId, owner: str, work: Work, clean_up: CleanUp) -> None:
+    """Run one slice, if there is work left. Raises TransientError."""
     job = jobs.claim(key, owner)
     if job is None:
-        return None
+        _clean_up(jobs, key, clean_up)
+        return
     try:
         _run(jobs, Slice(jobs, job), work)
     except LeaseLost:
         log.info("lease_lost", job=str(key))
-    return job
+    except TransientError:
+        with suppress(TransientError):
+            jobs.set_down(job)
+        raise
+    _clean_up(jobs, key, clean_up)
+
+
+def _clean_up(jobs: Jobs, key: ObjectId, clean_up: CleanUp) -> None:
+    try:
+        job = jobs.get(key)
+    except NotFound:
+        return
+    if job.status not in {FAILED, CANCELLED} or job.checkpoint is None:
+        return
+    try:
+        clean_up(job)
+    except PermanentError as error:
+        log.warning("job_not_cleaned", job=str(key), code=error.code, reason=error.message)
+    jobs.cleaned(job)
 
 
 def _run(jobs: Jobs, own: Slice, work: Work) -> None:
     try:
         result = work(own)
-    except (PermanentError, Refused) as error:
+    except (PermanentError, Refused, InvalidSettings) as error:
         log.warning("job_failed", job=str(own.job.id), code=error.code)
         jobs.fail(own.job, error)
         return

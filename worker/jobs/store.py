@@ -21,6 +21,7 @@ from worker.stores.connections import Document, store_errors
 
 log = get_logger(__name__)
 
+_ENDED = (FAILED, CANCELLED)
 _AHEAD = timedelta(hours=1)
 """A lease this far ahead was set by a former primary's clock."""
 
@@ -98,13 +99,18 @@ class Jobs:
     def cancel(self, job: ObjectId, organization: ObjectId | None = None) -> bool:
         """Cancel a job unless it is finished; return whether it was cancelled. A running slice ends at its next write.
 
-        Cancelling emits no event: only the caller of it has asked for that end.
+        Its next slice removes what it has written. Cancelling emits no event: the caller has asked for that end.
         """
         condition = {"_id": job, **JobFilter(organization).condition(), "status": {"$in": UNFINISHED}}
-        ends = {"status": CANCELLED, "finishedAt": self.service.clock.now(), "leasedUntil": None}
+        now = self.service.clock.now()
+        ends = {"status": CANCELLED, "finishedAt": now, "enqueuedAt": now, "leasedUntil": None}
         with store_errors():
-            change = {"$set": ends, "$unset": {"checkpoint": ""}, "$inc": {"fence": 1}}
-            return self.collection.update_one(condition, change).modified_count > 0
+            found = self.collection.find_one_and_update(condition, {"$set": ends, "$inc": {"fence": 1}})
+        if found is None:
+            return False
+        if not found.get("local"):
+            self.enqueue(Job.read(found))
+        return True
 
     def delete(self, job: ObjectId) -> None:
         """Remove the record of a finished job."""
@@ -158,6 +164,18 @@ class Jobs:
         self._write(claimed, {"$set": {"leasedUntil": None, "enqueuedAt": self.service.clock.now()}})
         self.enqueue(claimed)
 
+    def set_down(self, claimed: Job) -> None:
+        """End a slice that a server or destination has interrupted, so that the job can be claimed at once.
+
+        Raises LeaseLost. The claim does not count as one without progress: nothing is given up during an outage.
+        """
+        self._write(claimed, {"$set": {"leasedUntil": None, "stalled": max(0, claimed.stalled - 1)}})
+
+    def cleaned(self, job: Job) -> None:
+        """Record that nothing is left of a job that has failed or was cancelled."""
+        with store_errors():
+            self.collection.update_one({"_id": job.id, "status": {"$in": _ENDED}}, {"$unset": {"checkpoint": ""}})
+
     def complete(self, claimed: Job, result: Mapping[str, Any]) -> None:
         """Finish a job and emit its event. Raises LeaseLost."""
         self._finish(claimed, COMPLETED, {"result": dict(result)})
@@ -168,7 +186,8 @@ class Jobs:
 
     def _finish(self, claimed: Job, status: JobStatus, fields: Document) -> None:
         ends = {"status": status, "finishedAt": self.service.clock.now(), "leasedUntil": None, "unsent": True}
-        self._write(claimed, {"$set": {**fields, **ends}, "$unset": {"checkpoint": ""}})
+        done: Document = {"$unset": {"checkpoint": ""}} if status == COMPLETED else {}
+        self._write(claimed, {"$set": {**fields, **ends}, **done})
         self.emit_event(claimed.id)
 
     def _write(self, claimed: Job, change: Document, session: ClientSession | None = None) -> None:
@@ -215,11 +234,16 @@ class Jobs:
             self.collection.update_many(which, {"$set": {"unsent": True}})
 
     def take_lost(self) -> Iterator[Job]:
-        """Yield unfinished jobs that no slice works on and that were enqueued long ago; note that they are again."""
+        """Yield jobs that have work left, no slice, and were enqueued long ago; note that they are enqueued again.
+
+        Unfinished ones have work left, and those that have failed or were cancelled and are not cleaned yet.
+        """
         now = self.service.clock.now()
         past = {"$not": {"$gt": now - self.service.settings.lost_after, "$lt": now + _AHEAD}}
         free = {"$not": {"$gt": now, "$lt": now + _AHEAD}}
-        lost = {"status": {"$in": UNFINISHED}, "local": None, "leasedUntil": free, "enqueuedAt": past}
+        idle = {"local": None, "leasedUntil": free, "enqueuedAt": past}
+        open_, unclean = {"status": {"$in": UNFINISHED}}, {"status": {"$in": _ENDED}, "checkpoint": {"$exists": True}}
+        lost = {"$or": [{**open_, **idle}, {**unclean, **idle}]}
         while True:
             with store_errors():
                 found = self.collection.find_one_and_update(lost, {"$set": {"enqueuedAt": now}})

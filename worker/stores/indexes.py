@@ -75,6 +75,11 @@ def own_indexes(names: Settings) -> list[Index]:
             "sweep: unsent events of jobs",
             {"partialFilterExpression": {"unsent": True}},
         ),
+        Index(
+            names.exports_collection,
+            [("job", 1), ("split", 1), ("shard", 1), ("number", 1)],
+            "the snapshots of an export's shard, in order",
+        ),
         Index(names.jobs_collection, [("organizationId", 1), ("kind", 1), ("_id", -1)], "lists of jobs, newest first"),
         # Checkpoints have no such field, and stay.
         Index(names.state_collection, [("expiresAt", 1)], "expiry of sessions", {"expireAfterSeconds": 0}),
@@ -83,6 +88,7 @@ def own_indexes(names: Settings) -> list[Index]:
             [("organizationId", 1), ("isArchived", 1), ("createdAt", -1), ("_id", -1), ("requestId", 1)],
             "lists, newest first; export; counts from the index alone",
         ),
+        Index(snapshots, [("organizationId", 1), ("_id", 1)], "exports, in an order that edits do not change"),
         *(
             Index(snapshots, [("organizationId", 1), (owner, 1), ("createdAt", -1), ("_id", -1)], f"list of a {name}")
             for owner, name in (("contactId", "contact"), ("conversationId", "conversation"))

@@ -1,0 +1,196 @@
+"""`snapshots export`: write snapshots to files, with progress."""
+
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+from bson import ObjectId
+from rich.console import Console
+from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+from worker.cli.group import FAILED
+from worker.cli.options import ObjectIdType, TextType, json_option, organization_option
+from worker.cli.shared import open_producer, open_service, print_json, program, resume_hint
+from worker.errors import InvalidRequest, StoreConflict
+from worker.exports.accepting import accept_export, check_export
+from worker.exports.destination import open_folder
+from worker.exports.export import Export
+from worker.exports.spec import ExportSpec
+from worker.jobs.job import COMPLETED, Job
+from worker.jobs.slices import run_slice
+from worker.jobs.store import Jobs
+from worker.service import Service
+
+_PAUSE = 0.3
+OnProgress = Callable[[Job], None]
+
+
+@click.command()
+@organization_option
+@click.option(
+    "--format", "format_", required=True, type=TextType(), help="messages, kto, parquet, ...: docs/exports.md."
+)
+@click.option("--quality", type=TextType(), help="Only snapshots of this quality.")
+@click.option("--category", type=TextType(), help="Only snapshots of this category.")
+@click.option("--tag", type=TextType(), help="Only snapshots with this tag.")
+@click.option("--contact", type=ObjectIdType(), help="Only snapshots of this contact.")
+@click.option("--conversation", type=ObjectIdType(), help="Only snapshots of this conversation.")
+@click.option("--from", "from_", type=TextType(), help="Only snapshots made at or after this time, such as 2026-05-18.")
+@click.option("--to", type=TextType(), help="Only snapshots made at or before this time.")
+@click.option("--archived", type=click.Choice(["true", "false", "all"]), default="false", help="Archived ones as well.")
+@click.option("--q", type=TextType(), help="Only snapshots whose notes contain this text.")
+@click.option("--split", type=TextType(), help="Percentages for train, validation and test by person, such as 90/5/5.")
+@click.option("--stratify", type=click.Choice(["quality"]), help="Give each quality the same shares.")
+@click.option("--dedupe", is_flag=True, help="Leave out snapshots with the content of an earlier one.")
+@click.option("--system", type=TextType(), help="System prompt of every row.")
+@click.option("--weight-bad", is_flag=True, help="Give the weight 0 to the answers of bad snapshots (format messages).")
+@click.option("--compress", type=click.Choice(["gzip", "zstd"]), help="Compress the files.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Write into this new or empty folder, without a worker. Default: SNAPSHOTS_EXPORTS_URL.",
+)
+@json_option
+def export(organization: ObjectId | None, output: Path | None, as_json: bool, **options: Any) -> int:
+    """Export the snapshots of an organization as training data.
+
+    \b
+    Example:
+        snapshots export --organization ID --format messages -o training
+        snapshots export --organization ID --format kto --from 2026-05-01 --split 90/5/5 --dedupe
+    """
+    if organization is None:
+        raise click.UsageError("Missing option '--organization'.")
+    given = _fields(options)
+    done = _export_here(organization, given, output) if output else _export_there(organization, given)
+    if as_json:
+        print_json(shown(done))
+    else:
+        print_outcome(done, output)
+    return 0 if done.status == COMPLETED else FAILED
+
+
+def _fields(options: dict[str, Any]) -> dict[str, Any]:
+    names = {"format_": "format", "contact": "contactId", "conversation": "conversationId", "from_": "from"}
+    names |= {"archived": "isArchived", "weight_bad": "weightBad"}
+    return {
+        names.get(name, name): str(value) if isinstance(value, ObjectId) else value
+        for name, value in options.items()
+        if value not in {None, False}
+    }
+
+
+def _export_there(organization: ObjectId, given: dict[str, Any]) -> Job:
+    """Let a worker do it, and wait."""
+    service = open_producer()
+    job = accept_export(service, organization, given)
+    jobs = Jobs(service)
+    again = f"It continues without this command: {program()} exports show {job.id}"
+    with resume_hint(again), _bar() as on_progress:
+        while not job.is_finished:
+            time.sleep(_PAUSE)
+            job = jobs.get(job.id)
+            on_progress(job)
+    return job
+
+
+def _export_here(organization: ObjectId, given: dict[str, Any], folder: Path) -> Job:
+    """Do it in this process. Its record says so, and no worker continues it."""
+    service = open_service()
+    folder = folder.absolute()
+    if folder.exists() and any(folder.iterdir()):
+        raise InvalidRequest([{"field": "output", "message": "should be a new or an empty folder"}])
+    spec = check_export(service, organization, given)
+    return _run(service, organization, spec, folder)
+
+
+def _run(service: Service, organization: ObjectId, spec: ExportSpec, folder: Path) -> Job:
+    jobs = Jobs(service)
+    work = Export(service, lambda job: open_folder(folder, job.id))
+    job = jobs.accept("export", organization, spec.stored(), local=True)
+    owner = f"{os.getpid()}@{socket.gethostname()}"
+    try:
+        with _bar() as on_progress:
+            while not job.is_finished:
+                try:
+                    run_slice(jobs, job.id, owner, work, work.clean_up)
+                except StoreConflict:
+                    time.sleep(_PAUSE)
+                job = jobs.get(job.id)
+                on_progress(job)
+    except BaseException:
+        jobs.cancel(job.id)
+        work.clean_up(job)
+        raise
+    return job
+
+
+@contextmanager
+def _bar() -> Iterator[OnProgress]:
+    """Show progress on standard error if it is a terminal."""
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.fields[phase]}"),
+        BarColumn(),
+        TextColumn("{task.fields[done]:,} of {task.fields[total_]}, {task.fields[rate]:,.0f} a second"),
+        TimeRemainingColumn(),
+    )
+    with Bar(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("", total=None, phase="Selecting", done=0, total_="?", rate=0.0)
+        began = time.monotonic()
+
+        def show(job: Job) -> None:
+            progress = job.progress or {}
+            is_writing = progress.get("phase") == "write"
+            done = progress.get("written" if is_writing else "selected", 0)
+            total = progress["selected"] if is_writing else None
+            rate = done / max(time.monotonic() - began, 0.001)
+            phase = "Writing" if is_writing else "Selecting"
+            total_ = f"{total:,}" if total else "?"
+            bar.update(task, total=total, completed=done, phase=phase, done=done, total_=total_, rate=rate)
+
+        yield show
+
+
+def shown(job: Job) -> dict[str, Any]:
+    """Return a job as the commands and the HTTP API show it."""
+    result = dict(job.result or {})
+    return {
+        "id": job.id,
+        "organizationId": job.organization,
+        "status": job.status,
+        "spec": dict(job.spec),
+        "progress": dict(job.progress or {}),
+        "acceptedAt": job.accepted_at,
+        "startedAt": job.started_at,
+        "finishedAt": job.finished_at,
+        "error": job.error,
+        **{name: result[name] for name in ("moment", "counts", "splits", "files") if name in result},
+    }
+
+
+def print_outcome(job: Job, folder: Path | None = None) -> None:
+    """Print what became of an export."""
+    if job.status != COMPLETED or job.result is None:
+        reason = job.error["message"] if job.error else f"it is {job.status}"
+        click.secho(f"Export {job.id} failed: {reason}", fg="red", err=True)
+        return
+    counts = job.result["counts"]
+    click.echo(
+        f"Export {job.id}: {counts['rows']:,} rows from {counts['snapshots']:,} snapshots, {job.result['format']}"
+    )
+    for name, mine in job.result["splits"].items():
+        click.echo(f"  {name}: {mine['snapshots']:,} snapshots")
+    if counts["duplicates"]:
+        click.echo(f"  duplicates left out: {counts['duplicates']:,}")
+    for name, count in counts["skipped"].items():
+        click.echo(f"  skipped {count:,}: {name}")
+    for file in job.result["files"]:
+        click.echo(f"  {folder / file['name'] if folder else file['name']}")

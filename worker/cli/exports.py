@@ -1,0 +1,140 @@
+"""`snapshots exports`: list, show, verify, rebuild and cancel exports."""
+
+from pathlib import Path
+
+import click
+from bson import ObjectId
+
+from worker.cli.exporting import shown
+from worker.cli.group import FAILED
+from worker.cli.options import ObjectIdType, json_option, organization_option
+from worker.cli.shared import open_service, print_json
+from worker.cli.tables import print_table
+from worker.errors import InvalidRequest, NotFound
+from worker.exports.destination import Destination, open_destination, open_folder
+from worker.exports.verifying import Rebuild, verify
+from worker.jobs.job import Job
+from worker.jobs.store import JobFilter, Jobs
+from worker.service import Service
+
+
+@click.group()
+def exports() -> None:
+    """List, show, verify, rebuild and cancel exports.
+
+    \b
+    Example:
+        snapshots exports list --organization ID
+        snapshots exports verify training
+    """
+
+
+@exports.command("list")
+@organization_option
+@click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="Maximum number of exports.")
+@json_option
+def list_(organization: ObjectId | None, limit: int, as_json: bool) -> None:
+    """List exports, newest first.
+
+    \b
+    Example:
+        snapshots exports list --organization ID
+    """
+    found = Jobs(open_service()).list(JobFilter(organization, "export"), limit)
+    if as_json:
+        print_json({"exports": [shown(each) for each in found]})
+        return
+    columns = ("id", "organization", "format", "status", "progress", "accepted")
+    print_table(columns, map(_row, found), "There are no such exports.")
+
+
+def _row(job: Job) -> tuple[str, ...]:
+    progress = job.progress or {}
+    done = f"{progress.get('written', 0):,} of {progress['selected']:,}" if "selected" in progress else ""
+    ids = (str(job.id), str(job.organization), str(job.spec.get("format", "")))
+    return (*ids, job.status, done, f"{job.accepted_at:%Y-%m-%d %H:%M:%S}")
+
+
+@exports.command()
+@click.argument("export", type=ObjectIdType(), metavar="ID")
+@json_option
+def show(export: ObjectId, as_json: bool) -> None:
+    """Show an export: state, progress, counts, files.
+
+    \b
+    Example:
+        snapshots exports show 6a1b2c3d4e5f60718293a4b5
+    """
+    print_json(shown(Jobs(open_service()).get(export, kind="export")), indent=None if as_json else 2)
+
+
+@exports.command()
+@click.argument("export", type=ObjectIdType(), metavar="ID")
+def cancel(export: ObjectId) -> None:
+    """Cancel an export. Its files are removed.
+
+    \b
+    Example:
+        snapshots exports cancel 6a1b2c3d4e5f60718293a4b5
+    """
+    jobs = Jobs(open_service())
+    job = jobs.get(export, kind="export")
+    if not jobs.cancel(job.id):
+        raise NotFound(f"Export {job.id} is {jobs.get(job.id).status} already.")
+    click.echo(f"Export {job.id} is cancelled.")
+
+
+@exports.command("verify")
+@click.argument("export", metavar="ID|FOLDER")
+@json_option
+def verify_(export: str, as_json: bool) -> int:
+    """Compare the files of an export with its manifest.
+
+    \b
+    Example:
+        snapshots exports verify training
+    """
+    source = _find(None if Path(export).is_dir() else open_service(), export)
+    result = verify(source)
+    if as_json:
+        print_json({"checked": result.checked, "faults": result.faults})
+    else:
+        click.echo(f"{result.checked} files checked, {len(result.faults)} faults")
+        for path, fault in result.faults.items():
+            click.secho(f"  {path} {fault}", fg="red")
+    return FAILED if result.faults else 0
+
+
+@exports.command()
+@click.argument("export", metavar="ID|FOLDER")
+@click.option("-o", "--output", type=click.Path(path_type=Path, file_okay=False), required=True, help="A new folder.")
+def rebuild(export: str, output: Path) -> int:
+    """Make the files of an export again: the same bytes, or the snapshots that are gone or were edited.
+
+    \b
+    Example:
+        snapshots exports rebuild training -o again
+    """
+    service = open_service()
+    if output.exists() and any(output.iterdir()):
+        raise InvalidRequest([{"field": "output", "message": "should be a new or an empty folder"}])
+    again = Rebuild(service, _find(service, export))
+    target = open_folder(output.absolute(), ObjectId())
+    try:
+        different = again(target)
+    finally:
+        target.remove_staging()
+    for path in different:
+        click.secho(f"{path} would have other bytes", fg="red", err=True)
+    if not different:
+        click.echo(f"The same bytes are in {output}.")
+    return FAILED if different else 0
+
+
+def _find(service: Service | None, export: str) -> Destination:
+    if Path(export).is_dir() or service is None:
+        return open_folder(Path(export).absolute(), ObjectId())
+    if not ObjectId.is_valid(export):
+        raise NotFound(f"{export} is neither a folder nor the id of an export.")
+    job = Jobs(service).get(ObjectId(export), kind="export")
+    return open_destination(service.settings, job.id)

@@ -1,0 +1,1 @@
+"""Writes the snapshots of an organization to files that trainers read."""

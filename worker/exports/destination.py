@@ -1,0 +1,190 @@
+"""Where an export's files go: a folder.
+
+Parts are written under staging names, in a place of their own for each slice, so that a slice that was taken over
+cannot change what a later one has finished. Only whole exports get their final names.
+"""
+
+import errno
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import IO, Protocol
+from urllib.parse import urlsplit
+
+from bson import ObjectId
+
+from worker.errors import InvalidSettings, PermanentError, TransientError
+from worker.settings import PREFIX, Settings
+
+VARIABLE = f"{PREFIX}EXPORTS_URL"
+_LASTING = {
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.EFBIG,
+}
+
+
+class DestinationFailed(PermanentError):
+    """The destination of the export refuses to be written."""
+
+    code = "destination_failed"
+
+
+class DestinationUnavailable(TransientError):
+    """The destination of the export cannot be reached."""
+
+    code = "destination_unavailable"
+
+
+@contextmanager
+def destination_errors(where: str) -> Iterator[None]:
+    """Translate the errors of files and buckets into DestinationFailed or DestinationUnavailable."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error).splitlines()[0][:200] or type(error).__name__
+        lasting = error.errno in _LASTING or isinstance(error, PermissionError | FileNotFoundError)
+        kind = DestinationFailed if lasting else DestinationUnavailable
+        raise kind(f"The destination {where} cannot be used: {reason}.") from error
+
+
+class Destination(Protocol):
+    """The files of one export. All methods raise DestinationFailed and DestinationUnavailable."""
+
+    where: str
+    """The place as users see it."""
+
+    def begin(self, place: str) -> None:
+        """Make a staging place. Only the latest slice does so."""
+
+    def create(self, place: str, name: str) -> AbstractContextManager[IO[bytes]]:
+        """Write a staged file, which is durable at the end of the block."""
+
+    def publish(self, staged: Mapping[str, str], place: str) -> None:
+        """Give staged files (`place/name`, by final path) their final names, all of them or none.
+
+        It can be repeated after it was interrupted. The last of them is the manifest.
+        """
+
+    def is_published(self) -> bool:
+        """Return whether the files have their final names."""
+
+    def open(self, path: str) -> IO[bytes]:
+        """Open a finished file. `path` is one of the manifest's, never a caller's."""
+
+    def paths(self) -> list[str]:
+        """Return the paths of the finished files."""
+
+    def remove_staging(self) -> None:
+        """Remove what is staged."""
+
+    def remove(self) -> None:
+        """Remove everything."""
+
+
+class Folder:
+    """A folder, which appears as a whole."""
+
+    def __init__(self, final: Path, staging: Path) -> None:
+        """`staging`: in the same file system."""
+        self.where = str(final)
+        self._final = final
+        self._staging = staging
+
+    def begin(self, place: str) -> None:
+        with destination_errors(self.where):
+            (self._staging / place).mkdir(parents=True, exist_ok=True)
+
+    @contextmanager
+    def create(self, place: str, name: str) -> Iterator[IO[bytes]]:
+        path = self._staging / place / name
+        with destination_errors(self.where), path.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+
+    def publish(self, staged: Mapping[str, str], place: str) -> None:
+        if self.is_published():
+            return
+        whole = self._staging / "final"
+        with destination_errors(self.where):
+            for path, source in staged.items():
+                target = whole / path
+                target.parent.mkdir(parents=True, exist_ok=True)
+                try:
+                    (self._staging / source).rename(target)
+                except FileNotFoundError:
+                    if not target.exists():  # else it was moved before an interruption
+                        raise
+            for folder in {whole, *(path.parent for path in whole.rglob("*"))}:
+                _sync(folder)
+            whole.rename(self._final)
+            _sync(self._final.parent)
+
+    def is_published(self) -> bool:
+        return (self._final / "manifest.json").exists()
+
+    def open(self, path: str) -> IO[bytes]:
+        with destination_errors(self.where):
+            return (self._final / path).open("rb")
+
+    def paths(self) -> list[str]:
+        return sorted(path.relative_to(self._final).as_posix() for path in self._final.rglob("*") if path.is_file())
+
+    def remove_staging(self) -> None:
+        with destination_errors(self.where):
+            _remove(self._staging)
+
+    def remove(self) -> None:
+        with destination_errors(self.where):
+            _remove(self._final)
+            _remove(self._staging)
+
+
+def _sync(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder as a whole: renamed first, so that nobody sees half of it or adds to it."""
+    doomed = folder.with_name(f".{folder.name.lstrip('.')}.removed")
+    for _ in range(2):  # the first time, what an interrupted removal has left
+        if doomed.exists():
+            shutil.rmtree(doomed)
+        if folder.exists():
+            folder.rename(doomed)
+
+
+def open_destination(settings: Settings, export: ObjectId) -> Destination:
+    """Return the destination of an export that workers write.
+
+    Raises InvalidSettings if none is set or the extra for buckets is not installed.
+    """
+    url = settings.exports_url
+    if not url:
+        raise InvalidSettings(f"{VARIABLE} is not set: it names the folder or bucket for exports.")
+    scheme, _, rest = url.partition("://")
+    if not rest:
+        root = Path(url)
+    elif scheme == "file":
+        root = Path(urlsplit(url).path)
+    else:
+        raise InvalidSettings(f"{VARIABLE} should be a folder.")
+    return Folder(root / str(export), root / f".{export}")
+
+
+def open_folder(folder: Path, export: ObjectId) -> Destination:
+    """Return the destination of an export that a command writes into a folder of its user."""
+    return Folder(folder, folder.parent / f".{export}")

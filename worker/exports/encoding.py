@@ -1,0 +1,130 @@
+"""Writes rows as bytes that depend on the rows only: JSON Lines, compressed or not, or Parquet."""
+
+import hashlib
+import io
+import zlib
+from collections.abc import Sequence
+from typing import IO, Any, Protocol
+
+from worker.errors import InvalidSettings
+from worker.formats.base import Format
+from worker.formats.rows import Row, Skipped, line
+
+SUFFIXES = {"gzip": ".gz", "zstd": ".zst"}
+_EXTRA = "needs the extra exports: pip install 'training-snapshots[exports]'"
+_ROW_GROUP = 1000
+
+
+class _Compressor(Protocol):
+    def compress(self, data: bytes, /) -> bytes: ...
+    def flush(self) -> bytes: ...
+
+
+class Hashed:
+    """A binary file that is written once: counts and hashes what goes into it."""
+
+    closed = False
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._hash = hashlib.sha256()
+        self.bytes = 0
+
+    @property
+    def sha256(self) -> str:
+        return self._hash.hexdigest()
+
+    def write(self, data: Any) -> int:
+        self._file.write(data)
+        self._hash.update(data)
+        self.bytes += len(data)
+        return len(data)
+
+    def tell(self) -> int:
+        return self.bytes
+
+    def flush(self) -> None:
+        """The destination does it at the end."""
+
+
+class Encoder(Protocol):
+    """Writes the rows of one data file."""
+
+    def add(self, rows: Sequence[Row]) -> None:
+        """Add the rows of one snapshot, all or none. Raises Skipped."""
+
+    def close(self) -> None:
+        """Write what is left."""
+
+
+def encoder_of(form: Format, out: Hashed, compress: str | None) -> Encoder:
+    """Return the encoder of a format. Raises InvalidSettings if a package is missing."""
+    if form.suffix == "parquet":
+        return _Parquet(form, out)
+    return _Lines(out, compress)
+
+
+class _Lines:
+    def __init__(self, out: Hashed, compress: str | None) -> None:
+        self._out = out
+        self._compressor = _compressor(compress)
+
+    def add(self, rows: Sequence[Row]) -> None:
+        data = b"".join(map(line, rows))
+        self._out.write(self._compressor.compress(data) if self._compressor else data)
+
+    def close(self) -> None:
+        if self._compressor:
+            self._out.write(self._compressor.flush())
+
+
+def _compressor(name: str | None) -> _Compressor | None:
+    if name == "gzip":
+        return zlib.compressobj(6, zlib.DEFLATED, 16 + zlib.MAX_WBITS)  # its header has no time and no name
+    if name == "zstd":
+        try:
+            import zstandard
+        except ModuleNotFoundError:
+            raise InvalidSettings(f"zstd {_EXTRA}") from None
+        compressor: _Compressor = zstandard.ZstdCompressor(level=3).compressobj()
+        return compressor
+    return None
+
+
+class _Parquet:
+    def __init__(self, form: Format, out: Hashed) -> None:
+        try:
+            import pyarrow as pa
+            from pyarrow import parquet
+        except ModuleNotFoundError:
+            raise InvalidSettings(f"The format {form.name} {_EXTRA}") from None
+        self._arrow = pa
+        self._schema = form.arrow_schema()
+        self._writer = parquet.ParquetWriter(pa.PythonFile(out, mode="w"), self._schema, compression="zstd")
+        self._rows: list[Row] = []
+
+    def add(self, rows: Sequence[Row]) -> None:
+        try:
+            self._table(rows)
+        except (self._arrow.ArrowException, ValueError, TypeError, OverflowError) as error:
+            raise Skipped("not_representable", f"Parquet cannot represent a value ({type(error).__name__}).") from error
+        self._rows += rows
+        if len(self._rows) >= _ROW_GROUP:
+            self._write()
+
+    def _table(self, rows: Sequence[Row]) -> Any:
+        return self._arrow.Table.from_pylist(list(rows), schema=self._schema)
+
+    def _write(self) -> None:
+        self._writer.write_table(self._table(self._rows))
+        self._rows = []
+
+    def close(self) -> None:
+        if self._rows:
+            self._write()
+        self._writer.close()
+
+
+def check_packages(form: Format, compress: str | None) -> None:
+    """Check that the packages for a format and a compression are installed. Raises InvalidSettings."""
+    encoder_of(form, Hashed(io.BytesIO()), compress)

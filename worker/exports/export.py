@@ -1,0 +1,128 @@
+"""The work of an export job: select, write, publish."""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from worker.errors import PermanentError
+from worker.exports.destination import Destination
+from worker.exports.freezing import Freezing, shards_in_order
+from worker.exports.manifest import NAME, Plan, dataset_of, encode, manifest_of, plan_files
+from worker.exports.selection import Selection
+from worker.exports.spec import ExportSpec, read_spec
+from worker.exports.split import Splitter, merge
+from worker.exports.writing import Part, PartWriter
+from worker.jobs.job import Job
+from worker.jobs.slices import Slice
+from worker.service import Service
+
+
+class NothingRepresentable(PermanentError):
+    """The format can represent none of the selected snapshots."""
+
+    code = "nothing_representable"
+
+
+OpenDestination = Callable[[Job], Destination]
+
+
+class Export:
+    """Works on the slices of export jobs: see `worker.jobs.slices.Work`."""
+
+    def __init__(self, service: Service, open_destination: OpenDestination) -> None:
+        self._service = service
+        self._open_destination = open_destination
+
+    @property
+    def _key(self) -> str:
+        key = self._service.settings.exports_split_key
+        return key.get_secret_value() if key else ""
+
+    def __call__(self, own: Slice) -> Mapping[str, Any] | None:
+        """Continue a job; return its result once its files are published.
+
+        Raises EmptySelection, NothingRepresentable, DestinationFailed and all TransientErrors.
+        """
+        spec = read_spec(own.job.spec, self._service.settings)
+        selection = Selection(self._service.connections, own.job.id)
+        destination = self._open_destination(own.job)
+        if own.checkpoint.get("phase", "select") == "select":
+            if not Freezing(self._service, own, spec, selection, self._key)():
+                return None
+            own.checkpoint["phase"] = "write"
+            self._report(own, [])
+            own.save()
+        parts = self._write(own, spec, selection, destination)
+        if parts is None:
+            return None
+        result = self._publish(own, spec, parts, destination)
+        selection.remove()
+        destination.remove_staging()
+        return result
+
+    def clean_up(self, job: Job) -> None:
+        """Remove everything of a job that has failed or was cancelled. Raises TransientError and DestinationFailed."""
+        Selection(self._service.connections, job.id).remove()
+        self._open_destination(job).remove()
+
+    def _write(self, own: Slice, spec: ExportSpec, selection: Selection, destination: Destination) -> list[Part] | None:
+        """Write the shards that are left; return all parts, or None if the slice was over before."""
+        state = own.checkpoint
+        parts = [Part(**each) for each in state["parts"]]
+        writer = PartWriter(self._service, own.job.organization, spec, destination)
+        left = shards_in_order(state["shards"])[len(parts) :]
+        place = f"slice-{own.job.fence}"
+        if left:
+            destination.begin(place)
+        for side, number, _ in left:
+            if own.is_over:
+                return None
+            part = writer.write(side, number, place, selection.shard(side, number))
+            parts.append(part)
+            state["parts"].append(asdict(part))
+            self._report(own, parts)
+            own.save()
+        return parts
+
+    def _report(self, own: Slice, parts: list[Part]) -> None:
+        own.progress = {
+            "phase": "write",
+            "selected": own.checkpoint["counts"]["selected"],
+            "written": sum(part.snapshots + sum(part.skipped.values()) for part in parts),
+            "rows": sum(part.rows for part in parts),
+        }
+
+    def _publish(self, own: Slice, spec: ExportSpec, parts: list[Part], destination: Destination) -> Mapping[str, Any]:
+        plan = plan_files(spec, parts, own.checkpoint["shards"])
+        if not plan.data:
+            counts: dict[str, int] = {}
+            for part in parts:
+                merge(counts, part.skipped)
+            listed = ", ".join(f"{name} ({count})" for name, count in counts.items())
+            raise NothingRepresentable(f"{NothingRepresentable.__doc__} Reasons: {listed}.", skipped=counts)
+        job, moment = own.job, own.checkpoint["moment"]
+        extra = spec.training_format.extra_files(dataset_of(job.id, spec, moment, plan))
+        sizes = {path: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()} for path, data in extra.items()}
+        fingerprint = Splitter(job.organization, self._key, None, {}).fingerprint
+        manifest = manifest_of(job.id, job.organization, spec, own.checkpoint, plan, sizes, fingerprint)
+        if not destination.is_published():
+            self._put_in_place(own, destination, plan, {**extra, NAME: encode(manifest)})
+        files = [{"name": each["path"], "bytes": each["bytes"], "sha256": each["sha256"]} for each in manifest["files"]]
+        return {
+            "format": spec.format,
+            "moment": manifest["moment"],
+            "counts": manifest["counts"],
+            "splits": manifest["splits"],
+            "files": [*files, {"name": NAME}],
+        }
+
+    def _put_in_place(self, own: Slice, destination: Destination, plan: Plan, contents: Mapping[str, bytes]) -> None:
+        place = f"publish-{own.job.fence}"
+        destination.begin(place)
+        staged = {path: part.data for path, part in plan.data} | {path: part.ids for path, part in plan.ids}
+        for number, (path, data) in enumerate(contents.items()):
+            with destination.create(place, f"extra-{number}") as file:
+                file.write(data)
+            staged[path] = f"{place}/extra-{number}"
+        destination.publish(staged, place)

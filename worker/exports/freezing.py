@@ -1,0 +1,234 @@
+"""The first phase of an export: select its snapshots as they are at one moment."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from bson import ObjectId, Timestamp
+from pymongo.errors import OperationFailure
+
+from worker.errors import PermanentError
+from worker.exports.selection import EDITABLE, Selected, Selection, is_duplicate
+from worker.exports.spec import ExportSpec
+from worker.exports.split import Splitter, merge, quality_of
+from worker.formats.dataset import SPLITS
+from worker.jobs.slices import Slice
+from worker.service import Service
+from worker.stores.connections import Document, store_errors
+
+_BATCH = 4000
+_BATCH_BYTES = 4_000_000
+"""Snapshots of one read, and bytes of their editable fields in one document: notes may be long."""
+SHARD_ROWS = 25_000
+SHARD_BYTES = 64_000_000
+"""The most snapshots of one file, and the most bytes that they have in MongoDB: a slice can write it in time."""
+_SNAPSHOT_TOO_OLD = 239
+_RESTARTS = 3
+_FIELDS = ("contactId", "contentHash", *EDITABLE)
+
+
+class EmptySelection(PermanentError):
+    """No snapshot matches the filters."""
+
+    code = "empty_selection"
+
+
+class SelectionTooSlow(PermanentError):
+    """MongoDB keeps the state of one moment for too short a time: raise minSnapshotHistoryWindowInSeconds."""
+
+    code = "selection_too_slow"
+
+
+class Freezing:
+    """Selects the snapshots of one job, in slices that all read the same moment."""
+
+    def __init__(self, service: Service, own: Slice, spec: ExportSpec, selection: Selection, key: str) -> None:
+        self._service = service
+        self._own = own
+        self._spec = spec
+        self._selection = selection
+        self._organization = own.job.organization
+        self._condition = spec.condition(self._organization)
+        self._key = key
+        self._snapshots = service.settings.snapshots_collection
+
+    def __call__(self) -> bool:
+        """Continue until the slice is over; return whether the selection is complete.
+
+        Raises EmptySelection, SelectionTooSlow, LeaseLost, StoreUnavailable, StoreConflict.
+        """
+        state = self._own.checkpoint
+        if not state:
+            self._begin()
+        try:
+            return self._select()
+        except OperationFailure as error:
+            if error.code != _SNAPSHOT_TOO_OLD:
+                with store_errors():
+                    raise
+        if (restarts := state.get("restarts", 0) + 1) > _RESTARTS:
+            raise SelectionTooSlow
+        self._selection.remove()
+        self._begin(restarts)
+        return False
+
+    def _begin(self, restarts: int = 0) -> None:
+        with store_errors():
+            answer = self._service.connections.database.command("ping")
+        self._own.checkpoint = {
+            "phase": "select",
+            "restarts": restarts,
+            "at": answer["operationTime"],
+            "moment": self._service.clock.now(),
+            "number": 0,
+            "after": None,
+            "shards": {},
+            "parts": [],
+            "counts": {"selected": 0, "duplicates": 0, "moved": 0},
+        }
+        self._own.progress = {"phase": "select", "selected": 0}
+        if self._spec.stratify:
+            self._stratify()
+        self._own.save()
+
+    # --- select ---------------------------------------------------------------------------------------------
+
+    def _select(self) -> bool:
+        state = self._own.checkpoint
+        moved = {ObjectId(person): side for person, side in state.get("moved", {}).items()}
+        splitter = Splitter(self._organization, self._key, self._spec.shares, moved)
+        known = self._selection.known_hashes() if self._spec.dedupe else set()
+        while True:
+            batch = self._read(state["at"], state["after"])
+            if not batch:
+                break
+            self._store(splitter, known, batch)
+            if self._own.is_over:
+                return False
+        if not state["counts"]["selected"]:
+            raise EmptySelection
+        return True
+
+    def _read(self, at: Timestamp, after: ObjectId | None) -> list[Document]:
+        condition = {**self._condition, **({"_id": {"$gt": after}} if after else {})}
+        projection = {**dict.fromkeys(_FIELDS, 1), "size": {"$bsonSize": "$$ROOT"}}
+        return self._command(
+            {
+                "find": self._snapshots,
+                "filter": condition,
+                "projection": projection,
+                "sort": {"_id": 1},
+                "limit": _BATCH,
+                "batchSize": _BATCH,
+                "singleBatch": True,
+            },
+            at,
+        )
+
+    def _command(self, command: Mapping[str, Any], at: Timestamp) -> list[Document]:
+        """Run a command that reads the state of one moment. PyMongo's sessions cannot name the moment."""
+        concern = {"level": "snapshot", "atClusterTime": at}
+        try:
+            answer = self._service.connections.database.command({**command, "readConcern": concern})
+        except OperationFailure as error:
+            if error.code == _SNAPSHOT_TOO_OLD:
+                raise
+            with store_errors():
+                raise
+        documents: list[Document] = answer["cursor"]["firstBatch"]
+        return documents
+
+    def _store(self, splitter: Splitter, known: set[bytes], batch: list[Document]) -> None:
+        state, counts = self._own.checkpoint, self._own.checkpoint["counts"]
+        by_place: dict[tuple[str, int], list[Selected]] = {}
+        for document in batch:
+            selected = Selected.of(document)
+            state["after"] = selected.id
+            if self._spec.dedupe and is_duplicate(known, selected.content_hash):
+                counts["duplicates"] += 1
+                continue
+            person = document.get("contactId")
+            # A snapshot without a contact stands for itself.
+            side = splitter.side(person if isinstance(person, ObjectId) else selected.id)
+            by_place.setdefault((side, self._shard(side, selected.size)), []).append(selected)
+            counts["selected"] += 1
+        documents = []
+        for (side, shard), entries in by_place.items():
+            for some in _within(entries):
+                documents.append(self._selection.document(side, shard, state["number"], some))
+                state["number"] += 1
+        self._own.progress = {"phase": "select", "selected": counts["selected"]}
+        with self._service.connections.transaction() as session:
+            if documents:
+                self._selection.collection.insert_many(documents, session=session)
+            self._own.save(session)
+
+    def _shard(self, side: str, size: int) -> int:
+        """Return the number of the shard that takes the next snapshot of a side."""
+        shards = self._own.checkpoint["shards"]
+        mine = shards.setdefault(side, {"count": 1, "rows": 0, "bytes": 0})
+        if mine["rows"] == SHARD_ROWS or (mine["rows"] and mine["bytes"] + size > SHARD_BYTES):
+            mine |= {"count": mine["count"] + 1, "rows": 0, "bytes": 0}
+        mine["rows"] += 1
+        mine["bytes"] += size
+        return int(mine["count"] - 1)
+
+    # --- stratify -------------------------------------------------------------------------------------------
+
+    def _stratify(self) -> None:
+        splitter = Splitter(self._organization, self._key, self._spec.shares, {})
+        people: dict[ObjectId, dict[str, int]] = {}
+        for document in self._qualities():
+            person = document.get("contactId")
+            key = person if isinstance(person, ObjectId) else document["_id"]
+            merge(people.setdefault(key, {}), {quality_of(document.get("quality")): 1})
+        moved = splitter.stratify(people.items())
+        state = self._own.checkpoint
+        state["moved"] = {str(person): side for person, side in moved.items()}
+        state["counts"]["moved"] = len(moved)
+
+    def _qualities(self) -> Iterator[Document]:
+        """Yield contact and quality of all selected snapshots."""
+        after: ObjectId | None = None
+        while True:
+            condition = {**self._condition, **({"_id": {"$gt": after}} if after else {})}
+            batch = self._command(
+                {
+                    "find": self._snapshots,
+                    "filter": condition,
+                    "projection": {"contactId": 1, "quality": 1},
+                    "sort": {"_id": 1},
+                    "limit": 20_000,
+                    "batchSize": 20_000,
+                    "singleBatch": True,
+                },
+                self._own.checkpoint["at"],
+            )
+            if not batch:
+                return
+            yield from batch
+            after = batch[-1]["_id"]
+
+
+def shards_in_order(shards: Mapping[str, Any]) -> list[tuple[str, int, int]]:
+    """Return side, number and count of all shards, in the order in which they are written."""
+    return [
+        (side, number, shards[side]["count"])
+        for side in SPLITS
+        if side in shards
+        for number in range(shards[side]["count"])
+    ]
+
+
+def _within(entries: list[Selected]) -> Iterator[list[Selected]]:
+    """Yield lists whose editable fields have a few MB, which a document may have."""
+    some: list[Selected] = []
+    size = 0
+    for each in entries:
+        weight = 200 + sum(4 * len(str(value)) for value in each.fields.values())
+        if some and size + weight > _BATCH_BYTES:
+            yield some
+            some, size = [], 0
+        some.append(each)
+        size += weight
+    if some:
+        yield some

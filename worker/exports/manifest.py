@@ -1,0 +1,109 @@
+"""The manifest: what is in an export, from which it can be verified and rebuilt."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from importlib.metadata import version
+from typing import Any
+
+from bson import ObjectId
+
+from worker.clock import to_json
+from worker.exports.encoding import SUFFIXES
+from worker.exports.spec import ExportSpec
+from worker.exports.split import merge
+from worker.exports.writing import Part
+from worker.formats.dataset import Dataset, File
+
+NAME = "manifest.json"
+VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The final paths of the parts of an export."""
+
+    data: Sequence[tuple[str, Part]]
+    ids: Sequence[tuple[str, Part]]
+
+
+def plan_files(spec: ExportSpec, parts: Sequence[Part], shards: Mapping[str, Any]) -> Plan:
+    """Name the files of an export. A side without any row has no data file."""
+    suffix = SUFFIXES.get(spec.compress or "", "")
+    data = []
+    for part in parts:
+        count = shards[part.split]["count"]
+        if part.rows or count > 1:
+            data.append((spec.training_format.path(part.split, part.shard, count) + suffix, part))
+    return Plan(data, [(f"ids/{number:05}.tsv", part) for number, part in enumerate(parts)])
+
+
+def dataset_of(export: ObjectId, spec: ExportSpec, moment: datetime, plan: Plan) -> Dataset:
+    """Describe a finished export for the files that its format adds."""
+    files: dict[str, list[File]] = {}
+    for path, part in plan.data:
+        files.setdefault(part.split, []).append(File(path, part.rows, part.bytes, part.sha256))
+    description = f"Conversations as training data, in the format {spec.format}, as of {to_json(moment)}."
+    return Dataset(f"training-snapshots-{export}", description, moment, files, spec.options)
+
+
+def manifest_of(
+    export: ObjectId,
+    organization: ObjectId,
+    spec: ExportSpec,
+    state: Mapping[str, Any],
+    plan: Plan,
+    extra: Mapping[str, Mapping[str, Any]],
+    key_fingerprint: str,
+) -> dict[str, Any]:
+    """Build the manifest. `extra`: bytes and SHA-256 of the other files, by path."""
+    counts = dict(state["counts"])
+    moved = counts.pop("moved")
+    splits: dict[str, dict[str, Any]] = {}
+    skipped: dict[str, int] = {}
+    quality: dict[str, int] = {}
+    for _, part in plan.ids:
+        merge(skipped, part.skipped)
+        merge(quality, part.quality)
+        mine = splits.setdefault(part.split, {"snapshots": 0, "rows": 0, "quality": {}})
+        mine["snapshots"] += part.snapshots
+        mine["rows"] += part.rows
+        merge(mine["quality"], part.quality)
+    split = {"shares": spec.split, "key": key_fingerprint, "stratify": spec.stratify, "moved": moved}
+    return {
+        "manifestVersion": VERSION,
+        "exportId": str(export),
+        "organizationId": str(organization),
+        "createdBy": f"training-snapshots {version('training-snapshots')}",
+        "format": {"name": spec.format, "version": spec.training_format.version},
+        "spec": spec.stored(),
+        "moment": to_json(state["moment"]),
+        "counts": {
+            **counts,
+            "snapshots": sum(part.snapshots for _, part in plan.ids),
+            "rows": sum(part.rows for _, part in plan.ids),
+            "skipped": skipped,
+            "quality": quality,
+        },
+        "split": split if spec.split else None,
+        "splits": splits,
+        "files": [
+            *(_data_file(path, part) for path, part in plan.data),
+            *(
+                {"path": path, "kind": "ids", "split": part.split, "bytes": part.ids_bytes, "sha256": part.ids_sha256}
+                for path, part in plan.ids
+            ),
+            *({"path": path, "kind": "extra", **each} for path, each in sorted(extra.items())),
+        ],
+    }
+
+
+def _data_file(path: str, part: Part) -> dict[str, Any]:
+    sizes = {"rows": part.rows, "snapshots": part.snapshots, "bytes": part.bytes, "sha256": part.sha256}
+    return {"path": path, "kind": "data", "split": part.split, **sizes}
+
+
+def encode(manifest: Mapping[str, Any]) -> bytes:
+    """Return the manifest's bytes."""
+    return (json.dumps(manifest, indent=2, ensure_ascii=False) + "\n").encode()

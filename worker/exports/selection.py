@@ -1,0 +1,111 @@
+"""The frozen selection: which snapshots an export has, on which side and in which shard, and their editable fields.
+
+Captured messages never change, so that this freezes the content of one moment. The documents of one slice and the
+job's checkpoint are written in one transaction, which a slice that was taken over cannot commit.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from bson import Binary, ObjectId
+from pymongo.collection import Collection
+
+from worker.stores.connections import Connections, Document, store_errors
+
+EDITABLE = ("notes", "tags", "quality", "category", "isArchived", "updatedAt", "__v")
+"""The fields that may change after the capture, with those that MongoDB or Mongoose changes with them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Selected:
+    """A selected snapshot."""
+
+    id: ObjectId
+    content_hash: str
+    size: int
+    """Bytes of its document."""
+    fields: Mapping[str, Any]
+    """Its editable fields, as they were at the moment of the selection."""
+
+    def apply(self, document: Document) -> Document:
+        """Return the document with its editable fields of then, in the document's order."""
+        kept = {
+            name: self.fields.get(name, value) if name in EDITABLE else value
+            for name, value in document.items()
+            if name not in EDITABLE or name in self.fields
+        }
+        return kept | {name: value for name, value in self.fields.items() if name not in kept}
+
+    @classmethod
+    def of(cls, document: Document) -> "Selected":
+        """Read an entry of the selection, or a projection of a snapshot."""
+        fields = {name: document[name] for name in EDITABLE if name in document}
+        content_hash = document.get("contentHash")
+        return cls(document["_id"], content_hash if isinstance(content_hash, str) else "", document["size"], fields)
+
+    def entry(self) -> Document:
+        return {"_id": self.id, "contentHash": self.content_hash, "size": self.size, **self.fields}
+
+
+class Selection:
+    """The stored selection of one job, in documents of a few MB."""
+
+    def __init__(self, connections: Connections, job: ObjectId) -> None:
+        self._connections = connections
+        self._job = job
+
+    @property
+    def collection(self) -> Collection[Document]:
+        return self._connections.database[self._connections.settings.exports_collection]
+
+    def document(self, split: str, shard: int, number: int, entries: list[Selected]) -> Document:
+        """Return a document to insert. `number` orders the documents of the job."""
+        place = {"job": self._job, "split": split, "shard": shard, "number": number}
+        hashes = b"".join(_short(each.content_hash) for each in entries)
+        return {**place, "hashes": Binary(hashes), "entries": [each.entry() for each in entries]}
+
+    def shard(self, split: str, shard: int) -> Iterator[list[Selected]]:
+        """Yield the snapshots of a shard, in order of `_id`, in lists. Raises StoreUnavailable, StoreConflict."""
+        which = {"job": self._job, "split": split, "shard": shard}
+        with store_errors(), self.collection.find(which, {"entries": 1}, batch_size=2).sort("number", 1) as cursor:
+            for document in cursor:
+                yield [Selected.of(each) for each in document["entries"]]
+
+    def known_hashes(self) -> set[bytes]:
+        """Return the hashes of the contents that were selected so far. Raises StoreUnavailable, StoreConflict."""
+        known: set[bytes] = set()
+        with store_errors(), self.collection.find({"job": self._job}, {"hashes": 1}) as cursor:
+            for document in cursor:
+                hashes = bytes(document["hashes"])
+                known.update(hashes[place : place + _SHORT] for place in range(0, len(hashes), _SHORT))
+        known.discard(bytes(_SHORT))
+        return known
+
+    def remove(self) -> None:
+        """Remove the selection. Raises StoreUnavailable, StoreConflict."""
+        with store_errors():
+            self.collection.delete_many({"job": self._job})
+
+
+_SHORT = 16
+"""Bytes of a content hash that duplicates are recognised by: half of a SHA-256, to halve the memory."""
+
+
+def _short(content_hash: str) -> bytes:
+    """Zeros stand for a snapshot without a content hash, which has no duplicates."""
+    try:
+        return bytes.fromhex(content_hash)[:_SHORT].ljust(_SHORT, b"\0")
+    except ValueError:
+        return bytes(_SHORT)
+
+
+def is_duplicate(known: set[bytes], content_hash: str) -> bool:
+    """Return whether the content is known already, and remember it."""
+    short = _short(content_hash)
+    if not any(short):
+        return False
+    if short in known:
+        return True
+    known.add(short)
+    return False

@@ -1,0 +1,76 @@
+"""What a caller asks of an export."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+from bson import ObjectId
+from pydantic import AfterValidator, Field
+
+from worker.domain.snapshot_filter import SnapshotFilter
+from worker.domain.validation import check_text
+from worker.errors import InvalidRequest
+from worker.exports.split import Shares, parse_shares
+from worker.formats.base import Format
+from worker.formats.dataset import Options
+from worker.formats.registry import get_format
+from worker.settings import Settings
+
+MAX_SYSTEM = 100_000
+
+
+def _check_split(value: str) -> str:
+    parse_shares(value)
+    return value
+
+
+class ExportSpec(SnapshotFilter):
+    """The body of `POST /api/training/exports`: the list's filters, the format, how to divide and write."""
+
+    format: Annotated[str, Field(max_length=100)]
+    split: Annotated[str, Field(max_length=50), AfterValidator(_check_split)] | None = None
+    stratify: Literal["quality"] | None = None
+    dedupe: bool = False
+    system: Annotated[str, Field(min_length=1, max_length=MAX_SYSTEM), AfterValidator(check_text)] | None = None
+    weight_bad: bool = False
+    compress: Literal["gzip", "zstd"] | None = None
+
+    @classmethod
+    def checked(cls, data: Any, limits: Settings) -> Self:
+        """Validate what a caller sends. Raises InvalidRequest, which names the fields."""
+        spec = cls.read(data, limits)
+        found = get_format(spec.format)
+        if spec.stratify and not spec.split:
+            raise InvalidRequest([{"field": "stratify", "message": "needs a split, such as 90/5/5"}])
+        found.check(spec.options)
+        if spec.compress and found.suffix == "parquet":
+            message = "is not for parquet, whose columns are compressed already"
+            raise InvalidRequest([{"field": "compress", "message": message}])
+        return spec
+
+    def stored(self) -> dict[str, Any]:
+        """Return the fields that were given, as JSON values; `ExportSpec.read` reads them again."""
+        given: dict[str, Any] = {}
+        for name, value in self.model_dump(by_alias=True, exclude_defaults=True).items():
+            given[name] = str(value) if isinstance(value, ObjectId) else value
+        for name, value in (("from", self.from_), ("to", self.to)):
+            if value is not None:
+                moment = value.as_datetime()
+                given[name] = moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        return given
+
+    @property
+    def training_format(self) -> Format:
+        return get_format(self.format)
+
+    @property
+    def options(self) -> Options:
+        return Options(system=self.system, weight_bad=self.weight_bad)
+
+    @property
+    def shares(self) -> Shares | None:
+        return parse_shares(self.split) if self.split else None
+
+
+def read_spec(stored: Mapping[str, Any], limits: Settings) -> ExportSpec:
+    """Read the spec of a job's record."""
+    return ExportSpec.checked(dict(stored), limits)

@@ -1,0 +1,105 @@
+"""The split into training, validation and test data, by person."""
+
+import hmac
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+
+from bson import ObjectId
+
+from worker.formats.dataset import SPLITS
+
+TRAIN = SPLITS[0]
+_NUMBER = re.compile(r"\d{1,3}(\.\d{1,4})?", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """The shares of the sides, in the order of `SPLITS`; they add up to 1."""
+
+    shares: tuple[float, float, float]
+
+    def side(self, point: float) -> str:
+        """Return the side of a point from 0 up to, and without, 1."""
+        first, second, third = self.shares
+        if point < first:
+            return SPLITS[0]
+        return SPLITS[1] if point < first + second or not third else SPLITS[2]
+
+
+def parse_shares(text: str) -> Shares:
+    """Read `90/5/5`. Raises ValueError, which says what is allowed."""
+    parts = text.split("/")
+    if len(parts) != len(SPLITS) or not all(_NUMBER.fullmatch(part) for part in parts):
+        raise ValueError(f"should be three percentages for {', '.join(SPLITS)}, such as 90/5/5")
+    numbers = [Decimal(part) for part in parts]
+    if (total := sum(numbers)) != 100:
+        raise ValueError(f"should add up to 100; {text} adds up to {total}")
+    if not numbers[0]:
+        raise ValueError("should have a first percentage above 0, or there is nothing to train on")
+    train, validation, test = (float(number / 100) for number in numbers)
+    return Shares((train, validation, 1 - train - validation if test else 0.0))
+
+
+class Splitter:
+    """Assigns each person a side: by a hash of the organization, the contact and the key, and by nothing else."""
+
+    def __init__(self, organization: ObjectId, key: str, shares: Shares | None, moved: Mapping[ObjectId, str]) -> None:
+        """`moved`: people whom stratification puts on another side than their hash."""
+        self._secret = key.encode() + organization.binary
+        self._shares = shares
+        self._moved = moved
+
+    @property
+    def fingerprint(self) -> str:
+        """Identifies the key without revealing it."""
+        return hmac.digest(self._secret, b"fingerprint", "sha256").hex()[:16]
+
+    def point(self, person: ObjectId) -> float:
+        """Return the person's place from 0 up to, and without, 1."""
+        digest = hmac.digest(self._secret, person.binary, "sha256")
+        return (int.from_bytes(digest[:8]) >> 11) / 2**53
+
+    def side(self, person: ObjectId) -> str:
+        if self._shares is None:
+            return TRAIN
+        return self._moved.get(person) or self._shares.side(self.point(person))
+
+    def stratify(self, people: Iterable[tuple[ObjectId, Mapping[str, int]]]) -> dict[ObjectId, str]:
+        """Return the people to move, so that each quality has its share on each side.
+
+        `people`: each contact with the number of its snapshots by quality. People of the same main quality form a
+        stratum. A stratum is cut, in order of the people's points, where the shares of its snapshots are reached; that
+        is near where the hash alone would cut it, so few people move.
+        """
+        shares = self._shares
+        if shares is None:
+            return {}
+        strata: dict[str, list[tuple[float, ObjectId, int]]] = {}
+        for person, counts in people:
+            main = max(sorted(counts), key=lambda quality: counts[quality])
+            strata.setdefault(main, []).append((self.point(person), person, sum(counts.values())))
+        moved: dict[ObjectId, str] = {}
+        for stratum in strata.values():
+            total, before = sum(weight for *_, weight in stratum), 0
+            for point, person, weight in sorted(stratum):
+                # The middle of a person's snapshots decides, so that rounding favours no side.
+                side = shares.side((before + weight / 2) / total)
+                before += weight
+                if side != shares.side(point):
+                    moved[person] = side
+        return moved
+
+
+def quality_of(value: object) -> str:
+    """Return a snapshot's quality for counts: its text, or `none`."""
+    return value if isinstance(value, str) and value else "none"
+
+
+def merge(into: dict[str, int], counts: Mapping[str, int]) -> None:
+    """Add counts by name; names stay in alphabetical order."""
+    total = Counter(into) + Counter(counts)
+    into.clear()
+    into.update(sorted(total.items()))

@@ -1,0 +1,132 @@
+"""The second phase of an export: convert the snapshots of a shard and write them to a staged file."""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from bson import ObjectId
+
+from worker.domain.json_values import render
+from worker.errors import TaskInterrupt
+from worker.exports.destination import Destination
+from worker.exports.encoding import Encoder, Hashed, encoder_of
+from worker.exports.selection import Selected
+from worker.exports.spec import ExportSpec
+from worker.exports.split import quality_of
+from worker.formats.rows import Skipped
+from worker.log import get_logger
+from worker.service import Service
+from worker.stores.connections import Document, store_errors
+
+log = get_logger(__name__)
+
+_READ_BYTES, _READ_COUNT = 4_000_000, 400
+"""How much is in memory at once: bytes and number of snapshots."""
+DELETED = "deleted"
+"""The reason for a snapshot that was deleted after its selection."""
+
+
+@dataclass
+class Part:
+    """A finished shard: its two staged files, and what is in them."""
+
+    split: str
+    shard: int
+    data: str
+    ids: str
+    rows: int = 0
+    snapshots: int = 0
+    bytes: int = 0
+    sha256: str = ""
+    ids_bytes: int = 0
+    ids_sha256: str = ""
+    skipped: dict[str, int] = field(default_factory=dict)
+    quality: dict[str, int] = field(default_factory=dict)
+
+
+def fields_hash(selected: Selected) -> str:
+    """Identify the editable fields of a snapshot, so that an edit is noticed."""
+    text = json.dumps(render(dict(selected.fields)), ensure_ascii=True, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+class PartWriter:
+    """Writes the shards of one export."""
+
+    def __init__(self, service: Service, organization: ObjectId, spec: ExportSpec, destination: Destination) -> None:
+        self._organization = organization
+        self._spec = spec
+        self._format = spec.training_format
+        self._options = spec.options
+        self._destination = destination
+        self._collection = service.snapshots.collection
+
+    def write(self, split: str, shard: int, place: str, selection: Iterable[list[Selected]]) -> Part:
+        """Write a shard to two files in `place`: the rows, and the ids with hashes and outcome.
+
+        Raises DestinationFailed, DestinationUnavailable, StoreUnavailable, StoreConflict.
+        """
+        names = f"{split}-{shard}", f"{split}-{shard}.ids"
+        part = Part(split, shard, data=f"{place}/{names[0]}", ids=f"{place}/{names[1]}")
+        skipped: Counter[str] = Counter()
+        quality: Counter[str] = Counter()
+        with self._destination.create(place, names[0]) as data, self._destination.create(place, names[1]) as ids:
+            rows_out, ids_out = Hashed(data), Hashed(ids)
+            encoder = encoder_of(self._format, rows_out, self._spec.compress)
+            for batch in _batches(selection):
+                documents = self._read(batch)
+                listed = []
+                for selected in batch:
+                    outcome = self._convert(encoder, selected, documents.pop(selected.id, None))
+                    if isinstance(outcome, str):
+                        skipped[outcome] += 1
+                    else:
+                        part.snapshots += 1
+                        part.rows += outcome
+                        quality[quality_of(selected.fields.get("quality"))] += 1
+                    listed.append(f"{selected.id}\t{selected.content_hash}\t{fields_hash(selected)}\t{outcome}\n")
+                ids_out.write("".join(listed).encode())
+            encoder.close()
+        part.bytes, part.sha256 = rows_out.bytes, rows_out.sha256
+        part.ids_bytes, part.ids_sha256 = ids_out.bytes, ids_out.sha256
+        part.skipped, part.quality = dict(sorted(skipped.items())), dict(sorted(quality.items()))
+        return part
+
+    def _read(self, batch: list[Selected]) -> dict[ObjectId, Document]:
+        which: dict[str, Any] = {"_id": {"$in": [each.id for each in batch]}, "organizationId": self._organization}
+        with store_errors():
+            return {each["_id"]: each for each in self._collection.find(which, batch_size=_READ_COUNT)}
+
+    def _convert(self, encoder: Encoder, selected: Selected, document: Document | None) -> int | str:
+        """Add a snapshot; return the number of its rows, or the reason why it has none."""
+        if document is None:
+            return DELETED
+        try:
+            rows = self._format.rows(selected.apply(document), self._options)
+            encoder.add(rows)
+        except Skipped as skipped:
+            return skipped.reason
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError) as error:
+            if isinstance(error, TaskInterrupt):
+                raise
+            log.warning("snapshot_not_converted", snapshot=str(selected.id), reason=type(error).__name__)
+            return "malformed"
+        return len(rows)
+
+
+def _batches(selection: Iterable[list[Selected]]) -> Iterator[list[Selected]]:
+    """Yield as many snapshots as may be in memory at once."""
+    batch: list[Selected] = []
+    size = 0
+    for entries in selection:
+        for each in entries:
+            if batch and (size + each.size > _READ_BYTES or len(batch) == _READ_COUNT):
+                yield batch
+                batch, size = [], 0
+            batch.append(each)
+            size += each.size
+    if batch:
+        yield batch
