@@ -52,10 +52,10 @@ class Format(ABC):
 
     def extra_files(self, dataset: Dataset) -> dict[str, bytes]:
         """Return the files, by path, that readers of the format expect next to the data: at least a dataset card."""
-        return {"README.md": card(dataset, self.columns(dataset.options))}
+        return {"README.md": card(dataset, self.columns(dataset.options), list(self.warnings(dataset)))}
 
     def warnings(self, dataset: Dataset) -> Iterator[str]:
-        """Yield a sentence for each limit of the format's readers that the finished files exceed."""
+        """Yield what the format's readers would not accept of the files, as sentences for the dataset card."""
         yield from ()
 
     def arrow_schema(self) -> Any:

@@ -5,15 +5,20 @@ written as JSON.
 """
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from worker.formats.columns import Columns, to_features
 from worker.formats.dataset import SPLITS, Dataset
 
 
-def card(dataset: Dataset, columns: Columns) -> bytes:
-    """Return `README.md` with `configs` and `dataset_info`: the files, columns and row counts of each split."""
-    files = {split: dataset.files[split] for split in SPLITS if dataset.files.get(split)}
+def card(dataset: Dataset, columns: Columns, warnings: Sequence[str]) -> bytes:
+    """Return `README.md` with `configs` and `dataset_info`: the files, columns and row counts of each split.
+
+    Files without rows are not named: nothing is to be read from them.
+    """
+    files = {split: [file for file in dataset.files.get(split, ()) if file.rows] for split in SPLITS}
+    files = {split: each for split, each in files.items() if each}
     size = sum(file.bytes for each in files.values() for file in each)
     head: dict[str, Any] = {
         "pretty_name": dataset.name,
@@ -41,4 +46,5 @@ def card(dataset: Dataset, columns: Columns) -> bytes:
     lines = [f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in head.items()]
     rows = "\n".join(f"| {split} | {sum(file.rows for file in each)} |" for split, each in files.items())
     text = f"# {dataset.name}\n\n{dataset.description}\n\n| split | rows |\n|---|---:|\n{rows}\n"
+    text += "".join(f"\n**{each}**\n" for each in warnings)
     return "\n".join(["---", *lines, "---", "", text]).encode()

@@ -6,7 +6,7 @@ https://llamafactory.readthedocs.io/en/latest/getting_started/data_preparation.h
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from worker.formats.base import Format
@@ -41,11 +41,12 @@ class Sharegpt(Format):
     def extra_files(self, dataset: Dataset) -> dict[str, bytes]:
         """Return the dataset card, and `dataset_info.json` with one dataset for each split.
 
-        The training split has the name of the dataset, the others `<name>_validation` and `<name>_test`.
+        The training split has the name of the dataset, the others `<name>_validation` and `<name>_test`. A compressed
+        file is named as it will be without compression, because LLaMA-Factory reads no compressed files.
         """
         entries = {
             dataset.name if split == SPLITS[0] else f"{dataset.name}_{split}": {
-                "file_name": files[0].path if len(files) == 1 else files[0].path.rpartition("/")[0],
+                "file_name": _plain(files[0].path) if len(files) == 1 else files[0].path.rpartition("/")[0],
                 "formatting": "sharegpt",
                 "columns": {"messages": "conversations", "system": "system"},
                 "tags": {"role_tag": "from", "content_tag": "value", "user_tag": "human", "assistant_tag": "gpt"},
@@ -55,6 +56,17 @@ class Sharegpt(Format):
         }
         info = json.dumps(entries, indent=2, ensure_ascii=False).encode() + b"\n"
         return super().extra_files(dataset) | {"dataset_info.json": info}
+
+    def warnings(self, dataset: Dataset) -> Iterator[str]:
+        """Yield a sentence if the files are compressed."""
+        paths = [file.path for files in dataset.files.values() for file in files]
+        if any(_plain(path) != path for path in paths):
+            yield "LLaMA-Factory reads no compressed files: decompress them first."
+
+
+def _plain(path: str) -> str:
+    """The path of a file that is compressed, without the compression's ending."""
+    return path[: path.index(".jsonl") + len(".jsonl")]
 
 
 FORMAT = Sharegpt()

@@ -51,6 +51,29 @@ def test_sharegpt_names_a_file_or_the_folder_of_several_files() -> None:
     assert info["support: 2026"]["columns"] == {"messages": "conversations", "system": "system"}
 
 
+def test_files_without_rows_are_not_in_the_card() -> None:
+    files = {
+        "train": [File("train-0.jsonl", 0, 0, ""), File("train-1.jsonl", 3, 10, "")],
+        "test": [File("t", 0, 0, "")],
+    }
+    made = get_format("kto").extra_files(Dataset("d", "", datetime(2026, 5, 18, tzinfo=UTC), files))
+    card = yaml.safe_load(made["README.md"].decode().split("---\n", 2)[1])
+    assert card["configs"][0]["data_files"] == [{"split": "train", "path": ["train-1.jsonl"]}]
+
+
+def test_sharegpt_names_compressed_files_as_they_will_be() -> None:
+    files = {"train": [File("train.jsonl.gz", 3, 10, "")]}
+    made = get_format("sharegpt").extra_files(Dataset("d", "", datetime(2026, 5, 18, tzinfo=UTC), files))
+    assert json.loads(made["dataset_info.json"])["d"]["file_name"] == "train.jsonl"
+    assert "**LLaMA-Factory reads no compressed files: decompress them first.**" in made["README.md"].decode()
+
+
+def test_card_says_what_readers_will_not_accept() -> None:
+    files = {"validation": [File("validation.jsonl", 5_001, 9, "")]}
+    made = get_format("vertex").extra_files(Dataset("d", "", datetime(2026, 5, 18, tzinfo=UTC), files))
+    assert "**The split validation has 5001 rows; Gemini's tuning accepts 5000.**" in made["README.md"].decode()
+
+
 @pytest.mark.parametrize(
     ("name", "count", "path"),
     [
