@@ -17,7 +17,7 @@ _deadline = _own.run_deadline.total_seconds()
 
 _broker = _own.redis.celery_settings
 broker_url, broker_use_ssl = _broker["broker_url"], _broker["broker_use_ssl"]
-imports = ("tasks.signals", "tasks.requests", "tasks.closings", "tasks.exports", "tasks.upkeep")
+imports = ("tasks.signals", "tasks.requests", "tasks.closings", "tasks.exports", "tasks.backfills", "tasks.upkeep")
 
 # Queues and routes. No priorities: each would be a list of its own, and the sweep reads one list per queue.
 task_queues = tuple(Queue(name) for name in QUEUES)
@@ -28,6 +28,7 @@ task_routes = {
     "snapshots.request": {"queue": INTERACTIVE},
     "conversations.resolved": {"queue": INTERACTIVE},
     "snapshots.export": {"queue": EXPORTS},
+    "snapshots.backfill": {"queue": MAINTENANCE},
     "snapshots.sweep": {"queue": MAINTENANCE},
     "conversations.reconcile": {"queue": MAINTENANCE},
 }

@@ -9,9 +9,12 @@ from benchmarks.actors import perform
 from benchmarks.dataset import LABELS, ORGANIZATIONS, Document, bodies
 from benchmarks.pacing import evenly
 from worker import log
-from worker.backfill import Backfill
+from worker.backfills.accepting import accept_backfill
+from worker.backfills.progress import Progress
+from worker.backfills.running import Runner
 from worker.bootstrap import service
 from worker.domain.requests import SnapshotRequest
+from worker.jobs.store import Jobs
 from worker.service import NewRequest
 from worker.settings import settings
 
@@ -40,12 +43,13 @@ def _stream(order: dict[str, Any]) -> None:
 
 
 def _backfill(_: dict[str, Any]) -> dict[str, Any]:
-    """Runs `snapshots request --all` for every organization at once."""
+    """Runs `snapshots backfill` for every organization at once."""
     done = []
 
     def run(number: int) -> None:
-        backfill = Backfill(service(), ORGANIZATIONS[number], LABELS, lambda _: None)
-        done.append(backfill(_PATIENCE))
+        jobs = Jobs(service())
+        job = accept_backfill(jobs, ORGANIZATIONS[number], LABELS, enqueue=False)
+        done.append(Progress.of(Runner(jobs, lambda _: None)(job.id, _PATIENCE)))
 
     threads = [threading.Thread(target=run, args=(number,)) for number in range(len(ORGANIZATIONS))]
     for thread in threads:

@@ -233,6 +233,12 @@ class SnapshotDeleted(NotFound):
     code = "deleted"
 
 
+class BackfillInProgress(Refused):
+    """The organization has another backfill in progress. Wait for its end, or cancel it."""
+
+    code = "backfill_in_progress"
+
+
 class StatisticsTooSlow(Refused):
     """Counting took too long. Narrow the selection with a filter, such as from and to."""
 

@@ -14,7 +14,9 @@ from support.pipeline import service_on
 from support.waiting import eventually
 from worker.api.checks import RequestChecks
 from worker.api.populate import Populator
-from worker.backfill import Backfill
+from worker.backfills.accepting import accept_backfill
+from worker.backfills.progress import Progress
+from worker.backfills.running import Runner
 from worker.closings.accept import Closings
 from worker.closings.policies import Policies
 from worker.closings.reconcile import Reconcile
@@ -22,6 +24,7 @@ from worker.closings.results import ClosedConversation, Skipped
 from worker.doctor.fixture import Fixture
 from worker.domain.requests import SnapshotRequest
 from worker.errors import MessagesNotFound, NotResolvedYet
+from worker.jobs.store import Jobs
 from worker.runs.run import Run
 from worker.service import NewRequest, Receipt, Service
 from worker.settings import Settings
@@ -143,7 +146,9 @@ def test_reconcile_finds_the_mapped_closing(odd: Odd, service: Service) -> None:
 
 
 def test_backfill_requests_the_mapped_conversations(odd: Odd, service: Service) -> None:
-    progress = Backfill(service, odd.organization, {}, lambda _: None)(0.1)
+    jobs = Jobs(service)
+    job = accept_backfill(jobs, odd.organization, {"minMessages": 1, "from": "2000-01-01"}, enqueue=False)
+    progress = Progress.of(Runner(jobs, lambda _: None)(job.id, 0.1))
     assert (progress.conversations, progress.requests) == (1, 1)
 
 

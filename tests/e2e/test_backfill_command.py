@@ -1,4 +1,4 @@
-"""`snapshots request --all`, and both ways with a real worker."""
+"""`snapshots backfill` and `snapshots request --all`, and both ways with a real worker."""
 
 import sys
 from pathlib import Path
@@ -38,11 +38,14 @@ def test_all_asks_once_for_each_conversation_and_waits_for_the_outcomes(
     said = ended.json
     assert said.pop("seconds") > 0
     assert said.pop("rate") > 0
+    assert (said.pop("id"), said.pop("status")) == (waiting.json["id"], "completed")
+    assert said.pop("asked") == {"tags": ["x"]}
+    assert all(said.pop(name) for name in ("acceptedAt", "startedAt", "finishedAt"))
     assert said == {
         "organizationId": str(contact.organization),
         "conversations": 25,
         "requests": 25,
-        "accepted": 0,
+        "accepted": 25,
         "completed": 23,
         "failed": 2,
         "inFlight": 0,
@@ -76,6 +79,7 @@ def test_all_does_not_make_deleted_snapshots_again_and_says_so(
     order = ["request", "--organization", str(contact.organization), "--all"]
     run(env, *order, "--timeout", "0.1")
     run_accepted(service)
+    assert run(env, *order).code == 0
     snapshot = own.trainingsnapshots.find_one({}, {"_id": 1})
     assert snapshot is not None
     service.delete(contact.organization, snapshot["_id"])
@@ -116,3 +120,25 @@ def test_messages_of_the_bulk_queue_carry_ids_in_chunks(
     run(env, "request", "--organization", contact.organization, "--all", "--chunk", "10", "--timeout", "0")
     with redis.Redis.from_url(settings.redis_url) as client:
         eventually(lambda: client.llen("snapshots.bulk") == 3)
+
+
+def test_backfill_is_counted_listed_shown_and_cancelled(
+    env: Env, own: Database[dict[str, Any]], service: Service
+) -> None:
+    contact = contact_with(own, 1, 2, 3)
+    order = ("backfill", "--organization", contact.organization)
+    dry = run(env, *order, "--min-messages", "2", "--dry-run", "--json")
+    assert (dry.code, dry.json["conversations"], own.snapshotrequests.count_documents({})) == (0, 2, 0)
+    begun = run(env, *order, "--min-messages", "2", "--quality", "good", "--timeout", "0", "--json")
+    assert (begun.code, begun.json["requests"], begun.json["status"]) == (1, 2, "running")
+    refused = run(env, *order, "--json")
+    assert (refused.code, refused.json["error"]["code"]) == (1, "backfill_in_progress")
+    shown = run(env, "backfill", "show", begun.json["id"], "--json")
+    assert shown.json["asked"] == {"minMessages": 2, "quality": "good"}
+    assert run(env, "backfill", "cancel", begun.json["id"]).code == 0
+    assert run(env, "backfill", "cancel", begun.json["id"]).code == 1
+    listed = run(env, "backfill", "list", "--json").json["backfills"]
+    assert [(each["id"], each["status"]) for each in listed] == [(begun.json["id"], "cancelled")]
+    run_accepted(service)
+    assert own.trainingsnapshots.count_documents({"quality": "good"}) == 2
+    assert run(env, "backfill").code == 2

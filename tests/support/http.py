@@ -18,6 +18,7 @@ from worker.settings import PREFIX, Settings
 SECRET = "a secret of the tests that is long enough"
 SNAPSHOTS = "/api/training/snapshots"
 EXPORT = "/api/training/export"
+BACKFILLS = "/api/training/backfills"
 STATISTICS = "/api/training/stats"
 
 COMMAND = [sys.executable, "-c", "from worker.cli import main; main(prog_name='snapshots')"]

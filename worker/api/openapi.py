@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from worker.api.parameters import create_body, edit_body, export_query, list_query, snapshot_filter
+from worker.api.parameters import backfill_body, create_body, edit_body, export_query, list_query, snapshot_filter
 from worker.settings import Settings
 
 DESCRIPTION = """\
@@ -32,6 +32,7 @@ def document(app: FastAPI, limits: Settings) -> dict[str, Any]:
             "createSnapshot": {"requestBody": create_body(limits)},
             "updateSnapshot": {"requestBody": edit_body(limits)},
             "listSnapshots": {"parameters": list_query(limits)},
+            "createBackfill": {"requestBody": backfill_body(limits)},
             "measureSnapshots": {"parameters": snapshot_filter(limits)},
             "exportSnapshots": {"parameters": export_query(limits)},
         }

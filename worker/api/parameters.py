@@ -7,6 +7,7 @@ from typing import Any
 
 from worker.api.queries import CURSOR_PATTERN, MAX_LIMIT, MAX_PAGE
 from worker.api.schemas import ID
+from worker.backfills.spec import MAX_CHANNELS, MAX_COUNT
 from worker.domain.snapshot_filter import MAX_Q
 from worker.domain.validation import DERIVED_PREFIXES, LINE, LINES, MAX_REQUEST_ID, NOT_BLANK
 from worker.settings import Settings
@@ -88,6 +89,23 @@ def edit_body(limits: Settings) -> Schema:
         "additionalProperties": False,
     }
     return _body(schema, EDIT_EXAMPLE)
+
+
+def backfill_body(limits: Settings) -> Schema:
+    """The body of a backfill."""
+    time = {**_or_null({"anyOf": _TIME["anyOf"][:2]}), "description": "on a conversation's first message"}
+    channel = {"type": "string", "minLength": 1, "maxLength": 100, "pattern": LINE}
+    count = _or_null({"type": "integer", "minimum": 1, "maximum": MAX_COUNT})
+    properties = {
+        "from": time,
+        "to": time,
+        "channels": _or_null({"type": "array", "items": channel, "maxItems": MAX_CHANNELS}),
+        "minMessages": count,
+        "limit": count,
+        **_editable(limits),
+    }
+    schema = {"type": "object", "title": "Backfill", "properties": properties, "additionalProperties": False}
+    return _body(schema, {"channels": ["whatsapp"], "minMessages": 4, "tags": ["backfill"]})
 
 
 def _parameter(where: str, name: str, schema: Schema, description: str, **more: Any) -> Schema:

@@ -19,6 +19,7 @@ from worker.stores.connections import PLAIN
 
 PATH = "/api/training/snapshots"
 EXPORT_PATH = "/api/training/export"
+BACKFILLS_PATH = "/api/training/backfills"
 STATISTICS_PATH = "/api/training/stats"
 JSON = "application/json"
 RETRY_SECONDS = 2
@@ -32,6 +33,7 @@ _STATUS = {
     "conversation_not_found": 404,
     "messages_not_found": 404,
     "request_id_conflict": 409,
+    "backfill_in_progress": 409,
     "snapshot_too_large": 413,
 }
 _FIELDS = {

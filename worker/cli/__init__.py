@@ -11,6 +11,7 @@ _COMMANDS = {
     "celery": Lazy("worker.cli.celery_command:celery", "Run Celery's worker, beat or Flower anywhere.", logs=True),
     "import": Lazy("worker.cli.importing:import_command", "Import conversations from JSON Lines files."),
     "request": Lazy("worker.cli.requesting:request", "Request one snapshot, or one of every conversation."),
+    "backfill": Lazy("worker.cli.backfill:backfill", "Request a snapshot of every conversation; watch, cancel."),
     "requests": Lazy("worker.cli.requests:requests", "List, show and redrive requests."),
     "export": Lazy("worker.cli.exporting:export", "Export snapshots as training data."),
     "exports": Lazy("worker.cli.exports:exports", "List, show, verify, rebuild and cancel exports."),

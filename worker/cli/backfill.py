@@ -1,85 +1,137 @@
-"""The terminal output of `snapshots request --all`."""
+"""`snapshots backfill`: request a snapshot of every conversation that is selected; list, show and cancel backfills."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from typing import Any
 
 import click
 from bson import ObjectId
-from rich.console import Console
-from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
-from rich.progress import Progress as Bar
 
-from worker.backfill import Backfill, OnProgress, Progress
-from worker.cli.group import FAILED
-from worker.cli.shared import open_producer, print_json, resume_hint
+from worker.backfills.accepting import count_selected
+from worker.backfills.progress import Progress
+from worker.cli.backfilling import WAIT_SECONDS, run_backfill, shown
+from worker.cli.options import ObjectIdType, json_option, organization_option
+from worker.cli.shared import open_producer, open_service, print_json
+from worker.cli.tables import print_table
+from worker.errors import NotFound
+from worker.jobs.job import Job
+from worker.jobs.store import JobFilter, Jobs
 
-
-def run_backfill(
-    organization: ObjectId, fields: Mapping[str, Any], chunk: int | None, timeout: float, *, as_json: bool
-) -> int:
-    """Run a backfill, wait for it and print its result. Returns the exit code. Raises SnapshotError."""
-    service = open_producer(**({} if chunk is None else {"chunk_size": chunk}))
-    with resume_hint("Accepted requests stay accepted. Run the same command again to continue."), _bar() as on_progress:
-        done = Backfill(service, organization, fields, on_progress)(timeout)
-    if as_json:
-        print_json(_as_fields(organization, done))
-    else:
-        _print(organization, done)
-    return FAILED if done.in_flight or done.refused else 0
+_NAMES = {"from_": "from", "min_messages": "minMessages", "user": "userId"}
 
 
-def _as_fields(organization: ObjectId, done: Progress) -> dict[str, Any]:
-    return {
-        "organizationId": organization,
-        "conversations": done.conversations,
-        "requests": done.requests,
-        "accepted": done.accepted,
-        "completed": done.completed,
-        "failed": done.failed,
-        "inFlight": done.in_flight,
-        "deleted": done.deleted,
-        "failures": dict(done.failures),
-        "refused": dict(done.refused),
-        "seconds": round(done.seconds, 3),
-        "rate": round(done.rate, 1),
+@click.group(invoke_without_command=True)
+@click.option("--organization", type=ObjectIdType(), help="The organization. Required.")
+@click.option("--from", "from_", metavar="TIME|DAY", help="Only conversations whose first message is of then or later.")
+@click.option("--to", metavar="TIME|DAY", help="Only conversations whose first message is of then or earlier.")
+@click.option("--channel", "channels", multiple=True, help="Only conversations of this channel. Repeatable.")
+@click.option("--min-messages", type=click.IntRange(1), help="Only conversations with at least so many messages.")
+@click.option("--limit", type=click.IntRange(1), help="At most so many conversations, in the order of their ids.")
+@click.option("--user", type=ObjectIdType(), help="The user who requests the snapshots.")
+@click.option("--notes", help="Free-text notes.")
+@click.option("--tag", "tags", multiple=True, help="A tag. Repeatable.")
+@click.option("--quality", help="The quality, such as good or bad.")
+@click.option("--category", help="The category, such as billing.")
+@click.option("--dry-run", is_flag=True, help="Only count the conversations.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(0, 86_400),
+    default=WAIT_SECONDS,
+    show_default=True,
+    help="Maximum wait in seconds.",
+)
+@json_option
+@click.pass_context
+def backfill(
+    context: click.Context,
+    /,
+    organization: ObjectId | None,
+    dry_run: bool,
+    timeout: float,
+    as_json: bool,
+    **given: Any,
+) -> None:
+    """Request a snapshot of every conversation that is selected, and wait for all of them.
+
+    A backfill is a durable job. This command runs it; if it ends early, by Ctrl-C or otherwise, the workers continue,
+    and the same command shows its progress again. The idempotency keys are `all:<conversation>`, so another backfill
+    makes no second snapshot of anything. It pauses while interactive requests wait for a worker.
+
+    The exit code is 0 once every request has an outcome, a snapshot or a failure, and 1 if some could not be
+    requested or did not finish in time.
+
+    \b
+    Example:
+        snapshots backfill --organization ID --dry-run
+        snapshots backfill --organization ID --channel whatsapp --min-messages 4 --tag backfill
+        snapshots backfill show 6a1b2c3d4e5f60718293a4b5
+    """
+    if context.invoked_subcommand is not None:
+        return
+    if organization is None:
+        raise click.UsageError("Missing option '--organization'.")
+    fields = {
+        _NAMES.get(name, name): list(value) if isinstance(value, tuple) else value
+        for name, value in given.items()
+        if value not in {None, ()}
     }
+    if dry_run:
+        number = count_selected(Jobs(open_service()), organization, fields)
+        if as_json:
+            print_json({"organizationId": organization, "conversations": number})
+        else:
+            click.echo(f"{number:,} conversations would be requested")
+        return
+    context.exit(run_backfill(organization, fields, None, timeout, as_json=as_json))
 
 
-def _print(organization: ObjectId, done: Progress) -> None:
-    click.echo(f"{done.requests:,} requests of organization {organization}, {done.accepted:,} of them new")
-    click.echo(
-        f"completed {done.completed:,}, failed {done.failed:,}, in {done.seconds:.1f} s: {done.rate:,.0f} a second"
-    )
-    for code, count in done.failures.most_common():
-        click.echo(f"  failed {count:,}: {code}")
-    if done.deleted:
-        click.echo(f"not made again {done.deleted:,}: their snapshots were deleted")
-    for code, count in done.refused.most_common():
-        click.secho(f"  not requested {count:,}: {code}", fg="red")
-    if done.in_flight:
-        message = f"{done.in_flight:,} not finished in time; they stay accepted. Run the command again to keep waiting."
-        click.secho(message, fg="yellow", err=True)
+@backfill.command("list")
+@organization_option
+@click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="At most so many.")
+@json_option
+def list_(organization: ObjectId | None, limit: int, as_json: bool) -> None:
+    """List backfills, newest first.
+
+    \b
+    Example:
+        snapshots backfill list --organization ID
+    """
+    found = Jobs(open_service()).list(JobFilter(organization, "backfill"), limit)
+    if as_json:
+        print_json({"backfills": [shown(each) for each in found]})
+        return
+    columns = ("id", "organization", "status", "conversations", "completed", "failed", "accepted")
+    print_table(columns, map(_row, found), "There are no backfills.", ("conversations", "completed", "failed"))
 
 
-@contextmanager
-def _bar() -> Iterator[OnProgress]:
-    """Show progress on standard error if it is a terminal."""
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("Snapshots"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TextColumn("{task.fields[done]:,} of {task.total:,}, {task.fields[rate]:,.0f} a second"),
-        TimeElapsedColumn(),
-    )
-    with Bar(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("", total=0, done=0, rate=0.0)
+def _row(job: Job) -> tuple[str, ...]:
+    done = Progress.of(job)
+    counts = ("" if number is None else f"{number:,}" for number in (done.conversations, done.completed, done.failed))
+    return (str(job.id), str(job.organization), job.status, *counts, f"{job.accepted_at:%Y-%m-%d %H:%M:%S}")
 
-        def show(progress: Progress) -> None:
-            done = progress.completed + progress.failed
-            bar.update(
-                task, total=progress.conversations - progress.deleted, completed=done, done=done, rate=progress.rate
-            )
 
-        yield show
+@backfill.command()
+@click.argument("key", type=ObjectIdType(), metavar="ID")
+@json_option
+def show(key: ObjectId, as_json: bool) -> None:
+    """Show a backfill: status, what it was asked for, and counts.
+
+    \b
+    Example:
+        snapshots backfill show 6a1b2c3d4e5f60718293a4b5
+    """
+    print_json(shown(Jobs(open_service()).get(key, kind="backfill")), indent=None if as_json else 2)
+
+
+@backfill.command()
+@click.argument("key", type=ObjectIdType(), metavar="ID")
+def cancel(key: ObjectId) -> None:
+    """Cancel a backfill. Nothing more is accepted; what was accepted gets its outcome.
+
+    \b
+    Example:
+        snapshots backfill cancel 6a1b2c3d4e5f60718293a4b5
+    """
+    jobs = Jobs(open_producer())
+    job = jobs.get(key, kind="backfill")
+    if not jobs.cancel(job.id):
+        raise NotFound(f"Backfill {job.id} is {jobs.get(job.id).status} already.")
+    click.echo(f"Backfill {job.id} is cancelled. What it had accepted gets its outcome.")

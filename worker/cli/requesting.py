@@ -8,7 +8,7 @@ from uuid import uuid4
 import click
 from bson import ObjectId
 
-from worker.cli.backfill import run_backfill
+from worker.cli.backfilling import WAIT_SECONDS, run_backfill
 from worker.cli.group import FAILED, describe
 from worker.cli.options import ObjectIdType, json_option
 from worker.cli.shared import open_producer, print_json, program, resume_hint
@@ -19,7 +19,7 @@ from worker.service import NewRequest, Receipt, Service
 from worker.source.ownership import read_parents
 from worker.stores.queries import request_by_key
 
-_WAIT_SECONDS, _WAIT_FOR_ALL_SECONDS = 60.0, 3600.0
+_WAIT_SECONDS = 60.0
 _ONLY_FOR_ONE = ("contact_id", "conversation_id", "message_ids", "request_id", "wait")
 _FIELDS = {
     "contact_id": "contactId",
@@ -51,7 +51,7 @@ _FIELDS = {
 @click.option(
     "--timeout",
     type=click.FloatRange(0, 86_400),
-    help=f"Maximum wait in seconds. [default: {_WAIT_SECONDS:g}; with --all {_WAIT_FOR_ALL_SECONDS:g}]",
+    help=f"Maximum wait in seconds. [default: {_WAIT_SECONDS:g}; with --all {WAIT_SECONDS:g}]",
 )
 @json_option
 @click.pass_context
@@ -76,16 +76,14 @@ def request(
         snapshots request --organization ID --contact ID --conversation ID --tag refund --quality good --wait
         snapshots request --organization ID --all --category backfill
 
-    With --all the idempotency keys are `all:<conversation>`, so running it again requests nothing twice. The exit
-    code is 0 once every request has an outcome, a snapshot or a failure, and 1 if some could not be requested or
-    did not finish in time.
+    --all is `snapshots backfill`, which can also select conversations: see its help.
     """
     fields = {_FIELDS[name]: _as_list(value) for name, value in given.items() if value not in {None, ()}}
     if every:
         if wrong := [name for name in _ONLY_FOR_ONE if (wait if name == "wait" else given[name])]:
             options = {option.name: option.opts[0] for option in context.command.params}
             raise click.UsageError(f"{', '.join(options[name] for name in wrong)} cannot be combined with --all.")
-        seconds = _WAIT_FOR_ALL_SECONDS if timeout is None else timeout
+        seconds = WAIT_SECONDS if timeout is None else timeout
         context.exit(run_backfill(organization, fields, chunk, seconds, as_json=as_json))
     if given["contact_id"] is None:
         raise click.UsageError("Missing option '--contact' or '--all'.")

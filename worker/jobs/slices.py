@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from datetime import timedelta
 from typing import Any
 
 from bson import ObjectId
@@ -33,11 +34,17 @@ class Slice:
         self.job = job
         self.progress: dict[str, Any] = dict(job.progress or {})
         self.checkpoint: dict[str, Any] = dict(job.checkpoint or {})
+        self.pause: timedelta | None = None
+        """How long the next slice should wait, because there is nothing to do now."""
 
     @property
     def is_over(self) -> bool:
         """Whether the time of this slice is used up: save, and return."""
         return time.monotonic() > self._ends
+
+    def check(self) -> None:
+        """Raises LeaseLost if the job was cancelled or is no longer claimed by this slice."""
+        self._jobs.check(self.job)
 
     def save(self, session: ClientSession | None = None) -> None:
         """Record `progress` and `checkpoint` after a finished part. Raises LeaseLost."""
@@ -101,6 +108,6 @@ def _run(jobs: Jobs, own: Slice, work: Work) -> None:
         log.exception("job_slice_failed", job=str(own.job.id))  # the lease ends, and the job is tried again
         return
     if result is None:
-        jobs.release(own.job)
+        jobs.release(own.job, own.pause)
     else:
         jobs.complete(own.job, result)

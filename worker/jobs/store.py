@@ -59,10 +59,13 @@ class Jobs:
 
     # --- the caller's half ----------------------------------------------------------------------------------
 
-    def accept(self, kind: Kind, organization: ObjectId, spec: Mapping[str, Any], *, local: bool = False) -> Job:
+    def accept(
+        self, kind: Kind, organization: ObjectId, spec: Mapping[str, Any], *, local: bool = False, enqueue: bool = True
+    ) -> Job:
         """Insert a job and enqueue its first slice. Redis may be down.
 
-        `local`: the caller runs the slices itself, with `claim`.
+        `local`: the caller runs the slices itself, with `claim`. Without `enqueue` it does so, too, but if it dies the
+        sweep lets the workers continue.
         """
         document: Document = {
             "_id": ObjectId(),
@@ -78,7 +81,7 @@ class Jobs:
         with store_errors():
             self.collection.insert_one(document)
         job = Job.read(document)
-        if not local:
+        if enqueue and not local:
             self.enqueue(job)
         return job
 
@@ -159,10 +162,16 @@ class Jobs:
         fields = {"progress": dict(progress), "checkpoint": dict(checkpoint), "leasedUntil": until, "stalled": 0}
         self._write(claimed, {"$set": fields}, session)
 
-    def release(self, claimed: Job) -> None:
-        """End a slice whose job is not finished, and enqueue the next one. Raises LeaseLost."""
+    def check(self, claimed: Job) -> None:
+        """Raises LeaseLost if the job was cancelled or is no longer claimed by this slice."""
+        with store_errors():
+            if self.collection.find_one(_held(claimed), {"_id": 1}) is None:
+                raise LeaseLost
+
+    def release(self, claimed: Job, delay: timedelta | None = None) -> None:
+        """End a slice whose job is not finished, and enqueue the next one, to run after `delay`. Raises LeaseLost."""
         self._write(claimed, {"$set": {"leasedUntil": None, "enqueuedAt": self.service.clock.now()}})
-        self.enqueue(claimed)
+        self.enqueue(claimed, delay)
 
     def set_down(self, claimed: Job) -> None:
         """End a slice that a server or destination has interrupted, so that the job can be claimed at once.
@@ -191,19 +200,18 @@ class Jobs:
         self.emit_event(claimed.id)
 
     def _write(self, claimed: Job, change: Document, session: ClientSession | None = None) -> None:
-        condition = {"_id": claimed.id, "status": RUNNING, "fence": claimed.fence}
         with store_errors():
             # Matched, not modified: a repeat after a lost answer changes nothing.
-            if not self.collection.update_one(condition, change, session=session).matched_count:
+            if not self.collection.update_one(_held(claimed), change, session=session).matched_count:
                 raise LeaseLost
 
     # --- wake-ups and events --------------------------------------------------------------------------------
 
-    def enqueue(self, job: Job) -> None:
-        """Publish a message that runs a slice. If Redis is down, the sweep does it later."""
+    def enqueue(self, job: Job, delay: timedelta | None = None) -> None:
+        """Publish a message that runs a slice, after `delay`. If Redis is down, the sweep does it later."""
         task, queue = TASKS[job.kind]
         try:
-            self.service.publish(queue, [[str(job.id)]], self.service.clock.now(), task=task)
+            self.service.publish(queue, [[str(job.id)]], self.service.clock.now(), delay, task=task)
         except BrokerUnavailable as error:
             log.warning("enqueue_failed", queue=queue, job=str(job.id), reason=error.message)
 
@@ -250,3 +258,7 @@ class Jobs:
             if found is None:
                 return
             yield Job.read(found)
+
+
+def _held(claimed: Job) -> Document:
+    return {"_id": claimed.id, "status": RUNNING, "fence": claimed.fence}

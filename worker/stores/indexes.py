@@ -118,6 +118,7 @@ def source_indexes(names: Settings) -> list[Index]:
             [(of_conversation[key], 1) for key in ("organizationId", "contactId")],
             "a contact's conversations",
         ),
+        Index(conversations, [(of_conversation["organizationId"], 1), ("_id", 1)], "a backfill's order"),
         Index(conversations, [(of_conversation["resolvedAt"], 1)], "reconcile: closings of the last 48 hours"),
     ]
 

@@ -1,0 +1,148 @@
+"""The endpoints of backfills."""
+
+from typing import Any, Literal
+
+from bson import ObjectId
+from fastapi import APIRouter, Request, Response
+from pydantic import Field
+
+from worker.api.container import Container
+from worker.api.dependencies import App, MayExport, MayRead, PathId, read_json
+from worker.api.parameters import PATH_ID
+from worker.api.queries import refuse_query
+from worker.api.responses import BACKFILLS_PATH, encode, success
+from worker.api.schemas import DateTime, Done, Id, Shape, error_responses
+from worker.backfills.accepting import accept_backfill
+from worker.backfills.progress import Progress
+from worker.backfills.spec import BackfillSpec
+from worker.jobs.job import Job
+from worker.jobs.store import JobFilter, Jobs
+
+router = APIRouter(tags=["backfills"])
+
+_LISTED = 100
+"""Backfills that the list has at most."""
+_LOCATION: dict[str, Any] = {"Location": {"description": "the backfill's path", "schema": {"type": "string"}}}
+
+
+class BackfillError(Shape):
+    """Why a backfill failed."""
+
+    code: str
+    message: str
+    details: dict[str, Any]
+
+
+class BackfillState(Shape):
+    """A backfill. `conversations` is null until they are counted."""
+
+    id: Id = Field(alias="_id")
+    status: Literal["accepted", "running", "completed", "failed", "cancelled"]
+    asked: dict[str, Any] = Field(description="the body that it was asked for with")
+    conversations: int | None
+    requests: int = Field(description="accepted requests, new ones and those that existed before")
+    accepted: int = Field(description="requests that did not exist before")
+    completed: int
+    failed: int
+    in_flight: int
+    deleted: int = Field(description="conversations whose snapshot was deleted; it is not made again")
+    failures: dict[str, int] = Field(description="failed requests by error code")
+    refused: dict[str, int] = Field(description="conversations that could not be requested, by error code")
+    accepted_at: DateTime
+    started_at: DateTime | None
+    finished_at: DateTime | None
+    error: BackfillError | None
+
+
+def _shown(job: Job) -> dict[str, Any]:
+    return {
+        "_id": job.id,
+        "status": job.status,
+        "asked": dict(job.spec),
+        **Progress.of(job).as_fields(),
+        "acceptedAt": job.accepted_at,
+        "startedAt": job.started_at,
+        "finishedAt": job.finished_at,
+        "error": job.error,
+    }
+
+
+@router.post(
+    BACKFILLS_PATH,
+    operation_id="createBackfill",
+    status_code=202,
+    summary="Request a snapshot of every conversation",
+    responses={
+        202: {"model": Done[BackfillState], "description": "accepted", "headers": _LOCATION},
+        **error_responses(400, 403, 404, 409, 413),
+    },
+)
+async def create_backfill(request: Request, app: App, caller: MayExport) -> Response:
+    """The same body while that backfill is in progress is answered with it; another body with 409."""
+    refuse_query(request)
+    known = {"organizationId": caller.organization, "userId": caller.user}
+
+    def checked(data: Any) -> dict[str, Any]:
+        BackfillSpec.read(data, app.settings, known)
+        return {**data, "userId": caller.user}
+
+    given = await read_json(request, app, caller, checked)
+    job = await app.writers.run(_accept, app, caller.organization, given)
+    location = {"Location": f"{BACKFILLS_PATH}/{job.id}"}
+    return success(202, "Backfill accepted", encode(_shown(job)), location)
+
+
+@router.head(BACKFILLS_PATH, include_in_schema=False)
+@router.get(
+    BACKFILLS_PATH,
+    operation_id="listBackfills",
+    summary="List the organization's latest backfills, newest first",
+    responses={200: {"model": Done[list[BackfillState]], "description": "at most 100"}, **error_responses(400)},
+)
+async def list_backfills(request: Request, app: App, caller: MayRead) -> Response:
+    refuse_query(request)
+    which = JobFilter(caller.organization, "backfill")
+    found = await app.readers.run(Jobs(app.service).list, which, _LISTED)
+    return success(200, "Backfills", encode([_shown(each) for each in found]))
+
+
+@router.head(BACKFILLS_PATH + "/{id}", include_in_schema=False)
+@router.get(
+    BACKFILLS_PATH + "/{id}",
+    operation_id="getBackfill",
+    summary="Show a backfill and its progress",
+    responses={200: {"model": Done[BackfillState], "description": "the backfill"}, **error_responses(400, 404)},
+    openapi_extra={"parameters": PATH_ID},
+)
+async def show_backfill(request: Request, app: App, caller: MayRead, key: PathId) -> Response:
+    refuse_query(request)
+    job = await app.readers.run(Jobs(app.service).get, key, caller.organization, "backfill")
+    return success(200, "Backfill", encode(_shown(job)))
+
+
+@router.delete(
+    BACKFILLS_PATH + "/{id}",
+    operation_id="cancelBackfill",
+    summary="Cancel a backfill",
+    responses={
+        200: {"model": Done[BackfillState], "description": "cancelled, or finished before"},
+        **error_responses(400, 403, 404),
+    },
+    openapi_extra={"parameters": PATH_ID},
+)
+async def cancel_backfill(request: Request, app: App, caller: MayExport, key: PathId) -> Response:
+    """Nothing more is accepted; what was accepted gets its outcome."""
+    refuse_query(request)
+    job = await app.writers.run(_cancel, app, caller.organization, key)
+    return success(200, "Backfill", encode(_shown(job)))
+
+
+def _accept(app: Container, organization: ObjectId, given: dict[str, Any]) -> Job:
+    return accept_backfill(Jobs(app.service), organization, given, enqueue=True)
+
+
+def _cancel(app: Container, organization: ObjectId, key: ObjectId) -> Job:
+    jobs = Jobs(app.service)
+    jobs.get(key, organization, "backfill")
+    jobs.cancel(key, organization)
+    return jobs.get(key, organization, "backfill")

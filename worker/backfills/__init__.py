@@ -1,0 +1,1 @@
+"""Requests a snapshot of each conversation of an organization: a job that can be interrupted and cancelled."""

@@ -1,0 +1,47 @@
+"""Accepts backfills as jobs."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from bson import ObjectId
+
+from worker.backfills.selection import Selection
+from worker.backfills.spec import BackfillSpec
+from worker.errors import BackfillInProgress, NotFound
+from worker.jobs.job import UNFINISHED, Job
+from worker.jobs.store import JobFilter, Jobs
+
+_RECENT = 100
+"""Backfills of an organization among which an unfinished one is looked for."""
+
+
+def accept_backfill(jobs: Jobs, organization: ObjectId, given: Mapping[str, Any], *, enqueue: bool) -> Job:
+    """Accept a backfill; return the one in progress instead if it was asked for the same.
+
+    `given`: the fields of BackfillSpec without the organization. `enqueue`: let a worker begin; otherwise the caller
+    runs it, and workers take over if the caller dies. Raises InvalidRequest, BackfillInProgress, NotFound.
+    """
+    service = jobs.service
+    spec = BackfillSpec.read(given, service.settings, {"organizationId": organization})
+    for job in jobs.list(JobFilter(organization, "backfill"), _RECENT):
+        if job.status in UNFINISHED:
+            if job.spec == given:
+                return job
+            raise BackfillInProgress(backfill=str(job.id))
+    if not Selection(service.connections, spec).has_any():
+        raise NotFound("The organization has no such conversations.", organizationId=str(organization))
+    return jobs.accept("backfill", organization, given, enqueue=enqueue)
+
+
+def count_selected(jobs: Jobs, organization: ObjectId, given: Mapping[str, Any]) -> int:
+    """Count the conversations that a backfill would select. Raises InvalidRequest."""
+    spec = BackfillSpec.read(given, jobs.service.settings, {"organizationId": organization})
+    selection = Selection(jobs.service.connections, spec)
+    if (total := selection.count()) is None:
+        total, position = 0, None
+        while True:
+            selected, position = selection.page(position, 1000)
+            total += len(selected)
+            if position is None:
+                break
+    return total if spec.limit is None else min(total, spec.limit)

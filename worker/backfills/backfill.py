@@ -1,0 +1,190 @@
+"""The work of a backfill: count, then page by page accept and enqueue requests, and count their outcomes.
+
+The request id is derived from the conversation, so that a page that is repeated makes the same requests.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Any
+
+from bson import ObjectId
+
+from worker.backfills.progress import Checkpoint, Progress
+from worker.backfills.selection import Selection
+from worker.backfills.spec import BackfillSpec
+from worker.domain.ledger_entry import ACCEPTED, COMPLETED
+from worker.errors import BrokerUnavailable, InvalidRequest, SnapshotDeleted, TransientError
+from worker.jobs.job import Job
+from worker.jobs.slices import Slice
+from worker.service import NewRequest, Receipt, Service
+from worker.source.ids import read_id
+from worker.stores.connections import Document, store_errors
+from worker.stores.wakeups import BULK, INTERACTIVE, UNKNOWN, Queues
+
+PREFIX = "all:"
+MOST_OPEN = 5000
+"""Requests of one backfill without an outcome: enough to keep workers busy, and few enough that a pause has effect."""
+PATIENCE = timedelta(seconds=2)
+"""How long the oldest interactive message may wait before a backfill pauses."""
+_COUNT_PAGE = 1000
+_WINDOW = 2000
+"""Open requests of one look at their outcomes. Workers take them in order."""
+_LOOK_EVERY, _SAVE_EVERY = 0.2, 0.25
+"""Seconds at least between two looks at outcomes, and between two writes of the record."""
+_RENEW_EVERY = 5.0
+"""Seconds after which the record is written although nothing has changed, which renews the lease."""
+
+OnProgress = Callable[[Progress], None]
+
+
+class Backfill:
+    """Works on slices of one backfill. See `worker.jobs.slices.Work`."""
+
+    def __init__(
+        self, service: Service, pages: int | None = None, pause: float = 1.0, on_progress: OnProgress | None = None
+    ) -> None:
+        """`pages`: the most pages of a slice, so that it keeps a worker for a moment only; `pause` is in seconds."""
+        self._service = service
+        self._pages = pages
+        self._pause = timedelta(seconds=pause)
+        self._on_progress = on_progress
+        self._queues = Queues(service.connections)
+        self._looked = self._saved = 0.0
+        self._unsaved = True
+
+    def __call__(self, own: Slice) -> dict[str, Any] | None:
+        """Raises InvalidRequest, LeaseLost, and TransientError if a store is down; the slice is then repeated."""
+        spec = BackfillSpec.of(own.job, self._service.settings)
+        selection = Selection(self._service.connections, spec)
+        progress, at = Progress.read(own.progress), Checkpoint.read(own.checkpoint)
+        own.pause = None
+        pages = 0
+        while not (own.pause or own.is_over or pages == self._pages):
+            if progress.conversations is None:
+                self._count(spec, selection, progress, at)
+            else:
+                self._look(progress, at)
+                if at.exhausted and not at.open:
+                    self._save(own, progress, at, at_once=True)
+                    return progress.as_fields()
+                if at.exhausted or len(at.open) >= MOST_OPEN or self._others_wait():
+                    own.pause = self._pause
+                else:
+                    own.check()
+                    self._request(own, spec, selection, progress, at)
+            self._save(own, progress, at)
+            pages += 1
+        if self._pages:
+            self._save(own, progress, at, at_once=True)
+        return None
+
+    def _save(self, own: Slice, progress: Progress, at: Checkpoint, *, at_once: bool = False) -> None:
+        own.progress, own.checkpoint = progress.as_fields(), at.as_fields()
+        if self._on_progress:
+            self._on_progress(progress)
+        since = time.monotonic() - self._saved
+        if (at_once and self._unsaved) or since > (_SAVE_EVERY if self._unsaved else _RENEW_EVERY):
+            own.save()
+            self._saved, self._unsaved = time.monotonic(), False
+
+    # --- count ----------------------------------------------------------------------------------------------
+
+    def _count(self, spec: BackfillSpec, selection: Selection, progress: Progress, at: Checkpoint) -> None:
+        self._unsaved = True
+        if (total := selection.count()) is None:
+            selected, position = selection.page(at.counted_after, _COUNT_PAGE)
+            at.counted, at.counted_after = at.counted + len(selected), position
+            if position is not None and (spec.limit is None or at.counted < spec.limit):
+                return
+            total = at.counted
+        elif unusable := selection.count_unusable():
+            progress.refused[InvalidRequest.code] = unusable
+        progress.conversations = total if spec.limit is None else min(total, spec.limit)
+
+    # --- request --------------------------------------------------------------------------------------------
+
+    def _request(
+        self, own: Slice, spec: BackfillSpec, selection: Selection, progress: Progress, at: Checkpoint
+    ) -> None:
+        """Request a page of conversations. Changes nothing unless all of it is accepted. Raises TransientError."""
+        found, position = selection.page(at.after, self._service.settings.chunk_size)
+        if spec.limit is not None:
+            found = found[: spec.limit - at.taken]
+        asked = [each for document in found if (each := _asked(spec, document))]
+        receipts: list[Receipt] = []
+        refused = Counter[str]({InvalidRequest.code: len(found) - len(asked)})
+        deleted = 0
+        for answer in self._service.accept(asked) if asked else ():
+            match answer:
+                case Receipt():
+                    receipts.append(answer)
+                case TransientError():
+                    raise answer
+                case SnapshotDeleted():
+                    deleted += 1
+                case _:
+                    refused[answer.code] += 1
+        self._service.enqueue(receipts)
+        progress.requests += len(receipts)
+        # Not `created`: a page that is repeated after a crash finds its requests there.
+        progress.accepted += sum(_is_new(each, own.job) for each in receipts)
+        progress.deleted += deleted
+        progress.refused += refused
+        at.open += [each.id for each in receipts]
+        at.after, at.taken = position, at.taken + len(found)
+        at.exhausted = position is None or at.taken == spec.limit
+        self._unsaved = True
+
+    def _others_wait(self) -> bool:
+        """Whether someone waits for a worker who should not."""
+        try:
+            oldest = self._queues.oldest_stamp(INTERACTIVE)
+        except BrokerUnavailable:
+            return False  # requests are accepted all the same, and the sweep enqueues them
+        return oldest not in {None, UNKNOWN} and self._service.clock.now() - oldest > PATIENCE
+
+    # --- outcomes -------------------------------------------------------------------------------------------
+
+    def _look(self, progress: Progress, at: Checkpoint) -> None:
+        """Count the outcomes of the oldest open requests."""
+        if time.monotonic() - self._looked < _LOOK_EVERY:
+            return
+        first = 0
+        while first < len(at.open):
+            window = at.open[first : first + _WINDOW]
+            finished = self._finished(window)
+            for entry in finished:
+                if entry["status"] == COMPLETED:
+                    progress.completed += 1
+                else:
+                    progress.failures[entry.get("error", {}).get("code", "failed")] += 1
+            ids = {entry["_id"] for entry in finished}
+            at.open[first : first + _WINDOW] = [each for each in window if each not in ids]
+            self._unsaved |= bool(ids)
+            if len(ids) < len(window) // 2:
+                break
+            first += len(window) - len(ids)
+        self._looked = time.monotonic()
+
+    def _finished(self, ids: Sequence[ObjectId]) -> list[Document]:
+        """Return what is decided, at majority: a failover cannot roll the counts back."""
+        condition = {"_id": {"$in": list(ids)}, "status": {"$ne": ACCEPTED}}
+        fields = {"status": 1, "error.code": 1}
+        with store_errors():
+            found: Any = self._service.ledger.at_majority.find(condition, fields, batch_size=len(ids) + 1)
+            return list(found)
+
+
+def _is_new(receipt: Receipt, job: Job) -> bool:
+    accepted_at = receipt.entry.get("acceptedAt")  # stripped from old entries
+    return accepted_at is not None and accepted_at >= job.accepted_at
+
+
+def _asked(spec: BackfillSpec, document: Document) -> NewRequest | None:
+    """Return the request for a conversation; None if it has no contact."""
+    conversation, contact = read_id(document["_id"]), read_id(document.get("contactId"))
+    if not (isinstance(conversation, ObjectId) and isinstance(contact, ObjectId)):
+        return None
+    return NewRequest(spec.request(contact, conversation), f"{PREFIX}{conversation}", "backfill", BULK)

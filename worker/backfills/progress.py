@@ -1,0 +1,95 @@
+"""How far a backfill is: what those who watch see, and what its next slice needs."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from bson import ObjectId
+
+from worker.backfills.selection import Position
+from worker.jobs.job import Job
+
+_ID_BYTES = 12
+
+
+@dataclass
+class Progress:
+    """Counts of conversations and of their requests."""
+
+    conversations: int | None = None
+    """Selected conversations; None while they are still being counted."""
+    requests: int = 0
+    """Accepted requests, new ones and those that existed before."""
+    accepted: int = 0
+    """Requests that did not exist before this backfill."""
+    completed: int = 0
+    failures: Counter[str] = field(default_factory=Counter)
+    """Failed requests by error code."""
+    deleted: int = 0
+    """Conversations whose snapshot was deleted: it is not made again."""
+    refused: Counter[str] = field(default_factory=Counter)
+    """Conversations for which no request could be made, by error code."""
+
+    @property
+    def failed(self) -> int:
+        return self.failures.total()
+
+    @property
+    def in_flight(self) -> int:
+        return self.requests - self.completed - self.failed
+
+    @classmethod
+    def of(cls, job: Job) -> Self:
+        """Read the progress of a job."""
+        return cls.read(job.result or job.progress or {})
+
+    @classmethod
+    def read(cls, fields: Mapping[str, Any]) -> Self:
+        """Read what `as_fields` returned."""
+        counts = {name: fields.get(name, 0) for name in ("requests", "accepted", "completed", "deleted")}
+        failures, refused = (Counter[str](fields.get(name) or {}) for name in ("failures", "refused"))
+        return cls(fields.get("conversations"), **counts, failures=failures, refused=refused)
+
+    def as_fields(self) -> dict[str, Any]:
+        """Return the counts with their names in JSON."""
+        return {
+            "conversations": self.conversations,
+            "requests": self.requests,
+            "accepted": self.accepted,
+            "completed": self.completed,
+            "failed": self.failed,
+            "inFlight": self.in_flight,
+            "deleted": self.deleted,
+            "failures": dict(self.failures),
+            "refused": dict(self.refused),
+        }
+
+
+@dataclass
+class Checkpoint:
+    """Where the next slice continues."""
+
+    counted: int = 0
+    """Conversations counted so far, while pages have to be read for it."""
+    counted_after: Position = None
+    after: Position = None
+    """The last conversation that was requested."""
+    taken: int = 0
+    """Conversations that were requested or refused: what `limit` limits."""
+    exhausted: bool = False
+    """Whether no conversations are left to request."""
+    open: list[ObjectId] = field(default_factory=list)
+    """Accepted requests whose outcome is not counted yet."""
+
+    @classmethod
+    def read(cls, fields: Mapping[str, Any]) -> Self:
+        """Read what `as_fields` returned."""
+        known = {name: value for name, value in fields.items() if name != "open"}
+        packed = bytes(fields.get("open", b""))
+        ids = [ObjectId(packed[first : first + _ID_BYTES]) for first in range(0, len(packed), _ID_BYTES)]
+        return cls(**known, open=ids)
+
+    def as_fields(self) -> dict[str, Any]:
+        """Return the fields of the record. The ids are packed: thousands of them are written several times a second."""
+        return {**vars(self), "open": b"".join(each.binary for each in self.open)}

@@ -1,0 +1,76 @@
+"""Runs a backfill in the process of a command, or watches one that runs elsewhere."""
+
+import os
+import socket
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+from bson import ObjectId
+
+from worker.backfills.backfill import Backfill
+from worker.backfills.progress import Progress
+from worker.errors import PermanentError, Refused, TransientError
+from worker.jobs.job import Job
+from worker.jobs.slices import Slice
+from worker.jobs.store import Jobs, LeaseLost
+
+_PAUSE, _WATCH_PAUSE, _FAULT_PAUSE = 0.05, 0.5, 0.5
+"""Seconds between two slices that wait, two looks at another's job, and two attempts at a store that is down."""
+
+
+class Runner:
+    """Runs the slices of a backfill until it is finished or the time is up; then the workers continue it."""
+
+    def __init__(self, jobs: Jobs, on_progress: Callable[[Progress], None]) -> None:
+        self._jobs = jobs
+        self._on_progress = on_progress
+        self._work = Backfill(jobs.service, pause=_PAUSE, on_progress=on_progress)
+
+    def __call__(self, key: ObjectId, seconds: float) -> Job:
+        """Return the job, finished or not. Raises TransientError if a store is down for longer than `seconds`."""
+        stop_at = time.monotonic() + seconds
+        own: Slice | None = None
+        try:
+            while True:
+                try:
+                    own, pause = self._step(key, own)
+                    if own is None and (job := self._jobs.get(key)).is_finished:
+                        return job
+                except LeaseLost:
+                    own, pause = None, 0.0
+                except TransientError:
+                    pause = _FAULT_PAUSE
+                    if time.monotonic() + pause > stop_at:
+                        raise
+                if pause and time.monotonic() + pause > stop_at:
+                    break
+                time.sleep(pause)
+        finally:
+            if own:
+                self._hand_over(own)
+        return self._jobs.get(key)
+
+    def _step(self, key: ObjectId, own: Slice | None) -> tuple[Slice | None, float]:
+        """Work for some seconds, or look at the progress of another process; return the claim, and how long to wait."""
+        if own is None:
+            claimed = self._jobs.claim(key, f"{socket.gethostname()}:{os.getpid()}")
+            if claimed is None:
+                self._on_progress(Progress.of(self._jobs.get(key)))
+                return None, _WATCH_PAUSE
+            own = Slice(self._jobs, claimed)
+        try:
+            result = self._work(own)
+        except (PermanentError, Refused) as error:
+            self._jobs.fail(own.job, error)
+            return None, 0.0
+        if result is not None:
+            self._jobs.complete(own.job, result)
+            return None, 0.0
+        return own, own.pause.total_seconds() if own.pause else 0.0
+
+    def _hand_over(self, own: Slice) -> None:
+        """Let the workers continue. If that fails, the sweep does it once the lease has ended."""
+        with suppress(TransientError):
+            own.save()
+            self._jobs.release(own.job)

@@ -1,0 +1,103 @@
+"""Runs and prints a backfill: `snapshots backfill` and `snapshots request --all`."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import click
+from bson import ObjectId
+from rich.console import Console
+from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+from worker.backfills.accepting import accept_backfill
+from worker.backfills.progress import Progress
+from worker.backfills.running import Runner
+from worker.cli.group import FAILED, describe
+from worker.cli.shared import open_producer, print_json, program, resume_hint
+from worker.jobs.job import COMPLETED, Job
+from worker.jobs.store import Jobs
+
+WAIT_SECONDS = 3600.0
+
+
+def run_backfill(
+    organization: ObjectId, given: Mapping[str, Any], chunk: int | None, timeout: float, *, as_json: bool
+) -> int:
+    """Run a backfill or watch the one in progress; print its result and return the exit code. Raises SnapshotError."""
+    jobs = Jobs(open_producer(**({} if chunk is None else {"chunk_size": chunk})))
+    job = accept_backfill(jobs, organization, given, enqueue=False)
+    started, before = time.monotonic(), _outcomes(Progress.of(job))
+    hint = f"The workers continue it. Watch it with: {program()} backfill show {job.id}"
+    with resume_hint(hint), _bar(before) as on_progress:
+        job = Runner(jobs, on_progress)(job.id, timeout)
+    seconds = time.monotonic() - started
+    done = Progress.of(job)
+    rate = (_outcomes(done) - before) / seconds
+    if as_json:
+        print_json(shown(job) | {"seconds": round(seconds, 3), "rate": round(rate, 1)})
+    else:
+        _print(job, done, seconds, rate)
+    return 0 if job.status == COMPLETED and not done.refused else FAILED
+
+
+def shown(job: Job) -> dict[str, Any]:
+    """Return a backfill as JSON shows it."""
+    times = {"acceptedAt": job.accepted_at, "startedAt": job.started_at, "finishedAt": job.finished_at}
+    return {
+        "id": job.id,
+        "organizationId": job.organization,
+        "status": job.status,
+        **Progress.of(job).as_fields(),
+        "asked": dict(job.spec),
+        **{name: moment for name, moment in times.items() if moment},
+        **({"error": job.error} if job.error else {}),
+    }
+
+
+def _outcomes(progress: Progress) -> int:
+    return progress.completed + progress.failed
+
+
+def _print(job: Job, done: Progress, seconds: float, rate: float) -> None:
+    click.echo(f"backfill {job.id} of organization {job.organization}: {job.status}")
+    click.echo(f"{done.requests:,} requests, {done.accepted:,} of them new")
+    click.echo(f"completed {done.completed:,}, failed {done.failed:,}, in {seconds:.1f} s: {rate:,.0f} a second")
+    for code, count in done.failures.most_common():
+        click.echo(f"  failed {count:,}: {code}")
+    if done.deleted:
+        click.echo(f"not made again {done.deleted:,}: their snapshots were deleted")
+    for code, count in done.refused.most_common():
+        click.secho(f"  not requested {count:,}: {code}", fg="red")
+    if job.error:
+        click.secho(f"Error: {describe(job.error)}", fg="red", err=True)
+    if not job.is_finished:
+        message = "Not finished in time. The workers continue it; run the command again to keep waiting."
+        click.secho(message, fg="yellow", err=True)
+
+
+@contextmanager
+def _bar(before: int) -> Iterator[Callable[[Progress], None]]:
+    """Show progress on standard error if it is a terminal."""
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("Snapshots"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[done]:,} of {task.fields[wanted]}, {task.fields[rate]:,.0f} a second"),
+        TimeRemainingColumn(),
+    )
+    with Bar(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("", total=None, done=0, wanted="?", rate=0.0)
+        started = time.monotonic()
+
+        def show(progress: Progress) -> None:
+            done = _outcomes(progress)
+            rate = (done - before) / max(time.monotonic() - started, 0.001)
+            if progress.conversations is not None:
+                total = progress.conversations - progress.deleted - progress.refused.total()
+                bar.update(task, total=total, wanted=f"{total:,}")
+            bar.update(task, completed=done, done=done, rate=rate)
+
+        yield show
