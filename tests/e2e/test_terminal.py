@@ -70,7 +70,7 @@ def test_ctrl_c_says_how_to_resume(env: Env, own: Database[dict[str, Any]], tmp_
             ["request", *organization, "--contact", contact.id, "--wait"],
             ["snapshots requests show ", "repeat it with --request-id "],
         ),
-        "request --all": (["request", *organization, "--all"], ["Run the same command again"]),
+        "request --all": (["request", *organization, "--all"], ["Watch it with: snapshots backfill show "]),
     }
     argv, hints = arguments[command]
     with on_a_terminal(env, *argv) as terminal:

@@ -48,6 +48,7 @@ def test_default_settings_rename_nothing() -> None:
         "snapshots_organizationId_contactId_timestamp__id",
         "snapshots_organizationId_conversationId_timestamp__id",
         "snapshots_organizationId_contactId",
+        "snapshots_organizationId__id",
         "snapshots_resolvedAt",
     ]
 

@@ -61,8 +61,8 @@ def _outcomes(progress: Progress) -> int:
 
 
 def _print(job: Job, done: Progress, seconds: float, rate: float) -> None:
-    click.echo(f"backfill {job.id} of organization {job.organization}: {job.status}")
-    click.echo(f"{done.requests:,} requests, {done.accepted:,} of them new")
+    click.echo(f"backfill {job.id}: {job.status}")
+    click.echo(f"{done.requests:,} requests of organization {job.organization}, {done.accepted:,} of them new")
     click.echo(f"completed {done.completed:,}, failed {done.failed:,}, in {seconds:.1f} s: {rate:,.0f} a second")
     for code, count in done.failures.most_common():
         click.echo(f"  failed {count:,}: {code}")

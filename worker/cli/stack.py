@@ -88,7 +88,7 @@ logs      {running.folder / "logs"}
 In another terminal:
   . {shlex.quote(str(variables))}
   {command} import {shlex.quote(_shortest(SAMPLES))} --organization $ORGANIZATION_ID
-  {command} request --all --organization $ORGANIZATION_ID
+  {command} backfill --organization $ORGANIZATION_ID
   {command} status
   curl -H "Authorization: Bearer $TOKEN" $API_URL/api/training/snapshots
 
