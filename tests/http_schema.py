@@ -35,7 +35,8 @@ def main() -> None:
     with embedded() as servers, tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         settings = load(redis_url=servers.redis_url, mongo_url=servers.mongo_url, mongo_database="schema")
-        with stack(settings, folder) as running, api(settings, folder) as (url, process):
+        env = {"EXPORTS_URL": str(folder / "exports")}
+        with stack(settings, folder, env) as running, api(settings, folder, env) as (url, process):
             contacts = [contact_with(running.database, 3)]
             contacts += [contact_with(running.database, 1, organization=contacts[0].organization) for _ in range(3)]
             own = contacts[0].organization

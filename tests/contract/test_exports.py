@@ -12,7 +12,8 @@ from support.ledger import bench_on
 from worker.domain.json_values import render
 from worker.errors import InvalidRequest, InvalidSettings
 from worker.exports import freezing
-from worker.exports.destination import DestinationFailed
+from worker.exports.destination import DestinationFailed, open_folder
+from worker.exports.verifying import Rebuild, SourcesChanged, verify
 from worker.jobs.slices import Slice
 from worker.settings import Settings
 from worker.stores import indexes
@@ -168,7 +169,6 @@ def test_duplicates_are_left_out_across_sides(exporting: Exporting, small: None)
         ({"split": "90/5/6"}, "split"),
         ({"stratify": "quality"}, "stratify"),
         ({"compress": "rar"}, "compress"),
-        ({"quality": "missing"}, "filters"),
         ({"colour": "red"}, "colour"),
         ({"from": "yesterday"}, "from"),
     ],
@@ -178,6 +178,13 @@ def test_bad_input_names_the_field_and_leaves_nothing(exporting: Exporting, give
     with pytest.raises(InvalidRequest) as caught:
         exporting.accept(**given)
     assert [each["field"] for each in caught.value.errors] == [field]
+    assert exporting.bench.database.snapshotjobs.count_documents({}) == 0
+
+
+def test_empty_selection_is_refused(exporting: Exporting) -> None:
+    add_snapshots(exporting.bench, 1)
+    with pytest.raises(freezing.EmptySelection, match="matches the filters"):
+        exporting.accept(quality="missing")
     assert exporting.bench.database.snapshotjobs.count_documents({}) == 0
 
 
@@ -208,3 +215,34 @@ def test_sweep_lets_a_worker_clean_up_after_a_cancelled_export(exporting: Export
     assert exporting.bench.published.ids == [str(job.id)]
     exporting.slice(job)
     assert exporting.bench.database.snapshotexports.count_documents({}) == 0
+
+
+def test_export_is_verified_and_made_again_with_the_same_bytes(exporting: Exporting, tmp_path: Path) -> None:
+    add_snapshots(exporting.bench, 9)
+    done = exporting.run(format="messages", split="50/25/25", compress="gzip")
+    folder = exporting.root / str(done.id)
+    source = open_folder(folder, done.id)
+    assert verify(source).faults == {}
+    again = tmp_path / "again"
+    assert Rebuild(exporting.bench.service, source)(open_folder(again, ObjectId())) == []
+    assert {path.name: path.read_bytes() for path in again.rglob("*.*")} == {
+        path.name: path.read_bytes() for path in folder.rglob("*.*")
+    }
+    changed = next(folder.glob("*.gz"))
+    changed.write_bytes(changed.read_bytes()[:-1] + b"x")
+    (folder / "stray.txt").write_text("")
+    assert verify(source).faults == {changed.name: "has another content", "stray.txt": "is not part of the export"}
+
+
+def test_rebuild_names_the_snapshots_that_are_gone_or_were_edited(exporting: Exporting, tmp_path: Path) -> None:
+    add_snapshots(exporting.bench, 4)
+    done = exporting.run()
+    snapshots = exporting.bench.database.trainingsnapshots
+    first, second, *_ = [each["_id"] for each in snapshots.find().sort("_id", 1)]
+    snapshots.delete_one({"_id": first})
+    snapshots.update_one({"_id": second}, {"$set": {"notes": "edited"}})
+    rebuild = Rebuild(exporting.bench.service, open_folder(exporting.root / str(done.id), done.id))
+    with pytest.raises(SourcesChanged) as caught:
+        rebuild(open_folder(tmp_path / "again", ObjectId()))
+    assert caught.value.details == {"gone": [str(first)], "edited": [str(second)]}
+    assert not (tmp_path / "again").exists()

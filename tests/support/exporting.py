@@ -89,7 +89,7 @@ class Exporting:
 
     def content(self, job: Job) -> dict[str, bytes]:
         """The files that do not name the export itself."""
-        return {name: data for name, data in self.files(job).items() if name != "README.md"}
+        return {name: data for name, data in self.files(job).items() if name not in {"README.md", "croissant.json"}}
 
     def manifest(self, job: Job) -> dict[str, Any]:
         found: dict[str, Any] = json.loads((self.root / str(job.id) / "manifest.json").read_text())

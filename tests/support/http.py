@@ -19,6 +19,7 @@ SECRET = "a secret of the tests that is long enough"
 SNAPSHOTS = "/api/training/snapshots"
 EXPORT = "/api/training/export"
 BACKFILLS = "/api/training/backfills"
+EXPORTS = "/api/training/exports"
 STATISTICS = "/api/training/stats"
 
 COMMAND = [sys.executable, "-c", "from worker.cli import main; main(prog_name='snapshots')"]

@@ -27,6 +27,8 @@ class Served:
     process: Child
     running: Running
     contact: Contact
+    exports: str = ""
+    """The folder of the exports."""
     clients: dict[str, httpx.Client] = field(default_factory=dict)
 
     @property

@@ -11,6 +11,7 @@ from worker.api.acceptor import Acceptor
 from worker.api.batcher import pause_for
 from worker.api.editor import Editor
 from worker.api.enqueuer import Enqueuer
+from worker.api.exporter import Exporter
 from worker.api.http_metrics import HttpMetrics
 from worker.api.keys import PREFIX, Keys
 from worker.api.limits import RateLimit, UnknownKeyLimit
@@ -76,6 +77,7 @@ class Container:
         self.lister = Lister(self._list_connections)
         self.reader = Reader(self.connections)
         self.editor = Editor(service)
+        self.exporter = Exporter(service)
         self.poller = OutcomePoller(service, self.writers.executor)
         self.accept = Acceptor(service, self.writers.executor, self._gather_seconds)
         self.enqueuer = Enqueuer(service, self._redis_threads.executor, self.poller.awaited)

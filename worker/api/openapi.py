@@ -8,7 +8,16 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from worker.api.parameters import backfill_body, create_body, edit_body, export_query, list_query, snapshot_filter
+from worker.api.parameters import (
+    backfill_body,
+    create_body,
+    edit_body,
+    export_body,
+    export_list_query,
+    export_query,
+    list_query,
+    snapshot_filter,
+)
 from worker.settings import Settings
 
 DESCRIPTION = """\
@@ -34,6 +43,8 @@ def document(app: FastAPI, limits: Settings) -> dict[str, Any]:
             "listSnapshots": {"parameters": list_query(limits)},
             "createBackfill": {"requestBody": backfill_body(limits)},
             "measureSnapshots": {"parameters": snapshot_filter(limits)},
+            "createExport": {"requestBody": export_body(limits)},
+            "listExports": {"parameters": export_list_query()},
             "exportSnapshots": {"parameters": export_query(limits)},
         }
         for operations in generated["paths"].values():

@@ -10,6 +10,8 @@ from worker.api.schemas import ID
 from worker.backfills.spec import MAX_CHANNELS, MAX_COUNT
 from worker.domain.snapshot_filter import MAX_Q
 from worker.domain.validation import DERIVED_PREFIXES, LINE, LINES, MAX_REQUEST_ID, NOT_BLANK
+from worker.exports.spec import MAX_SYSTEM
+from worker.formats.registry import FORMATS
 from worker.settings import Settings
 
 Schema = dict[str, Any]
@@ -173,3 +175,61 @@ def snapshot_filter(limits: Settings) -> list[Schema]:
         _parameter("query", "isArchived", archived, "`all`: archived snapshots too; `true`: only archived ones"),
         _parameter("query", "q", q, "occurs in the notes, regardless of case"),
     ]
+
+
+_EXPORT_EXAMPLE = {"format": "messages", "quality": "good", "split": "90/5/5", "dedupe": True}
+
+
+def export_body(limits: Settings) -> Schema:
+    """The body of the POST of an export. The percentages of `split` have to add up to 100."""
+    time = {"anyOf": [{"type": "string", "format": "date-time"}, {"type": "string", "format": "date"}]}
+    number = r"(0|[1-9]\d?|100)"
+    properties = {
+        "format": {"type": "string", "enum": list(FORMATS)},
+        "quality": _or_null(_label(limits)),
+        "category": _or_null(_label(limits)),
+        "tag": _or_null({"type": "string", "minLength": 1, "maxLength": limits.max_tag_length, "pattern": NOT_BLANK}),
+        "contactId": _or_null(_HEX_ID),
+        "conversationId": _or_null(_HEX_ID),
+        "from": _or_null(time),
+        "to": _or_null(time),
+        "isArchived": {"type": "string", "enum": ["true", "false", "all"]},
+        "q": _or_null({"type": "string", "minLength": 1, "maxLength": MAX_Q, "pattern": LINE}),
+        "split": _or_null(
+            {
+                "type": "string",
+                "pattern": f"^{number}/{number}/{number}$",
+                "description": "percentages for train, validation and test, by person; they add up to 100",
+            }
+        ),
+        "stratify": _or_null({"type": "string", "enum": ["quality"]}),
+        "dedupe": {"type": "boolean"},
+        "system": _or_null({"type": "string", "minLength": 1, "maxLength": MAX_SYSTEM, "pattern": LINE}),
+        "weightBad": {"type": "boolean"},
+        "compress": _or_null({"type": "string", "enum": ["gzip", "zstd"]}),
+    }
+    schema = {
+        "type": "object",
+        "title": "ExportRequest",
+        "properties": properties,
+        "required": ["format"],
+        "additionalProperties": False,
+    }
+    return _body(schema, _EXPORT_EXAMPLE)
+
+
+def export_list_query() -> list[Schema]:
+    """The parameters of the list of exports."""
+    limit = {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": 20}
+    return [
+        _parameter("query", "limit", limit, "exports on a page"),
+        _parameter("query", "after", _or_empty(_HEX_ID), "the last id of the previous page"),
+    ]
+
+
+EXPORT_ID = [_parameter("path", "id", _HEX_ID, "the id of the export", required=True, example=ID)]
+EXPORT_FILE = [
+    _parameter(
+        "path", "name", {"type": "string", "minLength": 1}, "one of `files`", required=True, example="train.jsonl"
+    )
+]

@@ -20,6 +20,7 @@ from worker.stores.connections import PLAIN
 PATH = "/api/training/snapshots"
 EXPORT_PATH = "/api/training/export"
 BACKFILLS_PATH = "/api/training/backfills"
+EXPORTS_PATH = "/api/training/exports"
 STATISTICS_PATH = "/api/training/stats"
 JSON = "application/json"
 RETRY_SECONDS = 2
@@ -34,12 +35,16 @@ _STATUS = {
     "messages_not_found": 404,
     "request_id_conflict": 409,
     "backfill_in_progress": 409,
+    "empty_selection": 409,
+    "invalid_settings": 503,
+    "destination_failed": 503,
     "snapshot_too_large": 413,
 }
 _FIELDS = {
     "contact_not_found": "contactId",
     "conversation_not_found": "conversationId",
     "messages_not_found": "messageIds",
+    "empty_selection": "filters",
     "request_id_conflict": "Idempotency-Key",
 }
 _MAX_MISSING = 50

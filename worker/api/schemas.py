@@ -200,6 +200,40 @@ class Export(Shape):
     data: list[Exported]
 
 
+class JobFailure(Shape):
+    """Why an export failed."""
+
+    code: str = Field(examples=["destination_failed"])
+    message: str
+    details: dict[str, Any]
+
+
+class ExportFile(Shape):
+    """A finished file of an export."""
+
+    name: str
+    bytes: int | None = None
+    sha256: str | None = None
+
+
+class ExportJob(Shape):
+    """An export. `counts`, `splits` and `files` are there once it is completed."""
+
+    id: Id = Field(alias="_id")
+    organization_id: Id
+    status: Literal["accepted", "running", "completed", "failed", "cancelled"]
+    spec: dict[str, Any] = Field(description="what was asked for")
+    progress: dict[str, Any]
+    accepted_at: DateTime
+    started_at: DateTime | None
+    finished_at: DateTime | None
+    error: JobFailure | None
+    moment: DateTime | None = Field(description="the moment whose content the files have")
+    counts: dict[str, Any] | None
+    splits: dict[str, Any] | None
+    files: list[ExportFile]
+
+
 class Alive(Shape):
     """The process answers."""
 
@@ -216,6 +250,7 @@ class Ready(Shape):
 
 
 LOCATION: dict[str, Any] = {"Location": {"description": "the snapshot's path", "schema": {"type": "string"}}}
+EXPORT_LOCATION: dict[str, Any] = {"Location": {"description": "the export's path", "schema": {"type": "string"}}}
 LINKS: dict[str, Any] = {
     name: {"operationId": f"{name}Snapshot", "parameters": {"id": "$response.body#/data/_id"}}
     for name in ("get", "update", "delete")

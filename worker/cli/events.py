@@ -89,5 +89,5 @@ def _format_event(key: str, event: dict[str, Any]) -> str:
     data = event["data"]
     result = f"{data['messageCount']} messages" if "messageCount" in data else data.get("error", {}).get("code", "")
     kind = str(event["type"]).rpartition(".")[2]
-    ids = f"{event['id']}  {data.get('organizationId')}  {data.get('requestId')}"
+    ids = f"{event['id']}  {data.get('organizationId')}  {data.get('requestId') or data.get('jobId')}"
     return f"{key}  {event['time']}  {kind:9}  {ids}  {result}"

@@ -21,6 +21,7 @@ from worker.errors import InvalidRequest, StoreConflict
 from worker.exports.accepting import accept_export, check_export
 from worker.exports.destination import open_folder
 from worker.exports.export import Export
+from worker.exports.showing import shown
 from worker.exports.spec import ExportSpec
 from worker.jobs.job import COMPLETED, Job
 from worker.jobs.slices import run_slice
@@ -157,23 +158,6 @@ def _bar() -> Iterator[OnProgress]:
             bar.update(task, total=total, completed=done, phase=phase, done=done, total_=total_, rate=rate)
 
         yield show
-
-
-def shown(job: Job) -> dict[str, Any]:
-    """Return a job as the commands and the HTTP API show it."""
-    result = dict(job.result or {})
-    return {
-        "id": job.id,
-        "organizationId": job.organization,
-        "status": job.status,
-        "spec": dict(job.spec),
-        "progress": dict(job.progress or {}),
-        "acceptedAt": job.accepted_at,
-        "startedAt": job.started_at,
-        "finishedAt": job.finished_at,
-        "error": job.error,
-        **{name: result[name] for name in ("moment", "counts", "splits", "files") if name in result},
-    }
 
 
 def print_outcome(job: Job, folder: Path | None = None) -> None:

@@ -5,13 +5,13 @@ from pathlib import Path
 import click
 from bson import ObjectId
 
-from worker.cli.exporting import shown
 from worker.cli.group import FAILED
 from worker.cli.options import ObjectIdType, json_option, organization_option
 from worker.cli.shared import open_service, print_json
 from worker.cli.tables import print_table
 from worker.errors import InvalidRequest, NotFound
 from worker.exports.destination import Destination, open_destination, open_folder
+from worker.exports.showing import shown
 from worker.exports.verifying import Rebuild, verify
 from worker.jobs.job import Job
 from worker.jobs.store import JobFilter, Jobs

@@ -4,9 +4,9 @@ from typing import Any
 
 from bson import ObjectId
 
-from worker.errors import InvalidRequest
 from worker.exports.destination import open_destination
 from worker.exports.encoding import check_packages
+from worker.exports.freezing import EmptySelection
 from worker.exports.spec import ExportSpec
 from worker.jobs.job import Job
 from worker.jobs.store import Jobs
@@ -15,20 +15,19 @@ from worker.stores.connections import store_errors
 
 
 def check_export(service: Service, organization: ObjectId, given: Any) -> ExportSpec:
-    """Check what a caller asks for. Raises InvalidRequest, which names the fields, or InvalidSettings."""
+    """Check what a caller asks for. Raises InvalidRequest, EmptySelection, InvalidSettings."""
     spec = ExportSpec.checked(given, service.settings)
     check_packages(spec.training_format, spec.compress)
     with store_errors():
         if service.snapshots.collection.find_one(spec.condition(organization), {"_id": 1}) is None:
-            message = "select no snapshot of this organization"
-            raise InvalidRequest([{"field": "filters", "message": message}])
+            raise EmptySelection
     return spec
 
 
 def accept_export(service: Service, organization: ObjectId, given: Any) -> Job:
     """Check and accept an export that workers write to the destination of the settings.
 
-    Raises InvalidRequest, InvalidSettings, StoreUnavailable, StoreConflict.
+    Raises InvalidRequest, EmptySelection, InvalidSettings, StoreUnavailable, StoreConflict.
     """
     spec = check_export(service, organization, given)
     open_destination(service.settings, ObjectId())

@@ -27,7 +27,7 @@ _FIELDS = ("contactId", "contentHash", *EDITABLE)
 
 
 class EmptySelection(PermanentError):
-    """No snapshot matches the filters."""
+    """No snapshot of this organization matches the filters."""
 
     code = "empty_selection"
 

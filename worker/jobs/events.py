@@ -21,7 +21,7 @@ def event_of(job: Job) -> dict[str, Any]:
     assert job.finished_at is not None  # noqa: S101 - only finished jobs have events
     data: dict[str, Any] = {"organizationId": str(job.organization), "jobId": str(job.id)}
     if job.status == COMPLETED:
-        data |= job.result or {}
+        data |= {name: value for name, value in (job.result or {}).items() if name != "files"}
     else:
         data["error"] = job.error
     return {

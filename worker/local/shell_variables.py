@@ -29,6 +29,7 @@ def write_shell_variables(folder: Path, settings: Settings, api: Login) -> Path:
         f"{PREFIX}REDIS_URL": settings.redis_url,
         f"{PREFIX}MONGO_URL": settings.mongo_url,
         f"{PREFIX}MONGO_DATABASE": settings.mongo_database,
+        f"{PREFIX}EXPORTS_URL": settings.exports_url or "",
         f"{PREFIX}API_PORT": str(urlsplit(api.url).port),
         "REDIS_URL": settings.redis_url,
         "API_URL": api.url,

@@ -55,8 +55,13 @@ def stack(
     on_start("MongoDB and Redis")
     _check_named_servers(settings)
     with data_folder(data) as folder, servers(settings, folder.path / "servers") as up:
-        own = settings.model_copy(update={"redis_url": up.redis_url, "mongo_url": up.mongo_url})
-        environment = up.environment() | {f"{PREFIX}MONGO_DATABASE": own.mongo_database}
+        exports = settings.exports_url or str(folder.path / "exports")
+        addresses = {"redis_url": up.redis_url, "mongo_url": up.mongo_url, "exports_url": exports}
+        own = settings.model_copy(update=addresses)
+        environment = up.environment() | {
+            f"{PREFIX}MONGO_DATABASE": own.mongo_database,
+            f"{PREFIX}EXPORTS_URL": exports,
+        }
         with login(own, folder) as api_login, Supervisor(up.children, on_exit) as supervisor:
             flower = dashboard(own, folder, api_login.url)
             # Flower's start takes seconds; it needs no other process than Redis.

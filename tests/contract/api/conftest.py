@@ -18,9 +18,10 @@ from worker.local.embedded import Servers
 def served(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("api")
     settings = own_settings(servers)
-    with stack(settings, folder) as running, api(settings, folder) as (url, process):
+    env = {"EXPORTS_URL": str(folder / "exports")}
+    with stack(settings, folder, env) as running, api(settings, folder, env) as (url, process):
         contact = contact_with(running.database, 3, 2, 0)
-        made = Served(url, process, running, contact)
+        made = Served(url, process, running, contact, env["EXPORTS_URL"])
         yield made
         for each in made.clients.values():
             each.close()

@@ -31,6 +31,11 @@ def test_document_has_every_operation_with_its_security_and_no_422(served: Serve
         "GET /api/training/backfills",
         "GET /api/training/backfills/{id}",
         "DELETE /api/training/backfills/{id}",
+        "POST /api/training/exports",
+        "GET /api/training/exports",
+        "GET /api/training/exports/{id}",
+        "DELETE /api/training/exports/{id}",
+        "GET /api/training/exports/{id}/files/{name}",
         "GET /healthz",
         "GET /readyz",
         "GET /metrics",
@@ -66,6 +71,7 @@ def conforms_to_the_document(served: Served, folder: Path, whose: str, *options:
     assert ended.returncode == 0, ended.stdout
 
 
+@pytest.mark.timeout(400)  # it starts a program that makes some hundred requests
 @pytest.mark.parametrize("whose", ["own", "another"])
 def test_answers_conform_to_the_document(served: Served, tmp_path: Path, whose: str) -> None:
     conforms_to_the_document(served, tmp_path, whose, "--phases=examples,fuzzing", "--max-examples=3")

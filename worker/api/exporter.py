@@ -1,0 +1,89 @@
+"""Accepts, shows and deletes the exports of one organization, and opens their files."""
+
+from collections.abc import Iterator
+from typing import IO, Any
+
+import pymongo
+from bson import ObjectId
+from pydantic import Field
+
+from worker.api.queries import MAX_LIMIT, Integer
+from worker.api.responses import encode
+from worker.domain.requests import CamelModel, Id
+from worker.errors import NotFound
+from worker.exports.accepting import accept_export
+from worker.exports.destination import open_destination
+from worker.exports.showing import shown
+from worker.exports.spec import ExportSpec
+from worker.jobs.job import COMPLETED, Job
+from worker.jobs.store import JobFilter, Jobs
+from worker.service import Service
+
+_MAX_SECONDS = 5
+_BLOCK = 256 * 1024
+
+
+class ExportListQuery(CamelModel):
+    """The parameters of the list of exports."""
+
+    limit: Integer = Field(20, ge=1, le=MAX_LIMIT)
+    after: Id | None = None
+
+
+class Exporter:
+    """The exports of one organization. Its methods block; all raise StoreUnavailable and StoreConflict."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._jobs = Jobs(service)
+
+    def accept(self, organization: ObjectId, spec: ExportSpec) -> Job:
+        """Accept an export. Raises InvalidRequest, EmptySelection, InvalidSettings."""
+        with pymongo.timeout(_MAX_SECONDS):
+            return accept_export(self._service, organization, spec.stored())
+
+    def page(self, organization: ObjectId, query: ExportListQuery) -> bytes:
+        """Return a page of exports as JSON, newest first."""
+        with pymongo.timeout(_MAX_SECONDS):
+            found = self._jobs.list(JobFilter(organization, "export"), query.limit, query.after)
+        return encode([shown(each) for each in found])
+
+    def show(self, organization: ObjectId, key: ObjectId) -> bytes:
+        """Return an export as JSON. Raises NotFound."""
+        return encode(shown(self._get(organization, key)))
+
+    def delete(self, organization: ObjectId, key: ObjectId) -> bool:
+        """Cancel an export that runs, or remove a finished one with its files; return whether it was cancelled.
+
+        Raises NotFound, DestinationFailed, DestinationUnavailable, InvalidSettings.
+        """
+        job = self._get(organization, key)
+        if self._jobs.cancel(key, organization):
+            return True
+        if not job.is_local:
+            open_destination(self._service.settings, key).remove()
+        self._jobs.delete(key)
+        return False
+
+    def open(self, organization: ObjectId, key: ObjectId, name: str) -> tuple[dict[str, Any], IO[bytes]]:
+        """Open a file that the export has made; return its record and its content.
+
+        Raises NotFound, DestinationFailed, DestinationUnavailable, InvalidSettings.
+        """
+        job = self._get(organization, key)
+        files = (job.result or {}).get("files", ()) if job.status == COMPLETED and not job.is_local else ()
+        found = next((each for each in files if each["name"] == name), None)
+        if found is None:
+            raise NotFound("File not found in this export.")
+        return found, open_destination(self._service.settings, key).open(found["name"])
+
+    def _get(self, organization: ObjectId, key: ObjectId) -> Job:
+        with pymongo.timeout(_MAX_SECONDS):
+            return self._jobs.get(key, organization, "export")
+
+
+def blocks(file: IO[bytes]) -> Iterator[bytes]:
+    """Yield the content of a file in blocks, and close it."""
+    with file:
+        while block := file.read(_BLOCK):
+            yield block

@@ -1,0 +1,111 @@
+"""The endpoints of exports."""
+
+from typing import Annotated
+from urllib.parse import quote
+
+from fastapi import APIRouter, Depends, Request, Response
+from fastapi.responses import StreamingResponse
+
+from worker.api.container import container_of
+from worker.api.dependencies import App, MayExport, PathId, read_json
+from worker.api.exporter import ExportListQuery, blocks
+from worker.api.parameters import EXPORT_FILE, EXPORT_ID
+from worker.api.queries import read_query, refuse_query
+from worker.api.responses import EXPORTS_PATH, encode, success
+from worker.api.schemas import (
+    ATTACHMENT,
+    EXPORT_LOCATION,
+    DeletedResponse,
+    Done,
+    ExportJob,
+    error_responses,
+)
+from worker.exports.showing import shown
+from worker.exports.spec import ExportSpec
+
+router = APIRouter(tags=["exports"])
+
+
+async def _query(request: Request) -> ExportListQuery:
+    return read_query(request, ExportListQuery, container_of(request).settings)
+
+
+@router.post(
+    EXPORTS_PATH,
+    status_code=202,
+    operation_id="createExport",
+    summary="Export snapshots to files that trainers read",
+    responses={
+        202: {"model": Done[ExportJob], "description": "accepted", "headers": EXPORT_LOCATION},
+        **error_responses(400, 403, 409, 413),
+    },
+)
+async def create(request: Request, app: App, caller: MayExport) -> Response:
+    """Poll `Location` until `status` is completed, failed or cancelled; or wait for the event."""
+    refuse_query(request)
+    spec = await read_json(request, app, caller, lambda data: ExportSpec.checked(data, app.settings))
+    job = await app.writers.run(app.exporter.accept, caller.organization, spec)
+    return success(202, "Export accepted", encode(shown(job)), {"Location": f"{EXPORTS_PATH}/{job.id}"})
+
+
+@router.head(EXPORTS_PATH, include_in_schema=False)
+@router.get(
+    EXPORTS_PATH,
+    operation_id="listExports",
+    summary="List the organization's exports, newest first",
+    responses={200: {"model": Done[list[ExportJob]], "description": "a page"}, **error_responses(400, 403)},
+)
+async def list_exports(app: App, caller: MayExport, query: Annotated[ExportListQuery, Depends(_query)]) -> Response:
+    """The next page begins after the last id of this one."""
+    return success(200, "Exports", await app.readers.run(app.exporter.page, caller.organization, query))
+
+
+@router.head(EXPORTS_PATH + "/{id}", include_in_schema=False)
+@router.get(
+    EXPORTS_PATH + "/{id}",
+    operation_id="getExport",
+    summary="Show an export: state, progress, counts and files",
+    responses={200: {"model": Done[ExportJob], "description": "the export"}, **error_responses(400, 403, 404)},
+    openapi_extra={"parameters": EXPORT_ID},
+)
+async def show(request: Request, app: App, caller: MayExport, key: PathId) -> Response:
+    """`progress` has what is done so far; `counts` and `files` are there once it is completed."""
+    refuse_query(request)
+    return success(200, "Export", await app.readers.run(app.exporter.show, caller.organization, key))
+
+
+@router.delete(
+    EXPORTS_PATH + "/{id}",
+    operation_id="deleteExport",
+    summary="Cancel an export, or delete a finished one with its files",
+    responses={200: {"model": DeletedResponse, "description": "done"}, **error_responses(400, 403, 404)},
+    openapi_extra={"parameters": EXPORT_ID},
+)
+async def delete(request: Request, app: App, caller: MayExport, key: PathId) -> Response:
+    """A cancelled export leaves no files; its record stays until it is deleted as well."""
+    refuse_query(request)
+    cancelled = await app.writers.run(app.exporter.delete, caller.organization, key)
+    return success(200, "Export cancelled" if cancelled else "Export deleted")
+
+
+@router.head(EXPORTS_PATH + "/{id}/files/{name:path}", include_in_schema=False)
+@router.get(
+    EXPORTS_PATH + "/{id}/files/{name:path}",
+    operation_id="downloadExportFile",
+    summary="Download a file of an export",
+    response_class=Response,
+    responses={
+        200: {"description": "the file", "headers": ATTACHMENT, "content": {"application/octet-stream": {}}},
+        **error_responses(400, 403, 404),
+    },
+    openapi_extra={"parameters": [*EXPORT_ID, *EXPORT_FILE]},
+)
+async def download(request: Request, app: App, caller: MayExport, key: PathId) -> Response:
+    """The names are those of `files`. Streamed."""
+    refuse_query(request)
+    name = request.path_params["name"]
+    record, file = await app.listers.run(app.exporter.open, caller.organization, key, name)
+    headers = {"Content-Disposition": f"attachment; filename*=UTF-8''{quote(record['name'].rpartition('/')[2])}"}
+    if "bytes" in record:
+        headers["Content-Length"] = str(record["bytes"])
+    return StreamingResponse(blocks(file), 200, headers, "application/octet-stream")
