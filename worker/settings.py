@@ -61,10 +61,13 @@ def _readable(url: str) -> bool:
         elif url.startswith("mongodb+srv:") and "srv" not in urlsplit(url).query.lower():
             parse_uri(url.replace("+srv", "", 1))  # without looking up its name; srvMaxHosts and the like need that
     except OSError as error:
-        raise ValueError(f"names a file in its options that cannot be read ({error.strerror})") from None
-    except (ValueError, PyMongoError):
+        reason = f"{error.filename}: {error.strerror}"
+        raise ValueError(f"names a file in its options that cannot be read ({reason})") from None
+    except (ValueError, PyMongoError) as error:
+        if found := re.match(r"Unknown option: (\w+)", str(error)):
+            raise ValueError(f"has the unknown option {found[1]}") from None
         return False
-    return True
+    return "@" not in urlsplit(url).path  # a slash in a password that is not percent-encoded
 
 
 def _database_of(url: str) -> str | None:

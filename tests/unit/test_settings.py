@@ -17,6 +17,8 @@ INVALID = [
     ("MONGO_URL", "mongo", "mongodb://"),
     ("MONGO_URL", "mongodb://user:s3cret@host:99999/", "a host and perhaps a port"),
     ("MONGO_URL", "mongodb://user:s3cret/word@host/", "percent-encoded"),
+    ("MONGO_URL", "mongodb://user:p@s3cret/word:x@host/", "percent-encoded"),
+    ("MONGO_URL", "mongodb://user:s3cret@host/?replicaSett=rs0", "has the unknown option replicasett"),
     ("MONGO_DATABASE", "", "at least 1 character"),
     ("MONGO_DATABASE", "my.db", "pattern"),
     ("MONGO_DATABASE", "a/b", "pattern"),

@@ -10,8 +10,9 @@ from worker.cli.group import FAILED, describe
 from worker.cli.options import json_option, organization_option
 from worker.cli.shared import open_service, print_json
 from worker.cli.tables import print_table
-from worker.errors import BrokerUnavailable
+from worker.errors import BrokerUnavailable, SnapshotError, UnusableServer
 from worker.service import Service
+from worker.startup import redis_check
 from worker.stores.stats import Backlog, Identity, as_fields, backlog, identities, oldest_request
 
 
@@ -33,11 +34,12 @@ def status(context: click.Context, organization: ObjectId | None, as_json: bool)
     service = open_service()
     counted = identities(service.connections, organization)
     since = oldest_request(service.connections, organization)
-    broker_fault: BrokerUnavailable | None = None
+    broker_fault: SnapshotError | None = None
     waiting = Backlog({}, {})
     try:
+        redis_check.check(service.connections.settings)  # its error names the address, too
         waiting = backlog(service.connections)
-    except BrokerUnavailable as error:
+    except (BrokerUnavailable, UnusableServer) as error:
         broker_fault = error
     if as_json:
         fields = _as_fields(service, counted, since, waiting)

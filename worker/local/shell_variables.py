@@ -1,8 +1,8 @@
 """The file `env` in the data folder: what a second terminal needs to use a local stack.
 
-`. FOLDER/env` sets the addresses for the commands, and `REDIS_URL`, `API_URL`, `TOKEN`, `ORGANIZATION_ID`, `CONTACT_ID`
-and `CONVERSATION_ID` for the examples of the documentation. Contact and conversation exist once the sample
-conversations are imported.
+`. FOLDER/env` sets the addresses and the stack's other settings for the commands, and `REDIS_URL`, `API_URL`, `TOKEN`,
+`ORGANIZATION_ID`, `CONTACT_ID` and `CONVERSATION_ID` for the examples of the documentation. Contact and conversation
+exist once the sample conversations are imported.
 """
 
 import os
@@ -26,6 +26,7 @@ def write_shell_variables(folder: Path, settings: Settings, api: Login) -> Path:
     """Write the file, readable only by this user because URLs and token are secrets, and return its path."""
     sample = _first_sample(api.organization)
     variables = {
+        **_given_settings(),
         f"{PREFIX}REDIS_URL": settings.redis_url,
         f"{PREFIX}MONGO_URL": settings.mongo_url,
         f"{PREFIX}MONGO_DATABASE": settings.mongo_database,
@@ -42,6 +43,12 @@ def write_shell_variables(folder: Path, settings: Settings, api: Login) -> Path:
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
         file.writelines(f"export {name}={shlex.quote(value)}\n" for name, value in variables.items() if value)
     return path
+
+
+def _given_settings() -> dict[str, str]:
+    """Return the settings in the environment, such as names of collections and fields: all processes need the same."""
+    names = [f"{PREFIX}{name.upper()}" for name in Settings.model_fields if not name.startswith("jwt_")]
+    return {name: os.environ[name] for name in names if name in os.environ}
 
 
 def _first_sample(organization: ObjectId) -> SourceDocuments:

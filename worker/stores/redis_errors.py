@@ -97,11 +97,12 @@ def reason_of(error: redis.RedisError) -> str:
     if isinstance(error, redis.TimeoutError) or "timed out" in text.lower() or "timeout" in text.lower():
         return f"{address}no answer in time"
     if system := _SYSTEM_ERROR.search(text):
-        return f"{address}{system[0].lower()}"
+        hint = " (does it expect TLS?)" if "reset" in system[0] else ""
+        return f"{address}{system[0].lower()}{hint}"
     if "max number of clients reached" in text:
         return f"{address}the server has no connection left (maxclients)"
     if "closed by server" in text:
-        return f"{address}the server closed the connection (does it expect TLS?)"
+        return f"{address}the server closed the connection (does it expect TLS, or is it no Redis?)"
     return f"{address}{name_of(error)}"
 
 
