@@ -10,102 +10,21 @@ from contextlib import suppress
 from datetime import timedelta
 from difflib import get_close_matches
 from functools import lru_cache
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 from urllib.parse import unquote, urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SecretsSettingsSource, SettingsConfigDict
-from pymongo.errors import PyMongoError
-from pymongo.uri_parser import parse_uri
 
 from worker.errors import InvalidSettings
 from worker.field_settings import FieldSettings
 from worker.redis_url import RedisAddress, parse_redis_url
+from worker.setting_types import CollectionName, DatabaseName, Duration, HttpUrl, MongoUrl, Name, RedisUrl, Traces
 
 PREFIX = "SNAPSHOTS_"
 SECRETS_DIRECTORY = "/run/secrets"
 """Where Docker and Kubernetes mount secrets."""
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
-
-
-def _read_duration(value: Any) -> Any:
-    """Read `90d`, `12h`, `30m`, `45s`, or a number of seconds."""
-    if isinstance(value, str) and (found := re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", value.strip())):
-        with suppress(OverflowError):
-            return timedelta(**{_UNITS[found[2] or "s"]: float(found[1])})
-    if isinstance(value, timedelta):
-        return value
-    raise ValueError("should be a duration such as 45s, 30m, 12h or 90d, or a number of seconds")
-
-
-def _url_of(*schemes: str) -> AfterValidator:
-    def check(value: str) -> str:
-        parts = urlsplit(value)
-        if parts.scheme not in schemes or not parts.netloc or not _readable(value):
-            raise ValueError(
-                f"should be a URL that begins with {' or '.join(f'{each}://' for each in schemes)}, "
-                "has a host and perhaps a port, and is percent-encoded where needed"
-            )
-        return value
-
-    return AfterValidator(check)
-
-
-def _readable(url: str) -> bool:
-    """Whether the drivers can parse the URL. Their own errors quote parts of it, possibly a password."""
-    try:
-        if url.startswith("mongodb:"):
-            parse_uri(url)
-        elif url.startswith("mongodb+srv:") and "srv" not in urlsplit(url).query.lower():
-            parse_uri(url.replace("+srv", "", 1))  # without looking up its name; srvMaxHosts and the like need that
-    except OSError as error:
-        reason = f"{error.filename}: {error.strerror}"
-        raise ValueError(f"names a file in its options that cannot be read ({reason})") from None
-    except (ValueError, PyMongoError) as error:
-        if found := re.match(r"Unknown option: (\w+)", str(error)):
-            raise ValueError(f"has the unknown option {found[1]}") from None
-        return False
-    return "@" not in urlsplit(url).path  # a slash in a password that is not percent-encoded
-
-
-def _database_of(url: str) -> str | None:
-    """Return the database that a MongoDB URL names. `admin` is where users are defined, so it names none of ours."""
-    name = unquote(urlsplit(url).path.lstrip("/")).partition(".")[0]
-    return None if name in {"", "admin"} else name
-
-
-def _check_redis_url(value: str) -> str:
-    parse_redis_url(value)
-    return value
-
-
-def _require_extra(value: str) -> str:
-    modules = ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http")
-    if value == "otlp" and not all(_is_installed(module) for module in modules):
-        raise ValueError("should be off unless the extra otel is installed (docs/operations.md, Traces)")
-    return value
-
-
-def _is_installed(module: str) -> bool:
-    try:
-        return find_spec(module) is not None
-    except ModuleNotFoundError:  # its parent package is missing
-        return False
-
-
-Duration = Annotated[timedelta, BeforeValidator(_read_duration)]
-RedisUrl = Annotated[str, AfterValidator(_check_redis_url)]
-MongoUrl = Annotated[str, _url_of("mongodb", "mongodb+srv")]
-HttpUrl = Annotated[str, _url_of("http", "https")]
-Name = Annotated[str, Field(min_length=1, max_length=120, pattern=r"^[^$\s\x00]+$")]
-"""Name of a stream or consumer group."""
-# https://www.mongodb.com/docs/manual/reference/limits/#naming-restrictions
-DatabaseName = Annotated[str, Field(min_length=1, max_length=63, pattern=r'^[^$\s\x00/\\."]+$')]
-CollectionName = Annotated[str, Field(min_length=1, max_length=120, pattern=r"^[^$\s\x00.]+(\.[^$\s\x00.]+)*$")]
-
-
 _TWO_DATABASES = (
     f"{PREFIX}MONGO_URL names another database than {PREFIX}MONGO_DATABASE: name it in one of them only; the database "
     "of the login is the option authSource of the URL"
@@ -243,9 +162,7 @@ class Settings(FieldSettings, BaseSettings):
         None, ge=0, le=65_535, description="port for /metrics; 0 picks a free one, unset means none"
     )
 
-    traces: Annotated[Literal["off", "otlp"], AfterValidator(_require_extra)] = Field(
-        "off", description="otlp: export OpenTelemetry traces; needs the extra otel"
-    )
+    traces: Traces = Field("off", description="otlp: export OpenTelemetry traces; needs the extra otel")
     traces_url: HttpUrl = Field("http://127.0.0.1:4318/v1/traces", description="OTLP endpoint (HTTP)")
 
     log_format: Literal["auto", "json", "console"] = Field(
@@ -307,6 +224,12 @@ class Settings(FieldSettings, BaseSettings):
         One run plus 5 s. A run that waits for MongoDB may last longer; it then costs one redundant wake-up call.
         """
         return self.run_deadline + timedelta(seconds=5)
+
+
+def _database_of(url: str) -> str | None:
+    """Return the database that a MongoDB URL names. `admin` is where users are defined, so it names none of ours."""
+    name = unquote(urlsplit(url).path.lstrip("/")).partition(".")[0]
+    return None if name in {"", "admin"} else name
 
 
 def load(**values: Any) -> Settings:

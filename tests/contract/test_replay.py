@@ -9,15 +9,24 @@ import pytest
 from bson import ObjectId
 
 from support.ledger import Bench
-from support.sweeping import event_ids, sweep
+from support.sweeping import completed, completed_on_different_days, event_ids, events_of, sweep
 from worker.clock import Clock, milliseconds
 from worker.errors import BrokerUnavailable
 from worker.local.embedded import Servers
+from worker.local.processes import Child
 from worker.runs.run import Run
 from worker.sweep import replay
 from worker.sweep import sweep as sweeping
 from worker.sweep.redis_memory import MARKER_KEY, PULSE_KEY
 from worker.sweep.replay import Replay
+
+
+@pytest.fixture
+def valkey(servers: Servers) -> Child:
+    """The Redis-compatible server that these tests started, and so may restart."""
+    if servers.valkey is None:
+        pytest.skip("restarts only a Redis of its own")
+    return servers.valkey
 
 
 def decided_without_event(bench: Bench, count: int = 3) -> list[ObjectId]:
@@ -39,7 +48,7 @@ def test_unsent_events_are_emitted_once_their_run_must_have_ended(bench: Bench) 
     keys = decided_without_event(bench)
     assert sweep(bench).emitted == 0
     bench.change(keys, finishedAt=bench.ago(seconds=16))
-    expected = {f"{key}.0" for key in keys}
+    expected = events_of(keys)
     assert sweep(bench).emitted == 3
     assert set(event_ids(bench)) == expected
     assert not any(each.get("unsent") for each in bench.entries(keys))
@@ -83,7 +92,7 @@ def test_event_emitted_but_not_marked_as_sent_at_the_flush_is_replayed(bench: Be
 
     bench.service.ledger.finish = flush_first  # type: ignore[method-assign]
     Run(bench.service)(keys)
-    assert set(event_ids(bench)) == {f"{key}.0" for key in keys}
+    assert set(event_ids(bench)) == events_of(keys)
 
 
 def test_events_older_than_the_retention_and_stripped_ones_are_not_replayed(bench: Bench) -> None:
@@ -98,9 +107,7 @@ def test_events_older_than_the_retention_and_stripped_ones_are_not_replayed(benc
 
 
 def test_flush_during_a_replay_starts_it_over(bench: Bench) -> None:
-    keys = bench.chunk(5)
-    Run(bench.service)(keys)
-    sweep(bench)
+    completed(bench, 5)
     bench.connections.redis.flushdb()
     emit = bench.service.events.emit
 
@@ -125,13 +132,11 @@ def test_outcomes_dated_ahead_by_a_former_primary_are_emitted_too(bench: Bench) 
     assert sweep(bench).emitted == 2
     bench.connections.redis.flushdb()
     assert sweep(bench).replayed == 4
-    assert set(event_ids(bench)) == {f"{key}.0" for key in (*keys, *done)}
+    assert set(event_ids(bench)) == events_of([*keys, *done])
 
 
 def test_restart_after_a_primary_whose_clock_was_ahead_replays_recent_events(bench: Bench) -> None:
-    (key,) = bench.chunk(1)
-    Run(bench.service)([key])
-    sweep(bench)
+    completed(bench, 1)
     ahead = bench.ago(minutes=-10)
     state = {"goodAt": ahead, "instance": "before the restart", "lateAt": None, "lateFrom": None}
     bench.database.snapshotstate.update_one({"_id": "redis"}, {"$set": state})
@@ -140,17 +145,13 @@ def test_restart_after_a_primary_whose_clock_was_ahead_replays_recent_events(ben
 
 
 def test_crash_before_the_new_marker_repeats_the_events(bench: Bench) -> None:
-    keys = bench.chunk(2)
-    Run(bench.service)(keys)
-    sweep(bench)
+    completed(bench, 2)
     bench.connections.redis.flushdb()
     bench.database.snapshotstate.update_one({"_id": "redis"}, {"$set": {"marker": "never set"}})
     assert sweep(bench).replayed == 2
 
 
-def test_restart_of_redis_replays_recent_events_and_keeps_the_marker(bench: Bench, servers: Servers) -> None:
-    if servers.valkey is None:
-        pytest.skip("restarts only a Redis of its own")
+def test_restart_of_redis_replays_recent_events_and_keeps_the_marker(bench: Bench, valkey: Child) -> None:
     old, recent = bench.chunk(2)
     Run(bench.service)([old])
     sweep(bench)  # Redis is new to it: what it emits again now, a crash may take
@@ -158,7 +159,7 @@ def test_restart_of_redis_replays_recent_events_and_keeps_the_marker(bench: Benc
     Run(bench.service)([recent])
     sweep(bench)
     marker = bench.connections.redis.get(MARKER_KEY)
-    servers.valkey.restart()
+    valkey.restart()
     bench.connections.redis.connection_pool.disconnect()
     assert sweep(bench).replayed == 1
     assert event_ids(bench)[-1] == f"{recent}.0"
@@ -172,11 +173,7 @@ def test_crash_of_redis_during_a_replay_of_old_events_replays_the_last_of_them(
     """A flush, and more to emit again than one sweep does; then a crash that takes the last second."""
     monkeypatch.setattr(replay, "_BATCH", 1)
     monkeypatch.setattr(replay, "_SECONDS", 0.0)
-    keys = bench.chunk(6)
-    Run(bench.service)(keys)
-    for days, key in enumerate(reversed(keys)):
-        bench.change([key], finishedAt=bench.ago(days=days))
-    sweep(bench)
+    keys = completed_on_different_days(bench, 6)
     bench.connections.redis.flushdb()
     for _ in range(3):
         sweep(bench)
@@ -187,7 +184,7 @@ def test_crash_of_redis_during_a_replay_of_old_events_replays_the_last_of_them(
     bench.database.snapshotstate.update_one({"_id": "redis"}, {"$set": {"instance": "before the crash"}})
     while sweep(bench).replayed:
         pass
-    assert set(event_ids(bench)) == {f"{key}.0" for key in keys}
+    assert set(event_ids(bench)) == events_of(keys)
 
 
 @pytest.mark.parametrize("pulse", ["older", "gone", "unreadable", "absurd"])
@@ -207,18 +204,16 @@ def test_redis_that_comes_back_with_an_older_state_gets_every_event_replayed(ben
     else:
         redis.set(PULSE_KEY, value)
     assert sweep(bench).replayed == 2
-    assert set(event_ids(bench)) == {f"{old}.0", f"{recent}.0"}
+    assert set(event_ids(bench)) == events_of([old, recent])
     assert redis.get(MARKER_KEY) != marker
     assert sweep(bench).replayed == 0
 
 
-def test_redis_that_restarts_within_a_sweep_gets_no_pulse_of_it(bench: Bench, servers: Servers) -> None:
+def test_redis_that_restarts_within_a_sweep_gets_no_pulse_of_it(bench: Bench, valkey: Child) -> None:
     """The new process may have lost what the former one had at the beginning; a fresh pulse would hide that."""
-    if servers.valkey is None:
-        pytest.skip("restarts only a Redis of its own")
     sweep(bench)
     before = bench.connections.redis.get(PULSE_KEY)
-    bench.service.clock = _RestartingClock(bench.service.clock, servers.valkey.restart)  # type: ignore[assignment]
+    bench.service.clock = _RestartingClock(bench.service.clock, valkey.restart)  # type: ignore[assignment]
     with pytest.raises(BrokerUnavailable):
         Replay(bench.service)()
     bench.connections.redis.connection_pool.disconnect()
@@ -240,13 +235,11 @@ class _RestartingClock:
         return self.clock.now()
 
 
-def test_event_emitted_late_is_replayed_after_a_restart(bench: Bench, servers: Servers) -> None:
-    if servers.valkey is None:
-        pytest.skip("restarts only a Redis of its own")
+def test_event_emitted_late_is_replayed_after_a_restart(bench: Bench, valkey: Child) -> None:
     sweep(bench)
     keys = decided_without_event(bench)
     bench.change(keys, finishedAt=bench.ago(minutes=30))
     assert sweep(bench).emitted == 3
-    servers.valkey.restart()
+    valkey.restart()
     bench.connections.redis.connection_pool.disconnect()
     assert sweep(bench).replayed == 3

@@ -7,9 +7,8 @@ from typing import Any
 import pytest
 
 from support.ledger import Bench
-from support.sweeping import event_ids, sweep
+from support.sweeping import completed_on_different_days, event_ids, events_of, sweep
 from worker.errors import BrokerUnavailable
-from worker.runs.run import Run
 from worker.stores.checkpoints import Checkpoints
 from worker.sweep import replay
 from worker.sweep.replay import Replay
@@ -27,11 +26,7 @@ def test_late_events_of_sweeps_at_once_are_all_noted(bench: Bench) -> None:
 
 def test_two_replays_at_once_do_not_set_each_other_back(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(replay, "_BATCH", 1)
-    keys = bench.chunk(6)
-    Run(bench.service)(keys)
-    for days, key in enumerate(reversed(keys)):
-        bench.change([key], finishedAt=bench.ago(days=days))
-    sweep(bench)
+    completed_on_different_days(bench, 6)
     bench.connections.redis.flushdb()
     other = bench.another()
     emit, reached = bench.service.events.emit, []
@@ -54,11 +49,7 @@ def test_two_replays_at_once_do_not_set_each_other_back(bench: Bench, monkeypatc
 def test_replay_that_fails_continues_where_it_stopped(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """The flush took the pulse too, which only a complete sweep writes: its absence is no second loss."""
     monkeypatch.setattr(replay, "_BATCH", 1)
-    keys = bench.chunk(6)
-    Run(bench.service)(keys)
-    for days, key in enumerate(reversed(keys)):
-        bench.change([key], finishedAt=bench.ago(days=days))
-    sweep(bench)
+    keys = completed_on_different_days(bench, 6)
     bench.connections.redis.flushdb()
     emit, calls = bench.service.events.emit, iter(range(10))
 
@@ -72,16 +63,12 @@ def test_replay_that_fails_continues_where_it_stopped(bench: Bench, monkeypatch:
         sweep(bench)
     assert len(event_ids(bench)) == 3
     assert sweep(bench).replayed == 4  # it begins with the event that it ended with
-    assert set(event_ids(bench)) == {f"{key}.0" for key in keys}
+    assert set(event_ids(bench)) == events_of(keys)
 
 
 def test_replay_that_version_0_1_0_began_is_continued(bench: Bench) -> None:
     """That version completed a sweep, with its pulse, although events were still owed; it knew Redis by its run id."""
-    keys = bench.chunk(4)
-    Run(bench.service)(keys)
-    for days, key in enumerate(reversed(keys)):
-        bench.change([key], finishedAt=bench.ago(days=days))
-    sweep(bench)
+    keys = completed_on_different_days(bench, 4)
     known = Checkpoints(bench.connections).get("redis")
     bench.connections.redis.delete(bench.settings.events_stream)
     Checkpoints(bench.connections).collection.replace_one(
@@ -95,6 +82,6 @@ def test_replay_that_version_0_1_0_began_is_continued(bench: Bench) -> None:
         },
     )
     sweep(bench)
-    assert set(event_ids(bench)) == {f"{key}.0" for key in keys}
+    assert set(event_ids(bench)) == events_of(keys)
     now = Checkpoints(bench.connections).get("redis")
     assert (now["owedFrom"], now["runId"], now["marker"]) == (None, "f00d", known["marker"])

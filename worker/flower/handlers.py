@@ -127,7 +127,8 @@ class _Labelled(BaseHandler):  # type: ignore[misc]
     def initialize(self, labels: Labels) -> None:
         self._labels = labels
 
-    async def search(self, query: str, answer: Callable[[], None]) -> None:
+    async def search(self, query: str, answer: Callable[[], None], refuse: Callable[[str], None]) -> None:
+        """Call `answer`, or `refuse` with the reason if the labels that the query needs cannot be read now."""
         try:
             wanted = needs_labels(query)
         except QuerySyntaxError:
@@ -137,16 +138,13 @@ class _Labelled(BaseHandler):  # type: ignore[misc]
                 await self._read_labels(self.application.events.state.tasks.values())
             except TransientError as error:
                 if any(f"{field}:" in query for field in SEARCHABLE):
-                    self.refuse(f"Organizations, triggers and outcomes cannot be searched now: {error.message}")
+                    refuse(f"Organizations, triggers and outcomes cannot be searched now: {error.message}")
                     return
         answer()
 
     async def _read_labels(self, tasks: Iterable[Any]) -> None:
         if outdated := self._labels.outdated(list(tasks)):
             self._labels.remember(await self.application.io_loop.run_in_executor(None, read_labels, outdated))
-
-    def refuse(self, message: str) -> None:
-        raise NotImplementedError
 
 
 class LabelledTable(_Labelled, TasksDataTable):  # type: ignore[misc]
@@ -161,9 +159,9 @@ class LabelledTable(_Labelled, TasksDataTable):  # type: ignore[misc]
         await self._show()
 
     async def _show(self) -> None:
-        await self.search(self.get_argument("search[value]", "", escape=False), super().get)
+        await self.search(self.get_argument("search[value]", "", escape=False), super().get, self._refuse)
 
-    def refuse(self, message: str) -> None:
+    def _refuse(self, message: str) -> None:
         draw = self.get_argument("draw", type=int, required=True)
         self.write({"draw": draw, "data": [], "recordsTotal": 0, "recordsFiltered": 0, "searchError": message})
 
@@ -173,8 +171,8 @@ class LabelledApi(_Labelled, ListTasks):  # type: ignore[misc]
 
     @authenticated
     async def get(self) -> None:
-        await self.search(self.get_argument("search", "", escape=False), super().get)
+        await self.search(self.get_argument("search", "", escape=False), super().get, self._refuse)
 
-    def refuse(self, message: str) -> None:
+    def _refuse(self, message: str) -> None:
         self.set_status(503)
         self.write({"error": message})

@@ -2,13 +2,12 @@
 
 from fastapi import Request, Response
 from fastapi.responses import RedirectResponse
-from starlette.types import Receive, Scope, Send
 
 from worker.api.responses import Forbidden, RateLimited, Unauthorized
 from worker.operations.backend import Backend
 from worker.operations.web.csrf import check_same_site
 from worker.operations.web.endpoint import PageRequest
-from worker.operations.web.errors import MethodNotAllowed, or_error_page
+from worker.operations.web.errors import MethodNotAllowed, Page
 from worker.operations.web.forms import query_of, read_form
 from worker.operations.web.rendering import HEADERS, render
 from worker.operations.web.session import (
@@ -24,16 +23,11 @@ _MAX_FORM = 16_384
 _SCHEME = "bearer "
 
 
-class Login:
-    """The ASGI app of the login form, the only page that needs no token."""
+class Login(Page):
+    """The login form."""
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = Request(scope, receive, send)
-        response = await or_error_page(request, self._answer)
-        await response(scope, receive, send)
 
     async def _answer(self, request: Request) -> Response:
         if request.method in {"GET", "HEAD"}:

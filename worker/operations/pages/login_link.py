@@ -6,13 +6,12 @@ in advance to show a preview.
 
 from fastapi import Request, Response
 from fastapi.responses import RedirectResponse
-from starlette.types import Receive, Scope, Send
 
 from worker.log import get_logger
 from worker.operations.backend import Backend
 from worker.operations.data.login_links import LinkNotValid
 from worker.operations.web.csrf import check_same_site
-from worker.operations.web.errors import MethodNotAllowed, or_error_page
+from worker.operations.web.errors import MethodNotAllowed, Page
 from worker.operations.web.forms import query_of, read_form
 from worker.operations.web.rendering import HEADERS, render
 from worker.operations.web.session import ROOT, set_cookie
@@ -22,16 +21,11 @@ log = get_logger(__name__)
 _MAX_FORM = 1024
 
 
-class LoginLinkPage:
-    """The ASGI app of the address that links lead to."""
+class LoginLinkPage(Page):
+    """The page that a login link opens."""
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = Request(scope, receive, send)
-        response = await or_error_page(request, self._answer)
-        await response(scope, receive, send)
 
     async def _answer(self, request: Request) -> Response:
         if request.method in {"GET", "HEAD"}:

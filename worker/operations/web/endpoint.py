@@ -7,11 +7,10 @@ from typing import ClassVar, TypeVar, TypeVarTuple
 
 from bson import ObjectId
 from fastapi import Request, Response
-from starlette.types import Receive, Scope, Send
 
 from worker.operations.backend import Backend
 from worker.operations.web.csrf import CSRF_FIELD, check_csrf, check_same_site
-from worker.operations.web.errors import MethodNotAllowed, or_error_page
+from worker.operations.web.errors import MethodNotAllowed, Page
 from worker.operations.web.forms import Form, object_id, query_of, read_form
 from worker.operations.web.rendering import render
 from worker.operations.web.session import Viewer, viewer_of
@@ -50,7 +49,7 @@ class PageRequest:
 Handler = Callable[[PageRequest], Awaitable[Response]]
 
 
-class Endpoint:
+class Endpoint(Page):
     """The ASGI app of one path, with a handler for GET, for POST, or for both."""
 
     _MAX_FORM: ClassVar[int] = 262_144
@@ -61,11 +60,6 @@ class Endpoint:
         self._backend = backend
         self._handlers: Mapping[str, Handler | None] = {"GET": get, "HEAD": get, "POST": post}
         self._max_form = max_form
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = Request(scope, receive, send)
-        response = await or_error_page(request, self._answer)
-        await response(scope, receive, send)
 
     async def _answer(self, request: Request) -> Response:
         viewer = await viewer_of(request, self._backend)

@@ -1,11 +1,13 @@
-"""The page of an error; without a valid token, the way to the login."""
+"""The ASGI app of a page, and the page of an error; without a valid token, a redirect to the login."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from urllib.parse import urlencode
 
 from fastapi import Request, Response
 from fastapi.responses import RedirectResponse
 from starlette.requests import ClientDisconnect
+from starlette.types import Receive, Scope, Send
 
 from worker.api.responses import HttpError, TokenMissing, Unauthorized
 from worker.errors import InvalidRequest, NotFound, Refused, SnapshotError, TransientError
@@ -38,8 +40,20 @@ class MethodNotAllowed(HttpError):
     status = 405
 
 
-async def or_error_page(request: Request, answer: Callable[[Request], Awaitable[Response]]) -> Response:
-    """Return the answer, or the page of the error that it raised."""
+class Page(ABC):
+    """The ASGI app of a path."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive, send)
+        response = await _or_error_page(request, self._answer)
+        await response(scope, receive, send)
+
+    @abstractmethod
+    async def _answer(self, request: Request) -> Response:
+        """Return the response. A SnapshotError that it raises becomes an error page."""
+
+
+async def _or_error_page(request: Request, answer: Callable[[Request], Awaitable[Response]]) -> Response:
     try:
         return await answer(request)
     except SnapshotError as error:
@@ -48,7 +62,7 @@ async def or_error_page(request: Request, answer: Callable[[Request], Awaitable[
         raise  # no one is left to read a page
     except Exception:
         # The boundary: a person gets a page, and the traceback goes to the log.
-        log.exception("operations_page_broken")
+        log.exception("operations_page_failed")
         return _error_page(500, "The page could not be shown. The API's log has the details.", "internal")
 
 

@@ -1,0 +1,91 @@
+"""The types of settings: how the text of a variable is read, what is allowed, and the message if it is not.
+
+A message continues the name of the variable, as in `SNAPSHOTS_RUN_DEADLINE: should be a duration`. It never quotes the
+value, which may contain a password.
+"""
+
+import re
+from contextlib import suppress
+from datetime import timedelta
+from importlib.util import find_spec
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field
+from pymongo.errors import PyMongoError
+from pymongo.uri_parser import parse_uri
+
+from worker.redis_url import parse_redis_url
+
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+def _read_duration(value: Any) -> Any:
+    """Read `90d`, `12h`, `30m`, `45s`, or a number of seconds."""
+    if isinstance(value, str) and (found := re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", value.strip())):
+        with suppress(OverflowError):
+            return timedelta(**{_UNITS[found[2] or "s"]: float(found[1])})
+    if isinstance(value, timedelta):
+        return value
+    raise ValueError("should be a duration such as 45s, 30m, 12h or 90d, or a number of seconds")
+
+
+def _url_of(*schemes: str) -> AfterValidator:
+    def check(value: str) -> str:
+        parts = urlsplit(value)
+        if parts.scheme not in schemes or not parts.netloc or not _readable(value):
+            raise ValueError(
+                f"should be a URL that begins with {' or '.join(f'{each}://' for each in schemes)}, "
+                "has a host and perhaps a port, and is percent-encoded where needed"
+            )
+        return value
+
+    return AfterValidator(check)
+
+
+def _readable(url: str) -> bool:
+    """Whether the drivers can parse the URL. Their own errors quote parts of it, possibly a password."""
+    try:
+        if url.startswith("mongodb:"):
+            parse_uri(url)
+        elif url.startswith("mongodb+srv:") and "srv" not in urlsplit(url).query.lower():
+            parse_uri(url.replace("+srv", "", 1))  # without looking up its name; srvMaxHosts and the like need that
+    except OSError as error:
+        reason = f"{error.filename}: {error.strerror}"
+        raise ValueError(f"names a file in its options that cannot be read ({reason})") from None
+    except (ValueError, PyMongoError) as error:
+        if found := re.match(r"Unknown option: (\w+)", str(error)):
+            raise ValueError(f"has the unknown option {found[1]}") from None
+        return False
+    return "@" not in urlsplit(url).path  # a slash in a password that is not percent-encoded
+
+
+def _check_redis_url(value: str) -> str:
+    parse_redis_url(value)
+    return value
+
+
+def _require_extra(value: str) -> str:
+    modules = ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http")
+    if value == "otlp" and not all(_is_installed(module) for module in modules):
+        raise ValueError("should be off unless the extra otel is installed (docs/operations.md, Traces)")
+    return value
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # its parent package is missing
+        return False
+
+
+Duration = Annotated[timedelta, BeforeValidator(_read_duration)]
+RedisUrl = Annotated[str, AfterValidator(_check_redis_url)]
+MongoUrl = Annotated[str, _url_of("mongodb", "mongodb+srv")]
+HttpUrl = Annotated[str, _url_of("http", "https")]
+Name = Annotated[str, Field(min_length=1, max_length=120, pattern=r"^[^$\s\x00]+$")]
+"""Name of a stream or consumer group."""
+# https://www.mongodb.com/docs/manual/reference/limits/#naming-restrictions
+DatabaseName = Annotated[str, Field(min_length=1, max_length=63, pattern=r'^[^$\s\x00/\\."]+$')]
+CollectionName = Annotated[str, Field(min_length=1, max_length=120, pattern=r"^[^$\s\x00.]+(\.[^$\s\x00.]+)*$")]
+Traces = Annotated[Literal["off", "otlp"], AfterValidator(_require_extra)]
