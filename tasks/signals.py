@@ -39,7 +39,7 @@ def _create_indexes() -> None:
     try:
         indexes.ensure(connections)
     except TransientError as error:
-        _log.warning("indexes_later", code=error.code, reason=error.message)
+        _log.warning("indexes_postponed", code=error.code, reason=error.message)
     finally:
         connections.close()
 

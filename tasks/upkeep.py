@@ -24,7 +24,7 @@ _RELEASE_SECONDS = 4
 
 @cache
 def _missing_indexes(_: int) -> list[Index]:
-    """Indexes that this process has not created yet: MongoDB may have been unreachable when the worker started."""
+    """Return the indexes that this process has not created yet: MongoDB may have been unreachable when it started."""
     return required_indexes(service().settings)
 
 

@@ -41,7 +41,7 @@ class Acceptor:
             return self._service.accept(batch, self._faults)
 
     def _faults(self, entries: Sequence[LedgerEntry]) -> list[SnapshotError | None]:
-        """A repeated key gets the answer to its first request, whatever has become of the contact since."""
+        """Return each request's fault, or None. A repeated key has none: it gets the answer to its first request."""
         faults = self._check(entries)
         faulty = [key_of(entry) for entry, fault in zip(entries, faults, strict=True) if fault]
         if not faulty:

@@ -58,7 +58,7 @@ def _create_indexes(service: Service) -> None:
     try:
         indexes.ensure(service.connections)
     except TransientError as error:
-        log.warning("indexes_later", code=error.code, reason=error.message)
+        log.warning("indexes_postponed", code=error.code, reason=error.message)
 
 
 async def _snapshot_error(_: Request, error: Exception) -> Response:
@@ -79,7 +79,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 
 def _methods_of(request: Request) -> list[str]:
-    """The methods that the path has. Each is a route of its own."""
+    """Return the methods that the path has. Each is a route of its own."""
     return [
         method
         for method in METHODS

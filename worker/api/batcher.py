@@ -20,7 +20,7 @@ Handle = Callable[[Sequence[Item]], Sequence[Result | Exception]]
 
 
 def pause_for(in_flight: int, seconds_each: float, max_seconds: float) -> float:
-    """Seconds for which to gather: proportional to the requests in flight, none if they are few."""
+    """Return the seconds for which to gather: proportional to the requests in flight, 0 if they are few."""
     return min(seconds_each * in_flight, max_seconds) if in_flight > FEW else 0.0
 
 
@@ -59,7 +59,7 @@ class Batcher(Generic[Item, Result]):
             self._running = None
 
     async def _results(self, items: Sequence[Item]) -> Sequence[Result | Exception]:
-        """One for each item, whatever `handle` does: no caller may wait forever."""
+        """Return one result for each item, whatever `handle` does: no caller may wait forever."""
         try:
             results = await asyncio.get_running_loop().run_in_executor(self._executor, self._handle, items)
         except Exception as error:  # noqa: BLE001 - each caller gets it

@@ -44,7 +44,7 @@ async def read_body(request: Request, max_bytes: int) -> bytes:
 
 
 async def _receive(request: Request) -> tuple[bytes, bool]:
-    """The next part of the body, and whether more follows."""
+    """Return the next part of the body, and whether more follows."""
     message = await request.receive()
     if message["type"] == "http.disconnect":
         raise ClientDisconnect

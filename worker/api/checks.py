@@ -27,7 +27,7 @@ class RequestChecks:
         self._fields = connections.fields
 
     def __call__(self, entries: Sequence[Entry]) -> list[SnapshotError | None]:
-        """For each request's fields, the fault that they have, if any. Raises StoreUnavailable, StoreConflict."""
+        """Return the fault in each request's fields, or None. Raises StoreUnavailable, StoreConflict."""
         parents = self._parents(entries)
         faults: list[SnapshotError | None] = [parents.check(entry) for entry in entries]
         with_ids = [

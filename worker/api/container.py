@@ -150,6 +150,6 @@ class Container:
 
 
 def container_of(request: Request) -> Container:
-    """The container of the app that serves this request."""
+    """Return the container of the app that serves this request."""
     container: Container = request.app.state.container
     return container

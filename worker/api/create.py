@@ -66,7 +66,7 @@ async def create(request: Request, caller: MayWrite) -> Response:
 
 
 def _idempotency_key(request: Request) -> str | None:
-    """The caller's key. Raises InvalidRequest."""
+    """Return the caller's key, or None. Raises InvalidRequest."""
     values = request.headers.getlist("idempotency-key")
     if not values:
         return None
@@ -81,7 +81,7 @@ def _idempotency_key(request: Request) -> str | None:
 
 
 def _preferred_wait(request: Request, limits: Settings) -> tuple[float, dict[str, str]]:
-    """Seconds to wait, and the header that says which preference was applied (RFC 7240)."""
+    """Return the seconds to wait, and the header that says which preference was applied (RFC 7240)."""
     preferred = ",".join(request.headers.getlist("prefer")).lower()
     longest = limits.api_wait.total_seconds()
     if _RESPOND_ASYNC.search(preferred):

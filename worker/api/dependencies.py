@@ -37,7 +37,7 @@ async def _container(request: Request) -> Container:
 
 
 async def _path_id(request: Request) -> ObjectId:
-    """Raises InvalidRequest."""
+    """Return the id in the path. Raises InvalidRequest."""
     try:
         return read_object_id(request.path_params["id"])
     except ValueError as error:
@@ -68,19 +68,19 @@ ExportParameters = Annotated[ExportQuery, Depends(_export_query)]
 
 
 async def _list_slot(app: App, caller: MayRead) -> AsyncIterator[None]:
-    """Until the answer has been sent. Raises TooManyInProgress."""
+    """Hold one of the organization's slots until the answer has been sent. Raises TooManyInProgress."""
     async with app.list_slots.hold(caller.organization):
         yield
 
 
 async def _export_slot(app: App, caller: MayExport) -> AsyncIterator[None]:
-    """Until the answer has been sent. Raises TooManyInProgress."""
+    """Hold one of the organization's slots until the answer has been sent. Raises TooManyInProgress."""
     async with app.export_slots.hold(caller.organization):
         yield
 
 
 async def _statistics_slot(app: App, caller: MayRead) -> AsyncIterator[None]:
-    """Until the answer has been sent. Raises TooManyInProgress."""
+    """Hold one of the organization's slots until the answer has been sent. Raises TooManyInProgress."""
     async with app.statistics_slots.hold(caller.organization):
         yield
 

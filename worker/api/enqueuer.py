@@ -56,7 +56,8 @@ class Enqueuer:
                     self._entries = (entries + self._entries)[:_MAX_KEPT]
                     await asyncio.sleep(_RETRY_SECONDS)
         except Exception:
-            log.exception("enqueue_broken", queue=INTERACTIVE)  # The sweep enqueues what was not published.
+            # The sweep enqueues what was not published.
+            log.exception("enqueue_failed_unexpectedly", queue=INTERACTIVE)
         finally:
             self._running = None
 

@@ -15,7 +15,7 @@ router = APIRouter(tags=["operation"])
 @router.head("/healthz", include_in_schema=False)
 @router.get("/healthz", summary="Liveness", responses={200: {"model": Alive, "description": "alive"}})
 async def healthz() -> Response:
-    """The process answers."""
+    """Returns 200 while the process can answer requests."""
     return json_response(200, encode({"status": "ok"}))
 
 
@@ -29,7 +29,7 @@ async def healthz() -> Response:
     },
 )
 async def readyz(app: App) -> Response:
-    """503 while MongoDB is down. Without Redis or a worker, requests are still accepted, and processed later."""
+    """Returns 503 while MongoDB is down. Without Redis or a worker, requests are accepted and processed later."""
     readiness = await app.check_readiness()
     content = {"status": readiness.status, **asdict(readiness)}
     return json_response(200 if readiness.mongo else 503, encode(content))

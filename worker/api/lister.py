@@ -44,7 +44,7 @@ class Lister:
         return self._connections.raw_database[self._connections.settings.snapshots_collection]
 
     def page(self, organization: ObjectId, query: ListQuery) -> Generator[bytes]:
-        """The parts of the list's answer. Raises SearchTooSlow, StoreUnavailable, StoreConflict."""
+        """Yield the parts of the list's answer. Raises SearchTooSlow, StoreUnavailable, StoreConflict."""
         condition = query.condition(organization)
         searches = query.q is not None
         seconds = _MAX_SEARCH_SECONDS if searches else _MAX_SECONDS
@@ -80,7 +80,7 @@ class Lister:
         yield b'],"pagination":%s}' % encode(pagination)
 
     def export(self, organization: ObjectId, query: ExportQuery, now: datetime) -> Generator[bytes]:
-        """The parts of the export. Count and content are of the same moment (a snapshot read)."""
+        """Yield the parts of the export. Its count and content come from one snapshot read, so they agree."""
         condition = query.condition(organization)
         with store_errors(), self._connections.mongo.start_session(snapshot=True) as session:
             total = self._snapshots.count_documents(condition, session=session)
@@ -106,7 +106,7 @@ class Lister:
 
 @contextmanager
 def _search_limit(searches: bool) -> Iterator[None]:
-    """Raises SearchTooSlow if the server stops a search because of its time limit."""
+    """Raise SearchTooSlow if the server stops a search because of its time limit."""
     try:
         yield
     except ExecutionTimeout as error:

@@ -66,7 +66,7 @@ class RequestMiddleware:
             status = _CLIENT_CLOSED_REQUEST
         except Exception:
             # The outermost boundary: the traceback goes to the log, never to the caller.
-            log.exception("http_request_broken", route=_route(scope))
+            log.exception("http_request_failed", route=_route(scope))
             if status:
                 raise  # The answer has begun: the server closes the connection, so that it does not look complete.
             await failure(500, "Internal server error.", "internal")(scope, receive, send_with_headers)
@@ -83,7 +83,7 @@ class RequestMiddleware:
 
 
 def _ambiguity(scope: Scope) -> tuple[str, str] | None:
-    """The header, and its fault, that a proxy in front of us may have understood in another way.
+    """Return the name of a header that a proxy may have read differently, and its fault; or None.
 
     https://www.rfc-editor.org/rfc/rfc9112#section-6.1 (lengths), #section-3.2 (Host)
     """
@@ -102,13 +102,13 @@ def _refusal(field: str, fault: str) -> Response:
 
 
 def _route(scope: Scope) -> str:
-    """The route's pattern, never the path, which may hold anything."""
+    """Return the route's pattern, never the path, which may contain anything."""
     route: Any = scope.get("route")
     return getattr(route, "path", None) or "none"
 
 
 def _request_id(scope: Scope) -> str:
-    """The caller's request id if it is safe to log, otherwise a new one."""
+    """Return the caller's request id if it is safe to log, otherwise a new one."""
     for name, value in scope["headers"]:
         if name == REQUEST_ID.encode():
             given: str = value.decode("latin-1")

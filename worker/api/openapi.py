@@ -32,7 +32,7 @@ Training snapshots: frozen copies of conversations, made in the background. Ever
 
 
 def document(app: FastAPI, limits: Settings) -> dict[str, Any]:
-    """The document, generated once."""
+    """Return the document, which is generated once."""
     if app.openapi_schema is None:
         generated = get_openapi(
             title=app.title, version=app.version, description=app.description, routes=app.routes, tags=app.openapi_tags

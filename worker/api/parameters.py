@@ -40,7 +40,7 @@ def _or_null(schema: Schema) -> Schema:
 
 
 def _or_empty(schema: Schema) -> Schema:
-    """An empty parameter counts as omitted."""
+    """Allow an empty value, which counts as an omitted parameter."""
     return {"anyOf": [schema, {"type": "string", "maxLength": 0}]}
 
 
@@ -63,7 +63,7 @@ def _body(schema: Schema, example: Any) -> Schema:
 
 
 def create_body(limits: Settings) -> Schema:
-    """The body of POST."""
+    """Return the schema of the body of POST."""
     ids = {"type": "array", "items": _HEX_ID, "minItems": 1, "maxItems": limits.max_message_ids, "uniqueItems": True}
     properties = {
         "contactId": _HEX_ID,
@@ -82,7 +82,7 @@ def create_body(limits: Settings) -> Schema:
 
 
 def edit_body(limits: Settings) -> Schema:
-    """The body of PATCH."""
+    """Return the schema of the body of PATCH."""
     schema = {
         "type": "object",
         "title": "SnapshotEdit",
@@ -140,12 +140,12 @@ def _filters(limits: Settings) -> list[Schema]:
 
 
 def export_query(limits: Settings) -> list[Schema]:
-    """The parameters of the export."""
+    """Return the parameters of the export."""
     return _filters(limits)
 
 
 def list_query(limits: Settings) -> list[Schema]:
-    """The parameters of the list."""
+    """Return the parameters of the list."""
     whole = {"type": "integer", "minimum": 1}
     after = {"type": "string", "pattern": CURSOR_PATTERN}
     return [

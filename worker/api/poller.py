@@ -56,7 +56,7 @@ class OutcomePoller:
         self._running: asyncio.Task[None] | None = None
 
     def awaited(self) -> int:
-        """The number of requests that someone waits for."""
+        """Return the number of requests that someone waits for."""
         return len(self._awaited)
 
     async def wait(self, request: ObjectId, seconds: float) -> PolledOutcome | None:
@@ -89,7 +89,7 @@ class OutcomePoller:
                 try:
                     await self._poll(self._due())
                 except TransientError as error:
-                    log.info("outcomes_later", code=error.code, reason=error.message)
+                    log.info("outcomes_delayed", code=error.code, reason=error.message)
                 except Exception:
                     # The requests are scheduled again: an error must not end the poller, on which every POST waits.
                     log.exception("outcomes_unreadable")
@@ -109,7 +109,7 @@ class OutcomePoller:
         return pause_for(len(self._awaited), _ROUND_SECONDS / FEW, _MAX_ROUND_SECONDS) or _ROUND_SECONDS
 
     def _due(self) -> list[ObjectId]:
-        """The requests to read now, each scheduled again."""
+        """Return the requests to read now, and schedule each of them again."""
         now = time.monotonic()
         again: list[tuple[float, int, float, ObjectId]] = []
         while self._schedule and self._schedule[0][0] <= now + _ROUND_SECONDS:
@@ -138,7 +138,7 @@ class OutcomePoller:
         ]
 
     def _read_snapshots(self, wanted: set[ObjectId]) -> tuple[dict[ObjectId, bytes], set[ObjectId]]:
-        """Snapshots as JSON, by id, and the ids that did not fit into this read. The others do not exist."""
+        """Return snapshots as JSON by id, and the ids that did not fit into this read. All other ids do not exist."""
         if not wanted:
             return {}, set()
         snapshots = self._service.snapshots.collection.with_options(

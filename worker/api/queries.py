@@ -39,7 +39,7 @@ def _read_cursor(value: Any) -> tuple[DatetimeMS, ObjectId]:
 
 
 def cursor_of(document: Mapping[str, Any]) -> str | None:
-    """The cursor of the page after this snapshot; None if its date is not an ordinary one."""
+    """Return the cursor of the page after this snapshot; None if its date does not fit into a cursor."""
     created = document.get("createdAt")
     since = -1
     if isinstance(created, datetime | DatetimeMS):
@@ -64,7 +64,7 @@ class ExportQuery(CamelModel):
     category: Label | None = None
 
     def condition(self, organization: ObjectId) -> Document:
-        """The condition on the snapshot collection, without archived snapshots."""
+        """Return the condition on the snapshot collection, without archived snapshots."""
         condition: Document = {"organizationId": organization, "isArchived": NOT_ARCHIVED}
         condition |= {name: value for name, value in self if value is not None}
         return condition
@@ -78,7 +78,7 @@ class ListQuery(SnapshotFilter):
     after: Cursor | None = None
 
     def after_condition(self) -> Document:
-        """What `after` adds to the condition."""
+        """Return the condition that `after` adds."""
         if self.after is None:
             return {}
         created, key = self.after
@@ -100,7 +100,7 @@ def refuse_query(request: Request) -> None:
 
 
 def _displayed(name: str) -> str:
-    """A parameter's name, which is the caller's text, safe for an answer."""
+    """Return a parameter's name, which the caller chose, in a form that is safe in an answer."""
     return name.encode("unicode_escape").decode()[:100] or "query"
 
 

@@ -156,7 +156,7 @@ def json_response(status: int, body: bytes, headers: Mapping[str, str] | None = 
 
 
 def success(status: int, message: str, data: bytes | None = None, headers: Mapping[str, str] | None = None) -> Response:
-    """The envelope around `data`, which is encoded already."""
+    """Return the envelope around `data`, which is already encoded."""
     body = b'{"success":true,"message":"%s"' % message.encode()
     return json_response(status, body + (b',"data":%s}' % data if data is not None else b"}"), headers)
 
@@ -169,13 +169,13 @@ def failure(
     headers: Mapping[str, str] | None = None,
     **more: Any,
 ) -> Response:
-    """The envelope of an error."""
+    """Return the envelope of an error."""
     body = {"success": False, "message": message, "code": code, "errors": list(errors), **more}
     return json_response(status, encode(body), headers)
 
 
 def error_response(error: SnapshotError, idempotency_key: str | None = None) -> Response:
-    """The response to an error. A 503 names `idempotency_key` as the key to repeat the request with."""
+    """Return the response to an error. A 503 names `idempotency_key` as the key to repeat the request with."""
     if isinstance(error, HttpError):
         headers = {**error.headers, **error.details.get("headers", {})}
         return failure(error.status, error.message, error.code, error.details.get("errors", ()), headers)
@@ -190,7 +190,7 @@ def path_not_found() -> Response:
 
 
 def unavailable(message: str, code: str, idempotency_key: str | None = None) -> Response:
-    """503. A POST should be repeated with the key that it names."""
+    """Return a 503. A POST should be repeated with the key that it names."""
     headers = {"Retry-After": str(RETRY_SECONDS)}
     if idempotency_key is None:
         return failure(503, message, code, headers=headers)
@@ -204,7 +204,7 @@ def unavailable(message: str, code: str, idempotency_key: str | None = None) -> 
 
 
 def pending_response(entry: LedgerEntry, headers: Mapping[str, str] | None = None) -> Response:
-    """202 for a request that has no outcome yet."""
+    """Return a 202 for a request that has no outcome yet."""
     accepted_at = entry.get("acceptedAt", entry["_id"].generation_time)  # retention removes the field
     data = {"_id": entry["_id"], "requestId": entry["requestId"], "status": ACCEPTED, "acceptedAt": accepted_at}
     location = {"Location": f"{PATH}/{entry['_id']}"}
@@ -212,7 +212,7 @@ def pending_response(entry: LedgerEntry, headers: Mapping[str, str] | None = Non
 
 
 def failed_response(error: Failure | None) -> Response:
-    """The response for a failed request. `error` is the ledger's `{code, message, details}`."""
+    """Return the response for a failed request. `error` is the ledger's `{code, message, details}`."""
     if error is None:
         return failure(404, "The request failed so long ago that the reason is no longer stored.", "failed")
     code = error["code"]
@@ -241,7 +241,7 @@ def _errors(error: SnapshotError) -> list[dict[str, str]]:
 
 
 def _field_errors(code: str, message: str, details: Mapping[str, Any]) -> list[dict[str, str]]:
-    """`[{field, message}]` for the fields at fault."""
+    """Return `[{field, message}]` for the fields at fault."""
     if code == InvalidRequest.code:
         return list(details.get("errors", []))
     if code == MessagesNotFound.code and details.get("missing"):

@@ -47,7 +47,11 @@ router = APIRouter(tags=["snapshots"])
     responses={200: {"model": Listed, "description": "a page"}, **error_responses(400)},
 )
 async def list_snapshots(app: App, caller: MayRead, query: ListParameters, _: HoldListSlot) -> Response:
-    """With `after`, no snapshot is listed twice and none is missed, also while others are added."""
+    """Returns a page of the organization's snapshots, newest first.
+
+    Pass the `next` of a page as `after` to get the following page. Then no snapshot is listed twice and none is missed,
+    even while others are added.
+    """
     return await streamed(app.lister.page(caller.organization, query), app.listers)
 
 
@@ -64,7 +68,7 @@ async def list_snapshots(app: App, caller: MayRead, query: ListParameters, _: Ho
     openapi_extra={"parameters": PATH_ID},
 )
 async def show(request: Request, app: App, caller: MayRead, key: PathId) -> Response:
-    """The document with its user and contact. If the request failed, the same error as its POST."""
+    """Returns a snapshot with its user and contact, or, if its request failed, the error that the POST returned."""
     refuse_query(request)
     found = await app.readers.run(app.reader.one, caller.organization, key)
     if found.entry is None:
@@ -85,7 +89,7 @@ async def show(request: Request, app: App, caller: MayRead, key: PathId) -> Resp
     openapi_extra={"parameters": PATH_ID},
 )
 async def edit(request: Request, app: App, caller: MayWrite, key: PathId) -> Response:
-    """Captured messages are immutable."""
+    """Changes notes, tags, quality, category or `isArchived`. The captured messages are immutable."""
     refuse_query(request)
     changes = await read_json(request, app, caller, lambda data: SnapshotEdit.changes(data, app.settings))
     document = await app.writers.run(app.editor.patch, caller.organization, key, changes)
@@ -100,7 +104,7 @@ async def edit(request: Request, app: App, caller: MayWrite, key: PathId) -> Res
     openapi_extra={"parameters": PATH_ID},
 )
 async def delete(request: Request, app: App, caller: MayDelete, key: PathId) -> Response:
-    """Its request never runs again; its Idempotency-Key is answered with 404."""
+    """Deletes a snapshot permanently. Its request never runs again: a POST with its Idempotency-Key gets a 404."""
     refuse_query(request)
     await app.writers.run(app.editor.delete, caller.organization, key)
     return success(200, "Training snapshot deleted successfully")
@@ -113,7 +117,7 @@ async def delete(request: Request, app: App, caller: MayDelete, key: PathId) -> 
     responses={200: {"model": Export, "description": "a file", "headers": ATTACHMENT}, **error_responses(400, 403)},
 )
 async def export(app: App, caller: MayExport, query: ExportParameters, _: HoldExportSlot) -> Response:
-    """Streamed. Count and content are of the same moment. Archived snapshots are omitted."""
+    """Streams all matching snapshots, as they were at one moment. Archived snapshots are omitted."""
     now = await app.readers.run(app.connections.clock.now)
     name = f"training-data-{math.floor(now.astimezone(UTC).timestamp() * 1000)}.json"
     headers = {"Content-Disposition": f'attachment; filename="{name}"'}

@@ -53,7 +53,7 @@ class _Chunks:
         self._lock = threading.Lock()
 
     def next(self) -> bytes:
-        """The next chunk, empty at the end."""
+        """Return the next chunk; it is empty at the end."""
         with self._lock:
             return next(self._joined, b"")
 

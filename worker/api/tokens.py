@@ -66,7 +66,7 @@ class Tokens:
         return caller
 
     def _decode(self, token: str) -> dict[str, Any]:
-        """The verified claims, except for their times."""
+        """Return the claims of a token with a valid signature. Their times are not checked yet."""
         if len(token) > _MAX_LENGTH:
             raise TokenInvalid(f"The token should have at most {_MAX_LENGTH} characters.")
         try:

@@ -62,7 +62,7 @@ class VerificationKeys:
             self._file = _KeyFile(settings.jwt_jwks, _read_jwks)
 
     def current(self) -> Keys:
-        """The keys. They are another object once they have changed."""
+        """Return the keys: the same object until they change."""
         return self._keys if self._file is None else self._file.keys()
 
 
@@ -125,7 +125,7 @@ def _read_public_key(path: Path) -> Keys:
 
 
 def _read_jwks(path: Path) -> Keys:
-    """RFC 7517. A key's algorithm is its `alg`, or follows from its type; keys of other algorithms are ignored."""
+    """Read a JSON Web Key Set (RFC 7517). The algorithm is its `alg` or follows from its type; others are ignored."""
     variable = f"{PREFIX}JWT_JWKS"
     try:
         jwks = jwt.PyJWKSet.from_dict(json.loads(path.read_bytes())).keys

@@ -66,7 +66,7 @@ class Consumer(BaseConsumer):
         return handle
 
     def _free_slots(self) -> int:
-        """The number of pool processes that are free, where the consumer counts them."""
+        """Return the number of free pool processes, where the consumer counts them."""
         semaphore = getattr(self.controller, "semaphore", None)
         return semaphore.value if semaphore else 0
 
@@ -86,22 +86,22 @@ class Consumer(BaseConsumer):
     # --- what Celery finds wrong --------------------------------------------------------------------------
 
     def on_decode_error(self, message: Any, exc: Exception) -> None:
-        """A body that kombu cannot decode, such as one with a broken date marker; also of control messages."""
+        """Reject a body that kombu cannot decode, such as one with a malformed date. Control messages come here too."""
         if message.delivery_info.get("routing_key") in QUEUES:
             self._reject(message, fault("body", f"could not be decoded ({type(exc).__name__})"))
         else:
             super().on_decode_error(message, exc)
 
     def on_invalid_task(self, body: Any, message: Any, exc: Exception) -> None:
-        """A header that Celery refuses."""
+        """Reject a message with a header that Celery refuses."""
         self._reject(message, fault("headers", f"are refused by Celery ({type(exc).__name__})"))
 
     def on_unknown_message(self, body: Any, message: Any) -> None:
-        """A message in no format of Celery."""
+        """Reject a message that is in no format of Celery."""
         self._reject(message, fault("message", "should be in protocol 2 of Celery"))
 
     def on_unknown_task(self, body: Any, message: Any, exc: Exception) -> None:
-        """A task name that is not ours."""
+        """Reject a message for a task that this project does not have."""
         self._reject(message, fault("headers.task", "is not the name of a task"))
 
     # --- recording ----------------------------------------------------------------------------------------
@@ -130,7 +130,7 @@ class Consumer(BaseConsumer):
 
 
 def _as_sent(message: Any) -> bytes:
-    """The message's parts that its sender wrote. What Celery would be shown is a rebuilt one."""
+    """Return the message's parts as its sender wrote them. Celery is shown a rebuilt message."""
     return json.dumps({"headers": message.headers, "body": message.body.decode(errors="backslashreplace")}).encode()
 
 

@@ -85,7 +85,7 @@ def decode_body(message: Mapping[str, Any]) -> bytes:
 
 
 def fault(field: str, message: str) -> InvalidMessage:
-    """An error that names one field."""
+    """Return an error that names one field."""
     return InvalidMessage([{"field": field, "message": message}])
 
 
@@ -162,7 +162,7 @@ def _is_flag(value: Any) -> bool:
 
 
 def _is_limit(value: Any) -> bool:
-    """A time limit in seconds. NaN compares false."""
+    """Whether it is a time limit in seconds. NaN compares false."""
     return value is None or (isinstance(value, int | float) and 1 <= value <= _MAX_LIMIT and value is not True)
 
 

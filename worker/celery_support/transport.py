@@ -94,7 +94,7 @@ class Channel(base.Channel):  # type: ignore[misc]
         super()._brpop_start(timeout)
 
     def _brpop_read(self, **options: Any) -> bool:
-        """As kombu's, but for how the payload is read."""
+        """Do what kombu's method does, except for how the payload is read."""
         try:
             try:
                 reply = self.client.parse_response(self.client.connection, "BRPOP", **options)
@@ -126,7 +126,7 @@ class Channel(base.Channel):  # type: ignore[misc]
             raise
 
     def _receive_one(self, client: Any) -> Any:
-        """Control messages and events, over pub/sub."""
+        """Receive a control message or an event over pub/sub."""
         with _dropping_errors("pub/sub"):
             return super()._receive_one(client)
         return None

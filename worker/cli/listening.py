@@ -52,7 +52,7 @@ def _guarded(run: Callable[[threading.Event], None], stop: threading.Event, brok
     try:
         run(stop)
     except Exception:
-        log.exception("listener_broken")
+        log.exception("listener_failed")
         broken.set()
     finally:
         stop.set()

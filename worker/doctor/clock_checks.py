@@ -18,7 +18,7 @@ _USED_FOR = {
 
 
 def check(connections: Connections) -> Iterator[Finding]:
-    """Raises StoreUnavailable, StoreConflict, BrokerUnavailable."""
+    """Compare the clocks of this host, MongoDB and Redis. Raises StoreUnavailable, StoreConflict, BrokerUnavailable."""
     # Open the connections first, so that the measured round trips do not include it.
     for read in (_mongo, _redis):
         read(connections)

@@ -15,7 +15,7 @@ _DISQUALIFYING = ("sparse", "partialFilterExpression", "hidden", "collation")
 
 
 def check(connections: Connections) -> Iterator[Finding]:
-    """Raises StoreUnavailable, StoreConflict."""
+    """Look for missing indexes. Raises StoreUnavailable, StoreConflict."""
     names = connections.settings
     existing: dict[str, list[Mapping[str, Any]]] = {}
     with store_errors(), pymongo.timeout(_SECONDS):

@@ -18,7 +18,10 @@ Reply = dict[str, Any]
 
 
 def check(connections: Connections) -> Iterator[Finding]:
-    """Raises UnusableServer, StoreUnavailable, StoreConflict."""
+    """Check MongoDB's version, replica set and parameters.
+
+    Raises UnusableServer, StoreUnavailable, StoreConflict.
+    """
     mongo_check.check(connections)
     with store_errors(), pymongo.timeout(_SECONDS):
         hello: Reply = connections.mongo.admin.command("hello")
@@ -74,7 +77,7 @@ def _members(status: Reply, hello: Reply) -> Iterator[Finding]:
 
 
 def _journaled(reply: Reply) -> Iterator[Finding]:
-    """Our writes ask for the primary's journal; the replica set configuration decides for the other members.
+    """Check that all members journal. Our writes ask the primary for it; the configuration decides for the others.
 
     https://www.mongodb.com/docs/manual/reference/replica-configuration/#mongodb-rsconf-rsconf.writeConcernMajorityJournalDefault
     """

@@ -54,7 +54,7 @@ class Probe:
         self.steps: dict[str, float] = {}
 
     def __call__(self) -> Iterator[Finding]:
-        """Raises TransientError."""
+        """Send the test request, and report how far it comes. Raises TransientError."""
         self._fixture.remove_old()
         try:
             with self._timed("conversation stored"):
@@ -148,7 +148,7 @@ class Probe:
         return None if entry is None or entry["status"] == ACCEPTED else entry
 
     def _events(self, key: str) -> list[bytes]:
-        """The ids of the request's entries in the event stream."""
+        """Return the ids of the request's entries in the event stream."""
         stream = self._names.events_stream
         with broker_errors():
             found: Any = self._connections.redis.xrevrange(stream, count=_RECENT)
@@ -181,7 +181,7 @@ class Probe:
                 client.xdel(self._names.requests_stream, self._intake_entry)
 
     def _intake_is_settled(self) -> bool | None:
-        """True once no listener holds the intake entry."""
+        """Whether no listener holds the intake entry any more."""
         entry: Any = self._intake_entry
         stream, group = self._names.requests_stream, self._names.consumer_group
         with broker_errors():
@@ -193,7 +193,7 @@ class Probe:
 
 
 def _wait(poll: Callable[[], Result | None], seconds: float) -> Result | None:
-    """The first result of `poll` that is not None, or None when the time is up."""
+    """Return the first result of `poll` that is not None, or None when the time is up."""
     stop_at = time.monotonic() + seconds
     while (result := poll()) is None and time.monotonic() < stop_at:
         time.sleep(_POLL_SECONDS)

@@ -24,7 +24,7 @@ _START = "Start `celery -A worker worker -P prefork -c 1`. If one is running, it
 
 
 def check_workers(connections: Connections) -> Iterator[Finding]:
-    """Raises BrokerUnavailable."""
+    """Check that workers are alive and consume every queue. Raises BrokerUnavailable."""
     try:
         queues: dict[str, Any] = app.control.inspect(timeout=_ANSWER_SECONDS).active_queues() or {}
     except (OperationalError, RedisError, OSError) as error:

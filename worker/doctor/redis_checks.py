@@ -18,7 +18,7 @@ _PARAMETERS = ("appendonly", "appendfsync", "maxmemory-policy")
 
 
 def check(connections: Connections) -> Iterator[Finding]:
-    """Raises UnusableServer, BrokerUnavailable."""
+    """Check Redis's permissions, version, persistence and memory. Raises UnusableServer, BrokerUnavailable."""
     _require(connections.settings)
     if weakness := connections.settings.redis.weakness:
         yield warning(f"TLS does not protect from other servers: {weakness}.", "Use ssl_ca_certs=FILE instead.")

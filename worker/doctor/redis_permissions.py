@@ -87,7 +87,7 @@ def check(connections: Connections) -> Iterator[Finding]:
 
 
 def _own_client(settings: Settings) -> Any:
-    """A connection of its own, which is left in no transaction."""
+    """Open a connection of its own, so that no other use of it is left in a transaction."""
     return redis.Redis(
         **settings.redis.client_options,
         protocol=2,  # replies to PSUBSCRIBE come in order

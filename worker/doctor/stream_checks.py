@@ -18,7 +18,7 @@ _START = "Start `snapshots listen`. If one is running, its log says what blocks 
 
 
 def check(connections: Connections) -> Iterator[Finding]:
-    """Raises BrokerUnavailable."""
+    """Check the intake stream, its consumer group and the rejected entries. Raises BrokerUnavailable."""
     names = connections.settings
     found = read_broker(connections)
     if found.intake is None:

@@ -129,22 +129,22 @@ _SENT_OR_NOT_COVERED: Condition = {"$gte": MinKey()}
 
 
 def enqueued_in(queues: str | Sequence[str]) -> Condition:
-    """In flight with a wake-up call in one of these queues."""
+    """Match requests in flight with a wake-up call in one of these queues."""
     return {**OPEN, "queue": queues if isinstance(queues, str) else {"$in": list(queues)}}
 
 
 def due_by(now: datetime) -> Condition:
-    """In flight, never enqueued, and `notBefore` has passed."""
+    """Match requests in flight that were never enqueued and whose `notBefore` has passed."""
     return {**OPEN, "queue": None, "enqueuedAt": None, "notBefore": {"$lte": now}}
 
 
 def finished_in(window: Mapping[str, datetime]) -> Condition:
-    """Finished within a window such as `{"$gte": since}`; reads it in order of `finishedAt`."""
+    """Match requests that finished within a window such as `{"$gte": since}`, read in order of `finishedAt`."""
     return {**FINISHED, "unsent": SENT_OR_NOT, "finishedAt": dict(window)}
 
 
 def counted_in(window: Mapping[str, datetime], status: Status | None = None) -> Condition:
-    """Finished within a window, for counts and groups: no entry is read for what the index holds."""
+    """Match requests that finished within a window, for counts and groups: the index alone answers."""
     return {
         "status": status or FINISHED["status"],
         "unsent": _SENT_OR_NOT_COVERED,
@@ -191,10 +191,10 @@ def groups_by_suspicion(entries: Sequence[LedgerEntry]) -> Iterator[list[LedgerE
 
 
 def waiting_since(entry: LedgerEntry) -> datetime:
-    """When the current round began to wait: redriven, due, or else accepted."""
+    """Return when the current round began to wait: when it was redriven or due, otherwise accepted."""
     return entry.get("redrivenAt") or entry.get("dueAt") or entry["acceptedAt"]
 
 
 def with_fields(entry: LedgerEntry, **fields: Any) -> LedgerEntry:
-    """A copy of the entry with some fields changed."""
+    """Return a copy of the entry with some fields changed."""
     return cast("LedgerEntry", {**entry, **fields})

@@ -69,7 +69,7 @@ class SnapshotFilter(CamelModel):
     q: Annotated[str, AfterValidator(_check_q)] | None = None
 
     def condition(self, organization: ObjectId) -> dict[str, Any]:
-        """The condition on the snapshot collection."""
+        """Return the condition on the snapshot collection."""
         condition: dict[str, Any] = {"organizationId": organization, "isArchived": _ARCHIVED[self.is_archived]}
         equal = {
             "quality": self.quality,

@@ -107,7 +107,7 @@ class SourceDocuments:
         ]
 
     def check_size(self, at_most: int) -> None:
-        """Raises InvalidLine if a document exceeds MongoDB's limit. `at_most` is the length of the line in bytes."""
+        """Raise InvalidLine if a document exceeds MongoDB's limit. `at_most` is the length of the line in bytes."""
         if at_most < MAX_DOCUMENT_BYTES - _OTHER_FIELDS_BYTES:
             return
         documents = {"contact": self.contact, "agent": self.user, "conversation": self.resolved(ObjectId(), ObjectId())}

@@ -45,7 +45,7 @@ class Servers:
         return [child for child in (self.valkey, self.mongod) if child is not None]
 
     def environment(self) -> dict[str, str]:
-        """Environment variables for processes that use these servers."""
+        """Return the environment variables for processes that use these servers."""
         return {f"{PREFIX}REDIS_URL": self.redis_url, f"{PREFIX}MONGO_URL": self.mongo_url}
 
 

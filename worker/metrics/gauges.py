@@ -61,7 +61,7 @@ class StoreGauges:
 
 
 def read_broker(connections: Connections) -> BrokerGauges:
-    """Raises BrokerUnavailable."""
+    """Read what waits in Redis. Raises BrokerUnavailable."""
     names = connections.settings
     waiting = backlog(connections)
     client: Any = connections.redis

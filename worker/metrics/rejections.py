@@ -32,7 +32,7 @@ class RejectionFold:
         self._state = Checkpoints(connections)
 
     def __call__(self) -> RejectionCounts:
-        """Raises BrokerUnavailable, StoreUnavailable, StoreConflict."""
+        """Count the new entries of the rejected stream. Raises BrokerUnavailable, StoreUnavailable, StoreConflict."""
         known = self._state.get(_NAME)
         counts: Counter[tuple[str, str]] = Counter({(way, code): n for way, code, n in known.get("rows", ())})
         after = known.get("after")

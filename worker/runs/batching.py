@@ -48,7 +48,7 @@ class Batching:
         try:
             mine, waiting = self._claims.arrive(keys)
         except TransientError as error:
-            log.info("run_alone", reason=error.message)
+            log.info("batching_skipped", reason=error.message)
             return list(keys)
         if waiting > _SHORT_QUEUE and (mine or time.monotonic() >= self._next_lookup):
             return mine + self._claim_waiting(self._chunk_size - len(mine))

@@ -138,5 +138,5 @@ def _retry(result: Plan, entry: LedgerEntry, error: TransientError, settings: Se
 
 
 def _awaited(error: SnapshotError) -> ParentMissing:
-    """The same error, while the missing document may still come."""
+    """Return the transient form of the error: the missing document may still come."""
     return ParentMissing(f"{error.message} It may still come.", awaited=error.code, **error.details)

@@ -89,7 +89,7 @@ class Run:
         except TransientError as error:
             self._postpone_rest(entries, error)
         except SnapshotError as error:
-            log.error("attempt_broken", code=error.code, reason=error.message, requests=len(entries))
+            log.error("attempt_failed", code=error.code, reason=error.message, requests=len(entries))
             self._postpone_rest(entries, UnexpectedError(f"{error.code}: {error.message}"))
         except Exception as error:
             if isinstance(error, TaskInterrupt):
@@ -97,7 +97,7 @@ class Run:
                 self._postpone_rest(entries, DeadlineExceeded())
                 return
             # The boundary: an unexpected error must also lead to an outcome of each request.
-            log.exception("attempt_broken", code="unexpected", requests=len(entries))
+            log.exception("attempt_failed", code="unexpected", requests=len(entries))
             self._postpone_rest(entries, UnexpectedError(f"Unexpected {type(error).__name__}."))
 
     def _fetch(self, order: ClosingOrder) -> Iterator[Fetched]:

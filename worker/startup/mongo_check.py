@@ -139,7 +139,7 @@ def _diagnose(connections: Connections, error: PyMongoError, *, certain: bool = 
 
 
 def _faults(connections: Connections) -> Iterator[tuple[str, Fault]]:
-    """The servers that answer, with their faults. PyMongo forgets a server that does not belong to the set."""
+    """Return the faults of the servers that answer. PyMongo forgets a server that does not belong to the set."""
     tls = {name: value for name, value in _options(connections).items() if name.lower().startswith("tls")}
     known = connections.mongo.topology_description.server_descriptions()
     for host, port in _servers(connections):
@@ -168,7 +168,7 @@ def _options(connections: Connections) -> dict[str, Any]:
 
 
 def _servers(connections: Connections) -> list[tuple[str, int]]:
-    """The servers that the URL names, or those that its DNS name stands for; three at most, to end in time."""
+    """Return the servers that the URL names, or those of its DNS name; three at most, to end in time."""
     url = connections.settings.mongo_url
     known = connections.mongo.topology_description.server_descriptions()
     named = known if url.startswith("mongodb+srv:") else parse_uri(url)["nodelist"]

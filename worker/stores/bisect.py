@@ -38,7 +38,7 @@ def bisect(
             # An item that breaks our own code must not hold up the others.
             if isinstance(error, TaskInterrupt):
                 raise
-            log.exception("accept_broken", items=len(part))
+            log.exception("accept_failed", items=len(part))
             fault = UnexpectedError(f"Unexpected {type(error).__name__}.")
         if len(part) == 1:
             return [fault]

@@ -165,7 +165,10 @@ def store_errors() -> Iterator[None]:
 
 
 def _from_connection_failure(error: ConnectionFailure | ConfigurationError) -> StoreUnavailable | StoreConflict:
-    """A ConfigurationError is a mongodb+srv name that cannot be looked up, or a server that PyMongo cannot use."""
+    """Translate a failed connection.
+
+    A ConfigurationError is a mongodb+srv name that cannot be looked up, or a server that PyMongo cannot use.
+    """
     if isinstance(error, ConnectionFailure) and error.has_error_label("TransientTransactionError") and error.timeout:
         return StoreConflict("MongoDB timed out.")
     return StoreUnavailable(f"MongoDB cannot be reached ({mongo_errors.VARIABLE}): {mongo_errors.reason_of(error)}.")

@@ -129,7 +129,7 @@ class Sweep:
             if now - self._settings.lost_after < record.began_at < now + _AHEAD:
                 running += record.keys
             else:
-                log.warning("run_died", requests=len(record.keys))
+                log.warning("run_lost", requests=len(record.keys))
                 self._service.ledger.add_unended(record.keys, record.run)
                 self._service.run_records.remove(record.run)
         return running
@@ -171,7 +171,7 @@ class Sweep:
     # --- events ---------------------------------------------------------------------------------------
 
     def _emit_unsent(self) -> None:
-        """The outbox: entries that finished long enough ago that no run is still about to emit their events."""
+        """Emit the events of the outbox: of entries that finished so long ago that no run is still about to do it."""
         now = self._service.clock.now()
         for finished in ({"$lt": now - self._settings.lost_after}, {"$gt": now + _AHEAD}):
             self._emit_finished({**UNSENT, "finishedAt": finished}, now)

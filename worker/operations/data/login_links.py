@@ -49,7 +49,7 @@ class LoginLinks:
         return self._connections.database[self._connections.settings.state_collection]
 
     def create(self, caller: Caller) -> LoginLink:
-        """Raises StoreUnavailable, StoreConflict."""
+        """Store a link for this caller, and return its code. Raises StoreUnavailable, StoreConflict."""
         code = secrets.token_urlsafe(32)
         now = self._connections.clock.now()
         valid_until = now + VALID_FOR

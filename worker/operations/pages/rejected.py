@@ -80,7 +80,7 @@ async def _find(request: PageRequest) -> RejectedEntry:
 
 
 def _check_entry_id(field: str, given: str) -> str:
-    """Raises InvalidRequest."""
+    """Return the id of a stream entry. Raises InvalidRequest."""
     match = _ID.fullmatch(given)
     parts = [int(part) for part in match.groups()] if match else []
     if not any(parts) or not all(part in _ID_PARTS for part in parts):

@@ -21,13 +21,13 @@ def csrf_token(session: str) -> str:
 
 
 def check_csrf(expected: str | None, given: str) -> None:
-    """Raises Forbidden. `expected` is None where there is no cookie: browsers add no Authorization header."""
+    """Raise Forbidden for a wrong token. `expected` is None without a cookie: browsers add no Authorization header."""
     if expected is not None and not hmac.compare_digest(expected.encode(), given.encode()):
         raise Forbidden("The form does not belong to this session. Go back, reload the page, and submit it again.")
 
 
 def check_same_site(request: Request) -> None:
-    """Raises Forbidden if the browser says that the request comes from another site.
+    """Raise Forbidden if the browser says that the request comes from another site.
 
     Current browsers send Sec-Fetch-Site over https and to the local machine. https://www.w3.org/TR/fetch-metadata/
     """

@@ -52,7 +52,7 @@ class FilterForm:
 
 
 def read_filter(form: Form, viewer: Viewer) -> FilterForm:
-    """Raises InvalidRequest, which names the field, and Forbidden for another organization."""
+    """Read the filter. Raises InvalidRequest, which names the field, and Forbidden for another organization."""
     status, code, age = form["status"] or FAILED, form["code"], form["age"]
     check("status", status in STATES, f"should be one of {', '.join(STATES)}")
     check("code", not code or _CODE.fullmatch(code) is not None, "should be an error code such as contact_not_found")

@@ -45,7 +45,7 @@ class Form:
 
 
 def query_of(request: Request) -> Form:
-    """Raises InvalidRequest."""
+    """Return the fields of the query. Raises InvalidRequest."""
     return Form(_parse(request.url.query))
 
 
@@ -66,7 +66,7 @@ async def read_form(request: Request, max_size: int, run: Run | None = None) -> 
 
 
 def _parse(encoded: str) -> Fields:
-    """Raises InvalidRequest if it is not UTF-8 or has too many fields."""
+    """Parse a form. Raises InvalidRequest if it is not UTF-8 or has too many fields."""
     try:
         return parse_qs(encoded, keep_blank_values=True, errors="strict", max_num_fields=_MAX_FIELDS)
     except ValueError:
@@ -79,13 +79,13 @@ def invalid(field: str, fault: str) -> InvalidRequest:
 
 
 def check(field: str, valid: bool, fault: str) -> None:
-    """Raises InvalidRequest."""
+    """Raise InvalidRequest if the field is not valid."""
     if not valid:
         raise invalid(field, fault)
 
 
 def object_id(field: str, given: str) -> ObjectId:
-    """Raises InvalidRequest."""
+    """Return the id. Raises InvalidRequest."""
     try:
         return read_object_id(given)
     except ValueError as error:
@@ -99,7 +99,7 @@ def object_ids(field: str, given: Sequence[str], max_ids: int) -> list[ObjectId]
 
 
 def positive_number(field: str, given: str) -> int:
-    """Raises InvalidRequest."""
+    """Return the number. Raises InvalidRequest."""
     number = natural_number(given)
     check(field, number > 0, "should be a positive number")
     return number

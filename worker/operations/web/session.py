@@ -37,7 +37,10 @@ class Viewer:
 
 
 async def viewer_of(request: Request, backend: Backend) -> Viewer:
-    """Raises TokenMissing, TokenExpired, TokenInvalid, RateLimited, Forbidden, StoreUnavailable."""
+    """Return who sees the page.
+
+    Raises TokenMissing, TokenExpired, TokenInvalid, RateLimited, Forbidden, StoreUnavailable.
+    """
     if "authorization" in request.headers:
         return Viewer(await backend.container.admit(request, Right.OPERATE), None)
     secret = request.cookies.get(COOKIE)
