@@ -32,11 +32,17 @@ def keys() -> None:
     "--organization", type=ObjectIdType(), required=True, help="The organization whose snapshots it can access."
 )
 @click.option("--user", type=ObjectIdType(), required=True, help="The user on whose behalf it acts.")
-@click.option("--role", type=click.Choice(_ROLES, case_sensitive=False), default="USER", show_default=True)
+@click.option(
+    "--role",
+    type=click.Choice(_ROLES, case_sensitive=False),
+    default="USER",
+    show_default=True,
+    help="What the key may do, as described above.",
+)
 @click.option(
     "--expires-in-days", type=click.IntRange(1, 3650), default=365, show_default=True, help="Days until it expires."
 )
-@click.option("--name", type=TextType(), help="A description of its purpose.")
+@click.option("--name", type=TextType(), help="What the key is for, as shown by `snapshots keys list`.")
 @click.option("--operator", is_flag=True, help="With --role ADMIN: show all organizations on the operations pages.")
 @json_option
 def create(

@@ -48,7 +48,9 @@ def policy() -> None:
 @_organization
 @json_option
 def get(organization: ObjectId, as_json: bool) -> None:
-    """Show an organization's policy, and how many closings it skipped in the last 7 days, by reason.
+    """Show an organization's policy and its skipped closings.
+
+    The closings of the last 7 days that made no snapshot are counted by reason.
 
     \b
     Example:
