@@ -8,6 +8,7 @@ import argparse
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -63,6 +64,8 @@ def main() -> None:
     given = parser.parse_args()
     if shutil.which("tmux") is None:
         sys.exit("tmux is not installed")
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda received, _: sys.exit(128 + received))  # the stack is stopped on the way out
     given.folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as data, stack(Path(data)) as (variables, summary):
         draw("up", summary, given.folder, docs=given.docs)
@@ -76,11 +79,13 @@ def main() -> None:
 def stack(data: Path) -> Iterator[tuple[dict[str, str], str]]:
     """Run `snapshots up` on a terminal; the values are its variables for a shell and what it shows."""
     with tmux(f"snapshots up --data {data}", {}) as session:
-        wait_for(lambda: "Ctrl-C stops everything" in session.text(), 120)
-        lines = [shlex.split(line)[1] for line in (data / "env").read_text().splitlines()]
-        yield dict(line.split("=", maxsplit=1) for line in lines), f"$ snapshots up --data {data}\n{session.text()}"
-        session.press("C-c")
-        wait_for(lambda: session.exit_code() is not None, 60)
+        try:
+            wait_for(lambda: "Ctrl-C stops everything" in session.text(), 120)
+            lines = [shlex.split(line)[1] for line in (data / "env").read_text().splitlines()]
+            yield dict(line.split("=", maxsplit=1) for line in lines), f"$ snapshots up --data {data}\n{session.text()}"
+        finally:
+            session.press("C-c")
+            wait_for(lambda: session.exit_code() is not None, 60)
 
 
 class Session:
