@@ -7,8 +7,8 @@ from celery import Task
 from worker.bootstrap import service
 from worker.celery import app
 from worker.errors import InvalidRequest
-from worker.exports.destination import open_destination
 from worker.exports.export import Export
+from worker.exports.places import open_destination
 from worker.intake.entries import TASK_PREFIX, reject
 from worker.jobs.job import TASKS, Job
 from worker.jobs.slices import run_slice

@@ -124,7 +124,7 @@ class Settings(FieldSettings, BaseSettings):
         None,
         min_length=1,
         max_length=1000,
-        description="folder for exports, which all workers and API processes share",
+        description="folder, or `s3://bucket/prefix`, for exports; all workers and API processes use it",
     )
     exports_split_key: SecretStr | None = Field(
         None, description="key of the split by person; with another key everyone may change sides"

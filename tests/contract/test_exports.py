@@ -12,7 +12,8 @@ from support.ledger import bench_on
 from worker.domain.json_values import render
 from worker.errors import InvalidRequest, InvalidSettings
 from worker.exports import freezing
-from worker.exports.destination import DestinationFailed, open_folder
+from worker.exports.destination import DestinationFailed
+from worker.exports.places import open_folder
 from worker.exports.verifying import Rebuild, SourcesChanged, verify
 from worker.jobs.slices import Slice
 from worker.settings import Settings

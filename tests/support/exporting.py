@@ -9,8 +9,8 @@ from bson import ObjectId
 
 from support.ledger import Bench
 from worker.exports.accepting import accept_export
-from worker.exports.destination import open_destination
 from worker.exports.export import Export
+from worker.exports.places import open_destination
 from worker.jobs.job import Job
 from worker.jobs.slices import Slice, run_slice
 from worker.jobs.store import Jobs

@@ -12,7 +12,7 @@ from worker.api.responses import encode
 from worker.domain.requests import CamelModel, Id
 from worker.errors import NotFound
 from worker.exports.accepting import accept_export
-from worker.exports.destination import open_destination
+from worker.exports.places import open_destination
 from worker.exports.showing import shown
 from worker.exports.spec import ExportSpec
 from worker.jobs.job import COMPLETED, Job

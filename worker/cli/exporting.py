@@ -19,8 +19,8 @@ from worker.cli.options import ObjectIdType, TextType, json_option, organization
 from worker.cli.shared import open_producer, open_service, print_json, program, resume_hint
 from worker.errors import InvalidRequest, StoreConflict
 from worker.exports.accepting import accept_export, check_export
-from worker.exports.destination import open_folder
 from worker.exports.export import Export
+from worker.exports.places import open_folder
 from worker.exports.showing import shown
 from worker.exports.spec import ExportSpec
 from worker.jobs.job import COMPLETED, Job

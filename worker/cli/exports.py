@@ -10,7 +10,8 @@ from worker.cli.options import ObjectIdType, json_option, organization_option
 from worker.cli.shared import open_service, print_json
 from worker.cli.tables import print_table
 from worker.errors import InvalidRequest, NotFound
-from worker.exports.destination import Destination, open_destination, open_folder
+from worker.exports.destination import Destination
+from worker.exports.places import open_destination, open_folder
 from worker.exports.showing import shown
 from worker.exports.verifying import Rebuild, verify
 from worker.jobs.job import Job

@@ -4,9 +4,9 @@ from typing import Any
 
 from bson import ObjectId
 
-from worker.exports.destination import open_destination
 from worker.exports.encoding import check_packages
 from worker.exports.freezing import EmptySelection
+from worker.exports.places import open_destination
 from worker.exports.spec import ExportSpec
 from worker.jobs.job import Job
 from worker.jobs.store import Jobs

@@ -1,4 +1,4 @@
-"""Where an export's files go: a folder.
+"""Where an export's files go: a folder, or a bucket (`worker.exports.bucket`).
 
 Parts are written under staging names, in a place of their own for each slice, so that a slice that was taken over
 cannot change what a later one has finished. Only whole exports get their final names.
@@ -11,12 +11,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import IO, Protocol
-from urllib.parse import urlsplit
 
-from bson import ObjectId
-
-from worker.errors import InvalidSettings, PermanentError, TransientError
-from worker.settings import PREFIX, Settings
+from worker.errors import PermanentError, TransientError
+from worker.settings import PREFIX
 
 VARIABLE = f"{PREFIX}EXPORTS_URL"
 _LASTING = {
@@ -165,26 +162,3 @@ def _remove(folder: Path) -> None:
             shutil.rmtree(doomed)
         if folder.exists():
             folder.rename(doomed)
-
-
-def open_destination(settings: Settings, export: ObjectId) -> Destination:
-    """Return the destination of an export that workers write.
-
-    Raises InvalidSettings if none is set or the extra for buckets is not installed.
-    """
-    url = settings.exports_url
-    if not url:
-        raise InvalidSettings(f"{VARIABLE} is not set: it names the folder or bucket for exports.")
-    scheme, _, rest = url.partition("://")
-    if not rest:
-        root = Path(url)
-    elif scheme == "file":
-        root = Path(urlsplit(url).path)
-    else:
-        raise InvalidSettings(f"{VARIABLE} should be a folder.")
-    return Folder(root / str(export), root / f".{export}")
-
-
-def open_folder(folder: Path, export: ObjectId) -> Destination:
-    """Return the destination of an export that a command writes into a folder of its user."""
-    return Folder(folder, folder.parent / f".{export}")

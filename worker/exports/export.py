@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from worker.errors import PermanentError
+from worker.exports import croissant
 from worker.exports.destination import Destination
 from worker.exports.freezing import Freezing, shards_in_order
 from worker.exports.manifest import NAME, Plan, dataset_of, encode, manifest_of, plan_files
@@ -102,7 +103,8 @@ class Export:
             listed = ", ".join(f"{name} ({count})" for name, count in counts.items())
             raise NothingRepresentable(f"{NothingRepresentable.__doc__} Reasons: {listed}.", skipped=counts)
         job, moment = own.job, own.checkpoint["moment"]
-        extra = spec.training_format.extra_files(dataset_of(job.id, spec, moment, plan))
+        dataset, form = dataset_of(job.id, spec, moment, plan), spec.training_format
+        extra = {**form.extra_files(dataset), croissant.NAME: croissant.croissant(dataset, form)}
         sizes = {path: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()} for path, data in extra.items()}
         fingerprint = Splitter(job.organization, self._key, None, {}).fingerprint
         manifest = manifest_of(job.id, job.organization, spec, own.checkpoint, plan, sizes, fingerprint)

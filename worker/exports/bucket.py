@@ -1,0 +1,86 @@
+"""A bucket that speaks S3. An upload is atomic when it completes; the manifest comes last and makes it whole."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import IO, Any
+
+from bson import ObjectId
+
+from worker.errors import InvalidSettings
+from worker.exports.destination import VARIABLE, DestinationFailed, DestinationUnavailable, destination_errors
+
+_MANIFEST = "manifest.json"
+
+
+@contextmanager
+def bucket_errors(where: str) -> Iterator[None]:
+    """Translate the errors of s3fs, which gives OSErrors, and those of botocore that it passes on."""
+    from botocore.exceptions import BotoCoreError, NoCredentialsError
+
+    try:
+        with destination_errors(where):
+            yield
+    except NoCredentialsError as error:
+        raise DestinationFailed(f"The destination {where} cannot be used: AWS_ACCESS_KEY_ID is not set.") from error
+    except BotoCoreError as error:
+        raise DestinationUnavailable(f"The destination {where} cannot be reached ({type(error).__name__}).") from error
+
+
+class Bucket:
+    """A folder of a bucket, through `fsspec`. Key, secret and endpoint come from the environment, as AWS names them."""
+
+    def __init__(self, url: str, export: ObjectId) -> None:
+        """`url`: `s3://bucket/prefix`. Raises InvalidSettings if the extra is not installed."""
+        try:
+            import fsspec
+            import s3fs  # noqa: F401 - fsspec imports it by name
+        except ModuleNotFoundError:
+            extra = "pip install 'training-snapshots[exports]'"
+            raise InvalidSettings(f"{VARIABLE} names a bucket, which needs the extra exports: {extra}") from None
+        if not url.startswith("s3://"):
+            raise InvalidSettings(f"{VARIABLE} should be a folder, or s3://bucket/prefix.")
+        # Listings would be remembered, and other processes write to the same place.
+        self._files: Any = fsspec.filesystem("s3", use_listings_cache=False)
+        root = url.removeprefix("s3://").rstrip("/")
+        self.where = f"s3://{root}/{export}"
+        self._final = f"{root}/{export}"
+        self._staging = f"{root}/.{export}"
+
+    def begin(self, place: str) -> None:
+        """A bucket has no folders."""
+
+    @contextmanager
+    def create(self, place: str, name: str) -> Iterator[IO[bytes]]:
+        with bucket_errors(self.where), self._files.open(f"{self._staging}/{place}/{name}", "wb") as file:
+            yield file
+
+    def publish(self, staged: Mapping[str, str], place: str) -> None:
+        manifest_last = sorted(staged.items(), key=lambda each: each[0] == _MANIFEST)
+        with bucket_errors(self.where):
+            for path, source in manifest_last:
+                self._files.copy(f"{self._staging}/{source}", f"{self._final}/{path}")
+
+    def is_published(self) -> bool:
+        with bucket_errors(self.where):
+            return bool(self._files.exists(f"{self._final}/{_MANIFEST}"))
+
+    def open(self, path: str) -> IO[bytes]:
+        with bucket_errors(self.where):
+            file: IO[bytes] = self._files.open(f"{self._final}/{path}", "rb")
+            return file
+
+    def paths(self) -> list[str]:
+        with bucket_errors(self.where):
+            return sorted(path.removeprefix(f"{self._final}/") for path in self._files.find(self._final))
+
+    def remove_staging(self) -> None:
+        self._remove(self._staging)
+
+    def remove(self) -> None:
+        self._remove(self._final)
+        self._remove(self._staging)
+
+    def _remove(self, folder: str) -> None:
+        with bucket_errors(self.where):
+            if found := self._files.find(folder):
+                self._files.rm(found)

@@ -1,0 +1,119 @@
+"""The description of an export in the vocabulary Croissant 1.0, which dataset search engines and loaders read.
+
+https://docs.mlcommons.org/croissant/docs/croissant-spec.html
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from worker.clock import to_json
+from worker.formats.base import Format
+from worker.formats.dataset import Dataset
+
+NAME = "croissant.json"
+_CONTEXT: dict[str, Any] = {
+    "@language": "en",
+    "@vocab": "https://schema.org/",
+    "citeAs": "cr:citeAs",
+    "column": "cr:column",
+    "conformsTo": "dct:conformsTo",
+    "cr": "http://mlcommons.org/croissant/",
+    "rai": "http://mlcommons.org/croissant/RAI/",
+    "data": {"@id": "cr:data", "@type": "@json"},
+    "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
+    "dct": "http://purl.org/dc/terms/",
+    "examples": {"@id": "cr:examples", "@type": "@json"},
+    "extract": "cr:extract",
+    "field": "cr:field",
+    "fileProperty": "cr:fileProperty",
+    "fileObject": "cr:fileObject",
+    "fileSet": "cr:fileSet",
+    "format": "cr:format",
+    "includes": "cr:includes",
+    "isLiveDataset": "cr:isLiveDataset",
+    "jsonPath": "cr:jsonPath",
+    "key": "cr:key",
+    "md5": "cr:md5",
+    "parentField": "cr:parentField",
+    "path": "cr:path",
+    "recordSet": "cr:recordSet",
+    "references": "cr:references",
+    "regex": "cr:regex",
+    "repeated": "cr:repeated",
+    "replace": "cr:replace",
+    "sc": "https://schema.org/",
+    "separator": "cr:separator",
+    "source": "cr:source",
+    "subField": "cr:subField",
+    "transform": "cr:transform",
+}
+_ENCODINGS = {"jsonl": "application/jsonlines", "parquet": "application/x-parquet"}
+
+
+_DESCRIBED = frozenset({"eval", "kto", "messages", "mistral", "sharegpt"})
+"""The formats whose rows `mlcroissant` reads: all have the same columns, at most two levels deep."""
+
+
+def croissant(dataset: Dataset, form: Format) -> bytes:
+    """Return the description. Records are described only where `mlcroissant` can read them: see `_DESCRIBED`."""
+    files: list[dict[str, Any]] = []
+    records: list[dict[str, Any]] = []
+    for split, of_split in dataset.files.items():
+        for file in of_split:
+            files.append(
+                {
+                    "@type": "cr:FileObject",
+                    "@id": file.path,
+                    "name": file.path,
+                    "contentUrl": file.path,
+                    "contentSize": f"{file.bytes} B",
+                    "encodingFormat": _ENCODINGS[form.suffix],
+                    "sha256": file.sha256,
+                }
+            )
+            if form.name in _DESCRIBED and file.path.endswith(".jsonl"):
+                records.append(_records(f"{split}-{len(records)}", file.path, form.columns(dataset.options)))
+    whole = {
+        "@context": _CONTEXT,
+        "@type": "sc:Dataset",
+        "conformsTo": "http://mlcommons.org/croissant/1.0",
+        "name": dataset.name,
+        "description": dataset.description,
+        "url": f"urn:training-snapshots:{dataset.name}",
+        "version": "1.0.0",
+        "datePublished": to_json(dataset.moment),
+        "distribution": files,
+        "recordSet": records,
+    }
+    return (json.dumps(whole, indent=2) + "\n").encode()
+
+
+def _records(name: str, path: str, columns: Mapping[str, Any]) -> dict[str, Any]:
+    fields = [_field(f"{name}/{column}", path, column, kind) for column, kind in columns.items()]
+    return {"@type": "cr:RecordSet", "@id": name, "name": name, "field": fields}
+
+
+def _field(key: str, path: str, column: str, kind: Any) -> dict[str, Any]:
+    """Return the description of a column in the notation of `worker.formats.columns`, two levels deep.
+
+    Every value counts as text, since other types of Croissant cannot be null.
+    """
+    item, prefix = (kind[0], "$[*]") if isinstance(kind, list) else (kind, "$")
+    field: dict[str, Any] = {"@type": "cr:Field", "@id": key, "name": key}
+    if isinstance(kind, list):
+        field["repeated"] = True
+    source: dict[str, Any] = {"fileObject": {"@id": path}, "extract": {"column": column}}
+    if not isinstance(item, Mapping):
+        return {**field, "dataType": "sc:Text", "source": source}
+    field["subField"] = [
+        {
+            "@type": "cr:Field",
+            "@id": f"{key}/{name}",
+            "name": f"{key}/{name}",
+            "dataType": "sc:Text",
+            "source": {**source, "transform": {"jsonPath": f"{prefix}.{name}"}},
+        }
+        for name in item
+    ]
+    return field
