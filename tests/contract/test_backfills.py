@@ -14,8 +14,6 @@ from support.pipeline import run_accepted
 from worker.backfills import backfill as module
 from worker.backfills.accepting import accept_backfill, count_selected
 from worker.backfills.backfill import Backfill
-from worker.backfills.progress import Progress
-from worker.backfills.running import Runner
 from worker.errors import BackfillInProgress, InvalidRequest, NotFound, StoreUnavailable
 from worker.jobs.job import Job
 from worker.jobs.slices import Slice, run_slice
@@ -260,32 +258,6 @@ def test_open_requests_of_a_backfill_are_limited(
     for _ in range(8):
         run_slice(jobs, job.id, "test", Backfill(bench.service, 1), lambda _: None)
     assert bench.database.snapshotrequests.count_documents({}) == 20
-    assert run_slices(jobs, job).result == EVERYTHING
-
-
-def test_command_hands_over_to_the_workers_and_watches_them(bench: Bench, jobs: Jobs, contact: Contact) -> None:
-    job = accept_backfill(jobs, contact.organization, {}, enqueue=False)
-    assert bench.published.chunks == []
-    seen: list[Progress] = []
-    left = Runner(jobs, seen.append)(job.id, 0.2)
-    assert (left.status, Progress.of(left).requests) == ("running", 35)
-    assert bench.published.chunks[-1] == ("snapshots.maintenance", [str(job.id)])
-    run_accepted(bench.service)
-    held = jobs.claim(job.id, "a worker")
-    assert held
-    watched = Runner(jobs, seen.append)(job.id, 0.2)
-    assert (watched.status, watched.fence) == ("running", held.fence)
-    jobs.release(held)
-    assert Runner(jobs, seen.append)(job.id, 30).result == EVERYTHING
-    assert seen[-1].in_flight == 0
-
-
-def test_command_that_was_killed_is_continued_by_the_workers(bench: Bench, jobs: Jobs, contact: Contact) -> None:
-    job = accept_backfill(jobs, contact.organization, {}, enqueue=False)
-    assert jobs.claim(job.id, "a command that is killed")
-    assert list(jobs.take_lost()) == []
-    bench.advance(seconds=jobs.lease.total_seconds() + 1)
-    assert [each.id for each in jobs.take_lost()] == [job.id]
     assert run_slices(jobs, job).result == EVERYTHING
 
 

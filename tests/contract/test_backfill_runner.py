@@ -1,0 +1,77 @@
+"""A backfill that a command runs: it hands over to the workers, watches them, and ends when it is cancelled."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from support.contacts import Contact, contact_with
+from support.ledger import Bench, bench_on
+from support.pipeline import run_accepted
+from worker.backfills.accepting import accept_backfill
+from worker.backfills.backfill import Backfill
+from worker.backfills.progress import Progress
+from worker.backfills.running import Runner
+from worker.jobs.slices import run_slice
+from worker.jobs.store import Jobs
+from worker.settings import Settings
+from worker.stores import indexes
+
+
+@pytest.fixture
+def bench(settings: Settings) -> Iterator[Bench]:
+    with bench_on(settings.model_copy(update={"chunk_size": 10})) as made:
+        indexes.ensure(made.connections)
+        yield made
+
+
+@pytest.fixture
+def jobs(bench: Bench) -> Jobs:
+    return Jobs(bench.service)
+
+
+@pytest.fixture
+def contact(bench: Bench) -> Contact:
+    return contact_with(bench.database, *[1] * 35, organization=bench.organization)
+
+
+def test_command_hands_over_to_the_workers_and_watches_them(bench: Bench, jobs: Jobs, contact: Contact) -> None:
+    job = accept_backfill(jobs, contact.organization, {}, enqueue=False)
+    assert bench.published.chunks == []
+    seen: list[Progress] = []
+    left = Runner(jobs, seen.append)(job.id, 0.2)
+    assert (left.status, Progress.of(left).requests) == ("running", 35)
+    assert bench.published.chunks[-1] == ("snapshots.maintenance", [str(job.id)])
+    run_accepted(bench.service)
+    held = jobs.claim(job.id, "a worker")
+    assert held
+    watched = Runner(jobs, seen.append)(job.id, 0.2)
+    assert (watched.status, watched.fence) == ("running", held.fence)
+    jobs.release(held)
+    done = Progress.of(Runner(jobs, seen.append)(job.id, 30))
+    assert (done.requests, done.completed) == (35, 35)
+    assert seen[-1].in_flight == 0
+
+
+def test_command_that_was_killed_is_continued_by_the_workers(bench: Bench, jobs: Jobs, contact: Contact) -> None:
+    job = accept_backfill(jobs, contact.organization, {}, enqueue=False)
+    assert jobs.claim(job.id, "a command that is killed")
+    assert list(jobs.take_lost()) == []
+    bench.advance(seconds=jobs.lease.total_seconds() + 1)
+    assert [each.id for each in jobs.take_lost()] == [job.id]
+    while not (found := jobs.get(job.id)).is_finished:
+        run_slice(jobs, job.id, "a worker", Backfill(jobs.service, 1), lambda _: None)
+        run_accepted(jobs.service)
+    assert (Progress.of(found).requests, Progress.of(found).completed) == (35, 35)
+
+
+def test_command_ends_when_its_backfill_is_cancelled(bench: Bench, jobs: Jobs, contact: Contact) -> None:
+    job = accept_backfill(jobs, contact.organization, {}, enqueue=False)
+    cancelled: list[bool] = []
+
+    def cancel_at_20(progress: Progress) -> None:
+        if progress.requests == 20 and not cancelled:
+            cancelled.append(jobs.cancel(job.id))
+
+    done = Runner(jobs, cancel_at_20)(job.id, 60)
+    assert (done.status, cancelled) == ("cancelled", [True])
+    assert bench.database.snapshotrequests.count_documents({}) == 20
