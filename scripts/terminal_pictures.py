@@ -85,7 +85,7 @@ def stack(data: Path) -> Iterator[tuple[dict[str, str], str]]:
             yield dict(line.split("=", maxsplit=1) for line in lines), f"$ snapshots up --data {data}\n{session.text()}"
         finally:
             session.press("C-c")
-            wait_for(lambda: session.exit_code() is not None, 60)
+            wait_for(session.has_ended, 60)
 
 
 class Session:
@@ -104,9 +104,8 @@ class Session:
     def text(self) -> str:
         return self._ask("capture-pane", "-p", "-e", "-S", "-", "-t", "s").rstrip()
 
-    def exit_code(self) -> int | None:
-        said = self._ask("display-message", "-p", "-t", "s", "#{pane_dead} #{pane_dead_status}").split()
-        return int(said[1]) if said[0] == "1" and len(said) > 1 else None
+    def has_ended(self) -> bool:
+        return self._ask("display-message", "-p", "-t", "s", "#{pane_dead}").strip() == "1"
 
     def press(self, key: str) -> None:
         self._ask("send-keys", "-t", "s", key)
@@ -132,7 +131,7 @@ def tmux(command: str, environment: Mapping[str, str]) -> Iterator[Session]:
 def on_terminal(command: str, variables: Mapping[str, str]) -> str:
     """Return what a terminal shows once the command has ended, with its colours."""
     with tmux(command, variables) as session:
-        wait_for(lambda: session.exit_code() is not None, 120)
+        wait_for(session.has_ended, 120)
         return "\n".join(line for line in session.text().splitlines() if "Pane is dead" not in line).rstrip()
 
 
