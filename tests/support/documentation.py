@@ -51,6 +51,7 @@ ELSEWHERE = {
     ("docs/operations.md", "producer ─▶ snapshots.accept"): "a diagram",
     ("docs/operations.md", "ACL SETUSER"): "run by tests/e2e/test_redis_acl.py",
     ("docs/operations.md", "db.messages.createIndex"): "compared with the code by tests/unit/test_documentation.py",
+    ("docs/formats.md", "json"): "compared with the code by tests/unit/formats/test_documented_rows.py",
     ("README.md", "python"): "run by tests/e2e/test_documentation.py",
     ("docs/producers.md", "python"): _PRODUCERS,
     ("docs/producers.md", "js"): f"{_PRODUCERS} in `make acceptance`, because it needs Node and its registry",
