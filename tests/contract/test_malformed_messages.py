@@ -63,7 +63,9 @@ def test_garbage_among_unacknowledged_messages_is_recorded(running: Running) -> 
     assert reasons.count("unacked") == len(GARBAGE)
 
 
-@pytest.mark.parametrize("queue", QUEUES)
+@pytest.mark.parametrize(
+    "queue", [QUEUES[0], *(pytest.param(queue, marks=pytest.mark.acceptance) for queue in QUEUES[1:])]
+)
 def test_malformed_messages_are_recorded_once_while_requests_complete(running: Running, queue: str) -> None:
     pid, before = running.worker.pid, len(rejected(running))
     table = kinds(queue)

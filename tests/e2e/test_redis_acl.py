@@ -71,7 +71,7 @@ def denials(admin: Any) -> list[str]:
     return [f"{entry['reason']} {entry['object']}" for entry in admin.acl_log()]
 
 
-@pytest.mark.parametrize("rules", ["whole", "without optional"])
+@pytest.mark.parametrize("rules", ["whole", pytest.param("without optional", marks=pytest.mark.acceptance)])
 def test_documented_rules_suffice_for_every_process(rules: str, settings: Settings, tmp_path: Path) -> None:
     own_rules = [rule for rule in acl_rules() if rules == "whole" or rule not in OPTIONAL]
     with server_with_user(tmp_path / "redis", settings, own_rules) as (admin, own), ExitStack() as processes:

@@ -43,7 +43,12 @@ def answer_on_a_terminal(env: Env, answer: bytes, *arguments: str) -> int:
 
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize(
-    ("command", "stage"), [("up", "starting MongoDB"), ("up", "starting worker2"), ("demo", "requesting snapshots")]
+    ("command", "stage"),
+    [
+        ("up", "starting MongoDB"),
+        ("up", "starting worker2"),
+        pytest.param("demo", "requesting snapshots", marks=pytest.mark.acceptance),
+    ],
 )
 def test_ctrl_c_during_the_start_ends_with_130_and_leaves_nothing(tmp_path: Path, command: str, stage: str) -> None:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("SNAPSHOTS_")}
@@ -77,7 +82,7 @@ def test_ctrl_c_says_how_to_resume(env: Env, own: Database[dict[str, Any]], tmp_
         if command == "import":
             terminal.read_until("Importing")
         else:
-            eventually(lambda: own.snapshotrequests.count_documents({}) == 1, 30)
+            eventually(lambda: own.snapshotrequests.count_documents({}) == 1, 60)
         terminal.press(CTRL_C)
         assert terminal.wait() == 130
     assert "Traceback" not in terminal.printed

@@ -90,7 +90,9 @@ def test_connection_is_refused_while_all_are_in_use(servers: Servers, tmp_path: 
         eventually(lambda: httpx.get(f"{url}/healthz").status_code == 200)
 
 
-@pytest.mark.parametrize("sent", [b"", b"GET /healthz HTTP/1.1\r\nHost: x\r\n"])
+@pytest.mark.parametrize(
+    "sent", [pytest.param(b"", marks=pytest.mark.acceptance), b"GET /healthz HTTP/1.1\r\nHost: x\r\n"]
+)
 def test_connection_without_a_complete_head_is_closed(served: Served, sent: bytes) -> None:
     with connect(served.url) as connection:
         started = time.monotonic()

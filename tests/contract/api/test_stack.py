@@ -63,6 +63,7 @@ def test_token_of_up_outlives_kills_and_restarts(tmp_path: Path) -> None:
         assert claims["organizationId"] == ready["organization"]
 
 
+@pytest.mark.acceptance
 @pytest.mark.timeout(180)
 def test_up_says_why_a_server_does_not_restart(tmp_path: Path) -> None:
     """A full disk can leave a damaged append-only file. Valkey then exits at once, and only its own output says why."""
@@ -76,6 +77,7 @@ def test_up_says_why_a_server_does_not_restart(tmp_path: Path) -> None:
     assert "valkey exited (1); restarting in" in (tmp_path / "stderr").read_text()
 
 
+@pytest.mark.acceptance
 @pytest.mark.timeout(180)
 def test_up_runs_in_any_folder_and_with_any_proxy(tmp_path: Path) -> None:
     """For example in the folder of another Celery project, whose modules have the same names."""
