@@ -13,7 +13,7 @@ from celery.exceptions import SoftTimeLimitExceeded
 from worker.bootstrap import service
 from worker.clock import milliseconds
 from worker.domain.retries import backoff
-from worker.errors import DeadlineExceeded, InvalidRequest, RequestFailed, StoreUnavailable, TransientError
+from worker.errors import DeadlineExceeded, RequestFailed, StoreUnavailable, TransientError
 from worker.stores.wakeups import STAMP, repr_of
 
 
@@ -29,13 +29,6 @@ class RequestTask(Task[Any, Any]):
         """Put the list of the failed requests in place of the traceback, which would only show this package."""
         if isinstance(exc, RequestFailed):
             einfo.traceback = exc.listing
-
-
-def read_job_id(ids: Any) -> ObjectId:
-    """Read the argument of a task that runs slices, which a foreign producer may get wrong. Raises InvalidRequest."""
-    if isinstance(ids, list) and len(ids) == 1 and isinstance(ids[0], str) and ObjectId.is_valid(ids[0]):
-        return ObjectId(ids[0])
-    raise InvalidRequest([{"field": "args.0", "message": "should be an array with the id of one job"}])
 
 
 @contextmanager

@@ -59,8 +59,13 @@ OnProgress = Callable[[Job], None]
     help="Write into this new or empty folder, without a worker. Default: SNAPSHOTS_EXPORTS_URL.",
 )
 @json_option
-def export(organization: ObjectId | None, output: Path | None, as_json: bool, **options: Any) -> int:
+@click.pass_context
+def export(
+    context: click.Context, /, organization: ObjectId | None, output: Path | None, as_json: bool, **options: Any
+) -> None:
     """Export the snapshots of an organization as training data.
+
+    The exit code is 0 once the files are complete, and 1 if the export failed or was cancelled.
 
     \b
     Example:
@@ -75,7 +80,7 @@ def export(organization: ObjectId | None, output: Path | None, as_json: bool, **
         print_json(shown(done))
     else:
         print_outcome(done, output)
-    return 0 if done.status == COMPLETED else FAILED
+    context.exit(0 if done.status == COMPLETED else FAILED)
 
 
 def _fields(options: dict[str, Any]) -> dict[str, Any]:
@@ -163,15 +168,15 @@ def _bar() -> Iterator[OnProgress]:
 def print_outcome(job: Job, folder: Path | None = None) -> None:
     """Print what became of an export."""
     if job.status != COMPLETED or job.result is None:
-        reason = job.error["message"] if job.error else f"it is {job.status}"
-        click.secho(f"Export {job.id} failed: {reason}", fg="red", err=True)
+        ended = f"failed: {job.error['message']}" if job.error else f"was {job.status}."
+        click.secho(f"Export {job.id} {ended}", fg="red", err=True)
         return
     counts = job.result["counts"]
     click.echo(
         f"Export {job.id}: {counts['rows']:,} rows from {counts['snapshots']:,} snapshots, {job.result['format']}"
     )
     for name, mine in job.result["splits"].items():
-        click.echo(f"  {name}: {mine['snapshots']:,} snapshots")
+        click.echo(f"  {name}: {mine['snapshots']:,}")
     if counts["duplicates"]:
         click.echo(f"  duplicates left out: {counts['duplicates']:,}")
     for name, count in counts["skipped"].items():

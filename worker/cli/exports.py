@@ -88,8 +88,9 @@ def cancel(export: ObjectId) -> None:
 @exports.command("verify")
 @click.argument("export", metavar="ID|FOLDER")
 @json_option
-def verify_(export: str, as_json: bool) -> int:
-    """Compare the files of an export with its manifest.
+@click.pass_context
+def verify_(context: click.Context, /, export: str, as_json: bool) -> None:
+    """Compare the files of an export with its manifest. The exit code is 1 if one differs.
 
     \b
     Example:
@@ -103,14 +104,17 @@ def verify_(export: str, as_json: bool) -> int:
         click.echo(f"{result.checked} files checked, {len(result.faults)} faults")
         for path, fault in result.faults.items():
             click.secho(f"  {path} {fault}", fg="red")
-    return FAILED if result.faults else 0
+    context.exit(FAILED if result.faults else 0)
 
 
 @exports.command()
 @click.argument("export", metavar="ID|FOLDER")
 @click.option("-o", "--output", type=click.Path(path_type=Path, file_okay=False), required=True, help="A new folder.")
-def rebuild(export: str, output: Path) -> int:
+@click.pass_context
+def rebuild(context: click.Context, /, export: str, output: Path) -> None:
     """Make the files of an export again: the same bytes, or the snapshots that are gone or were edited.
+
+    The exit code is 1 if the bytes would not be the same.
 
     \b
     Example:
@@ -129,7 +133,7 @@ def rebuild(export: str, output: Path) -> int:
         click.secho(f"{path} would have other bytes", fg="red", err=True)
     if not different:
         click.echo(f"The same bytes are in {output}.")
-    return FAILED if different else 0
+    context.exit(FAILED if different else 0)
 
 
 def _find(service: Service | None, export: str) -> Destination:

@@ -63,9 +63,10 @@ def _print(figures: Statistics) -> None:
     _print_values("snapshot made", figures.created_months, figures.snapshots)
     _print_lengths("messages", figures.messages)
     found = figures.duplicates
-    click.echo(
-        f"{found.snapshots:,} snapshots have the content of another; without repeats, {found.surplus:,} would go."
-    )
+    if found.surplus:
+        click.echo(f"{found.snapshots:,} snapshots share their messages with another; {found.surplus:,} are repeats.")
+    else:
+        click.echo("No two snapshots have the same messages.")
     sample = figures.sample
     what = "all" if sample.complete else "a random sample of"
     click.echo(f"\nFrom {what} {sample.snapshots:,} snapshots:")

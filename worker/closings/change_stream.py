@@ -35,7 +35,7 @@ log = get_logger(__name__)
 
 _NAME = "closings"
 _WAIT_MS = 500
-"""How long MongoDB waits for a change before it replies that there is none. A stop is delayed by at most this."""
+"""How long MongoDB waits for a change before it replies that there is none. Stopping can take that long."""
 _BATCH, _BATCH_SECONDS = 500, 1.0
 _IDLE_SECONDS = 10.0
 """How often the token is stored while nothing is closed, so that it does not fall off the oplog."""

@@ -4,12 +4,15 @@ import csv
 import hashlib
 import io
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import IO, Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import IO, Annotated, Any, Literal
 
 from bson import ObjectId
+from pydantic import AfterValidator, BaseModel, Field, ValidationError
 
+from worker.domain.requests import Id
 from worker.errors import PermanentError, Refused
 from worker.exports.destination import Destination
 from worker.exports.manifest import NAME, VERSION
@@ -35,47 +38,77 @@ class SourcesChanged(Refused):
     code = "sources_changed"
 
 
+def _check_path(value: str) -> str:
+    path = PurePosixPath(value)
+    if path.is_absolute() or ".." in path.parts or not path.parts:
+        raise ValueError("should be a path inside the export")
+    return value
+
+
+class _Record(BaseModel):
+    path: Annotated[str, AfterValidator(_check_path)]
+    kind: Literal["data", "ids", "extra"]
+    split: str = ""
+    bytes: int
+    sha256: str
+
+
+class _Format(BaseModel):
+    version: int
+
+
+class _Manifest(BaseModel):
+    """What is read of a manifest, which may come from anywhere."""
+
+    manifest_version: Annotated[Literal[1], Field(alias="manifestVersion")]
+    organization_id: Annotated[Id, Field(alias="organizationId")]
+    format: _Format
+    spec: dict[str, Any]
+    files: list[_Record]
+
+
 @dataclass
 class Verification:
     """What is wrong with the files of an export, as sentences by path."""
 
-    checked: int = 0
-    faults: dict[str, str] = field(default_factory=dict)
+    checked: int
+    faults: dict[str, str]
 
 
-def read_manifest(destination: Destination) -> dict[str, Any]:
+def read_manifest(destination: Destination) -> _Manifest:
     """Read the manifest. Raises ManifestUnreadable."""
     try:
         with destination.open(NAME) as file:
             manifest = json.load(file)
-    except (ValueError, PermanentError) as error:
+    except (ValueError, RecursionError, PermanentError) as error:
         raise ManifestUnreadable(f"{destination.where} has no readable {NAME}.") from error
     if not isinstance(manifest, dict) or manifest.get("manifestVersion") != VERSION:
         raise ManifestUnreadable(f"{NAME} of {destination.where} is not of version {VERSION}.")
-    return manifest
+    try:
+        return _Manifest.model_validate(manifest)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        raise ManifestUnreadable(f"{NAME} of {destination.where} is damaged: {place}: {first['msg']}.") from error
 
 
 def verify(destination: Destination) -> Verification:
     """Compare all files with the manifest. Raises ManifestUnreadable, DestinationUnavailable."""
-    manifest = read_manifest(destination)
-    result = Verification()
-    known = {each["path"]: each for each in manifest["files"]}
-    for path, expected in known.items():
-        result.checked += 1
-        try:
-            with destination.open(path) as file:
-                size, sha256 = _digest(file)
-        except PermanentError:
-            result.faults[path] = "is missing"
-            continue
-        if size != expected["bytes"]:
-            result.faults[path] = f"has {size:,} bytes instead of {expected['bytes']:,}"
-        elif sha256 != expected["sha256"]:
-            result.faults[path] = "has another content"
-    for path in destination.paths():
-        if path not in known and path != NAME:
-            result.faults[path] = "is not part of the export"
-    return result
+    known = {each.path: each for each in read_manifest(destination).files}
+    found = {path: fault for path, record in known.items() if (fault := _fault(destination, record))}
+    extra = {path: "is not part of the export" for path in destination.paths() if path not in known and path != NAME}
+    return Verification(len(known), found | extra)
+
+
+def _fault(destination: Destination, record: _Record) -> str | None:
+    try:
+        with destination.open(record.path) as file:
+            size, sha256 = _digest(file)
+    except PermanentError:
+        return "is missing"
+    if size != record.bytes:
+        return f"has {size:,} bytes instead of {record.bytes:,}"
+    return None if sha256 == record.sha256 else "has another content"
 
 
 def _digest(file: IO[bytes]) -> tuple[int, str]:
@@ -94,40 +127,34 @@ class Rebuild:
         self._service = service
         self._source = source
         self.manifest = read_manifest(source)
-        self._spec: ExportSpec = read_spec(self.manifest["spec"], service.settings)
-        self._organization = ObjectId(self.manifest["organizationId"])
+        self._spec: ExportSpec = read_spec(self.manifest.spec, service.settings)
+        self._organization = self.manifest.organization_id
         self.gone: list[str] = []
         self.edited: list[str] = []
 
     def __call__(self, target: Destination) -> list[str]:
-        """Write the data files to `target`; return the paths of those that differ from the manifest.
+        """Write the files to `target`; return the paths of data files that differ from the manifest, if any.
 
-        Raises SourcesChanged, which names the snapshots that are gone or were edited.
+        Raises ManifestUnreadable, or SourcesChanged, which names the snapshots that are gone or were edited.
         """
-        if self._spec.training_format.version != self.manifest["format"]["version"]:
-            raise ManifestUnreadable("The format has another version now, which makes other rows.")
-        ids = [each for each in self.manifest["files"] if each["kind"] == "ids"]
-        for each in ids:
-            for _ in self._selection(each["path"]):
-                pass
-        if self.gone or self.edited:
-            message = f"{len(self.gone)} snapshots are gone and {len(self.edited)} were edited since the export."
-            raise SourcesChanged(message, gone=self.gone, edited=self.edited)
-        data = [each for each in self.manifest["files"] if each["kind"] == "data"]
-        by_content = {each["sha256"]: each for each in data}
+        others = [each for each in self.manifest.files if each.kind != "data"]
+        ids = [each for each in others if each.kind == "ids"]
+        self._check(others, ids)
+        by_content: dict[str, list[str]] = {}
+        for each in self.manifest.files:
+            if each.kind == "data":
+                by_content.setdefault(each.sha256, []).append(each.path)
         writer = PartWriter(self._service, self._organization, self._spec, target)
         target.begin("rebuild")
         staged: dict[str, str] = {}
         for number, each in enumerate(ids):
-            part = writer.write(each["split"], number, "rebuild", self._selection(each["path"]))
-            if found := by_content.pop(part.sha256, None):
-                staged[found["path"]] = part.data
-        different = sorted(each["path"] for each in by_content.values())
-        if different:
+            part = writer.write(each.split, number, "rebuild", self._selection(each.path))
+            if paths := by_content.get(part.sha256):
+                staged[paths.pop(0)] = part.data
+        if different := sorted(path for paths in by_content.values() for path in paths):
             target.remove()
             return different
-        others = [*(each["path"] for each in self.manifest["files"] if each["kind"] != "data"), NAME]
-        for number, path in enumerate(others):
+        for number, path in enumerate([*(each.path for each in others), NAME]):
             with self._source.open(path) as original, target.create("rebuild", f"copy-{number}") as copy:
                 while block := original.read(_BLOCK):
                     copy.write(block)
@@ -135,6 +162,20 @@ class Rebuild:
         target.publish(staged, "rebuild")
         target.remove_staging()
         return []
+
+    def _check(self, others: Sequence[_Record], ids: Sequence[_Record]) -> None:
+        """Check that the export can be made again from its ids and from the database, before anything is written."""
+        if self._spec.training_format.version != self.manifest.format.version:
+            raise ManifestUnreadable("The format has another version now, which makes other rows.")
+        for each in others:
+            if fault := _fault(self._source, each):
+                raise ManifestUnreadable(f"{each.path} of {self._source.where} {fault}.")
+        for each in ids:
+            for _ in self._selection(each.path):
+                pass
+        if self.gone or self.edited:
+            message = f"{len(self.gone)} snapshots are gone and {len(self.edited)} were edited since the export."
+            raise SourcesChanged(message, gone=self.gone, edited=self.edited)
 
     def _selection(self, path: str) -> Iterator[list[Selected]]:
         """Yield the snapshots of one file of ids as they are now, and note those that are gone or were edited."""

@@ -97,7 +97,8 @@ def _run(jobs: Jobs, own: Slice, work: Work) -> None:
     try:
         result = work(own)
     except (PermanentError, Refused, InvalidSettings) as error:
-        log.warning("job_failed", job=str(own.job.id), code=error.code)
+        if not own.job.is_local:  # the command shows it
+            log.warning("job_failed", job=str(own.job.id), code=error.code)
         jobs.fail(own.job, error)
         return
     except SnapshotError:

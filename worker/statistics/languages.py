@@ -2,10 +2,7 @@
 
 from collections.abc import Iterable
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Self
-
-if TYPE_CHECKING:
-    pass
+from typing import Self
 
 UNDETERMINED = "und"
 """ISO 639-2 code of a text whose language cannot be told."""
