@@ -238,6 +238,9 @@ def load(**values: Any) -> Settings:
     `values` override both. Raises InvalidSettings, which names each faulty variable and what it should be, but never
     its value, because that may be a password.
     """
+    named = os.environ.get(f"{PREFIX}SECRETS_DIR")
+    if named and not Path(named).is_dir():
+        raise InvalidSettings(f"{PREFIX}SECRETS_DIR names {named}, which is not a directory")
     try:
         return Settings(**values)
     except OSError as error:
@@ -262,7 +265,7 @@ def unknown_variables() -> list[tuple[str, str | None]]:
 
 
 def _secrets_directory() -> Path | None:
-    directory = Path(os.environ.get(f"{PREFIX}SECRETS_DIR", SECRETS_DIRECTORY))
+    directory = Path(os.environ.get(f"{PREFIX}SECRETS_DIR") or SECRETS_DIRECTORY)
     return directory if directory.is_dir() else None
 
 

@@ -111,6 +111,7 @@ REDIS: list[tuple[tuple[str, ...], str, type[SnapshotError], str]] = [
     (("--replicaof", "127.0.0.1 1"), "redis://{}/0", BrokerUnavailable, "is a replica"),
     (("--databases", "4"), "redis://{}/9", UnusableServer, "no database of this number"),
     ((), "rediss://{}/0", BrokerUnavailable, "TLS"),
+    (("--maxmemory", "100kb"), "redis://{}/0", BrokerUnavailable, "is full"),
 ]
 
 

@@ -181,11 +181,15 @@ def test_status_shows_counts_queues_and_what_waits(env: Env, service: Service, c
     assert str(contact.organization) in table.stdout
 
 
-def test_status_ends_with_1_where_the_identity_is_broken_or_redis_is_away(
+def test_status_ends_with_1_if_the_identity_is_broken_or_redis_is_away_and_with_2_if_it_is_wrong(
     env: Env, service: Service, contact: Contact
 ) -> None:
     away = run({**env, "SNAPSHOTS_REDIS_URL": "redis://127.0.0.1:1/0"}, "status", "--json")
     assert (away.code, away.json["error"]["code"], away.json["holds"]) == (1, "broker_unavailable", True)
+    wrong = run(
+        {**env, "SNAPSHOTS_REDIS_URL": f"{env['SNAPSHOTS_REDIS_URL'].rpartition('/')[0]}/99999"}, "status", "--json"
+    )
+    assert (wrong.code, wrong.json["error"]["code"]) == (2, "unusable_server")
     service.snapshots.collection.delete_many({})
     broken = run(env, "status", "--json")
     assert (broken.code, broken.json["holds"]) == (1, False)

@@ -8,8 +8,8 @@ from bson import ObjectId
 
 from worker.domain.source_fields import SourceFields
 from worker.inspection.authors import find_authors
-from worker.inspection.expected import EXPECTED
-from worker.inspection.matching import Level, best_path, judge, resolved_settings
+from worker.inspection.expected import EXPECTED, FLAGS
+from worker.inspection.matching import Level, best_flag, best_path, judge, resolved_settings
 from worker.inspection.profile import Profile
 from worker.settings import load
 
@@ -79,6 +79,18 @@ def test_default_values_fit(document: dict[str, Any]) -> None:
 )
 def test_fields_are_found_by_name_and_type(field: str, document: dict[str, Any], path: str | None) -> None:
     assert best_path(EXPECTED["message"][field], profile(document)) == path
+
+
+@pytest.mark.parametrize(
+    ("flag", "document", "path"),
+    [
+        ("message_internal_field", {"note": True}, "note"),
+        ("message_internal_field", {"note": "call back"}, None),
+        ("message_deleted_field", {"deletedAt": NOW}, "deletedAt"),
+    ],
+)
+def test_flags_of_messages_are_found(flag: str, document: dict[str, Any], path: str | None) -> None:
+    assert best_flag(FLAGS[flag], profile(document), dates=flag == "message_deleted_field") == path
 
 
 @pytest.mark.parametrize(

@@ -114,6 +114,14 @@ def test_setting_may_be_a_file_in_the_secrets_directory(secrets: Path, monkeypat
     assert load().redis_url == "redis://elsewhere/"
 
 
+def test_secrets_directory_that_does_not_exist_is_named(secrets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SNAPSHOTS_SECRETS_DIR", str(secrets / "missing"))
+    with pytest.raises(InvalidSettings, match=r"SNAPSHOTS_SECRETS_DIR names .*missing, which is not a directory"):
+        load()
+    monkeypatch.setenv("SNAPSHOTS_SECRETS_DIR", "")
+    load()
+
+
 def test_invalid_file_names_the_setting_without_its_value(secrets: Path) -> None:
     (secrets / "SNAPSHOTS_REDIS_URL").write_text("http://:s3cret@redis/")
     with pytest.raises(InvalidSettings, match="SNAPSHOTS_REDIS_URL: should be") as caught:

@@ -6,7 +6,7 @@ from typing import Any
 import click
 from bson import ObjectId
 
-from worker.cli.group import FAILED, describe
+from worker.cli.group import FAILED, USAGE_ERROR, describe
 from worker.cli.options import json_option, organization_option
 from worker.cli.shared import open_service, print_json
 from worker.cli.tables import print_table
@@ -24,7 +24,8 @@ def status(context: click.Context, organization: ObjectId | None, as_json: bool)
     """Show consistent counts by organization, queue lengths and the longest waits.
 
     The counts hold if accepted = completed + failed + in flight, and if there is a snapshot for each completed
-    request that was not deleted or unchanged. The exit code is 1 if they do not hold or Redis is unavailable.
+    request that was not deleted or unchanged. The exit code is 1 if they do not hold or Redis is unavailable, and 2
+    if waiting will not make Redis usable.
 
     \b
     Example:
@@ -48,6 +49,8 @@ def status(context: click.Context, organization: ObjectId | None, as_json: bool)
         _print(service, counted, since, waiting)
     if broker_fault:
         click.secho(f"Error: {describe(broker_fault.outcome())}", fg="red", err=True)
+    if isinstance(broker_fault, UnusableServer):
+        context.exit(USAGE_ERROR)
     context.exit(FAILED if broker_fault or not _holds(counted) else 0)
 
 

@@ -108,7 +108,8 @@ EXPECTED: Mapping[Group, Mapping[str, Expected]] = {
 FLAGS: Mapping[str, tuple[str, ...]] = {
     "message_deleted_field": ("isdeleted", "deleted", "deletedat", "isremoved", "removed", "removedat"),
     "message_internal_field": (
-        *("isinternal", "internal", "internalnote", "isinternalnote", "isprivate", "private", "isnote", "iswhisper"),
+        *("isinternal", "internal", "internalnote", "isinternalnote", "isprivate", "private", "isnote", "note"),
+        *("iswhisper", "whisper", "staffonly", "isstaffonly", "agentonly", "isagentonly"),
     ),
 }
 """Names of the two flags of messages with which they may be omitted."""

@@ -31,7 +31,11 @@ def check(settings: Settings) -> list[str]:
             if hello.get("role") not in {"master", None}:
                 text = f"is a replica, which refuses writes: {VARIABLE} should name the primary"
                 raise BrokerUnavailable(f"Redis at {_address(settings)} {text}.")
-            return list(risks(read_info(client)))
+            info = read_info(client)
+            if is_full(info):
+                text = f"is full ({info['used_memory']:,} of {info['maxmemory']:,} bytes), so it refuses writes"
+                raise BrokerUnavailable(f"Redis at {_address(settings)} {text} ({VARIABLE}): raise maxmemory.")
+            return list(risks(info))
         except redis.RedisError as error:
             text = explain(error)
             if (address := _address(settings)) not in text:
@@ -50,6 +54,12 @@ def fault_of(hello: Info) -> str | None:
     if version and parse_version(version) < OLDEST:
         return f"Redis {version} is too old; upgrade to Redis 7.0 or newer, or to Valkey"
     return None
+
+
+def is_full(info: Info) -> bool:
+    """Return whether Redis has reached `maxmemory` and may not evict anything, as far as `info` says so."""
+    limit = info.get("maxmemory") or 0
+    return 0 < limit <= info.get("used_memory", 0) and info.get("maxmemory_policy") == "noeviction"
 
 
 def parse_version(version: str) -> tuple[int, ...]:
