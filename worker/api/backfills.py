@@ -38,9 +38,9 @@ class BackfillState(Shape):
 
     id: Id = Field(alias="_id")
     status: Literal["accepted", "running", "completed", "failed", "cancelled"]
-    asked: dict[str, Any] = Field(description="the body that it was asked for with")
+    asked: dict[str, Any] = Field(description="the body of the request that began it")
     conversations: int | None
-    requests: int = Field(description="accepted requests, new ones and those that existed before")
+    requests: int = Field(description="accepted requests, including those that existed before")
     accepted: int = Field(description="requests that did not exist before")
     completed: int
     failed: int

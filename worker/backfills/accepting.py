@@ -16,7 +16,7 @@ _RECENT = 100
 
 
 def accept_backfill(jobs: Jobs, organization: ObjectId, given: Mapping[str, Any], *, enqueue: bool) -> Job:
-    """Accept a backfill; return the one in progress instead if it was asked for the same.
+    """Accept a backfill, or return the one in progress if it was requested with the same fields.
 
     `given`: the fields of BackfillSpec without the organization. `enqueue`: let a worker begin; otherwise the caller
     runs it, and workers take over if the caller dies. Raises InvalidRequest, BackfillInProgress, NotFound.

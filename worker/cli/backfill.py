@@ -20,11 +20,17 @@ _NAMES = {"from_": "from", "min_messages": "minMessages", "user": "userId"}
 
 @click.group(invoke_without_command=True)
 @click.option("--organization", type=ObjectIdType(), help="The organization. Required.")
-@click.option("--from", "from_", metavar="TIME|DAY", help="Only conversations whose first message is of then or later.")
-@click.option("--to", metavar="TIME|DAY", help="Only conversations whose first message is of then or earlier.")
+@click.option(
+    "--from", "from_", metavar="TIME|DAY", help="Only conversations whose first message was sent at or after this time."
+)
+@click.option(
+    "--to", metavar="TIME|DAY", help="Only conversations whose first message was sent at or before this time."
+)
 @click.option("--channel", "channels", multiple=True, help="Only conversations of this channel. Repeatable.")
-@click.option("--min-messages", type=click.IntRange(1), help="Only conversations with at least so many messages.")
-@click.option("--limit", type=click.IntRange(1), help="At most so many conversations, in the order of their ids.")
+@click.option("--min-messages", type=click.IntRange(1), help="Only conversations with at least this many messages.")
+@click.option(
+    "--limit", type=click.IntRange(1), help="Request at most this many conversations, in the order of their ids."
+)
 @click.option("--user", type=ObjectIdType(), help="The user who requests the snapshots.")
 @click.option("--notes", help="Free-text notes.")
 @click.option("--tag", "tags", multiple=True, help="A tag. Repeatable.")
@@ -134,4 +140,4 @@ def cancel(key: ObjectId) -> None:
     job = jobs.get(key, kind="backfill")
     if not jobs.cancel(job.id):
         raise NotFound(f"Backfill {job.id} is {jobs.get(job.id).status} already.")
-    click.echo(f"Backfill {job.id} is cancelled. What it had accepted gets its outcome.")
+    click.echo(f"Backfill {job.id} is cancelled. The requests that it had accepted are still processed.")

@@ -97,7 +97,7 @@ def filter_options(command: Command) -> Command:
             "--since",
             type=SinceType(),
             metavar="TIME|AGO",
-            help="Only requests accepted since then; if --status or --code names an outcome, finished since then.",
+            help="Only requests accepted since this time; with the --status or --code of an outcome, finished since.",
         ),
     )
     for option in reversed(options):

@@ -15,8 +15,10 @@ _OPTIONS = (
     click.option("--tag", help="Only snapshots with this tag."),
     click.option("--contact", "contactId", type=ObjectIdType(), help="Only snapshots of this contact."),
     click.option("--conversation", "conversationId", type=ObjectIdType(), help="Only snapshots of this conversation."),
-    click.option("--from", "from", metavar="TIME|DAY", help="Only snapshots made then or later."),
-    click.option("--to", "to", metavar="TIME|DAY", help="Only snapshots made then or earlier; a day means its start."),
+    click.option("--from", "from", metavar="TIME|DAY", help="Only snapshots made at or after this time."),
+    click.option(
+        "--to", "to", metavar="TIME|DAY", help="Only snapshots made at or before this time; a day means its start."
+    ),
     click.option(
         "--archived",
         "isArchived",

@@ -28,7 +28,7 @@ _LONGEST_VALUE = 40
     type=click.IntRange(1, 100_000),
     default=2000,
     show_default=True,
-    help="Random snapshots at most that are read for channels, characters, languages and formats.",
+    help="Read at most this many random snapshots for channels, characters, languages and formats.",
 )
 @json_option
 def stats(organization: ObjectId, sample: int, as_json: bool, **given: Any) -> None:

@@ -125,7 +125,7 @@ class _Position:
         return event
 
     def create_group(self) -> Steps[None]:
-        """Create the group at the beginning: after a flush all events are emitted again, and known ones are ignored."""
+        """Create the group at the start of the stream: after a flush, events are emitted again, known ones ignored."""
         try:
             yield Execute([command("xgroup_create", self._stream, self._group, id="0", mkstream=True)])
         except redis.ResponseError as error:

@@ -56,7 +56,7 @@ class Duplicates(Figures):
 
     groups: int = Field(description="how many different contents occur more than once")
     snapshots: int = Field(description="how many snapshots have one of them")
-    surplus: int = Field(description="how many snapshots would go if each content were kept once")
+    surplus: int = Field(description="how many snapshots would be removed if each content were kept once")
 
 
 class Reason(Figures):
