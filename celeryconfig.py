@@ -1,4 +1,4 @@
-"""Celery's settings: queues, routes, acknowledgement, limits, schedule. All other settings: worker/settings.py.
+"""Celery's settings: queues, routes, acknowledgement, limits, schedule. All other settings: worker/settings/.
 
 https://docs.celeryq.dev/en/stable/userguide/configuration.html
 """

@@ -1,7 +1,7 @@
 """Settings of Flower: who may see it, what it keeps, and what it shows. `snapshots celery flower` reads this file.
 
 Flower reads FLOWER_* from the environment first (FLOWER_BASIC_AUTH, FLOWER_DB, FLOWER_PORT, FLOWER_URL_PREFIX ...).
-What is set below overrides it. The secrets among them may also be files in the secrets directory of worker/settings.py.
+What is set below overrides it. The secrets among them may also be files in the secrets directory of worker/settings/.
 https://flower.readthedocs.io/en/latest/config.html
 """
 

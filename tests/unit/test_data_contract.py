@@ -11,9 +11,9 @@ from bson import ObjectId
 from worker.domain.assembly import Conversation, assemble, encode_messages
 from worker.domain.ledger_entry import LedgerEntry
 from worker.domain.source_fields import CONTACT, CONVERSATION, MESSAGE, OMITTED, USER
-from worker.field_settings import FieldSettings, Group, variable
 from worker.inspection.expected import EXPECTED
 from worker.settings import load
+from worker.settings.field_mapping import FieldSettings, Group, variable
 from worker.stores.indexes import own_indexes, source_indexes
 
 TEXT = (Path(__file__).parents[2] / "docs" / "data.md").read_text()

@@ -11,7 +11,7 @@ from bson import ObjectId
 from worker.client.models import EVENT
 from worker.domain.ledger_entry import LedgerEntry
 from worker.intake.entries import read_entry
-from worker.schemas import FOLDER, schemas, text_of
+from worker.reference.schemas import FOLDER, schemas, text_of
 from worker.settings import Settings
 from worker.stores.events import event_of
 
@@ -76,7 +76,9 @@ def entry_data_validator(kind: str) -> jsonschema.Draft202012Validator:
 
 def test_the_files_are_current() -> None:
     expected = {name: text_of(schema) for name, schema in schemas().items()}
-    assert {each.name: each.read_text() for each in FOLDER.iterdir()} == expected, "run python -m worker.schemas"
+    assert {each.name: each.read_text() for each in FOLDER.iterdir()} == expected, (
+        "run python -m worker.reference.schemas"
+    )
 
 
 @pytest.mark.parametrize("name", schemas())

@@ -10,8 +10,8 @@ from rich.table import Table
 from worker.cli.group import FAILED
 from worker.cli.options import json_option
 from worker.cli.shared import console, open_service, print_json
-from worker.field_settings import variable
 from worker.inspection.matching import Level
+from worker.settings.field_mapping import variable
 
 if TYPE_CHECKING:
     from worker.inspection.inspection import Inspected, Inspection

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from worker.field_settings import FieldSettings, read_list, read_pairs
+from worker.settings.field_mapping import FieldSettings, read_list, read_pairs
 
 Document = dict[str, Any]
 Expression = Any

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from worker.domain.source_fields import MessageFields
-from worker.field_settings import DIRECTIONS, SENDER_TYPES, SENDERS
 from worker.inspection.expected import spelled
 from worker.inspection.profile import PathProfile, Profile
+from worker.settings.field_mapping import DIRECTIONS, SENDER_TYPES, SENDERS
 
 _CONTACT = frozenset(
     [

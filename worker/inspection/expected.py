@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from worker.field_settings import Group
+from worker.settings.field_mapping import Group
 
 ID = "id"
 """An ObjectId, or text of its 24 hex digits."""

@@ -6,12 +6,12 @@ from dataclasses import dataclass, field, replace
 from bson import ObjectId
 
 from worker.domain.source_fields import CONTACT, CONVERSATION, MESSAGE, USER, CollectionFields
-from worker.field_settings import Group
 from worker.inspection.authors import find_authors
 from worker.inspection.expected import COLLECTIONS, EXPECTED, FLAGS, ID, Expected, spelled
 from worker.inspection.matching import Finding, Level, best_flag, best_path, judge, paths_of_ids, resolved_settings
 from worker.inspection.profile import Profile
 from worker.inspection.sampling import Sample, collection_names, is_empty, known, sample
+from worker.settings.field_mapping import Group
 from worker.stores.connections import Connections
 
 _SETTINGS: Mapping[Group, Mapping[str, str | None]] = {

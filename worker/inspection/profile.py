@@ -8,8 +8,8 @@ from typing import Any
 
 from bson import DatetimeMS, ObjectId
 
-from worker.field_settings import is_part
 from worker.inspection.expected import ID
+from worker.settings.field_mapping import is_part
 from worker.source.ids import read_id
 
 _MAX_LEVELS = 5

@@ -12,7 +12,7 @@ from bson import ObjectId
 from support.http import EXPORTS
 from support.served import Served
 from support.waiting import eventually
-from worker.schemas import schemas
+from worker.reference.schemas import schemas
 
 
 def completed(served: Served, **body: Any) -> dict[str, Any]:

@@ -1,14 +1,14 @@
-"""Writes the tables of settings in README.md and docs/data.md: `python -m worker.settings_table`."""
+"""Writes the tables of settings in README.md and docs/data.md: `python -m worker.reference.settings_table`."""
 
 import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from worker.field_settings import FieldSettings
 from worker.settings import PREFIX, Settings
+from worker.settings.field_mapping import FieldSettings
 
-_ROOT = Path(__file__).parent.parent
+_ROOT = Path(__file__).parents[2]
 DOCUMENTS = (_ROOT / "README.md", _ROOT / "docs" / "data.md")
 _NAMES_OF_FIELDS = FieldSettings.model_fields.keys()
 _PLACE = re.compile(r"(<!-- settings:[^\n]*-->\n).*?(<!-- /settings -->)", re.DOTALL)

@@ -18,9 +18,9 @@ from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SecretsSettingsSource, SettingsConfigDict
 
 from worker.errors import InvalidSettings
-from worker.field_settings import FieldSettings
 from worker.redis_url import RedisAddress, parse_redis_url
-from worker.setting_types import CollectionName, DatabaseName, Duration, HttpUrl, MongoUrl, Name, RedisUrl, Traces
+from worker.settings.field_mapping import FieldSettings
+from worker.settings.types import CollectionName, DatabaseName, Duration, HttpUrl, MongoUrl, Name, RedisUrl, Traces
 
 PREFIX = "SNAPSHOTS_"
 SECRETS_DIRECTORY = "/run/secrets"
@@ -36,7 +36,7 @@ _OTHER_VARIABLES = ["SECRETS_DIR", "VERSION"]
 
 
 class Settings(FieldSettings, BaseSettings):
-    """All settings with their defaults. Those that name the platform's fields are in `worker.field_settings`."""
+    """All settings with their defaults. The names of fields: `worker.settings.field_mapping`."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", hide_input_in_errors=True)
 
