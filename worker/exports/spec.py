@@ -4,8 +4,10 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 from bson import ObjectId
+from bson.codec_options import CodecOptions, DatetimeConversion
 from pydantic import AfterValidator, Field
 
+from worker.clock import to_json
 from worker.domain.snapshot_filter import SnapshotFilter
 from worker.domain.validation import check_text
 from worker.errors import InvalidRequest
@@ -16,6 +18,8 @@ from worker.formats.registry import get_format
 from worker.settings import Settings
 
 MAX_SYSTEM = 100_000
+_CLAMPED: CodecOptions[Any] = CodecOptions(tz_aware=True, datetime_conversion=DatetimeConversion.DATETIME_CLAMP)
+"""With an offset, a time may be hours before the year 1 or after the year 9999."""
 
 
 def _check_split(value: str) -> str:
@@ -54,8 +58,7 @@ class ExportSpec(SnapshotFilter):
             given[name] = str(value) if isinstance(value, ObjectId) else value
         for name, value in (("from", self.from_), ("to", self.to)):
             if value is not None:
-                moment = value.as_datetime()
-                given[name] = moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+                given[name] = to_json(value.as_datetime(_CLAMPED))
         return given
 
     @property
