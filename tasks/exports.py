@@ -8,7 +8,8 @@ from worker.bootstrap import service
 from worker.celery import app
 from worker.exports.export import Export
 from worker.exports.places import open_destination
-from worker.jobs.job import TASKS
+from worker.exports.selection import Selection
+from worker.jobs.job import TASKS, Job
 
 from .jobs import run_job_slice
 from .privacy import PrivateRequest
@@ -18,4 +19,12 @@ from .privacy import PrivateRequest
 def export(self: Task[Any, Any], ids: Any) -> None:
     """Run one slice of an export. `ids`: its id, alone in a list."""
     work = Export(service(), lambda job: open_destination(service().settings, job.id))
-    run_job_slice(self, ids, work, work.clean_up)
+    run_job_slice(self, ids, work, lambda job: _clean_up(work, job))
+
+
+def _clean_up(work: Export, job: Job) -> None:
+    """Remove what is left of a job. The files of a command's job are out of reach: see `worker.exports.leftovers`."""
+    if job.is_local:
+        Selection(service().connections, job.id).remove()
+    else:
+        work.clean_up(job)

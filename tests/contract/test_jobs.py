@@ -1,6 +1,6 @@
 """Jobs: claims, fencing, and what survives a killed worker and a flushed Redis."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -9,11 +9,14 @@ from bson import ObjectId
 
 from support.ledger import Bench, bench_on
 from worker.errors import InvalidRequest, NotFound
+from worker.jobs import events, store
 from worker.jobs.job import Job
 from worker.jobs.slices import Slice, run_slice
 from worker.jobs.store import JobFilter, Jobs, LeaseLost
 from worker.settings import Settings
 from worker.stores import indexes
+from worker.stores.connections import Connections
+from worker.sweep.replay import Replay
 from worker.sweep.sweep import Sweep
 
 
@@ -158,6 +161,40 @@ def test_flush_of_redis_repeats_the_event_with_its_id_and_content(bench: Bench, 
     assert bench.events() == before
 
 
+def test_flush_between_the_event_and_its_record_repeats_the_event(
+    bench: Bench, jobs: Jobs, job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Sweep(bench.service)()
+    emit = events.emit
+
+    def emit_and_lose(connections: Connections, finished: Iterable[Job]) -> None:
+        emit(connections, finished)
+        bench.connections.redis.flushdb()
+        Replay(bench.service)()
+
+    monkeypatch.setattr(store, "emit", emit_and_lose)
+    jobs.complete(claimed(jobs, job), {})
+    monkeypatch.undo()
+    assert bench.events() == []
+    Sweep(bench.service)()
+    assert [event["id"] for event in bench.events()] == [f"{job.id}.0"]
+    Sweep(bench.service)()
+    assert len(bench.events()) == 1
+
+
+def test_event_that_went_out_late_is_repeated_if_redis_loses_its_last_second(
+    bench: Bench, jobs: Jobs, job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Sweep(bench.service)()
+    monkeypatch.setattr(jobs, "emit_event", lambda _: None)
+    jobs.complete(claimed(jobs, job), {})
+    bench.database.snapshotjobs.update_one({"_id": job.id}, {"$set": {"finishedAt": bench.ago(days=1)}})
+    Sweep(bench.service)()
+    for since, unsent in ((bench.ago(hours=-1), 0), (bench.ago(hours=1), 1)):
+        jobs.owe_events(since)
+        assert bench.database.snapshotjobs.count_documents({"unsent": True}) == unsent
+
+
 def test_event_of_a_worker_that_died_after_finishing_is_emitted_by_the_sweep(
     bench: Bench, jobs: Jobs, job: Job
 ) -> None:
@@ -168,13 +205,39 @@ def test_event_of_a_worker_that_died_after_finishing_is_emitted_by_the_sweep(
     assert [event["id"] for event in bench.events()] == [f"{job.id}.0"]
 
 
-def test_job_of_a_command_is_never_enqueued_and_fails_once_the_command_is_gone(bench: Bench, jobs: Jobs) -> None:
+def before_its_claim(_: Jobs, __: Job) -> None:
+    """The command died at once."""
+
+
+def during_a_slice(jobs: Jobs, job: Job) -> None:
+    taken = claimed(jobs, job)
+    jobs.save(taken, {}, {"number": 1})
+
+
+def between_two_slices(jobs: Jobs, job: Job) -> None:
+    jobs.release(claimed(jobs, job))
+    jobs.service.publish.chunks.clear()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("dies", [before_its_claim, during_a_slice, between_two_slices])
+def test_job_of_a_command_is_never_enqueued_and_fails_once_the_command_is_gone(
+    bench: Bench, jobs: Jobs, dies: Callable[[Jobs, Job], None]
+) -> None:
     job = jobs.accept("export", bench.organization, {}, local=True)
-    claimed(jobs, job)
-    bench.advance(seconds=2 * jobs.lease.total_seconds() + 1)
+    dies(jobs, job)
+    bench.advance(seconds=jobs.lease.total_seconds() - 1)
+    Sweep(bench.service)()
+    assert not jobs.get(job.id).is_finished
+    bench.advance(seconds=jobs.lease.total_seconds() + 2)
     Sweep(bench.service)()
     assert bench.published.ids == []
-    assert jobs.get(job.id).status == "failed"
+    failed = jobs.get(job.id)
+    assert failed.error
+    assert (failed.status, failed.error["code"]) == ("failed", "worker_lost")
+    bench.advance(seconds=bench.settings.lost_after.total_seconds() + 1)
+    Sweep(bench.service)()
+    left = [str(job.id)] if dies is during_a_slice else []
+    assert bench.published.ids == left, "a worker removes what the job has in MongoDB"
 
 
 def test_jobs_are_of_one_organization(bench: Bench, jobs: Jobs, job: Job) -> None:

@@ -4,7 +4,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +20,16 @@ from worker.cli.shared import open_producer, open_service, print_json, program, 
 from worker.errors import InvalidRequest, StoreConflict
 from worker.exports.accepting import accept_export, check_export
 from worker.exports.export import Export
+from worker.exports.leftovers import owned, remove_leftovers
 from worker.exports.places import open_folder
 from worker.exports.showing import shown
-from worker.exports.spec import ExportSpec
-from worker.jobs.job import COMPLETED, Job
+from worker.jobs.job import ACCEPTED, COMPLETED, Job
 from worker.jobs.slices import run_slice
 from worker.jobs.store import Jobs
-from worker.service import Service
 
 _PAUSE = 0.3
+_UNTAKEN_SECONDS = 5.0
+"""How long a worker may take to begin before the command says that none has."""
 OnProgress = Callable[[Job], None]
 
 
@@ -98,12 +99,18 @@ def _export_there(organization: ObjectId, given: dict[str, Any]) -> Job:
     service = open_producer()
     job = accept_export(service, organization, given)
     jobs = Jobs(service)
-    again = f"It continues without this command: {program()} exports show {job.id}"
-    with resume_hint(again), _bar() as on_progress:
+    show = f"{program()} exports show {job.id}"
+    warn_at: float | None = time.monotonic() + _UNTAKEN_SECONDS
+    with resume_hint(f"It continues without this command: {show}"), _bar() as on_progress:
         while not job.is_finished:
             time.sleep(_PAUSE)
             job = jobs.get(job.id)
             on_progress(job)
+            if warn_at and job.status == ACCEPTED and time.monotonic() > warn_at:
+                warn_at = None
+                click.echo(
+                    f"No worker has taken export {job.id} yet. It stays accepted, also after Ctrl-C: {show}", err=True
+                )
     return job
 
 
@@ -114,16 +121,19 @@ def _export_here(organization: ObjectId, given: dict[str, Any], folder: Path) ->
     if folder.exists() and any(folder.iterdir()):
         raise InvalidRequest([{"field": "output", "message": "should be a new or an empty folder"}])
     spec = check_export(service, organization, given)
-    return _run(service, organization, spec, folder)
-
-
-def _run(service: Service, organization: ObjectId, spec: ExportSpec, folder: Path) -> Job:
+    remove_leftovers(folder.parent)
     jobs = Jobs(service)
-    work = Export(service, lambda job: open_folder(folder, job.id))
     job = jobs.accept("export", organization, spec.stored(), local=True)
+    return _run(jobs, job, folder)
+
+
+def _run(jobs: Jobs, job: Job, folder: Path) -> Job:
+    work = Export(jobs.service, lambda job: open_folder(folder, job.id))
     owner = f"{os.getpid()}@{socket.gethostname()}"
-    try:
-        with _bar() as on_progress:
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(owned(folder.parent, job.id))
+            on_progress = stack.enter_context(_bar())
             while not job.is_finished:
                 try:
                     run_slice(jobs, job.id, owner, work, work.clean_up)
@@ -131,10 +141,10 @@ def _run(service: Service, organization: ObjectId, spec: ExportSpec, folder: Pat
                     time.sleep(_PAUSE)
                 job = jobs.get(job.id)
                 on_progress(job)
-    except BaseException:
-        jobs.cancel(job.id)
-        work.clean_up(job)
-        raise
+        except BaseException:
+            jobs.cancel(job.id)
+            work.clean_up(job)
+            raise
     return job
 
 

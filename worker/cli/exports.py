@@ -11,6 +11,7 @@ from worker.cli.shared import open_service, print_json
 from worker.cli.tables import print_table
 from worker.errors import InvalidRequest, NotFound
 from worker.exports.destination import Destination
+from worker.exports.leftovers import owned, remove_leftovers
 from worker.exports.places import open_destination, open_folder
 from worker.exports.showing import shown
 from worker.exports.verifying import Rebuild, verify
@@ -124,11 +125,14 @@ def rebuild(context: click.Context, /, export: str, output: Path) -> None:
     if output.exists() and any(output.iterdir()):
         raise InvalidRequest([{"field": "output", "message": "should be a new or an empty folder"}])
     again = Rebuild(service, _find(service, export))
-    target = open_folder(output.absolute(), ObjectId())
-    try:
-        different = again(target)
-    finally:
-        target.remove_staging()
+    key, parent = ObjectId(), output.absolute().parent
+    remove_leftovers(parent)
+    target = open_folder(output.absolute(), key)
+    with owned(parent, key):
+        try:
+            different = again(target)
+        finally:
+            target.remove_staging()
     for path in different:
         click.secho(f"{path} would have other bytes", fg="red", err=True)
     if not different:

@@ -76,7 +76,8 @@ class Jobs:
             "fence": 0,
             "stalled": 0,
             "acceptedAt": self.service.clock.now(),
-            **({"local": True} if local else {"enqueuedAt": self.service.clock.now()}),
+            "enqueuedAt": self.service.clock.now(),
+            **({"local": True} if local else {}),
         }
         with store_errors():
             self.collection.insert_one(document)
@@ -178,7 +179,8 @@ class Jobs:
 
         Raises LeaseLost. The claim does not count as one without progress: nothing is given up during an outage.
         """
-        self._write(claimed, {"$set": {"leasedUntil": None, "stalled": max(0, claimed.stalled - 1)}})
+        fields = {"leasedUntil": None, "stalled": max(0, claimed.stalled - 1), "enqueuedAt": self.service.clock.now()}
+        self._write(claimed, {"$set": fields})
 
     def cleaned(self, job: Job) -> None:
         """Record that nothing is left of a job that has failed or was cancelled."""
@@ -227,30 +229,36 @@ class Jobs:
         condition = {**which, "unsent": True}
         at_majority = self.collection.with_options(read_concern=ReadConcern("majority"))
         with store_errors():
-            jobs = [Job.read(each) for each in at_majority.find(condition).limit(limit)]
-        if jobs:
-            emit(self.service.connections, jobs)
-            ids = {"_id": {"$in": [each.id for each in jobs]}}
+            found = list(at_majority.find(condition).limit(limit))
+        if found:
+            emit(self.service.connections, map(Job.read, found))
+        for owed in {each.get("owed") for each in found}:
+            # If Redis has lost data meanwhile, `owed` is another by now, and the event has to go out again.
+            out = {"_id": {"$in": [each["_id"] for each in found if each.get("owed") == owed]}, "owed": owed}
+            sent = {"$set": {"sentAt": self.service.clock.now()}, "$unset": {"unsent": ""}}
             with store_errors():
-                self.collection.update_many({**ids, "unsent": True}, {"$unset": {"unsent": ""}})
-        return len(jobs)
+                self.collection.update_many({**out, "unsent": True}, sent)
+        return len(found)
 
     def owe_events(self, since: datetime) -> None:
-        """Mark the events of jobs that finished from `since` on as not out, because Redis may have lost them."""
-        which = {"status": {"$in": [COMPLETED, FAILED]}, "finishedAt": {"$gte": since}}
+        """Mark events that went out from `since` on as not out, because Redis may have lost them."""
+        recent = [{"finishedAt": {"$gte": since}}, {"sentAt": {"$gte": since}}]
+        which = {"status": {"$in": [COMPLETED, FAILED]}, "$or": recent}
         with store_errors():
-            self.collection.update_many(which, {"$set": {"unsent": True}})
+            self.collection.update_many(which, {"$set": {"unsent": True, "owed": ObjectId()}})
 
     def take_lost(self) -> Iterator[Job]:
         """Yield jobs that have work left, no slice, and were enqueued long ago; note that they are enqueued again.
 
-        Unfinished ones have work left, and those that have failed or were cancelled and are not cleaned yet.
+        Unfinished ones have work left, unless they are a command's; so have those that have failed or were cancelled
+        and are not cleaned yet.
         """
         now = self.service.clock.now()
         past = {"$not": {"$gt": now - self.service.settings.lost_after, "$lt": now + _AHEAD}}
         free = {"$not": {"$gt": now, "$lt": now + _AHEAD}}
-        idle = {"local": None, "leasedUntil": free, "enqueuedAt": past}
-        open_, unclean = {"status": {"$in": UNFINISHED}}, {"status": {"$in": _ENDED}, "checkpoint": {"$exists": True}}
+        idle = {"leasedUntil": free, "enqueuedAt": past}
+        open_ = {"status": {"$in": UNFINISHED}, "local": None}
+        unclean = {"status": {"$in": _ENDED}, "checkpoint": {"$exists": True}}
         lost = {"$or": [{**open_, **idle}, {**unclean, **idle}]}
         while True:
             with store_errors():

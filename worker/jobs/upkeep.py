@@ -22,9 +22,12 @@ class JobUpkeep:
 
     def _fail_abandoned(self) -> None:
         """Fail jobs of commands that were killed: no worker can continue them, because their files are elsewhere."""
-        now = self._jobs.service.clock.now()
-        abandoned = {"status": {"$in": UNFINISHED}, "local": True, "leasedUntil": {"$lt": now - self._jobs.lease}}
+        recent = {"$gt": self._jobs.service.clock.now() - self._jobs.lease}
+        # Without a lease, the command is about to claim the job, or was killed before it could.
+        silent = {"leasedUntil": {"$not": recent}, "enqueuedAt": {"$not": recent}}
+        abandoned = {"status": {"$in": UNFINISHED}, "local": True, **silent}
         with store_errors():
             found = [Job.read(each) for each in self._jobs.collection.find(abandoned).limit(100)]
         for job in found:
-            self._jobs.fail(job, WorkerLost("The command that ran this job was killed."))
+            if claimed := self._jobs.claim(job.id, "sweep"):
+                self._jobs.fail(claimed, WorkerLost("The command that ran this job was killed."))
