@@ -1,10 +1,11 @@
-"""The publisher on a broker that refuses messages."""
+"""The publisher: its clients, and a broker that refuses messages."""
 
 import itertools
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 import redis
@@ -12,6 +13,7 @@ from bson import ObjectId
 from celery import Celery
 from kombu import Queue
 
+from worker.celery_support import transport
 from worker.celery_support.publisher import CeleryPublisher
 from worker.errors import BrokerUnavailable
 from worker.local.embedded import Servers
@@ -61,3 +63,28 @@ def test_broker_that_is_briefly_out_of_memory_is_unavailable_and_never_breaks_th
         publish(BULK, [[str(ObjectId())]], datetime.now(UTC))
         assert broker.llen(BULK) == before + 1
     assert 0 < refused < 1000
+
+
+def test_messages_share_a_client_until_the_connections_are_closed(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    created: list[object] = []
+    begin = redis.Redis.__init__
+
+    def count(self: redis.Redis, *args: Any, **options: Any) -> None:
+        created.append(self)
+        begin(self, *args, **options)
+
+    with Celery("test", broker=redis_url, set_as_current=False) as app, redis.Redis.from_url(redis_url) as broker:
+        app.conf.update(task_queues=(Queue(BULK),), broker_transport=f"{transport.__name__}:Transport")
+        publish = CeleryPublisher(app)
+        publish(BULK, [[str(ObjectId())]], datetime.now(UTC))
+        monkeypatch.setattr(redis.Redis, "__init__", count)
+        for chunks in (1, 2, 1):
+            publish(BULK, [[str(ObjectId())]] * chunks, datetime.now(UTC))
+        assert created == []
+        with app.producer_or_acquire() as producer:
+            producer.connection.collect()
+        publish(BULK, [[str(ObjectId())]], datetime.now(UTC))
+        assert created
+        assert broker.llen(BULK) == 6

@@ -84,6 +84,18 @@ class Channel(base.Channel):  # type: ignore[misc]
     QoS = QoS
     _popped: ClassVar[deque[tuple[str, bytes]]] = deque()
     """Messages that were taken from their list, and could not be noted as unacknowledged because Redis failed."""
+    _shared_client: Any = None
+
+    def _create_client(self, asynchronous: bool = False) -> Any:
+        """Return the channel's client, which takes a connection from the pool for each command.
+
+        kombu creates one for each command, which takes a third of the time of a publish.
+        """
+        if asynchronous:
+            return super()._create_client(asynchronous=True)
+        if self._shared_client is None or self._shared_client.connection_pool is not self.pool:
+            self._shared_client = super()._create_client()
+        return self._shared_client
 
     def _brpop_start(self, timeout: float | None = None) -> None:
         while self._popped:
