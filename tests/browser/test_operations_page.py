@@ -157,6 +157,7 @@ def pages_fit_their_screen(site: Site, browser: Browser, view: str) -> None:
     key = site.database.snapshotrequests.find_one({"organizationId": site.organization, "status": "failed"})
     assert key is not None
     paths = {"overview": "", "failures": "/requests", "request": f"/requests/{key['_id']}", "rejected": "/rejected"}
+    paths |= {"exports": "/jobs", "export": f"/jobs/{site.export}", "backfills": "/jobs?kind=backfill"}
     with opened(browser, **VIEWS[view]) as page:
         log_in(page, site)
         for name, path in paths.items():
@@ -166,7 +167,7 @@ def pages_fit_their_screen(site: Site, browser: Browser, view: str) -> None:
             for box in (each.bounding_box() for each in page.get_by_role("checkbox").all()):
                 assert box is not None
                 assert box["width"] >= 16
-            if taking_screenshots() and name != "request":
+            if taking_screenshots() and name in {"overview", "failures", "rejected", "export"}:
                 page.screenshot(path=pictures() / f"{name}-{view}.png")
 
 
@@ -210,6 +211,7 @@ def _of_flower(site: Site) -> Iterator[tuple[str, str]]:
 def _of_the_api(site: Site) -> Iterator[tuple[str, str]]:
     keys = [each["_id"] for each in site.database.snapshotrequests.find({}, {"_id": 1}).limit(20)]
     paths = ["", "/requests", "/requests?status=completed", "/requests?status=accepted", "/rejected"]
+    paths += ["/jobs", "/jobs?kind=backfill", f"/jobs/{site.export}"]
     paths += [f"/requests/{key}" for key in [*keys, *site.late]]
     with httpx.Client(base_url=site.api, timeout=30) as client:
         yield "/metrics", client.get("/metrics").text

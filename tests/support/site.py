@@ -25,6 +25,7 @@ DATA = CHECKOUT.parent / "shared" / "data"
 SAMPLES = CHECKOUT / "worker" / "local" / "samples" / "conversations.jsonl"
 _EACH = 40
 """Conversations taken from each file."""
+EXPORT = ("--format", "nova", "--split", "80/10/10", "--dedupe")
 LATE = 3
 """Requests whose contact does not exist yet."""
 
@@ -47,6 +48,7 @@ class Site:
     redis: "redis.Redis"
     environment: dict[str, str]
     personal: set[str] = field(default_factory=set)
+    export: str = ""
     late: list[ObjectId] = field(default_factory=list)
     unsent: list[ObjectId] = field(default_factory=list)
     contact: ObjectId = field(default_factory=ObjectId)
@@ -88,6 +90,7 @@ def site_on(folder: Path, stack: ExitStack) -> Site:
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("SNAPSHOTS_", "FLOWER_"))}
     said = stack.enter_context(_up(folder / "data", clean | own))
     servers = {"SNAPSHOTS_MONGO_URL": said["mongo"], "SNAPSHOTS_REDIS_URL": said["redis"]}
+    servers["SNAPSHOTS_EXPORTS_URL"] = str(folder / "data" / "exports")
     mongo = stack.enter_context(pymongo.MongoClient[Any](said["mongo"], tz_aware=True))
     broker = stack.enter_context(redis.Redis.from_url(said["redis"]))
     site = Site(
@@ -124,6 +127,10 @@ def _fill(site: Site) -> None:
     assert imported.code == 0, imported.stderr
     asked = run(site.environment, "request", "--organization", site.organization, "--all", "--json")
     assert asked.code == 0, asked.stderr
+
+    exported = run(site.environment, "export", "--organization", site.organization, *EXPORT, "--json")
+    assert exported.code == 0, exported.stderr
+    site.export = exported.json["_id"]
 
     def failed() -> bool:
         site.late, site.unsent = (

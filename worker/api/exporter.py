@@ -11,7 +11,7 @@ from worker.api.queries import MAX_LIMIT, Integer
 from worker.api.responses import encode
 from worker.domain.requests import CamelModel, Id
 from worker.errors import NotFound
-from worker.exports.accepting import accept_export
+from worker.exports.accepting import accept_export, delete_export
 from worker.exports.places import open_destination
 from worker.exports.showing import shown
 from worker.exports.spec import ExportSpec
@@ -37,10 +37,10 @@ class Exporter:
         self._service = service
         self._jobs = Jobs(service)
 
-    def accept(self, organization: ObjectId, spec: ExportSpec) -> Job:
+    def accept(self, organization: ObjectId, user: ObjectId, spec: ExportSpec) -> Job:
         """Accept an export. Raises InvalidRequest, EmptySelection, InvalidSettings."""
         with pymongo.timeout(_MAX_SECONDS):
-            return accept_export(self._service, organization, spec.stored())
+            return accept_export(self._service, organization, spec.stored(), user)
 
     def page(self, organization: ObjectId, query: ExportListQuery) -> bytes:
         """Return a page of exports as JSON, newest first."""
@@ -60,9 +60,7 @@ class Exporter:
         job = self._get(organization, key)
         if self._jobs.cancel(key, organization):
             return True
-        if not job.is_local:
-            open_destination(self._service.settings, key).remove()
-        self._jobs.delete(key)
+        delete_export(self._service, job)
         return False
 
     def open(self, organization: ObjectId, key: ObjectId, name: str) -> tuple[dict[str, Any], IO[bytes]]:

@@ -44,7 +44,7 @@ async def create(request: Request, app: App, caller: MayExport) -> Response:
     """Poll `Location` until `status` is completed, failed or cancelled; or wait for the event."""
     refuse_query(request)
     spec = await read_json(request, app, caller, lambda data: ExportSpec.checked(data, app.settings))
-    job = await app.writers.run(app.exporter.accept, caller.organization, spec)
+    job = await app.writers.run(app.exporter.accept, caller.organization, caller.user, spec)
     return success(202, "Export accepted", encode(shown(job)), {"Location": f"{EXPORTS_PATH}/{job.id}"})
 
 

@@ -221,6 +221,7 @@ class ExportJob(Shape):
 
     id: Id = Field(alias="_id")
     organization_id: Id
+    user_id: Id | None = Field(description="who asked for it; null for a command")
     status: Literal["accepted", "running", "completed", "failed", "cancelled"]
     spec: dict[str, Any] = Field(description="what was asked for")
     progress: dict[str, Any]

@@ -1,4 +1,4 @@
-"""Checks and accepts exports, for HTTP and commands."""
+"""Checks, accepts and deletes exports, for HTTP, commands and the operations pages."""
 
 from typing import Any
 
@@ -24,11 +24,21 @@ def check_export(service: Service, organization: ObjectId, given: Any) -> Export
     return spec
 
 
-def accept_export(service: Service, organization: ObjectId, given: Any) -> Job:
+def accept_export(service: Service, organization: ObjectId, given: Any, user: ObjectId | None = None) -> Job:
     """Check and accept an export that workers write to the destination of the settings.
 
     Raises InvalidRequest, EmptySelection, InvalidSettings, StoreUnavailable, StoreConflict.
     """
     spec = check_export(service, organization, given)
     open_destination(service.settings, ObjectId())
-    return Jobs(service).accept("export", organization, spec.stored())
+    return Jobs(service).accept("export", organization, spec.stored(), user=user)
+
+
+def delete_export(service: Service, job: Job) -> None:
+    """Delete a finished export: its record, and its files unless a command has made them.
+
+    Raises InvalidSettings, DestinationFailed, DestinationUnavailable, StoreUnavailable, StoreConflict.
+    """
+    if not job.is_local:
+        open_destination(service.settings, job.id).remove()
+    Jobs(service).delete(job.id)

@@ -11,6 +11,7 @@ def shown(job: Job) -> dict[str, Any]:
     return {
         "_id": job.id,
         "organizationId": job.organization,
+        "userId": job.user,
         "status": job.status,
         "spec": dict(job.spec),
         "progress": dict(job.progress or {}),

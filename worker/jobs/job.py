@@ -56,6 +56,8 @@ class Job:
     error: Failure | None = None
     started_at: datetime | None = None
     finished_at: datetime | None = None
+    user: ObjectId | None = None
+    """Who asked for it over HTTP; None for a command."""
     is_local: bool = False
     """A command runs it in its own process; it is never enqueued."""
 
@@ -81,5 +83,6 @@ class Job:
             error=document.get("error"),
             started_at=document.get("startedAt"),
             finished_at=document.get("finishedAt"),
+            user=document.get("userId"),
             is_local=document.get("local", False),
         )

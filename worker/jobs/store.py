@@ -60,7 +60,14 @@ class Jobs:
     # --- the caller's half ----------------------------------------------------------------------------------
 
     def accept(
-        self, kind: Kind, organization: ObjectId, spec: Mapping[str, Any], *, local: bool = False, enqueue: bool = True
+        self,
+        kind: Kind,
+        organization: ObjectId,
+        spec: Mapping[str, Any],
+        *,
+        user: ObjectId | None = None,
+        local: bool = False,
+        enqueue: bool = True,
     ) -> Job:
         """Insert a job and enqueue its first slice. Redis may be down.
 
@@ -77,6 +84,7 @@ class Jobs:
             "stalled": 0,
             "acceptedAt": self.service.clock.now(),
             "enqueuedAt": self.service.clock.now(),
+            **({"userId": user} if user else {}),
             **({"local": True} if local else {}),
         }
         with store_errors():

@@ -6,7 +6,7 @@ from starlette.routing import Route
 from worker.errors import NotFound
 from worker.operations.backend import Backend
 from worker.operations.data.login_links import PATH as LOGIN_LINK
-from worker.operations.pages import login, login_link, overview, redrive, rejected, requests
+from worker.operations.pages import jobs, login, login_link, overview, redrive, rejected, requests
 from worker.operations.web.endpoint import Endpoint, PageRequest
 from worker.operations.web.rendering import ASSETS, HEADERS
 from worker.operations.web.session import LOGIN, ROOT
@@ -28,6 +28,9 @@ def routes(backend: Backend) -> list[Route]:
         "/redriven": Endpoint(backend, redrive.progress),
         "/rejected": Endpoint(backend, rejected.show_list),
         "/rejected/{id}": Endpoint(backend, rejected.show_one, rejected.resubmit, max_entry_form),
+        "/jobs": Endpoint(backend, jobs.show_list),
+        "/jobs/{id}": Endpoint(backend, jobs.show_one),
+        "/jobs/{id}/end": Endpoint(backend, jobs.confirm, jobs.finish),
         "/logout": Endpoint(backend, post=login.logout),
     }
     return [

@@ -1,5 +1,6 @@
 """How numbers, times and durations are shown."""
 
+import re
 from datetime import datetime
 
 from worker.clock import as_utc
@@ -30,6 +31,19 @@ def duration(seconds: float | None) -> str:
             whole, rest = divmod(seconds, size)
             return f"{seconds / size:.1f} {unit}" if whole < 10 and rest else f"{whole:.0f} {unit}"
     return f"{seconds:.1f} s"
+
+
+def size(value: int) -> str:
+    """Format bytes in the largest unit of which there is at least one."""
+    for unit, name in ((10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
+        if value >= unit:
+            return f"{value / unit:.1f} {name}"
+    return f"{value} B"
+
+
+def words(name: str) -> str:
+    """Return the words of a field's name: `minMessages` becomes `Min messages`."""
+    return re.sub("([A-Z])", r" \1", name).capitalize()
 
 
 def plural(count: int, noun: str) -> str:

@@ -20,6 +20,7 @@ _TABS = {
     **dict.fromkeys(("overview", "overview_pending"), "overview"),
     **dict.fromkeys(("requests", "request", "confirm", "redriven"), "requests"),
     **dict.fromkeys(("rejected", "entry"), "rejected"),
+    **dict.fromkeys(("jobs", "job", "end_job"), "jobs"),
 }
 """The tab in the page's header, by template."""
 
@@ -52,7 +53,12 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        number=formats.number, timestamp=formats.timestamp, iso=to_json, duration=formats.duration
+        number=formats.number,
+        timestamp=formats.timestamp,
+        iso=to_json,
+        duration=formats.duration,
+        size=formats.size,
+        words=formats.words,
     )
     environment.globals.update(
         plural=formats.plural,

@@ -1,0 +1,95 @@
+"""Exports and backfills as the pages show them, and their end by an operator."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+from bson import ObjectId
+
+from worker.backfills.progress import Progress
+from worker.errors import InvalidRequest
+from worker.exports.accepting import delete_export
+from worker.jobs.job import Job
+from worker.jobs.store import Jobs
+from worker.service import Service
+
+Action = Literal["cancel", "delete"]
+ACTIONS: tuple[Action, ...] = ("cancel", "delete")
+_PERSONAL = ("notes", "q", "system")
+"""Fields of a job that may have anything in them, and are not shown."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShownJob:
+    """A job with what the pages derive from it. `total` is None while it is still being counted."""
+
+    job: Job
+    done: int
+    total: int | None
+    counts: Mapping[str, int]
+    reasons: Mapping[str, int]
+    """Snapshots or conversations that were left out or failed, by reason."""
+
+    @property
+    def user(self) -> str:
+        """Who asked for it; empty for a command."""
+        return str(self.job.user or self.job.spec.get("userId") or "")
+
+    @property
+    def asked(self) -> dict[str, str]:
+        """The fields that were asked for, in words."""
+        given = {name: value for name, value in self.job.spec.items() if name != "userId"}
+        return {name: "given" if name in _PERSONAL else _in_words(value) for name, value in given.items()}
+
+    @property
+    def history(self) -> list[tuple[str, datetime]]:
+        moments = {
+            "accepted": self.job.accepted_at,
+            "started": self.job.started_at,
+            str(self.job.status): self.job.finished_at,
+        }
+        return [(name, moment) for name, moment in moments.items() if moment]
+
+    @property
+    def action(self) -> Action | None:
+        """How an operator may end it."""
+        if not self.job.is_finished:
+            return "cancel"
+        return "delete" if self.job.kind == "export" else None
+
+
+def shown(job: Job) -> ShownJob:
+    """Return a job for a page."""
+    if job.kind == "backfill":
+        progress = Progress.of(job)
+        counts = {name: value for name, value in progress.as_fields().items() if isinstance(value, int)}
+        reasons = dict(progress.failures + progress.refused)
+        return ShownJob(job, progress.completed + progress.failed, progress.conversations, counts, reasons)
+    known = dict(job.progress or {})
+    is_writing = known.pop("phase", "select") == "write"
+    made: Mapping[str, Any] = (job.result or {}).get("counts", known)
+    counts = {name: value for name, value in made.items() if isinstance(value, int)}
+    total = known.get("selected") if is_writing else None
+    return ShownJob(job, known.get("written", 0), total, counts, made.get("skipped", {}))
+
+
+def end(service: Service, key: ObjectId, organization: ObjectId | None, action: Action) -> None:
+    """Cancel a job, or delete a finished export with its files. A job that has just finished is not cancelled.
+
+    Raises NotFound, InvalidRequest, InvalidSettings, DestinationFailed, DestinationUnavailable.
+    """
+    jobs = Jobs(service)
+    job = jobs.get(key, organization)
+    if action == "cancel":
+        jobs.cancel(key, organization)
+    elif shown(job).action == "delete":
+        delete_export(service, job)
+    else:
+        raise InvalidRequest([{"field": "action", "message": "should be cancel: only finished exports can be deleted"}])
+
+
+def _in_words(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
