@@ -15,8 +15,6 @@ except InvalidSettings as _error:
     raise SystemExit(f"Error: {_error.message}") from None  # Celery would print a traceback
 _deadline = _own.run_deadline.total_seconds()
 
-_broker = _own.redis.celery_settings
-broker_url, broker_use_ssl = _broker["broker_url"], _broker["broker_use_ssl"]
 imports = ("tasks.signals", "tasks.requests", "tasks.closings", "tasks.exports", "tasks.backfills", "tasks.upkeep")
 
 # Queues and routes. No priorities: each would be a list of its own, and the sweep reads one list per queue.
@@ -62,13 +60,17 @@ broker_connection_retry_on_startup = True
 broker_connection_max_retries = None
 broker_connection_timeout = 3
 broker_channel_error_retry = True  # a Redis that refuses a command (out of memory, wrong type of key) ends no worker
-broker_transport_options = {
-    "visibility_timeout": 3600,  # the sweep redelivers long before
-    "socket_timeout": 10,
-    "socket_connect_timeout": 3,
-    "socket_keepalive": True,
-    "health_check_interval": 25,
-}
+_broker = _own.redis.celery_settings(
+    {
+        "visibility_timeout": 3600,  # the sweep redelivers long before
+        "socket_timeout": 10,
+        "socket_connect_timeout": 3,
+        "socket_keepalive": True,
+        "health_check_interval": 10,  # how soon a read that gets no answer is given up: its primary may be frozen
+    }
+)
+broker_url, broker_use_ssl = _broker["broker_url"], _broker["broker_use_ssl"]
+broker_transport_options = _broker["broker_transport_options"]
 task_publish_retry = True
 task_publish_retry_policy = {"max_retries": 1, "interval_start": 0.1, "interval_max": 0.2}
 

@@ -14,6 +14,7 @@ from tornado.web import RequestHandler as _RequestHandler
 
 from worker.errors import InvalidSettings as _InvalidSettings
 from worker.flower import handlers as _ours
+from worker.flower.broker import read_queues_at as _read_queues_at
 from worker.flower.events import begin_again as _begin_again
 from worker.flower.events import without_personal_data as _without_personal_data
 from worker.flower.labels import COLUMNS as _COLUMNS
@@ -49,6 +50,7 @@ if _error := _login_error(
 if not _options.unix_socket and (_error := _port_error(_options.address, _options.port)):
     raise SystemExit(f"flower: {_error}")
 _check_servers(_settings())
+_read_queues_at(_settings().redis)
 
 # Failed requests are retried through the ledger (worker/flower/retry.py), which counts rounds. Everything else is off:
 # a task sent from Flower would bypass the ledger, and a worker stopped from Flower would be missing.

@@ -13,7 +13,7 @@ from worker.telemetry.tracing import build_service
 
 def build(own: Settings) -> Service:
     """Build a service on these settings, and let Celery publish to their broker."""
-    app.conf.update(own.redis.celery_settings)
+    app.conf.update(own.redis.celery_settings(app.conf.broker_transport_options))
     return build_service(Connections(own), CeleryPublisher(app))
 
 

@@ -38,12 +38,10 @@ def beat(schedule: str) -> str | None:
 
 def listener() -> str | None:
     """Check that a consumer of this host has read from the intake stream recently."""
-    import redis
-
     from worker.settings import settings
 
     own = settings()
-    with redis.Redis(**own.redis.client_options, socket_timeout=_TIMEOUT, socket_connect_timeout=_TIMEOUT) as client:
+    with own.redis.client(socket_timeout=_TIMEOUT, socket_connect_timeout=_TIMEOUT) as client:
         consumers = client.xinfo_consumers(own.requests_stream, own.consumer_group)
     here = f"{socket.gethostname()}-".encode()
     idle = [consumer["idle"] / 1000 for consumer in consumers if consumer["name"].startswith(here)]

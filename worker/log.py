@@ -15,6 +15,7 @@ from worker.settings import Settings
 
 # Up to the last @ of the URL: a password that should have been escaped may contain one.
 _PASSWORD = re.compile(r"""(\w+(?:\+\w+)?://[^\s:/@]*):[^\s"'<>]+@""")
+_OPTION = re.compile(r"""(sentinel_password=)[^&\s"'<>]+""")
 
 
 def get_logger(name: str) -> Any:
@@ -24,7 +25,7 @@ def get_logger(name: str) -> Any:
 
 def hide_passwords(text: str) -> str:
     """Replace the password of every URL in a text: `redis://user:***@host`."""
-    return _PASSWORD.sub(r"\1:***@", text)
+    return _OPTION.sub(r"\1***", _PASSWORD.sub(r"\1:***@", text))
 
 
 def _without_passwords(_: Any, __: str, rendered: str) -> str:

@@ -1,137 +1,125 @@
-"""The address of Redis: one parser for redis-py, Celery, kombu and Flower, which read URLs differently.
+"""The URL of Redis: one parser for redis-py, Celery, kombu and Flower, which read URLs differently.
 
     redis[s]://[[user]:password@]host[:port][/database][?option=value&...]
+    unix://[[user]:password@]/path/of/the.sock[?db=database]
+    sentinel[s]://[[user]:password@]host[:port],host[:port],.../name[/database][?option=value&...]
 
 Whatever cannot be used in the same way by all of them is refused when a process starts, in a sentence that names the
 faulty part and contains no value, because a password that is not percent-encoded may stand in any part.
 
-With `rediss://` the server's certificate and host name are verified. kombu does not do so by default.
+With `rediss://` and `sentinels://` (TLS to Redis and to the Sentinels) the server's certificate and host name are
+verified. kombu does not do so by default.
 """
 
 import re
 import ssl
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from ipaddress import AddressValueError, IPv6Address
 from pathlib import Path
 from typing import Any
-from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
-DEFAULT_PORT = 6379
-_PLAIN, _TLS = "redis", "rediss"
+from .redis_address import Host, RedisAddress, Sentinels
+
+__all__ = ["RedisAddress", "parse_redis_url"]
+
+_PORTS = {"redis": 6379, "rediss": 6379, "sentinel": 26379, "sentinels": 26379, "unix": 0}
+"""The schemes, and the default port of each."""
+_TLS = ("rediss", "sentinels")
 _HOST = re.compile(r"[\w.-]+")
+_NAME = re.compile(r"[\w.-]{1,100}", re.ASCII)
 _DATABASE = re.compile(r"\d{1,5}", re.ASCII)
 _ENCODE = "percent-encode /, ?, #, @, % and white space in the user name and password"
-
-
-@dataclass(frozen=True, slots=True)
-class RedisAddress:
-    """A Redis server and database, and how to connect to it."""
-
-    host: str
-    port: int = DEFAULT_PORT
-    database: int = 0
-    username: str | None = None
-    password: str | None = field(default=None, repr=False)
-    tls: dict[str, Any] | None = field(default=None, repr=False)
-    """The options of redis-py's SSLConnection, always with `ssl_cert_reqs` and `ssl_check_hostname`. None: no TLS."""
-
-    @property
-    def verifies(self) -> bool:
-        """Whether the server has to prove its identity. Without TLS it cannot."""
-        return self.tls is not None and self.tls["ssl_cert_reqs"] != "none" and bool(self.tls["ssl_check_hostname"])
-
-    @property
-    def weakness(self) -> str | None:
-        """Say what the address does not verify although it asks for TLS, or None."""
-        if self.tls is None or self.verifies:
-            return None
-        if self.tls["ssl_cert_reqs"] == "none":
-            return "ssl_cert_reqs=none: the certificate of Redis is not verified, so any server can obtain the password"
-        return "ssl_check_hostname=false: a certificate for any other host is accepted"
-
-    @property
-    def client_options(self) -> dict[str, Any]:
-        """Keyword arguments of `redis.Redis` and `redis.asyncio.Redis`."""
-        return {
-            "host": self.host,
-            "port": self.port,
-            "db": self.database,
-            "username": self.username,
-            "password": self.password,
-            **({"ssl": True, **self.tls} if self.tls is not None else {}),
-        }
-
-    @property
-    def celery_settings(self) -> dict[str, Any]:
-        """Celery's `broker_url`, without options, and `broker_use_ssl`. Flower uses both, too."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        user = quote(self.username or "", safe="")
-        password = f":{quote(self.password, safe='')}" if self.password else ""
-        scheme = _PLAIN if self.tls is None else _TLS
-        login = f"{user}{password}@" if user or password else ""
-        return {
-            "broker_url": f"{scheme}://{login}{host}:{self.port}/{self.database}",
-            "broker_use_ssl": False if self.tls is None else dict(self.tls),
-        }
+_NO_CLUSTER = (
+    "Redis Cluster is not supported, because Celery's transport is not; use a primary with replicas and Sentinel, or a "
+    "managed Redis with its cluster mode off"
+)
 
 
 def parse_redis_url(url: str) -> RedisAddress:
     """Parse the URL. Raises ValueError, whose sentence names the faulty part and what is allowed, and no value."""
     if re.search(r"[\s\x00-\x1f\x7f]", url):
         raise ValueError("should contain no white space or control characters")
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        raise ValueError(f"should have an IPv6 address in brackets, if it has one; {_ENCODE}") from None
-    if parts.scheme not in {_PLAIN, _TLS}:
+    scheme, separator, rest = url.partition("://")
+    scheme = scheme.lower()
+    if not separator or scheme not in _PORTS:
         raise ValueError(
-            "should begin with redis:// or rediss:// (TLS); Unix sockets, Sentinel and Cluster are not supported"
+            f"should begin with redis://, rediss:// (TLS), unix://, sentinel:// or sentinels://; {_NO_CLUSTER}"
         )
+    authority = re.match("[^/?#]*", rest)[0]  # type: ignore[index]  # matches every text
+    login, _, hosts = authority.rpartition("@")
+    parts = urlsplit(f"//h{rest.removeprefix(authority)}")
     if "@" in f"{parts.path}{parts.query}{parts.fragment}" or parts.fragment:
         raise ValueError(f"should have one @, behind the password, and no #: {_ENCODE}")
     options = _options(parts.query)
-    return RedisAddress(
-        host=_host(parts),
-        port=_port(parts),
-        database=_database(parts.path, options.pop("db", None)),
-        username=_decoded(parts.username),
-        password=_decoded(parts.password),
-        tls=_tls(options, is_tls=parts.scheme == _TLS),
-    )
+    user, _, password = login.partition(":")
+    sentinel_login = {name: options.pop(f"sentinel_{name}", None) or None for name in ("username", "password")}
+    common: dict[str, Any] = {"username": _decoded(user), "password": _decoded(password)}
+    if scheme.startswith("sentinel"):
+        found = _hosts(hosts, scheme)
+        name, _, database = parts.path.strip("/").partition("/")
+        if not _NAME.fullmatch(name):
+            raise ValueError("should have the name of the primary behind the hosts, such as /mymaster/0")
+        common["sentinels"] = Sentinels(found, name, **sentinel_login)
+    elif any(sentinel_login.values()):
+        raise ValueError("has the option sentinel_username or sentinel_password, which needs sentinel://")
+    elif scheme == "unix":
+        database = ""
+        common["socket"] = _socket(hosts, parts.path)
+    else:
+        database = parts.path
+        common["host"], common["port"] = _one_host(hosts, scheme)
+    return RedisAddress(**common, database=_database(database, options.pop("db", None)), tls=_tls(options, scheme))
 
 
 # --- host, port, database, login ------------------------------------------------------------------------
 
 
-def _host(parts: SplitResult) -> str:
+def _one_host(text: str, scheme: str) -> Host:
+    if "," in text:
+        raise ValueError(f"should have one host, unless it begins with sentinel://; {_NO_CLUSTER}")
+    return _host(text, scheme)
+
+
+def _hosts(text: str, scheme: str) -> tuple[Host, ...]:
+    found = tuple(_host(each, scheme) for each in text.split(","))
+    if len(set(found)) < len(found):
+        raise ValueError("should have each Sentinel once")
+    return found
+
+
+def _host(text: str, scheme: str) -> Host:
+    try:
+        parts = urlsplit(f"//{text}")
+    except ValueError:
+        raise ValueError(f"should have an IPv6 address in brackets, if it has one; {_ENCODE}") from None
     host = parts.hostname or ""
     if ":" in host:
         try:
-            return str(IPv6Address(host))
+            host = str(IPv6Address(host))
         except AddressValueError:
             raise ValueError("should have a valid IPv6 address in brackets") from None
-    if not host:
-        raise ValueError(f"should have a host behind redis:// or the @; {_ENCODE}")
-    if "," in parts.netloc.rpartition("@")[2]:
-        raise ValueError("should have one host; lists of hosts (Sentinel, Cluster) are not supported")
-    if not _HOST.fullmatch(host):
+    elif not host:
+        raise ValueError(f"should have a host behind {scheme}:// or the @; {_ENCODE}")
+    elif not _HOST.fullmatch(host):
         raise ValueError("should have a host of letters, digits, hyphens, underscores and dots")
     try:
         host.encode("idna")  # as the look-up does; its error is not an OSError
     except UnicodeError:
         raise ValueError("should have a host whose parts between the dots have 1 to 63 characters") from None
-    return host
-
-
-def _port(parts: SplitResult) -> int:
     try:
         port = parts.port
     except ValueError:
         port = 0
     if port == 0:
         raise ValueError(f"should have a port from 1 to 65535, or none; {_ENCODE}")
-    return port or DEFAULT_PORT
+    return host, port or _PORTS[scheme]
+
+
+def _socket(host: str, path: str) -> str:
+    if host or len(path) < 2:
+        raise ValueError("should have the absolute path of a socket and no host, such as unix:///run/redis.sock")
+    return _decoded(path) or ""
 
 
 def _database(path: str, option: str | None) -> int:
@@ -190,7 +178,7 @@ _TLS_OPTIONS: dict[str, Callable[[str], Any]] = {
     "ssl_certfile": _file,
     "ssl_keyfile": _file,
 }
-_OPTIONS = ("db", *_TLS_OPTIONS)
+_OPTIONS = ("db", *_TLS_OPTIONS, "sentinel_username", "sentinel_password")
 
 
 def _options(query: str) -> dict[str, str]:
@@ -208,10 +196,11 @@ def _shown(name: str) -> str:
     return name if re.fullmatch(r"[a-z_]{1,40}", name) else "(a name that is not one)"
 
 
-def _tls(options: dict[str, str], *, is_tls: bool) -> dict[str, Any] | None:
-    if not is_tls:
+def _tls(options: dict[str, str], scheme: str) -> dict[str, Any] | None:
+    if scheme not in _TLS:
         if options:
-            raise ValueError(f"has the option {next(iter(options))}, which needs rediss://")
+            needed = "sentinels" if scheme == "sentinel" else "rediss"
+            raise ValueError(f"has the option {next(iter(options))}, which needs {needed}://")
         return None
     tls: dict[str, Any] = {"ssl_cert_reqs": "required", "ssl_check_hostname": True}
     for name, text in options.items():

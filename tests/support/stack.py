@@ -94,7 +94,7 @@ def stack(settings: Settings, folder: Path, env: Mapping[str, str] | None = None
     with ExitStack() as stack_:
         bench = stack_.enter_context(bench_on(settings))
         app = Celery("a foreign producer", set_as_current=False)
-        app.conf.update(settings.redis.celery_settings)
+        app.conf.update(settings.redis.celery_settings())
         stack_.callback(app.close)
         bench.service.publish = CeleryPublisher(app)
         running = Running(settings, bench, worker(folder, environment), _beat(folder, environment), app)

@@ -1,15 +1,22 @@
 """The address of Redis: read in one way for all processes, or refused by the name of its faulty part."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import redis
+from kombu import Connection
 from kombu.utils.url import parse_url
 
 from support.certificates import Certificates
+from worker.celery_support import transport
 from worker.client import SnapshotClient
 from worker.errors import InvalidSettings
+from worker.log import hide_passwords
+from worker.redis_address import RedisAddress
 from worker.redis_url import parse_redis_url
 
 VALID: list[tuple[str, dict[str, Any]]] = [
@@ -27,14 +34,29 @@ VALID: list[tuple[str, dict[str, Any]]] = [
     ("rediss://h?ssl_cert_reqs=CERT_REQUIRED", {"tls": {"ssl_cert_reqs": "required", "ssl_check_hostname": True}}),
     ("rediss://h?ssl_cert_reqs=optional", {"tls": {"ssl_cert_reqs": "required", "ssl_check_hostname": True}}),
     ("rediss://h?ssl_cert_reqs=CERT_NONE", {"tls": {"ssl_cert_reqs": "none", "ssl_check_hostname": False}}),
+    ("unix:///run/redis.sock", {"host": None, "socket": "/run/redis.sock", "database": 0, "password": None}),
+    ("unix://user:p%40s@/run/my%20redis.sock?db=3", {"socket": "/run/my redis.sock", "database": 3, "password": "p@s"}),
     ("rediss://h?ssl_check_hostname=False", {"tls": {"ssl_cert_reqs": "required", "ssl_check_hostname": False}}),
 ]
 
 INVALID = {
-    "unix:///run/redis.sock": "Unix sockets, Sentinel and Cluster are not supported",
-    "sentinel://h:26379/0": "should begin with redis:// or rediss://",
-    "h:6379": "should begin with redis:// or rediss://",
-    "": "should begin with redis:// or rediss://",
+    "h:6379": "should begin with redis://, rediss:// (TLS), unix://, sentinel://",
+    "": "should begin with redis://, rediss:// (TLS), unix://, sentinel://",
+    "redis+cluster://h:6379": "Redis Cluster is not supported",
+    "unix://": "the absolute path of a socket",
+    "unix:///": "the absolute path of a socket",
+    "unix://run/redis.sock": "the absolute path of a socket and no host",
+    "unix:///run/redis.sock?db=x": "a database number",
+    "unix:///run/redis.sock?ssl_cert_reqs=none": "the option ssl_cert_reqs, which needs rediss://",
+    "sentinel://:s3cret@h:26379": "the name of the primary",
+    "sentinel://:s3cret@h:26379/": "the name of the primary",
+    "sentinel://:s3cret@h:26379/my%20master": "the name of the primary",
+    "sentinel://:s3cret@h:26379/mymaster/x": "a database number",
+    "sentinel://:s3cret@h:26379,/mymaster": "should have a host",
+    "sentinel://:s3cret@h:26379,h:26379/mymaster": "each Sentinel once",
+    "sentinel://:s3cret@h:26379,h2:x/mymaster": "a port from 1 to 65535",
+    "sentinel://:s3cret@h/mymaster?ssl_cert_reqs=none": "the option ssl_cert_reqs, which needs sentinels://",
+    "redis://:s3cret@h?sentinel_password=s3cret": "needs sentinel://",
     "redis://": "should have a host",
     "redis:///0": "should have a host",
     "redis://:s3cret@/0": "should have a host",
@@ -49,7 +71,7 @@ INVALID = {
     "redis://:s3cret@h/0/1": "a database number",
     "redis://:s3cret@h/0?db=1": "one database number",
     "redis://:s3cret@h?db=x": "a database number",
-    "redis://:s3cret@h1,h2/0": "one host",
+    "redis://:s3cret@h1,h2/0": "one host, unless it begins with sentinel://",
     "redis://:s3cret@h1:6379,h2:6379/0": "one host",
     "redis://:s3cret@h 1/0": "white space",
     "redis://:s3cret@h/0\n": "white space",
@@ -94,12 +116,67 @@ def test_url_that_cannot_be_used_is_refused_by_the_name_of_the_part_and_without_
         SnapshotClient(url)
 
 
-@pytest.mark.parametrize("url", [url for url, _ in VALID])
+SENTINELS = [
+    ("sentinel://h/m", (("h", 26379),), ("m", 0)),
+    ("sentinel://u:p%40s@h1:1,h2,[::1]:3/my-master/3", (("h1", 1), ("h2", 26379), ("::1", 3)), ("my-master", 3)),
+    ("sentinels://u:p%40s@h1,h2/my.master?db=2&ssl_cert_reqs=none", (("h1", 26379), ("h2", 26379)), ("my.master", 2)),
+]
+
+
+@pytest.mark.parametrize(("url", "hosts", "primary"), SENTINELS, ids=[url for url, *_ in SENTINELS])
+def test_redis_py_and_kombu_are_given_the_same_sentinels(
+    url: str, hosts: tuple[tuple[str, int], ...], primary: tuple[str, int]
+) -> None:
+    address = parse_redis_url(url)
+    with address.client() as client, kombu_to(address) as theirs:
+        pools: list[Any] = [client.connection_pool, theirs.default_channel.pool]
+    for pool in pools:
+        watching = [each.connection_pool.connection_kwargs for each in pool.sentinel_manager.sentinels]
+        assert [(each["host"], each["port"]) for each in watching] == list(hosts)
+        assert {each["socket_timeout"] for each in watching} == {1.0}
+        assert (pool.service_name, pool.connection_kwargs["db"]) == primary
+        ours = pool.make_connection()
+        assert (ours.username, ours.password) == (address.username, address.password)
+        over_tls = [isinstance(ours, redis.SSLConnection), *(each.get("ssl_cert_reqs") for each in watching)]
+        assert over_tls == [True, "none", "none"] if address.tls else over_tls[0] is False
+
+
+def test_login_of_the_sentinels_is_their_own_and_is_not_shown() -> None:
+    url = "sentinel://u:p@h/m?sentinel_username=watch&sentinel_password=s3%26cret"
+    address = parse_redis_url(url)
+    with address.client() as client:
+        (watching,) = client.connection_pool.sentinel_manager.sentinels
+    login = watching.connection_pool.connection_kwargs
+    assert (login["username"], login["password"]) == ("watch", "s3&cret")
+    assert "cret" not in f"{address!r} {address} {hide_passwords(url)}"
+    assert str(address) == "m of the Sentinels h:26379"
+
+
+@contextmanager
+def kombu_to(address: RedisAddress) -> Iterator[Any]:
+    """A connection of kombu whose channels connect to nothing when they are made."""
+    transport.register()
+    own = address.celery_settings()
+    options = own["broker_transport_options"]
+    connection = Connection(own["broker_url"], ssl=own["broker_use_ssl"], transport_options=options)
+    with patch.object(redis.Redis, "ping"), connection as made:
+        yield made
+
+
+def test_redis_py_and_kombu_are_given_the_same_socket() -> None:
+    address = parse_redis_url("unix://user:p%40s@/run/my%20redis.sock?db=3")
+    with address.client() as client, kombu_to(address) as theirs:
+        for pool in (client.connection_pool, theirs.default_channel.pool):
+            made: Any = pool.make_connection()
+            assert (made.path, made.db, made.username, made.password) == ("/run/my redis.sock", 3, "user", "p@s")
+
+
+@pytest.mark.parametrize("url", [url for url, _ in VALID if not url.startswith("unix")])
 def test_redis_py_kombu_and_flower_are_given_the_same_address(url: str) -> None:
     address = parse_redis_url(url)
-    with redis.Redis(**address.client_options) as client:
+    with address.client() as client:
         ours = client.connection_pool.make_connection()
-    settings = address.celery_settings
+    settings = address.celery_settings()
     theirs = parse_url(settings["broker_url"])
     assert (theirs["hostname"], theirs["port"], int(theirs["virtual_host"])) == (ours.host, ours.port, ours.db)
     assert (theirs["userid"], theirs["password"]) == (ours.username, ours.password)

@@ -11,7 +11,6 @@ from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
@@ -51,9 +50,7 @@ class RateLimit:
 
     def __init__(self, settings: Settings, executor: Executor) -> None:
         self._limit = settings.api_rate_limit
-        self._redis = redis.Redis(
-            **settings.redis.client_options, socket_timeout=0.5, socket_connect_timeout=0.5, retry=Retry(NoBackoff(), 0)
-        )
+        self._redis = settings.redis.client(socket_timeout=0.5, socket_connect_timeout=0.5, retry=Retry(NoBackoff(), 0))
         self._executor = executor
         self._minute = 0
         self._tallies: dict[str, _Tally] = {}

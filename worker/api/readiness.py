@@ -28,9 +28,7 @@ class Readiness:
 
 def redis_and_workers(settings: Settings) -> tuple[bool, bool]:
     """Return whether Redis answers, and whether a worker has renewed the heartbeat there within 30 seconds."""
-    client = redis.Redis(
-        **settings.redis.client_options, socket_timeout=1, socket_connect_timeout=1, retry=Retry(NoBackoff(), 0)
-    )
+    client = settings.redis.client(socket_timeout=1, socket_connect_timeout=1, retry=Retry(NoBackoff(), 0))
     try:
         return True, heartbeat.is_alive(client)
     except redis.RedisError:

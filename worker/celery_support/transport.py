@@ -169,7 +169,18 @@ class Transport(base.Transport):  # type: ignore[misc]
     Channel = Channel
 
 
+class SentinelChannel(Channel, base.SentinelChannel):  # type: ignore[misc]
+    """The safe channel, to the primary that Sentinels name."""
+
+
+class SentinelTransport(base.SentinelTransport):  # type: ignore[misc]
+    """kombu's Sentinel transport with the safe channel."""
+
+    Channel = SentinelChannel
+
+
 def register() -> None:
-    """Let kombu use this transport for `redis://` and `rediss://`."""
+    """Let kombu use these transports for `redis://`, `rediss://`, `redis+socket://` and `sentinel://`."""
     for scheme in ("redis", "rediss"):
-        TRANSPORT_ALIASES[scheme] = f"{__name__}:Transport"
+        TRANSPORT_ALIASES[scheme] = f"{__name__}:{Transport.__name__}"
+    TRANSPORT_ALIASES["sentinel"] = f"{__name__}:{SentinelTransport.__name__}"

@@ -7,13 +7,12 @@ from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
 import redis
-import redis.asyncio
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from ..errors import InvalidSettings
-from ..redis_url import parse_redis_url
+from ..redis_url import RedisAddress, parse_redis_url
 from .following import follow
 from .models import (
     Event,
@@ -39,9 +38,9 @@ _OPTIONS: dict[str, Any] = {
 }
 
 
-def _address(redis_url: str) -> dict[str, Any]:
+def _address(redis_url: str) -> RedisAddress:
     try:
-        return parse_redis_url(redis_url).client_options
+        return parse_redis_url(redis_url)
     except ValueError as error:
         raise InvalidSettings(f"The URL of Redis {error}.") from None
 
@@ -55,7 +54,7 @@ class SnapshotClient:
         `durable`: return from `request` only when the entry is on Redis's disk (WAITAOF; needs `appendonly yes`).
         `names`: the streams, if the service uses other names. Raises InvalidSettings if the URL is not valid.
         """
-        self._redis: Any = redis.Redis(**_address(redis_url), retry=Retry(NoBackoff(), 0), **_OPTIONS)
+        self._redis: Any = _address(redis_url).client(retry=Retry(NoBackoff(), 0), **_OPTIONS)
         self._durable = durable
         self._checked = not durable
         self._names = names or Names()
@@ -147,7 +146,7 @@ class AsyncSnapshotClient:
 
     def __init__(self, redis_url: str, *, durable: bool = False, names: Names | None = None) -> None:
         """See SnapshotClient."""
-        self._redis: Any = redis.asyncio.Redis(**_address(redis_url), retry=AsyncRetry(NoBackoff(), 0), **_OPTIONS)
+        self._redis: Any = _address(redis_url).async_client(retry=AsyncRetry(NoBackoff(), 0), **_OPTIONS)
         self._durable = durable
         self._checked = not durable
         self._names = names or Names()

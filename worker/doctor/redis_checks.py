@@ -8,8 +8,9 @@ import redis
 from worker.doctor import redis_permissions
 from worker.doctor.findings import Finding, failure, ok, warning
 from worker.errors import UnusableServer
+from worker.redis_address import RedisAddress
 from worker.settings import Settings
-from worker.startup import redis_check
+from worker.startup import redis_check, sentinel_check
 from worker.stores.connections import Connections, broker_errors
 from worker.stores.redis_errors import NO_PERMISSION
 
@@ -35,6 +36,8 @@ def check(connections: Connections) -> Iterator[Finding]:
             config = {}
     yield _version(info)
     yield from _durability(config, info)
+    if connections.settings.redis.sentinels:
+        yield from _sentinels(connections.settings.redis, info)
     yield from _memory(info)
 
 
@@ -45,6 +48,14 @@ def _require(settings: Settings) -> None:
     except UnusableServer as error:
         if NO_PERMISSION not in error.message:
             raise
+
+
+def _sentinels(address: RedisAddress, info: Mapping[str, Any]) -> Iterator[Finding]:
+    found = [*sentinel_check.check(address), *sentinel_check.risks(info)]
+    for risk in found:
+        yield warning(risk, "See docs/scaling.md, Redis with Sentinel.")
+    if not found:
+        yield ok(f"the Sentinels can fail over {address.sentinels.name if address.sentinels else ''}")
 
 
 def _version(info: Mapping[str, Any]) -> Finding:

@@ -88,8 +88,7 @@ def check(connections: Connections) -> Iterator[Finding]:
 
 def _own_client(settings: Settings) -> Any:
     """Open a connection of its own, so that no other use of it is left in a transaction."""
-    return redis.Redis(
-        **settings.redis.client_options,
+    return settings.redis.client(
         protocol=2,  # replies to PSUBSCRIBE come in order
         single_connection_client=True,
         socket_timeout=5,

@@ -40,7 +40,10 @@ class Settings(FieldSettings, BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", hide_input_in_errors=True)
 
-    redis_url: RedisUrl = Field("redis://127.0.0.1:6379/0", description="Redis: broker and streams")
+    redis_url: RedisUrl = Field(
+        "redis://127.0.0.1:6379/0",
+        description="Redis: broker and streams; `redis://`, `rediss://`, `unix://` or `sentinel://`",
+    )
     mongo_url: MongoUrl = Field(
         "mongodb://127.0.0.1:27017/?replicaSet=rs0", description="MongoDB: a replica set; may name the database"
     )

@@ -9,6 +9,7 @@ from redis.retry import Retry
 
 from worker.errors import BrokerUnavailable, UnusableServer
 from worker.settings import Settings
+from worker.startup import sentinel_check
 from worker.stores.redis_errors import VARIABLE, explain, is_lasting
 
 OLDEST = (7, 0)
@@ -22,23 +23,26 @@ def check(settings: Settings) -> list[str]:
 
     Raises UnusableServer if waiting will not help, otherwise BrokerUnavailable.
     """
+    warnings = sentinel_check.check(settings.redis) if settings.redis.sentinels else []
     with _client(settings) as client:
         try:
             hello = _hello(client)
             client.ping()
             if fault := fault_of(hello):
-                raise UnusableServer(f"Redis at {_address(settings)} cannot be used ({VARIABLE}): {fault}.")
+                raise UnusableServer(f"Redis at {settings.redis} cannot be used ({VARIABLE}): {fault}.")
             if hello.get("role") not in {"master", None}:
                 text = f"is a replica, which refuses writes: {VARIABLE} should name the primary"
-                raise BrokerUnavailable(f"Redis at {_address(settings)} {text}.")
+                raise BrokerUnavailable(f"Redis at {settings.redis} {text}.")
             info = read_info(client)
             if is_full(info):
                 text = f"is full ({info['used_memory']:,} of {info['maxmemory']:,} bytes), so it refuses writes"
-                raise BrokerUnavailable(f"Redis at {_address(settings)} {text} ({VARIABLE}): raise maxmemory.")
-            return list(risks(info))
+                raise BrokerUnavailable(f"Redis at {settings.redis} {text} ({VARIABLE}): raise maxmemory.")
+            if settings.redis.sentinels:
+                warnings += sentinel_check.risks(info)
+            return [*warnings, *risks(info)]
         except redis.RedisError as error:
             text = explain(error)
-            if (address := _address(settings)) not in text:
+            if (address := str(settings.redis)) not in text:
                 tls = " (does it speak TLS at this port?)" if settings.redis.tls and "no answer" in text else ""
                 text = f"{text.removesuffix('.')}{tls}; server {address}."
             raise (UnusableServer if is_lasting(error) else BrokerUnavailable)(text) from error
@@ -47,9 +51,12 @@ def check(settings: Settings) -> list[str]:
 def fault_of(hello: Info) -> str | None:
     """Return why a server with this reply to HELLO can never be used, or None."""
     if hello.get("mode") == "sentinel":
-        return "it is a Sentinel; name the primary that it watches"
+        return "it is a Sentinel: write sentinel://, all Sentinels, and the name of the primary that they watch"
     if hello.get("mode") == "cluster":
-        return "it is a member of a Redis Cluster, which is not supported"
+        return (
+            "it is a member of a Redis Cluster, which Celery's transport does not support: use a primary with replicas "
+            "and Sentinel (sentinel://), or a managed Redis with its cluster mode off"
+        )
     version = str(hello.get("version", ""))
     if version and parse_version(version) < OLDEST:
         return f"Redis {version} is too old; upgrade to Redis 7.0 or newer, or to Valkey"
@@ -74,7 +81,7 @@ def read_info(client: "redis.Redis") -> Info:
     """
     info: dict[str, Any] = {}
     try:
-        for section in ("server", "persistence", "memory"):
+        for section in ("server", "persistence", "memory", "replication"):
             found: Any = client.info(section)
             info |= found
     except redis.ResponseError:
@@ -105,8 +112,7 @@ def risks(info: Info) -> Iterator[str]:
 
 
 def _client(settings: Settings) -> "redis.Redis":
-    return redis.Redis(
-        **settings.redis.client_options,
+    return settings.redis.client(
         socket_timeout=_ANSWER_SECONDS,
         socket_connect_timeout=_CONNECT_SECONDS,
         retry=Retry(NoBackoff(), 0),
@@ -126,8 +132,3 @@ def _hello(client: Any) -> Info:
 
 def _text(value: Any) -> Any:
     return value.decode(errors="replace") if isinstance(value, bytes) else value
-
-
-def _address(settings: Settings) -> str:
-    own = settings.redis
-    return f"[{own.host}]:{own.port}" if ":" in own.host else f"{own.host}:{own.port}"

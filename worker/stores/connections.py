@@ -97,8 +97,7 @@ class Connections:
     @cached_property
     def redis(self) -> "redis.Redis":
         """The Redis client. It does not retry: a repeated XADD would add twice, XREADGROUP would strand a batch."""
-        return redis.Redis(
-            **self.settings.redis.client_options,
+        return self.settings.redis.client(
             socket_timeout=5,
             socket_connect_timeout=3,
             socket_keepalive=True,

@@ -89,6 +89,9 @@ def is_lasting(error: redis.RedisError) -> bool:
 def reason_of(error: redis.RedisError) -> str:
     """Return why there is no connection, as `host:port: reason`. One clause without a full stop."""
     text = str(error)
+    if name_of(error) == "MasterNotFoundError":
+        silent = dict.fromkeys(_ADDRESS.findall(text))
+        return "no Sentinel names a primary that is up" + (f" (no answer: {', '.join(silent)})" if silent else "")
     address = f"{found[1]}: " if (found := _ADDRESS.search(text)) else ""
     if cause := _tls_error(error):
         return f"{address}TLS: {cause}"

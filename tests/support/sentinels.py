@@ -1,0 +1,162 @@
+"""A Redis with two replicas and three Sentinels, as a test's own processes."""
+
+import contextlib
+import signal
+import subprocess
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import redis
+
+from support.redis_server import free_port, valkey_server
+from support.waiting import eventually
+
+NAME = "mymaster"
+DOWN_AFTER_MS = 1000
+
+
+@dataclass
+class Sentinels:
+    """The processes. A server that was killed can be started again, and becomes a replica."""
+
+    folder: Path
+    binary: str
+    options: Sequence[str] = ()
+    """Options of the Redis servers."""
+    login: Sequence[str] = ()
+    """Lines of the Sentinels' configuration with which they log in at Redis, and clients at them."""
+    password: str | None = None
+    ports: list[int] = field(default_factory=lambda: [free_port() for _ in range(3)])
+    sentinel_ports: list[int] = field(default_factory=lambda: [free_port() for _ in range(3)])
+    _processes: dict[int, subprocess.Popen[bytes]] = field(default_factory=dict)
+
+    def url(self, login: str = "", options: str = "", scheme: str = "sentinel") -> str:
+        hosts = ",".join(f"127.0.0.1:{port}" for port in self.sentinel_ports)
+        return f"{scheme}://{login}{hosts}/{NAME}/0{options}"
+
+    def client(self, port: int) -> "redis.Redis":
+        return redis.Redis(port=port, password=self.password, socket_timeout=5, socket_connect_timeout=2)
+
+    def primary(self) -> int:
+        """The port of the primary, once the Sentinels that answer agree."""
+        found: set[int] = set()
+        for port in self.sentinel_ports:
+            with contextlib.suppress(redis.ConnectionError), self._sentinel(port) as client:
+                state: Any = client.execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", NAME)
+                found.add(int(state[1]))
+        assert len(found) == 1, found
+        return found.pop()
+
+    def _sentinel(self, port: int) -> "redis.Redis":
+        password = next((line.split()[1] for line in self.login if line.startswith("requirepass ")), None)
+        return redis.Redis(port=port, password=password, socket_timeout=2, decode_responses=True)
+
+    # --- faults -----------------------------------------------------------------------------------------
+
+    def kill(self, port: int) -> None:
+        """SIGKILL to a Redis or a Sentinel."""
+        process = self._processes.pop(port)
+        process.kill()
+        process.wait(20)
+
+    @contextlib.contextmanager
+    def paused(self, port: int) -> Iterator[None]:
+        """Stop a process, which continues at the end of the block as if no time had passed."""
+        self._processes[port].send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._processes[port].send_signal(signal.SIGCONT)
+
+    def fail_over(self) -> None:
+        """Let the Sentinels promote a replica although the primary is up."""
+        with self._sentinel(self.sentinel_ports[0]) as client:
+            client.execute_command("SENTINEL", "FAILOVER", NAME)
+
+    def wait_for_another(self, than: int) -> int:
+        """Wait until there is another primary than the one of this port, and it accepts writes."""
+
+        def check() -> bool:
+            port = self.primary()
+            assert port != than
+            with self.client(port) as client:
+                role: Any = client.execute_command("ROLE")
+                return bool(role[0] == b"master")
+
+        eventually(check, 60)
+        return self.primary()
+
+    # --- start ------------------------------------------------------------------------------------------
+
+    def start_redis(self, port: int, primary: int | None = None) -> None:
+        folder = self.folder / str(port)
+        folder.mkdir(exist_ok=True)
+        arguments = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "yes", *self.options]
+        if primary:
+            arguments += ["--replicaof", f"127.0.0.1 {primary}"]
+        self._start(port, folder, [self.binary, *arguments, "--dir", str(folder), "--repl-diskless-sync-delay", "0"])
+
+    def start_sentinel(self, port: int) -> None:
+        folder = self.folder / str(port)
+        folder.mkdir(exist_ok=True)
+        config = folder / "sentinel.conf"
+        if not config.exists():
+            lines = [
+                f"port {port}",
+                "bind 127.0.0.1",
+                f"dir {folder}",
+                f"sentinel monitor {NAME} 127.0.0.1 {self.ports[0]} 2",
+                f"sentinel down-after-milliseconds {NAME} {DOWN_AFTER_MS}",
+                f"sentinel failover-timeout {NAME} 5000",
+                *self.login,
+            ]
+            config.write_text("\n".join(lines) + "\n")
+        self._start(port, folder, [self.binary, str(config), "--sentinel"])
+
+    def _start(self, port: int, folder: Path, argv: list[str]) -> None:
+        with (folder / "log").open("ab") as log:
+            self._processes[port] = subprocess.Popen(argv, stdout=log, stderr=subprocess.STDOUT)
+
+    def start(self) -> None:
+        for port in self.ports:
+            self.start_redis(port, None if port == self.ports[0] else self.ports[0])
+        eventually(self._replicates, 30)
+        for port in self.sentinel_ports:
+            self.start_sentinel(port)
+        eventually(self._watches, 30)
+
+    def _replicates(self) -> bool:
+        with contextlib.suppress(redis.ConnectionError, redis.BusyLoadingError), self.client(self.ports[0]) as client:
+            info: Any = client.info("replication")
+            return all(info.get(f"slave{number}", {}).get("state") == "online" for number in (0, 1))
+        return False
+
+    def _watches(self) -> bool:
+        for port in self.sentinel_ports:
+            with contextlib.suppress(redis.ConnectionError), self._sentinel(port) as client:
+                masters: Any = client.sentinel_masters()
+                state = masters[NAME]
+                if state["num-other-sentinels"] == 2 and state["num-slaves"] == 2:
+                    continue
+            return False
+        return True
+
+    def stop(self) -> None:
+        for process in self._processes.values():
+            process.kill()
+        for process in self._processes.values():
+            process.wait(20)
+
+
+@contextlib.contextmanager
+def sentinels(folder: Path, **options: Any) -> Iterator[Sentinels]:
+    """Start the servers in a folder, and kill them at the end of the block."""
+    folder.mkdir(exist_ok=True)
+    made = Sentinels(folder, **{"binary": valkey_server(), **options})
+    try:
+        made.start()
+        yield made
+    finally:
+        made.stop()

@@ -1,0 +1,72 @@
+"""Whether the Sentinels can be used: they answer, watch a primary of this name, and have a replica to promote."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import redis
+
+from worker.errors import BrokerUnavailable, UnusableServer
+from worker.redis_address import Host, RedisAddress, Sentinels, shown
+from worker.stores.redis_errors import VARIABLE, explain, is_lasting, reason_of
+
+_ENOUGH = 3
+"""Sentinels, so that a majority remains when one of them is lost."""
+
+
+def check(address: RedisAddress) -> list[str]:
+    """Return what may go wrong at a failover, one sentence each.
+
+    Raises UnusableServer if waiting will not help, BrokerUnavailable if no Sentinel answers.
+    """
+    own = address.sentinels
+    assert own is not None  # noqa: S101 - the caller has checked
+    found: list[Mapping[str, Any]] = []
+    silent: list[str] = []
+    for host in own.hosts:
+        try:
+            found.append(_primary(host, own, address))
+        except BrokerUnavailable as error:
+            silent.append(error.message)
+    if not found:
+        raise BrokerUnavailable(f"None of the Sentinels of {VARIABLE} answers ({', '.join(silent)}).")
+    return list(_risks(own, found, silent))
+
+
+def _primary(host: Host, own: Sentinels, address: RedisAddress) -> Mapping[str, Any]:
+    """Ask one Sentinel what it knows of the primary. Raises UnusableServer, BrokerUnavailable."""
+    where = f"The Sentinel at {shown(host)} ({VARIABLE})"
+    try:
+        with redis.Redis(*host, **address.sentinel_options()) as client:
+            known: Any = client.sentinel_masters()
+    except redis.RedisError as error:
+        if "unknown command" in str(error):
+            raise UnusableServer(
+                f"{where} is a Redis, not a Sentinel: name the port of the Sentinel, by default 26379, or write redis://."
+            ) from error
+        if is_lasting(error):
+            raise UnusableServer(f"{where} cannot be used. {explain(error)}") from error
+        raise BrokerUnavailable(f"{shown(host)}: {reason_of(error).removeprefix(f'{shown(host)}: ')}") from error
+    if own.name not in known:
+        names = ", ".join(sorted(known)) or "none"
+        raise UnusableServer(f"{where} watches no primary with the name {own.name}; it watches: {names}.")
+    state: Mapping[str, Any] = known[own.name]
+    return state
+
+
+def _risks(own: Sentinels, found: list[Mapping[str, Any]], silent: list[str]) -> Iterator[str]:
+    if silent:
+        yield f"{len(silent)} of {len(own.hosts)} Sentinels do not answer ({', '.join(silent)})."
+    known = max(state["num-other-sentinels"] + 1 for state in found)
+    if known < _ENOUGH:
+        yield f"There are {known} Sentinels. Use three or more, so that a majority is left when one is lost."
+    if not any(state["num-slaves"] for state in found):
+        yield f"{own.name} has no replica, so Sentinel cannot fail over."
+
+
+def risks(info: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what the primary may lose at a failover. `info`: of its INFO, as far as it could be read."""
+    if "connected_slaves" in info and "min_slaves_good_slaves" not in info:
+        yield (
+            "min-replicas-to-write is 0, so a primary that is cut off goes on accepting entries, which are lost: "
+            "CONFIG SET min-replicas-to-write 1 on all Redis servers."
+        )
