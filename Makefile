@@ -35,7 +35,7 @@ lock: ## resolve the dependencies again and write both lock files (needs uv)
 	$(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --all-extras \
 		--custom-compile-command "make lock" pyproject.toml -o requirements.lock
 	$(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
-		-c requirements.lock --custom-compile-command "make lock" pyproject.toml -o requirements.runtime.lock
+		--extra exports --extra languages -c requirements.lock --custom-compile-command "make lock" pyproject.toml -o requirements.runtime.lock
 
 acceptance: setup ## compare every snapshot of the conversations in DATA=folder with its source (default: the samples)
 	$(BIN)/python tests/acceptance.py $(DATA)

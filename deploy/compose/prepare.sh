@@ -60,3 +60,4 @@ done
 for process in worker api flower; do
     own "$OURS" "/secrets/$process"
 done
+own "$OURS" /data/exports

@@ -58,6 +58,7 @@ ELSEWHERE = {
     ("docs/operations.md", "db.messages.createIndex"): "compared with the code by tests/unit/test_documentation.py",
     ("docs/formats.md", "json"): "compared with the code by tests/unit/formats/test_documented_rows.py",
     ("README.md", "python"): "run by tests/e2e/test_documentation.py",
+    ("docs/deploy.md", "[Service]"): "a drop-in for systemd",
     ("docs/producers.md", "python"): _PRODUCERS,
     ("docs/producers.md", "js"): f"{_PRODUCERS} in `make acceptance`, because it needs Node and its registry",
     ("docs/producers.md", "go"): "needs a Go toolchain and its registry",

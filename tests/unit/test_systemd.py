@@ -10,6 +10,7 @@ import pytest
 import celeryconfig
 from worker.cli import main
 from worker.settings import PREFIX, Settings
+from worker.stores.wakeups import QUEUES
 
 FOLDER = Path(__file__).parents[2] / "deploy" / "systemd"
 PROGRAM = "/opt/training-snapshots/bin/snapshots"
@@ -53,9 +54,15 @@ def test_unit_starts_a_command_that_exists_and_reads_secrets_that_are_settings(s
     assert all(line.endswith(f":/etc/training-snapshots/secrets/{line[15:].partition(':')[0]}") for line in lines)
 
 
-def test_worker_has_time_for_its_soft_shutdown() -> None:
+@pytest.mark.parametrize("name", ["worker@", "exporter"])
+def test_worker_has_time_for_its_soft_shutdown(name: str) -> None:
     unit = configparser.ConfigParser(strict=False, interpolation=None)
-    unit.read(FOLDER / "training-snapshots-worker@.service")
+    unit.read(FOLDER / f"training-snapshots-{name}.service")
     assert unit.getint("Service", "TimeoutStopSec") >= celeryconfig.worker_soft_shutdown_timeout + 15
     assert unit["Service"]["MemoryMax"] == "768M"
     assert "REMAP_SIGTERM=SIGQUIT" in unit["Service"]["Environment"]
+
+
+def test_workers_consume_every_queue() -> None:
+    consumed = [commands(FOLDER / f"training-snapshots-{name}.service")[-1] for name in ("worker@", "exporter")]
+    assert sorted(",".join(consumed).split(",")) == sorted(QUEUES)
