@@ -100,7 +100,11 @@ class Pipeline:
     def _wait_until_finished(self, count: int) -> None:
         ledger = self._session.database[self._session.settings.requests_collection]
         deadline = time.monotonic() + _FINISH_SECONDS
-        while ledger.count_documents({"status": COMPLETED, "unsent": {"$exists": False}}) < count:
+        outbox = self._session.database[self._session.settings.outbox_collection]
+        while (
+            ledger.count_documents({"status": COMPLETED, "unsent": {"$exists": False}}) < count
+            or outbox.find_one() is not None
+        ):
             if time.monotonic() > deadline:
                 raise Incomplete(f"not all of {count} requests are finished; {self._counts()}")
             time.sleep(0.02)

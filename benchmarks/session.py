@@ -45,7 +45,8 @@ class Session:
 
     def clear(self) -> None:
         """Removes everything but the data, the indexes, and what the sweep remembers about Redis."""
-        own = (self.settings.snapshots_collection, self.settings.requests_collection)
+        names = self.settings
+        own = (names.snapshots_collection, names.requests_collection, names.outbox_collection)
         for name in (*own, SNAPSHOTS, OUTBOX):
             self.database.drop_collection(name)
         for name in (SNAPSHOTS, OUTBOX):

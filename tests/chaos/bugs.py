@@ -28,7 +28,7 @@ def emit_before_decide() -> None:
 
 
 def clear_unsent_before_emit() -> None:
-    """Removes `unsent` before the event is out."""
+    """Removes `unsent`, or the document of the outbox, before the events are out."""
     emit = Events.emit
 
     def emit_late(self: Events, entries: Any) -> None:

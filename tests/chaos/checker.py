@@ -183,7 +183,7 @@ def _check_outcome(
         verdict.violations[WRONG].append(f"{name}: its snapshot belongs to another request or is not whole")
     elif fields := [*_differing_snapshot(entry, snapshot, *evidence.wanted[entry["_id"]])]:
         verdict.violations[WRONG].append(f"{name}: its snapshot has another {', '.join(fields)}")
-    if entry.get("unsent"):
+    if entry.get("unsent") or entry["_id"] in evidence.unsent:
         verdict.violations[MISSING].append(f"{name}: still unsent")
 
 

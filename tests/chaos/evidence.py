@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -62,6 +62,8 @@ class Evidence:
     """Event id → when the consumer had it first, in seconds since 1970."""
     wanted: dict[Any, tuple[str, str]] = field(default_factory=dict)
     """Completed ledger entry → digest and customer of its snapshot, according to the platform's collections."""
+    unsent: Set[Any] = frozenset()
+    """Completed ledger entries that are named in the outbox."""
     rejected: Sequence[str] = ()
     """Tokens of requests in the stream of rejected entries, where no valid request may be."""
     rejections: int = 0
@@ -87,6 +89,8 @@ def gather(
         snapshots = [_snapshot(document) for document in raw.find({})]
         source = Source(database)
         completed = (entry for entry in entries if entry["status"] == "completed")
+        outbox = database[settings.outbox_collection].with_options(read_concern=majority)
+        unsent = {key for decision in outbox.find({}) for key in decision["requests"]}
         wanted = {entry["_id"]: (source.digest_of(entry), source.name_of(entry)) for entry in completed}
     stream = [json.loads(fields[b"event"]) for fields in _entries(settings, settings.events_stream)]
     contents: dict[str, set[str]] = {}
@@ -108,6 +112,7 @@ def gather(
         seen={key: sorted(texts) for key, texts in contents.items()},
         first_seen=first_seen,
         wanted=wanted,
+        unsent=unsent,
         rejected=[token for fields in rejections for token in _tokens(fields)],
         rejections=len(rejections),
         seen_in_stream=seen_in_stream,

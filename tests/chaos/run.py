@@ -238,6 +238,8 @@ def _is_settled(database: Any, settings: Settings) -> bool:
     ledger = database[settings.requests_collection]
     if ledger.find_one({"$or": [{"status": "accepted"}, {"unsent": True}]}, {"_id": 1}):
         return False
+    if database[settings.outbox_collection].find_one():
+        return False
     with redis.Redis.from_url(settings.redis_url, socket_timeout=20) as broker:
         state = database[settings.state_collection].find_one({"_id": "redis"}) or {}
         marker: Any = broker.get("snapshots:marker")

@@ -124,6 +124,7 @@ FAULTS: dict[str, tuple[str, Callable[[Evidence], Any]]] = {
     "another conversation": (WRONG, lambda e: setattr(e.snapshots[1], "conversation", None)),
     "no event": (MISSING, lambda e: e.stream.pop(0)),
     "unsent": (MISSING, lambda e: e.ledger[0].update(unsent=True)),
+    "in the outbox": (MISSING, lambda e: setattr(e, "unsent", {DONE})),
     "two contents of one event": (DIFFER, lambda e: e.seen[f"{DONE}.0"].append("{}")),
     "an event of no outcome": (DIFFER, lambda e: e.seen.update({f"{ObjectId()}.0": ["{}"]})),
     "an event of a round to come": (DIFFER, lambda e: e.seen.update({f"{DONE}.1": ["{}"]})),

@@ -98,8 +98,10 @@ class LedgerEntry(TypedDict, total=False):
     unchanged: bool
     error: Failure
     unsent: bool
-    """True while the outcome's event may not be on the stream; absent otherwise."""
+    """True while the outcome's event may not be on the stream; absent otherwise, and where `worker.stores.outbox` has
+    the decision instead."""
     sentAt: datetime
+    """When the event went out. Absent where the outbox had the decision, unless the sweep emitted the event."""
     deletedAt: datetime
     """When the snapshot was deleted."""
     repeats: int
@@ -156,7 +158,11 @@ def counted_in(window: Mapping[str, datetime], status: Status | None = None) -> 
 
 WAITING_SINCE: Condition = {"$ifNull": ["$redrivenAt", "$dueAt", "$acceptedAt"]}
 """The same as `waiting_since`; null once retention has stripped the entry."""
-IS_UNSENT: Condition = {"$eq": ["$unsent", True]}
+
+
+def is_unsent_by(noted: Sequence[datetime]) -> Condition:
+    """Whether the event may not be out. `noted`: the times of the decisions in the outbox, which their entries have."""
+    return {"$or": [{"$eq": ["$unsent", True]}, {"$in": ["$finishedAt", list(noted)]}]}
 
 
 # --- predicates -----------------------------------------------------------------------------------------
@@ -165,6 +171,11 @@ IS_UNSENT: Condition = {"$eq": ["$unsent", True]}
 def is_open(entry: LedgerEntry) -> bool:
     """Whether the request has no outcome yet."""
     return entry["status"] == ACCEPTED
+
+
+def is_finished(entry: LedgerEntry) -> bool:
+    """Whether the entry has an outcome, and still all that its event says: retention has not stripped it."""
+    return not is_open(entry) and "acceptedAt" in entry
 
 
 def is_unsent(entry: LedgerEntry) -> bool:

@@ -12,6 +12,7 @@ from worker.clock import from_milliseconds
 from worker.domain.ledger_entry import UNSENT
 from worker.stores.checkpoints import Checkpoints
 from worker.stores.connections import Connections, Document, broker_errors, store_errors
+from worker.stores.outbox import Outbox
 from worker.stores.stats import backlog
 
 UNACKED = "unacked"
@@ -124,13 +125,15 @@ def read_store(connections: Connections) -> StoreGauges:
                 {"$group": {"_id": None, "count": {"$sum": 1}, "since": {"$min": "$finishedAt"}}},
             ],
         )
+        noted, noted_since = Outbox(connections).totals()
         reasons = connections.database[names.left_out_collection].aggregate(
             [{"$match": {"organizationId": {"$exists": True}}}, {"$group": {"_id": "$reason", "count": {"$sum": 1}}}]
         )
         left_out = {str(row["_id"]): row["count"] for row in reasons}
         swept_at = Checkpoints(connections).get("turn:sweep").get("begunAt")
         now = connections.clock.now()
-    return StoreGauges(now, unsent.get("count", 0), unsent.get("since"), left_out, swept_at)
+    since = min((time for time in (unsent.get("since"), noted_since) if time), default=None)
+    return StoreGauges(now, unsent.get("count", 0) + noted, since, left_out, swept_at)
 
 
 def _one(connections: Connections, collection: str, pipeline: list[Document]) -> Mapping[str, Any]:

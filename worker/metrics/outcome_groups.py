@@ -1,14 +1,14 @@
 """Groups requests of the ledger on the server: the aggregation pipelines, and how their results are read."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
 from bson import ObjectId
 
-from worker.domain.ledger_entry import ACCEPTED, IS_UNSENT, WAITING_SINCE, Condition, counted_in
+from worker.domain.ledger_entry import ACCEPTED, WAITING_SINCE, Condition, counted_in, is_unsent_by
 from worker.stores.connections import Document
 
 BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
@@ -63,11 +63,15 @@ def finished_between(since: datetime, until: datetime | None) -> Condition:
 
 
 def finished_pipeline(
-    since: datetime, until: datetime | None, settled_before: datetime, now: datetime
+    since: datetime, until: datetime | None, settled_before: datetime, now: datetime, noted: Sequence[datetime]
 ) -> list[Document]:
-    """Group finished requests by kind, and by whether they finished before `settled_before`."""
+    """Group finished requests by kind, and by whether they finished before `settled_before`.
+
+    `noted`: the times of the decisions in the outbox.
+    """
+    unsent = is_unsent_by(noted)
     # Without `sentAt` the event was sent moments after the outcome, or has not been sent yet.
-    sent_at = {"$ifNull": ["$sentAt", {"$cond": [IS_UNSENT, now, "$finishedAt"]}]}
+    sent_at = {"$ifNull": ["$sentAt", {"$cond": [unsent, now, "$finishedAt"]}]}
     return [
         {"$match": {**finished_between(since, until), "organizationId": {"$ne": DOCTORS_ORGANIZATION}}},
         {
@@ -79,13 +83,13 @@ def finished_pipeline(
                 "seconds": {"$divide": [{"$subtract": [sent_at, WAITING_SINCE]}, 1000]},
             }
         },
-        _group_by_kind(settled_before),
+        _group_by_kind(settled_before, unsent),
     ]
 
 
-def _group_by_kind(settled_before: datetime) -> Document:
+def _group_by_kind(settled_before: datetime, unsent: Condition) -> Document:
     settled = {"$lt": ["$finishedAt", settled_before]}
-    not_timed = {"$or": [{"$eq": ["$seconds", None]}, {"$and": [IS_UNSENT, {"$not": [settled]}]}]}
+    not_timed = {"$or": [{"$eq": ["$seconds", None]}, {"$and": [unsent, {"$not": [settled]}]}]}
     buckets = [{"case": {"$lte": ["$seconds", bound]}, "then": index} for index, bound in enumerate(BUCKETS)]
     bucket = {"$switch": {"branches": [{"case": not_timed, "then": NOT_TIMED}, *buckets], "default": len(BUCKETS)}}
     key = {

@@ -11,13 +11,13 @@ A failure that is redriven before it is added (within `lost_after`) counts only 
 """
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import astuple, dataclass
 from datetime import UTC, datetime
+from functools import partial
 
 import pymongo
 from pymongo.collection import Collection
-from pymongo.read_concern import ReadConcern
 
 from worker.metrics.outcome_groups import (
     InFlight,
@@ -31,6 +31,7 @@ from worker.metrics.outcome_groups import (
 )
 from worker.stores.checkpoints import Checkpoints
 from worker.stores.connections import Connections, Document, store_errors
+from worker.stores.outbox import Outbox
 
 _CHECKPOINT = "measures"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -38,6 +39,8 @@ _SLICE_SIZE = 50_000
 """Entries that one aggregation adds at most: a third of a second."""
 _EXTRA_SECONDS = 10
 """For the aggregation that has begun when the time of a call is over."""
+_MOST_DECISIONS = 1000
+"""Decisions of the outbox that are regarded: more there are only while Redis refuses events."""
 
 
 @dataclass(slots=True)
@@ -59,9 +62,7 @@ class OutcomeFold:
 
     @property
     def _ledger(self) -> Collection[Document]:
-        name = self._connections.settings.requests_collection
-        # Read concern `snapshot` sees majority-committed entries of one moment, each either finished or in flight.
-        return self._connections.database[name].with_options(read_concern=ReadConcern("snapshot"))
+        return self._connections.database[self._connections.settings.requests_collection]
 
     def __call__(self, seconds: float) -> Outcomes | None:
         """Return the outcomes of now; None if older ones are still being added after `seconds`: call it again.
@@ -80,17 +81,16 @@ class OutcomeFold:
                     return self._current(stored, reached, settled, now)
                 if time.monotonic() > stop_at:
                     return None
-                groups = self._aggregate(finished_pipeline(reached, end, end, now))
+                groups = self._aggregate(partial(finished_pipeline, reached, end, end, now))
                 self._store(stored, _totals(stored), groups, end)
 
     def _slice_end(self, reached: datetime, settled: datetime) -> datetime:
         """Return the end of the next slice, by halving the period until it has few enough entries."""
         end = max(reached, settled)
-        counted = self._ledger.with_options(read_concern=ReadConcern("local"))
         while end - reached > self._connections.settings.lost_after:
             condition = finished_between(reached, end)
             with store_errors():
-                if counted.count_documents(condition, limit=self._slice_size + 1) <= self._slice_size:
+                if self._ledger.count_documents(condition, limit=self._slice_size + 1) <= self._slice_size:
                     break
             middle = reached + (end - reached) / 2
             end = middle.replace(microsecond=middle.microsecond // 1000 * 1000)
@@ -101,7 +101,7 @@ class OutcomeFold:
         end = max(reached, settled)
         ledger = self._connections.settings.requests_collection
         union = {"$unionWith": {"coll": ledger, "pipeline": in_flight_pipeline()}}
-        groups = self._aggregate([*finished_pipeline(reached, None, end, now), union])
+        groups = self._aggregate(lambda noted: [*finished_pipeline(reached, None, end, now, noted), union])
         totals = _totals(stored)
         if end > reached:
             self._store(stored, dict(totals), groups, end)
@@ -109,9 +109,14 @@ class OutcomeFold:
         add_groups(totals, finished)
         return Outcomes(now, totals, in_flight_by_trigger(group for group in groups if not group["_id"].get("status")))
 
-    def _aggregate(self, pipeline: list[Document]) -> list[Document]:
-        with store_errors():
-            return list(self._ledger.aggregate(pipeline))
+    def _aggregate(self, pipeline: Callable[[Sequence[datetime]], list[Document]]) -> list[Document]:
+        """Aggregate majority-committed entries of one moment, each either finished or in flight.
+
+        `pipeline`: made from the times of the decisions in the outbox at the same moment.
+        """
+        with store_errors(), self._connections.mongo.start_session(snapshot=True) as session:
+            noted = Outbox(self._connections).times(_MOST_DECISIONS, session)
+            return list(self._ledger.aggregate(pipeline(noted), session=session))
 
     def _store(self, stored: Document, totals: dict[Kind, Sums], groups: Iterable[Document], reached: datetime) -> None:
         """Store the totals with the settled groups. If another process was first, it has stored the same."""

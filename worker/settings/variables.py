@@ -59,6 +59,7 @@ class Settings(FieldSettings, BaseSettings):
     messages_collection: CollectionName = Field("messages", description="the platform's messages; read-only, indexed")
     snapshots_collection: CollectionName = Field("trainingsnapshots", description="snapshots")
     requests_collection: CollectionName = Field("snapshotrequests", description="the ledger")
+    outbox_collection: CollectionName = Field("snapshotoutbox", description="outcomes whose events may not be out")
     policies_collection: CollectionName = Field(
         "snapshotpolicies", description="policies that decide which closings make a snapshot"
     )

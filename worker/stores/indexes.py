@@ -55,6 +55,7 @@ def own_indexes(names: Settings) -> list[Index]:
             [("organizationId", 1), ("status", 1), ("_id", -1), ("unchanged", 1), ("deletedAt", 1)],
             "counts by status from the index alone; lists, redrive",
         ),
+        Index(names.outbox_collection, [("at", 1)], "sweep: decisions whose events are not out"),
         Index(names.keys_collection, [("hash", 1)], "an integration key by its hash", {"unique": True}),
         Index(names.policies_collection, [("organizationId", 1)], "an organization has one policy", {"unique": True}),
         Index(names.left_out_collection, [("organizationId", 1), ("reason", 1)], "skipped closings by reason"),

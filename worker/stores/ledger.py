@@ -22,9 +22,10 @@ from pymongo.collection import Collection
 from pymongo.errors import BulkWriteError, PyMongoError
 from pymongo.read_concern import ReadConcern
 
-from worker.domain.ledger_entry import ACCEPTED, COMPLETED, FAILED, REDRIVABLE, LedgerEntry, with_fields
+from worker.domain.ledger_entry import ACCEPTED, COMPLETED, FAILED, REDRIVABLE, LedgerEntry, is_unsent, with_fields
 from worker.errors import AcceptUnknown, ParentMissing, SnapshotError
 from worker.stores.connections import Connections, Document, store_errors
+from worker.stores.outbox import FEWEST, Decision, Outbox
 
 _DUPLICATE_KEY = 11000
 _READ_BACKS = 10
@@ -62,6 +63,7 @@ class Ledger:
 
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
+        self.outbox = Outbox(connections)
 
     @property
     def collection(self) -> Collection[LedgerEntry]:
@@ -134,17 +136,19 @@ class Ledger:
     ) -> list[LedgerEntry]:
         """Complete and fail accepted entries within the transaction of `session`; their events are then unsent.
 
-        Returns the entries as changed. Raises LedgerConflict if any of them was changed since it was loaded.
+        Many completions are noted in the outbox, all other entries have `unsent`. Returns the entries as changed.
+        Raises LedgerConflict if any of them was changed since it was loaded.
         """
-        decided = [
-            with_fields(each.entry, status=COMPLETED, finishedAt=at, unsent=True, **each.fields) for each in completions
-        ]
+        outcome: Document = {"status": COMPLETED, "finishedAt": at}
+        if len(completions) < FEWEST:
+            outcome["unsent"] = True
+        decided = [with_fields(each.entry, **outcome, **each.fields) for each in completions]
         decided += [
             with_fields(each.entry, status=FAILED, finishedAt=at, unsent=True, error=each.error.outcome())
             for each in failures
         ]
         with store_errors():
-            matched = self._complete([each for each in decided if each["status"] == COMPLETED], at, session)
+            matched = self._complete([each for each in decided if each["status"] == COMPLETED], outcome, session)
             if failures:
                 updates = [_fail(each) for each in decided if each["status"] == FAILED]
                 matched += self.collection.bulk_write(updates, ordered=False, session=session).matched_count
@@ -152,6 +156,8 @@ class Ledger:
             matched += self._count_reuse(reused, session) if reused else 0
         if matched != len(decided) + len(reused):
             raise LedgerConflict
+        if len(completions) >= FEWEST:
+            self.outbox.add([each.entry["_id"] for each in completions], at, session)
         return decided
 
     def _count_reuse(self, snapshots: set[ObjectId], session: ClientSession) -> int:
@@ -162,7 +168,7 @@ class Ledger:
         condition = {"_id": {"$in": list(snapshots)}, "status": COMPLETED, "deletedAt": None}
         return self.collection.update_many(condition, {"$inc": {"repeats": 1}}, session=session).matched_count
 
-    def _complete(self, decided: list[LedgerEntry], at: datetime, session: ClientSession) -> int:
+    def _complete(self, decided: list[LedgerEntry], outcome: Document, session: ClientSession) -> int:
         """Complete entries with one update per round, in a third of the time that an update per entry takes.
 
         The values that differ by entry are looked up by the entry's place in a list, which the server hashes.
@@ -171,7 +177,7 @@ class Ledger:
         for round_, ids in _by_round(decided).items():
             entries = [entry for entry in decided if entry["round"] == round_]
             place = {"$indexOfArray": [{"$literal": ids}, "$_id"]}
-            fields: Document = {"status": COMPLETED, "finishedAt": at, "unsent": True}
+            fields = dict(outcome)
             for name in ("snapshotId", "messageCount", "unchanged"):
                 values = [entry.get(name) for entry in entries]
                 if values == ids:
@@ -191,8 +197,17 @@ class Ledger:
         ledger = self.collection.with_options(write_concern=WriteConcern(w=1)) if weakly else self.collection
         change = {"$unset": {"unsent": ""}, "$set": {"sentAt": self._connections.clock.now()}}
         with store_errors():
-            for round_, ids in _by_round(entries).items():
+            for round_, ids in _by_round(filter(is_unsent, entries)).items():
                 ledger.update_many({"_id": {"$in": ids}, "round": round_, "unsent": True}, change)
+        if noted := [entry["_id"] for entry in entries if not is_unsent(entry)]:
+            self.outbox.remove(noted, weakly=weakly)
+
+    def finish_late(self, decisions: Sequence[Decision]) -> None:
+        """Record durably that the events of these decisions are on the stream, and when, long after the outcome."""
+        ids = [request for decision in decisions for request in decision.requests]
+        with store_errors():
+            self.collection.update_many({"_id": {"$in": ids}}, {"$set": {"sentAt": self._connections.clock.now()}})
+        self.outbox.remove([decision.id for decision in decisions], weakly=False)
 
     def add_unended(self, ids: Sequence[ObjectId], run: ObjectId) -> None:
         """Count a run that began with these requests and did not end. `run` makes this call idempotent."""

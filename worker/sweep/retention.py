@@ -32,6 +32,8 @@ class Retention:
         Raises StoreUnavailable, StoreConflict.
         """
         before = self._service.clock.now() - self._service.settings.ledger_retention
+        _, unsent_since = self._service.ledger.outbox.totals()
+        before = min(before, unsent_since or before)
         since = self._checkpoints.get(_NAME).get("strippedTo", _BEGINNING)
         share = budget.share(_SECONDS) if budget else Budget(_SECONDS)
         stripped = 0

@@ -15,7 +15,15 @@ from uuid import uuid4
 import pymongo
 from bson import ObjectId
 
-from worker.domain.ledger_entry import UNSENT, LedgerEntry, due_by, enqueued_in, groups_by_suspicion
+from worker.domain.ledger_entry import (
+    UNSENT,
+    LedgerEntry,
+    due_by,
+    enqueued_in,
+    groups_by_suspicion,
+    is_finished,
+    with_fields,
+)
 from worker.errors import TransientError
 from worker.jobs.upkeep import JobUpkeep
 from worker.log import get_logger
@@ -174,9 +182,11 @@ class Sweep:
         """Emit the events of the outbox: of entries that finished so long ago that no run is still about to do it."""
         now = self._service.clock.now()
         for finished in ({"$lt": now - self._settings.lost_after}, {"$gt": now + _AHEAD}):
-            self._emit_finished({**UNSENT, "finishedAt": finished}, now)
+            self._emit_marked({**UNSENT, "finishedAt": finished}, now)
+            self._emit_noted(finished, now)
 
-    def _emit_finished(self, condition: Document, now: datetime) -> None:
+    def _emit_marked(self, condition: Document, now: datetime) -> None:
+        """Emit the events of entries with `unsent`."""
         for _ in range(_MOST // _BATCH):
             with store_errors():
                 at_majority = self._service.ledger.at_majority
@@ -188,6 +198,21 @@ class Sweep:
                 self._service.ledger.finish(entries, weakly=False)
                 self.report.emitted += len(entries)
             if len(entries) < _BATCH or self._budget.is_over:
+                return
+
+    def _emit_noted(self, at: Document, now: datetime) -> None:
+        """Emit the events of decisions in the outbox."""
+        for _ in range(_MOST // _BATCH):
+            decisions = self._service.ledger.outbox.oldest(at, _BATCH)
+            if not decisions:
+                return
+            loaded = self._service.ledger.load([key for decision in decisions for key in decision.requests])
+            if entries := [with_fields(entry, unsent=True) for entry in loaded if is_finished(entry)]:
+                self._service.events.emit(entries)
+                self._replay.note_late(decisions[0].at, now)
+            self._service.ledger.finish_late(decisions)
+            self.report.emitted += len(entries)
+            if self._budget.is_over:
                 return
 
     def _replay_lost(self) -> None:

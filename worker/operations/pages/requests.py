@@ -10,13 +10,14 @@ from bson import ObjectId
 from fastapi import Response
 
 from worker.domain.json_values import render
-from worker.domain.ledger_entry import FAILED, is_redrivable
+from worker.domain.ledger_entry import FAILED, LedgerEntry, is_redrivable, is_unsent
 from worker.operations.backend import Backend
 from worker.operations.data.request_list import RequestList, read_request_list
 from worker.operations.web.endpoint import PageRequest
 from worker.operations.web.filters import AGES, STATES, FilterForm, read_filter
 from worker.operations.web.forms import object_id
 from worker.operations.web.session import ROOT
+from worker.stores.outbox import Outbox
 from worker.stores.queries import request_by_id
 from worker.stores.wakeups import CREATE
 
@@ -53,12 +54,13 @@ def _read_list(backend: Backend, filter_form: FilterForm, after: ObjectId | None
 async def show_one(request: PageRequest) -> Response:
     """Show one request. Raises NotFound, also for a request of another organization."""
     backend = request.backend
-    entry = await request.read(request_by_id, backend.connections, request.id, request.viewer.organization)
+    entry, unsent = await request.read(_read_one, backend, request.id, request.viewer.organization)
     error = entry.get("error") or entry.get("lastError")
     details = error["details"] if error else None
     return request.render(
         "request",
         entry=entry,
+        unsent=unsent,
         error=error,
         details=json.dumps(render(details), indent=2, ensure_ascii=False) if details else "",
         history=_history_of(entry),
@@ -67,6 +69,12 @@ async def show_one(request: PageRequest) -> Response:
         flower=_flower_address(backend.settings.flower_url, entry["_id"]),
         was_resubmitted=bool(request.form["resubmitted"]),
     )
+
+
+def _read_one(backend: Backend, key: ObjectId, organization: ObjectId | None) -> tuple[LedgerEntry, bool]:
+    """Return a request, and whether its event may not be out. Raises NotFound."""
+    entry = request_by_id(backend.connections, key, organization)
+    return entry, is_unsent(entry) or Outbox(backend.connections).names([key])
 
 
 def _history_of(entry: Mapping[str, Any]) -> list[tuple[str, datetime, bool]]:
