@@ -253,7 +253,7 @@ def test_message_within_the_settle_delay_is_part_of_the_snapshot(service: Servic
         Sweep(service)()
         due = [each for each in platform.requests() if each.get("dueAt")]
         assert datetime.now(UTC) - resolved_at < timedelta(seconds=5)
-    assert due[0]["queue"] == "snapshots.bulk"
+    assert due[0]["queue"] == "snapshots"
     assert datetime.now(UTC) - resolved_at >= timedelta(seconds=0.5)
     run_accepted(service)
     assert platform.snapshots()[0]["messageCount"] == 3
@@ -269,7 +269,7 @@ def test_closing_without_a_remaining_delay_is_enqueued_immediately(
     accept(service, platform, conversation)
     (request,) = platform.requests()
     assert "notBefore" not in request
-    assert request["queue"] == "snapshots.bulk"
+    assert request["queue"] == "snapshots"
 
 
 def test_platform_clock_that_is_ahead_delays_nothing(service: Service, platform: Platform) -> None:

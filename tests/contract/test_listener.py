@@ -172,7 +172,7 @@ def test_an_entry_that_two_listeners_hold_is_rejected_once(producer: Producer, s
     assert first.read_new(1) == ([], 0)  # the group did not exist yet
     (entry,), _ = first.read_new(1)
     _, (claimed,), _ = second.claim("0-0", 10, timedelta(0))
-    same = second.fetch(claimed)
+    (same,) = second.fetch([claimed])
     fault = InvalidRequest([{"field": "data", "message": "should be JSON"}])
     assert first.settle([], [(entry, fault)]) == [True]
     assert second.settle([], [(same, fault)]) == [False]

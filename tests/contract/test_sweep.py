@@ -119,17 +119,31 @@ def test_behind_very_many_foreign_messages_nothing_is_enqueued_again(bench: Benc
     assert sweep(bench).re_enqueued == 0
 
 
-def test_request_is_enqueued_on_the_bulk_queue_when_it_is_due(bench: Bench) -> None:
+def test_request_is_enqueued_when_it_is_due(bench: Bench) -> None:
     due, later = bench.chunk(2)
     change = {"$unset": {"queue": "", "enqueuedAt": ""}}
     bench.database.snapshotrequests.update_many({}, change)
     bench.change([due], notBefore=bench.ago(seconds=1))
     bench.change([later], notBefore=bench.ago(seconds=-60))
     assert sweep(bench).due == 1
-    assert bench.published.chunks == [(BULK, [str(due)])]
-    assert bench.entry(due)["queue"] == BULK
+    assert bench.published.chunks == [(INTERACTIVE, [str(due)])]
+    assert bench.entry(due)["queue"] == INTERACTIVE
     assert "notBefore" not in bench.entry(due)
     assert sweep(bench).due == 0
+
+
+def test_few_due_requests_of_an_organization_do_not_wait_behind_anothers_many(bench: Bench) -> None:
+    keys = bench.chunk(101)
+    bench.database.snapshotrequests.update_many({}, {"$unset": {"queue": "", "enqueuedAt": ""}})
+    bench.change(keys, notBefore=bench.ago(seconds=1))
+    other = ObjectId()
+    bench.change(keys[-1:], organizationId=other)
+    assert sweep(bench).due == 101
+    queues = bench.database.snapshotrequests.find({"organizationId": {"$ne": other}}).distinct("queue")
+    many = bench.database.snapshotrequests.count_documents({"queue": BULK})
+    assert (sorted(queues), many > 80, bench.entry(keys[-1])["queue"]) == ([INTERACTIVE, BULK], True, INTERACTIVE)
+    published = [(queue, key) for queue, chunk in bench.published.chunks for key in chunk]
+    assert sorted(published) == sorted((bench.entry(key)["queue"], str(key)) for key in keys)
 
 
 def test_requests_whose_messages_were_lost_again_and_again_stay_in_chunks(bench: Bench) -> None:

@@ -24,6 +24,7 @@ from worker.api.roles import Right, check_role
 from worker.api.slots import Slots
 from worker.api.threads import SharedCall, Threads
 from worker.api.tokens import Caller, Tokens
+from worker.domain.fair_shares import Allowance
 from worker.domain.snapshot_filter import SnapshotFilter
 from worker.service import Service
 from worker.statistics.figures import Statistics
@@ -32,6 +33,8 @@ from worker.stores.connections import Connections
 
 _GATHER_EACH, _GATHER_MAX = 0.0005, 0.02
 """Seconds for which accepts are gathered: for each request in flight, and at most."""
+_INTERACTIVE_PER_SECOND = 100
+"""Requests of an organization in a second that need not wait behind those of others."""
 _WRITERS = 4
 _LISTERS = 8
 """Threads for lists and exports."""
@@ -80,6 +83,7 @@ class Container:
         self.exporter = Exporter(service)
         self.poller = OutcomePoller(service, self.writers.executor)
         self.accept = Acceptor(service, self.writers.executor, self._gather_seconds)
+        self.allowance = Allowance(_INTERACTIVE_PER_SECOND)
         self.enqueuer = Enqueuer(service, self._redis_threads.executor, self.poller.awaited)
         self.rate_limit = RateLimit(service.settings, self._redis_threads.executor)
         self.metrics = HttpMetrics(self._metrics_connections)

@@ -19,6 +19,7 @@ from worker.domain.validation import check_request_id
 from worker.errors import InvalidRequest, SnapshotDeleted, SnapshotError
 from worker.service import NewRequest
 from worker.settings import Settings
+from worker.stores.wakeups import BULK, INTERACTIVE
 
 router = APIRouter(tags=["snapshots"])
 
@@ -51,7 +52,8 @@ async def create(request: Request, caller: MayWrite) -> Response:
     given = {"organizationId": caller.organization, "userId": caller.user, "requestId": None}
     validated = await read_json(request, app, caller, lambda data: SnapshotRequest.read(data, app.settings, given))
     try:
-        receipt = await app.accept(NewRequest(validated, request_id, "api", traceparent=trace))
+        queue = INTERACTIVE if app.allowance.take(caller.organization) else BULK
+        receipt = await app.accept(NewRequest(validated, request_id, "api", queue, traceparent=trace))
     except SnapshotError as error:
         return error_response(error, request_id)
     if receipt.created:

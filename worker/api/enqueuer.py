@@ -14,7 +14,7 @@ from worker.domain.ledger_entry import LedgerEntry
 from worker.errors import BrokerUnavailable
 from worker.log import get_logger
 from worker.service import Service
-from worker.stores.wakeups import INTERACTIVE, chunks_of
+from worker.stores.wakeups import INTERACTIVE, REQUEST_QUEUES, chunks_of
 
 log = get_logger(__name__)
 
@@ -64,11 +64,13 @@ class Enqueuer:
     def _publish(self, entries: Sequence[LedgerEntry]) -> bool:
         """Whether the broker took them."""
         size = 1 if len(entries) <= FEW else min(self._service.settings.chunk_size, _MAX_IN_MESSAGE)
-        # The sweep considers requests lost that are older than the oldest stamp in the queue: stamp the oldest request.
-        stamp = min(entry["enqueuedAt"] for entry in entries)
         try:
-            self._service.publish(INTERACTIVE, chunks_of(entries, size), stamp)
+            for queue in REQUEST_QUEUES:
+                if own := [entry for entry in entries if entry["queue"] == queue]:
+                    # The sweep considers requests lost that are older than the oldest stamp in their queue.
+                    stamp = min(entry["enqueuedAt"] for entry in own)
+                    self._service.publish(queue, chunks_of(own, size), stamp)
         except BrokerUnavailable as error:
-            log.warning("enqueue_failed", queue=INTERACTIVE, requests=len(entries), reason=error.message)
+            log.warning("enqueue_failed", queue=queue, requests=len(entries), reason=error.message)
             return False
         return True

@@ -24,6 +24,7 @@ from worker.closings.conversation import (
 from worker.closings.policies import Policies, Policy, fingerprint
 from worker.closings.results import ClosingReport, ClosingResult, ClosingTally, Skipped
 from worker.closings.skipped import SkippedClosing, SkippedClosings
+from worker.domain.fair_shares import Allowance
 from worker.domain.ledger_entry import LedgerEntry
 from worker.domain.requests import SnapshotRequest, Trigger
 from worker.errors import NotResolvedYet, Refused, SnapshotError
@@ -31,12 +32,14 @@ from worker.service import NewRequest, Receipt, Service
 from worker.source.ids import stored_forms, with_ids
 from worker.stores.bisect import bisect
 from worker.stores.connections import Document, store_errors
-from worker.stores.wakeups import BULK
+from worker.stores.wakeups import BULK, INTERACTIVE
 from worker.telemetry.counters import IntakeCounts
 
 TRIGGER: Trigger = "conversation.resolved"
 _FIELDS = ("organizationId", "contactId", "channelType", "isResolved", "resolvedAt")
 _MAJORITY = ReadConcern("majority")
+INTERACTIVE_PER_SECOND = 10
+"""Closings of an organization in a second that need not wait behind those of others."""
 
 
 class Closings:
@@ -47,6 +50,7 @@ class Closings:
         self._settings = service.settings
         self._fields = service.connections.fields.conversation
         self._counts = counts
+        self._allowance = Allowance(INTERACTIVE_PER_SECOND)
         self._policies = Policies(service.connections)
         self._admit = Admission(service.connections, self._policies)
         self.skipped = SkippedClosings(service.connections)
@@ -203,7 +207,10 @@ class Closings:
         # A platform whose clock is ahead must not delay its closings.
         due = min(conversation["resolvedAt"], now) + policy.settle(self._settings)
         request_id = closing_id(conversation["_id"], conversation["resolvedAt"])
-        return NewRequest(request, request_id, TRIGGER, BULK, due if due > now else None)
+        if due > now:
+            return NewRequest(request, request_id, TRIGGER, BULK, due)
+        queue = INTERACTIVE if self._allowance.take(request.organization_id) else BULK
+        return NewRequest(request, request_id, TRIGGER, queue)
 
 
 def _is_same_organization(conversation: Document | None, report: ClosingReport) -> bool:

@@ -1,10 +1,11 @@
 """Processes a batch of intake entries: decode → accept → publish → settle."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from worker.closings.accept import Closings
+from worker.domain.fair_shares import light
 from worker.domain.requests import ConversationResolved
 from worker.errors import InvalidRequest, NotResolvedYet, SnapshotError, TransientError, UnexpectedError
 from worker.intake.entries import REQUESTED, RESOLVED, read_entry
@@ -64,6 +65,8 @@ class Intake:
         queue = BULK if self.needs_chunks(len(entries), waiting) else INTERACTIVE
         outcome = _Outcome()
         requests, closings = self._decode(entries, queue, outcome)
+        if len(entries) > _INTERACTIVE_LIMIT:
+            requests = _favour_light(requests)
         self._accept_requests(requests, len(entries), outcome)
         self._accept_closings(closings, outcome)
         self._give_up(outcome)
@@ -159,6 +162,15 @@ class Intake:
                 self._counts.rejected(error.code)
                 # The message names fields and limits, never what an entry contains.
                 log.warning("request_rejected", code=error.code, reason=error.message, origin=entry.id)
+
+
+def _favour_light(requests: Decoded[NewRequest]) -> Decoded[NewRequest]:
+    """Let requests of organizations that have few of a large batch not wait behind the others'."""
+    few = light((request.request.organization_id for _, request in requests), _INTERACTIVE_LIMIT)
+    return [
+        (entry, replace(request, queue=INTERACTIVE) if request.request.organization_id in few else request)
+        for entry, request in requests
+    ]
 
 
 def _check_size(entry: IntakeEntry, most: int) -> None:

@@ -19,8 +19,9 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from worker.errors import BrokerUnavailable, ListenerLost, TransientError
+from worker.intake.backlog import Backlog
 from worker.intake.batch import Intake
-from worker.intake.stream import IntakeEntry, IntakeStream
+from worker.intake.stream import BATCH_BYTES, IntakeEntry, IntakeStream
 from worker.intake.upkeep import StreamUpkeep
 from worker.log import get_logger
 from worker.service import Service
@@ -44,6 +45,10 @@ _OUTAGE_SECONDS = (0.1, 2.0)
 _CONSUMER_IDLE = timedelta(minutes=10)
 _CLAIM_COUNT, _CLAIMED_SECONDS = 100, 0.5
 """Entries claimed together, and how long claimed entries are processed before new entries get their turn."""
+_READ_AHEAD_SECONDS = 0.25
+"""How long to read ahead before the next batch is processed."""
+_DRAIN_SECONDS = 8.0
+"""How long to process entries that were read ahead after SIGTERM; another listener claims the rest."""
 _MAX_STARTS = 3
 """Starts of an entry, by listeners that did not finish it, before it is rejected. The first is its first delivery."""
 
@@ -63,10 +68,14 @@ class Listener:
         self._retry_at: float | None = 0.0
         """When to read the own pending entries next: at the start, after an error, and while any remain."""
         self._retry_wait = _RETRY_SECONDS[0]
+        self._backlog = Backlog()
         self._claimed: deque[str] = deque()
+        self._untried = 0
+        """How many of the claimed entries, the first ones, were not started since they were claimed."""
         self._claim_cursor = "0-0"
         self._due = {
             "take_over": 0.0,
+            "keep": 0.0,
             "show_alive": 0.0,
             "trim": 0.0,
             "forget": 0.0,
@@ -74,7 +83,7 @@ class Listener:
         }
 
     def run(self, stop: threading.Event) -> None:
-        """Listens until `stop` is set, then finishes its batch and leaves the group. Continues after any outage."""
+        """Listens until `stop` is set, then finishes what it has read and leaves the group. Survives any outage."""
         if not self._prepare(stop):
             return
         log.info("listening", consumer=self.consumer, stream=self._settings.requests_stream)
@@ -91,6 +100,7 @@ class Listener:
                 if failures:
                     log.info("listener_resumed", interruptions=failures)
                 failures = 0
+        self._drain()
         self._leave()
 
     def _prepare(self, stop: threading.Event) -> bool:
@@ -114,6 +124,14 @@ class Listener:
             self._stream.disconnect()
         stop.wait(_pause(_OUTAGE_SECONDS, failures - 1))
 
+    def _drain(self) -> None:
+        stop_at = time.monotonic() + _DRAIN_SECONDS
+        try:
+            while self._backlog and time.monotonic() < stop_at:
+                self._process(self._backlog.take(self._batch_size), len(self._backlog))
+        except TransientError as error:
+            log.info("entries_left_pending", code=error.code, reason=error.message)
+
     def _leave(self) -> None:
         self._counts.write_log()
         try:
@@ -129,6 +147,8 @@ class Listener:
             self._retry_pending(stop)
         if self._is_due("take_over", now, self._settings.listener_idle.total_seconds() / 3) or self._has_claims:
             self._take_over(stop)
+        if self._backlog and self._is_due("keep", now, self._settings.listener_idle.total_seconds() / 3):
+            self._stream.keep(self._backlog.ids())
         if self._is_due("show_alive", now, _SHOW_ALIVE_SECONDS):
             self._stream.show_alive()
         if self._is_due("trim", now, _TRIM_SECONDS):
@@ -146,16 +166,35 @@ class Listener:
         return True
 
     def _read_new(self) -> None:
+        if self._backlog:
+            self._process_backlog()
+            return
         entries = self._stream.wait_for_entry(self._block())
         if not entries:
             return
         more, waiting = self._stream.read_new(self._batch_size - 1)
         entries += more
+        if len(entries) == self._batch_size or sum(entry.size for entry in entries) >= BATCH_BYTES:
+            self._backlog.add(entries)
+            self._process_backlog()
+            return
         if self._intake.needs_chunks(len(entries), waiting) and len(entries) < self._settings.chunk_size:
             time.sleep(_COALESCE_SECONDS)
             more, waiting = self._stream.read_new(self._batch_size - len(entries))
             entries += more
         self._process(entries, waiting)
+
+    def _process_backlog(self) -> None:
+        """Reads ahead, so that organizations can take turns, and processes a batch."""
+        stop_at = time.monotonic() + _READ_AHEAD_SECONDS
+        waiting = 0
+        while not self._backlog.is_full and time.monotonic() < stop_at:
+            more, waiting = self._stream.read_new(self._batch_size)
+            self._backlog.add(more)
+            if not more:
+                break
+        entries = self._backlog.take(self._batch_size)
+        self._process(entries, waiting + len(self._backlog))
 
     def _block(self) -> timedelta:
         if self._has_claims:
@@ -176,9 +215,10 @@ class Listener:
     def _retry_pending(self, stop: threading.Event) -> None:
         """Processes the own pending entries, page by page; those that remain are tried again, with growing waits."""
         after, pending, seen = "0", 0, 0
+        waiting = {*self._backlog.ids(), *self._claimed}
         while not stop.is_set() and (entries := self._stream.read_pending(after, self._batch_size)):
             after = entries[-1].id
-            entries = [entry for entry in entries if entry.id not in self._claimed]
+            entries = [entry for entry in entries if entry.id not in waiting]
             seen += len(entries)
             pending += self._process(entries) if entries else 0
         progress = pending < seen
@@ -190,16 +230,15 @@ class Listener:
     def _take_over(self, stop: threading.Event) -> None:
         """Claims and processes entries for a short time; more claimed entries wait until new ones had their turn.
 
-        An entry may have ended its listener, so each runs alone, and its starts are counted before it is read. The
-        least suspect ones run first.
+        An entry may have ended its listener, so the starts of each are counted before it is read. Those that were not
+        started since they were claimed run first, together; each of the others runs alone.
         """
         stop_at = time.monotonic() + _CLAIMED_SECONDS
         while not stop.is_set() and time.monotonic() < stop_at:
             if not self._claimed and not self._claim():
                 return
             while self._claimed and not stop.is_set() and time.monotonic() < stop_at:
-                self._process_claimed(self._claimed[0])
-                self._claimed.popleft()
+                self._process_claimed()
 
     @property
     def _has_claims(self) -> bool:
@@ -211,24 +250,33 @@ class Listener:
         if lost:
             log.error("intake_entries_lost", count=len(lost), ids=lost[:20])
             self._counts.lost(len(lost))
+        if self._backlog:  # this listener's own entries, after an outage
+            own = set(self._backlog.ids())
+            ids = [entry_id for entry_id in ids if entry_id not in own]
         if ids:
             log.info("intake_entries_claimed", entries=len(ids))
             starts = dict(zip(ids, self._stream.unfinished_starts(ids), strict=True))
             self._claimed.extend(sorted(ids, key=starts.__getitem__))
+            self._untried = sum(count == 0 for count in starts.values())
         self._claim_cursor = cursor
         return bool(ids) or cursor != "0-0"
 
-    def _process_claimed(self, entry_id: str) -> None:
-        starts = self._stream.begin(entry_id)
+    def _process_claimed(self) -> None:
+        ids = list(self._claimed)[: max(1, self._untried)]
+        starts = self._stream.begin(ids)
         try:
-            entry = self._stream.fetch(entry_id)
-            if starts < _MAX_STARTS:
-                self._process([entry])
-            else:
-                log.error("listener_lost", origin=entry_id, starts=starts)
-                self._intake.reject(entry, ListenerLost(starts=starts))
+            entries = self._stream.fetch(ids)
+            counted = list(zip(entries, starts, strict=False))  # the last ones may not have been fetched
+            for entry, count in counted:
+                if count >= _MAX_STARTS:
+                    log.error("listener_lost", origin=entry.id, starts=count)
+                    self._intake.reject(entry, ListenerLost(starts=count))
+            self._process([entry for entry, count in counted if count < _MAX_STARTS])
         finally:
-            self._stream.finish(entry_id)
+            self._stream.finish(ids)
+        for _ in entries:
+            self._claimed.popleft()
+        self._untried = max(0, self._untried - len(entries))
 
 
 def _pause(bounds: tuple[float, float], attempt: int) -> float:

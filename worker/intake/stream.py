@@ -5,7 +5,7 @@ The Redis client does not retry, because a repeated XREADGROUP would strand a ba
 https://redis.io/docs/latest/develop/data-types/streams/
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import islice
@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import redis
 
-from worker.errors import SnapshotError
+from worker.errors import BrokerUnavailable, SnapshotError
 from worker.intake.scripts import CLAIM, FETCH, MAX_FIELDS, READ_NEW, READ_PENDING, REJECT, SHOWN_BYTES, SHOWN_FIELDS
 from worker.stores.connections import Connections, broker_errors
 from worker.stores.events import entries_of, rejection
@@ -29,6 +29,7 @@ _AFTER_ALL = f"{2**64 - 1}-0"
 
 BATCH_BYTES = 4_000_000
 """A batch ends with the entry that reaches this size."""
+_PAGE = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,11 +130,22 @@ class IntakeStream:
         lost = deleted[0] if deleted else []
         return next_cursor.decode(), [key.decode() for key in ids], [key.decode() for key in lost]
 
-    def fetch(self, entry_id: str) -> IntakeEntry:
-        """Returns an entry by its id."""
+    def fetch(self, ids: Sequence[str]) -> list[IntakeEntry]:
+        """Returns entries by their ids: the first ones, ending with the one that reaches BATCH_BYTES."""
         with broker_errors():
-            (packed,) = self._redis.eval(FETCH, 1, self._stream, self._limit, BATCH_BYTES, entry_id)
-        return _entry(*packed)
+            found = self._redis.eval(FETCH, 1, self._stream, self._limit, BATCH_BYTES, *ids)
+        return [_entry(*packed) for packed in found]
+
+    def keep(self, ids: Iterable[str]) -> None:
+        """Restart the idle time of this consumer's pending entries, so that no other listener claims them."""
+        remaining = iter(ids)
+        with broker_errors(), self._redis.pipeline(transaction=False) as pipeline:
+            while page := list(islice(remaining, _PAGE)):
+                pipeline.xclaim(self._stream, self._group, self._consumer, 0, page, justid=True)
+            replies = pipeline.execute(raise_on_error=False)
+        for reply in replies:
+            if isinstance(reply, redis.ResponseError) and not is_group_gone(reply):
+                raise BrokerUnavailable(f"Redis does not let entries be claimed ({reply}).") from reply
 
     def _with_group(self, command: Callable[[], Result], otherwise: Result) -> Result:
         """Returns the command's reply. If the group is missing, creates it at the stream's beginning."""
@@ -160,15 +172,17 @@ class IntakeStream:
         with broker_errors():
             return [int(count or 0) for count in self._redis.hmget(self._starts, ids)]
 
-    def begin(self, entry_id: str) -> int:
-        """Counts a start of a claimed entry, and returns the number of unfinished starts, with this one."""
-        with broker_errors():
-            return int(self._redis.hincrby(self._starts, entry_id, 1))
+    def begin(self, ids: Sequence[str]) -> list[int]:
+        """Counts a start of claimed entries, and returns for each the number of unfinished starts, with this one."""
+        with broker_errors(), self._redis.pipeline(transaction=False) as pipeline:
+            for entry_id in ids:
+                pipeline.hincrby(self._starts, entry_id, 1)
+            return [int(count) for count in pipeline.execute()]
 
-    def finish(self, entry_id: str) -> None:
-        """Removes the count: whatever the entry's result is, it did not end the listener."""
+    def finish(self, ids: Sequence[str]) -> None:
+        """Removes the counts: whatever the entries' results are, they did not end the listener."""
         with broker_errors():
-            self._redis.hdel(self._starts, entry_id)
+            self._redis.hdel(self._starts, *ids)
 
     # --- settle ---------------------------------------------------------------------------------------
 

@@ -15,6 +15,8 @@ from uuid import uuid4
 import pymongo
 from bson import ObjectId
 
+from worker.closings.accept import INTERACTIVE_PER_SECOND
+from worker.domain.fair_shares import Allowance
 from worker.domain.ledger_entry import (
     UNSENT,
     LedgerEntry,
@@ -30,7 +32,7 @@ from worker.log import get_logger
 from worker.service import Service
 from worker.stores.claims import Claims
 from worker.stores.connections import Document, store_errors
-from worker.stores.wakeups import BULK, REQUEST_QUEUES, UNKNOWN, Queues
+from worker.stores.wakeups import BULK, INTERACTIVE, REQUEST_QUEUES, UNKNOWN, Queues
 from worker.sweep.budget import Budget
 from worker.sweep.replay import Replay
 from worker.sweep.retention import Retention
@@ -152,10 +154,18 @@ class Sweep:
         self.report.re_enqueued += len(entries)
 
     def _enqueue_due(self) -> None:
+        """Enqueue requests whose time has come; those of an organization with few do not wait behind the others."""
         now = self._service.clock.now()
         changes = {"$set": {"enqueuedAt": now, "queue": BULK}, "$rename": {"notBefore": "dueAt"}}
+        allowance = Allowance(INTERACTIVE_PER_SECOND)
         for entries in self._take(due_by(now), changes, "notBefore"):
-            self._service.wake(BULK, entries, self._settings.chunk_size)
+            few = {entry["_id"]: entry for entry in entries if allowance.take(entry["organizationId"])}
+            with store_errors():
+                ids = {"_id": {"$in": list(few)}}
+                self._ledger.update_many({**ids, **enqueued_in(BULK)}, {"$set": {"queue": INTERACTIVE}})
+            self._service.wake(INTERACTIVE, list(few.values()), 1)
+            others = [entry for entry in entries if entry["_id"] not in few]
+            self._service.wake(BULK, others, self._settings.chunk_size)
             self.report.due += len(entries)
 
     def _take(self, condition: Document, changes: Document, order: str) -> Iterable[Sequence[LedgerEntry]]:
