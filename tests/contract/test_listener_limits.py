@@ -8,6 +8,7 @@ from typing import Any
 
 import pymongo
 import pytest
+import redis
 from bson import ObjectId
 
 from support.faults import failing
@@ -165,7 +166,10 @@ def test_an_entry_whose_listener_is_killed_three_times_is_rejected(
     starts = f"{STREAM}:starts"
 
     def delivered() -> bool:
-        return bool(producer.redis.xpending_range(STREAM, GROUP, "-", "+", 10))
+        try:
+            return bool(producer.redis.xpending_range(STREAM, GROUP, "-", "+", 10))
+        except redis.ResponseError:  # the listener has yet to create the group
+            return False
 
     with listeners(child):
         with failing(mongo_client, ["insert"], blockConnection=True, blockTimeMS=20_000):
