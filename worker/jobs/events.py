@@ -3,12 +3,10 @@
 from collections.abc import Iterable
 from typing import Any
 
-import pydantic_core
-
 from worker.clock import to_json
 from worker.jobs.job import COMPLETED, Job
-from worker.stores.connections import Connections, broker_errors
-from worker.stores.events import FIELD
+from worker.stores.connections import Connections
+from worker.stores.events import Events
 
 SOURCE = "/training/jobs"
 
@@ -37,8 +35,5 @@ def event_of(job: Job) -> dict[str, Any]:
 
 
 def emit(connections: Connections, jobs: Iterable[Job]) -> None:
-    """Add the events of these jobs to the stream. Raises BrokerUnavailable; some may be on it even then."""
-    with broker_errors(), connections.redis.pipeline(transaction=False) as pipeline:
-        for job in jobs:
-            pipeline.xadd(connections.settings.events_stream, {FIELD: pydantic_core.to_json(event_of(job))})
-        pipeline.execute()
+    """Add the events of these jobs to the stream. Raises what `worker.stores.events.Events.add` raises."""
+    Events(connections).add([event_of(job) for job in jobs])

@@ -11,6 +11,9 @@ from pymongo.errors import DuplicateKeyError
 
 from worker.stores.connections import Connections, Document, store_errors
 
+REDIS_CHECKPOINT = "redis"
+"""What `worker.sweep.replay` records about Redis."""
+
 
 class Checkpoints:
     """Named documents, changed atomically. All methods raise StoreUnavailable and StoreConflict."""

@@ -15,6 +15,8 @@ from bson import ObjectId
 from worker.clock import to_json
 from worker.domain.ledger_entry import COMPLETED, LedgerEntry
 from worker.domain.traceparent import TRACEPARENT
+from worker.errors import BrokerUnavailable
+from worker.stores.checkpoints import REDIS_CHECKPOINT, Checkpoints
 from worker.stores.connections import Connections, broker_errors
 
 SOURCE = "/training/snapshots"
@@ -107,16 +109,49 @@ class Events:
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
         self._names = connections.settings
+        self._checkpoints = Checkpoints(connections)
+        self.instance: str | None = None
+        """The digest of the script of the Redis process that is known to be in use, as last read from MongoDB."""
 
     def emit(self, entries: Iterable[LedgerEntry]) -> None:
-        """Add the events of these entries in one pipeline.
+        """Add the events of these entries to the stream. Raises what `add` raises."""
+        self.add([event_of(entry) for entry in entries])
 
-        Raises BrokerUnavailable; some events may be on the stream even then.
+    def add(self, events: Sequence[Mapping[str, Any]]) -> None:
+        """Add events to the stream of the Redis that the sweeps know, in one pipeline.
+
+        After a failover the former primary may go on accepting events for a while, which it then loses. Once a sweep
+        has replayed what the new one lacks, nobody would notice; so an event counts as emitted only if it went to the
+        process that MongoDB names afterwards. `worker.sweep.redis_memory` says how a process is known.
+        Raises BrokerUnavailable, StoreUnavailable, StoreConflict; some events may be on the stream even then.
         """
+        if self.instance is None:
+            self.instance = self._known_instance()
+        for _ in range(2):
+            known = self.instance
+            was_there = self._add_to(known, events)
+            self.instance = self._known_instance()
+            if self.instance != known:
+                continue  # a sweep has found another process meanwhile: add them there
+            if was_there:
+                return
+            break
+        raise BrokerUnavailable("Another Redis answers than at the last sweep; the next sweep emits these events.")
+
+    def _known_instance(self) -> str | None:
+        """Return what the sweeps have recorded, or None before the first sweep."""
+        return self._checkpoints.get(REDIS_CHECKPOINT).get("instance")
+
+    def _add_to(self, instance: str | None, events: Sequence[Mapping[str, Any]]) -> bool:
+        """Add events, and return whether it was to this process; True if there is none to compare with."""
         with broker_errors(), self._connections.redis.pipeline(transaction=False) as pipeline:
-            for entry in entries:
-                pipeline.xadd(self._names.events_stream, {FIELD: pydantic_core.to_json(event_of(entry))})
-            pipeline.execute()
+            for event in events:
+                pipeline.xadd(self._names.events_stream, {FIELD: pydantic_core.to_json(event)})
+            if instance is None:
+                pipeline.execute()
+                return True
+            pipeline.script_exists(instance)
+            return bool(pipeline.execute()[-1][0])
 
     def reject(self, reason: Mapping[str, Any], original: Mapping[str | bytes, Any], origin: str) -> None:
         """Record a rejected intake entry with the reason. It may contain personal data, so it is never logged.

@@ -17,7 +17,7 @@ from worker.domain.ledger_entry import NOT_STRIPPED, LedgerEntry, finished_in
 from worker.jobs.store import Jobs
 from worker.log import get_logger
 from worker.service import Service
-from worker.stores.checkpoints import Checkpoints
+from worker.stores.checkpoints import REDIS_CHECKPOINT, Checkpoints
 from worker.stores.connections import Document, broker_errors, store_errors
 from worker.stores.events import EVENT_FIELDS
 from worker.sweep.budget import Budget
@@ -25,7 +25,6 @@ from worker.sweep.redis_memory import MARKER_KEY, NewInstance, RedisMemory, read
 
 log = get_logger(__name__)
 
-_NAME = "redis"
 _BATCH = 2000
 _MARGIN = timedelta(seconds=10)
 _SECONDS = 5.0
@@ -61,16 +60,17 @@ class Replay:
         pool = self._service.connections.redis.connection_pool
         # One connection throughout: if Redis restarts meanwhile, the sweep ends here and the new process gets no pulse.
         with broker_errors(), Redis(connection_pool=pool, single_connection_client=True) as client:
-            known = self._checkpoints.get(_NAME)
+            known = self._checkpoints.get(REDIS_CHECKPOINT)
             memory = read_memory(client, known.get("instance"))
             if loss := self._find_loss(known, memory):
                 known = self._begin(loss, known, client)
                 if not known:
                     return 0  # another sweep was first
+            self._service.events.instance = known["instance"]
             replayed = self._replay(known, share) if known.get("owedFrom") else 0
             now = self._service.clock.now()
             write_pulse(client, now)
-        self._checkpoints.set(_NAME, {"goodAt": now}, expected={"instance": known["instance"]})
+        self._checkpoints.set(REDIS_CHECKPOINT, {"goodAt": now}, expected={"instance": known["instance"]})
         return replayed
 
     # --- has Redis lost data? -------------------------------------------------------------------------
@@ -123,7 +123,7 @@ class Replay:
             pending["goodAt"] = None
         expected = {"marker": known.get("marker"), "instance": known.get("instance")}
         self._jobs.owe_events(pending["owedFrom"])
-        if not self._checkpoints.set(_NAME, pending, expected=expected):
+        if not self._checkpoints.set(REDIS_CHECKPOINT, pending, expected=expected):
             return {}
         if known:
             log.warning("redis_lost_data", since=loss.since.isoformat(), everything=loss.everything)
@@ -177,12 +177,12 @@ class Replay:
         changes: Document = {name: {"$cond": [unchanged, value, f"${name}"]} for name, value in progress.items()}
         if batch:
             changes |= self._late(batch[0]["finishedAt"], self._service.clock.now())
-        now = self._checkpoints.update(_NAME, [{"$set": changes}])
+        now = self._checkpoints.update(REDIS_CHECKPOINT, [{"$set": changes}])
         return bool(now["owedFrom"] == progress["owedFrom"])
 
     def note_late(self, oldest: datetime, at: datetime) -> None:
         """Record that a sweep emitted events at `at`, the oldest of which was finished long before."""
-        self._checkpoints.update(_NAME, [{"$set": self._late(oldest, at)}])
+        self._checkpoints.update(REDIS_CHECKPOINT, [{"$set": self._late(oldest, at)}])
 
     def _late(self, oldest: datetime, at: datetime) -> Document:
         """Return the changes that note late events, in one operation, so that sweeps at once do not undo each other's.
