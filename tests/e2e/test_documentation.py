@@ -154,6 +154,24 @@ def test_commands_of_a_block(terminals: Terminals, block: Block) -> None:
         assert '"Training snapshot created successfully"' in ended.stdout
 
 
+def test_datasets_opens_the_training_data_of_the_readme(terminals: Terminals) -> None:
+    (block,) = (each for each in RUN if each.document == "README.md" and "exports verify training" in each.text)
+    if not (terminals.folder / "training").exists():
+        assert terminals.run(runs(block)).returncode == 0
+    rows = [path.read_text().count("\n") for path in (terminals.folder / "training").glob("*.jsonl")]
+    assert sum(rows) == 22, "one of the 24 conversations is empty, and one has no answer"
+    judge = Path(os.environ.get("JUDGES", CHECKOUT / ".venv-judges")) / "bin" / "python"
+    if not judge.exists():
+        pytest.skip(f"{judge} does not exist; `make judges` creates it")
+    (call,) = re.findall(r"`datasets\.(load_dataset\(.+?\))`", (CHECKOUT / "README.md").read_text())
+    code = f"from datasets import load_dataset; print(sum(map(len, {call}.values())))"
+    env = _environment() | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(terminals.folder / "cache")}
+    read = subprocess.run(
+        [judge, "-c", code], cwd=terminals.folder, env=env, capture_output=True, text=True, timeout=110, check=False
+    )
+    assert read.stdout == "22\n", read.stderr
+
+
 @pytest.mark.timeout(180)
 def test_long_running_commands_become_ready(terminals: Terminals, tmp_path: Path) -> None:
     _skip_without_tools(STARTED)

@@ -101,4 +101,6 @@ def _print(console: Console, result: DemoResult, in_flower: Mapping[str, str], s
             console.print(f"{arguments}\n  {reason}", markup=False, highlight=False)
     command = escape(program())
     console.print(f"\nDone in {seconds:.0f} s. Next, run the stack: [bold]{command} up[/]", soft_wrap=True)
+    export = f"{command} export --organization ID --format messages -o training"
+    console.print(f"There, make training data of snapshots: [bold]{export}[/]", soft_wrap=True)
     console.print(f"List the commands: [bold]{command} --help[/]", soft_wrap=True)
