@@ -11,7 +11,7 @@ from support.exporting import Exporting, add_snapshots, at_once
 from support.ledger import bench_on
 from worker.domain.json_values import render
 from worker.errors import InvalidRequest, InvalidSettings
-from worker.exports import freezing
+from worker.exports import freezing, stratifying
 from worker.exports.destination import DestinationFailed
 from worker.exports.places import open_folder
 from worker.exports.verifying import Rebuild, SourcesChanged, verify
@@ -92,6 +92,33 @@ def test_slices_that_die_after_every_step_leave_the_same_bytes(exporting: Export
     assert exporting.content(job) == exporting.content(undisturbed)
     assert len(exporting.content(job)) > 6
     assert exporting.strays() == []
+
+
+def test_stratified_export_whose_slices_die_puts_nobody_on_two_sides(
+    exporting: Exporting, small: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stratifying, "PAGE", 7)
+    add_snapshots(exporting.bench, 90)
+    undisturbed = exporting.run(split="50/25/25", stratify="quality")
+    job = exporting.accept(split="50/25/25", stratify="quality")
+    while (exporting.jobs.get(job.id).checkpoint or {}).get("phase") != "write":
+        exporting.slice(job, lambda own: exporting.work(at_once(own)))
+    assert exporting.jobs.get(job.id).fence > 90 / 7 + 90 / 4
+    exporting.slice(job)
+    done = exporting.jobs.get(job.id)
+    assert exporting.content(done) == exporting.content(undisturbed)
+    assert exporting.bench.database.snapshotexports.count_documents({}) == 0
+    manifest = exporting.manifest(done)
+    assert manifest["split"]["moved"] > 0
+    for side, share in (("train", 0.5), ("validation", 0.25), ("test", 0.25)):
+        for quality in ("good", "bad", "none"):
+            assert abs(manifest["splits"][side]["quality"][quality] - 30 * share) <= 4
+    people: dict[str, set[str]] = {}
+    for name, data in exporting.files(done).items():
+        if name.endswith(".jsonl"):
+            for row in map(json.loads, data.splitlines()):
+                people.setdefault(row["contactId"], set()).add(name.partition("-")[0])
+    assert all(len(sides) == 1 for sides in people.values())
 
 
 def test_killed_between_publishing_and_its_outcome_completes_with_the_same_files(exporting: Exporting) -> None:

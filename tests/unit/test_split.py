@@ -1,11 +1,13 @@
 """The split by person: shares, stability, and what stratification moves."""
 
 import random
+from array import array
+from collections import Counter, defaultdict
 
 import pytest
 from bson import ObjectId
 
-from worker.exports.split import Splitter, parse_shares
+from worker.exports.split import MAX_STRATA, Splitter, parse_shares, stratify
 
 ORGANIZATION = ObjectId("6a1b2c3d4e5f60718293a4b5")
 
@@ -14,7 +16,7 @@ def people(count: int, first: int = 0) -> list[ObjectId]:
     return [ObjectId(f"{number:024x}") for number in range(first, first + count)]
 
 
-def splitter(shares: str = "90/5/5", key: str = "a key", **moved: str) -> Splitter:
+def splitter(shares: str = "90/5/5", key: str = "a key") -> Splitter:
     return Splitter(ORGANIZATION, key, parse_shares(shares), {})
 
 
@@ -25,8 +27,8 @@ def test_shares_are_within_a_point_in_100_000_contacts() -> None:
 
 
 def test_person_stays_on_its_side_whatever_is_added() -> None:
-    before = {each: splitter().side(each) for each in people(1000)}
-    after = {each: splitter().side(each) for each in people(2000)}
+    before = {each: splitter().side(each) for each in people(10_000)}
+    after = {each: splitter().side(each) for each in people(20_000)}
     assert before.items() <= after.items()
 
 
@@ -50,20 +52,45 @@ def test_stratified_sides_have_equal_shares_of_each_quality(seed: int) -> None:
     counts = {
         each: {chance.choices(["good", "bad", "none"], [70, 10, 20])[0]: chance.randint(1, 4)} for each in people(3000)
     }
-    plain = splitter("80/10/10")
-    moved = plain.stratify(counts.items())
+    moved, by_side = stratified("80/10/10", counts)
     assert len(moved) < 150
-    stratified = Splitter(ORGANIZATION, "a key", parse_shares("80/10/10"), moved)
-    by_side: dict[str, dict[str, int]] = {}
-    for person, of in counts.items():
-        mine = by_side.setdefault(stratified.side(person), {})
-        for quality, count in of.items():
-            mine[quality] = mine.get(quality, 0) + count
     overall = sum(sum(each.values()) for each in by_side.values())
     for quality in ("good", "bad", "none"):
         share = sum(each[quality] for each in by_side.values()) / overall
         for each in by_side.values():
             assert abs(each[quality] / sum(each.values()) - share) < 0.02
+
+
+def stratified(shares: str, counts: dict[ObjectId, dict[str, int]]) -> tuple[dict[int, str], dict[str, Counter[str]]]:
+    """Who changes sides, and the snapshots of each side by quality."""
+    marks, qualities = array("Q"), ("good", "bad", "none")
+    for person, of in counts.items():
+        for quality, count in of.items():
+            marks.extend([splitter(shares).mark(person, qualities.index(quality))] * count)
+    moved = stratify(parse_shares(shares), marks)
+    sides = Splitter(ORGANIZATION, "a key", parse_shares(shares), moved)
+    by_side: dict[str, Counter[str]] = defaultdict(Counter)
+    for person, of in counts.items():
+        by_side[sides.side(person)].update(of)
+    return moved, by_side
+
+
+def test_stratified_shares_of_20_000_contacts_are_within_a_point_for_each_quality() -> None:
+    chance = random.Random(1)
+    counts = {
+        each: {chance.choices(["good", "bad", "none"], [70, 2, 28])[0]: chance.randint(1, 3)} for each in people(20_000)
+    }
+    moved, by_side = stratified("90/5/5", counts)
+    assert len(moved) < 400
+    for quality in ("good", "bad", "none"):
+        total = sum(each[quality] for each in by_side.values())
+        for side, share in (("train", 0.9), ("validation", 0.05), ("test", 0.05)):
+            assert abs(by_side[side][quality] / total - share) < 0.01
+
+
+def test_qualities_that_are_too_many_form_one_stratum() -> None:
+    marks = array("Q", (splitter().mark(each, MAX_STRATA - 1) for each in people(1000)))
+    assert set(stratify(parse_shares("90/5/5"), marks)) < {splitter().place(each) for each in people(1000)}
 
 
 @pytest.mark.parametrize(

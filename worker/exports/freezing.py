@@ -3,13 +3,14 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from bson import ObjectId, Timestamp
+from bson import ObjectId
 from pymongo.errors import OperationFailure
 
 from worker.errors import PermanentError
 from worker.exports.selection import EDITABLE, Selected, Selection, is_duplicate
 from worker.exports.spec import ExportSpec
-from worker.exports.split import Splitter, merge, quality_of
+from worker.exports.split import Splitter
+from worker.exports.stratifying import Stratifying, person_of
 from worker.formats.dataset import SPLITS
 from worker.jobs.slices import Slice
 from worker.service import Service
@@ -23,7 +24,7 @@ SHARD_BYTES = 64_000_000
 """The most snapshots of one file, and the most bytes that they have in MongoDB: a slice can write it in time."""
 _SNAPSHOT_TOO_OLD = 239
 _RESTARTS = 3
-_FIELDS = ("contactId", "contentHash", *EDITABLE)
+_PROJECTION = {**dict.fromkeys(("contactId", "contentHash", *EDITABLE), 1), "size": {"$bsonSize": "$$ROOT"}}
 
 
 class EmptySelection(PermanentError):
@@ -60,7 +61,7 @@ class Freezing:
         if not state:
             self._begin()
         try:
-            return self._select()
+            return self._stratify() and self._select()
         except OperationFailure as error:
             if error.code != _SNAPSHOT_TOO_OLD:
                 with store_errors():
@@ -85,20 +86,27 @@ class Freezing:
             "parts": [],
             "counts": {"selected": 0, "duplicates": 0, "moved": 0},
         }
-        self._own.progress = {"phase": "select", "selected": 0}
         if self._spec.stratify:
-            self._stratify()
+            self._own.checkpoint |= {"stratify": {"after": None, "number": 0}, "strata": []}
+        self._own.progress = {"phase": "select", "selected": 0}
         self._own.save()
+
+    def _stratify(self) -> bool:
+        shares = self._spec.shares
+        if shares is None or "stratify" not in self._own.checkpoint:
+            return True
+        splitter = Splitter(self._organization, self._key, shares, {})
+        return Stratifying(self._service, self._own, splitter, self._selection, self._read)(shares)
 
     # --- select ---------------------------------------------------------------------------------------------
 
     def _select(self) -> bool:
         state = self._own.checkpoint
-        moved = {ObjectId(person): side for person, side in state.get("moved", {}).items()}
+        moved = self._selection.moved() if self._spec.stratify else {}
         splitter = Splitter(self._organization, self._key, self._spec.shares, moved)
         known = self._selection.known_hashes() if self._spec.dedupe else set()
         while True:
-            batch = self._read(state["at"], state["after"])
+            batch = self._read(state["after"], _PROJECTION, _BATCH)
             if not batch:
                 break
             self._store(splitter, known, batch)
@@ -108,27 +116,20 @@ class Freezing:
             raise EmptySelection
         return True
 
-    def _read(self, at: Timestamp, after: ObjectId | None) -> list[Document]:
-        condition = {**self._condition, **({"_id": {"$gt": after}} if after else {})}
-        projection = {**dict.fromkeys(_FIELDS, 1), "size": {"$bsonSize": "$$ROOT"}}
-        return self._command(
-            {
-                "find": self._snapshots,
-                "filter": condition,
-                "projection": projection,
-                "sort": {"_id": 1},
-                "limit": _BATCH,
-                "batchSize": _BATCH,
-                "singleBatch": True,
-            },
-            at,
-        )
-
-    def _command(self, command: Mapping[str, Any], at: Timestamp) -> list[Document]:
-        """Run a command that reads the state of one moment. PyMongo's sessions cannot name the moment."""
-        concern = {"level": "snapshot", "atClusterTime": at}
+    def _read(self, after: ObjectId | None, projection: Document, count: int) -> list[Document]:
+        """Read the next snapshots as they were at the moment. PyMongo's sessions cannot name a moment."""
+        command = {
+            "find": self._snapshots,
+            "filter": {**self._condition, **({"_id": {"$gt": after}} if after else {})},
+            "projection": projection,
+            "sort": {"_id": 1},
+            "limit": count,
+            "batchSize": count,
+            "singleBatch": True,
+            "readConcern": {"level": "snapshot", "atClusterTime": self._own.checkpoint["at"]},
+        }
         try:
-            answer = self._service.connections.database.command({**command, "readConcern": concern})
+            answer = self._service.connections.database.command(command)
         except OperationFailure as error:
             if error.code == _SNAPSHOT_TOO_OLD:
                 raise
@@ -146,9 +147,7 @@ class Freezing:
             if self._spec.dedupe and is_duplicate(known, selected.content_hash):
                 counts["duplicates"] += 1
                 continue
-            person = document.get("contactId")
-            # A snapshot without a contact stands for itself.
-            side = splitter.side(person if isinstance(person, ObjectId) else selected.id)
+            side = splitter.side(person_of(document))
             by_place.setdefault((side, self._shard(side, selected.size)), []).append(selected)
             counts["selected"] += 1
         documents = []
@@ -171,42 +170,6 @@ class Freezing:
         mine["rows"] += 1
         mine["bytes"] += size
         return int(mine["count"] - 1)
-
-    # --- stratify -------------------------------------------------------------------------------------------
-
-    def _stratify(self) -> None:
-        splitter = Splitter(self._organization, self._key, self._spec.shares, {})
-        people: dict[ObjectId, dict[str, int]] = {}
-        for document in self._qualities():
-            person = document.get("contactId")
-            key = person if isinstance(person, ObjectId) else document["_id"]
-            merge(people.setdefault(key, {}), {quality_of(document.get("quality")): 1})
-        moved = splitter.stratify(people.items())
-        state = self._own.checkpoint
-        state["moved"] = {str(person): side for person, side in moved.items()}
-        state["counts"]["moved"] = len(moved)
-
-    def _qualities(self) -> Iterator[Document]:
-        """Yield contact and quality of all selected snapshots."""
-        after: ObjectId | None = None
-        while True:
-            condition = {**self._condition, **({"_id": {"$gt": after}} if after else {})}
-            batch = self._command(
-                {
-                    "find": self._snapshots,
-                    "filter": condition,
-                    "projection": {"contactId": 1, "quality": 1},
-                    "sort": {"_id": 1},
-                    "limit": 20_000,
-                    "batchSize": 20_000,
-                    "singleBatch": True,
-                },
-                self._own.checkpoint["at"],
-            )
-            if not batch:
-                return
-            yield from batch
-            after = batch[-1]["_id"]
 
 
 def shards_in_order(shards: Mapping[str, Any]) -> list[tuple[str, int, int]]:

@@ -4,11 +4,13 @@ Captured messages never change, so that this freezes the content of one moment. 
 job's checkpoint are written in one transaction, which a slice that was taken over cannot commit.
 """
 
+from array import array
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from bson import Binary, ObjectId
+from pymongo.client_session import ClientSession
 from pymongo.collection import Collection
 
 from worker.stores.connections import Connections, Document, store_errors
@@ -75,12 +77,47 @@ class Selection:
     def known_hashes(self) -> set[bytes]:
         """Return the hashes of the contents that were selected so far. Raises StoreUnavailable, StoreConflict."""
         known: set[bytes] = set()
-        with store_errors(), self.collection.find({"job": self._job}, {"hashes": 1}) as cursor:
+        with (
+            store_errors(),
+            self.collection.find({"job": self._job, "hashes": {"$exists": True}}, {"hashes": 1}) as cursor,
+        ):
             for document in cursor:
                 hashes = bytes(document["hashes"])
                 known.update(hashes[place : place + _SHORT] for place in range(0, len(hashes), _SHORT))
         known.discard(bytes(_SHORT))
         return known
+
+    # --- what stratification needs --------------------------------------------------------------------------
+
+    def marks(self, number: int, marks: "array[int]") -> Document:
+        """Return a document with marks to insert."""
+        return {"job": self._job, "number": number, "marks": Binary(marks.tobytes())}
+
+    def all_marks(self) -> "array[int]":
+        """Return all marks. Raises StoreUnavailable, StoreConflict."""
+        found = array("Q")
+        with store_errors(), self.collection.find({"job": self._job, "marks": {"$exists": True}}) as cursor:
+            for document in cursor:
+                found.frombytes(document["marks"])
+        return found
+
+    def replace_marks(self, moved: Mapping[int, str], session: ClientSession) -> None:
+        """Replace the marks by the places of the people who change sides."""
+        self.collection.delete_many({"job": self._job, "marks": {"$exists": True}}, session=session)
+        for side in sorted(set(moved.values())):
+            places = array("Q", (place for place, other in moved.items() if other == side))
+            for first in range(0, len(places), _PLACES):
+                some = Binary(places[first : first + _PLACES].tobytes())
+                document = {"job": self._job, "side": side, "places": some}
+                self.collection.insert_one(document, session=session)
+
+    def moved(self) -> dict[int, str]:
+        """Return the places of the people who change sides. Raises StoreUnavailable, StoreConflict."""
+        found: dict[int, str] = {}
+        with store_errors(), self.collection.find({"job": self._job, "places": {"$exists": True}}) as cursor:
+            for document in cursor:
+                found.update((place, document["side"]) for place in array("Q", document["places"]))
+        return found
 
     def remove(self) -> None:
         """Remove the selection. Raises StoreUnavailable, StoreConflict."""
@@ -88,6 +125,8 @@ class Selection:
             self.collection.delete_many({"job": self._job})
 
 
+_PLACES = 1_000_000
+"""Places in one document, of 8 bytes each."""
 _SHORT = 16
 """Bytes of a content hash that duplicates are recognised by: half of a SHA-256, to halve the memory."""
 

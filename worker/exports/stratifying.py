@@ -1,0 +1,70 @@
+"""The pass before the selection of an export that is stratified: which people change sides.
+
+It reads person and quality of each snapshot, in slices, and keeps them in MongoDB, 8 bytes for each.
+"""
+
+from array import array
+from collections.abc import Callable
+
+from bson import ObjectId
+
+from worker.exports.selection import Selection
+from worker.exports.split import MAX_STRATA, Shares, Splitter, quality_of, stratify
+from worker.jobs.slices import Slice
+from worker.service import Service
+from worker.stores.connections import Document
+
+PAGE = 20_000
+ReadPage = Callable[[ObjectId | None, Document, int], list[Document]]
+"""Reads so many snapshots after an id, with these fields, as they were at the moment of the export."""
+
+
+class Stratifying:
+    """Works on the pass. Its state is in the checkpoint: `stratify` until it is over, and `strata`, the qualities."""
+
+    def __init__(self, service: Service, own: Slice, splitter: Splitter, selection: Selection, read: ReadPage) -> None:
+        self._service = service
+        self._own = own
+        self._splitter = splitter
+        self._selection = selection
+        self._read = read
+
+    def __call__(self, shares: Shares) -> bool:
+        """Continue until the slice is over; return whether the pass is complete.
+
+        Raises OperationFailure, LeaseLost, StoreUnavailable, StoreConflict.
+        """
+        state = self._own.checkpoint["stratify"]
+        while page := self._read(state["after"], {"contactId": 1, "quality": 1}, PAGE):
+            marks = array("Q", map(self._mark, page))
+            state["after"], state["number"] = page[-1]["_id"], state["number"] + 1
+            with self._service.connections.transaction() as session:
+                self._selection.collection.insert_one(self._selection.marks(state["number"], marks), session=session)
+                self._own.save(session)
+            if self._own.is_over:
+                return False
+        self._finish(shares)
+        return True
+
+    def _mark(self, document: Document) -> int:
+        strata: list[str] = self._own.checkpoint["strata"]
+        quality = quality_of(document.get("quality"))
+        if quality not in strata and len(strata) < MAX_STRATA - 1:
+            strata.append(quality)
+        # All that are too many form one stratum.
+        stratum = strata.index(quality) if quality in strata else MAX_STRATA - 1
+        return self._splitter.mark(person_of(document), stratum)
+
+    def _finish(self, shares: Shares) -> None:
+        moved = stratify(shares, self._selection.all_marks())
+        self._own.checkpoint["counts"]["moved"] = len(moved)
+        del self._own.checkpoint["stratify"], self._own.checkpoint["strata"]
+        with self._service.connections.transaction() as session:
+            self._selection.replace_marks(moved, session)
+            self._own.save(session)
+
+
+def person_of(document: Document) -> ObjectId:
+    """Return the contact of a snapshot. A snapshot without one stands for itself."""
+    person = document.get("contactId")
+    return person if isinstance(person, ObjectId) else document["_id"]
