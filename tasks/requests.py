@@ -14,7 +14,7 @@ from worker.celery import app
 from worker.domain.ledger_entry import Failure
 from worker.domain.task_failure import task_failure
 from worker.domain.traceparent import TRACEPARENT, read_traceparent
-from worker.errors import InvalidRequest, Refused, TransientError
+from worker.errors import ContactErased, InvalidRequest, Refused, TransientError
 from worker.intake.entries import REQUEST, TASK_PREFIX, read_task, reject
 from worker.log import get_logger
 from worker.runs.batching import Batching
@@ -127,5 +127,5 @@ def request(self: Task[Any, Any], *args: Any, **kwargs: Any) -> None:
             new = read_task(args, kwargs, str(self.request.id), service().settings)
             trace = read_traceparent(self.request.get(TRACEPARENT))
             service().submit(replace(new, traceparent=trace))
-        except (InvalidRequest, Refused) as error:
+        except (InvalidRequest, Refused, ContactErased) as error:
             reject(service(), error, {"args": list(args), "kwargs": kwargs}, f"{TASK_PREFIX}{self.request.id}")

@@ -65,6 +65,12 @@ class StoreUnavailable(TransientError):
     names_servers = True
 
 
+class ErasureKeyDiffers(StoreUnavailable):
+    """SNAPSHOTS_ERASURE_KEY is not the key that contacts were erased with; set that key."""
+
+    code = "erasure_key_differs"
+
+
 class StoreConflict(TransientError):
     """MongoDB aborted the operation because of a concurrent one, or the operation timed out."""
 
@@ -127,6 +133,12 @@ class ContactNotFound(PermanentError):
     """The organization has no such contact."""
 
     code = "contact_not_found"
+
+
+class ContactErased(PermanentError):
+    """The contact was erased; no snapshot of this person is made."""
+
+    code = "erased"
 
 
 class ConversationNotFound(PermanentError):

@@ -16,7 +16,15 @@ from bson import ObjectId
 from worker.domain.ledger_entry import ACCEPTED, LedgerEntry, Status
 from worker.domain.requests import SnapshotRequest, Trigger, body_hash
 from worker.domain.traceparent import TRACEPARENT
-from worker.errors import AcceptUnknown, BrokerUnavailable, NotFound, RequestIdConflict, SnapshotDeleted, SnapshotError
+from worker.errors import (
+    AcceptUnknown,
+    BrokerUnavailable,
+    ContactErased,
+    NotFound,
+    RequestIdConflict,
+    SnapshotDeleted,
+    SnapshotError,
+)
 from worker.log import get_logger
 from worker.source.conversations import Conversations
 from worker.stores import indexes
@@ -25,6 +33,7 @@ from worker.stores.events import Events
 from worker.stores.ledger import Ledger, key_of
 from worker.stores.run_records import RunRecords
 from worker.stores.snapshots import Snapshots
+from worker.stores.tombstones import Person, Tombstones
 from worker.stores.wakeups import BULK, INTERACTIVE, Publish, chunks_of
 
 log = get_logger(__name__)
@@ -86,6 +95,7 @@ class Service:
         self.conversations = Conversations(connections)
         self.events = Events(connections)
         self.run_records = RunRecords(connections)
+        self.tombstones = Tombstones(connections)
         self.publish = publish
         self._key_is_unique = False
 
@@ -105,8 +115,8 @@ class Service:
     def accept(self, asked: Sequence[NewRequest], check: Check | None = None) -> list[Receipt | SnapshotError]:
         """Insert requests into the ledger at once; return for each its receipt, or the error if it has none.
 
-        The error is the one of `check`, RequestIdConflict, SnapshotDeleted, or AcceptUnknown (repeat with the same
-        request id). Raises StoreUnavailable, or AcceptUnknown if it applies to all of them.
+        The error is ContactErased, the one of `check`, RequestIdConflict, SnapshotDeleted, or AcceptUnknown (repeat
+        with the same request id). Raises StoreUnavailable, or AcceptUnknown if it applies to all of them.
         """
         with pymongo.timeout(self.settings.run_deadline.total_seconds()):
             if not self._key_is_unique:
@@ -114,10 +124,19 @@ class Service:
                 self._key_is_unique = True
             now = self.clock.now()
             entries = [_entry(each, now) for each in asked]
-            errors = check(entries) if check else [None] * len(entries)
+            errors = self._check(entries, check)
             known = self.ledger.insert([entry for entry, error in zip(entries, errors, strict=True) if error is None])
         return [
             error or _receipt(entry, known.get(key_of(entry))) for entry, error in zip(entries, errors, strict=True)
+        ]
+
+    def _check(self, entries: Sequence[LedgerEntry], check: Check | None) -> list[SnapshotError | None]:
+        """Refuse contacts that were erased, and what `check` refuses. A repeated request of such a contact, too."""
+        erased = self.tombstones.erased({person_of(entry) for entry in entries})
+        errors = check(entries) if check else [None] * len(entries)
+        return [
+            ContactErased() if person_of(entry) in erased else error
+            for entry, error in zip(entries, errors, strict=True)
         ]
 
     def enqueue(self, receipts: Iterable[Receipt]) -> None:
@@ -183,6 +202,10 @@ def _entry(asked: NewRequest, now: datetime) -> LedgerEntry:
     if asked.traceparent:
         entry[TRACEPARENT] = asked.traceparent
     return cast("LedgerEntry", entry)
+
+
+def person_of(entry: LedgerEntry) -> Person:
+    return entry["organizationId"], entry["contactId"]
 
 
 def _receipt(entry: LedgerEntry, known: LedgerEntry | None) -> Receipt | SnapshotError:

@@ -38,7 +38,7 @@ _WAIT = re.compile(r"(?:^|,)\s*wait\s*=\s*\"?(\d{1,6})\"?\s*(?:,|;|$)", re.ASCII
         201: {"model": Done[Snapshot], "description": "made", "headers": LOCATION, "links": LINKS},
         200: {"model": Done[Snapshot], "description": "made by an earlier request with this key"},
         202: {"model": Done[Pending], "description": "accepted, not done yet", "headers": LOCATION, "links": LINKS},
-        **error_responses(400, 403, 404, 409, 413),
+        **error_responses(400, 403, 404, 409, 410, 413),
     },
     openapi_extra={"parameters": CREATE_HEADERS},
 )

@@ -33,6 +33,7 @@ _STATUS = {
     "contact_not_found": 404,
     "conversation_not_found": 404,
     "messages_not_found": 404,
+    "erased": 410,
     "request_id_conflict": 409,
     "backfill_in_progress": 409,
     "empty_selection": 409,
@@ -42,6 +43,7 @@ _STATUS = {
 }
 _FIELDS = {
     "contact_not_found": "contactId",
+    "erased": "contactId",
     "conversation_not_found": "conversationId",
     "messages_not_found": "messageIds",
     "empty_selection": "filters",

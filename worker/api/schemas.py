@@ -264,6 +264,7 @@ _DESCRIPTIONS = {
     403: "the token's role does not permit this",
     404: "not found in this organization",
     409: "the key was used with another body, or the snapshot is still being made",
+    410: "the contact was erased",
     413: "the body or the snapshot is too large",
     429: "too many requests of this user, or too many operations of the organization in progress",
     503: "MongoDB is down, or it is unknown whether the request was accepted: repeat it with the same key",

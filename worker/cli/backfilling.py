@@ -16,6 +16,7 @@ from worker.backfills.progress import Progress
 from worker.backfills.running import Runner
 from worker.cli.group import FAILED, describe
 from worker.cli.shared import open_producer, print_json, program, resume_hint
+from worker.errors import ContactErased
 from worker.jobs.job import COMPLETED, Job
 from worker.jobs.store import Jobs
 
@@ -39,7 +40,7 @@ def run_backfill(
         print_json(shown(job) | {"seconds": round(seconds, 3), "rate": round(rate, 1)})
     else:
         _print(job, done, seconds, rate)
-    return 0 if job.status == COMPLETED and not done.refused else FAILED
+    return 0 if job.status == COMPLETED and not set(done.refused) - {ContactErased.code} else FAILED
 
 
 def shown(job: Job) -> dict[str, Any]:

@@ -117,7 +117,7 @@ class Failure(_EventPart):
 
     code: str
     """One of: contact_not_found, conversation_not_found, messages_not_found, empty_conversation, worker_lost,
-    snapshot_too_large, retries_exhausted, invalid_request."""
+    snapshot_too_large, retries_exhausted, invalid_request, erased."""
     message: str
     details: dict[str, Any]
 

@@ -9,18 +9,22 @@ from bson import ObjectId
 from worker.closings.policies import Policies, Policy
 from worker.domain.normalize import ServerShape
 from worker.domain.source_fields import Expression, MessageFields
+from worker.errors import ContactErased
 from worker.source.ids import id_of, read_id, stored_forms
 from worker.stores.connections import Connections, Document, store_errors
+from worker.stores.tombstones import Person, Tombstones
 
 
 class Admission:
-    """Applies the policies. A batch costs at most one read each of the policies, the contacts and the messages."""
+    """Applies the policies. A batch costs at most one read each of the policies, the tombstones, the contacts
+    and the messages."""
 
     def __init__(self, connections: Connections, policies: Policies) -> None:
         self._connections = connections
         self._names = connections.settings
         self._fields = connections.fields
         self._policies = policies
+        self._tombstones = Tombstones(connections)
 
     def __call__(self, conversations: Sequence[Document]) -> list[tuple[Document, Policy | str]]:
         """Pairs each conversation with the policy that admits it, or with the reason to skip it.
@@ -30,11 +34,14 @@ class Admission:
         it is admitted later, by the reconcile. Raises TransientError.
         """
         policies = self._policies.of({conversation["organizationId"] for conversation in conversations})
+        erased = self._tombstones.erased({_person(each) for each in conversations if _has_contact(each)})
         channels = self._contact_channels(conversations, policies)
         verdicts: dict[ObjectId, Policy | str] = {}
         to_count: list[tuple[Document, Policy]] = []
         for conversation in conversations:
             verdict = _check_without_messages(conversation, policies[conversation["organizationId"]], channels)
+            if _person(conversation) in erased:
+                verdict = ContactErased.code
             verdicts[conversation["_id"]] = verdict
             if isinstance(verdict, Policy) and verdict.counts_messages:
                 to_count.append((conversation, verdict))
@@ -107,11 +114,19 @@ def _check_without_messages(
     """Applies the rules that need no message counts."""
     if policy is None:
         return "policy_invalid"
-    if not isinstance(conversation.get("contactId"), ObjectId):
+    if not _has_contact(conversation):
         return "no_contact"
     own = conversation.get("channelType")
     known = [own] if isinstance(own, str) and own else channels.get(conversation["contactId"], [])
     return policy.skip_reason(conversation["_id"], known) or policy
+
+
+def _has_contact(conversation: Document) -> bool:
+    return isinstance(conversation.get("contactId"), ObjectId)
+
+
+def _person(conversation: Document) -> Person:
+    return conversation["organizationId"], conversation.get("contactId")  # type: ignore[return-value]
 
 
 def _channels(contact: Document) -> list[str]:

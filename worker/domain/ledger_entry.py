@@ -11,6 +11,8 @@ from typing import Any, Literal, Required, TypedDict, cast
 
 from bson import MinKey, ObjectId
 
+from worker.errors import ContactErased, SnapshotError
+
 Status = Literal["accepted", "completed", "failed"]
 
 ACCEPTED: Literal["accepted"] = "accepted"
@@ -108,6 +110,12 @@ class LedgerEntry(TypedDict, total=False):
     """How many later requests found this request's snapshot unchanged."""
 
 
+PERSONAL = (
+    *("contactId", "conversationId", "messageIds", "userId", "notes", "tags", "quality", "category"),
+    *("traceparent", "lastError"),
+)
+"""What is removed from the entries of an erased contact. Identity, accounting and times stay."""
+
 # --- filters --------------------------------------------------------------------------------------------
 
 OPEN: Condition = {"status": ACCEPTED, "unsent": None, "finishedAt": None}
@@ -204,6 +212,13 @@ def groups_by_suspicion(entries: Sequence[LedgerEntry]) -> Iterator[list[LedgerE
 def waiting_since(entry: LedgerEntry) -> datetime:
     """Return when the current round began to wait: when it was redriven or due, otherwise accepted."""
     return entry.get("redrivenAt") or entry.get("dueAt") or entry["acceptedAt"]
+
+
+def as_failed(entry: LedgerEntry, at: datetime, error: SnapshotError) -> LedgerEntry:
+    """Return a copy of the entry that has failed; that of an erased contact loses what the caller sent."""
+    removed = PERSONAL if isinstance(error, ContactErased) else ()
+    kept = cast("LedgerEntry", {name: value for name, value in entry.items() if name not in removed})
+    return with_fields(kept, status=FAILED, finishedAt=at, unsent=True, error=error.outcome())
 
 
 def with_fields(entry: LedgerEntry, **fields: Any) -> LedgerEntry:

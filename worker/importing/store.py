@@ -12,10 +12,11 @@ from pymongo.collection import Collection
 from pymongo.errors import BulkWriteError, OperationFailure
 
 from worker.domain.source_fields import CollectionFields
-from worker.errors import Refused, StoreConflict, StoreUnavailable
+from worker.errors import ContactErased, Refused, StoreConflict, StoreUnavailable
 from worker.importing.neutral_form import email_key
 from worker.importing.source_documents import SourceDocuments
 from worker.stores.connections import Connections, Document, store_errors
+from worker.stores.tombstones import Tombstones
 
 # The transaction of a killed import blocks its documents until the server aborts it, after
 # transactionLifetimeLimitSeconds (60 by default); an election takes about 12 s.
@@ -57,6 +58,7 @@ class ImportStore:
     def __init__(self, connections: Connections, organization_id: ObjectId) -> None:
         self._connections = connections
         self._organization_id = organization_id
+        self._tombstones = Tombstones(connections)
         fields = connections.fields
         self._fields: Mapping[str, CollectionFields] = {
             "contacts": fields.contact,
@@ -123,6 +125,9 @@ class ImportStore:
         if not new:
             return result
         contact_ids, result.contacts = self._find_or_insert("contacts", (own.contact for own in new), session)
+        people = {(self._organization_id, contact) for contact in contact_ids.values()}
+        if self._tombstones.erased(people, session):
+            raise DocumentRefused(f"contacts: {ContactErased.__doc__} ({ContactErased.code})")
         user_ids, _ = self._find_or_insert("users", (own.user for own in new if own.user), session)
         messages: list[Document] = []
         conversations: list[Document] = []

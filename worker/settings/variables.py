@@ -74,6 +74,7 @@ class Settings(FieldSettings, BaseSettings):
     exports_collection: CollectionName = Field(
         "snapshotexports", description="which snapshots an export has, while it runs"
     )
+    erasures_collection: CollectionName = Field("snapshoterasures", description="tombstones of erased contacts, hashed")
     create_source_indexes: bool = Field(
         True, description="create the indexes needed on the platform's messages and conversations"
     )
@@ -132,6 +133,13 @@ class Settings(FieldSettings, BaseSettings):
     )
     exports_split_key: SecretStr | None = Field(
         None, description="key of the split by person; with another key everyone may change sides"
+    )
+
+    erasure_key: SecretStr | None = Field(
+        None,
+        min_length=16,
+        description="key that hashes erased contacts, at least 16 characters, the same in all processes; "
+        "keep it, because with another key nothing is accepted",
     )
 
     jwt_secret: SecretStr | None = Field(None, description="secret for tokens signed with HS256, at least 32 bytes")

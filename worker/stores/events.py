@@ -15,7 +15,7 @@ from bson import ObjectId
 from worker.clock import to_json
 from worker.domain.ledger_entry import COMPLETED, LedgerEntry
 from worker.domain.traceparent import TRACEPARENT
-from worker.errors import BrokerUnavailable
+from worker.errors import BrokerUnavailable, ContactErased
 from worker.stores.checkpoints import REDIS_CHECKPOINT, Checkpoints
 from worker.stores.connections import Connections, broker_errors
 
@@ -80,7 +80,12 @@ def event_of(entry: LedgerEntry) -> dict[str, Any]:
 
 
 def rejection(reason: Mapping[str, Any], original: Mapping[Any, Any], origin: str) -> dict[str, str]:
-    """Build the fields of an entry of the rejected stream, in ASCII, because UTF-8 cannot encode lone surrogates."""
+    """Build the fields of an entry of the rejected stream, in ASCII, because UTF-8 cannot encode lone surrogates.
+
+    Nothing of the original is kept if its contact was erased.
+    """
+    if reason.get("code") == ContactErased.code:
+        original = {}
     return {"origin": origin, "reason": json.dumps(dict(reason)), "entry": _entry_json(original)}
 
 

@@ -22,8 +22,18 @@ from pymongo.collection import Collection
 from pymongo.errors import BulkWriteError, PyMongoError
 from pymongo.read_concern import ReadConcern
 
-from worker.domain.ledger_entry import ACCEPTED, COMPLETED, FAILED, REDRIVABLE, LedgerEntry, is_unsent, with_fields
-from worker.errors import AcceptUnknown, ParentMissing, SnapshotError
+from worker.domain.ledger_entry import (
+    ACCEPTED,
+    COMPLETED,
+    FAILED,
+    PERSONAL,
+    REDRIVABLE,
+    LedgerEntry,
+    as_failed,
+    is_unsent,
+    with_fields,
+)
+from worker.errors import AcceptUnknown, ContactErased, ParentMissing, SnapshotError
 from worker.stores.connections import Connections, Document, store_errors
 from worker.stores.outbox import FEWEST, Decision, Outbox
 
@@ -143,10 +153,7 @@ class Ledger:
         if len(completions) < FEWEST:
             outcome["unsent"] = True
         decided = [with_fields(each.entry, **outcome, **each.fields) for each in completions]
-        decided += [
-            with_fields(each.entry, status=FAILED, finishedAt=at, unsent=True, error=each.error.outcome())
-            for each in failures
-        ]
+        decided += [as_failed(each.entry, at, each.error) for each in failures]
         with store_errors():
             matched = self._complete([each for each in decided if each["status"] == COMPLETED], outcome, session)
             if failures:
@@ -277,7 +284,8 @@ def key_of(entry: LedgerEntry) -> Key:
 def _fail(decided: LedgerEntry) -> UpdateOne:
     fields = {name: cast("Document", decided)[name] for name in ("status", "finishedAt", "unsent", "error")}
     condition = {"_id": decided["_id"], "status": ACCEPTED, "round": decided["round"]}
-    return UpdateOne(condition, {"$set": fields, "$unset": {"unended": "", "unendedRuns": ""}})
+    removed = ("unended", "unendedRuns", *(PERSONAL if decided["error"]["code"] == ContactErased.code else ()))
+    return UpdateOne(condition, {"$set": fields, "$unset": dict.fromkeys(removed, "")})
 
 
 def _by_round(entries: Iterable[LedgerEntry]) -> dict[int, list[ObjectId]]:

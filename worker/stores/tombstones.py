@@ -1,0 +1,76 @@
+"""Tombstones: which contacts were erased, as keyed hashes without personal data.
+
+Whoever accepts a request or decides one looks here first. A check is one read of a few short keys. It is never skipped:
+no process can know that the collection is still empty.
+"""
+
+import hmac
+from collections.abc import Iterable
+from typing import Any
+
+from bson import ObjectId
+from pymongo import UpdateOne
+from pymongo.client_session import ClientSession
+from pymongo.collection import Collection
+
+from worker.errors import ErasureKeyDiffers
+from worker.stores.connections import Connections, Document, store_errors
+
+Person = tuple[ObjectId, ObjectId]
+"""Organization and contact."""
+
+KEY_MARK = "key"
+"""The `_id` of the document that identifies the key. Every check reads it, so that a process with another key, whose
+hashes match nothing, refuses to work instead of letting erased people in."""
+
+
+class Tombstones:
+    """The collection of tombstones. One that was lifted stays as a record and has no effect."""
+
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
+        key = connections.settings.erasure_key
+        self._secret = key.get_secret_value().encode() if key else b""
+
+    @property
+    def collection(self) -> Collection[Document]:
+        return self._connections.database[self._connections.settings.erasures_collection]
+
+    @property
+    def fingerprint(self) -> str:
+        """Identifies the key without revealing it."""
+        return hmac.digest(self._secret, b"fingerprint", "sha256").hex()[:16]
+
+    def hash(self, person: Person) -> str:
+        """Return the `_id` of a person's tombstone."""
+        organization, contact = person
+        return hmac.digest(self._secret, organization.binary + contact.binary, "sha256").hex()
+
+    def erased(self, people: Iterable[Person], session: ClientSession | None = None) -> set[Person]:
+        """Return those of these people who were erased. Raises StoreUnavailable, StoreConflict, ErasureKeyDiffers."""
+        by_hash = {self.hash(person): person for person in people}
+        if not by_hash:
+            return set()
+        wanted = {"_id": {"$in": [KEY_MARK, *by_hash]}}
+        with store_errors():
+            found = list(self.collection.find(wanted, {"liftedAt": 1, "fingerprint": 1}, session=session))
+        for each in found:
+            if each["_id"] == KEY_MARK and each["fingerprint"] != self.fingerprint:
+                raise ErasureKeyDiffers
+        return {by_hash[each["_id"]] for each in found if each["_id"] != KEY_MARK and "liftedAt" not in each}
+
+    def put(self, tombstones: Iterable[Document], session: ClientSession | None = None) -> None:
+        """Insert or replace tombstones, durably, and record the key. Raises ErasureKeyDiffers.
+
+        Each has the `_id` that `hash` returns, `organizationId`, `erasedAt`, and `liftedAt` if it was lifted.
+        """
+        mark: Any = {"$setOnInsert": {"fingerprint": self.fingerprint}}
+        changes = [UpdateOne({"_id": KEY_MARK}, mark, upsert=True)]
+        for each in tombstones:
+            replaced: Any = [{"$replaceWith": {"$literal": each}}]
+            changes.append(UpdateOne({"_id": each["_id"]}, replaced, upsert=True))
+        with store_errors():
+            self.collection.bulk_write(changes, session=session)
+            found = self.collection.find_one({"_id": KEY_MARK}, session=session)
+        if found is None or found["fingerprint"] != self.fingerprint:
+            raise ErasureKeyDiffers
