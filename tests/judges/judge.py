@@ -205,6 +205,55 @@ def judge_providers(folder: Path) -> Counter[str]:
     return counts
 
 
+def judge_croissant(folder: Path) -> Counter[str]:
+    """`mlcroissant` reads every file by its description: JSON Lines, also compressed, and Parquet."""
+    import mlcroissant
+
+    counts: Counter[str] = Counter()
+    for path in sorted(folder.rglob("croissant.json")):
+        name, is_plain = path.parent.name, path.parent.parent == folder
+        files = {str(file.relative_to(folder / name)): each for file, each in written(folder, name)}
+        listed = [each["name"].removesuffix(".gz") for each in json.loads(path.read_text())["distribution"]]
+        by_id = {row["_id"]: row for row in rows(folder, "jsonl")} if name == "parquet" else {}
+        expected = list(by_id.values()) or [row for each in listed for row in files[each]]
+        dataset = mlcroissant.Dataset(jsonld=str(path))
+        read = [record for each in dataset.metadata.record_sets for record in dataset.records(each.id)]
+        for number, record in enumerate(read):
+            columns = {key.partition("/")[2]: value for key, value in record.items()}
+            row = by_id[columns["_id"].decode()] if by_id else expected[number]
+            for column, value in columns.items():
+                _same_column(value, row, column, f"{path}: {number} {column}")
+        if is_plain:
+            counts[name] = len(read)
+        else:
+            same(len(read), len(expected), str(path))
+    return counts
+
+
+def _same_column(read: Any, row: Row, column: str, where: str) -> None:
+    if not (isinstance(read, dict) or (isinstance(read, list) and read and isinstance(read[0], dict))):
+        same(_plain(read), row.get(column), where)
+        return
+    items, written = ([read], [row[column]]) if isinstance(read, dict) else (read, row[column])
+    same(len(items), len(written), where)
+    for item, original in zip(items, written, strict=True):
+        for key, value in item.items():
+            name = key.rpartition("/")[2]
+            # Parquet has a role, and JSON Lines do not.
+            expected = original.get(name, "assistant" if original.get("sender") == "user" else "user")
+            has_texts = isinstance(expected, list) and expected and isinstance(expected[0], dict)
+            same(_plain(value), expected[0]["text"] if has_texts else expected, f"{where} {name}")
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON has it."""
+    if isinstance(value, list):
+        return [_plain(each) for each in value]
+    if isinstance(value, bytes):
+        return value.decode()
+    return value.isoformat(timespec="milliseconds").replace("+00:00", "Z") if hasattr(value, "isoformat") else value
+
+
 JUDGES: dict[str, Callable[[Path], Counter[str]]] = {
     name.removeprefix("judge_"): each for name, each in list(globals().items()) if name.startswith("judge_")
 }

@@ -1,6 +1,7 @@
 """Writes files of every format from conversations, as an export does, without servers."""
 
 import gzip
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -16,9 +17,12 @@ from bson import ObjectId
 from bson.codec_options import CodecOptions
 
 from worker.domain.assembly import Conversation, assemble, encode_messages
+from worker.exports import croissant
 from worker.formats import FORMATS, Dataset, File, Format, Options, Row, Skipped, line
 
 NOW = datetime(2026, 11, 28, tzinfo=UTC)
+GZIPPED = ("jsonl", "messages", "nova")
+"""Formats that are written compressed as well."""
 QUALITIES = ("good", "bad", None, "excellent")
 OPTIONS = Options(system="You answer customers of a shop.")
 
@@ -79,21 +83,27 @@ def write(folder: Path, documents: Iterable[dict[str, Any]], shards: int = 2) ->
             written[name].rows += len(made)
     for name, form in FORMATS.items():
         _write(folder / name, form, rows[name])
+    for name in GZIPPED:
+        _write(folder / "gzip" / name, FORMATS[name], rows[name], ".gz")
     return written
 
 
-def _write(folder: Path, form: Format, rows: dict[str, list[list[Row]]]) -> None:
+def _write(folder: Path, form: Format, rows: dict[str, list[list[Row]]], ending: str = "") -> None:
     files: dict[str, list[File]] = {}
     for split, parts in rows.items():
         for index, part in enumerate(parts):
-            path = form.path(split, index, len(parts))
+            path = form.path(split, index, len(parts)) + ending
             target = folder / path
             target.parent.mkdir(parents=True, exist_ok=True)
             if form.suffix == "parquet":
                 pq.write_table(pa.Table.from_pylist(part, schema=form.arrow_schema()), target)
             else:
-                target.write_bytes(b"".join(line(each) for each in part))
-            files.setdefault(split, []).append(File(path, len(part), target.stat().st_size, ""))
+                data = b"".join(line(each) for each in part)
+                target.write_bytes(gzip.compress(data) if ending else data)
+            content = target.read_bytes()
+            files.setdefault(split, []).append(File(path, len(part), len(content), hashlib.sha256(content).hexdigest()))
     options = OPTIONS if "system" in form.takes else Options()
-    for path, content in form.extra_files(Dataset("shop", "Talks with customers.", NOW, files, options)).items():
+    dataset = Dataset("shop", "Talks with customers.", NOW, files, options)
+    extra = {**form.extra_files(dataset), croissant.NAME: croissant.croissant(dataset, form)}
+    for path, content in extra.items():
         (folder / path).write_bytes(content)

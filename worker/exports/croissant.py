@@ -49,14 +49,14 @@ _CONTEXT: dict[str, Any] = {
     "transform": "cr:transform",
 }
 _ENCODINGS = {"jsonl": "application/jsonlines", "parquet": "application/x-parquet"}
-
-
-_DESCRIBED = frozenset({"eval", "kto", "messages", "mistral", "sharegpt"})
-"""The formats whose rows `mlcroissant` reads: all have the same columns, at most two levels deep."""
+_TYPES = {"string": "sc:Text", "int64": "sc:Integer", "bool": "sc:Boolean", "timestamp": "sc:Date"}
+"""Of columns; `sc:Date` is a date with or without a time."""
+_READABLE = (".jsonl", ".jsonl.gz", ".parquet")
+"""Endings of files that `mlcroissant` reads."""
 
 
 def croissant(dataset: Dataset, form: Format) -> bytes:
-    """Return the description. Records are described only where `mlcroissant` can read them: see `_DESCRIBED`."""
+    """Return the description of the files, and of the records of those that `mlcroissant` can read."""
     files: list[dict[str, Any]] = []
     records: list[dict[str, Any]] = []
     for split, of_split in dataset.files.items():
@@ -72,8 +72,8 @@ def croissant(dataset: Dataset, form: Format) -> bytes:
                     "sha256": file.sha256,
                 }
             )
-            if form.name in _DESCRIBED and file.path.endswith(".jsonl"):
-                records.append(_records(f"{split}-{len(records)}", file.path, form.columns(dataset.options)))
+            if file.path.endswith(_READABLE):
+                records.append(_records(f"{split}-{len(records)}", file.path, form.certain_columns(dataset.options)))
     whole = {
         "@context": _CONTEXT,
         "@type": "sc:Dataset",
@@ -95,25 +95,34 @@ def _records(name: str, path: str, columns: Mapping[str, Any]) -> dict[str, Any]
 
 
 def _field(key: str, path: str, column: str, kind: Any) -> dict[str, Any]:
-    """Return the description of a column in the notation of `worker.formats.columns`, two levels deep.
-
-    Every value counts as text, since other types of Croissant cannot be null.
-    """
+    """Return the description of a column in the notation of `worker.formats.columns`."""
     item, prefix = (kind[0], "$[*]") if isinstance(kind, list) else (kind, "$")
     field: dict[str, Any] = {"@type": "cr:Field", "@id": key, "name": key}
     if isinstance(kind, list):
         field["repeated"] = True
     source: dict[str, Any] = {"fileObject": {"@id": path}, "extract": {"column": column}}
     if not isinstance(item, Mapping):
-        return {**field, "dataType": "sc:Text", "source": source}
+        return {**field, "dataType": _TYPES[item], "source": source}
     field["subField"] = [
         {
             "@type": "cr:Field",
             "@id": f"{key}/{name}",
             "name": f"{key}/{name}",
-            "dataType": "sc:Text",
-            "source": {**source, "transform": {"jsonPath": f"{prefix}.{name}"}},
+            "dataType": _TYPES[leaf],
+            "source": {**source, "transform": {"jsonPath": f"{prefix}.{place}"}},
         }
-        for name in item
+        for name, (place, leaf) in {name: _leaf(name, each) for name, each in item.items()}.items()
     ]
     return field
+
+
+def _leaf(name: str, kind: Any) -> tuple[str, str]:
+    """Return the path and the type of a field of an object; of a list of objects, the first one's only field.
+
+    The rows of `vertex` and `nova` have such lists, always of one text.
+    """
+    item = kind[0] if isinstance(kind, list) else kind
+    if not isinstance(item, Mapping):
+        return name, item
+    ((only, leaf),) = item.items()
+    return f"{name}[*].{only}", leaf

@@ -46,6 +46,10 @@ class Format(ABC):
     def columns(self, options: Options) -> dict[str, Any]:
         """Return the columns of the rows, in the notation of `worker.formats.columns`."""
 
+    def certain_columns(self, options: Options) -> dict[str, Any]:
+        """Return the columns that every row has."""
+        return self.columns(options)
+
     def path(self, split: str, index: int, count: int) -> str:
         """Return the path of the data file number `index`, from 0, of the `count` files of a split."""
         return f"{split}.{self.suffix}" if count == 1 else f"{split}-{index:05}-of-{count:05}.{self.suffix}"

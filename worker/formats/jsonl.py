@@ -10,6 +10,8 @@ from worker.formats.dataset import Options
 from worker.formats.rows import Row
 from worker.formats.snapshot_fields import MESSAGE, SNAPSHOT
 
+_CERTAIN = ("_id", "organizationId", "messages")
+
 
 class Jsonl(Format):
     """`jsonl`: everything that the snapshot has. Nothing is skipped but text that is not valid Unicode."""
@@ -21,6 +23,10 @@ class Jsonl(Format):
         """Return the documented fields; dates are text. A platform may have added others to its snapshots."""
         fields = SNAPSHOT | {"messages": [MESSAGE]}
         return as_json(fields)
+
+    def certain_columns(self, options: Options) -> dict[str, Any]:
+        """Return the columns without which there is no snapshot."""
+        return {name: kind for name, kind in self.columns(options).items() if name in _CERTAIN}
 
     def rows(self, snapshot: Mapping[str, Any], options: Options) -> list[Row]:
         """Return one row: the snapshot's fields in their stored order."""

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 import yaml
 
 from support.snapshots import snapshot
+from worker.exports.croissant import croissant
 from worker.formats import FORMATS, Dataset, File, Options, get_format
 
 
@@ -107,3 +109,18 @@ def test_columns_follow_the_options() -> None:
     assert columns == {"messages": [{"role": "string", "content": "string", "weight": "int64"}]}
     assert "system" in get_format("nova").columns(Options(system="S"))
     assert "system" not in get_format("nova").columns(Options())
+
+
+@pytest.mark.parametrize("name", sorted(FORMATS))
+@pytest.mark.parametrize("ending", ["", ".gz", ".zst"])
+def test_croissant_describes_the_records_of_files_that_its_reader_opens(name: str, ending: str) -> None:
+    """The judge `croissant` reads them with `mlcroissant`."""
+    if ending and name == "parquet":
+        return
+    form = get_format(name)
+    plain = dataset(name, {"train": 2, "test": 1})
+    files = {split: [replace(each, path=each.path + ending) for each in of] for split, of in plain.files.items()}
+    described = json.loads(croissant(replace(plain, files=files), form))
+    assert [each["name"] for each in described["distribution"]] == [each.path for of in files.values() for each in of]
+    columns = [field["name"].partition("/")[2] for each in described["recordSet"] for field in each["field"]]
+    assert columns == ([] if ending == ".zst" else [*form.certain_columns(Options())] * 3)

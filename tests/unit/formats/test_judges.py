@@ -36,6 +36,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, 
     ("program", "formats"),
     [
         ("datasets", sorted(FORMATS)),
+        ("croissant", sorted(FORMATS)),
         ("trl", ["kto", "messages"]),
         ("mistral", ["mistral"]),
         ("llamafactory", ["sharegpt"]),
