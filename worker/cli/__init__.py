@@ -25,6 +25,7 @@ _COMMANDS = {
         "worker.cli.listening:listen", "Listen to the intake stream and to closed conversations.", logs=True
     ),
     "policy": Lazy("worker.cli.policies:policy", "Configure automatic snapshots of closed conversations."),
+    "redact": Lazy("worker.cli.redacting:redact", "Show what redaction would change."),
     "status": Lazy("worker.cli.status:status", "Show outcomes, queue lengths and waiting times."),
     "inspect": Lazy(
         "worker.cli.inspecting:inspect", "Check whether the platform's documents fit, and suggest settings."

@@ -1,0 +1,1 @@
+"""Replaces personal data in texts with placeholders; pure, without I/O."""

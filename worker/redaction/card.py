@@ -1,0 +1,69 @@
+"""Finds payment card numbers: the digits that issuers use, and Luhn's check digit."""
+
+import re
+from collections.abc import Iterator
+
+from worker.redaction.kinds import Span
+from worker.redaction.numbers import Run, is_word
+
+# Issuer's digits, and how many digits such a number has. https://en.wikipedia.org/wiki/Payment_card_number
+_ISSUERS = (
+    (r"4", {13, 16, 19}),
+    (r"5[1-5]|222[1-9]|22[3-9]|2[3-6]|27[01]|2720|220[0-4]|9792|3528|3529|35[3-8]|50|56|57|58|60|65|81|82|508", {16}),
+    (r"3[47]", {15}),
+    (r"30[0-5]|3[689]", {14, 16}),
+    (r"6", {16, 18, 19}),
+    (r"35|62", {16, 17, 18, 19}),
+)
+_STARTS = [(re.compile(pattern), lengths) for pattern, lengths in _ISSUERS]
+_PREFERRED = (16, 15, 14, 19, 18, 17, 13)
+_LONGEST = max(_PREFERRED)
+_DOUBLED = bytes.maketrans(b"0123456789", b"0246813579")
+_MAX_GROUPS = 400
+"""Of one run: longer ones are tables of figures."""
+
+
+def find_cards(run: Run) -> Iterator[Span]:
+    """Yield the card numbers in a run. They begin and end with a group of digits."""
+    if run.digit_count < min(_PREFERRED) or is_word(run.text, run.end):
+        return
+    groups = run.groups[:_MAX_GROUPS]
+    first = 0
+    while first < len(groups):
+        start = groups[first][0]
+        last = None if is_word(run.text, start - 1) else _last_group(run, first, groups)
+        if last is None:
+            first += 1
+            continue
+        end = groups[last][1]
+        yield Span(start, end, "card", run.digits(start, end))
+        first = last + 1
+
+
+def _last_group(run: Run, first: int, groups: list[tuple[int, int]]) -> int | None:
+    """Return the group with which the card number ends that begins with group `first`."""
+    if run.text[groups[first][0]] not in "234569789":
+        return None
+    digits = ""
+    ends: dict[int, int] = {}
+    for place in range(first, len(groups)):
+        start, end = groups[place]
+        if len(digits) + end - start > _LONGEST:
+            break
+        digits += run.text[start:end]
+        ends[len(digits)] = place
+    for length in _PREFERRED:
+        if length in ends and _is_card(digits[:length]):
+            return ends[length]
+    return None
+
+
+def _is_card(digits: str) -> bool:
+    possible = any(len(digits) in lengths and start.match(digits) for start, lengths in _STARTS)
+    return possible and luhn(digits) and len(set(digits)) > 1
+
+
+def luhn(digits: str) -> bool:
+    """Whether the last digit is Luhn's check digit."""
+    code = digits.encode()
+    return (sum(code[-1::-2]) + sum(code[-2::-2].translate(_DOUBLED)) - 48 * len(code)) % 10 == 0

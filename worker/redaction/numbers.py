@@ -1,0 +1,53 @@
+"""Finds runs of digits, with what may stand between the digits of one number."""
+
+import re
+from collections.abc import Iterator
+from functools import cached_property
+
+# Possessive, so that a megabyte of digits is read once.
+_RUN = re.compile(r"[0-9]++(?:(?:[ ().\-_]{1,3}+|/)[0-9]++)*+")
+_GROUP = re.compile("[0-9]+")
+_MIN_DIGITS, _MIN_LENGTH = 2, 7
+_WORD = frozenset("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_")
+_CONTEXT = 48
+
+
+class Run:
+    """Digits of a normal text that may be one number, or several."""
+
+    def __init__(self, text: str, start: int, end: int) -> None:
+        self.text = text
+        self.start = start
+        self.end = end
+
+    @cached_property
+    def groups(self) -> list[tuple[int, int]]:
+        """Start and end of each group of digits."""
+        return [each.span() for each in _GROUP.finditer(self.text, self.start, self.end)]
+
+    @cached_property
+    def digit_count(self) -> int:
+        return sum(end - start for start, end in self.groups)
+
+    @cached_property
+    def before(self) -> str:
+        """The text before the run in the same message and line, in lower case; up to 48 characters."""
+        text = self.text[max(0, self.start - _CONTEXT) : self.start].lower()
+        return text[max(text.rfind("\x00"), text.rfind("\n")) + 1 :]
+
+    def digits(self, start: int, end: int) -> str:
+        """Return the digits alone between two places."""
+        return "".join(_GROUP.findall(self.text, start, end))
+
+
+def runs(text: str) -> Iterator[Run]:
+    """Yield the runs of a normal text that are long enough for any number, or whose number may begin with letters."""
+    for found in _RUN.finditer(text):
+        start, end = found.span()
+        if end - start >= _MIN_LENGTH or (end - start >= _MIN_DIGITS and is_word(text, start - 1)):
+            yield Run(text, start, end)
+
+
+def is_word(text: str, place: int) -> bool:
+    """Whether an ASCII letter, digit or underscore stands at a place."""
+    return place >= 0 and text[place : place + 1] in _WORD

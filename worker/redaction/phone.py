@@ -1,0 +1,185 @@
+"""Finds phone numbers: with a country code anywhere, without one in the regions of the organization and the contact."""
+
+import re
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+
+import phonenumbers
+from phonenumbers import NumberParseException, PhoneNumberMatcher
+
+from worker.redaction.kinds import Hints, Span
+from worker.redaction.numbers import Run, is_word
+from worker.redaction.words import any_of
+
+_MIN_DIGITS, _MAX_DIGITS = 7, 15
+_MAX_RUN = 64
+"""Digits of a run: longer ones are tables of figures."""
+_LONGEST_PLACE = 40
+_DATE = re.compile(
+    r"(?<![0-9])(?:(?:19|20)[0-9]{2}([-./ ])(?:0?[1-9]|1[0-2])\1(?:0?[1-9]|[12][0-9]|3[01])"
+    r"|(?:0?[1-9]|[12][0-9]|3[01])([-./])(?:0?[1-9]|[12][0-9]|3[01])\2(?:19|20)?[0-9]{2}"
+    r"|(?:19|20)[0-9]{2} ?[-/] ?(?:19|20)?[0-9]{2})(?![0-9])"
+)
+_COMPACT_DATE = re.compile(r"(?:19|20)[0-9]{2}(?:0[1-9]|1[0-2])(?:0[1-9]|[12][0-9]|3[01])(?:[0-9]{6})?")
+_FIGURES = re.compile(
+    r"[0-9]{1,3}(?:\.[0-9]{3})+|[0-9]{1,3}(?: [0-9]{3})+|[0-9]+\.[0-9]+|[0-9]{1,3}(?:\.[0-9]{1,3}){3}"
+)
+"""Large numbers, decimals, IP addresses and versions."""
+_AMERICAN = re.compile(r"(?:1[-. ])?\(?[2-9][0-9]{2}(?:\)[ -]?|[-. ])[2-9][0-9]{2}[-. ][0-9]{4}")
+_NANP = 1
+_WORDS = tuple(re.compile(any_of(name)) for name in ("phone_words", "other_number_words"))
+_NOT_BEFORE = frozenset("#$€£¥₹₽₩№=_@*")
+_NOT_AFTER = frozenset("%€$£¥₹₽₩°_=")
+_JOINED = frozenset("-/.:_,")
+
+
+def find_phones(run: Run, hints: Hints) -> Iterator[Span]:
+    """Yield the phone numbers in a run."""
+    if not _MIN_DIGITS <= run.digit_count <= _MAX_RUN:
+        return
+    start, end = _with_plus(run), run.end
+    if _is_other(run, start, end):
+        return
+    given = run.text[start:end]
+    regions = tuple(hints.regions)
+    if given.startswith(("+", "(+")) or run.digits(start, end).startswith("00"):
+        if found := _international(given, not given.startswith(("+", "(+"))):
+            yield Span(start + found[0], start + found[1], "phone", found[2])
+            # Another number may follow without its country code.
+            rest = start + found[1] + (run.text[start + found[1] : end].find(" ") + 1 or end)
+            if rest < end:
+                yield from _spans(rest, _national(run.text[rest:end], regions, True))
+            return
+    elif start > 0 and run.text[start - 1] in _NOT_BEFORE:
+        return
+    says = _context(run)
+    if says >= 0 and not _DATE.search(given):
+        yield from _spans(start, _national(given, regions, says > 0))
+
+
+def normal_form(text: str, regions: Sequence[str]) -> str:
+    """Return a phone number as `+` and digits if one of the regions explains it, otherwise its digits."""
+    for region in (None, *regions):
+        try:
+            number = phonenumbers.parse(text, region)
+        except NumberParseException:
+            continue
+        if phonenumbers.is_possible_number(number):
+            return f"+{number.country_code}{number.national_number}"
+    return "".join(filter(str.isdigit, text))
+
+
+def region_of(text: str) -> str | None:
+    """Return the region of a number with country code, such as `DE`; None if it has none."""
+    try:
+        code = phonenumbers.parse(text, None).country_code
+    except NumberParseException:
+        return None
+    region = phonenumbers.region_code_for_country_code(code or 0)
+    return region if len(region) == 2 and region != "ZZ" else None
+
+
+def _spans(start: int, found: Sequence[tuple[int, int, str]]) -> Iterator[Span]:
+    for first, last, value in found:
+        yield Span(start + first, start + last, "phone", value)
+
+
+def _with_plus(run: Run) -> int:
+    """Return where a run begins if `+` and an opening bracket before it are part of it."""
+    text, start = run.text, run.start
+    for sign in ("(", "+", "("):
+        if text[start - 1 : start] == sign and start > 0:
+            start -= 1
+    return start
+
+
+def _is_other(run: Run, start: int, end: int) -> bool:
+    """Whether what stands around the run shows that it is part of something else: an id, an amount."""
+    text = run.text
+    if is_word(text, start - 1) or (is_word(text, end) and text[end : end + 1].lower() not in {"x", "e"}):
+        return True
+    if start > 1 and text[start - 1] in _JOINED - {":", ",", "."} and is_word(text, start - 2):
+        return True
+    if text[end : end + 1] in _NOT_AFTER and end < len(text):
+        return True
+    return text[end : end + 1] in {"-", "/", "@"} and is_word(text, end + 1)
+
+
+def _context(run: Run) -> int:
+    """Return 1 if the words before the run speak of a phone, -1 if of another number, 0 if of neither."""
+    phone, other = (max((each.end() for each in words.finditer(run.before)), default=-1) for words in _WORDS)
+    if phone == other:
+        return 0
+    return 1 if phone > other else -1
+
+
+@lru_cache(4096)
+def _international(given: str, bare: bool) -> tuple[int, int, str] | None:
+    """Return the place of a number with a country code, and its normal form.
+
+    `bare`: it begins with 00 instead of `+`, and so has to be valid.
+    """
+    first = given.index("+") if "+" in given else 0
+    if given.count("+") > 1:
+        return None
+    # What follows the number after a space may be another one, such as a time.
+    found = None
+    for last in _ends(given):
+        text = given[first:last]
+        try:
+            number = phonenumbers.parse(text if not bare else "+" + text[2:], None)
+        except NumberParseException:
+            continue
+        is_valid = phonenumbers.is_valid_number(number)
+        if is_valid or (found is None and not bare and phonenumbers.is_possible_number(number)):
+            opened = text.count("(") < text.count(")")
+            found = (first - 1 if opened and first else first), last, f"+{number.country_code}{number.national_number}"
+            if is_valid:
+                break
+    return found
+
+
+def _ends(given: str) -> list[int]:
+    """Return where a number may end: at each group of digits, the last one first."""
+    ends = [each.end() for each in re.finditer("[0-9]+", given)]
+    return ends[:8][::-1]
+
+
+@lru_cache(4096)
+def _national(given: str, regions: tuple[str, ...], expected: bool) -> list[tuple[int, int, str]]:
+    """Return the numbers without country code. `expected`: the text before speaks of a phone."""
+    digits = "".join(filter(str.isdigit, given))
+    if not expected and (_FIGURES.fullmatch(given) or _COMPACT_DATE.fullmatch(digits)):
+        return []
+    for region in regions:
+        matcher = PhoneNumberMatcher(given, region, leniency=phonenumbers.Leniency.VALID, max_tries=20)
+        found = [
+            (each.start, each.end, f"+{each.number.country_code}{each.number.national_number}")
+            for each in matcher
+            if each.end - each.start <= _LONGEST_PLACE
+        ]
+        if found:
+            return found
+    for region in regions:
+        code = phonenumbers.country_code_for_region(region)
+        if code == _NANP and (american := _AMERICAN.fullmatch(given)):
+            return [(0, american.end(), f"+1{digits[-10:]}")]
+        if trunk := _possible(given, digits, region, expected):
+            return [(0, len(given), trunk)]
+    return []
+
+
+def _possible(given: str, digits: str, region: str, expected: bool) -> str | None:
+    """Return the normal form of a number that nobody has been assigned, but which is written like one."""
+    prefix = phonenumbers.ndd_prefix_for_region(region, True)
+    if len(digits) > _MAX_DIGITS or not (
+        expected or (prefix and digits.startswith(prefix) and len(given) > len(digits))
+    ):
+        return None
+    try:
+        number = phonenumbers.parse(given, region)
+    except NumberParseException:
+        return None
+    if phonenumbers.is_possible_number_with_reason(number) != phonenumbers.ValidationResult.IS_POSSIBLE:
+        return None
+    return f"+{number.country_code}{number.national_number}"

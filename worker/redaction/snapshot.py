@@ -1,0 +1,104 @@
+"""Redacts a snapshot: its messages, and the fields that people fill in."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from worker.redaction.redactor import Part, Redactor, Replacement
+
+Message = Mapping[str, Any]
+
+_TEXTS = (
+    ("notes", None),
+    ("customerName", "name"),
+    ("customerPhone", "phone"),
+    ("customerEmail", "email"),
+    ("tags", None),
+    ("quality", None),
+    ("category", None),
+)
+"""Fields in the order in which placeholders are numbered, after the messages; and the kind that the whole field is."""
+_OF_MESSAGE = ("content", "sender", "senderType")
+_USUAL = frozenset({"contact", "user", "CONTACT", "HUMAN", "AI", "SYSTEM"})
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A text that is changed, for people who look at what a policy does."""
+
+    place: str
+    """Such as `messages[3].content`."""
+    before: str
+    after: str
+    replacements: Sequence[Replacement]
+
+
+@dataclass(frozen=True, slots=True)
+class RedactedSnapshot:
+    """The outcome."""
+
+    messages: dict[int, dict[str, Any]]
+    """The messages that have to change, by their place."""
+    fields: dict[str, Any]
+    """The fields that have to change."""
+    counts: dict[str, int]
+    changes: list[Change]
+
+
+def redact_snapshot(
+    redactor: Redactor, messages: Sequence[Message], fields: Mapping[str, Any], people: Sequence[tuple[str, ...]] = ()
+) -> RedactedSnapshot:
+    """Redact messages and fields, which are named as in the snapshot; values that are no text are left alone.
+
+    `people`: the names of the contact, then of the agents, each as first and last name.
+    """
+    places: list[tuple[str, int | None]] = []
+    parts: list[Part] = []
+    for number, message in enumerate(messages):
+        for name in _OF_MESSAGE:
+            value = message.get(name)
+            if isinstance(value, str) and value and value not in _USUAL:
+                places.append((name, number))
+                parts.append(Part(value))
+    for name, whole in _TEXTS:
+        value = fields.get(name)
+        for place, text in [(None, value)] if isinstance(value, str) else _listed(value):
+            places.append((name, place))
+            parts.append(Part(text, whole))
+    phone = fields.get("customerPhone")
+    redacted = redactor(parts, people, phone if isinstance(phone, str) else None)
+    if not redacted.is_changed:
+        return RedactedSnapshot({}, {}, {}, [])
+    return _collect(messages, fields, places, parts, redacted.texts, redacted.replacements, redacted.counts)
+
+
+def _listed(value: Any) -> list[tuple[int | None, str]]:
+    if not isinstance(value, list):
+        return []
+    return [(number, each) for number, each in enumerate(value) if isinstance(each, str)]
+
+
+def _collect(
+    messages: Sequence[Message],
+    fields: Mapping[str, Any],
+    places: Sequence[tuple[str, int | None]],
+    parts: Sequence[Part],
+    texts: Sequence[str],
+    replacements: Sequence[Sequence[Replacement]],
+    counts: dict[str, int],
+) -> RedactedSnapshot:
+    result = RedactedSnapshot({}, {}, counts, [])
+    for (name, number), part, text, own in zip(places, parts, texts, replacements, strict=True):
+        if not own:
+            continue
+        place = name
+        if number is None:
+            result.fields[name] = text
+        elif name in _OF_MESSAGE:
+            result.messages.setdefault(number, dict(messages[number]))[name] = text
+            place = f"messages[{number}].{name}"
+        else:
+            result.fields.setdefault(name, list(fields[name]))[number] = text
+            place = f"{name}[{number}]"
+        result.changes.append(Change(place, part.text, text, own))
+    return result
