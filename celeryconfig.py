@@ -15,7 +15,15 @@ except InvalidSettings as _error:
     raise SystemExit(f"Error: {_error.message}") from None  # Celery would print a traceback
 _deadline = _own.run_deadline.total_seconds()
 
-imports = ("tasks.signals", "tasks.requests", "tasks.closings", "tasks.exports", "tasks.backfills", "tasks.upkeep")
+imports = (
+    "tasks.signals",
+    "tasks.requests",
+    "tasks.closings",
+    "tasks.exports",
+    "tasks.backfills",
+    "tasks.erasures",
+    "tasks.upkeep",
+)
 
 # Queues and routes. No priorities: each would be a list of its own, and the sweep reads one list per queue.
 task_queues = tuple(Queue(name) for name in QUEUES)
@@ -27,6 +35,7 @@ task_routes = {
     "conversations.resolved": {"queue": INTERACTIVE},
     "snapshots.export": {"queue": EXPORTS},
     "snapshots.backfill": {"queue": MAINTENANCE},
+    "snapshots.erase": {"queue": EXPORTS},
     "snapshots.sweep": {"queue": MAINTENANCE},
     "conversations.reconcile": {"queue": MAINTENANCE},
 }

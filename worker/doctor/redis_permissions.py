@@ -27,6 +27,7 @@ _IN_TRANSACTION: tuple[Command, ...] = (
     *(("GET", _CLAIM), ("MGET", _CLAIM, _STREAM), ("SET", _CLAIM, ""), ("DEL", _BINDING), ("UNLINK", _CLAIM)),
     *(("EXISTS", _BINDING), ("EXPIRE", _CLAIM, "1"), ("PEXPIRE", _REPLY, "1"), ("INCRBY", _CLAIM, "1")),
     *(("LLEN", _QUEUE), ("LINDEX", _QUEUE, "0"), ("LRANGE", _QUEUE, "0", "0"), ("LPUSH", _REPLY, "")),
+    *(("SCAN", "0"), ("TYPE", _QUEUE), ("LREM", _QUEUE, "1", "x")),
     *(("RPUSH", _QUEUE, ""), ("RPOP", _QUEUE), ("BRPOP", _QUEUE, _PIDBOX, "1"), ("DEL", _EVENTS)),
     *(("HSET", _HASH, "x", ""), ("HGET", _HASH, "x"), ("HDEL", _HASH, "x"), ("HLEN", _HASH), ("HGETALL", _STREAM)),
     *(("HINCRBY", _STREAM, "x", "1"), ("HMGET", _STREAM, "x")),

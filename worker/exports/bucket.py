@@ -69,6 +69,15 @@ class Bucket:
             file: IO[bytes] = self._files.open(f"{self._final}/{path}", "rb")
             return file
 
+    def replace(self, path: str, content: bytes) -> None:
+        with bucket_errors(self.where):
+            self._files.pipe_file(f"{self._final}/{path}", content)
+
+    def discard(self, path: str) -> None:
+        with bucket_errors(self.where):
+            if self._files.exists(f"{self._final}/{path}"):
+                self._files.rm_file(f"{self._final}/{path}")
+
     def paths(self) -> list[str]:
         with bucket_errors(self.where):
             return sorted(path.removeprefix(f"{self._final}/") for path in self._files.find(self._final))

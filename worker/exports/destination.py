@@ -76,6 +76,12 @@ class Destination(Protocol):
     def open(self, path: str) -> IO[bytes]:
         """Open a finished file. `path` is one of the manifest's, never a caller's."""
 
+    def replace(self, path: str, content: bytes) -> None:
+        """Give a finished file another content, all of it or none."""
+
+    def discard(self, path: str) -> None:
+        """Remove one finished file, if it is there."""
+
     def paths(self) -> list[str]:
         """Return the paths of the finished files."""
 
@@ -131,6 +137,22 @@ class Folder:
     def open(self, path: str) -> IO[bytes]:
         with destination_errors(self.where):
             return (self._final / path).open("rb")
+
+    def replace(self, path: str, content: bytes) -> None:
+        target = self._final / path
+        staged = target.with_name(f".{target.name}.new")
+        with destination_errors(self.where):
+            with staged.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            staged.rename(target)
+            _sync(target.parent)
+
+    def discard(self, path: str) -> None:
+        with destination_errors(self.where):
+            (self._final / path).unlink(missing_ok=True)
+            _sync((self._final / path).parent)
 
     def paths(self) -> list[str]:
         return sorted(path.relative_to(self._final).as_posix() for path in self._final.rglob("*") if path.is_file())

@@ -59,6 +59,7 @@ class Freezing:
         """
         state = self._own.checkpoint
         if not state:
+            self._selection.remove()  # an erasure may have let the export begin again
             self._begin()
         try:
             return self._stratify() and self._select()

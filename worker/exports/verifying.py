@@ -15,10 +15,10 @@ from pydantic import AfterValidator, BaseModel, Field, ValidationError
 from worker.domain.requests import Id
 from worker.errors import PermanentError, Refused
 from worker.exports.destination import Destination
-from worker.exports.manifest import NAME, VERSION
+from worker.exports.manifest import NAME, VERSION, encode
 from worker.exports.selection import EDITABLE, Selected
 from worker.exports.spec import ExportSpec, read_spec
-from worker.exports.writing import DELETED, PartWriter, fields_hash
+from worker.exports.writing import DELETED, Part, PartWriter, fields_hash
 from worker.service import Service
 from worker.stores.connections import store_errors
 
@@ -57,6 +57,12 @@ class _Format(BaseModel):
     version: int
 
 
+class _Stale(BaseModel):
+    """Data files that an erasure has removed, each with its list of ids, which no longer has the person's."""
+
+    files: dict[str, str]
+
+
 class _Manifest(BaseModel):
     """What is read of a manifest, which may come from anywhere."""
 
@@ -65,6 +71,7 @@ class _Manifest(BaseModel):
     format: _Format
     spec: dict[str, Any]
     files: list[_Record]
+    stale: _Stale | None = None
 
 
 @dataclass
@@ -94,8 +101,11 @@ def read_manifest(destination: Destination) -> _Manifest:
 
 def verify(destination: Destination) -> Verification:
     """Compare all files with the manifest. Raises ManifestUnreadable, DestinationUnavailable."""
-    known = {each.path: each for each in read_manifest(destination).files}
+    manifest = read_manifest(destination)
+    known = {each.path: each for each in manifest.files}
     found = {path: fault for path, record in known.items() if (fault := _fault(destination, record))}
+    removed = found.keys() & (manifest.stale.files if manifest.stale else {}).keys()
+    found |= dict.fromkeys(removed, "was removed, because a contact in it was erased: rebuild the export")
     extra = {path: "is not part of the export" for path in destination.paths() if path not in known and path != NAME}
     return Verification(len(known), found | extra)
 
@@ -141,27 +151,48 @@ class Rebuild:
         ids = [each for each in others if each.kind == "ids"]
         self._check(others, ids)
         by_content: dict[str, list[str]] = {}
+        removed = {ids: data for data, ids in (self.manifest.stale.files if self.manifest.stale else {}).items()}
         for each in self.manifest.files:
-            if each.kind == "data":
+            if each.kind == "data" and each.path not in removed.values():
                 by_content.setdefault(each.sha256, []).append(each.path)
         writer = PartWriter(self._service, self._organization, self._spec, target)
         target.begin("rebuild")
         staged: dict[str, str] = {}
+        remade: dict[str, Part] = {}
         for number, each in enumerate(ids):
             part = writer.write(each.split, number, "rebuild", self._selection(each.path))
-            if paths := by_content.get(part.sha256):
+            if path := removed.get(each.path):
+                staged[path] = part.data
+                remade[path] = part
+            elif paths := by_content.get(part.sha256):
                 staged[paths.pop(0)] = part.data
         if different := sorted(path for paths in by_content.values() for path in paths):
             target.remove()
             return different
-        for number, path in enumerate([*(each.path for each in others), NAME]):
+        with target.create("rebuild", "manifest") as file:
+            file.write(self._manifest_with(remade))
+        for number, path in enumerate(each.path for each in others):
             with self._source.open(path) as original, target.create("rebuild", f"copy-{number}") as copy:
                 while block := original.read(_BLOCK):
                     copy.write(block)
             staged[path] = f"rebuild/copy-{number}"
+        staged[NAME] = "rebuild/manifest"  # the last
         target.publish(staged, "rebuild")
         target.remove_staging()
         return []
+
+    def _manifest_with(self, remade: Mapping[str, Part]) -> bytes:
+        """Return the manifest, with the files that were made without an erased contact."""
+        with self._source.open(NAME) as file:
+            content = file.read()
+        if not remade:
+            return content
+        manifest = json.loads(content)
+        del manifest["stale"]
+        for each in manifest["files"]:
+            if part := remade.get(each["path"]):
+                each |= {"rows": part.rows, "snapshots": part.snapshots, "bytes": part.bytes, "sha256": part.sha256}
+        return encode(manifest)
 
     def _check(self, others: Sequence[_Record], ids: Sequence[_Record]) -> None:
         """Check that the export can be made again from its ids and from the database, before anything is written."""

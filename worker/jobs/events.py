@@ -9,12 +9,14 @@ from worker.stores.connections import Connections
 from worker.stores.events import Events
 
 SOURCE = "/training/jobs"
+TYPES = {("erasure", COMPLETED): "training.contact.erased"}
+"""The types of events that are not named after the job."""
 
 
 def event_of(job: Job) -> dict[str, Any]:
     """Build the CloudEvent of a completed or failed job from its record alone, so that every repeat is equal.
 
-    Its type is `training.<kind>.completed` or `training.<kind>.failed`.
+    Its type is `training.<kind>.completed` or `training.<kind>.failed`; that of an erasure `training.contact.erased`.
     """
     assert job.finished_at is not None  # noqa: S101 - only finished jobs have events
     data: dict[str, Any] = {"organizationId": str(job.organization), "jobId": str(job.id)}
@@ -26,7 +28,7 @@ def event_of(job: Job) -> dict[str, Any]:
         "specversion": "1.0",
         "id": f"{job.id}.0",
         "source": SOURCE,
-        "type": f"training.{job.kind}.{job.status}",
+        "type": TYPES.get((job.kind, job.status), f"training.{job.kind}.{job.status}"),
         "subject": str(job.id),
         "time": to_json(job.finished_at),
         "datacontenttype": "application/json",

@@ -11,7 +11,7 @@ from worker.domain.ledger_entry import Failure
 from worker.stores.connections import Document
 from worker.stores.wakeups import EXPORTS, MAINTENANCE
 
-Kind = Literal["export", "backfill"]
+Kind = Literal["export", "backfill", "erasure"]
 JobStatus = Literal["accepted", "running", "completed", "failed", "cancelled"]
 
 ACCEPTED: JobStatus = "accepted"
@@ -24,6 +24,7 @@ UNFINISHED = (ACCEPTED, RUNNING)
 TASKS: dict[Kind, tuple[str, str]] = {
     "export": ("snapshots.export", EXPORTS),
     "backfill": ("snapshots.backfill", MAINTENANCE),
+    "erasure": ("snapshots.erase", EXPORTS),  # whoever works on exports can reach their files
 }
 """The Celery task that runs the slices of a kind of job, and its queue."""
 

@@ -68,8 +68,12 @@ class Jobs:
         user: ObjectId | None = None,
         local: bool = False,
         enqueue: bool = True,
+        checkpoint: Mapping[str, Any] | None = None,
+        session: ClientSession | None = None,
     ) -> Job:
         """Insert a job and enqueue its first slice. Redis may be down.
+
+        `checkpoint`: what the first slice begins with. With `session` the caller enqueues after its transaction.
 
         `local`: the caller runs the slices itself, with `claim`. Without `enqueue` it does so, too, but if it dies the
         sweep lets the workers continue.
@@ -86,9 +90,10 @@ class Jobs:
             "enqueuedAt": self.service.clock.now(),
             **({"userId": user} if user else {}),
             **({"local": True} if local else {}),
+            **({"checkpoint": dict(checkpoint)} if checkpoint else {}),
         }
         with store_errors():
-            self.collection.insert_one(document)
+            self.collection.insert_one(document, session=session)
         job = Job.read(document)
         if enqueue and not local:
             self.enqueue(job)

@@ -142,6 +142,14 @@ class Settings(FieldSettings, BaseSettings):
         "keep it, because with another key nothing is accepted",
     )
 
+    erasure_signing_key: Path | None = Field(
+        None,
+        description="PEM file with the Ed25519 key that signs receipts of erasures; `snapshots erase keys` makes it",
+    )
+    backup_horizon: Duration = Field(
+        timedelta(days=30), description="how long backups are kept, for the receipts of erasures"
+    )
+
     jwt_secret: SecretStr | None = Field(None, description="secret for tokens signed with HS256, at least 32 bytes")
     jwt_public_key: Path | None = Field(
         None, description="PEM file with the public key for tokens signed with RS256 or ES256"

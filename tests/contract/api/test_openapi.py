@@ -36,6 +36,8 @@ def test_document_has_every_operation_with_its_security_and_no_422(served: Serve
         "GET /api/training/exports/{id}",
         "DELETE /api/training/exports/{id}",
         "GET /api/training/exports/{id}/files/{name}",
+        "DELETE /api/training/contacts/{id}",
+        "GET /api/training/erasures/{id}",
         "GET /healthz",
         "GET /readyz",
         "GET /metrics",

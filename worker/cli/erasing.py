@@ -1,0 +1,181 @@
+"""`snapshots erase`: remove a contact from everything we keep; check a receipt; make the signing key."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+from bson import ObjectId
+
+from worker.cli.group import FAILED, describe
+from worker.cli.options import ObjectIdType, json_option, yes_option
+from worker.cli.shared import agrees, open_producer, open_service, print_json, program, resume_hint
+from worker.erasure import receipt as receipts
+from worker.erasure.accepting import NOTHING, accept_erasure, find, lift
+from worker.errors import InvalidRequest, NotFound
+from worker.jobs.job import COMPLETED, Job
+from worker.jobs.store import Jobs
+
+_PAUSE = 0.5
+
+
+@click.group(invoke_without_command=True)
+@click.option("--organization", type=ObjectIdType(), help="The contact's organization. Required.")
+@click.option("--contact", type=ObjectIdType(), help="The contact. Required.")
+@click.option("--dry-run", is_flag=True, help="Only count what is found.")
+@click.option("--lift", "lifting", is_flag=True, help="Accept requests of an erased contact again.")
+@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="A new file for the receipt.")
+@click.option(
+    "--timeout", type=click.FloatRange(0, 86_400), default=600.0, show_default=True, help="Maximum wait in seconds."
+)
+@yes_option
+@json_option
+@click.pass_context
+def erase(
+    context: click.Context,
+    /,
+    organization: ObjectId | None,
+    contact: ObjectId | None,
+    dry_run: bool,
+    lifting: bool,
+    output: Path | None,
+    timeout: float,
+    yes: bool,
+    as_json: bool,
+) -> None:
+    """Erase a contact: snapshots, requests, messages in Redis, export files. Nothing brings the person back.
+
+    An erasure is a durable job of the workers. It ends with a search of everything, and with a signed receipt. It
+    waits for whatever ran when it began, about half a minute. The platform's own collections are not changed.
+
+    The exit code is 0 once the erasure is verified, and 1 if nothing is found of the contact.
+
+    \b
+    Example:
+        snapshots erase --organization ID --contact ID --dry-run
+        snapshots erase --organization ID --contact ID -o receipt.json
+        snapshots erase verify receipt.json --key erasure.pub.pem
+    """
+    if context.invoked_subcommand is not None:
+        return
+    if organization is None or contact is None:
+        raise click.UsageError("Missing option '--organization' or '--contact'.")
+    if output and output.exists():
+        raise InvalidRequest([{"field": "output", "message": "should be a new file"}])
+    if dry_run:
+        _count(organization, contact, as_json=as_json)
+        return
+    if lifting:
+        lift(open_service(), organization, contact)
+        click.echo("Requests of this contact are accepted again.")
+        return
+    if not agrees("Erase this contact? This cannot be undone.", yes):
+        raise click.Abort
+    jobs = Jobs(open_producer())
+    job = accept_erasure(jobs, organization, contact)
+    with resume_hint(f"The workers continue it. Watch it with: {program()} erase show {job.id}"):
+        job = _wait(jobs, job, timeout)
+    if output and job.status == COMPLETED and job.result:
+        output.write_bytes(receipts.encode(job.result["receipt"]))
+    _print(job, as_json=as_json)
+    context.exit(0 if job.status == COMPLETED else FAILED)
+
+
+def _count(organization: ObjectId, contact: ObjectId, *, as_json: bool) -> None:
+    found = find(open_service(), (organization, contact))
+    if not found.is_known:
+        raise NotFound(NOTHING)
+    if as_json:
+        print_json({"onPlatform": found.on_platform, "snapshots": found.snapshots, "requests": found.requests})
+    else:
+        click.echo(f"{found.snapshots:,} snapshots and the content of {found.requests:,} requests would be removed")
+
+
+def _wait(jobs: Jobs, job: Job, seconds: float) -> Job:
+    stop_at = time.monotonic() + seconds
+    while not job.is_finished and time.monotonic() < stop_at:
+        time.sleep(_PAUSE)
+        job = jobs.get(job.id)
+    return job
+
+
+def shown(job: Job) -> dict[str, Any]:
+    """Return an erasure as JSON shows it."""
+    return {
+        "id": job.id,
+        "organizationId": job.organization,
+        "status": job.status,
+        "progress": dict(job.progress or {}),
+        "acceptedAt": job.accepted_at,
+        "finishedAt": job.finished_at,
+        "receipt": (job.result or {}).get("receipt"),
+        "error": job.error,
+    }
+
+
+def _print(job: Job, *, as_json: bool) -> None:
+    if as_json:
+        print_json(shown(job))
+        return
+    click.echo(f"erasure {job.id}: {job.status}")
+    removed = (job.result or {}).get("receipt", {}).get("removed") or (job.progress or {}).get("removed") or {}
+    for place, count in removed.items():
+        click.echo(f"  {place}: {count:,}")
+    for place, count in ((job.result or {}).get("receipt", {}).get("mentions") or {}).items():
+        click.echo(f"  mentioned by others in {place}: {count:,}")
+    if job.error:
+        click.secho(f"Error: {describe(job.error)}", fg="red", err=True)
+    elif not job.is_finished:
+        click.secho("Not finished in time. The workers continue it.", fg="yellow", err=True)
+
+
+@erase.command()
+@click.argument("key", type=ObjectIdType(), metavar="ID")
+@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="A file for the receipt.")
+@json_option
+def show(key: ObjectId, output: Path | None, as_json: bool) -> None:
+    """Show an erasure, and write its receipt.
+
+    \b
+    Example:
+        snapshots erase show 6a1b2c3d4e5f60718293a4b5 -o receipt.json
+    """
+    job = Jobs(open_service()).get(key, kind="erasure")
+    if output and job.result:
+        output.write_bytes(receipts.encode(job.result["receipt"]))
+    _print(job, as_json=as_json)
+
+
+@erase.command()
+@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option("--key", "public", type=click.Path(path_type=Path), required=True, help="The public key, in PEM.")
+@json_option
+def verify(file: Path, public: Path, as_json: bool) -> None:
+    """Check the signature of a receipt, without any server.
+
+    \b
+    Example:
+        snapshots erase verify receipt.json --key erasure.pub.pem
+    """
+    receipt = receipts.check(file.read_bytes(), receipts.read_public_key(public))
+    if as_json:
+        print_json(receipt)
+    else:
+        click.echo(f"The receipt is genuine: erasure {receipt['erasureId']}, verified at {receipt['verifiedAt']}.")
+
+
+@erase.command()
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+def keys(file: Path) -> None:
+    """Make the key that signs receipts, and the public key beside it.
+
+    \b
+    Example:
+        snapshots erase keys erasure.pem
+    """
+    try:
+        public = receipts.make_keys(file)
+    except FileExistsError:
+        raise InvalidRequest([{"field": "file", "message": "should be a new file"}]) from None
+    click.echo(f"{file} signs receipts: export {receipts.VARIABLE}={file}")
+    click.echo(f"{public} checks them; give it to whoever gets a receipt.")

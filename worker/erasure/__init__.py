@@ -1,0 +1,1 @@
+"""Removes a person from everything we keep, and keeps them out."""

@@ -1,0 +1,151 @@
+"""Removes a person from Redis: waiting and unacknowledged messages, intake entries, rejected entries, events."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import redis
+
+from worker.erasure.identifiers import Identifiers
+from worker.jobs.slices import Slice
+from worker.service import Service
+from worker.stores.connections import broker_errors
+from worker.stores.wakeups import QUEUES
+
+_PAGE = 500
+_UNACKED, _UNACKED_INDEX = b"unacked", "unacked_index"
+"""kombu's defaults: a hash of the messages that workers hold, and when each was taken."""
+_PREFIXES = ("snapshots", "unacked", "_kombu")
+"""How the names of our keys, and of Celery's, begin."""
+
+
+class Broker:
+    """What Redis has of one person. All methods raise BrokerUnavailable."""
+
+    def __init__(self, service: Service, own: Slice, person: Identifiers) -> None:
+        self._own = own
+        self._person = person
+        self._redis: Any = service.connections.redis
+        names = service.settings
+        self._group = names.consumer_group
+        self._requests = names.requests_stream
+        self._streams = (names.requests_stream, names.rejected_stream, names.events_stream)
+
+    def search(self, counts: Counter[str], others: Counter[str] | None = None) -> bool:
+        """Continue to search every key and remove what is the person's; return whether all keys were searched.
+
+        Streams first, because they may be long. `others`: counts of items in keys that are not ours, which stay.
+        """
+        state = self._own.checkpoint.setdefault("redis", {"stream": 0, "after": "-", "cursor": None})
+        with broker_errors():
+            while state["stream"] < len(self._streams):
+                if self._own.is_over:
+                    return False
+                self._search_stream(state, counts)
+            while state["cursor"] != 0:
+                if self._own.is_over:
+                    return False
+                state["cursor"], keys = self._redis.scan(state["cursor"] or 0, count=_PAGE)
+                for key in keys:
+                    self._search_key(key, counts, others if others is not None else Counter())
+        del self._own.checkpoint["redis"]
+        return True
+
+    def _search_stream(self, state: dict[str, Any], counts: Counter[str]) -> None:
+        stream = self._streams[state["stream"]]
+        try:
+            entries = self._redis.xrange(stream, min=state["after"], count=_PAGE)
+        except redis.ResponseError:  # not a stream: someone else's
+            entries = []
+        doomed = [key for key, fields in entries if self._is_persons(_parts(fields))]
+        if doomed:
+            if stream == self._requests:
+                self._acknowledge(stream, doomed)
+            counts[f"redis:{stream}"] += self._redis.xdel(stream, *doomed)
+        if len(entries) == _PAGE:
+            state["after"] = f"({entries[-1][0].decode()}"
+        else:
+            state["stream"], state["after"] = state["stream"] + 1, "-"
+
+    def _acknowledge(self, stream: str, entries: list[bytes]) -> None:
+        try:
+            self._redis.xack(stream, self._group, *entries)
+        except redis.ResponseError as error:
+            if "NOGROUP" not in str(error):
+                raise
+
+    def _search_key(self, key: bytes, counts: Counter[str], others: Counter[str]) -> None:
+        name = key.decode(errors="replace")
+        if name in self._streams:
+            return
+        is_ours = name.startswith(_PREFIXES) or name in QUEUES
+        try:
+            self._search_items(key, name, counts if is_ours else others, is_ours=is_ours)
+        except (redis.exceptions.NoPermissionError, redis.ResponseError):
+            if is_ours:
+                raise
+
+    def _search_items(self, key: bytes, name: str, counts: Counter[str], *, is_ours: bool) -> None:
+        kind = self._redis.type(key).decode()
+        for item in self._items(key, kind):
+            if self._is_persons([key, *_parts(item)]):
+                if is_ours:
+                    self._remove(key, kind, item)
+                counts[f"redis:{_place(name)}"] += 1
+
+    def _items(self, key: bytes, kind: str) -> Iterable[Any]:
+        """Return the items of a key: values, pairs of field and value, or members."""
+        client = self._redis
+        match kind:
+            case "string":
+                return [client.get(key) or b""]
+            case "list":  # selected first, because a removal moves what follows
+                return [value for value in self._list(key) if self._is_persons([value])]
+            case "hash":
+                return list(client.hgetall(key).items())
+            case "set":
+                return list(client.smembers(key))
+            case "zset":
+                return list(client.zrange(key, 0, -1))
+            case "stream":
+                return list(client.xrange(key))
+            case _:
+                return []
+
+    def _remove(self, key: bytes, kind: str, item: Any) -> None:
+        client = self._redis
+        removals: dict[str, Callable[[], Any]] = {
+            "string": lambda: client.delete(key),
+            "list": lambda: client.lrem(key, 1, item),
+            "hash": lambda: client.hdel(key, item[0]),
+            "set": lambda: client.srem(key, item),
+            "zset": lambda: client.zrem(key, item),
+            "stream": lambda: client.xdel(key, item[0]),
+        }
+        removals[kind]()
+        if key == _UNACKED:
+            client.zrem(_UNACKED_INDEX, item[0])
+
+    def _list(self, key: bytes) -> Iterator[bytes]:
+        """Yield from the left, where messages are added: what is added or taken meanwhile lets none be missed."""
+        first = 0
+        while values := self._redis.lrange(key, first, first + _PAGE - 1):
+            yield from values
+            first += len(values)
+
+    def _is_persons(self, parts: Iterable[bytes]) -> bool:
+        return self._person.is_persons(b"\0".join(parts))
+
+
+def _parts(item: Any) -> list[bytes]:
+    """Return all bytes of an item, which may be a pair, or the id and fields of an entry."""
+    if isinstance(item, bytes):
+        return [item]
+    if isinstance(item, Mapping):
+        item = [*item, *item.values()]
+    return [part for each in item or () for part in _parts(each)]
+
+
+def _place(name: str) -> str:
+    """The name of a key without ids, for counts that anyone may read."""
+    return name if name in (*QUEUES, _UNACKED.decode(), _UNACKED_INDEX) else f"{name.split(':', 1)[0]}:*"

@@ -1,0 +1,151 @@
+"""The work of an erasure job: remove, wait, search everything, and sign the receipt."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from typing import Any
+
+from worker.clock import to_json
+from worker.erasure.broker import Broker
+from worker.erasure.files import Files
+from worker.erasure.identifiers import Identifiers
+from worker.erasure.receipt import VERSION, sign, signing_key
+from worker.erasure.records import Records
+from worker.erasure.search import Search
+from worker.errors import PermanentError
+from worker.jobs.job import Job
+from worker.jobs.slices import Slice
+from worker.jobs.store import Jobs
+
+_ROUNDS = 50
+"""Rounds that find something again before the job fails."""
+_LONGEST_PAUSE = timedelta(seconds=10)
+
+
+class ErasureIncomplete(PermanentError):
+    """Every search finds data of the person again."""
+
+    code = "erasure_incomplete"
+
+
+class Erasure:
+    """Works on the slices of erasure jobs: see `worker.jobs.slices.Work`.
+
+    tombstone ─▶ requests in flight ─▶ records ─▶ Redis ─▶ export files ─▶ settle ─▶ search ─▶ receipt
+                                          ▲                                            │
+                                          └──────────────── something found ───────────┘
+    """
+
+    def __init__(self, jobs: Jobs, settle: timedelta | None = None) -> None:
+        """`settle`: how long whatever began before the tombstone may go on: longer than a task's hard time limit."""
+        self._jobs = jobs
+        self._service = jobs.service
+        self._settle = jobs.lease if settle is None else settle
+
+    def __call__(self, own: Slice) -> Mapping[str, Any] | None:
+        """Continue a job; return its result, the receipt, once nothing is found any more.
+
+        Raises ErasureIncomplete, InvalidSettings, DestinationFailed and all TransientErrors.
+        """
+        key = signing_key(self._service.settings)
+        person = Identifiers.read(own.job.organization, own.checkpoint)
+        steps: dict[str, Callable[[Slice, Identifiers], bool]] = {
+            "records": self._remove_records,
+            "redis": self._search_redis,
+            "files": self._remove_files,
+            "settle": self._wait,
+            "search": self._search,
+        }
+        own.pause = None
+        while not own.is_over:
+            phase = own.checkpoint["phase"]
+            if not steps[phase](own, person):
+                break
+            names = list(steps)
+            following = names[names.index(phase) + 1 :]
+            if following:
+                own.checkpoint["phase"] = following[0]
+            elif own.checkpoint["found"]:
+                self._begin_again(own)
+            else:
+                return {"receipt": sign(self._receipt(own), key)}
+            own.progress = {"phase": own.checkpoint["phase"], "removed": dict(own.checkpoint["removed"])}
+            own.save()
+        own.save()
+        return None
+
+    def clean_up(self, _: Job) -> None:
+        """Let the checkpoint be removed, and with it the identifiers. The tombstone stays."""
+
+    def _begin_again(self, own: Slice) -> None:
+        own.checkpoint["rounds"] += 1
+        if own.checkpoint["rounds"] > _ROUNDS:
+            raise ErasureIncomplete(found=dict(own.checkpoint["found"]))
+        own.checkpoint |= {"phase": "records", "found": {}, "mentions": {}}
+
+    # --- the steps: each returns whether it is done ----------------------------------------------------------
+
+    def _remove_records(self, own: Slice, person: Identifiers) -> bool:
+        records = Records(self._service, own, person)
+        removed = Counter[str](own.checkpoint["removed"])
+        removed["requests in flight"] += records.fail_open()
+        done = records.remove(removed)
+        own.checkpoint["removed"] = dict(removed)
+        own.checkpoint["removedAt"] = self._service.clock.now()
+        return done
+
+    def _search_redis(self, own: Slice, person: Identifiers) -> bool:
+        removed = Counter[str](own.checkpoint["removed"])
+        done = Broker(self._service, own, person).search(removed)
+        own.checkpoint["removed"] = dict(removed)
+        return done
+
+    def _remove_files(self, own: Slice, person: Identifiers) -> bool:
+        removed = Counter[str](own.checkpoint["removed"])
+        elsewhere = removed.pop("exports elsewhere", 0) if "export" in own.checkpoint else 0
+        removed["exports elsewhere"] = elsewhere
+        done = Files(self._jobs, own, person).remove(removed)
+        own.checkpoint["removed"] = dict(removed)
+        return done
+
+    def _wait(self, own: Slice, _: Identifiers) -> bool:
+        """Wait until every run that may have read something before it was removed is over."""
+        left = own.checkpoint["removedAt"] + self._settle - self._service.clock.now()
+        if left <= timedelta(0):
+            return True
+        own.pause = min(left, _LONGEST_PAUSE)
+        return False
+
+    def _search(self, own: Slice, person: Identifiers) -> bool:
+        """Search all collections and all keys once more. What is found in Redis is removed at once."""
+        state = own.checkpoint
+        found, mentions = Counter[str](state["found"]), Counter[str](state["mentions"])
+        others = Counter[str](state["others"])
+        done = state.get("searched") or Search(self._service, own, person)(found, mentions)
+        if done:
+            state["searched"] = True
+            done = Broker(self._service, own, person).search(found, others)
+        if done:
+            del state["searched"]
+            if left := Records(self._service, own, person).left():
+                found["requests"] += left
+        state |= {"found": dict(found), "mentions": dict(mentions), "others": dict(others)}
+        return bool(done)
+
+    # --- the receipt ----------------------------------------------------------------------------------------
+
+    def _receipt(self, own: Slice) -> dict[str, Any]:
+        now = self._service.clock.now()
+        kept = self._service.settings.backup_horizon
+        return {
+            "receiptVersion": VERSION,
+            "erasureId": str(own.job.id),
+            "organizationId": str(own.job.organization),
+            "subject": own.job.spec["subject"],
+            "acceptedAt": to_json(own.job.accepted_at),
+            "verifiedAt": to_json(now),
+            "removed": {place: count for place, count in sorted(own.checkpoint["removed"].items()) if count},
+            "mentions": dict(sorted(own.checkpoint["mentions"].items())),
+            "otherKeys": dict(sorted(own.checkpoint["others"].items())),
+            "backupsUntil": to_json(now + kept),
+        }

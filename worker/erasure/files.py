@@ -1,0 +1,149 @@
+"""Removes a person from the exports at the destination of the settings.
+
+A finished export loses the data files that hold one of the person's snapshots, and its lists of ids lose the ids. Its
+manifest is marked stale: `snapshots exports rebuild` makes the missing files without the person. An export in progress
+begins again.
+"""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+from pymongo import ReturnDocument
+
+from worker.clock import to_json
+from worker.erasure.identifiers import Identifiers
+from worker.erasure.records import unpacked
+from worker.errors import InvalidSettings
+from worker.exports.destination import Destination
+from worker.exports.manifest import NAME, encode
+from worker.exports.places import open_destination
+from worker.exports.selection import Selection
+from worker.jobs.job import COMPLETED, RUNNING, UNFINISHED, Job
+from worker.jobs.slices import Slice
+from worker.jobs.store import JobFilter, Jobs
+from worker.stores.connections import store_errors
+
+_PAGE = 50
+
+
+class Files:
+    """The exports of the person's organization.
+
+    All methods raise DestinationFailed, DestinationUnavailable, StoreUnavailable, StoreConflict.
+    """
+
+    def __init__(self, jobs: Jobs, own: Slice, person: Identifiers) -> None:
+        self._jobs = jobs
+        self._own = own
+        self._person = person
+        self._settings = jobs.service.settings
+        self._ids = {str(key).encode() for key in unpacked(own.checkpoint["ids"])}
+
+    def remove(self, counts: Counter[str]) -> bool:
+        """Continue with the next exports, newest first; return whether all are done."""
+        state = self._own.checkpoint
+        which = JobFilter(self._person.organization, "export")
+        while page := self._jobs.list(which, _PAGE, state.get("export")):
+            for job in page:
+                if self._own.is_over:
+                    return False
+                self._clean(job, counts)
+                state["export"] = job.id
+        state.pop("export", None)
+        return True
+
+    def _clean(self, job: Job, counts: Counter[str]) -> None:
+        of_contact = job.spec.get("contactId") == str(self._person.contact)
+        if job.is_local:
+            if of_contact and job.is_finished:
+                self._jobs.delete(job.id)
+            counts["exports elsewhere"] += job.status == COMPLETED
+        elif of_contact:
+            self._jobs.cancel(job.id)
+            self._jobs.delete(job.id)
+            Selection(self._jobs.service.connections, job.id).remove()
+            if destination := self._open(job):
+                destination.remove()
+            counts["exports"] += 1
+        elif job.status in UNFINISHED:
+            self._restart(job, counts)
+        elif job.status == COMPLETED and (destination := self._open(job)) and destination.is_published():
+            counts["export files"] += self._clean_files(destination)
+
+    def _open(self, job: Job) -> Destination | None:
+        try:
+            return open_destination(self._settings, job.id)
+        except InvalidSettings:  # the workers have no destination any more
+            return None
+
+    # --- in progress ----------------------------------------------------------------------------------------
+
+    def _restart(self, job: Job, counts: Counter[str]) -> None:
+        """Let an export begin again that may have selected the person, held by our own lease meanwhile."""
+        moment = (job.checkpoint or {}).get("moment")
+        if moment is None or moment > self._own.checkpoint["removedAt"]:
+            return
+        now = self._jobs.service.clock.now()
+        held = {"status": RUNNING, "leasedUntil": now + self._jobs.lease, "enqueuedAt": now}
+        change = {"$set": held, "$inc": {"fence": 1}, "$unset": {"checkpoint": "", "progress": ""}}
+        condition = {"_id": job.id, "status": {"$in": UNFINISHED}, "fence": job.fence}
+        with store_errors():
+            after = ReturnDocument.AFTER
+            found = self._jobs.collection.find_one_and_update(condition, change, return_document=after)
+        if found is None:
+            self._clean(self._jobs.get(job.id), counts)  # another slice was faster
+            return
+        if destination := self._open(job):
+            destination.remove_staging()
+        counts["exports restarted"] += 1
+        self._jobs.release(Job.read(found))
+
+    # --- finished -------------------------------------------------------------------------------------------
+
+    def _clean_files(self, destination: Destination) -> int:
+        """Remove the files that hold one of the snapshots; return their number. The manifest is marked first."""
+        with destination.open(NAME) as file:
+            manifest: dict[str, Any] = json.load(file)
+        stale: dict[str, str] = dict(manifest.get("stale", {}).get("files", {}))
+        left: dict[str, bytes] = {}
+        paths = set(destination.paths())
+        for record, data in _pairs(manifest["files"]):
+            if record["path"] not in paths:
+                continue
+            with destination.open(record["path"]) as file:
+                lines = file.read().splitlines(keepends=True)
+            kept = [line for line in lines if line.partition(b"\t")[0] not in self._ids]
+            if len(kept) == len(lines):
+                continue
+            left[record["path"]] = ids = b"".join(kept)
+            record |= {"bytes": len(ids), "sha256": hashlib.sha256(ids).hexdigest()}
+            if data:
+                stale[data["path"]] = record["path"]
+        if left:
+            at = to_json(self._jobs.service.clock.now())
+            manifest["stale"] = {"since": at, "reason": "erased", "files": dict(sorted(stale.items()))}
+            destination.replace(NAME, encode(manifest))
+        removed = [path for path in stale if path in paths]
+        for path in removed:
+            destination.discard(path)
+        for path, content in left.items():  # last: an interruption before it repeats the rest
+            destination.replace(path, content)
+        return len(removed)
+
+
+def _pairs(files: Iterable[dict[str, Any]]) -> list[tuple[dict[str, Any], dict[str, Any] | None]]:
+    """Pair each list of ids with its data file. A side without any row has no data file."""
+    records = list(files)
+    pairs: list[tuple[dict[str, Any], dict[str, Any] | None]] = []
+    by_side = {
+        side: [each for each in records if each["kind"] == "data" and each["split"] == side]
+        for side in {each.get("split") for each in records}
+    }
+    for record in records:
+        if record["kind"] == "ids":
+            data = by_side[record["split"]]
+            pairs.append((record, data.pop(0) if data else None))
+    return pairs

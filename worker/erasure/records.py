@@ -1,0 +1,119 @@
+"""Removes a person's snapshots, and what the ledger says of them.
+
+The entries of requests stay, with their identity, times and outcome, so that the accounting holds.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import datetime
+
+from bson import ObjectId
+from pymongo.collection import Collection
+
+from worker.domain.ledger_entry import ACCEPTED, COMPLETED, FAILED, FINISHED, PERSONAL
+from worker.erasure.identifiers import Identifiers
+from worker.errors import ContactErased
+from worker.jobs.slices import Slice
+from worker.service import Service
+from worker.source.ids import stored_forms
+from worker.stores.connections import Document, store_errors
+
+_BATCH = 200
+_ID_BYTES = 12
+PREFIX = "erased:"
+"""Begins the request id of an entry whose own one named the contact."""
+
+
+class Records:
+    """The snapshots and ledger entries of one person. All methods raise StoreUnavailable, StoreConflict, LeaseLost."""
+
+    def __init__(self, service: Service, own: Slice, person: Identifiers) -> None:
+        self._service = service
+        self._own = own
+        self._person = person
+        self._names = service.settings
+        database = service.connections.database
+        self._ledger: Collection[Document] = database[self._names.requests_collection]
+        self._snapshots = service.snapshots.collection
+
+    def fail_open(self) -> int:
+        """Fail the requests in flight. This comes after the tombstone is durable: see `Committer.commit`."""
+        failed = {
+            "status": FAILED,
+            "finishedAt": self._service.clock.now(),
+            "unsent": True,
+            "error": {"$literal": ContactErased().outcome()},
+        }
+        condition = {**self._of_contact, "status": ACCEPTED}
+        # The content stays until `scrub`, which has to find the entries.
+        with store_errors():
+            change: list[Document] = [{"$set": failed}, {"$unset": ["unended", "unendedRuns"]}]
+            return self._ledger.update_many(condition, change).modified_count
+
+    def remove(self, counts: Counter[str]) -> bool:
+        """Remove snapshots, then the content of ledger entries, in batches; return whether nothing is left."""
+        while not self._own.is_over:
+            with store_errors():
+                found = list(self._snapshots.find(self._of_snapshot, {"_id": 1}).limit(_BATCH))
+            if not found and not (found := self._next_entries()):
+                return True
+            self._erase([each["_id"] for each in found], counts)
+        return False
+
+    def left(self) -> int:
+        """Count what is left."""
+        with store_errors():
+            entries = self._ledger.count_documents(self._of_contact)
+            return entries + self._snapshots.count_documents(self._of_snapshot)
+
+    @property
+    def _of_contact(self) -> Document:
+        return {"organizationId": self._person.organization, "contactId": self._person.contact}
+
+    @property
+    def _of_snapshot(self) -> Document:
+        forms = {"$in": stored_forms([self._person.contact])}
+        return {"organizationId": {"$in": stored_forms([self._person.organization])}, "contactId": forms}
+
+    def _next_entries(self) -> list[Document]:
+        with store_errors():
+            return list(self._ledger.find({**self._of_contact, **FINISHED}, {"_id": 1}).limit(_BATCH))
+
+    def _erase(self, ids: Sequence[ObjectId], counts: Counter[str]) -> None:
+        """Remove a batch in one transaction with the checkpoint, which remembers the ids for the export files."""
+        now = self._service.clock.now()
+        state = self._own.checkpoint
+        with self._service.connections.transaction() as session:
+            which = {"_id": {"$in": list(ids)}, "organizationId": self._person.organization, **FINISHED}
+            requests = self._ledger.update_many(which, self._scrubbed(now), session=session).modified_count
+            removed = self._snapshots.delete_many({**self._of_snapshot, "_id": {"$in": list(ids)}}, session=session)
+            counts["requests"] += requests
+            counts["snapshots"] += removed.deleted_count
+            known = set(unpacked(state["ids"])) | set(ids)
+            state["ids"] = b"".join(key.binary for key in sorted(known))
+            state["removed"] = dict(counts)
+            self._own.progress = {**self._own.progress, "removed": dict(counts)}
+            self._own.save(session)
+
+    def _scrubbed(self, now: datetime) -> list[Document]:
+        """The entry without what the caller sent. An event that Redis may still have goes out again, without it."""
+        recent = {"$gt": ["$finishedAt", now - self._names.events_retention]}
+        had_snapshot = {"$and": [{"$eq": ["$status", COMPLETED]}, {"$ne": [{"$type": "$unchanged"}, "bool"]}]}
+        named = {"$regexMatch": {"input": "$requestId", "regex": str(self._person.contact), "options": "i"}}
+        fields = {
+            "bodyHash": "",
+            "requestId": {"$cond": [named, {"$concat": [PREFIX, {"$toString": "$_id"}]}, "$requestId"]},
+            "deletedAt": {"$cond": [had_snapshot, {"$ifNull": ["$deletedAt", now]}, "$$REMOVE"]},
+            "unsent": {"$cond": [{"$or": [{"$eq": ["$unsent", True]}, recent]}, True, "$$REMOVE"]},
+            "error": {"$cond": [{"$eq": [{"$type": "$error"}, "object"]}, _without_details(), "$$REMOVE"]},
+        }
+        return [{"$set": fields}, {"$unset": list(PERSONAL)}]
+
+
+def _without_details() -> Document:
+    return {"code": "$error.code", "message": "$error.message", "details": {"$literal": {}}}
+
+
+def unpacked(ids: bytes) -> list[ObjectId]:
+    """Return the ids that the checkpoint holds in 12 bytes each."""
+    return [ObjectId(ids[first : first + _ID_BYTES]) for first in range(0, len(ids), _ID_BYTES)]
