@@ -14,7 +14,7 @@ _DAY = timedelta(days=1)
 
 
 class Certificates:
-    """In a folder: an authority, a server certificate of it for 127.0.0.1, and a stranger's certificate."""
+    """In a folder: an authority, its certificates for a server on 127.0.0.1 and for a client, and a stranger's."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -25,6 +25,9 @@ class Certificates:
         key = ec.generate_private_key(ec.SECP256R1())
         self.server_key = self._write_key("server.key", key)
         self.server = self._write("server.pem", _certificate(_name("redis"), key, issuer, authority, now + _DAY))
+        client = ec.generate_private_key(ec.SECP256R1())
+        self.client_key = self._write_key("client.key", client)
+        self.client = self._write("client.pem", _certificate(_name("snapshots"), client, issuer, authority, now + _DAY))
         stranger = ec.generate_private_key(ec.SECP256R1())
         named = _name("elsewhere.example")
         self.stranger_key = self._write_key("stranger.key", stranger)
@@ -32,6 +35,12 @@ class Certificates:
             "stranger.pem", _certificate(named, stranger, named, stranger, now - _DAY, host="elsewhere.example")
         )
         """Self-signed, expired, and for another host."""
+
+    def together(self, name: str) -> Path:
+        """The key and the certificate `server` or `client` in one file, as MongoDB wants them."""
+        path = self._folder / f"{name}.both.pem"
+        path.write_bytes(b"".join((self._folder / f"{name}.{end}").read_bytes() for end in ("key", "pem")))
+        return path
 
     def _write(self, name: str, certificate: x509.Certificate) -> Path:
         path = self._folder / name

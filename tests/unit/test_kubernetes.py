@@ -193,7 +193,7 @@ def test_pod_accepts_and_makes_only_connections_that_it_needs(name: str) -> None
     assert all(rule["from"] for rule in rules), "open to everyone"
     egress = [rule for spec in policies_of(name, "Egress") for rule in spec.get("egress", ())]
     made = {port["port"] for rule in egress for port in rule["ports"]}
-    assert made == {53, 27017, 6379, 4318} | ({443} if name in REACH_THE_INTERNET else set())
+    assert made == {53, 27017, 6379, 26379, 4318} | ({443} if name in REACH_THE_INTERNET else set())
 
 
 def test_compose_and_kubernetes_run_the_same_commands() -> None:
