@@ -45,7 +45,7 @@ judges: setup ## install the programs that read the formats into .venv-judges, f
 	$(BIN)/python -m venv .venv-judges
 	.venv-judges/bin/python -m pip install -q --no-deps -r tests/judges/requirements.txt
 
-chaos: setup ## inject faults under load and check the guarantees: REQUESTS=200000 SECONDS=6000 SEED=1
+chaos: setup ## inject faults under load and check the guarantees: REQUESTS=200000 SECONDS=6000 SEED=1 ARGS=--sentinel
 	@$(BIN)/python tests/chaos --requests $(or $(REQUESTS),5000) --seconds $(or $(SECONDS),0) --seed $(or $(SEED),1) $(ARGS)
 
 proof: setup ## show that the checker finds deliberate bugs, then a short chaos run

@@ -19,6 +19,7 @@ def main() -> int:
         "--seconds", type=float, default=0.0, help="duration of requests and faults (default: by their number)"
     )
     parser.add_argument("--seed", type=int, default=1, help="seed of faults and requests (default: %(default)s)")
+    parser.add_argument("--sentinel", action="store_true", help="Redis with two replicas and three Sentinels")
     parser.add_argument("--only", nargs="*", choices=sorted(KINDS), help="only these faults, each as often as named")
     parser.add_argument("--keep", type=Path, help="an empty folder that keeps logs, requests and events")
     given = parser.parse_args()
@@ -26,6 +27,7 @@ def main() -> int:
         requests=given.requests,
         seconds=given.seconds,
         seed=given.seed,
+        sentinel=given.sentinel,
         faults=None if given.only is None else {kind: given.only.count(kind) for kind in given.only},
         keep=given.keep,
     )

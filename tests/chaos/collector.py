@@ -69,7 +69,7 @@ class Collector:
         last = "0"
         stream = self._settings.events_stream
         with (
-            redis.Redis.from_url(self._settings.redis_url, socket_timeout=5, socket_connect_timeout=3) as broker,
+            self._settings.redis.client(socket_timeout=5, socket_connect_timeout=3) as broker,
             self._path.open("a") as file,
             self._mongo() as mongo,
         ):

@@ -10,7 +10,6 @@ from typing import Any
 
 import bson
 import pymongo
-import redis
 from bson.codec_options import CodecOptions
 from bson.raw_bson import RawBSONDocument
 from pymongo.read_concern import ReadConcern
@@ -122,7 +121,7 @@ def gather(
 
 def _entries(settings: Settings, stream: str) -> Iterator[dict[bytes, bytes]]:
     """The fields of all entries of a stream, in pages: some are large."""
-    with redis.Redis.from_url(settings.redis_url, socket_timeout=30) as broker:
+    with settings.redis.client(socket_timeout=30) as broker:
         after = "-"
         while page := broker.xrange(stream, min=after, count=1000):
             for key, fields in page:

@@ -78,10 +78,10 @@ def _entry(request: PlannedRequest) -> dict[Any, Any]:
 
 def task(settings: Settings, stack: ExitStack) -> Producer:
     """A Celery message by task name. Its id is set before the first attempt, so that a repeat is the same request."""
-    app = stack.enter_context(Celery("producer", broker=settings.redis_url, set_as_current=False))
+    app = stack.enter_context(Celery("producer", set_as_current=False))
     app.conf.update(
+        settings.redis.celery_settings({"socket_timeout": 5, "socket_connect_timeout": 3}),
         task_ignore_result=True,
-        broker_transport_options={"socket_timeout": 5, "socket_connect_timeout": 3},
         task_publish_retry=False,
         broker_connection_timeout=3,
     )
@@ -186,6 +186,4 @@ def http(base: str, secret: str, stack: ExitStack) -> Producer:
 
 
 def _redis(settings: Settings) -> "redis.Redis":
-    return redis.Redis.from_url(
-        settings.redis_url, socket_timeout=5, socket_connect_timeout=3, retry=Retry(NoBackoff(), 0)
-    )
+    return settings.redis.client(socket_timeout=5, socket_connect_timeout=3, retry=Retry(NoBackoff(), 0))

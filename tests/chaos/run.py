@@ -24,7 +24,6 @@ from chaos.evidence import Evidence, gather
 from chaos.gauges import Gauges
 from chaos.journal import Journal
 from chaos.system import SECRET, System, running
-from chaos.witness import Witness
 from worker.local.data_folder import DataFolder, data_folder
 from worker.settings import Settings
 from worker.stores.wakeups import REQUEST_QUEUES
@@ -46,6 +45,8 @@ class Options:
     seconds: float = 0.0
     """How long requests are sent and faults injected; 0: by the number of requests, at least 150."""
     seed: int = 1
+    sentinel: bool = False
+    """Whether Redis has replicas and Sentinels."""
     faults: Mapping[str, int] | None = None
     settings: Mapping[str, str] = field(default_factory=dict)
     extra: Mapping[str, str] = field(default_factory=dict)
@@ -104,7 +105,7 @@ Script = Callable[[Context], None]
 
 def run(options: Options, script: Script | None = None, say: Callable[[str], None] = print) -> Result:
     """Runs with its own servers, and removes everything afterwards."""
-    with data_folder(options.keep) as folder, servers.running(folder) as stores:
+    with data_folder(options.keep) as folder, servers.running(folder, with_sentinels=options.sentinel) as stores:
         return run_on(stores, folder, options, script, say)
 
 
@@ -124,7 +125,7 @@ def run_on(
             stores,
             system,
             Collector(system.settings, files / "events.jsonl"),
-            Witness(stores.ports[servers.REDIS], stores.starts),
+            stores.witness(),
             random.Random(options.seed),
             threading.Event(),
         )
@@ -207,7 +208,11 @@ def _drive(context: Context, driver: Driver, options: Options, script: Script | 
     if script:
         script(context)
     else:
-        wanted = options.faults if options.faults is not None else schedule.counts(options.requests)
+        wanted = (
+            options.faults
+            if options.faults is not None
+            else schedule.counts(options.requests, sentinel=options.sentinel)
+        )
         lanes = schedule.plan(wanted, seconds, context.dice)
         for thread in schedule.start(context, lanes, options.seed, begin):
             thread.join(2 * seconds + 120)
@@ -228,7 +233,7 @@ def _drain(context: Context, driver: Driver, seconds: float) -> bool:
                 if driver.unsettled == 0 and _is_settled(database, settings):
                     return True
             time.sleep(1.0)
-    with contextlib.suppress(redis.RedisError), redis.Redis.from_url(settings.redis_url, socket_timeout=20) as broker:
+    with contextlib.suppress(redis.RedisError), settings.redis.client(socket_timeout=20) as broker:
         context.collector.violations += [f"at the end, {each}" for each in _left(broker, settings)]
     return False
 
@@ -240,7 +245,7 @@ def _is_settled(database: Any, settings: Settings) -> bool:
         return False
     if database[settings.outbox_collection].find_one():
         return False
-    with redis.Redis.from_url(settings.redis_url, socket_timeout=20) as broker:
+    with settings.redis.client(socket_timeout=20) as broker:
         state = database[settings.state_collection].find_one({"_id": "redis"}) or {}
         marker: Any = broker.get("snapshots:marker")
         if state.get("owedFrom") or (state.get("marker") or "").encode() != (marker or b""):

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from chaos.context import Context, Fault, Injected
-from chaos.faults import abuse, broker, processes, store
+from chaos.faults import abuse, broker, failover, processes, store
 
 PROCESSES, ZOMBIES, BROKER, STORE, CALLERS = "processes", "zombies", "broker", "store", "callers"
 """Lanes: the faults of one lane come one after the other; those of different lanes overlap."""
@@ -45,6 +45,9 @@ LANES: dict[str, dict[str, Fault]] = {
             broker.hold_redis,
             broker.cut_redis,
             broker.deliver_twice,
+            failover.kill_redis_primary,
+            failover.hand_over_redis,
+            failover.freeze_redis_primary,
         )
     },
     STORE: {
@@ -64,6 +67,17 @@ KINDS: dict[str, tuple[str, Fault]] = {name: (lane, do) for lane, all_ in LANES.
 
 
 _TRIES = 3
+OF_ONE_REDIS = (
+    "restart_redis",
+    "kill_redis",
+    "cut_power_of_redis",
+    "fill_disk",
+    "slow_redis",
+    "hold_redis",
+    "cut_redis",
+)
+"""Faults that need the one Redis behind a proxy."""
+OF_SENTINELS = ("kill_redis_primary", "hand_over_redis", "freeze_redis_primary")
 
 
 @dataclass(frozen=True)
@@ -74,8 +88,14 @@ class Planned:
     kind: str
 
 
-def counts(requests: int) -> dict[str, int]:
-    """Returns how many faults of each kind a run of so many requests has."""
+def counts(requests: int, *, sentinel: bool = False) -> dict[str, int]:
+    """Returns how many faults of each kind a run of so many requests has.
+
+    `sentinel`: with failovers, instead of the faults of a single Redis.
+    """
+    if sentinel:
+        alike = {kind: count for kind, count in counts(requests).items() if kind not in OF_ONE_REDIS}
+        return alike | dict.fromkeys(OF_SENTINELS, max(2, requests // 20_000))
     kills, tenth = max(10, requests // 1000), max(1, requests // 10_000)
     one = max(1, requests // 40_000)
     return {

@@ -16,15 +16,22 @@ import redis
 from pymongo.errors import PyMongoError
 
 from chaos import aof_repair
+from chaos.failovers import FollowingWitness, Roles
 from chaos.supervision import supervised
+from chaos.witness import Witness
+from support.sentinels import Sentinels, sentinels
 from worker.local.binaries import program
 from worker.local.data_folder import DataFolder
 from worker.local.processes import Child
+from worker.redis_url import parse_redis_url
 
 TESTS = Path(__file__).parent.parent
 MEMBERS = ("0", "1", "2")
 REDIS = "redis"
 ELECTION_SECONDS = 2.0
+_DOWN_AFTER_MS = 3000
+"""Less would fail over whenever a busy machine lets a server wait."""
+_NO_EVICTION = ("--maxmemory-policy", "noeviction")
 
 
 @dataclass
@@ -35,8 +42,11 @@ class Servers:
     ports: dict[str, int]
     """`mongo0` is the server's own port, `mongo0-proxy` the one that clients and members use; `redis` likewise."""
     proxy: Child
-    valkey: Child
+    only: Child | None
+    """The one Redis, or None if there are several."""
     members: dict[str, Child]
+    watched: Sentinels | None = None
+    """Redis with replicas and Sentinels, which clients use without a proxy."""
     deaths: list[str] = field(default_factory=list)
     """Names of those that died during the run."""
     _rules: list[dict[str, Any]] = field(default_factory=list)
@@ -48,7 +58,16 @@ class Servers:
         return f"mongodb://{hosts}/?replicaSet=rs0"
 
     @property
+    def valkey(self) -> Child:
+        """The one Redis. Raises LookupError."""
+        if self.only is None:
+            raise LookupError("there are several Redis servers")
+        return self.only
+
+    @property
     def redis_url(self) -> str:
+        if self.watched:
+            return self.watched.url()
         return f"redis://127.0.0.1:{self.ports['redis-proxy']}/0"
 
     @property
@@ -58,7 +77,7 @@ class Servers:
 
     @property
     def children(self) -> list[Child]:
-        return [self.proxy, self.valkey, *self.members.values()]
+        return [self.proxy, *([self.only] if self.only else []), *self.members.values()]
 
     # --- links ----------------------------------------------------------------------------------------
 
@@ -104,8 +123,10 @@ class Servers:
 
     @contextlib.contextmanager
     def redis(self) -> Iterator["redis.Redis"]:
-        """Yields a client of Redis."""
-        with redis.Redis(port=self.ports["redis"], socket_timeout=10) as client:
+        """Yields a client of Redis, which follows the primary if there are several."""
+        direct = f"redis://127.0.0.1:{self.ports[REDIS]}"
+        url = self.watched.url() if self.watched else direct
+        with parse_redis_url(url).client(socket_timeout=10) as client:
             yield client
 
     def states(self) -> dict[str, str]:
@@ -138,16 +159,27 @@ class Servers:
 
     def repaired(self) -> int:
         """Counts how often Redis's append-only file was cut before a start."""
-        return self.valkey.log.read_text(errors="replace").count(aof_repair.MESSAGE) if self.valkey.log else 0
+        log = self.only and self.only.log
+        return log.read_text(errors="replace").count(aof_repair.MESSAGE) if log else 0
+
+    def witness(self) -> Witness:
+        """Returns the witness of the intake stream, not started yet."""
+        if self.watched:
+            return FollowingWitness(Roles(self.watched, self.watched.primary()))
+        return Witness(self.ports[REDIS], self.starts)
 
 
 @contextlib.contextmanager
-def running(folder: DataFolder) -> Iterator[Servers]:
-    """Starts all of them, and starts them again when they die. Raises ChildFailed."""
+def running(folder: DataFolder, *, with_sentinels: bool = False) -> Iterator[Servers]:
+    """Starts all of them, and starts them again when they die. Raises ChildFailed.
+
+    `with_sentinels`: three Redis servers and three Sentinels, which are not started again.
+    """
     names = ["control", REDIS, f"{REDIS}-proxy", *(f"mongo{name}{end}" for name in MEMBERS for end in ("", "-proxy"))]
     ports = folder.ports(*names)
     links = {name: [ports[f"mongo{name}-proxy"], ports[f"mongo{name}"]] for name in MEMBERS}
-    links[REDIS] = [ports[f"{REDIS}-proxy"], ports[REDIS]]
+    if not with_sentinels:
+        links[REDIS] = [ports[f"{REDIS}-proxy"], ports[REDIS]]
     proxy = Child(
         "proxy",
         [sys.executable, "-m", "chaos.proxy", str(ports["control"]), json.dumps(links)],
@@ -157,10 +189,16 @@ def running(folder: DataFolder) -> Iterator[Servers]:
         keep_open=[folder.lock],
     )
     members = {name: _mongod(folder, name, ports[f"mongo{name}"]) for name in MEMBERS}
-    servers = Servers(folder.path, ports, proxy, _valkey(folder, ports[REDIS]), members)
+    only = None if with_sentinels else _valkey(folder, ports[REDIS])
+    servers = Servers(folder.path, ports, proxy, only, members)
     for child in servers.children:
         child.grace = 0.0  # their data is not read again
-    with supervised(servers.children, servers.deaths):
+    with contextlib.ExitStack() as stack:
+        if with_sentinels:
+            servers.watched = stack.enter_context(
+                sentinels(folder.path / "sentinels", options=_NO_EVICTION, down_after_ms=_DOWN_AFTER_MS)
+            )
+        stack.enter_context(supervised(servers.children, servers.deaths))
         _initiate(servers)
         yield servers
 

@@ -2,7 +2,7 @@
 
 import random
 
-from chaos.schedule import KINDS, counts, plan
+from chaos.schedule import KINDS, OF_ONE_REDIS, OF_SENTINELS, counts, plan
 
 
 def test_run_of_200000_requests_has_its_number_of_faults() -> None:
@@ -15,9 +15,15 @@ def test_run_of_200000_requests_has_its_number_of_faults() -> None:
 
 def test_short_run_has_at_least_25_faults_and_every_kind() -> None:
     drawn = counts(5000)
-    assert set(drawn) == set(KINDS)
+    assert set(drawn) == set(KINDS) - set(OF_SENTINELS)
     assert min(drawn.values()) >= 1
     assert sum(drawn.values()) >= 25
+
+
+def test_run_with_sentinels_fails_over_in_every_way_instead_of_restarting_redis() -> None:
+    drawn = counts(5000, sentinel=True)
+    assert set(drawn) == set(KINDS) - set(OF_ONE_REDIS)
+    assert min(drawn[kind] for kind in OF_SENTINELS) == 2
 
 
 def test_same_seed_gives_the_same_plan() -> None:

@@ -98,9 +98,13 @@ class Witness:
                 broken = True
                 self._stop.wait(0.02)
 
+    def _is_current(self) -> bool:
+        """Whether this is still the server to read from."""
+        return True
+
     def _follow(self, broker: "redis.Redis") -> None:
         look_at = 0.0
-        while not self._stop.is_set():
+        while not self._stop.is_set() and self._is_current():
             reply: Any = broker.xread({STREAM: self._last}, _COUNT, _BLOCK_MS)
             self._read_at = time.time()
             for key, fields in _entries(reply):

@@ -14,7 +14,8 @@ from support.redis_server import free_port, valkey_server
 from support.waiting import eventually
 
 NAME = "mymaster"
-DOWN_AFTER_MS = 1000
+_SAFE = ("--min-replicas-to-write", "1", "--min-replicas-max-lag", "10")
+"""As docs/scaling.md says."""
 
 
 @dataclass
@@ -28,6 +29,8 @@ class Sentinels:
     login: Sequence[str] = ()
     """Lines of the Sentinels' configuration with which they log in at Redis, and clients at them."""
     password: str | None = None
+    name: str = NAME
+    down_after_ms: int = 1000
     ports: list[int] = field(default_factory=lambda: [free_port() for _ in range(3)])
     sentinel_ports: list[int] = field(default_factory=lambda: [free_port() for _ in range(3)])
     _processes: dict[int, subprocess.Popen[bytes]] = field(default_factory=dict)
@@ -93,7 +96,18 @@ class Sentinels:
     def start_redis(self, port: int, primary: int | None = None) -> None:
         folder = self.folder / str(port)
         folder.mkdir(exist_ok=True)
-        arguments = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "yes", *self.options]
+        arguments = [
+            "--port",
+            str(port),
+            "--bind",
+            "127.0.0.1",
+            "--save",
+            "",
+            "--appendonly",
+            "yes",
+            *_SAFE,
+            *self.options,
+        ]
         if primary:
             arguments += ["--replicaof", f"127.0.0.1 {primary}"]
         self._start(port, folder, [self.binary, *arguments, "--dir", str(folder), "--repl-diskless-sync-delay", "0"])
@@ -108,7 +122,7 @@ class Sentinels:
                 "bind 127.0.0.1",
                 f"dir {folder}",
                 f"sentinel monitor {NAME} 127.0.0.1 {self.ports[0]} 2",
-                f"sentinel down-after-milliseconds {NAME} {DOWN_AFTER_MS}",
+                f"sentinel down-after-milliseconds {NAME} {self.down_after_ms}",
                 f"sentinel failover-timeout {NAME} 5000",
                 *self.login,
             ]
@@ -122,13 +136,17 @@ class Sentinels:
     def start(self) -> None:
         for port in self.ports:
             self.start_redis(port, None if port == self.ports[0] else self.ports[0])
-        eventually(self._replicates, 30)
+        eventually(lambda: self._has_replicas(self.ports[0]), 30)
         for port in self.sentinel_ports:
             self.start_sentinel(port)
         eventually(self._watches, 30)
 
-    def _replicates(self) -> bool:
-        with contextlib.suppress(redis.ConnectionError, redis.BusyLoadingError), self.client(self.ports[0]) as client:
+    def is_whole(self) -> bool:
+        """Whether the primary has both replicas, and every Sentinel knows it."""
+        return self._has_replicas(self.primary()) and self._watches()
+
+    def _has_replicas(self, primary: int) -> bool:
+        with contextlib.suppress(redis.RedisError), self.client(primary) as client:
             info: Any = client.info("replication")
             return all(info.get(f"slave{number}", {}).get("state") == "online" for number in (0, 1))
         return False
