@@ -218,3 +218,21 @@ def test_empty_conversations_do_not_disable_index_order(bench: Bench) -> None:
     keys = bench.accepted(*(bench.asked(contact, conversationId=each) for each in [*empty, full]))
     fetched(bench, *keys)
     assert bench.service.conversations._index_order_fits
+
+
+def test_requests_read_one_by_one_tell_too_that_index_order_does_not_fit(bench: Bench) -> None:
+    contact = bench.contact()
+    keys = bench.accepted(
+        *(bench.asked(contact, conversationId=bench.conversation(contact, 1)) for _ in range(11))  # without `timestamp`
+    )
+    reads: list[bool] = []
+    conversations = bench.service.conversations
+    aggregate = conversations._aggregate
+
+    def count(*args: Any, **options: Any) -> Any:
+        reads.append(conversations._index_order_fits)
+        return aggregate(*args, **options)
+
+    conversations._aggregate = count  # type: ignore[method-assign]
+    assert [contents(bench, key) for key in keys] == [["Hello 0"]] * 11
+    assert len(reads) == 10  # the eleventh needs no second read

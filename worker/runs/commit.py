@@ -93,7 +93,8 @@ class Committer:
         unsent: list[LedgerEntry] = []
         reason = ""
         for attempt in range(_ATTEMPTS):
-            time.sleep(_PAUSE_SECONDS * attempt)
+            if attempt:
+                time.sleep(_PAUSE_SECONDS * attempt)
             if not completions and not failures:
                 return unsent
             try:

@@ -35,7 +35,7 @@ _Owner = Literal["contactId", "conversationId"]
 _OWNERS: tuple[_Owner, _Owner] = ("contactId", "conversationId")
 
 _SAMPLE = 10
-"""Conversations of a chunk that suffice to tell which way to sort fits."""
+"""Conversations that suffice to tell which way to sort fits."""
 _BULK_SHARE = 0.3
 """Share of the run deadline that a read of many conversations may take. One that takes longer is likely to contain a
 conversation that is too large; measuring each takes little time."""
@@ -63,6 +63,8 @@ class Conversations:
         self._bulk_seconds = connections.settings.run_deadline.total_seconds() * _BULK_SHARE
         self._index_order_fits = True
         """False once most conversations have messages without `timestamp`: reading in index order would be in vain."""
+        self._sampled = self._irregular = 0
+        """Conversations read in index order since this was last looked at, and the irregular ones among them."""
 
     def fetch(self, entries: Iterable[LedgerEntry]) -> Iterator[Fetched]:
         """Yield each entry with its conversation, or with the error that it fails with, in the order of arrival.
@@ -158,10 +160,18 @@ class Conversations:
                         yield from _results(entries, found[1], parents)
             except _CUT_SHORT:
                 return True
-            if stages == self._pipeline.in_index_order and asked >= _SAMPLE:
-                self._index_order_fits = irregular < asked / 2
+            if stages == self._pipeline.in_index_order:
+                self._sample(asked, irregular)
             groups = None
         return False
+
+    def _sample(self, asked: int, irregular: int) -> None:
+        """Count conversations that were read in index order, many at once or one by one."""
+        self._sampled += asked
+        self._irregular += irregular
+        if self._sampled >= _SAMPLE:
+            self._index_order_fits = self._irregular < self._sampled / 2
+            self._sampled = self._irregular = 0
 
     def _aggregate(self, key: _Owner, wanted: Wanted, stages: Stages, *, text_ids: bool) -> Groups:
         pipeline = [{"$match": self._condition(key, wanted, text_ids=text_ids)}, *stages(key)]
