@@ -40,7 +40,7 @@ def organization_of(number: int) -> ObjectId:
     return ORGANIZATIONS[number % len(ORGANIZATIONS)]
 
 
-def _text(dice: random.Random) -> str:
+def text(dice: random.Random) -> str:
     """Returns a text of 120 characters."""
     words = ""
     while len(words) < 120:
@@ -78,7 +78,7 @@ def messages_of(number: int, count: int, dice: random.Random) -> list[Document]:
             "organizationId": organization_of(number),
             "contactId": contact_id(number),
             "conversationId": conversation_id(number),
-            "content": _text(dice),
+            "content": text(dice),
             "sender": "agent1" if turn % 2 else f"First{number}",
             "senderType": "agent" if turn % 2 else "customer",
             "timestamp": _BEGINNING + timedelta(minutes=number % 1000, seconds=37 * turn),

@@ -8,12 +8,11 @@ from bson import ObjectId
 from worker.backfills.accepting import count_selected
 from worker.backfills.progress import Progress
 from worker.cli.backfilling import WAIT_SECONDS, run_backfill, shown
-from worker.cli.options import ObjectIdType, json_option, organization_option
-from worker.cli.shared import open_producer, open_service, print_json
-from worker.cli.tables import print_table
-from worker.errors import NotFound
+from worker.cli.jobs import JobCommands, add_job_commands
+from worker.cli.options import ObjectIdType, json_option
+from worker.cli.shared import open_service, print_json
 from worker.jobs.job import Job
-from worker.jobs.store import JobFilter, Jobs
+from worker.jobs.store import Jobs
 
 _NAMES = {"from_": "from", "min_messages": "minMessages", "user": "userId"}
 
@@ -89,55 +88,11 @@ def backfill(
     context.exit(run_backfill(organization, fields, None, timeout, as_json=as_json))
 
 
-@backfill.command("list")
-@organization_option
-@click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="At most so many.")
-@json_option
-def list_(organization: ObjectId | None, limit: int, as_json: bool) -> None:
-    """List backfills, newest first.
-
-    \b
-    Example:
-        snapshots backfill list --organization ID
-    """
-    found = Jobs(open_service()).list(JobFilter(organization, "backfill"), limit)
-    if as_json:
-        print_json({"backfills": [shown(each) for each in found]})
-        return
-    columns = ("id", "organization", "status", "conversations", "completed", "failed", "accepted")
-    print_table(columns, map(_row, found), "There are no backfills.", ("conversations", "completed", "failed"))
-
-
-def _row(job: Job) -> tuple[str, ...]:
+def _count(job: Job) -> list[str]:
     done = Progress.of(job)
-    counts = ("" if number is None else f"{number:,}" for number in (done.conversations, done.completed, done.failed))
-    return (str(job.id), str(job.organization), job.status, *counts, f"{job.accepted_at:%Y-%m-%d %H:%M:%S}")
+    return ["" if number is None else f"{number:,}" for number in (done.conversations, done.completed, done.failed)]
 
 
-@backfill.command()
-@click.argument("key", type=ObjectIdType(), metavar="ID")
-@json_option
-def show(key: ObjectId, as_json: bool) -> None:
-    """Show a backfill: status, what it was asked for, and counts.
-
-    \b
-    Example:
-        snapshots backfill show 6a1b2c3d4e5f60718293a4b5
-    """
-    print_json(shown(Jobs(open_service()).get(key, kind="backfill")), indent=None if as_json else 2)
-
-
-@backfill.command()
-@click.argument("key", type=ObjectIdType(), metavar="ID")
-def cancel(key: ObjectId) -> None:
-    """Cancel a backfill. Nothing more is accepted; what was accepted gets its outcome.
-
-    \b
-    Example:
-        snapshots backfill cancel 6a1b2c3d4e5f60718293a4b5
-    """
-    jobs = Jobs(open_producer())
-    job = jobs.get(key, kind="backfill")
-    if not jobs.cancel(job.id):
-        raise NotFound(f"Backfill {job.id} is {jobs.get(job.id).status} already.")
-    click.echo(f"Backfill {job.id} is cancelled. The requests that it had accepted are still processed.")
+_COUNTS = ("conversations", "completed", "failed")
+_WHEN_CANCELLED = "Nothing more is accepted; what was accepted gets its outcome."
+add_job_commands(backfill, JobCommands("backfill", shown, _COUNTS, _count, _COUNTS, _WHEN_CANCELLED))

@@ -6,9 +6,9 @@ import click
 from bson import ObjectId
 
 from worker.cli.group import FAILED
-from worker.cli.options import ObjectIdType, json_option, organization_option
+from worker.cli.jobs import JobCommands, add_job_commands
+from worker.cli.options import json_option
 from worker.cli.shared import open_service, print_json
-from worker.cli.tables import print_table
 from worker.errors import InvalidRequest, NotFound
 from worker.exports.destination import Destination
 from worker.exports.leftovers import owned, remove_leftovers
@@ -16,7 +16,7 @@ from worker.exports.places import open_destination, open_folder
 from worker.exports.showing import shown
 from worker.exports.verifying import Rebuild, verify
 from worker.jobs.job import Job
-from worker.jobs.store import JobFilter, Jobs
+from worker.jobs.store import Jobs
 from worker.service import Service
 
 
@@ -31,59 +31,13 @@ def exports() -> None:
     """
 
 
-@exports.command("list")
-@organization_option
-@click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="Maximum number of exports.")
-@json_option
-def list_(organization: ObjectId | None, limit: int, as_json: bool) -> None:
-    """List exports, newest first.
-
-    \b
-    Example:
-        snapshots exports list --organization ID
-    """
-    found = Jobs(open_service()).list(JobFilter(organization, "export"), limit)
-    if as_json:
-        print_json({"exports": [shown(each) for each in found]})
-        return
-    columns = ("id", "organization", "format", "status", "progress", "accepted")
-    print_table(columns, map(_row, found), "There are no such exports.")
-
-
-def _row(job: Job) -> tuple[str, ...]:
+def _count(job: Job) -> tuple[str, str]:
     progress = job.progress or {}
     done = f"{progress.get('written', 0):,} of {progress['selected']:,}" if "selected" in progress else ""
-    ids = (str(job.id), str(job.organization), str(job.spec.get("format", "")))
-    return (*ids, job.status, done, f"{job.accepted_at:%Y-%m-%d %H:%M:%S}")
+    return str(job.spec.get("format", "")), done
 
 
-@exports.command()
-@click.argument("export", type=ObjectIdType(), metavar="ID")
-@json_option
-def show(export: ObjectId, as_json: bool) -> None:
-    """Show an export: state, progress, counts, files.
-
-    \b
-    Example:
-        snapshots exports show 6a1b2c3d4e5f60718293a4b5
-    """
-    print_json(shown(Jobs(open_service()).get(export, kind="export")), indent=None if as_json else 2)
-
-
-@exports.command()
-@click.argument("export", type=ObjectIdType(), metavar="ID")
-def cancel(export: ObjectId) -> None:
-    """Cancel an export. Its files are removed.
-
-    \b
-    Example:
-        snapshots exports cancel 6a1b2c3d4e5f60718293a4b5
-    """
-    jobs = Jobs(open_service())
-    job = jobs.get(export, kind="export")
-    if not jobs.cancel(job.id):
-        raise NotFound(f"Export {job.id} is {jobs.get(job.id).status} already.")
-    click.echo(f"Export {job.id} is cancelled.")
+add_job_commands(exports, JobCommands("export", shown, ("format", "progress"), _count, (), "It leaves no files."))
 
 
 @exports.command("verify")

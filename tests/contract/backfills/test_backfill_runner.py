@@ -1,11 +1,9 @@
 """A backfill that a command runs: it hands over to the workers, watches them, and ends when it is cancelled."""
 
-from collections.abc import Iterator
-
 import pytest
 
 from support.contacts import Contact, contact_with
-from support.ledger import Bench, bench_on
+from support.ledger import Bench
 from support.pipeline import run_accepted
 from worker.backfills.accepting import accept_backfill
 from worker.backfills.backfill import Backfill
@@ -13,20 +11,6 @@ from worker.backfills.progress import Progress
 from worker.backfills.running import Runner
 from worker.jobs.slices import run_slice
 from worker.jobs.store import Jobs
-from worker.settings import Settings
-from worker.stores import indexes
-
-
-@pytest.fixture
-def bench(settings: Settings) -> Iterator[Bench]:
-    with bench_on(settings.model_copy(update={"chunk_size": 10})) as made:
-        indexes.ensure(made.connections)
-        yield made
-
-
-@pytest.fixture
-def jobs(bench: Bench) -> Jobs:
-    return Jobs(bench.service)
 
 
 @pytest.fixture

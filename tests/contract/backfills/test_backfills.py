@@ -1,6 +1,5 @@
 """Backfills: what is selected, exact counts through interruptions, pauses, and cancelling."""
 
-from collections.abc import Iterator
 from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
@@ -9,7 +8,7 @@ import pytest
 from bson import ObjectId
 
 from support.contacts import START, Contact, contact_with
-from support.ledger import Bench, bench_on
+from support.ledger import Bench
 from support.pipeline import run_accepted
 from worker.backfills import backfill as module
 from worker.backfills.accepting import accept_backfill, count_selected
@@ -18,20 +17,6 @@ from worker.errors import BackfillInProgress, InvalidRequest, NotFound, StoreUna
 from worker.jobs.job import Job
 from worker.jobs.slices import Slice, run_slice
 from worker.jobs.store import Jobs
-from worker.settings import Settings
-from worker.stores import indexes
-
-
-@pytest.fixture
-def bench(settings: Settings) -> Iterator[Bench]:
-    with bench_on(settings.model_copy(update={"chunk_size": 10})) as made:
-        indexes.ensure(made.connections)
-        yield made
-
-
-@pytest.fixture
-def jobs(bench: Bench) -> Jobs:
-    return Jobs(bench.service)
 
 
 @pytest.fixture

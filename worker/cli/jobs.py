@@ -1,0 +1,71 @@
+"""`list`, `show` and `cancel` of a kind of job, for `snapshots exports` and `snapshots backfill`."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import click
+from bson import ObjectId
+
+from worker.cli.options import ObjectIdType, json_option, organization_option
+from worker.cli.shared import open_producer, open_service, print_json
+from worker.cli.tables import print_table
+from worker.errors import NotFound
+from worker.jobs.job import Job, Kind
+from worker.jobs.store import JobFilter, Jobs
+
+_ID = "6a1b2c3d4e5f60718293a4b5"
+
+
+@dataclass(frozen=True)
+class JobCommands:
+    """What differs between the kinds. `counts`: the columns of the table between status and time."""
+
+    kind: Kind
+    shown: Callable[[Job], dict[str, Any]]
+    counts: Sequence[str]
+    count: Callable[[Job], Sequence[str]]
+    numbers: Sequence[str]
+    """The columns to align on the right."""
+    when_cancelled: str
+    """A sentence: what becomes of its work."""
+
+
+def add_job_commands(group: click.Group, of: JobCommands) -> None:
+    """Add the three commands to a group."""
+    kind, command = of.kind, f"snapshots {group.name}"
+    a_job = f"an {kind}" if kind == "export" else f"a {kind}"
+
+    @group.command("list", help=_help(f"List {kind}s, newest first.", f"{command} list --organization ID"))
+    @organization_option
+    @click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="At most so many.")
+    @json_option
+    def list_(organization: ObjectId | None, limit: int, as_json: bool) -> None:
+        found = Jobs(open_service()).list(JobFilter(organization, kind), limit)
+        if as_json:
+            print_json({f"{kind}s": [of.shown(each) for each in found]})
+            return
+        columns = ("id", "organization", "status", *of.counts, "accepted")
+        print_table(columns, map(row, found), f"There are no such {kind}s.", of.numbers)
+
+    def row(job: Job) -> tuple[str, ...]:
+        return (str(job.id), str(job.organization), job.status, *of.count(job), f"{job.accepted_at:%Y-%m-%d %H:%M:%S}")
+
+    @group.command(help=_help(f"Show {a_job}: status, what it was asked for, and counts.", f"{command} show {_ID}"))
+    @click.argument("key", type=ObjectIdType(), metavar="ID")
+    @json_option
+    def show(key: ObjectId, as_json: bool) -> None:
+        print_json(of.shown(Jobs(open_service()).get(key, kind=kind)), indent=None if as_json else 2)
+
+    @group.command(help=_help(f"Cancel {a_job}. {of.when_cancelled}", f"{command} cancel {_ID}"))
+    @click.argument("key", type=ObjectIdType(), metavar="ID")
+    def cancel(key: ObjectId) -> None:
+        jobs = Jobs(open_producer())
+        job = jobs.get(key, kind=kind)
+        if not jobs.cancel(job.id):
+            raise NotFound(f"{kind.capitalize()} {job.id} is {jobs.get(job.id).status} already.")
+        click.echo(f"{kind.capitalize()} {job.id} is cancelled. {of.when_cancelled}")
+
+
+def _help(sentence: str, example: str) -> str:
+    return f"{sentence}\n\n\b\nExample:\n    {example}"
