@@ -10,6 +10,7 @@ from typing import Any
 
 import redis
 
+from support.certificates import Certificates
 from support.redis_server import free_port, valkey_server
 from support.waiting import eventually
 
@@ -29,6 +30,8 @@ class Sentinels:
     login: Sequence[str] = ()
     """Lines of the Sentinels' configuration with which they log in at Redis, and clients at them."""
     password: str | None = None
+    certificates: Certificates | None = None
+    """With them, servers and Sentinels speak TLS alone."""
     name: str = NAME
     down_after_ms: int = 1000
     ports: list[int] = field(default_factory=lambda: [free_port() for _ in range(3)])
@@ -40,7 +43,27 @@ class Sentinels:
         return f"{scheme}://{login}{hosts}/{NAME}/0{options}"
 
     def client(self, port: int) -> "redis.Redis":
-        return redis.Redis(port=port, password=self.password, socket_timeout=5, socket_connect_timeout=2)
+        return redis.Redis(
+            "127.0.0.1", port, password=self.password, socket_timeout=5, socket_connect_timeout=2, **self._tls
+        )
+
+    @property
+    def _tls(self) -> dict[str, Any]:
+        return {"ssl": True, "ssl_ca_certs": str(self.certificates.ca)} if self.certificates else {}
+
+    def _listening(self, port: int) -> dict[str, str]:
+        """The settings of a server or Sentinel that say how it listens, and connects to the others."""
+        if self.certificates is None:
+            return {"port": str(port)}
+        made = self.certificates
+        files = {"cert": made.server, "key": made.server_key, "ca-cert": made.ca}
+        return {
+            "port": "0",
+            "tls-port": str(port),
+            "tls-auth-clients": "no",
+            "tls-replication": "yes",
+            **{f"tls-{name}-file": str(file) for name, file in files.items()},
+        }
 
     def primary(self) -> int:
         """The port of the primary, once the Sentinels that answer agree."""
@@ -54,7 +77,7 @@ class Sentinels:
 
     def _sentinel(self, port: int) -> "redis.Redis":
         password = next((line.split()[1] for line in self.login if line.startswith("requirepass ")), None)
-        return redis.Redis(port=port, password=password, socket_timeout=2, decode_responses=True)
+        return redis.Redis("127.0.0.1", port, password=password, socket_timeout=2, decode_responses=True, **self._tls)
 
     # --- faults -----------------------------------------------------------------------------------------
 
@@ -96,18 +119,8 @@ class Sentinels:
     def start_redis(self, port: int, primary: int | None = None) -> None:
         folder = self.folder / str(port)
         folder.mkdir(exist_ok=True)
-        arguments = [
-            "--port",
-            str(port),
-            "--bind",
-            "127.0.0.1",
-            "--save",
-            "",
-            "--appendonly",
-            "yes",
-            *_SAFE,
-            *self.options,
-        ]
+        arguments = [part for name, value in self._listening(port).items() for part in (f"--{name}", value)]
+        arguments += ["--bind", "127.0.0.1", "--save", "", "--appendonly", "yes", *_SAFE, *self.options]
         if primary:
             arguments += ["--replicaof", f"127.0.0.1 {primary}"]
         self._start(port, folder, [self.binary, *arguments, "--dir", str(folder), "--repl-diskless-sync-delay", "0"])
@@ -118,7 +131,7 @@ class Sentinels:
         config = folder / "sentinel.conf"
         if not config.exists():
             lines = [
-                f"port {port}",
+                *(f"{name} {value}" for name, value in self._listening(port).items()),
                 "bind 127.0.0.1",
                 f"dir {folder}",
                 f"sentinel monitor {NAME} 127.0.0.1 {self.ports[0]} 2",

@@ -8,9 +8,9 @@ from typing import Any
 import redis
 
 from ..errors import BrokerUnavailable
-from ..stores.redis_errors import describe
+from ..stores.redis_errors import describe, name_of
 from .models import Closing, NotDurable, Request, Sent
-from .steps import UNREACHABLE, Command, Execute, Names, Steps, backoff, command, refusal
+from .steps import PASSING, UNREACHABLE, Command, Execute, Names, Steps, backoff, command, refusal
 
 ATTEMPTS = 4
 WAITAOF_MS = 3000
@@ -95,6 +95,8 @@ def _with_retries(commands: Sequence[Command], known: Mapping[str, str]) -> Step
                 raise BrokerUnavailable(f"{fault} Retry with the same request id.", **known) from error
             yield backoff(attempts)
         except redis.RedisError as error:
-            raise BrokerUnavailable(refusal(error), **known) from error
+            if name_of(error) not in PASSING or attempts == ATTEMPTS:
+                raise BrokerUnavailable(refusal(error), **known) from error
+            yield backoff(attempts)
         else:
             return replies, attempts

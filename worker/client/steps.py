@@ -17,6 +17,8 @@ from .models import EVENT, Event
 Result = TypeVar("Result")
 
 UNREACHABLE = (redis.ConnectionError, redis.TimeoutError)
+PASSING = frozenset({"NOREPLICAS", "READONLY", "MASTERDOWN"})
+"""Refusals that pass within seconds after a failover: the new primary has no replica yet, or the old one is left."""
 BLOCK_SECONDS = 2.0
 """Duration of one blocking read. Must stay below the socket timeout."""
 
