@@ -3,14 +3,16 @@
 import ctypes
 import signal
 import sys
+import time
 from typing import Any
 
 import structlog
 from celery import signals
 
 from worker import log
-from worker.bootstrap import service
-from worker.errors import TransientError
+from worker.bootstrap import build, service
+from worker.erasure.restoring import restore
+from worker.errors import SnapshotError, TransientError
 from worker.metrics import port as metrics_port
 from worker.settings import settings
 from worker.startup.process import prepare_or_exit
@@ -19,6 +21,7 @@ from worker.stores.connections import Connections
 
 _log = log.get_logger(__name__)
 _PR_SET_PDEATHSIG = 1
+_PAUSE_SECONDS = 1.0
 
 
 @signals.setup_logging.connect
@@ -32,6 +35,27 @@ def _check_servers(**_: Any) -> None:
     """End the process if a server can never be used. Create indexes before the pool forks, unless MongoDB is down."""
     if prepare_or_exit(settings()):
         _create_indexes()
+    if settings().erasure_log:
+        _restore_erasures()
+
+
+def _restore_erasures() -> None:
+    """Erase people again whom a restored backup has brought back. Waits for MongoDB: nothing may run before."""
+    own = build(settings())
+    try:
+        while True:
+            try:
+                restore(own)
+            except TransientError as error:
+                _log.warning("erasures_not_restored_yet", code=error.code, reason=error.message)
+                time.sleep(_PAUSE_SECONDS)
+            else:
+                return
+    except SnapshotError as error:
+        print(f"Error: {error.message}", file=sys.stderr)
+        raise SystemExit(2) from None
+    finally:
+        own.connections.close()
 
 
 def _create_indexes() -> None:

@@ -38,6 +38,7 @@ _STATUS = {
     "erased": 410,
     "request_id_conflict": 409,
     "backfill_in_progress": 409,
+    "legal_hold": 409,
     "empty_selection": 409,
     "invalid_settings": 503,
     "destination_failed": 503,

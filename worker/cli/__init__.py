@@ -19,6 +19,7 @@ _COMMANDS = {
     "stats": Lazy("worker.cli.stats:stats", "Count what an organization's snapshots contain."),
     "delete": Lazy("worker.cli.documents:delete", "Delete a snapshot."),
     "erase": Lazy("worker.cli.erasing:erase", "Erase a contact; check the receipt."),
+    "hold": Lazy("worker.cli.holds:hold", "Set, list and lift legal holds, which prevent an erasure."),
     "events": Lazy("worker.cli.events:events", "Show or follow completion events."),
     "login": Lazy("worker.cli.login:login", "Print a link that logs a browser in to the operations page, once."),
     "keys": Lazy("worker.cli.keys:keys", "Create, list and revoke API keys for programs."),

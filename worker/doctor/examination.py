@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from worker.bootstrap import build
 from worker.doctor import (
     clock_checks,
+    erasure_checks,
     index_checks,
     mongo_checks,
     process_checks,
@@ -69,6 +70,7 @@ def _check_system(
         if store:
             yield run("indexes", index_checks.check)
             yield run("ledger", process_checks.check_ledger)
+            yield run("erasures", lambda _: erasure_checks.check(service))
             yield run("beat", process_checks.check_beat)
         if broker:
             yield run("streams", stream_checks.check)

@@ -6,6 +6,8 @@ from typing import Any
 
 from bson import ObjectId
 
+from worker.erasure import log
+from worker.erasure.holds import Holds
 from worker.erasure.identifiers import Identifiers
 from worker.erasure.receipt import signing_key
 from worker.errors import InvalidSettings, NotFound
@@ -58,7 +60,7 @@ def find(service: Service, person: Person) -> Found:
 def accept_erasure(jobs: Jobs, organization: ObjectId, contact: ObjectId, user: ObjectId | None = None) -> Job:
     """Write the tombstone and accept the erasure; return the one in progress if there is one.
 
-    Raises NotFound if there is nothing of the contact, InvalidSettings, ErasureKeyDiffers.
+    Raises NotFound if there is nothing of the contact, LegalHold, InvalidSettings, ErasureKeyDiffers.
     """
     service = jobs.service
     if service.settings.erasure_key is None:
@@ -66,24 +68,45 @@ def accept_erasure(jobs: Jobs, organization: ObjectId, contact: ObjectId, user: 
     signing_key(service.settings)
     person = organization, contact
     subject = service.tombstones.hash(person)
-    with store_errors():
-        running = {"organizationId": organization, "kind": "erasure", "spec.subject": subject}
-        open_ = jobs.collection.find_one({**running, "status": {"$in": UNFINISHED}})
-    if open_:
-        return Job.read(open_)
+    if open_ := _in_progress(jobs, organization, subject):
+        return open_
+    Holds(service).check(person)
     found = find(service, person)
     if not found.is_known:
         raise NotFound(NOTHING)
-    now = service.clock.now()
+    tombstone = {"_id": subject, "organizationId": organization, "erasedAt": service.clock.now()}
+    log.append(service.settings.erasure_log, tombstone)  # before the database: it may only know more
+    return _accept(jobs, found.identifiers, tombstone, user)
+
+
+def accept_again(jobs: Jobs, contact: ObjectId, tombstone: Document) -> Job:
+    """Accept the erasure of a contact whom a restored backup has brought back; return the one in progress, if any."""
+    organization = tombstone["organizationId"]
+    if open_ := _in_progress(jobs, organization, tombstone["_id"]):
+        return open_
+    return _accept(jobs, find(jobs.service, (organization, contact)).identifiers, tombstone, None)
+
+
+def _in_progress(jobs: Jobs, organization: ObjectId, subject: str) -> Job | None:
+    running = {"organizationId": organization, "kind": "erasure", "spec.subject": subject}
+    with store_errors():
+        found = jobs.collection.find_one({**running, "status": {"$in": UNFINISHED}})
+    return Job.read(found) if found else None
+
+
+def _accept(jobs: Jobs, identifiers: Identifiers, tombstone: Document, user: ObjectId | None) -> Job:
+    """Write the tombstone and the job in one transaction."""
+    service, organization = jobs.service, identifiers.organization
     with service.connections.transaction() as session:
-        service.tombstones.put([{"_id": subject, "organizationId": organization, "erasedAt": now}], session)
+        service.tombstones.put([tombstone], session)
+        Holds(service).remove((organization, identifiers.contact), session)
         job = jobs.accept(
             "erasure",
             organization,
-            {"subject": subject},
+            {"subject": tombstone["_id"]},
             user=user,
             enqueue=False,
-            checkpoint=_beginning(found.identifiers),
+            checkpoint=_beginning(identifiers),
             session=session,
         )
     jobs.enqueue(job)
@@ -104,4 +127,6 @@ def lift(service: Service, organization: ObjectId, contact: ObjectId) -> None:
         found = tombstones.collection.find_one({"_id": key, "liftedAt": None})
     if found is None:
         raise NotFound("This contact was not erased.")
-    tombstones.put([{**found, "liftedAt": service.clock.now()}])
+    lifted = {**found, "liftedAt": service.clock.now()}
+    tombstones.put([lifted])
+    log.append(service.settings.erasure_log, lifted)

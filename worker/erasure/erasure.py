@@ -36,8 +36,12 @@ class Erasure:
                                           └──────────────── something found ───────────┘
     """
 
-    def __init__(self, jobs: Jobs, settle: timedelta | None = None) -> None:
-        """`settle`: how long whatever began before the tombstone may go on: longer than a task's hard time limit."""
+    def __init__(self, jobs: Jobs, settle: timedelta | None = None, *, only_records: bool = False) -> None:
+        """`settle`: how long whatever began before the tombstone may go on: longer than a task's hard time limit.
+
+        `only_records`: leave all that follows to other processes.
+        """
+        self._only_records = only_records
         self._jobs = jobs
         self._service = jobs.service
         self._settle = jobs.lease if settle is None else settle
@@ -47,7 +51,7 @@ class Erasure:
 
         Raises ErasureIncomplete, InvalidSettings, DestinationFailed and all TransientErrors.
         """
-        key = signing_key(self._service.settings)
+        key = None if self._only_records else signing_key(self._service.settings)
         person = Identifiers.read(own.job.organization, own.checkpoint)
         steps: dict[str, Callable[[Slice, Identifiers], bool]] = {
             "records": self._remove_records,
@@ -59,6 +63,8 @@ class Erasure:
         own.pause = None
         while not own.is_over:
             phase = own.checkpoint["phase"]
+            if key is None and phase != "records":
+                break
             if not steps[phase](own, person):
                 break
             names = list(steps)
@@ -67,7 +73,7 @@ class Erasure:
                 own.checkpoint["phase"] = following[0]
             elif own.checkpoint["found"]:
                 self._begin_again(own)
-            else:
+            elif key:
                 return {"receipt": sign(self._receipt(own), key)}
             own.progress = {"phase": own.checkpoint["phase"], "removed": dict(own.checkpoint["removed"])}
             own.save()

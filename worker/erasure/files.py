@@ -96,6 +96,7 @@ class Files:
         if found is None:
             self._clean(self._jobs.get(job.id), counts)  # another slice was faster
             return
+        Selection(self._jobs.service.connections, job.id).remove()
         if destination := self._open(job):
             destination.remove_staging()
         counts["exports restarted"] += 1

@@ -24,7 +24,7 @@ class Search:
         self._collections = (
             *self._of_people,
             *(names.jobs_collection, names.exports_collection, names.policies_collection, names.left_out_collection),
-            *(names.keys_collection, names.state_collection, names.erasures_collection),
+            *(names.keys_collection, names.state_collection, names.erasures_collection, names.outbox_collection),
         )
 
     def __call__(self, left: Counter[str], mentions: Counter[str]) -> bool:

@@ -11,6 +11,7 @@ from pydantic.json_schema import GenerateJsonSchema
 from worker.client.models import CompletedEvent, FailedEvent
 from worker.domain.requests import ConversationResolved, SnapshotRequest
 from worker.domain.validation import CONTROL, DERIVED_PREFIXES, LINE, LINES, MAX_REQUEST_ID, NOT_BLANK
+from worker.erasure.event_models import ContactErasedEvent
 from worker.exports.event_models import ExportCompletedEvent, ExportFailedEvent
 from worker.intake.entries import REQUESTED, RESOLVED
 from worker.settings import Settings
@@ -30,6 +31,9 @@ def schemas() -> dict[str, dict[str, Any]]:
         "training.snapshot.failed.json": _titled(_model(FailedEvent), "The field `event` of an event entry"),
         "training.export.completed.json": _titled(
             _model(ExportCompletedEvent), "The field `event` of the event of a completed export"
+        ),
+        "training.contact.erased.json": _titled(
+            _model(ContactErasedEvent), "The field `event` of the event of an erased contact"
         ),
         "training.export.failed.json": _titled(
             _model(ExportFailedEvent), "The field `event` of the event of a failed export"

@@ -75,6 +75,7 @@ class Settings(FieldSettings, BaseSettings):
         "snapshotexports", description="which snapshots an export has, while it runs"
     )
     erasures_collection: CollectionName = Field("snapshoterasures", description="tombstones of erased contacts, hashed")
+    holds_collection: CollectionName = Field("snapshotholds", description="legal holds: contacts not to be erased yet")
     create_source_indexes: bool = Field(
         True, description="create the indexes needed on the platform's messages and conversations"
     )
@@ -145,6 +146,9 @@ class Settings(FieldSettings, BaseSettings):
     erasure_signing_key: Path | None = Field(
         None,
         description="PEM file with the Ed25519 key that signs receipts of erasures; `snapshots erase keys` makes it",
+    )
+    erasure_log: Path | None = Field(
+        None, description="file outside the database with all tombstones; they are applied again after a restore"
     )
     backup_horizon: Duration = Field(
         timedelta(days=30), description="how long backups are kept, for the receipts of erasures"

@@ -11,6 +11,7 @@ from support.http import api, token
 from support.operations import browser
 from support.served import Served, own_settings
 from support.stack import stack
+from worker.erasure.receipt import make_keys
 from worker.local.embedded import Servers
 
 
@@ -18,7 +19,9 @@ from worker.local.embedded import Servers
 def served(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("api")
     settings = own_settings(servers)
-    env = {"EXPORTS_URL": str(folder / "exports")}
+    env = {"EXPORTS_URL": str(folder / "exports"), "ERASURE_KEY": "k" * 32}
+    env["ERASURE_SIGNING_KEY"] = str(folder / "erasure.pem")
+    make_keys(folder / "erasure.pem")
     with stack(settings, folder, env) as running, api(settings, folder, env) as (url, process):
         contact = contact_with(running.database, 3, 2, 0)
         made = Served(url, process, running, contact, env["EXPORTS_URL"])

@@ -1,0 +1,87 @@
+"""An erasure removes a person from finished exports, and an export in progress begins again without the person."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from bson import ObjectId
+
+from support.erasing import Erasing, erasing_bench
+from support.exporting import Exporting, add_snapshots, at_once
+from support.ledger import Bench
+from worker.exports import freezing
+from worker.exports.places import open_destination, open_folder
+from worker.exports.verifying import Rebuild, verify
+from worker.settings import Settings
+
+PERSON = ObjectId(f"{1:024x}")
+"""Whose are the snapshots 0 and 1 of `add_snapshots`."""
+
+
+@pytest.fixture
+def exporting(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Exporting]:
+    monkeypatch.setattr(freezing, "SHARD_ROWS", 4)
+    with erasing_bench(settings, tmp_path) as bench:
+        add_snapshots(bench, 10, quality="good")
+        yield Exporting(bench)
+
+
+def erase(bench: Bench) -> dict[str, int]:
+    done = Erasing(bench).run(PERSON)
+    assert done.status == "completed"
+    assert done.result
+    removed: dict[str, int] = done.result["receipt"]["removed"]
+    return removed
+
+
+def test_files_with_the_person_are_removed_and_rebuilt_without_the_person(exporting: Exporting, tmp_path: Path) -> None:
+    job = exporting.run()
+    before = exporting.files(job)
+    removed = erase(exporting.bench)
+    assert (removed["snapshots"], removed["export files"]) == (2, 1)
+    after = exporting.files(job)
+    (gone,) = before.keys() - after.keys()
+    assert {name for name in after if after[name] != before[name]} == {"ids/00000.tsv"}
+    listed = [line.partition(b"\t")[0] for line in after["ids/00000.tsv"].splitlines()]
+    assert listed == [f"{number:024x}".encode() for number in (3, 4)]
+    destination = open_destination(exporting.bench.settings, job.id)
+    assert list(verify(destination).faults) == [gone]
+    assert exporting.manifest(job)["stale"]["files"] == {gone: "ids/00000.tsv"}
+
+    target = open_folder(tmp_path / "again", ObjectId())
+    assert Rebuild(exporting.bench.service, destination)(target) == []
+    assert verify(target).faults == {}
+    again = (tmp_path / "again" / gone).read_bytes().splitlines()
+    assert again == before[gone].splitlines()[2:]
+    assert "stale" not in json.loads((tmp_path / "again" / "manifest.json").read_text())
+
+
+def test_second_erasure_of_the_same_person_changes_no_file(exporting: Exporting) -> None:
+    job = exporting.run()
+    erase(exporting.bench)
+    first = exporting.files(job)
+    exporting.bench.contact(_id=PERSON)
+    assert "export files" not in erase(exporting.bench)
+    assert exporting.files(job) == first
+
+
+def test_export_in_progress_begins_again_without_the_person(exporting: Exporting) -> None:
+    job = exporting.accept()
+    for _ in range(3):
+        exporting.slice(job, lambda own: exporting.work(at_once(own)))
+    assert exporting.jobs.get(job.id).checkpoint
+    assert erase(exporting.bench)["exports restarted"] == 1
+    for _ in range(20):
+        exporting.slice(job)
+    done = exporting.jobs.get(job.id)
+    assert done.result
+    assert (done.status, done.result["counts"]["selected"]) == ("completed", 8)
+    assert exporting.strays() == []
+
+
+def test_export_of_this_contact_alone_is_deleted(exporting: Exporting) -> None:
+    job = exporting.run(contactId=str(PERSON))
+    assert erase(exporting.bench)["exports"] == 1
+    assert not (exporting.root / str(job.id)).exists()
+    assert exporting.bench.database.snapshotjobs.count_documents({"_id": job.id}) == 0

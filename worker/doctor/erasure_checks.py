@@ -1,0 +1,25 @@
+"""Checks that nobody who was erased can come back: the key of the tombstones, and the log of erasures."""
+
+from collections.abc import Iterator
+
+from worker.doctor.findings import Finding, failure, ok
+from worker.erasure import log
+from worker.service import Service
+from worker.settings import PREFIX
+from worker.stores.connections import store_errors
+from worker.stores.tombstones import KEY_MARK
+
+
+def check(service: Service) -> Iterator[Finding]:
+    """Compare the key and the log of the settings with the tombstones. Raises InvalidSettings, StoreUnavailable."""
+    tombstones = service.tombstones
+    with store_errors():
+        mark = tombstones.collection.find_one({"_id": KEY_MARK})
+        count = tombstones.collection.estimated_document_count() - bool(mark)
+    if mark and mark["fingerprint"] != tombstones.fingerprint:
+        message = f"{PREFIX}ERASURE_KEY is not the key that contacts were erased with: nothing is accepted."
+        yield failure(message, "Set the key that the tombstones were made with, in all processes.")
+    if lost := log.missing(service):
+        message = f"The database is older than {log.VARIABLE}: {len(lost)} tombstones are missing."
+        yield failure(message, "Restart a worker: it erases those contacts again before it takes a message.")
+    yield ok(f"{count} tombstones")

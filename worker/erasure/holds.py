@@ -1,0 +1,93 @@
+"""Legal holds: contacts who must not be erased for a while, with the reason."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from bson import ObjectId
+from pymongo.client_session import ClientSession
+from pymongo.collection import Collection
+
+from worker.clock import to_json
+from worker.errors import ContactErased, NotFound, Refused
+from worker.service import Service
+from worker.stores.connections import Document, store_errors
+from worker.stores.tombstones import Person
+
+
+class LegalHold(Refused):
+    """The contact is under a legal hold and cannot be erased."""
+
+    code = "legal_hold"
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """A hold of one contact. It ends by itself."""
+
+    organization: ObjectId
+    contact: ObjectId
+    reason: str
+    until: datetime
+    set_at: datetime
+
+    @classmethod
+    def read(cls, document: Document) -> "Hold":
+        ids = document["organizationId"], document["contactId"]
+        return cls(*ids, document["reason"], document["until"], document["setAt"])
+
+    def as_fields(self) -> dict[str, Any]:
+        """Return the hold with its names in JSON."""
+        ids = {"organizationId": self.organization, "contactId": self.contact}
+        return {**ids, "reason": self.reason, "until": self.until, "setAt": self.set_at}
+
+
+class Holds:
+    """The collection of holds. All methods raise StoreUnavailable, StoreConflict."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    @property
+    def collection(self) -> Collection[Document]:
+        return self._service.connections.database[self._service.settings.holds_collection]
+
+    def set(self, person: Person, reason: str, until: datetime) -> Hold:
+        """Set or replace the hold of a contact. Raises ContactErased."""
+        if self._service.tombstones.erased([person]):
+            raise ContactErased
+        hold = Hold(*person, reason, until, self._service.clock.now())
+        with store_errors():
+            self.collection.replace_one(_of(person), hold.as_fields(), upsert=True)
+        return hold
+
+    def list(self, organization: ObjectId | None = None) -> Sequence[Hold]:
+        """Return the holds that have not ended, those that end first first."""
+        condition: Document = {"until": {"$gt": self._service.clock.now()}}
+        if organization:
+            condition["organizationId"] = organization
+        with store_errors():
+            return [Hold.read(each) for each in self.collection.find(condition).sort("until", 1)]
+
+    def lift(self, person: Person) -> None:
+        """Remove the hold of a contact. Raises NotFound."""
+        with store_errors():
+            if not self.collection.delete_one(_of(person)).deleted_count:
+                raise NotFound("This contact has no hold.")
+
+    def check(self, person: Person) -> None:
+        """Raises LegalHold if the contact must not be erased now."""
+        with store_errors():
+            found = self.collection.find_one({**_of(person), "until": {"$gt": self._service.clock.now()}})
+        if found:
+            raise LegalHold(reason=found["reason"], until=to_json(found["until"]))
+
+    def remove(self, person: Person, session: ClientSession) -> None:
+        """Remove a hold that has ended, because it names the contact."""
+        with store_errors():
+            self.collection.delete_many(_of(person), session=session)
+
+
+def _of(person: Person) -> Document:
+    return {"organizationId": person[0], "contactId": person[1]}

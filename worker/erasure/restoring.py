@@ -1,0 +1,58 @@
+"""Erases people again whom a restored backup has brought back, before a worker takes its first message."""
+
+from collections.abc import Iterable
+
+from bson import ObjectId
+
+from worker.erasure import log
+from worker.erasure.accepting import accept_again
+from worker.erasure.erasure import Erasure
+from worker.jobs.slices import run_slice
+from worker.jobs.store import Jobs
+from worker.log import get_logger
+from worker.service import Service
+from worker.stores.connections import Document, store_errors
+
+_log = get_logger(__name__)
+
+
+def restore(service: Service) -> int:
+    """Write the tombstones that the database lacks, and remove the records of those people; return how many tombstones.
+
+    The workers do the rest of the erasures. Raises InvalidSettings and all TransientErrors; it can be repeated.
+    """
+    lost = log.missing(service)
+    if not lost:
+        return 0
+    jobs = Jobs(service)
+    active = [each for each in lost if "liftedAt" not in each]
+    for organization in {each["organizationId"] for each in active}:
+        buried = {each["_id"]: each for each in active if each["organizationId"] == organization}
+        for contact in _contacts(service, organization):
+            if tombstone := buried.get(service.tombstones.hash((organization, contact))):
+                _remove(jobs, contact, tombstone)
+    # Last, so that a process that is killed before it begins again.
+    service.tombstones.put(lost)
+    _log.warning("erasures_restored", tombstones=len(lost))
+    return len(lost)
+
+
+def _remove(jobs: Jobs, contact: ObjectId, tombstone: Document) -> None:
+    """Bury the contact, and run its erasure until the records are gone; another process may be at it as well."""
+    job = accept_again(jobs, contact, tombstone)
+    work = Erasure(jobs, only_records=True)
+    while (job.checkpoint or {}).get("phase") == "records":
+        run_slice(jobs, job.id, "start", work, work.clean_up)
+        job = jobs.get(job.id)
+
+
+def _contacts(service: Service, organization: ObjectId) -> Iterable[ObjectId]:
+    """Return all contacts of whom there are snapshots or requests."""
+    pipeline: list[Document] = [{"$match": {"organizationId": organization}}, {"$group": {"_id": "$contactId"}}]
+    names = service.settings
+    found: set[ObjectId] = set()
+    with store_errors():
+        for name in (names.snapshots_collection, names.requests_collection):
+            rows = service.connections.database[name].aggregate(pipeline)
+            found |= {row["_id"] for row in rows if isinstance(row["_id"], ObjectId)}
+    return found
