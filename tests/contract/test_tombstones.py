@@ -133,6 +133,7 @@ def test_stream_entry_of_an_erased_contact_is_rejected_without_its_content(bench
     ((_, rejected),) = found
     assert b"erased" in rejected[b"reason"]
     assert rejected[b"entry"] == b"{}"
+    assert bench.connections.redis.xlen("snapshots:requests") == 0
     assert bench.database.snapshotrequests.count_documents({}) == 0
 
 

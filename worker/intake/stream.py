@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import redis
 
-from worker.errors import BrokerUnavailable, SnapshotError
+from worker.errors import BrokerUnavailable, ContactErased, SnapshotError
 from worker.intake.scripts import CLAIM, FETCH, MAX_FIELDS, READ_NEW, READ_PENDING, REJECT, SHOWN_BYTES, SHOWN_FIELDS
 from worker.stores.connections import Connections, broker_errors
 from worker.stores.events import entries_of, rejection
@@ -190,7 +190,7 @@ class IntakeStream:
         """Acknowledges `done` and moves `rejected` to the stream of rejected entries, each with its reason.
 
         Returns for each rejected entry True if it was moved, False if another listener had moved it, and None if Redis
-        refused (out of memory), in which case it stays pending.
+        refused (out of memory), in which case it stays pending. An entry of an erased contact is deleted.
         """
         with broker_errors(), self._redis.pipeline(transaction=False) as pipeline:
             if done:
@@ -200,8 +200,11 @@ class IntakeStream:
                 flat = [part for pair in fields.items() for part in pair]
                 pipeline.eval(REJECT, 2, self._stream, self._rejected, self._group, entry.id, *flat)
             replies = pipeline.execute(raise_on_error=False)
-        moved = replies[1 if done else 0 :]
-        return [None if isinstance(reply, redis.RedisError) else bool(reply) for reply in moved]
+            moved = [None if isinstance(each, redis.RedisError) else bool(each) for each in replies[bool(done) :]]
+            pairs = zip(rejected, moved, strict=True)
+            if erased := [entry.id for (entry, error), was in pairs if was and isinstance(error, ContactErased)]:
+                self._redis.xdel(self._stream, *erased)  # other entries stay until they are trimmed
+        return moved
 
     def now(self) -> int:
         """Returns Redis's time in milliseconds, the unit and the clock of entry ids."""
