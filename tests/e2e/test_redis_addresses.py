@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from support.certificates import Certificates
 from support.programs import Order, run_programs
 from support.recorder import recording
-from support.redis_server import free_port, redis_server, running_redis
+from support.redis_server import free_port, own_redis, redis_server, running_redis, valkey_server
 from support.stack import stack
 from worker.client import SnapshotClient
 from worker.errors import BrokerUnavailable
@@ -123,6 +124,27 @@ def test_recorder_would_see_the_password(certificates: Certificates) -> None:
         (ended,) = run_programs([Order("snapshots", ["events"], {"SNAPSHOTS_REDIS_URL": url})])
         assert PASSWORD.encode() in recorder.text
     assert "redis_not_verified" in ended.output
+
+
+# --- a Unix socket --------------------------------------------------------------------------------------
+
+
+def test_pipeline_runs_over_a_unix_socket_in_another_database(settings: Settings, tmp_path: Path) -> None:
+    with TemporaryDirectory() as short, ExitStack() as processes:  # a socket's path has at most 107 bytes
+        server = processes.enter_context(own_redis(valkey_server(), tmp_path, "--unixsocket", f"{short}/my.sock"))
+        server.config_set("requirepass", PASSWORD)
+        url = f"unix://:{PASSWORD}@{short}/my.sock?db=3"
+        running = processes.enter_context(stack(settings.model_copy(update={"redis_url": url}), tmp_path))
+        keys = running.bench.chunk(3)
+        running.publish(keys)
+        running.finished(keys)
+        info: Any = running.redis.info("keyspace")
+        assert set(info) == {"db3"}
+        mongo = {"SNAPSHOTS_MONGO_URL": settings.mongo_url, "SNAPSHOTS_MONGO_DATABASE": settings.mongo_database}
+        (ping,) = run_programs(
+            [Order("celery", ["-A", "worker", "inspect", "ping"], {**mongo, "SNAPSHOTS_REDIS_URL": url})]
+        )
+        assert ping.code == 0, ping.output
 
 
 # --- a Redis with TLS -----------------------------------------------------------------------------------
