@@ -83,7 +83,7 @@ def _paths(model: Schema, editable: set[str | None]) -> Iterator[str]:
 
 def _mongoose_type(schema: Schema) -> str:
     if "$ref" in schema:
-        return "messageSchema"
+        return "messageSchema" if schema["$ref"].endswith("/Message") else "Object"
     if schema["type"] == "array":
         return f"[{_mongoose_type(schema['items'])}]"
     if special := _special(schema):

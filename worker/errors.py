@@ -71,6 +71,12 @@ class ErasureKeyDiffers(StoreUnavailable):
     code = "erasure_key_differs"
 
 
+class PolicyUnreadable(TransientError):
+    """The organization's policy is not valid, so it is unknown what to redact; see `snapshots policy list`."""
+
+    code = "policy_unreadable"
+
+
 class StoreConflict(TransientError):
     """MongoDB aborted the operation because of a concurrent one, or the operation timed out."""
 

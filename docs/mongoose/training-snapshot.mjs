@@ -38,6 +38,7 @@ export const trainingSnapshotSchema = new Schema(
     supersedes: { type: ObjectId, ref: "TrainingSnapshot", immutable: true },
     contentHash: { type: String, immutable: true },
     omittedMessageCount: { type: Number, immutable: true },
+    redaction: { type: Object, immutable: true },
     userId: { type: ObjectId, ref: "User", immutable: true },
     contactId: { type: ObjectId, ref: "Contact", required: true, immutable: true },
   },

@@ -37,6 +37,8 @@ export interface TrainingSnapshot {
   contentHash?: string | null;
   /** deleted and internal messages that were omitted; absent if no setting names their flags */
   omittedMessageCount?: number | null;
+  /** what was redacted; absent if the policy redacts nothing */
+  redaction?: Redaction | null;
   createdAt: Date;
   updatedAt: Date;
   __v: number;
@@ -57,6 +59,13 @@ export interface CompletedData {
   tags: string[];
   unchanged?: boolean;
   snapshotId?: string | null;
+  redaction?: Redaction | null;
+}
+
+/** What was redacted in a snapshot. */
+export interface Redaction {
+  policy: number;
+  counts: Record<string, unknown>;
 }
 
 /** The data of a failed request. */

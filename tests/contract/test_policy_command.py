@@ -47,6 +47,9 @@ def test_policy_is_set_field_by_field_and_shown(run: Run) -> None:
             "category": None,
             "quality": None,
             "settleSeconds": 0.0,
+            "redact": [],
+            "redactRegions": [],
+            "redactVersion": 0,
         },
     }
     cleared = run("set", ORGANIZATION, "--clear", "channel-type", "--clear", "settle-seconds", "--enabled", "--json")

@@ -68,6 +68,7 @@ def test_fields_of_a_snapshot() -> None:
         "status": "accepted",
         "round": 0,
         "trigger": "api",
+        "redaction": {"policy": 1, "counts": {}},
     }
     now = datetime(2026, 5, 18, tzinfo=UTC)
     messages = encode_messages([{"_id": ObjectId(), "timestamp": now, OMITTED: False}], count_omitted=True)

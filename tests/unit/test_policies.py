@@ -31,6 +31,9 @@ def test_default_is_enabled_and_requires_two_messages() -> None:
         "category": None,
         "quality": None,
         "settleSeconds": None,
+        "redact": [],
+        "redactRegions": [],
+        "redactVersion": 0,
     }
 
 

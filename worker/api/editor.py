@@ -28,6 +28,7 @@ _CAPTURED = frozenset(
             "supersedes",
             "contentHash",
             "omittedMessageCount",
+            "redaction",
             "createdAt",
             "updatedAt",
             "__v",

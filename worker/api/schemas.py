@@ -49,6 +49,13 @@ class Contact(Shape):
     channel_type: str | None
 
 
+class Redaction(Shape):
+    """What the organization's policy redacted."""
+
+    policy: int = Field(description="version of the policy's redaction")
+    counts: dict[str, int] = Field(description="replaced places by kind")
+
+
 class Captured(Shape):
     """The fields that every view of a snapshot has."""
 
@@ -75,6 +82,7 @@ class Captured(Shape):
     omitted_message_count: int | None = Field(
         None, description="deleted and internal messages that were omitted; absent if no setting names their flags"
     )
+    redaction: Redaction | None = Field(None, description="what was redacted; absent if the policy redacts nothing")
     created_at: DateTime
     updated_at: DateTime
     version: int = Field(0, alias="__v")

@@ -26,7 +26,7 @@ _COMMANDS = {
     "listen": Lazy(
         "worker.cli.listening:listen", "Listen to the intake stream and to closed conversations.", logs=True
     ),
-    "policy": Lazy("worker.cli.policies:policy", "Configure automatic snapshots of closed conversations."),
+    "policy": Lazy("worker.cli.policies:policy", "Configure automatic snapshots, and what is redacted."),
     "redact": Lazy("worker.cli.redacting:redact", "Show what redaction would change."),
     "status": Lazy("worker.cli.status:status", "Show outcomes, queue lengths and waiting times."),
     "inspect": Lazy(

@@ -1,4 +1,4 @@
-"""`snapshots policy get|set|list`: which closed conversations of an organization get a snapshot automatically."""
+"""`snapshots policy get|set|list`: which closed conversations get a snapshot automatically, and what is redacted."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,6 +8,7 @@ from bson import ObjectId
 from rich.table import Table
 
 from worker.cli.options import ObjectIdType, json_option
+from worker.cli.redaction_options import redact_option, redact_regions_option
 from worker.cli.shared import console, open_service, print_json
 from worker.closings.policies import Policies, Policy
 from worker.closings.skipped import SkippedClosings
@@ -25,6 +26,8 @@ _OPTIONS = {
     "category": "--category",
     "quality": "--quality",
     "settleSeconds": "--settle-seconds",
+    "redact": "--redact",
+    "redactRegions": "--redact-regions",
 }
 _CLEARED = {option.removeprefix("--"): field for field, option in _OPTIONS.items()}
 _organization = click.argument("organization", type=ObjectIdType())
@@ -32,7 +35,7 @@ _organization = click.argument("organization", type=ObjectIdType())
 
 @click.group()
 def policy() -> None:
-    """Configure which closed conversations get a snapshot automatically, and its labels.
+    """Configure which closed conversations get a snapshot automatically, its labels, and what snapshots redact.
 
     By default every closed conversation with at least 2 messages gets one.
 
@@ -93,12 +96,17 @@ def get(organization: ObjectId, as_json: bool) -> None:
     type=click.FloatRange(0, 86_400),
     help="Seconds from the closing to its snapshot.",
 )
+@redact_option
+@redact_regions_option
 @click.option(
     "--clear", multiple=True, type=click.Choice(list(_CLEARED)), help="Reset this setting to its default. Repeatable."
 )
 @json_option
 def set_(organization: ObjectId, clear: tuple[str, ...], as_json: bool, **options: Any) -> None:
     """Change an organization's policy. Other settings stay as they are; all processes follow within 3 seconds.
+
+    --redact applies to all snapshots of the organization, not only to those of closings: personal data of these kinds
+    is replaced before a snapshot is stored. docs/privacy.md says what is found.
 
     Sampling goes by the conversation's id and is therefore stable. Messages are counted when the conversation is
     closed. Channel names are case-insensitive.
@@ -107,8 +115,10 @@ def set_(organization: ObjectId, clear: tuple[str, ...], as_json: bool, **option
     Example:
         snapshots policy set 6a1b2c3d4e5f60718293a4b5 --channel-type whatsapp --channel-type sms --tag auto
         snapshots policy set 6a1b2c3d4e5f60718293a4b5 --disabled
+        snapshots policy set 6a1b2c3d4e5f60718293a4b5 --redact email,phone,name --redact-regions DE,AT
         snapshots policy set 6a1b2c3d4e5f60718293a4b5 --clear channel-type --clear settle-seconds
     """
+    options["redactRegions"] = options.pop("redact_regions")
     given = {name: value for name, value in options.items() if value not in (None, ())}
     fields = {name: list(value) if isinstance(value, tuple) else value for name, value in given.items()}
     cleared = [_CLEARED[each] for each in clear]

@@ -3,53 +3,66 @@
 from collections.abc import Iterator
 
 import click
+from bson import ObjectId
 from rich.console import Console
 from rich.text import Text
 
-from worker.cli.options import json_option
-from worker.cli.shared import print_json
-from worker.redaction.kinds import KINDS, check_kinds, check_regions
+from worker.cli.options import ObjectIdType, json_option
+from worker.cli.redaction_options import redact_option, redact_regions_option
+from worker.cli.shared import open_service, print_json
+from worker.closings.policies import Policies
+from worker.redaction.kinds import KINDS
 from worker.redaction.redactor import Redactor, describe_counts
 from worker.redaction.snapshot import Change, RedactedSnapshot, redact_snapshot
+from worker.runs.redacting import preview
 
 
 @click.command()
 @click.option("--dry-run", is_flag=True, required=True, help="Only show; this command never changes anything.")
-@click.option("--text", required=True, help="The text to redact.")
-@click.option("--redact", metavar="KINDS", help=f"Kinds of personal data, with commas. Default: {','.join(KINDS)}.")
-@click.option("--redact-regions", metavar="REGIONS", help="Regions of phone numbers and national ids, such as DE,AT.")
+@click.option("--text", help="A text to redact.")
+@click.option("--conversation", type=ObjectIdType(), help="A conversation of the platform.")
+@click.option("--organization", type=ObjectIdType(), help="The organization, whose policy is the default of --redact.")
+@redact_option
+@redact_regions_option
 @json_option
-def redact(dry_run: bool, text: str, redact: str | None, redact_regions: str | None, as_json: bool) -> None:
-    """Show what redaction would change. Nothing is stored.
+def redact(
+    dry_run: bool,
+    text: str | None,
+    conversation: ObjectId | None,
+    organization: ObjectId | None,
+    redact: list[str] | None,
+    redact_regions: list[str] | None,
+    as_json: bool,
+) -> None:
+    """Show what a policy would change in a text, or in a conversation with its customer's fields. Stores nothing.
+
+    Without an organization that has a policy for it, all kinds are redacted.
 
     \b
     Example:
         snapshots redact --dry-run --text 'Call +49 170 1234567' --redact email,phone
+        snapshots redact --dry-run --organization ID --conversation ID
     """
-    kinds = read_kinds(redact) if redact is not None else list(KINDS)
-    redactor = Redactor(kinds, read_regions(redact_regions) if redact_regions else [])
-    result = redact_snapshot(redactor, [{"content": text}], {})
+    if (text is None) == (conversation is None):
+        raise click.UsageError("Give either --text or --conversation.")
+    if conversation and not organization:
+        raise click.UsageError("--conversation needs --organization.")
+    service = open_service() if organization else None
+    kinds, regions = redact, redact_regions
+    if service and organization:
+        policy, _ = Policies(service.connections).get(organization)
+        kinds = kinds or policy.redact
+        regions = policy.redact_regions if regions is None else regions
+    redactor = Redactor(kinds or KINDS, regions or [])
+    if service and organization and conversation:
+        result = preview(service, redactor, organization, conversation)
+    else:
+        result = redact_snapshot(redactor, [{"content": text}], {})
     if as_json:
         changes = [{"place": each.place, "before": each.before, "after": each.after} for each in result.changes]
         print_json({"counts": result.counts, "changes": changes})
     else:
         _print(result)
-
-
-def read_kinds(given: str) -> list[str]:
-    """Read `email,phone`. Raises UsageError."""
-    try:
-        return check_kinds([each.strip() for each in given.split(",") if each.strip()])
-    except ValueError as error:
-        raise click.UsageError(f"--redact {error}.") from None
-
-
-def read_regions(given: str) -> list[str]:
-    """Read `DE,AT`. Raises UsageError."""
-    try:
-        return check_regions([each.strip() for each in given.split(",") if each.strip()])
-    except ValueError as error:
-        raise click.UsageError(f"--redact-regions {error}.") from None
 
 
 def _print(result: RedactedSnapshot) -> None:

@@ -132,6 +132,15 @@ class EventData(_EventPart):
     trigger: str
 
 
+class Redaction(_EventPart):
+    """What was redacted in a snapshot."""
+
+    policy: Annotated[int, Field(ge=1)]
+    """The version of the policy's redaction."""
+    counts: dict[str, int]
+    """Replaced places by kind, such as `email`."""
+
+
 class CompletedData(EventData):
     """The data of a completed request."""
 
@@ -142,6 +151,8 @@ class CompletedData(EventData):
     unchanged: bool = False
     """True if no copy was made because the messages equal those of the earlier snapshot `snapshot_id`."""
     snapshot_id: KnownId | None = None
+    redaction: Redaction | None = None
+    """What the organization's policy redacted; None if it redacts nothing."""
 
 
 class FailedData(EventData):

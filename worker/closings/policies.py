@@ -1,4 +1,4 @@
-"""Policies: which closings of an organization's conversations make a snapshot, and how it is labelled.
+"""Policies: which closings of an organization's conversations make a snapshot, how it is labelled, what is redacted.
 
 `snapshotpolicies` has one document per organization; a missing field has the default of `Policy`.
 """
@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import Annotated, Any
+from weakref import WeakKeyDictionary
 
 from bson import ObjectId
 from pydantic import AfterValidator, Field
@@ -18,6 +19,7 @@ from worker.domain.requests import Label, Tags
 from worker.domain.validation import CamelModel
 from worker.errors import InvalidRequest
 from worker.log import get_logger
+from worker.redaction.kinds import check_kinds, check_regions
 from worker.settings import Settings
 from worker.stores.connections import Connections, Document, store_errors
 
@@ -27,6 +29,7 @@ _CACHE_SECONDS = 3.0
 _CACHED = 10_000
 _OWN_FIELDS = ("_id", "organizationId", "updatedAt", "createdAt", "__v")
 _SHARES = 2**64
+_REDACTION = {"redact", "redactRegions"}
 
 
 def _check_channel_types(value: list[str]) -> list[str]:
@@ -36,7 +39,7 @@ def _check_channel_types(value: list[str]) -> list[str]:
 
 
 class Policy(CamelModel):
-    """The rules for an organization's closings, and the labels of the snapshots."""
+    """The rules for an organization's closings, the labels of their snapshots, and what all snapshots redact."""
 
     enabled: bool = True
     channel_types: Annotated[list[str], Field(fail_fast=True), AfterValidator(_check_channel_types)] | None = None
@@ -50,6 +53,14 @@ class Policy(CamelModel):
     quality: Label | None = None
     settle_seconds: Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)] | None = None
     """None uses the setting SNAPSHOTS_SETTLE_SECONDS."""
+    redact: Annotated[list[str], Field(fail_fast=True), AfterValidator(check_kinds)] = Field(default_factory=list)
+    """Kinds of personal data to redact in every snapshot of the organization, whatever asks for it."""
+    redact_regions: Annotated[list[str], Field(fail_fast=True), AfterValidator(check_regions)] = Field(
+        default_factory=list
+    )
+    """Regions of phone numbers and national ids, such as `DE`."""
+    redact_version: Annotated[int, Field(ge=0)] = 0
+    """Grows with each change of the two fields before it."""
 
     @property
     def counts_sides(self) -> bool:
@@ -101,6 +112,13 @@ DEFAULT = Policy()
 def fingerprint(policy: Policy | None) -> str:
     """Returns a hash of a policy, to notice a change; of an invalid one, a constant."""
     return hashlib.sha256(policy.model_dump_json().encode()).hexdigest()[:16] if policy else "invalid"
+
+
+def policies_of(connections: Connections) -> "Policies":
+    """Return the policies of this process, whose cache all runs share."""
+    if connections not in _SHARED:
+        _SHARED[connections] = Policies(connections)
+    return _SHARED[connections]
 
 
 class Policies:
@@ -163,6 +181,8 @@ class Policies:
         }
         if clear:
             change["$unset"] = dict.fromkeys(clear, "")
+        if _REDACTION & {*fields, *clear}:
+            change["$inc"] = {"redactVersion": 1}
         with store_errors():
             try:
                 self.collection.update_one({"organizationId": organization}, change, upsert=True)
@@ -170,3 +190,6 @@ class Policies:
                 self.collection.update_one({"organizationId": organization}, change)
         self._cache.pop(organization, None)
         return self.get(organization)[0]
+
+
+_SHARED: WeakKeyDictionary[Connections, Policies] = WeakKeyDictionary()

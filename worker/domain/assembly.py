@@ -7,12 +7,13 @@ or `encode_messages` made, and is never decoded here: thousands of messages cost
 import hashlib
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 import bson
 from bson import DatetimeMS, ObjectId
+from bson.codec_options import CodecOptions, DatetimeConversion
 from bson.raw_bson import RawBSONDocument
 
 from worker.domain.ledger_entry import LedgerEntry
@@ -25,6 +26,11 @@ LARGEST = 16 * 1024 * 1024
 
 _LENGTH = struct.Struct("<i")
 _MESSAGES = b"\x04messages\x00"  # an element of type array
+_READING: CodecOptions[dict[str, Any]] = CodecOptions(
+    datetime_conversion=DatetimeConversion.DATETIME_MS, unicode_decode_error_handler="replace"
+)
+"""Reads whatever MongoDB may store: any date, and text that is not UTF-8."""
+_RAW: CodecOptions[RawBSONDocument] = CodecOptions(document_class=RawBSONDocument)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +92,22 @@ def encode_messages(sources: Sequence[Mapping[str, Any]], *, count_omitted: bool
     )
 
 
+def decode_messages(messages: Messages) -> list[dict[str, Any]]:
+    """Return the messages as documents."""
+    return list(bson.decode(messages.encoded, _READING).values())
+
+
+def replace_messages(messages: Messages, changed: Mapping[int, Mapping[str, Any]]) -> Messages:
+    """Return the messages with others in the given places, counted from 0. All others stay the same to the byte."""
+    if not changed:
+        return messages
+    every: list[Any] = list(RawBSONDocument(messages.encoded, _RAW).values())
+    for place, message in changed.items():
+        every[place] = message
+    whole = bson.encode({"messages": every})
+    return replace(messages, encoded=whole[4 + len(_MESSAGES) : -1])
+
+
 def customer_name(contact: Mapping[str, Any]) -> str:
     """Join first and last name, trimmed. Either or both may be missing."""
     parts = (describe(contact.get(name)) for name in ("firstName", "lastName"))
@@ -143,6 +165,7 @@ def _fields(
         "supersedes": supersedes,
         "contentHash": content_hash,
         **({} if messages.omitted is None else {"omittedMessageCount": messages.omitted}),
+        **({"redaction": entry["redaction"]} if "redaction" in entry else {}),
         "createdAt": now,
         "updatedAt": now,
         "__v": 0,

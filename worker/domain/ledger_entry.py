@@ -33,6 +33,15 @@ class Failure(TypedDict):
     details: dict[str, Any]
 
 
+class Redaction(TypedDict):
+    """What a policy redacted in a snapshot."""
+
+    policy: int
+    """The version of the policy's redaction."""
+    counts: dict[str, int]
+    """Replaced places by kind; kinds of which there were none are absent."""
+
+
 class LedgerEntry(TypedDict, total=False):
     """One document of the ledger. Dates are by MongoDB's clock.
 
@@ -98,6 +107,8 @@ class LedgerEntry(TypedDict, total=False):
     """The snapshot made, or with `unchanged` the earlier one that has the same content."""
     messageCount: int
     unchanged: bool
+    redaction: Redaction
+    """Present if the organization's policy names kinds of personal data to redact."""
     error: Failure
     unsent: bool
     """True while the outcome's event may not be on the stream; absent otherwise, and where `worker.stores.outbox` has

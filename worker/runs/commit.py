@@ -130,7 +130,7 @@ class Committer:
         """Run the transaction, which contains nothing but the two writes."""
         at = self._service.clock.now()
         documents = [each.snapshot.document for each in completions if isinstance(each.snapshot, Snapshot)]
-        decisions = [CompletionDecision(each.entry, _fields(each.snapshot)) for each in completions]
+        decisions = [CompletionDecision(each.entry, _fields(each)) for each in completions]
         with self._service.connections.transaction() as session:
             decided = self._service.ledger.decide(decisions, failures, at, session)
             if documents:
@@ -166,6 +166,7 @@ class Committer:
             self.result.postponed.append(Postponed(ids, delay, error))
 
 
-def _fields(snapshot: Snapshot | Unchanged) -> dict[str, Any]:
-    fields = {"snapshotId": snapshot.id, "messageCount": snapshot.message_count}
+def _fields(completion: Completion) -> dict[str, Any]:
+    snapshot = completion.snapshot
+    fields = {**completion.redacted, "snapshotId": snapshot.id, "messageCount": snapshot.message_count}
     return fields | {"unchanged": True} if isinstance(snapshot, Unchanged) else fields

@@ -3,11 +3,12 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Any
 
 from bson import ObjectId
 
 from worker.domain.assembly import Conversation, Snapshot, assemble
-from worker.domain.ledger_entry import LedgerEntry, waiting_since
+from worker.domain.ledger_entry import LedgerEntry, waiting_since, with_fields
 from worker.domain.retries import GiveUp, backoff, may_still_come, next_attempt
 from worker.errors import (
     ContactNotFound,
@@ -49,6 +50,8 @@ class Completion:
 
     entry: LedgerEntry
     snapshot: Snapshot | Unchanged
+    redacted: Mapping[str, Any] = field(default_factory=dict)
+    """The fields that redaction adds to the entry, or changes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +75,17 @@ class Plan:
     """Postponed through no fault of their own; not an attempt."""
 
 
-def plan(fetched: Iterable[Fetched], previous: Mapping[ObjectId, Previous], now: datetime, settings: Settings) -> Plan:
+def plan(
+    fetched: Iterable[Fetched],
+    previous: Mapping[ObjectId, Previous],
+    now: datetime,
+    settings: Settings,
+    redacted: Mapping[ObjectId, Mapping[str, Any]] | None = None,
+) -> Plan:
     """Decide what becomes of each request, given its conversation or the error of fetching it.
 
-    `previous`: by `_id`, for closings that follow an earlier one.
+    `previous`: by `_id`, for closings that follow an earlier one. `redacted`: by `_id`, the fields of the request that
+    redaction added or changed; it has changed the conversation already.
     """
     result = Plan()
     followers: list[LedgerEntry] = []
@@ -83,7 +93,10 @@ def plan(fetched: Iterable[Fetched], previous: Mapping[ObjectId, Previous], now:
         try:
             if isinstance(found, SnapshotError):
                 raise found
-            result.snapshots.append(Completion(entry, _snapshot(entry, found, previous.get(entry["_id"]), now)))
+            fields = redacted.get(entry["_id"], {}) if redacted else {}
+            clean = with_fields(entry, **fields) if fields else entry
+            snapshot = _snapshot(clean, found, previous.get(entry["_id"]), now)
+            result.snapshots.append(Completion(entry, snapshot, fields))
         except EarlierClosingUndecided:
             followers.append(entry)
         except (ContactNotFound, ConversationNotFound) as error:

@@ -30,6 +30,7 @@ from worker.errors import (
 from worker.log import get_logger
 from worker.runs.commit import Committer, RunResult
 from worker.runs.plan import Plan, plan, plan_after_error, plan_untried
+from worker.runs.redacting import Redacting
 from worker.runs.supersede import ClosingOrder, order_closings
 from worker.service import Service
 from worker.source.conversations import Fetched
@@ -50,6 +51,7 @@ class Run:
         self._service = service
         self._settings = service.settings
         self._committer = Committer(service)
+        self._redact = Redacting(service)
         self._stop_at = 0.0
 
     def __call__(self, ids: Sequence[ObjectId]) -> RunResult:
@@ -79,7 +81,8 @@ class Run:
             with self._deadline():
                 order = order_closings(self._service, entries)
                 for part in self._split_by_size(self._fetch(order)):
-                    planned = plan(part, order.previous, self._service.clock.now(), self._settings)
+                    clean, redacted = self._redact(part)
+                    planned = plan(clean, order.previous, self._service.clock.now(), self._settings, redacted)
                     self._emit(self._committer.commit(planned))
         except StoreUnavailable:
             # A read that is too slow ends with a socket timeout, just like a server that is away.

@@ -37,7 +37,7 @@ EVENT_FIELDS = (
         "finishedAt",
         "unsent",
     ),
-    *("snapshotId", "messageCount", "quality", "category", "tags", "unchanged", "error", TRACEPARENT),
+    *("snapshotId", "messageCount", "quality", "category", "tags", "unchanged", "redaction", "error", TRACEPARENT),
 )
 """The fields of a ledger entry that its event is built from."""
 MAX_REJECTION_BYTES = 1_000_000
@@ -61,6 +61,8 @@ def event_of(entry: LedgerEntry) -> dict[str, Any]:
         data["quality"] = entry.get("quality")
         data["category"] = entry.get("category")
         data["tags"] = entry.get("tags", [])
+        if "redaction" in entry:
+            data["redaction"] = entry["redaction"]
         if entry.get("unchanged"):
             data |= {"unchanged": True, "snapshotId": subject}
     else:

@@ -51,7 +51,8 @@ class CompletionDecision:
 
     entry: LedgerEntry
     fields: Mapping[str, Any]
-    """`snapshotId`, `messageCount`, and `unchanged` if an earlier snapshot has the same content."""
+    """`snapshotId`, `messageCount`, `unchanged` if an earlier snapshot has the same content; and with redaction what it
+    counted, and the fields of the request that it changed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +156,9 @@ class Ledger:
         decided = [with_fields(each.entry, **outcome, **each.fields) for each in completions]
         decided += [as_failed(each.entry, at, each.error) for each in failures]
         with store_errors():
-            matched = self._complete([each for each in decided if each["status"] == COMPLETED], outcome, session)
+            names = list(dict.fromkeys(name for each in completions for name in each.fields))
+            completed = [each for each in decided if each["status"] == COMPLETED]
+            matched = self._complete(completed, outcome, names, session)
             if failures:
                 updates = [_fail(each) for each in decided if each["status"] == FAILED]
                 matched += self.collection.bulk_write(updates, ordered=False, session=session).matched_count
@@ -175,8 +178,12 @@ class Ledger:
         condition = {"_id": {"$in": list(snapshots)}, "status": COMPLETED, "deletedAt": None}
         return self.collection.update_many(condition, {"$inc": {"repeats": 1}}, session=session).matched_count
 
-    def _complete(self, decided: list[LedgerEntry], outcome: Document, session: ClientSession) -> int:
+    def _complete(
+        self, decided: list[LedgerEntry], outcome: Document, names: Sequence[str], session: ClientSession
+    ) -> int:
         """Complete entries with one update per round, in a third of the time that an update per entry takes.
+
+        `names`: the fields that differ by entry. An entry may have them from its request, and then keeps them.
 
         The values that differ by entry are looked up by the entry's place in a list, which the server hashes.
         """
@@ -185,7 +192,7 @@ class Ledger:
             entries = [entry for entry in decided if entry["round"] == round_]
             place = {"$indexOfArray": [{"$literal": ids}, "$_id"]}
             fields = dict(outcome)
-            for name in ("snapshotId", "messageCount", "unchanged"):
+            for name in names:
                 values = [entry.get(name) for entry in entries]
                 if values == ids:
                     fields[name] = "$_id"  # a ninth faster than the lookup

@@ -1,0 +1,72 @@
+"""Reads the names of the platform's users who took part in a conversation, for redaction."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+from bson import ObjectId
+
+from worker.domain.ledger_entry import LedgerEntry
+from worker.domain.normalize import describe
+from worker.source.ids import read_id, stored_forms
+from worker.stores.connections import PLAIN, Connections, Document, store_errors
+
+Name = tuple[str, str]
+"""First and last name; one of them may be empty."""
+
+_MOST_CONVERSATIONS = 1000
+"""Of the contacts of a chunk whose requests name no conversation."""
+
+
+def name_of(person: Mapping[str, object]) -> Name:
+    """Return first and last name of a contact or a user."""
+    return describe(person.get("firstName")) or "", describe(person.get("lastName")) or ""
+
+
+def read_agents(connections: Connections, entries: Sequence[LedgerEntry]) -> dict[ObjectId, list[Name]]:
+    """Return, by the `_id` of each entry, the names of who resolved its conversations and of who asked for it.
+
+    Raises StoreUnavailable, StoreConflict.
+    """
+    conversations = _read_resolvers(connections, entries)
+    asked = {entry["_id"]: [user] for entry in entries if (user := entry.get("userId"))}
+    wanted: dict[ObjectId, list[ObjectId]] = defaultdict(list)
+    for entry in entries:
+        key = entry.get("conversationId") or entry["contactId"]
+        wanted[entry["_id"]] = list(dict.fromkeys(conversations.get(key, []) + asked.get(entry["_id"], [])))
+    names = _read_users(connections, entries, {user for users in wanted.values() for user in users})
+    return {key: [names[user] for user in users if user in names] for key, users in wanted.items()}
+
+
+def _read_resolvers(connections: Connections, entries: Sequence[LedgerEntry]) -> dict[ObjectId, list[ObjectId]]:
+    """Return the users who resolved conversations, by conversation and by contact."""
+    fields = connections.fields.conversation
+    by_id = [key for entry in entries if (key := entry.get("conversationId"))]
+    by_contact = [entry["contactId"] for entry in entries if not entry.get("conversationId")]
+    organizations = stored_forms({entry["organizationId"] for entry in entries})
+    branches: list[Document] = [{"_id": {"$in": stored_forms(by_id)}}] if by_id else []
+    if by_contact:
+        branches.append({fields["contactId"]: {"$in": stored_forms(by_contact)}})
+    which = {fields["organizationId"]: {"$in": organizations}, "$or": branches}
+    collection = connections.database[connections.settings.conversations_collection].with_options(codec_options=PLAIN)
+    resolvers: dict[ObjectId, list[ObjectId]] = defaultdict(list)
+    with store_errors():
+        projection = {**fields.projection(["contactId"]), "resolvedBy": 1}
+        for each in collection.find(which, projection).limit(len(by_id) + _MOST_CONVERSATIONS):
+            user = read_id(each.get("resolvedBy"))
+            if isinstance(user, ObjectId):
+                for owner in (read_id(each["_id"]), read_id(each.get("contactId"))):
+                    if isinstance(owner, ObjectId):
+                        resolvers[owner].append(user)
+    return resolvers
+
+
+def _read_users(connections: Connections, entries: Sequence[LedgerEntry], users: set[ObjectId]) -> dict[ObjectId, Name]:
+    if not users:
+        return {}
+    fields = connections.fields.user
+    organizations = stored_forms({entry["organizationId"] for entry in entries})
+    which = {"_id": {"$in": stored_forms(users)}, fields["organizationId"]: {"$in": organizations}}
+    collection = connections.database[connections.settings.users_collection].with_options(codec_options=PLAIN)
+    with store_errors():
+        found = collection.find(which, fields.projection(["firstName", "lastName"]))
+        return {read_id(each["_id"]): name_of(each) for each in found}
