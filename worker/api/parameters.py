@@ -12,6 +12,7 @@ from worker.domain.snapshot_filter import MAX_Q
 from worker.domain.validation import DERIVED_PREFIXES, LINE, LINES, MAX_REQUEST_ID, NOT_BLANK
 from worker.exports.spec import MAX_SYSTEM
 from worker.formats.registry import FORMATS
+from worker.redaction.kinds import KINDS
 from worker.settings import Settings
 
 Schema = dict[str, Any]
@@ -207,6 +208,12 @@ def export_body(limits: Settings) -> Schema:
         "system": _or_null({"type": "string", "minLength": 1, "maxLength": MAX_SYSTEM, "pattern": LINE}),
         "weightBad": {"type": "boolean"},
         "compress": _or_null({"type": "string", "enum": ["gzip", "zstd"]}),
+        "redact": {"type": "array", "items": {"type": "string", "enum": list(KINDS)}},
+        "redactRegions": {
+            "type": "array",
+            "items": {"type": "string", "pattern": "^[A-Z]{2}$"},
+            "description": "regions of phone numbers and national ids, such as DE; needs redact",
+        },
     }
     schema = {
         "type": "object",

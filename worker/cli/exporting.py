@@ -16,6 +16,7 @@ from rich.progress import Progress as Bar
 
 from worker.cli.group import FAILED
 from worker.cli.options import ObjectIdType, TextType, json_option, organization_option
+from worker.cli.redaction_options import redact_option, redact_regions_option
 from worker.cli.shared import open_producer, open_service, print_json, program, resume_hint
 from worker.errors import InvalidRequest, StoreConflict
 from worker.exports.accepting import accept_export, check_export
@@ -53,6 +54,8 @@ OnProgress = Callable[[Job], None]
 @click.option("--system", type=TextType(), help="System prompt of every row.")
 @click.option("--weight-bad", is_flag=True, help="Give the weight 0 to the answers of bad snapshots (format messages).")
 @click.option("--compress", type=click.Choice(["gzip", "zstd"]), help="Compress the files.")
+@redact_option
+@redact_regions_option
 @click.option(
     "-o",
     "--output",
@@ -72,6 +75,7 @@ def export(
     Example:
         snapshots export --organization ID --format messages -o training
         snapshots export --organization ID --format kto --from 2026-05-01 --split 90/5/5 --dedupe
+        snapshots export --organization ID --format messages --redact email,phone -o training
     """
     if organization is None:
         raise click.UsageError("Missing option '--organization'.")
@@ -86,11 +90,11 @@ def export(
 
 def _fields(options: dict[str, Any]) -> dict[str, Any]:
     names = {"format_": "format", "contact": "contactId", "conversation": "conversationId", "from_": "from"}
-    names |= {"archived": "isArchived", "weight_bad": "weightBad"}
+    names |= {"archived": "isArchived", "weight_bad": "weightBad", "redact_regions": "redactRegions"}
     return {
         names.get(name, name): str(value) if isinstance(value, ObjectId) else value
         for name, value in options.items()
-        if value not in {None, False}
+        if value is not None and value is not False
     }
 
 

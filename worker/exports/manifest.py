@@ -86,6 +86,7 @@ def manifest_of(
             "skipped": skipped,
             "quality": quality,
         },
+        **_redaction(spec, plan),
         "split": split if spec.split else None,
         "splits": splits,
         "files": [
@@ -97,6 +98,23 @@ def manifest_of(
             *({"path": path, "kind": "extra", **each} for path, each in sorted(extra.items())),
         ],
     }
+
+
+def _redaction(spec: ExportSpec, plan: Plan) -> dict[str, Any]:
+    """Return what was redacted by the export and at capture; nothing if neither was asked to."""
+    counted: dict[str, dict[str, int]] = {"redacted": {}, "captured": {}, "policies": {}}
+    for _, part in plan.ids:
+        for name, counts in counted.items():
+            merge(counts, getattr(part, name))
+    found: dict[str, Any] = {}
+    if spec.redact:
+        # Another version of phonenumbers may find other numbers, so that a rebuild would differ.
+        known = {"phonenumbers": version("phonenumbers"), "python-stdnum": version("python-stdnum")}
+        kinds = {"kinds": spec.redact, "regions": spec.redact_regions}
+        found["export"] = {**kinds, "counts": counted["redacted"], "versions": known}
+    if counted["policies"]:
+        found["capture"] = {"policies": counted["policies"], "counts": counted["captured"]}
+    return {"redaction": found} if found else {}
 
 
 def _data_file(path: str, part: Part) -> dict[str, Any]:

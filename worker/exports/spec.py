@@ -15,6 +15,8 @@ from worker.exports.split import Shares, parse_shares
 from worker.formats.base import Format
 from worker.formats.dataset import Options
 from worker.formats.registry import get_format
+from worker.redaction.kinds import check_kinds, check_regions
+from worker.redaction.redactor import Redactor
 from worker.settings import Settings
 
 MAX_SYSTEM = 100_000
@@ -37,6 +39,10 @@ class ExportSpec(SnapshotFilter):
     system: Annotated[str, Field(min_length=1, max_length=MAX_SYSTEM), AfterValidator(check_text)] | None = None
     weight_bad: bool = False
     compress: Literal["gzip", "zstd"] | None = None
+    redact: Annotated[list[str], Field(fail_fast=True), AfterValidator(check_kinds)] = Field(default_factory=list)
+    redact_regions: Annotated[list[str], Field(fail_fast=True), AfterValidator(check_regions)] = Field(
+        default_factory=list
+    )
 
     @classmethod
     def checked(cls, data: Any, limits: Settings) -> Self:
@@ -45,6 +51,8 @@ class ExportSpec(SnapshotFilter):
         found = get_format(spec.format)
         if spec.stratify and not spec.split:
             raise InvalidRequest([{"field": "stratify", "message": "needs a split, such as 90/5/5"}])
+        if spec.redact_regions and not spec.redact:
+            raise InvalidRequest([{"field": "redactRegions", "message": "needs redact, such as email,phone"}])
         found.check(spec.options)
         if spec.compress and found.suffix == "parquet":
             message = "is not for parquet, whose columns are compressed already"
@@ -68,6 +76,10 @@ class ExportSpec(SnapshotFilter):
     @property
     def options(self) -> Options:
         return Options(system=self.system, weight_bad=self.weight_bad)
+
+    @property
+    def redactor(self) -> Redactor | None:
+        return Redactor(self.redact, self.redact_regions) if self.redact else None
 
     @property
     def shares(self) -> Shares | None:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,9 +15,10 @@ from worker.exports.destination import Destination
 from worker.exports.encoding import Encoder, Hashed, encoder_of
 from worker.exports.selection import Selected
 from worker.exports.spec import ExportSpec
-from worker.exports.split import quality_of
+from worker.exports.split import merge, quality_of
 from worker.formats.rows import Skipped
 from worker.log import get_logger
+from worker.redaction.snapshot import redact_document
 from worker.service import Service
 from worker.stores.connections import Document, store_errors
 
@@ -45,6 +46,12 @@ class Part:
     ids_sha256: str = ""
     skipped: dict[str, int] = field(default_factory=dict)
     quality: dict[str, int] = field(default_factory=dict)
+    redacted: dict[str, int] = field(default_factory=dict)
+    """Places that the export replaced, by kind."""
+    captured: dict[str, int] = field(default_factory=dict)
+    """Places that were replaced at capture, by kind."""
+    policies: dict[str, int] = field(default_factory=dict)
+    """Snapshots that were redacted at capture, by the version of the policy."""
 
 
 def fields_hash(selected: Selected) -> str:
@@ -61,6 +68,7 @@ class PartWriter:
         self._spec = spec
         self._format = spec.training_format
         self._options = spec.options
+        self._redactor = spec.redactor
         self._destination = destination
         self._collection = service.snapshots.collection
 
@@ -80,7 +88,7 @@ class PartWriter:
                 documents = self._read(batch)
                 listed = []
                 for selected in batch:
-                    outcome = self._convert(encoder, selected, documents.pop(selected.id, None))
+                    outcome = self._convert(encoder, selected, documents.pop(selected.id, None), part)
                     if isinstance(outcome, str):
                         skipped[outcome] += 1
                     else:
@@ -100,12 +108,13 @@ class PartWriter:
         with store_errors():
             return {each["_id"]: each for each in self._collection.find(which, batch_size=_READ_COUNT)}
 
-    def _convert(self, encoder: Encoder, selected: Selected, document: Document | None) -> int | str:
-        """Add a snapshot; return the number of its rows, or the reason why it has none."""
+    def _convert(self, encoder: Encoder, selected: Selected, document: Document | None, part: Part) -> int | str:
+        """Add a snapshot, and what was redacted to `part`; return the number of rows, or the reason why it has none."""
         if document is None:
             return DELETED
         try:
-            rows = self._format.rows(selected.apply(document), self._options)
+            snapshot, redacted = self._redact(selected.apply(document))
+            rows = self._format.rows(snapshot, self._options)
             encoder.add(rows)
         except Skipped as skipped:
             return skipped.reason
@@ -114,7 +123,14 @@ class PartWriter:
                 raise
             log.warning("snapshot_not_converted", snapshot=str(selected.id), reason=type(error).__name__)
             return "malformed"
+        merge(part.redacted, redacted)
+        if isinstance(captured := document.get("redaction"), dict):
+            merge(part.captured, captured["counts"])
+            merge(part.policies, {str(captured["policy"]): 1})
         return len(rows)
+
+    def _redact(self, snapshot: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, int]]:
+        return redact_document(self._redactor, snapshot) if self._redactor else (snapshot, {})
 
 
 def _batches(selection: Iterable[list[Selected]]) -> Iterator[list[Selected]]:

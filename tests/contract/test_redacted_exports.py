@@ -1,0 +1,64 @@
+"""Exports that redact: the rows, the manifest, and the same bytes again."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from bson import ObjectId
+
+from support.exporting import Exporting, add_snapshots
+from support.ledger import bench_on
+from worker.errors import InvalidRequest
+from worker.exports.places import open_folder
+from worker.exports.verifying import Rebuild, verify
+from worker.settings import Settings
+from worker.stores import indexes
+
+
+@pytest.fixture
+def exporting(settings: Settings, tmp_path: Path) -> Iterator[Exporting]:
+    with bench_on(settings.model_copy(update={"exports_url": str(tmp_path / "exports")})) as made:
+        indexes.ensure(made.connections)
+        add_snapshots(made, 3)
+        contents = {"messages.0.content": "I am Anna, anna@x.de or 0170 1234567", "customerName": "Anna Schmidt"}
+        fields = {"notes": "ask b@x.de", "redaction": {"policy": 2, "counts": {"card": 1}}}
+        made.database.trainingsnapshots.update_many({}, {"$set": {**contents, **fields, "customerEmail": "anna@x.de"}})
+        yield Exporting(made)
+
+
+def test_rows_are_redacted_and_the_database_is_not(exporting: Exporting) -> None:
+    before = list(exporting.bench.database.trainingsnapshots.find())
+    done = exporting.run(redact=["email", "phone", "name"], redactRegions=["DE"])
+    for row in exporting.rows(done):
+        assert row["messages"][0]["content"] == "I am [NAME_1], [EMAIL_1] or [PHONE_1]"
+        assert (row["notes"], row["customerName"], row["customerEmail"]) == ("ask [EMAIL_2]", "[NAME_1]", "[EMAIL_1]")
+    assert list(exporting.bench.database.trainingsnapshots.find()) == before
+    redaction = exporting.manifest(done)["redaction"]
+    assert redaction["export"]["kinds"] == ["email", "phone", "name"]
+    assert redaction["export"]["counts"] == {"email": 9, "name": 6, "phone": 3}
+    assert redaction["capture"] == {"policies": {"2": 3}, "counts": {"card": 3}}
+
+
+def test_redacted_export_verifies_and_is_rebuilt_with_the_same_bytes(exporting: Exporting, tmp_path: Path) -> None:
+    done = exporting.run(redact=["email"])
+    source = open_folder(exporting.root / str(done.id), done.id)
+    assert verify(source).faults == {}
+    assert Rebuild(exporting.bench.service, source)(open_folder(tmp_path / "again", ObjectId())) == []
+
+
+def test_export_that_redacts_nothing_has_no_trace_of_it(exporting: Exporting) -> None:
+    exporting.bench.database.trainingsnapshots.update_many({}, {"$unset": {"redaction": ""}})
+    manifest = exporting.manifest(exporting.run())
+    assert "redact" not in json.dumps(manifest)
+
+
+@pytest.mark.parametrize(
+    ("given", "fault"),
+    [({"redact": ["emial"]}, "kinds of personal data"), ({"redactRegions": ["DE"]}, "needs redact")],
+)
+def test_unknown_kinds_and_regions_without_kinds_are_refused(
+    exporting: Exporting, given: dict[str, object], fault: str
+) -> None:
+    with pytest.raises(InvalidRequest, match=fault):
+        exporting.accept(**given)
