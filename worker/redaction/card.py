@@ -5,18 +5,20 @@ from collections.abc import Iterator
 
 from worker.redaction.kinds import Span
 from worker.redaction.numbers import Run, is_word
+from worker.redaction.words import any_of
 
 # Issuer's digits, and how many digits such a number has. https://en.wikipedia.org/wiki/Payment_card_number
 _ISSUERS = (
     (r"4", {13, 16, 19}),
     (r"5[1-5]|222[1-9]|22[3-9]|2[3-6]|27[01]|2720|220[0-4]|9792|3528|3529|35[3-8]|50|56|57|58|60|65|81|82|508", {16}),
-    (r"3[47]", {15}),
+    (r"3[47]|1800|2131", {15}),
     (r"30[0-5]|3[689]", {14, 16}),
     (r"6", {16, 18, 19}),
     (r"35|62", {16, 17, 18, 19}),
 )
 _STARTS = [(re.compile(pattern), lengths) for pattern, lengths in _ISSUERS]
-_PREFERRED = (16, 15, 14, 19, 18, 17, 13)
+_PREFERRED = (16, 15, 14, 19, 18, 17, 13, 12)
+_CARD_WORDS = re.compile(any_of("card_words"))
 _LONGEST = max(_PREFERRED)
 _DOUBLED = bytes.maketrans(b"0123456789", b"0246813579")
 _MAX_GROUPS = 400
@@ -28,10 +30,11 @@ def find_cards(run: Run) -> Iterator[Span]:
     if run.digit_count < min(_PREFERRED) or is_word(run.text, run.end):
         return
     groups = run.groups[:_MAX_GROUPS]
+    is_named = bool(_CARD_WORDS.search(run.before))
     first = 0
     while first < len(groups):
         start = groups[first][0]
-        last = None if is_word(run.text, start - 1) else _last_group(run, first, groups)
+        last = None if is_word(run.text, start - 1) else _last_group(run, first, groups, is_named)
         if last is None:
             first += 1
             continue
@@ -40,10 +43,11 @@ def find_cards(run: Run) -> Iterator[Span]:
         first = last + 1
 
 
-def _last_group(run: Run, first: int, groups: list[tuple[int, int]]) -> int | None:
-    """Return the group with which the card number ends that begins with group `first`."""
-    if run.text[groups[first][0]] not in "234569789":
-        return None
+def _last_group(run: Run, first: int, groups: list[tuple[int, int]], is_named: bool) -> int | None:
+    """Return the group with which the card number ends that begins with group `first`.
+
+    `is_named`: the words before it speak of a card, so that the issuer's digits and the length may be any.
+    """
     digits = ""
     ends: dict[int, int] = {}
     for place in range(first, len(groups)):
@@ -53,13 +57,13 @@ def _last_group(run: Run, first: int, groups: list[tuple[int, int]]) -> int | No
         digits += run.text[start:end]
         ends[len(digits)] = place
     for length in _PREFERRED:
-        if length in ends and _is_card(digits[:length]):
+        if length in ends and _is_card(digits[:length], is_named):
             return ends[length]
     return None
 
 
-def _is_card(digits: str) -> bool:
-    possible = any(len(digits) in lengths and start.match(digits) for start, lengths in _STARTS)
+def _is_card(digits: str, is_named: bool) -> bool:
+    possible = is_named or any(len(digits) in lengths and start.match(digits) for start, lengths in _STARTS)
     return possible and luhn(digits) and len(set(digits)) > 1
 
 

@@ -31,9 +31,9 @@ class Run:
 
     @cached_property
     def before(self) -> str:
-        """The text before the run in the same message and line, in lower case; up to 48 characters."""
+        """The text before the run in the same message, in lower case; up to 48 characters."""
         text = self.text[max(0, self.start - _CONTEXT) : self.start].lower()
-        return text[max(text.rfind("\x00"), text.rfind("\n")) + 1 :]
+        return text[text.rfind("\x00") + 1 :]
 
     def digits(self, start: int, end: int) -> str:
         """Return the digits alone between two places."""

@@ -25,6 +25,7 @@ _FIGURES = re.compile(
     r"[0-9]{1,3}(?:\.[0-9]{3})+|[0-9]{1,3}(?: [0-9]{3})+|[0-9]+\.[0-9]+|[0-9]{1,3}(?:\.[0-9]{1,3}){3}"
 )
 """Large numbers, decimals, IP addresses and versions."""
+_EXTENSION = re.compile(r"(?i: ?(?:x|ext\.?|extension|durchwahl) ?)[0-9]{1,6}(?![0-9A-Za-z])")
 _AMERICAN = re.compile(r"(?:1[-. ])?\(?[2-9][0-9]{2}(?:\)[ -]?|[-. ])[2-9][0-9]{2}[-. ][0-9]{4}")
 _NANP = 1
 _WORDS = tuple(re.compile(any_of(name)) for name in ("phone_words", "other_number_words"))
@@ -44,17 +45,17 @@ def find_phones(run: Run, hints: Hints) -> Iterator[Span]:
     regions = tuple(hints.regions)
     if given.startswith(("+", "(+")) or run.digits(start, end).startswith("00"):
         if found := _international(given, not given.startswith(("+", "(+"))):
-            yield Span(start + found[0], start + found[1], "phone", found[2])
+            yield from _spans(run, start, [found])
             # Another number may follow without its country code.
             rest = start + found[1] + (run.text[start + found[1] : end].find(" ") + 1 or end)
             if rest < end:
-                yield from _spans(rest, _national(run.text[rest:end], regions, True))
+                yield from _spans(run, rest, _national(run.text[rest:end], regions, True))
             return
     elif start > 0 and run.text[start - 1] in _NOT_BEFORE:
         return
     says = _context(run)
     if says >= 0 and not _DATE.search(given):
-        yield from _spans(start, _national(given, regions, says > 0))
+        yield from _spans(run, start, _national(given, regions, says > 0))
 
 
 def normal_form(text: str, regions: Sequence[str]) -> str:
@@ -79,9 +80,10 @@ def region_of(text: str) -> str | None:
     return region if len(region) == 2 and region != "ZZ" else None
 
 
-def _spans(start: int, found: Sequence[tuple[int, int, str]]) -> Iterator[Span]:
+def _spans(run: Run, start: int, found: Sequence[tuple[int, int, str]]) -> Iterator[Span]:
     for first, last, value in found:
-        yield Span(start + first, start + last, "phone", value)
+        extension = _EXTENSION.match(run.text, start + last)
+        yield Span(start + first, extension.end() if extension else start + last, "phone", value)
 
 
 def _with_plus(run: Run) -> int:
@@ -98,6 +100,8 @@ def _is_other(run: Run, start: int, end: int) -> bool:
     text = run.text
     if is_word(text, start - 1) or (is_word(text, end) and text[end : end + 1].lower() not in {"x", "e"}):
         return True
+    if text[start] == "+":
+        return False
     if start > 1 and text[start - 1] in _JOINED - {":", ",", "."} and is_word(text, start - 2):
         return True
     if text[end : end + 1] in _NOT_AFTER and end < len(text):
@@ -107,10 +111,19 @@ def _is_other(run: Run, start: int, end: int) -> bool:
 
 def _context(run: Run) -> int:
     """Return 1 if the words before the run speak of a phone, -1 if of another number, 0 if of neither."""
-    phone, other = (max((each.end() for each in words.finditer(run.before)), default=-1) for words in _WORDS)
-    if phone == other:
-        return 0
-    return 1 if phone > other else -1
+    phone, other = (_last(words, run.before) for words in _WORDS)
+    if phone is None or other is None:
+        return int(phone is not None) - int(other is not None)
+    # `order number` is one word in some languages.
+    is_other = other.end() >= phone.end() or phone.start() - other.end() <= 1
+    return -1 if is_other else 1
+
+
+def _last(words: re.Pattern[str], text: str) -> re.Match[str] | None:
+    found = None
+    for each in words.finditer(text):
+        found = each
+    return found
 
 
 @lru_cache(4096)
@@ -166,7 +179,7 @@ def _national(given: str, regions: tuple[str, ...], expected: bool) -> list[tupl
             return [(0, american.end(), f"+1{digits[-10:]}")]
         if trunk := _possible(given, digits, region, expected):
             return [(0, len(given), trunk)]
-    return []
+    return [(0, len(given), digits)] if expected and len(digits) <= _MAX_DIGITS else []
 
 
 def _possible(given: str, digits: str, region: str, expected: bool) -> str | None:
