@@ -14,7 +14,7 @@ import pytest
 import redis
 from bson import ObjectId
 
-from support.erasing import EMAIL, PHONE, person, places_of, with_keys
+from support.erasing import EMAIL, PHONE, in_append_only_file, person, places_of, with_keys
 from support.exporting import Exporting
 from support.http import SNAPSHOTS, api, client, token
 from support.intake import listener_process, listeners
@@ -148,6 +148,9 @@ def test_nothing_of_the_person_is_left_and_nobody_comes_back(site: Site, tmp_pat
     assert site.errors == []
     assert check(encode(receipt), read_public_key(tmp_path / "erasure.pub.pem"))
 
+    needles = (str(site.contact), site.contact.binary, EMAIL, PHONE, NAME)
+    assert in_append_only_file(running.redis, *needles) == []
+
     for way in site.ways():
         way(1)
     given = {"userId": str(ObjectId())}
@@ -160,6 +163,5 @@ def test_nothing_of_the_person_is_left_and_nobody_comes_back(site: Site, tmp_pat
     assert not [each for each in found.values() if each["contactId"] == site.contact]
     assert bench.database.snapshotrequests.count_documents({"contactId": site.contact}) == 0
     assert site.post(2) == 410
-    needles = (str(site.contact), site.contact.binary, EMAIL, PHONE, NAME)
     assert places_of(bench.database, running.redis, Path(str(bench.settings.exports_url)), *needles) == []
     assert (Path(str(bench.settings.exports_url)) / str(export.id) / "manifest.json").exists()

@@ -13,6 +13,7 @@ from pydantic import SecretStr
 from pymongo.database import Database
 
 from support.ledger import Bench, bench_on
+from support.waiting import eventually
 from worker.erasure.accepting import accept_erasure
 from worker.erasure.erasure import Erasure
 from worker.erasure.receipt import make_keys
@@ -128,3 +129,20 @@ def _bodies(value: bytes) -> Iterator[bytes]:
                 yield base64.b64decode(message["body"])
     except ValueError:
         return
+
+
+def in_append_only_file(redis: Any, *needles: str | bytes) -> list[bytes]:
+    """The needles that Redis's append-only file has after a rewrite, without compression."""
+    redis.config_set("rdbcompression", "no")
+    redis.bgrewriteaof()
+
+    def is_over() -> bool:
+        state = redis.info("persistence")
+        return not (state["aof_rewrite_in_progress"] or state["aof_rewrite_scheduled"])
+
+    eventually(is_over, 60)
+    place = Path(redis.config_get("dir")["dir"], redis.config_get("appenddirname")["appenddirname"])
+    named = [line.split()[1] for line in (place / "appendonly.aof.manifest").read_text().splitlines()]
+    data = b"".join((place / name).read_bytes() for name in named)
+    wanted = [each.encode() if isinstance(each, str) else each for each in needles]
+    return [each for each in wanted if each in data]

@@ -7,6 +7,7 @@ from typing import Any
 import redis
 
 from worker.erasure.identifiers import Identifiers
+from worker.erasure.streams import delete_acknowledged_neighbours, move_neighbours
 from worker.jobs.slices import Slice
 from worker.service import Service
 from worker.stores.connections import broker_errors
@@ -62,6 +63,8 @@ class Broker:
             if stream == self._requests:
                 self._acknowledge(stream, doomed)
             counts[f"redis:{stream}"] += self._redis.xdel(stream, *doomed)
+            forget = delete_acknowledged_neighbours if stream == self._requests else move_neighbours
+            forget(self._redis, stream, doomed[0], doomed[-1])
         if len(entries) == _PAGE:
             state["after"] = f"({entries[-1][0].decode()}"
         else:

@@ -1,0 +1,57 @@
+"""Makes Redis forget deleted entries of a stream.
+
+XDEL only marks an entry: its bytes stay in the node of up to 100 entries that it shares with its neighbours, in memory
+and in the append-only file, until the whole node is deleted. So the neighbours are added again and deleted as well.
+https://github.com/redis/redis/blob/7.2/src/t_stream.c
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+_NODE = 100
+"""Entries of a node at most: the default of `stream-node-max-entries`."""
+
+
+def move_neighbours(client: Any, stream: str, first: bytes, last: bytes) -> None:
+    """Move the entries that may share a node with those from `first` to `last` to the end of the stream.
+
+    Consumers see them once more, which they have to expect of any event.
+    """
+    neighbours = _neighbours(client, stream, first, last)
+    if not neighbours:
+        return
+    with client.pipeline(transaction=True) as pipeline:
+        for _, fields in neighbours:
+            pipeline.xadd(stream, fields)
+        pipeline.xdel(stream, *(key for key, _ in neighbours))
+        pipeline.execute()
+
+
+def delete_acknowledged_neighbours(client: Any, stream: str, first: bytes, last: bytes) -> None:
+    """Delete those of the entries that may share a node which every consumer group has acknowledged.
+
+    The others stay until they are acknowledged and trimmed.
+    """
+    groups = client.xinfo_groups(stream)
+    done = [key for key, _ in _neighbours(client, stream, first, last)]
+    for group in groups:
+        name, delivered = group["name"], _parts(group["last-delivered-id"])
+        pending = client.xpending_range(stream, name, "-", "+", 10 * _NODE) if group["pending"] else []
+        held = {each["message_id"] for each in pending}
+        # Of more pending entries than were read, only those before the last one are known.
+        known = _parts(pending[-1]["message_id"]) if len(pending) == 10 * _NODE else delivered
+        done = [key for key in done if key not in held and _parts(key) <= min(delivered, known)]
+    if groups and done:
+        client.xdel(stream, *done)
+
+
+def _neighbours(client: Any, stream: str, first: bytes, last: bytes) -> Sequence[Any]:
+    """Return the entries around and between two that were deleted, in order."""
+    before = client.xrevrange(stream, max=f"({first.decode()}", count=_NODE)
+    between = client.xrange(stream, min=first, max=last)
+    return [*reversed(before), *between, *client.xrange(stream, min=f"({last.decode()}", count=_NODE)]
+
+
+def _parts(key: bytes) -> tuple[int, int]:
+    milliseconds, _, sequence = key.partition(b"-")
+    return int(milliseconds), int(sequence or 0)
