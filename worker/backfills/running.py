@@ -59,6 +59,7 @@ class Runner:
                 self._on_progress(Progress.of(self._jobs.get(key)))
                 return None, _WATCH_PAUSE
             own = Slice(self._jobs, claimed)
+        own.begin()
         try:
             result = self._work(own)
         except (PermanentError, Refused) as error:

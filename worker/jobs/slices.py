@@ -30,12 +30,16 @@ class Slice:
 
     def __init__(self, jobs: Jobs, job: Job) -> None:
         self._jobs = jobs
-        self._ends = time.monotonic() + jobs.service.settings.run_deadline.total_seconds()
         self.job = job
         self.progress: dict[str, Any] = dict(job.progress or {})
         self.checkpoint: dict[str, Any] = dict(job.checkpoint or {})
         self.pause: timedelta | None = None
         """How long the next slice should wait, because there is nothing to do now."""
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin the time of the slice, or of another one under the same claim."""
+        self._ends = time.monotonic() + self._jobs.service.settings.run_deadline.total_seconds()
 
     @property
     def is_over(self) -> bool:

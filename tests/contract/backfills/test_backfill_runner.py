@@ -1,15 +1,18 @@
 """A backfill that a command runs: it hands over to the workers, watches them, and ends when it is cancelled."""
 
+import time
+
 import pytest
 
 from support.contacts import Contact, contact_with
 from support.ledger import Bench
 from support.pipeline import run_accepted
+from worker.backfills import running
 from worker.backfills.accepting import accept_backfill
 from worker.backfills.backfill import Backfill
 from worker.backfills.progress import Progress
 from worker.backfills.running import Runner
-from worker.jobs.slices import run_slice
+from worker.jobs.slices import Slice, run_slice
 from worker.jobs.store import Jobs
 
 
@@ -59,3 +62,20 @@ def test_command_ends_when_its_backfill_is_cancelled(bench: Bench, jobs: Jobs, c
     done = Runner(jobs, cancel_at_20)(job.id, 60)
     assert (done.status, cancelled) == ("cancelled", [True])
     assert bench.database.snapshotrequests.count_documents({}) == 20
+
+
+def test_command_goes_on_when_the_time_of_a_slice_is_over(
+    bench: Bench, jobs: Jobs, contact: Contact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class ShortSlice(Slice):
+        def begin(self) -> None:
+            self._ends = time.monotonic() + 0.01
+
+    monkeypatch.setattr(running, "Slice", ShortSlice)
+    job = accept_backfill(jobs, contact.organization, {}, enqueue=False)
+
+    def work(_: Progress) -> None:
+        run_accepted(bench.service)
+
+    done = Runner(jobs, work)(job.id, 30)
+    assert (done.status, done.fence, Progress.of(done).completed) == ("completed", 1, 35)
