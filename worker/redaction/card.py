@@ -34,7 +34,8 @@ def find_cards(run: Run) -> Iterator[Span]:
     first = 0
     while first < len(groups):
         start = groups[first][0]
-        last = None if is_word(run.text, start - 1) else _last_group(run, first, groups, is_named)
+        is_inside = is_word(run.text, start - 1) or run.text[start - 1 : start] == "+"
+        last = None if is_inside else _last_group(run, first, groups, is_named)
         if last is None:
             first += 1
             continue

@@ -28,6 +28,8 @@ _SIGNED = re.compile(r"(?:^|[\n\x00]|[-\u2013\u2014,]\s?)$")
 _TITLE_AFTER = re.compile(r"\s?(?:先生|女士|小姐|太太|老师|老師|经理|さん|様|さま|くん|ちゃん|氏|님|씨|군|양)")
 _ADDRESS_SIGNS = frozenset("./@_")
 _ADDRESS_GOES_ON = re.compile(r"\.\w|[/@_]")
+_IN_SENTENCE = re.compile(r"[a-zß-öø-\u024f],? $")
+_NEXT_CAPITAL = re.compile(r" ?[A-Z\u00c0-\u00de]")
 _SMALL_WORD = re.compile(r" (?:i|you|we|he|she|it|they|the|this|that|be|not|a|an|have)\b")
 _CUE_REACH = 32
 
@@ -194,6 +196,8 @@ def _is_name(text: str, found: _Found) -> bool:
         return False
     if _CALLED.search(before.lower()):
         return not _continues_sentence(text, end)
+    if _IN_SENTENCE.search(before) and not _NEXT_CAPITAL.match(text, end) and given.lower() not in _capitalised_words():
+        return given[1:].islower()
     # A message that is only the name, or a signature.
     return bool(_SIGNED.search(before)) and _is_end(text, end)
 
@@ -215,6 +219,12 @@ def _is_end(text: str, end: int) -> bool:
 def is_ordinary(word: str) -> bool:
     """Whether a name in lower case is also a word of a language."""
     return word in _ordinary_words()
+
+
+@lru_cache(1)
+def _capitalised_words() -> frozenset[str]:
+    """Return words that have a capital within a sentence: months, places, German nouns."""
+    return frozenset(read_words("words_in_capitals"))
 
 
 @lru_cache(1)

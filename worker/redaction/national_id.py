@@ -63,7 +63,8 @@ _MIN_DIGITS, _MAX_DIGITS = 5, 22
 _REACH = 8
 """Letters before the first digits: an Italian number begins with six."""
 _OTHER_WORDS = re.compile(
-    r"\b(?:orders?|invoices?|tickets?|tracking|booking|bestell\w*|rechnung\w*|pedidos?|commandes?)\b"
+    r"\b(?:orders?|invoices?|tickets?|tracking|booking|bestell\w*|rechnung\w*|pedidos?)\b"
+    r"|заказ|订单|注文|주문|طلب|سفارش|הזמנה"
 )
 
 
@@ -79,16 +80,20 @@ def find_national_ids(run: Run, hints: Hints) -> Iterator[Span]:
             if found and not is_word(text, found.end()) and found.end() > run.start and _is_valid(name, found[0]):
                 yield _span(start, found[0])
                 return
-    if not _MIN_DIGITS <= run.digit_count <= _MAX_DIGITS or is_word(text, run.start - 1) or is_word(text, run.end):
-        return
-    if text[run.start - 1 : run.start] in {"#", "+", "-"} or _OTHER_WORDS.search(run.before):
-        return
     given = text[run.start : run.end]
-    for region in hints.regions:
-        for name in _IN_REGION.get(region, ()):
-            if _is_valid(name, given):
-                yield _span(run.start, given)
-                return
+    if _may_be_digits_alone(run, given):
+        names = [name for region in hints.regions for name in _IN_REGION.get(region, ())]
+        if any(_is_valid(name, given) for name in names):
+            yield _span(run.start, given)
+
+
+def _may_be_digits_alone(run: Run, given: str) -> bool:
+    if not _MIN_DIGITS <= run.digit_count <= _MAX_DIGITS or is_word(run.text, run.start - 1):
+        return False
+    if is_word(run.text, run.end) or run.text[run.start - 1 : run.start] in {"#", "+", "-"}:
+        return False
+    # With a leading zero and separators it is a phone number.
+    return not (given.startswith("0") and not given.isdigit()) and not _OTHER_WORDS.search(run.before)
 
 
 def _span(start: int, given: str) -> Span:

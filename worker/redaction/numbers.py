@@ -10,6 +10,7 @@ _GROUP = re.compile("[0-9]+")
 _MIN_DIGITS, _MIN_LENGTH = 2, 7
 _WORD = frozenset("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_")
 _CONTEXT = 48
+_SENTENCE_END = re.compile(r"[?!]\s|\w{4}\.\s|[\u3002\uff1f\uff01]")
 
 
 class Run:
@@ -34,6 +35,12 @@ class Run:
         """The text before the run in the same message, in lower case; up to 48 characters."""
         text = self.text[max(0, self.start - _CONTEXT) : self.start].lower()
         return text[text.rfind("\x00") + 1 :]
+
+    @cached_property
+    def sentence(self) -> str:
+        """The end of `before` that is in the same sentence. `no. 12` is one."""
+        ends = [each.end() for each in _SENTENCE_END.finditer(self.before)]
+        return self.before[ends[-1] :] if ends else self.before
 
     def digits(self, start: int, end: int) -> str:
         """Return the digits alone between two places."""

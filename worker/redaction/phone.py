@@ -16,19 +16,21 @@ _MAX_RUN = 64
 """Digits of a run: longer ones are tables of figures."""
 _LONGEST_PLACE = 40
 _DATE = re.compile(
-    r"(?<![0-9])(?:(?:19|20)[0-9]{2}([-./ ])(?:0?[1-9]|1[0-2])\1(?:0?[1-9]|[12][0-9]|3[01])"
+    r"(?<![0-9])(?<![0-9][-./])(?:(?:19|20)[0-9]{2}([-./ ])(?:0?[1-9]|1[0-2])\1(?:0?[1-9]|[12][0-9]|3[01])"
     r"|(?:0?[1-9]|[12][0-9]|3[01])([-./])(?:0?[1-9]|[12][0-9]|3[01])\2(?:19|20)?[0-9]{2}"
     r"|(?:19|20)[0-9]{2} ?[-/] ?(?:19|20)?[0-9]{2})(?![0-9])"
 )
 _COMPACT_DATE = re.compile(r"(?:19|20)[0-9]{2}(?:0[1-9]|1[0-2])(?:0[1-9]|[12][0-9]|3[01])(?:[0-9]{6})?")
 _FIGURES = re.compile(
     r"[0-9]{1,3}(?:\.[0-9]{3})+|[0-9]{1,3}(?: [0-9]{3})+|[0-9]+\.[0-9]+|[0-9]{1,3}(?:\.[0-9]{1,3}){3}"
+    r"|[0-9]{1,3}\.[0-9]{1,2}\.[0-9]{3,5}\.[0-9]{1,4}"
 )
 """Large numbers, decimals, IP addresses and versions."""
 _EXTENSION = re.compile(r"(?i: ?(?:x|ext\.?|extension|durchwahl) ?)[0-9]{1,6}(?![0-9A-Za-z])")
 _AMERICAN = re.compile(r"(?:1[-. ])?\(?[2-9][0-9]{2}(?:\)[ -]?|[-. ])[2-9][0-9]{2}[-. ][0-9]{4}")
 _NANP = 1
-_WORDS = tuple(re.compile(any_of(name)) for name in ("phone_words", "other_number_words"))
+_PHONE_WORDS = re.compile(any_of("phone_words"))
+_OTHER_WORDS = re.compile(any_of("other_number_words"))
 _NOT_BEFORE = frozenset("#$€£¥₹₽₩№=_@*")
 _NOT_AFTER = frozenset("%€$£¥₹₽₩°_=")
 _JOINED = frozenset("-/.:_,")
@@ -111,11 +113,12 @@ def _is_other(run: Run, start: int, end: int) -> bool:
 
 def _context(run: Run) -> int:
     """Return 1 if the words before the run speak of a phone, -1 if of another number, 0 if of neither."""
-    phone, other = (_last(words, run.before) for words in _WORDS)
+    phone, other = _last(_PHONE_WORDS, run.before), _last(_OTHER_WORDS, run.sentence)
     if phone is None or other is None:
         return int(phone is not None) - int(other is not None)
     # `order number` is one word in some languages.
-    is_other = other.end() >= phone.end() or phone.start() - other.end() <= 1
+    ahead = len(run.before) - len(run.sentence)
+    is_other = other.end() + ahead >= phone.end() or phone.start() - other.end() - ahead <= 1
     return -1 if is_other else 1
 
 

@@ -31,6 +31,10 @@ FOUND = [
     ("url_secret", "ftp://u:p4ss@h.example/", "ftp://u:[URL_SECRET_1]@h.example/"),
     ("url_secret", "https://a.example/reset/abcdef1234567", "https://a.example/reset/[URL_SECRET_1]"),
     ("name", "Hi Will, I am anna schmidt. ANNA!", "Hi [NAME_1], I am [NAME_2]. [NAME_2]!"),
+    ("name", "I asked Will about it, and so did May", "I asked [NAME_1] about it, and so did May"),
+    ("phone", "Is this the right version? 030 121669", "Is this the right version? [PHONE_1]"),
+    ("phone", "Desk: +1-903-140-4508x769", "Desk: [PHONE_1]"),
+    ("card", "my card 501864667909", "my card [CARD_1]"),
     ("name", "Schmidt, Anna: Annas Tasche, Anna's", "[NAME_1]: Annas Tasche, [NAME_1]'s"),
     ("national_id", "RSSMRA85T10A562S, 12345678Z", "[NATIONAL_ID_1], [NATIONAL_ID_2]"),
     ("national_id", "SSN 536-90-4399", "SSN [NATIONAL_ID_1]"),
@@ -49,6 +53,7 @@ UNTOUCHED = [
     "https://example.com/orders/550e8400-e29b-41d4-a716-446655440000?page=2",
     "15.03.2024, 03/15/2024, 1990-2000, 1700000000",
     "DE89 3704 0044 0532 0130 01",
+    "Chrome 10.0.19406.436, 10.0.18356.677",
     "Я сказал: 100 000 000 и 3.14159265",
 ]
 
