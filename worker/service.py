@@ -132,8 +132,10 @@ class Service:
 
     def _check(self, entries: Sequence[LedgerEntry], check: Check | None) -> list[SnapshotError | None]:
         """Refuse contacts that were erased, and what `check` refuses. A repeated request of such a contact, too."""
-        erased = self.tombstones.erased({person_of(entry) for entry in entries})
+        erased = self.tombstones.erased(person_of(entry) for entry in entries)
         errors = check(entries) if check else [None] * len(entries)
+        if not erased:
+            return list(errors)
         return [
             ContactErased() if person_of(entry) in erased else error
             for entry, error in zip(entries, errors, strict=True)

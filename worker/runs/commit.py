@@ -69,6 +69,8 @@ class Committer:
         for postponement in plan.waiting:
             self._postpone(postponement, counts=False)
         erased = self._erased(plan.snapshots)
+        if not erased:
+            return self._decide(plan.snapshots, plan.failures)
         completions, failures = [], list(plan.failures)
         for each in plan.snapshots:
             if person_of(each.entry) in erased:
@@ -84,7 +86,7 @@ class Committer:
         first writes the tombstone and then changes every entry that was accepted before. So either the tombstone is
         read here, or the erasure finds the entry, and the transaction conflicts with it or comes before it.
         """
-        return self._service.tombstones.erased({person_of(each.entry) for each in completions})
+        return self._service.tombstones.erased(person_of(each.entry) for each in completions)
 
     # --- outcomes -------------------------------------------------------------------------------------
 
