@@ -51,8 +51,15 @@ def runs(text: str) -> Iterator[Run]:
     """Yield the runs of a normal text that are long enough for any number, or whose number may begin with letters."""
     for found in _RUN.finditer(text):
         start, end = found.span()
-        if end - start >= _MIN_LENGTH or (end - start >= _MIN_DIGITS and is_word(text, start - 1)):
+        if end - start >= _MIN_LENGTH or (end - start >= _MIN_DIGITS and _may_begin_with_letters(text, start)):
             yield Run(text, start, end)
+
+
+def _may_begin_with_letters(text: str, start: int) -> bool:
+    """Whether up to six letters stand before the digits; within a longer word, such as a hash, they begin no number."""
+    before = text[max(0, start - _MIN_LENGTH) : start]
+    is_inside = len(before) == _MIN_LENGTH and before.isascii() and before.isalnum()
+    return is_word(text, start - 1) and not is_inside
 
 
 def is_word(text: str, place: int) -> bool:
