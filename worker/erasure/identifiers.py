@@ -13,6 +13,7 @@ from bson import ObjectId
 
 _SHORTEST = 6
 """Characters from which on an e-mail address or a phone number is searched for: a shorter one is in anything."""
+_PLACEHOLDER = re.compile(r"\[[A-Z_]+_\d+\]", re.ASCII)
 _BODY = re.compile(rb'"body": ?"([A-Za-z0-9+/=]+)"')
 """The body of a Celery message, in base64."""
 
@@ -27,7 +28,8 @@ class Identifiers:
 
     @classmethod
     def of(cls, organization: ObjectId, contact: ObjectId, texts: Iterable[Any]) -> Self:
-        found = {text.strip() for text in texts if isinstance(text, str)}
+        """Leave out what identifies nobody: short texts, and placeholders of redaction such as `[EMAIL_1]`."""
+        found = {text.strip() for text in texts if isinstance(text, str) and not _PLACEHOLDER.fullmatch(text.strip())}
         return cls(organization, contact, tuple(sorted(text for text in found if len(text) >= _SHORTEST)))
 
     @classmethod

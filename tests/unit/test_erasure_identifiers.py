@@ -1,0 +1,31 @@
+"""By what a person's data is found, and by what it is not."""
+
+import base64
+import json
+
+from bson import ObjectId
+
+from worker.erasure.identifiers import Identifiers
+
+ORGANIZATION, CONTACT = ObjectId("6a0000000000000000000001"), ObjectId("6a0000000000000000000002")
+
+
+def of(*texts: str) -> Identifiers:
+    return Identifiers.of(ORGANIZATION, CONTACT, texts)
+
+
+def test_short_texts_and_placeholders_of_redaction_identify_nobody() -> None:
+    assert of("a@b.c", "[EMAIL_1]", "[PHONE_12]", "priya@example.com").texts == ("priya@example.com",)
+
+
+def test_address_counts_only_together_with_the_organization() -> None:
+    person = of("Jürgen@example.com")
+    assert not person.is_persons(b"J\xc3\xbcrgen@example.com")
+    for text in ("J\u00fcrgen@example.com".encode(), json.dumps("J\u00fcrgen@EXAMPLE.com").encode()):
+        assert person.is_persons(text + str(ORGANIZATION).encode())
+
+
+def test_body_of_a_celery_message_is_decoded() -> None:
+    body = base64.b64encode(str(CONTACT).encode()).decode()
+    assert of().is_persons(json.dumps({"body": body}).encode())
+    assert not of().is_persons(json.dumps({"body": "AAAA"}).encode())
