@@ -94,7 +94,8 @@ def test_duplicate_key_that_cannot_be_read_back_is_not_an_accept(
 ) -> None:
     contact = bench.contact()
     bench.accepted(bench.asked(contact, "known"))
-    with failing(mongo_client, ["find"], errorCode=13):
+    ledger = f"{bench.database.name}.{bench.service.settings.requests_collection}"
+    with failing(mongo_client, ["find"], errorCode=13, namespace=ledger):
         with pytest.raises(AcceptUnknown):
             bench.service.accept([bench.asked(contact, "known")])
         unknown, new = bench.service.accept([bench.asked(contact, "known"), bench.asked(contact, "new")])

@@ -104,7 +104,7 @@ def test_an_entry_that_three_listeners_did_not_finish_is_rejected(producer: Prod
     for name in ("second", "third"):
         stream = IntakeStream(service.connections, name)
         stream.claim("0-0", 10, timedelta(0))
-        stream.begin([poison])
+        stream.begin(poison)
     with listening(service):
         producer.wait_until_settled()
     assert accepted(service) == ["innocent"]
@@ -122,7 +122,7 @@ def test_an_entry_that_the_third_listener_finishes_is_accepted(producer: Produce
     producer.redis.xreadgroup(GROUP, "first", {STREAM: ">"})
     second = IntakeStream(service.connections, "second")
     second.claim("0-0", 10, timedelta(0))
-    second.begin([entry])
+    second.begin(entry)
     with listening(service):
         producer.wait_until_settled()
     assert accepted(service) == ["r"]

@@ -31,7 +31,7 @@ _IN_TRANSACTION: tuple[Command, ...] = (
     *(("RPUSH", _QUEUE, ""), ("RPOP", _QUEUE), ("BRPOP", _QUEUE, _PIDBOX, "1"), ("DEL", _EVENTS)),
     *(("HSET", _HASH, "x", ""), ("HGET", _HASH, "x"), ("HDEL", _HASH, "x"), ("HLEN", _HASH), ("HGETALL", _STREAM)),
     *(("HINCRBY", _STREAM, "x", "1"), ("HMGET", _STREAM, "x")),
-    *(("SADD", _BINDING, "x"), ("SREM", _BINDING, "x"), ("SMEMBERS", _BINDING)),
+    *(("SADD", _BINDING, "x"), ("SREM", _BINDING, "x"), ("SMEMBERS", _BINDING), ("SMISMEMBER", _STREAM, "x")),
     *(("ZADD", _HASH, "1", "x"), ("ZREM", _HASH, "x"), ("ZRANGE", _HASH, "0", "0")),
     *(("ZRANGEBYSCORE", _HASH, "0", "0"), ("ZREVRANGEBYSCORE", _HASH, "0", "0")),
     *(("XADD", _STREAM, "*", "x", ""), ("XACK", _STREAM, "x", "0"), ("XDEL", _STREAM, "0"), ("XLEN", _STREAM)),

@@ -17,6 +17,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from datetime import timedelta
+from itertools import islice
 
 from worker.errors import BrokerUnavailable, ListenerLost, TransientError
 from worker.intake.backlog import Backlog
@@ -45,8 +46,7 @@ _OUTAGE_SECONDS = (0.1, 2.0)
 _CONSUMER_IDLE = timedelta(minutes=10)
 _CLAIM_COUNT, _CLAIMED_SECONDS = 100, 0.5
 """Entries claimed together, and how long claimed entries are processed before new entries get their turn."""
-_READ_AHEAD_SECONDS = 0.25
-"""How long to read ahead before the next batch is processed."""
+_READ_AHEAD_SECONDS = 0.25  # for each batch
 _DRAIN_SECONDS = 8.0
 """How long to process entries that were read ahead after SIGTERM; another listener claims the rest."""
 _MAX_STARTS = 3
@@ -71,7 +71,7 @@ class Listener:
         self._backlog = Backlog()
         self._claimed: deque[str] = deque()
         self._untried = 0
-        """How many of the claimed entries, the first ones, were not started since they were claimed."""
+        """How many of the claimed entries, the first ones, had only waited in their listener."""
         self._claim_cursor = "0-0"
         self._due = {
             "take_over": 0.0,
@@ -128,7 +128,7 @@ class Listener:
         stop_at = time.monotonic() + _DRAIN_SECONDS
         try:
             while self._backlog and time.monotonic() < stop_at:
-                self._process(self._backlog.take(self._batch_size), len(self._backlog))
+                self._process_held()
         except TransientError as error:
             log.info("entries_left_pending", code=error.code, reason=error.message)
 
@@ -175,7 +175,7 @@ class Listener:
         more, waiting = self._stream.read_new(self._batch_size - 1)
         entries += more
         if len(entries) == self._batch_size or sum(entry.size for entry in entries) >= BATCH_BYTES:
-            self._backlog.add(entries)
+            self._hold(entries)
             self._process_backlog()
             return
         if self._intake.needs_chunks(len(entries), waiting) and len(entries) < self._settings.chunk_size:
@@ -190,10 +190,18 @@ class Listener:
         waiting = 0
         while not self._backlog.is_full and time.monotonic() < stop_at:
             more, waiting = self._stream.read_new(self._batch_size)
-            self._backlog.add(more)
             if not more:
                 break
+            self._hold(more)
+        self._process_held(waiting)
+
+    def _hold(self, entries: Sequence[IntakeEntry]) -> None:
+        self._backlog.add(entries)
+        self._stream.mark_held([entry.id for entry in entries])
+
+    def _process_held(self, waiting: int = 0) -> None:
         entries = self._backlog.take(self._batch_size)
+        self._stream.mark_started([entry.id for entry in entries])
         self._process(entries, waiting + len(self._backlog))
 
     def _block(self) -> timedelta:
@@ -230,8 +238,8 @@ class Listener:
     def _take_over(self, stop: threading.Event) -> None:
         """Claims and processes entries for a short time; more claimed entries wait until new ones had their turn.
 
-        An entry may have ended its listener, so the starts of each are counted before it is read. Those that were not
-        started since they were claimed run first, together; each of the others runs alone.
+        Entries that only waited in their listener run first, together. Each of the others may have ended its listener,
+        so it runs alone, and its starts are counted before it is read. The least suspect ones run first.
         """
         stop_at = time.monotonic() + _CLAIMED_SECONDS
         while not stop.is_set() and time.monotonic() < stop_at:
@@ -255,28 +263,36 @@ class Listener:
             ids = [entry_id for entry_id in ids if entry_id not in own]
         if ids:
             log.info("intake_entries_claimed", entries=len(ids))
+            held = dict(zip(ids, self._stream.are_held(ids), strict=True))
             starts = dict(zip(ids, self._stream.unfinished_starts(ids), strict=True))
-            self._claimed.extend(sorted(ids, key=starts.__getitem__))
-            self._untried = sum(count == 0 for count in starts.values())
+            self._claimed.extend(sorted(ids, key=lambda entry_id: (not held[entry_id], starts[entry_id])))
+            self._untried = sum(held.values())
         self._claim_cursor = cursor
         return bool(ids) or cursor != "0-0"
 
     def _process_claimed(self) -> None:
-        ids = list(self._claimed)[: max(1, self._untried)]
-        starts = self._stream.begin(ids)
-        try:
-            entries = self._stream.fetch(ids)
-            counted = list(zip(entries, starts, strict=False))  # the last ones may not have been fetched
-            for entry, count in counted:
-                if count >= _MAX_STARTS:
-                    log.error("listener_lost", origin=entry.id, starts=count)
-                    self._intake.reject(entry, ListenerLost(starts=count))
-            self._process([entry for entry, count in counted if count < _MAX_STARTS])
-        finally:
-            self._stream.finish(ids)
-        for _ in entries:
+        done = 1
+        if self._untried:
+            self._stream.mark_started(ids := list(islice(self._claimed, self._untried)))
+            self._process(entries := self._stream.fetch(ids))
+            done = len(entries)
+            self._untried -= done
+        else:
+            self._process_suspect(self._claimed[0])
+        for _ in range(done):
             self._claimed.popleft()
-        self._untried = max(0, self._untried - len(entries))
+
+    def _process_suspect(self, entry_id: str) -> None:
+        starts = self._stream.begin(entry_id)
+        try:
+            (entry,) = self._stream.fetch([entry_id])
+            if starts < _MAX_STARTS:
+                self._process([entry])
+            else:
+                log.error("listener_lost", origin=entry_id, starts=starts)
+                self._intake.reject(entry, ListenerLost(starts=starts))
+        finally:
+            self._stream.finish(entry_id)
 
 
 def _pause(bounds: tuple[float, float], attempt: int) -> float:

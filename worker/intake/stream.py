@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import redis
 
-from worker.errors import BrokerUnavailable, ContactErased, SnapshotError
+from worker.errors import ContactErased, SnapshotError
 from worker.intake.scripts import CLAIM, FETCH, MAX_FIELDS, READ_NEW, READ_PENDING, REJECT, SHOWN_BYTES, SHOWN_FIELDS
 from worker.stores.connections import Connections, broker_errors
 from worker.stores.events import entries_of, rejection
@@ -30,6 +30,8 @@ _AFTER_ALL = f"{2**64 - 1}-0"
 BATCH_BYTES = 4_000_000
 """A batch ends with the entry that reaches this size."""
 _PAGE = 1000
+_HELD_SECONDS = 86_400
+"""Lifetime of the set of waiting entries after the last one was added; it ends with marks that nobody removed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,7 @@ class IntakeStream:
         names = connections.settings
         self._stream, self._group, self._rejected = names.requests_stream, names.consumer_group, names.rejected_stream
         self._starts = f"{names.requests_stream}:starts"
+        self._held = f"{names.requests_stream}:held"
         self._limit = names.max_entry_bytes
         self._consumer = consumer
 
@@ -142,10 +145,7 @@ class IntakeStream:
         with broker_errors(), self._redis.pipeline(transaction=False) as pipeline:
             while page := list(islice(remaining, _PAGE)):
                 pipeline.xclaim(self._stream, self._group, self._consumer, 0, page, justid=True)
-            replies = pipeline.execute(raise_on_error=False)
-        for reply in replies:
-            if isinstance(reply, redis.ResponseError) and not is_group_gone(reply):
-                raise BrokerUnavailable(f"Redis does not let entries be claimed ({reply}).") from reply
+            pipeline.execute(raise_on_error=False)  # after a flush there is no group
 
     def _with_group(self, command: Callable[[], Result], otherwise: Result) -> Result:
         """Returns the command's reply. If the group is missing, creates it at the stream's beginning."""
@@ -172,17 +172,37 @@ class IntakeStream:
         with broker_errors():
             return [int(count or 0) for count in self._redis.hmget(self._starts, ids)]
 
-    def begin(self, ids: Sequence[str]) -> list[int]:
-        """Counts a start of claimed entries, and returns for each the number of unfinished starts, with this one."""
-        with broker_errors(), self._redis.pipeline(transaction=False) as pipeline:
-            for entry_id in ids:
-                pipeline.hincrby(self._starts, entry_id, 1)
-            return [int(count) for count in pipeline.execute()]
-
-    def finish(self, ids: Sequence[str]) -> None:
-        """Removes the counts: whatever the entries' results are, they did not end the listener."""
+    def begin(self, entry_id: str) -> int:
+        """Counts a start of a claimed entry, and returns the number of unfinished starts, with this one."""
         with broker_errors():
-            self._redis.hdel(self._starts, *ids)
+            return int(self._redis.hincrby(self._starts, entry_id, 1))
+
+    def finish(self, entry_id: str) -> None:
+        """Removes the count: whatever the entry's result is, it did not end the listener."""
+        with broker_errors():
+            self._redis.hdel(self._starts, entry_id)
+
+    # --- entries that wait in a listener --------------------------------------------------------------
+
+    def mark_held(self, ids: Sequence[str]) -> None:
+        """Notes that entries were delivered and wait, so that they are not suspects if their listener dies.
+
+        Nothing happens if Redis refuses (out of memory): they are suspects then, and run alone.
+        """
+        with broker_errors(), self._redis.pipeline(transaction=False) as pipeline:
+            pipeline.sadd(self._held, *ids)
+            pipeline.expire(self._held, _HELD_SECONDS)
+            pipeline.execute(raise_on_error=False)
+
+    def mark_started(self, ids: Sequence[str]) -> None:
+        """Notes that entries which waited are about to be processed."""
+        with broker_errors():
+            self._redis.srem(self._held, *ids)
+
+    def are_held(self, ids: Sequence[str]) -> list[bool]:
+        """Returns for each entry whether it waited in a listener, and was not started."""
+        with broker_errors():
+            return [bool(each) for each in self._redis.smismember(self._held, ids)]
 
     # --- settle ---------------------------------------------------------------------------------------
 

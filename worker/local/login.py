@@ -83,6 +83,7 @@ def _load_or_create(file: Path) -> dict[str, str]:
         "organization": str(ObjectId()),
         "user": str(ObjectId()),
         "flower": secrets.token_hex(16),
+        "erasure": secrets.token_hex(32),
     }
     with suppress(FileNotFoundError, ValueError):  # absent, or truncated by a crash
         found: dict[str, str] = json.loads(file.read_text())

@@ -31,6 +31,8 @@ def write_shell_variables(folder: Path, settings: Settings, api: Login) -> Path:
         f"{PREFIX}MONGO_URL": settings.mongo_url,
         f"{PREFIX}MONGO_DATABASE": settings.mongo_database,
         f"{PREFIX}EXPORTS_URL": settings.exports_url or "",
+        f"{PREFIX}ERASURE_KEY": settings.erasure_key.get_secret_value() if settings.erasure_key else "",
+        f"{PREFIX}ERASURE_SIGNING_KEY": str(settings.erasure_signing_key or ""),
         f"{PREFIX}API_PORT": str(urlsplit(api.url).port),
         "REDIS_URL": settings.redis_url,
         "API_URL": api.url,

@@ -5,11 +5,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from worker.erasure.receipt import make_keys
 from worker.local.dashboard import DIRECT, Dashboard, api_environment, dashboard
 from worker.local.data_folder import data_folder
 from worker.local.embedded import servers
-from worker.local.login import Login, login
+from worker.local.login import Login, kept_value, login
 from worker.local.processes import Child
 from worker.local.supervisor import OnExit, Supervisor
 from worker.settings import PREFIX, Settings, load
@@ -57,10 +59,12 @@ def stack(
     with data_folder(data) as folder, servers(settings, folder.path / "servers") as up:
         exports = settings.exports_url or str(folder.path / "exports")
         addresses = {"redis_url": up.redis_url, "mongo_url": up.mongo_url, "exports_url": exports}
-        own = settings.model_copy(update=addresses)
+        keys = _erasure_keys(settings, folder.path)
+        own = settings.model_copy(update=addresses | keys)
         environment = up.environment() | {
             f"{PREFIX}MONGO_DATABASE": own.mongo_database,
             f"{PREFIX}EXPORTS_URL": exports,
+            **{f"{PREFIX}{name.upper()}": key for name, key in keys.items()},
         }
         with login(own, folder) as api_login, Supervisor(up.children, on_exit) as supervisor:
             flower = dashboard(own, folder, api_login.url)
@@ -73,6 +77,19 @@ def stack(
                 supervisor.add(child)
             flower_child.wait_until_ready()
             yield Stack(load(**own.model_dump()), folder.path, supervisor, api_login, flower)
+
+
+def _erasure_keys(settings: Settings, folder: Path) -> dict[str, Any]:
+    """Return keys for erasures, kept in the data folder with the database; none if the settings name either.
+
+    A database of one's own needs a key that lasts as long as it does.
+    """
+    if settings.model_fields_set & {"mongo_url", "erasure_key", "erasure_signing_key"}:
+        return {}
+    signing = (folder / "erasure.pem").resolve()
+    if not signing.exists():
+        make_keys(signing)
+    return {"erasure_key": kept_value(folder, "erasure"), "erasure_signing_key": str(signing)}
 
 
 def _check_named_servers(settings: Settings) -> None:

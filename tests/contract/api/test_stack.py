@@ -54,8 +54,14 @@ def test_token_of_up_outlives_kills_and_restarts(tmp_path: Path) -> None:
         (api,) = (each for each in children if "--fd" in each.cmdline())
         api.kill()
         eventually(lambda: listed(ready) == 200, 60)
+        contacts = f"{ready['api']}/api/training/contacts"
+        unknown = httpx.delete(f"{contacts}/{'6a' * 12}", headers=bearer(ready["token"]))
+        assert unknown.status_code == 404, unknown.text  # the keys for erasures are there
     kept = tmp_path / "data" / "access.json"
-    assert kept.stat().st_mode & 0o777 == 0o600
+    for secret in (kept, tmp_path / "data" / "erasure.pem"):
+        assert secret.stat().st_mode & 0o777 == 0o600
+    variables = (tmp_path / "data" / "env").read_text()
+    assert f"SNAPSHOTS_ERASURE_KEY={json.loads(kept.read_text())['erasure']}" in variables
     # The next start uses the same secret, so the earlier token is still valid.
     with data_folder(tmp_path / "data") as folder, login(load(), folder) as again:
         assert str(again.organization) == ready["organization"]
