@@ -12,19 +12,33 @@ _NODE = 100
 """Entries of a node at most: the default of `stream-node-max-entries`."""
 
 
+# KEYS: stream. ARGV: number of entries, their ids, and for each the number of names and values, followed by these.
+# The last node may have deleted entries and still have room. An entry as large as a node makes what is added next begin
+# a new one. Nobody sees this entry.
+_MOVE = """
+local count = tonumber(ARGV[1])
+local filler = redis.call('XADD', KEYS[1], '*', 'filler', string.rep('x', 16384))
+local at = count + 2
+for _ = 1, count do
+  local parts = tonumber(ARGV[at])
+  redis.call('XADD', KEYS[1], '*', unpack(ARGV, at + 1, at + parts))
+  at = at + 1 + parts
+end
+redis.call('XDEL', KEYS[1], filler)
+for i = 2, count + 1 do redis.call('XDEL', KEYS[1], ARGV[i]) end
+"""
+
+
 def move_neighbours(client: Any, stream: str, first: bytes, last: bytes) -> None:
     """Move the entries that may share a node with those from `first` to `last` to the end of the stream.
 
     Consumers see them once more, which they have to expect of any event.
     """
-    neighbours = _neighbours(client, stream, first, last)
-    if not neighbours:
-        return
-    with client.pipeline(transaction=True) as pipeline:
+    if neighbours := _neighbours(client, stream, first, last):
+        arguments: list[Any] = [len(neighbours), *(key for key, _ in neighbours)]
         for _, fields in neighbours:
-            pipeline.xadd(stream, fields)
-        pipeline.xdel(stream, *(key for key, _ in neighbours))
-        pipeline.execute()
+            arguments += [2 * len(fields), *(part for pair in fields.items() for part in pair)]
+        client.eval(_MOVE, 1, stream, *arguments)
 
 
 def delete_acknowledged_neighbours(client: Any, stream: str, first: bytes, last: bytes) -> None:
