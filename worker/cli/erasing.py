@@ -178,4 +178,4 @@ def keys(file: Path) -> None:
     except FileExistsError:
         raise InvalidRequest([{"field": "file", "message": "should be a new file"}]) from None
     click.echo(f"{file} signs receipts: export {receipts.VARIABLE}={file}")
-    click.echo(f"{public} checks them; give it to whoever gets a receipt.")
+    click.echo(f"{public} checks them; give it to everyone who gets a receipt.")

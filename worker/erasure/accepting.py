@@ -24,7 +24,7 @@ NOTHING = "Nothing of this contact was found in this organization."
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What there is of a contact, counted."""
+    """How much is kept of a contact."""
 
     on_platform: bool
     snapshots: int

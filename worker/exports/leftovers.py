@@ -1,7 +1,7 @@
 """Removes what a command that was killed has left beside the folder that it was writing.
 
-A command holds a lock while it writes, on a file beside its hidden folder. The lock ends with the process, so that
-whoever can take it knows that the command is dead.
+A command holds a lock while it writes, on a file beside its hidden folder. The lock ends with the process, so a
+process that can take it knows that the command is dead.
 """
 
 import fcntl

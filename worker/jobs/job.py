@@ -24,7 +24,7 @@ UNFINISHED = (ACCEPTED, RUNNING)
 TASKS: dict[Kind, tuple[str, str]] = {
     "export": ("snapshots.export", EXPORTS),
     "backfill": ("snapshots.backfill", MAINTENANCE),
-    "erasure": ("snapshots.erase", EXPORTS),  # whoever works on exports can reach their files
+    "erasure": ("snapshots.erase", EXPORTS),  # the workers of that queue can reach the files of exports
 }
 """The Celery task that runs the slices of a kind of job, and its queue."""
 

@@ -38,11 +38,9 @@ from worker.stores.connections import Connections, Document, store_errors
 from worker.stores.outbox import FEWEST, Decision, Outbox
 
 _DUPLICATE_KEY = 11000
-_READ_BACKS = 10
-"""Attempts, over half a second, to read back an uncertain accept: another's insert may not be at majority yet."""
+_READ_BACKS = 10  # over half a second, of an uncertain accept: another's insert may not be at majority yet
 
-Key = tuple[ObjectId, str]
-"""Organization and request id: the idempotency key."""
+Key = tuple[ObjectId, str]  # organization and request id: the idempotency key
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Tombstones: which contacts were erased, as keyed hashes without personal data.
 
-Whoever accepts a request or decides one looks here first. A check is one read of a few short keys. It is never skipped:
-no process can know that the collection is still empty.
+Requests are checked here before they are accepted, and again before they are decided. A check is one read of a few
+short keys. It is never skipped: no process can know that the collection is still empty.
 """
 
 import hmac
