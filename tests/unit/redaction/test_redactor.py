@@ -78,8 +78,11 @@ def test_odd_text_costs_about_as_much_as_other_text(odd: str) -> None:
 
 
 def _cost(pattern: str) -> float:
-    """Return seconds of CPU."""
+    """Return the seconds of CPU of the cheapest of three runs: the first one may load the numbers of a country."""
     text = (pattern * (SIZE // len(pattern) + 1))[:SIZE]
-    begin = time.process_time()
-    ALL([Part(text)], [("Anna", "Schmidt")])
-    return time.process_time() - begin
+    costs = []
+    for _ in range(3):
+        begin = time.process_time()
+        ALL([Part(text)], [("Anna", "Schmidt")])
+        costs.append(time.process_time() - begin)
+    return min(costs)
