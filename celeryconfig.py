@@ -22,6 +22,7 @@ imports = (
     "tasks.exports",
     "tasks.backfills",
     "tasks.erasures",
+    "tasks.retention",
     "tasks.upkeep",
 )
 
@@ -36,6 +37,7 @@ task_routes = {
     "snapshots.export": {"queue": EXPORTS},
     "snapshots.backfill": {"queue": MAINTENANCE},
     "snapshots.erase": {"queue": EXPORTS},
+    "snapshots.expire": {"queue": EXPORTS},
     "snapshots.sweep": {"queue": MAINTENANCE},
     "conversations.reconcile": {"queue": MAINTENANCE},
 }

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 import pymongo
 import pytest
@@ -50,6 +51,7 @@ def test_policy_is_set_field_by_field_and_shown(run: Run) -> None:
             "redact": [],
             "redactRegions": [],
             "redactVersion": 0,
+            "keepFor": [],
         },
     }
     cleared = run("set", ORGANIZATION, "--clear", "channel-type", "--clear", "settle-seconds", "--enabled", "--json")
@@ -78,6 +80,24 @@ def test_list_and_get_show_skipped_closings(
     assert "too_few_messages 3" in run("get", ORGANIZATION).stdout
 
 
+def test_times_are_set_shown_and_cleared_with_the_number_of_snapshots_that_are_too_old(
+    run: Run, settings: Settings, mongo_client: pymongo.MongoClient[dict[str, object]]
+) -> None:
+    snapshots = mongo_client[settings.mongo_database].trainingsnapshots
+    created = datetime(2020, 1, 1, tzinfo=UTC)
+    snapshots.insert_many(
+        {"organizationId": ObjectId(ORGANIZATION), "createdAt": created, "quality": quality} for quality in "aab"
+    )
+    shown = json.loads(run("set", ORGANIZATION, "--keep-for", "400d", "--keep-for", "b=36500d", "--json").stdout)
+    assert (shown["policy"]["keepFor"], shown["expired"]) == (["400d", "b=36500d"], 2)
+    table = run("get", ORGANIZATION).stdout
+    assert "400d, b=36500d" in table
+    assert "too old, to be removed" in table
+    assert "keepFor: 400d, b=36500d" in run("list").stdout
+    cleared = json.loads(run("set", ORGANIZATION, "--clear", "keep-for", "--json").stdout)
+    assert (cleared["policy"]["keepFor"], "expired" in cleared) == ([], False)
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -87,6 +107,15 @@ def test_list_and_get_show_skipped_closings(
         (["set", ORGANIZATION, "--tag", " "], "--tag tag 0 should not be blank"),
         (["set", ORGANIZATION, "--channel-type", ""], "--channel-type should name at least one channel type"),
         (["set", ORGANIZATION, "--category", "x" * 101], "--category should have at most 100 characters, but has 101"),
+        (["set", ORGANIZATION, "--keep-for", "400"], "--keep-for should be a time in days or hours, from 1h to 36500d"),
+        (["set", ORGANIZATION, "--keep-for", "0d"], "good=400d for one quality; '0d' is none"),
+        (["set", ORGANIZATION, "--keep-for", "-5d"], "'-5d' is none"),
+        (["set", ORGANIZATION, "--keep-for", "36501d"], "from 1h to 36500d"),
+        (["set", ORGANIZATION, "--keep-for", "999999999999d"], "from 1h to 36500d"),
+        (["set", ORGANIZATION, "--keep-for", "good=5w"], "'5w' is none"),
+        (["set", ORGANIZATION, "--keep-for", "=5d"], "--keep-for should name a quality before the equals sign"),
+        (["set", ORGANIZATION, "--keep-for", "a=5d", "--keep-for", "a=6d"], "should have one time for 'a'"),
+        (["set", ORGANIZATION, "--keep-for", "5d", "--keep-for", "6d"], "should have one time for all qualities"),
         (["set", ORGANIZATION], "Give at least one of --enabled"),
         (["set", ORGANIZATION, "--tag", "a", "--clear", "tag"], "--tag cannot be set and cleared"),
         (["set", ORGANIZATION, "--clear", "tags"], "'--clear': 'tags' is not one of"),

@@ -1,4 +1,4 @@
-"""`snapshots policy get|set|list`: which closed conversations get a snapshot automatically, and what is redacted."""
+"""`snapshots policy get|set|list`: which closings get a snapshot, what is redacted, how long snapshots are kept."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,7 +13,9 @@ from worker.cli.shared import console, open_service, print_json
 from worker.closings.policies import Policies, Policy
 from worker.closings.skipped import SkippedClosings
 from worker.errors import InvalidRequest
+from worker.service import Service
 from worker.stores import indexes
+from worker.sweep.expiry import Expiry
 
 _OPTIONS = {
     "enabled": "--enabled",
@@ -28,6 +30,7 @@ _OPTIONS = {
     "settleSeconds": "--settle-seconds",
     "redact": "--redact",
     "redactRegions": "--redact-regions",
+    "keepFor": "--keep-for",
 }
 _CLEARED = {option.removeprefix("--"): field for field, option in _OPTIONS.items()}
 _organization = click.argument("organization", type=ObjectIdType())
@@ -35,7 +38,8 @@ _organization = click.argument("organization", type=ObjectIdType())
 
 @click.group()
 def policy() -> None:
-    """Configure which closed conversations get a snapshot automatically, its labels, and what snapshots redact.
+    """Configure which closed conversations get a snapshot automatically, its labels, what snapshots redact, and
+    how long they are kept.
 
     By default every closed conversation with at least 2 messages gets one.
 
@@ -61,8 +65,7 @@ def get(organization: ObjectId, as_json: bool) -> None:
     """
     service = open_service()
     policy, own = Policies(service.connections).get(organization)
-    skipped = SkippedClosings(service.connections).counts([organization])[organization]
-    _show(organization, policy, own, skipped, as_json)
+    _show(service, organization, policy, own, as_json)
 
 
 @policy.command("set")
@@ -99,6 +102,13 @@ def get(organization: ObjectId, as_json: bool) -> None:
 @redact_option
 @redact_regions_option
 @click.option(
+    "--keep-for",
+    "keepFor",
+    multiple=True,
+    metavar="[QUALITY=]TIME",
+    help="How long snapshots are kept, such as 400d; good=1000d for one quality. Repeatable; replaces all times.",
+)
+@click.option(
     "--clear", multiple=True, type=click.Choice(list(_CLEARED)), help="Reset this setting to its default. Repeatable."
 )
 @json_option
@@ -108,6 +118,9 @@ def set_(organization: ObjectId, clear: tuple[str, ...], as_json: bool, **option
     --redact applies to all snapshots of the organization, not only to those of closings: personal data of these kinds
     is replaced before a snapshot is stored. docs/privacy.md says what is found.
 
+    --keep-for removes the organization's snapshots once they are older, also those that exist already. The count of
+    those that are too old now is shown. docs/erasure.md says what is removed.
+
     Sampling goes by the conversation's id and is therefore stable. Messages are counted when the conversation is
     closed. Channel names are case-insensitive.
 
@@ -116,6 +129,7 @@ def set_(organization: ObjectId, clear: tuple[str, ...], as_json: bool, **option
         snapshots policy set 6a1b2c3d4e5f60718293a4b5 --channel-type whatsapp --channel-type sms --tag auto
         snapshots policy set 6a1b2c3d4e5f60718293a4b5 --disabled
         snapshots policy set 6a1b2c3d4e5f60718293a4b5 --redact email,phone,name --redact-regions DE,AT
+        snapshots policy set 6a1b2c3d4e5f60718293a4b5 --keep-for 400d --keep-for good=1000d
         snapshots policy set 6a1b2c3d4e5f60718293a4b5 --clear channel-type --clear settle-seconds
     """
     options["redactRegions"] = options.pop("redact_regions")
@@ -132,8 +146,7 @@ def set_(organization: ObjectId, clear: tuple[str, ...], as_json: bool, **option
         changed = Policies(service.connections).set(organization, fields, cleared)
     except InvalidRequest as error:
         raise click.UsageError("; ".join(_describe_fault(each) for each in error.errors)) from None
-    skipped = SkippedClosings(service.connections).counts([organization])[organization]
-    _show(organization, changed, True, skipped, as_json)
+    _show(service, organization, changed, True, as_json)
 
 
 @policy.command("list")
@@ -174,14 +187,19 @@ def _as_fields(organization: ObjectId, policy: Policy, own: bool, skipped: Mappi
     return {"organizationId": organization, "own": own, "policy": policy.to_json(), "leftOut": dict(skipped)}
 
 
-def _show(organization: ObjectId, policy: Policy, own: bool, skipped: Mapping[str, int], as_json: bool) -> None:
+def _show(service: Service, organization: ObjectId, policy: Policy, own: bool, as_json: bool) -> None:
+    skipped = SkippedClosings(service.connections).counts([organization])[organization]
+    expired = Expiry(service).count(organization) if policy.keep_for else None
     if as_json:
-        print_json(_as_fields(organization, policy, own, skipped))
+        found = {} if expired is None else {"expired": expired}
+        print_json(_as_fields(organization, policy, own, skipped) | found)
         return
     table = Table("setting", "value", title=f"Organization {organization}{'' if own else ' (default)'}")
     for name, value in policy.to_json().items():
         table.add_row(name, _format_value(name, value))
     table.add_row("skipped in 7 days", _format_counts(skipped))
+    if expired is not None:
+        table.add_row("too old, to be removed", f"{expired:,}")
     console().print(table)
 
 

@@ -1,4 +1,5 @@
-"""Policies: which closings of an organization's conversations make a snapshot, how it is labelled, what is redacted.
+"""Policies: which closings of an organization's conversations make a snapshot, how it is labelled, what is redacted,
+and how long snapshots are kept.
 
 `snapshotpolicies` has one document per organization; a missing field has the default of `Policy`.
 """
@@ -15,6 +16,7 @@ from pydantic import AfterValidator, Field
 from pymongo.collection import Collection
 from pymongo.errors import DuplicateKeyError
 
+from worker.domain.keep_for import KeepFor, check_keep_for
 from worker.domain.requests import Label, Tags
 from worker.domain.validation import CamelModel
 from worker.errors import InvalidRequest
@@ -39,7 +41,7 @@ def _check_channel_types(value: list[str]) -> list[str]:
 
 
 class Policy(CamelModel):
-    """The rules for an organization's closings, the labels of their snapshots, and what all snapshots redact."""
+    """The rules for an organization's closings, the labels of their snapshots, what all snapshots redact, their age."""
 
     enabled: bool = True
     channel_types: Annotated[list[str], Field(fail_fast=True), AfterValidator(_check_channel_types)] | None = None
@@ -61,6 +63,12 @@ class Policy(CamelModel):
     """Regions of phone numbers and national ids, such as `DE`."""
     redact_version: Annotated[int, Field(ge=0)] = 0
     """Grows with each change of the two fields before it."""
+    keep_for: Annotated[list[str], Field(fail_fast=True), AfterValidator(check_keep_for)] = Field(default_factory=list)
+    """How long snapshots are kept, such as `400d`, and `good=1000d` for one quality; empty keeps them forever."""
+
+    @property
+    def keeps_for(self) -> KeepFor:
+        return KeepFor.read(self.keep_for)
 
     @property
     def counts_sides(self) -> bool:

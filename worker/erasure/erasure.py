@@ -110,7 +110,7 @@ class Erasure:
         removed = Counter[str](own.checkpoint["removed"])
         elsewhere = removed.pop("exports elsewhere", 0) if "export" in own.checkpoint else 0
         removed["exports elsewhere"] = elsewhere
-        done = Files(self._jobs, own, person).remove(removed)
+        done = Files(self._jobs, own, person, reason="erased").remove(removed)
         own.checkpoint["removed"] = dict(removed)
         return done
 

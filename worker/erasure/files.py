@@ -1,15 +1,14 @@
-"""Removes a person from the exports at the destination of the settings.
+"""Removes a person, or snapshots that are too old, from the exports at the destination of the settings.
 
-A finished export loses the data files that hold one of the person's snapshots, and its lists of ids lose the ids. Its
-manifest is marked stale: `snapshots exports rebuild` makes the missing files without the person. An export in progress
-begins again.
+A finished export loses the data files that hold one of these snapshots, and its lists of ids lose the ids. Its manifest
+is marked stale: `snapshots exports rebuild` makes the missing files without them. An export in progress begins again.
 """
 
 import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Literal
 
 from pymongo import ReturnDocument
 
@@ -30,22 +29,26 @@ _PAGE = 50
 
 
 class Files:
-    """The exports of the person's organization.
+    """The exports of the organization of a job whose checkpoint has the `ids` of what was removed, and `removedAt`.
 
     All methods raise DestinationFailed, DestinationUnavailable, StoreUnavailable, StoreConflict.
     """
 
-    def __init__(self, jobs: Jobs, own: Slice, person: Identifiers) -> None:
+    def __init__(
+        self, jobs: Jobs, own: Slice, person: Identifiers | None = None, *, reason: Literal["erased", "expired"]
+    ) -> None:
+        """`person`: also remove the exports of this contact alone."""
         self._jobs = jobs
         self._own = own
         self._person = person
+        self._reason = reason
         self._settings = jobs.service.settings
         self._ids = {str(key).encode() for key in unpacked(own.checkpoint["ids"])}
 
     def remove(self, counts: Counter[str]) -> bool:
         """Continue with the next exports, newest first; return whether all are done."""
         state = self._own.checkpoint
-        which = JobFilter(self._person.organization, "export")
+        which = JobFilter(self._own.job.organization, "export")
         while page := self._jobs.list(which, _PAGE, state.get("export")):
             for job in page:
                 if self._own.is_over:
@@ -56,7 +59,7 @@ class Files:
         return True
 
     def _clean(self, job: Job, counts: Counter[str]) -> None:
-        of_contact = job.spec.get("contactId") == str(self._person.contact)
+        of_contact = self._person is not None and job.spec.get("contactId") == str(self._person.contact)
         if job.is_local:
             if of_contact and job.is_finished:
                 self._jobs.delete(job.id)
@@ -125,7 +128,7 @@ class Files:
                 stale[data["path"]] = record["path"]
         if left:
             at = to_json(self._jobs.service.clock.now())
-            manifest["stale"] = {"since": at, "reason": "erased", "files": dict(sorted(stale.items()))}
+            manifest["stale"] = {"since": at, "reason": self._reason, "files": dict(sorted(stale.items()))}
             destination.replace(NAME, encode(manifest))
         removed = [path for path in stale if path in paths]
         for path in removed:

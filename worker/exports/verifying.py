@@ -58,8 +58,9 @@ class _Format(BaseModel):
 
 
 class _Stale(BaseModel):
-    """Data files that an erasure has removed, each with its list of ids, which no longer has the person's."""
+    """Data files that were removed, each with its list of ids, which no longer has the snapshots that had to go."""
 
+    reason: str = "erased"
     files: dict[str, str]
 
 
@@ -104,8 +105,9 @@ def verify(destination: Destination) -> Verification:
     manifest = read_manifest(destination)
     known = {each.path: each for each in manifest.files}
     found = {path: fault for path, record in known.items() if (fault := _fault(destination, record))}
-    removed = found.keys() & (manifest.stale.files if manifest.stale else {}).keys()
-    found |= dict.fromkeys(removed, "was removed, because a contact in it was erased: rebuild the export")
+    if stale := manifest.stale:
+        because = "snapshots in it were too old" if stale.reason == "expired" else "a contact in it was erased"
+        found |= dict.fromkeys(found.keys() & stale.files.keys(), f"was removed, because {because}: rebuild the export")
     extra = {path: "is not part of the export" for path in destination.paths() if path not in known and path != NAME}
     return Verification(len(known), found | extra)
 
@@ -182,7 +184,7 @@ class Rebuild:
         return []
 
     def _manifest_with(self, remade: Mapping[str, Part]) -> bytes:
-        """Return the manifest, with the files that were made without an erased contact."""
+        """Return the manifest, with the files that were made without what was removed."""
         with self._source.open(NAME) as file:
             content = file.read()
         if not remade:

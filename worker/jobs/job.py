@@ -11,7 +11,7 @@ from worker.domain.ledger_entry import Failure
 from worker.stores.connections import Document
 from worker.stores.wakeups import EXPORTS, MAINTENANCE
 
-Kind = Literal["export", "backfill", "erasure"]
+Kind = Literal["export", "backfill", "erasure", "retention"]
 JobStatus = Literal["accepted", "running", "completed", "failed", "cancelled"]
 
 ACCEPTED: JobStatus = "accepted"
@@ -25,6 +25,7 @@ TASKS: dict[Kind, tuple[str, str]] = {
     "export": ("snapshots.export", EXPORTS),
     "backfill": ("snapshots.backfill", MAINTENANCE),
     "erasure": ("snapshots.erase", EXPORTS),  # the workers of that queue can reach the files of exports
+    "retention": ("snapshots.expire", EXPORTS),
 }
 """The Celery task that runs the slices of a kind of job, and its queue."""
 

@@ -163,6 +163,7 @@ def of_store(store: StoreGauges) -> Iterator[Metric]:
     yield gauge("left_out", "Closings of the last week for which no snapshot was made", ("reason",), reasons)
     if store.swept_at:
         yield gauge("sweep_age_seconds", "Seconds since the last sweep began", (), {(): _age(store.swept_at, store.at)})
+    yield CounterMetricFamily("snapshots_expired", "Snapshots removed because of their age", value=store.expired)
 
 
 def of_identities(known: Sequence[Identity]) -> Iterator[Metric]:

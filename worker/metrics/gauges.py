@@ -10,7 +10,7 @@ import redis
 
 from worker.clock import from_milliseconds
 from worker.domain.ledger_entry import UNSENT
-from worker.stores.checkpoints import Checkpoints
+from worker.stores.checkpoints import EXPIRED, Checkpoints
 from worker.stores.connections import Connections, Document, broker_errors, store_errors
 from worker.stores.outbox import Outbox
 from worker.stores.stats import backlog
@@ -59,6 +59,8 @@ class StoreGauges:
     left_out: dict[str, int]
     """Closings of the last week for which no snapshot was made, by reason."""
     swept_at: datetime | None
+    expired: int = 0
+    """Snapshots that were removed because of their age."""
 
 
 def read_broker(connections: Connections) -> BrokerGauges:
@@ -131,9 +133,10 @@ def read_store(connections: Connections) -> StoreGauges:
         )
         left_out = {str(row["_id"]): row["count"] for row in reasons}
         swept_at = Checkpoints(connections).get("turn:sweep").get("begunAt")
+        expired = Checkpoints(connections).get(EXPIRED["_id"]).get("snapshots", 0)
         now = connections.clock.now()
     since = min((time for time in (unsent.get("since"), noted_since) if time), default=None)
-    return StoreGauges(now, unsent.get("count", 0) + noted, since, left_out, swept_at)
+    return StoreGauges(now, unsent.get("count", 0) + noted, since, left_out, swept_at, expired)
 
 
 def _one(connections: Connections, collection: str, pipeline: list[Document]) -> Mapping[str, Any]:

@@ -13,6 +13,8 @@ from worker.stores.connections import Connections, Document, store_errors
 
 REDIS_CHECKPOINT = "redis"
 """What `worker.sweep.replay` records about Redis."""
+EXPIRED = {"_id": "expired"}
+"""Selects the count of snapshots that were removed because of their age."""
 
 
 class Checkpoints:

@@ -1,9 +1,9 @@
 """The sweep: repairs what was lost between the ledger and Redis.
 
 Every few seconds it enqueues requests whose wake-up call was lost or whose time has come, emits events that were not
-emitted, replays events that Redis lost, and applies the retention. All repairs share one time budget. A sweep that runs
-out of time names the repair with which the next one begins, so that each repair completes eventually, however slow
-MongoDB is.
+emitted, replays events that Redis lost, and applies the retention of events, ledger and snapshots. All repairs share
+one time budget. A sweep that runs out of time names the repair with which the next one begins, so that each repair
+completes eventually, however slow MongoDB is.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -34,6 +34,7 @@ from worker.stores.claims import Claims
 from worker.stores.connections import Document, store_errors
 from worker.stores.wakeups import BULK, INTERACTIVE, REQUEST_QUEUES, UNKNOWN, Queues
 from worker.sweep.budget import Budget
+from worker.sweep.expiry import Expiry
 from worker.sweep.replay import Replay
 from worker.sweep.retention import Retention
 
@@ -44,6 +45,8 @@ _AHEAD = timedelta(minutes=1)
 """A time this far ahead was set by a former primary's clock; a countdown's is at most 30 s ahead."""
 SECONDS = 20.0
 """The time budget of a sweep."""
+_EXPIRY_SECONDS = 1.0
+"""The share of a sweep in which it looks for snapshots that are too old."""
 _MOST = 20_000
 """Entries of one kind that one sweep repairs; the next sweep continues."""
 
@@ -59,6 +62,8 @@ class SweepReport:
     emitted: int = 0
     replayed: int = 0
     stripped: int = 0
+    expiring: int = 0
+    """Jobs that remove snapshots by age."""
     resume_at: str | None = None
     """The repair that the next sweep should begin with, because time ran out in it."""
 
@@ -84,6 +89,7 @@ class Sweep:
             "replay": self._replay_lost,
             "trim_streams": self._trim_streams,
             "strip_ledger": self._strip_ledger,
+            "expire_snapshots": self._expire_snapshots,
             **(more or {}),
         }
 
@@ -235,6 +241,9 @@ class Sweep:
 
     def _strip_ledger(self) -> None:
         self.report.stripped = Retention(self._service)(self._budget)
+
+    def _expire_snapshots(self) -> None:
+        self.report.expiring = Expiry(self._service).accept_due(self._budget.share(_EXPIRY_SECONDS))
 
 
 def _rotated(names: list[str], first: str | None) -> list[str]:

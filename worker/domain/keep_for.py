@@ -1,0 +1,68 @@
+"""How long snapshots are kept, by quality: `400d` for all, `good=1000d` for those of one quality."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Self
+
+_TIME = re.compile(r"(\d{1,9})([hd])", re.ASCII)
+_UNITS = {"h": "hours", "d": "days"}
+_LONGEST = timedelta(days=36_500)
+_MOST = 100
+
+
+@dataclass(frozen=True, slots=True)
+class KeepFor:
+    """The times that an organization keeps its snapshots. A quality without a time of its own has the general one."""
+
+    general: timedelta | None
+    """None keeps snapshots of other qualities, and of none, forever."""
+    by_quality: Mapping[str, timedelta]
+
+    @classmethod
+    def read(cls, values: Sequence[str]) -> Self:
+        """Read `400d` and `good=1000d`. Raises ValueError, which says what is allowed."""
+        if len(values) > _MOST:
+            raise ValueError(f"should have at most {_MOST} times")
+        times: dict[str | None, timedelta] = {}
+        for value in values:
+            before, equals, time = value.rpartition("=")
+            quality = before.strip() if equals else None
+            if quality == "":
+                raise ValueError("should name a quality before the equals sign, as in good=400d")
+            if quality in times:
+                raise ValueError(f"should have one time for {repr(quality[:40]) if quality else 'all qualities'}")
+            times[quality] = _read_time(time)
+        general = times.pop(None, None)
+        return cls(general, {quality: time for quality, time in times.items() if quality is not None})
+
+    def expired(self, now: datetime) -> dict[str, Any] | None:
+        """Return the condition for snapshots that are too old at a time; None if there is no time at all."""
+        each: list[dict[str, Any]] = [
+            {"quality": quality, "createdAt": {"$lt": now - time}} for quality, time in self.by_quality.items()
+        ]
+        if self.general is not None:
+            others = {"$nin": list(self.by_quality)}
+            each.append({"quality": others, "createdAt": {"$lt": now - self.general}})
+        if not each:
+            return None
+        # The range of all, so that the index on `createdAt` serves it.
+        return {"createdAt": {"$lt": max(one["createdAt"]["$lt"] for one in each)}, "$or": each}
+
+
+def _read_time(text: str) -> timedelta:
+    found = _TIME.fullmatch(text.strip())
+    time = timedelta(**{_UNITS[found[2]]: int(found[1])}) if found else timedelta(0)
+    if not timedelta(0) < time <= _LONGEST:
+        raise ValueError(
+            "should be a time in days or hours, from 1h to 36500d, such as 400d, or good=400d for one quality; "
+            f"{text[:40]!r} is none"
+        )
+    return time
+
+
+def check_keep_for(values: list[str]) -> list[str]:
+    """Return the values as they are stored. Raises ValueError, which says what is allowed."""
+    KeepFor.read(values)
+    return ["=".join(part.strip() for part in value.rpartition("=")[::2] if part) for value in values]

@@ -1,0 +1,200 @@
+"""Removes snapshots that are older than their organization's policy keeps them.
+
+The sweep looks for them and lets a job remove them, because only the workers of exports reach the files. The policy
+and the holds are read again before each batch: what was changed meanwhile counts at once.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from bson import ObjectId
+from pymongo.client_session import ClientSession
+
+from worker.closings.policies import Policies
+from worker.domain.ledger_entry import COMPLETED
+from worker.erasure.files import Files
+from worker.erasure.holds import Holds
+from worker.erasure.records import unpacked
+from worker.errors import InvalidRequest
+from worker.exports.destination import DestinationFailed, DestinationUnavailable
+from worker.jobs.job import UNFINISHED, Job
+from worker.jobs.slices import Slice
+from worker.jobs.store import JobFilter, Jobs
+from worker.log import get_logger
+from worker.service import Service
+from worker.source.ids import stored_forms
+from worker.stores.checkpoints import EXPIRED, Checkpoints
+from worker.stores.connections import Document, store_errors
+from worker.sweep.budget import Budget
+
+log = get_logger(__name__)
+
+_NAME = "expiry"
+_LOOK = timedelta(minutes=10)
+_PAUSE = timedelta(days=1)
+"""An organization's files of exports change once a day at most, unless its policy was changed."""
+_BATCH = 200
+_MOST = 20_000
+"""Snapshots that are removed before the files: the job holds their ids."""
+
+
+class Expiry:
+    """Finds snapshots that are too old. All methods raise StoreUnavailable, StoreConflict."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._policies = Policies(service.connections)
+        self._checkpoints = Checkpoints(service.connections)
+
+    def accept_due(self, budget: Budget) -> int:
+        """Accept a job for each organization that has snapshots to remove; return how many.
+
+        It continues after the organization where the last call ran out of time.
+        """
+        now = self._service.clock.now()
+        state = self._checkpoints.get(_NAME)
+        if "after" not in state and now - state.get("lookedAt", now - _LOOK) < _LOOK:
+            return 0
+        after: Document = {"organizationId": {"$gt": state["after"]}} if "after" in state else {}
+        with store_errors():
+            which = {"keepFor.0": {"$exists": True}, **after}
+            found = self._policies.collection.find(which, {"organizationId": 1, "updatedAt": 1})
+            organizations = list(found.sort("organizationId", 1))
+        accepted = 0
+        for each in organizations:
+            accepted += self._accept(each["organizationId"], max(now - _PAUSE, each.get("updatedAt") or now - _PAUSE))
+            if budget.is_over and each is not organizations[-1]:
+                self._checkpoints.set(_NAME, {"after": each["organizationId"]})
+                return accepted
+        self._checkpoints.update(_NAME, [{"$set": {"lookedAt": now}}, {"$unset": "after"}])
+        return accepted
+
+    def _accept(self, organization: ObjectId, since: datetime) -> bool:
+        jobs = Jobs(self._service)
+        last = next(iter(jobs.list(JobFilter(organization, "retention"), 1)), None)
+        if last and (last.status in UNFINISHED or last.accepted_at > since):
+            return False
+        condition = self.condition(organization)
+        with store_errors():
+            if condition is None or not self._service.snapshots.collection.find_one(condition, {"_id": 1}):
+                return False
+        jobs.accept("retention", organization, {}, checkpoint={"phase": "records", "ids": b"", "removed": {}})
+        return True
+
+    def condition(self, organization: ObjectId) -> Document | None:
+        """Return the condition for an organization's snapshots that are too old now; None if it keeps all of them.
+
+        A contact under a legal hold keeps all snapshots. A policy that cannot be read removes nothing.
+        """
+        try:
+            policy, _ = self._policies.get(organization)
+        except InvalidRequest as error:
+            log.error("policy_invalid", organization_id=str(organization), reason=error.message)
+            return None
+        expired = policy.keeps_for.expired(self._service.clock.now())
+        if expired is None:
+            return None
+        held = stored_forms(hold.contact for hold in Holds(self._service).list(organization))
+        return {
+            "organizationId": {"$in": stored_forms([organization])},
+            "isArchived": {"$in": [False, True, None]},  # all; the index has it before the time
+            **expired,
+            **({"contactId": {"$nin": held}} if held else {}),
+        }
+
+    def count(self, organization: ObjectId) -> int:
+        """Count the snapshots that are too old now."""
+        condition = self.condition(organization)
+        with store_errors():
+            return self._service.snapshots.collection.count_documents(condition) if condition else 0
+
+
+class Expiring:
+    """Works on the slices of a retention job: see `worker.jobs.slices.Work`.
+
+    records ─▶ export files ─▶ done
+       ▲             │
+       └── more ─────┘
+    """
+
+    def __init__(self, jobs: Jobs) -> None:
+        self._jobs = jobs
+        self._service = jobs.service
+        self._expiry = Expiry(self._service)
+
+    def __call__(self, own: Slice) -> Mapping[str, Any] | None:
+        """Continue a job; return the counts by place once nothing is left to remove.
+
+        Raises all TransientErrors.
+        """
+        state = own.checkpoint
+        while not own.is_over:
+            if state["phase"] == "files":
+                removed = Counter[str](state["removed"])
+                try:
+                    done = Files(self._jobs, own, reason="expired").remove(removed)
+                except DestinationFailed as error:  # a job that fails would forget what the files must lose
+                    raise DestinationUnavailable(error.message) from error
+                state["removed"] = dict(removed)
+                if done:
+                    state |= {"phase": "records", "ids": b""}
+            elif self._remove_batch(own) and len(unpacked(state["ids"])) < _MOST:
+                continue
+            elif state["ids"]:
+                state |= {"phase": "files", "removedAt": self._service.clock.now()}
+            else:
+                return self._result(own)
+            own.save()
+        own.save()
+        return None
+
+    def clean_up(self, _: Job) -> None:
+        """Nothing is left of a job that has failed: what it removed is removed."""
+
+    def _result(self, own: Slice) -> dict[str, Any]:
+        removed = dict(sorted(own.checkpoint["removed"].items()))
+        log.info("snapshots_expired", organization_id=str(own.job.organization), **_named(removed))
+        return {"removed": {place: count for place, count in removed.items() if count}}
+
+    def _remove_batch(self, own: Slice) -> bool:
+        """Remove some of the snapshots that are too old; return whether there were any."""
+        condition = self._expiry.condition(own.job.organization)
+        if condition is None:
+            return False
+        snapshots, state = self._service.snapshots.collection, own.checkpoint
+        since: Document = {"createdAt": {**condition["createdAt"], "$gte": state["since"]}} if "since" in state else {}
+        with store_errors():
+            rows = snapshots.find({**condition, **since}, {"createdAt": 1}).sort("createdAt", 1).limit(_BATCH)
+            batch = list(rows)
+        if not batch:
+            state.pop("since", None)
+            return False
+        with self._service.connections.transaction() as session:
+            # The condition again, because an edit may have come in between.
+            which = {**condition, "_id": {"$in": [each["_id"] for each in batch]}}
+            gone = [each["_id"] for each in snapshots.find(which, {"_id": 1}, session=session)]
+            self._remove(own, gone, session)
+            # What is kept for longer is not read again with each batch.
+            state["since"] = batch[-1]["createdAt"]
+            state["ids"] += b"".join(key.binary for key in gone if isinstance(key, ObjectId))
+            state["removed"] = dict(Counter(state["removed"]) + Counter(snapshots=len(gone)))
+            own.progress = {"removed": state["removed"]}
+            own.save(session)
+        return True
+
+    def _remove(self, own: Slice, gone: list[Any], session: ClientSession) -> None:
+        """Remove snapshots, and record it in their ledger entries, as `Service.delete` does."""
+        which = {"_id": {"$in": gone}}
+        self._service.snapshots.collection.delete_many(which, session=session)
+        entries = {**which, "organizationId": own.job.organization, "status": COMPLETED, "deletedAt": None}
+        made = {"$expr": {"$eq": ["$_id", "$snapshotId"]}}
+        change = {"$set": {"deletedAt": self._service.clock.now()}}
+        self._service.ledger.collection.update_many({**entries, **made}, change, session=session)
+        count = {"$inc": {"snapshots": len(gone)}}
+        Checkpoints(self._service.connections).collection.update_one(EXPIRED, count, upsert=True, session=session)
+
+
+def _named(removed: Mapping[str, int]) -> dict[str, int]:
+    return {place.replace(" ", "_"): count for place, count in removed.items()}
