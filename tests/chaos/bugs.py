@@ -8,6 +8,7 @@ from worker.domain.validation import DERIVED_PREFIXES
 from worker.stores.events import Events
 from worker.stores.ledger import Ledger
 from worker.stores.snapshots import Snapshots
+from worker.stores.tombstones import Tombstones
 from worker.sweep.sweep import Sweep, SweepReport
 
 
@@ -68,6 +69,11 @@ def no_sweep() -> None:
     Sweep.__call__ = lambda self, budget=None, begin_with=None: SweepReport()  # type: ignore[method-assign]
 
 
+def accept_erased() -> None:
+    """Takes nobody for erased."""
+    Tombstones.erased = lambda self, people, session=None: set()  # type: ignore[method-assign]
+
+
 BUGS: dict[str, Callable[[], None]] = {
     each.__name__: each
     for each in (
@@ -76,5 +82,6 @@ BUGS: dict[str, Callable[[], None]] = {
         insert_outside_transaction,
         random_request_id,
         no_sweep,
+        accept_erased,
     )
 }

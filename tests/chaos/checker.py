@@ -1,7 +1,7 @@
 """Compares what is left after a run with what was sent, by the guarantees of docs/reliability.md alone."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,8 +19,8 @@ _TRIGGERS = {
     "closing": "conversation.resolved",
 }
 LOST, DUPLICATES, MISSING, DIFFER = "lost", "duplicates", "events missing", "events differ"
-WRONG, IDENTITY, DURING = "wrong outcome", "identity", "during the run"
-KINDS = (LOST, DUPLICATES, MISSING, DIFFER, WRONG, IDENTITY, DURING)
+WRONG, IDENTITY, DURING, ERASED = "wrong outcome", "identity", "during the run", "erased, and found"
+KINDS = (LOST, DUPLICATES, MISSING, DIFFER, WRONG, IDENTITY, DURING, ERASED)
 MOST_EXCUSED = 0.05
 """The largest share of bare XADDs whose absence may be excused: above it, the run proves too little about them."""
 
@@ -59,6 +59,7 @@ def check(evidence: Evidence, during_the_run: Iterable[str]) -> Verdict:
     """Checks every guarantee. `during_the_run`: violations that the consumer of the events saw."""
     verdict = Verdict()
     verdict.violations[DURING] += during_the_run
+    verdict.violations[ERASED] += evidence.left_of_erased
     entries = {(str(entry["organizationId"]), entry["requestId"]): entry for entry in evidence.ledger}
     snapshots: dict[Any, Snapshot] = {snapshot.id: snapshot for snapshot in evidence.snapshots}
     by_token = _by_token(evidence)
@@ -79,7 +80,8 @@ def check(evidence: Evidence, during_the_run: Iterable[str]) -> Verdict:
     verdict.violations[WRONG] += [f"{token}: a valid request was rejected" for token in evidence.rejected]
     verdict.violations[DUPLICATES] += [f"snapshot {key} belongs to no request" for key in snapshots]
     _check_events(evidence, verdict)
-    _check_identity(evidence, verdict)
+    _check_identity(evidence.ledger, evidence.snapshots, verdict)
+    _check_identity(evidence.erasing_ledger, evidence.erasing_snapshots, verdict)
     return verdict
 
 
@@ -253,13 +255,13 @@ def _actual(event: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _check_identity(evidence: Evidence, verdict: Verdict) -> None:
+def _check_identity(ledger: Sequence[dict[str, Any]], snapshots: Sequence[Snapshot], verdict: Verdict) -> None:
     """Per organization: completed entries with a copy equal the snapshots, and nothing is in flight."""
     statuses: dict[str, Counter[str]] = defaultdict(Counter)
-    for entry in evidence.ledger:
+    for entry in ledger:
         copied = entry["status"] == COMPLETED and not entry.get("unchanged") and not entry.get("deletedAt")
         statuses[str(entry["organizationId"])].update([entry["status"], *(["copies"] if copied else [])])
-    stored = Counter(snapshot.organization for snapshot in evidence.snapshots)
+    stored = Counter(snapshot.organization for snapshot in snapshots)
     for organization, counts in statuses.items():
         if counts["copies"] != stored[organization]:
             verdict.violations[IDENTITY].append(

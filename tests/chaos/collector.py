@@ -30,6 +30,8 @@ class Collector:
         self._settings, self._path = settings, path
         self._stop = threading.Event()
         self.violations: list[str] = []
+        self.erasing = ""
+        """The organization whose contacts are erased: their snapshots may go before an event is read."""
         self.events = 0
         self.identities = 0
         """How often the identity was checked and held."""
@@ -90,7 +92,7 @@ class Collector:
                     file.write(json.dumps({"at": now, "event": event}) + "\n")
                     last = key.decode()
                     self.events += 1
-                    if event["type"].endswith("completed"):
+                    if event["type"].endswith("completed") and event["data"]["organizationId"] != self.erasing:
                         completed.add(ObjectId(event["subject"]))
                 file.flush()
                 self._read(snapshots, completed)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import count
 from typing import TYPE_CHECKING
 
 from chaos.collector import Collector
@@ -14,7 +15,7 @@ from chaos.system import System
 from chaos.witness import Witness
 
 if TYPE_CHECKING:
-    from chaos.dataset import Dataset
+    from chaos.dataset import Contact, Dataset
     from chaos.driver import Driver
 
 Fault = Callable[["Context"], str]
@@ -48,6 +49,9 @@ class Context:
     driver: "Driver | None" = None
     """The driver, once it runs."""
     dataset: "Dataset | None" = None
+    erased: list["Contact"] = field(default_factory=list)
+    numbers: Iterator[int] = field(default_factory=count)
+    """Number the requests of contacts to erase."""
     injected: list[Injected] = field(default_factory=list)
     missed: list[str] = field(default_factory=list)
     """Faults that could not be injected, with the reason."""

@@ -13,6 +13,7 @@ from pymongo.database import Database
 COMPLETED = "completed"
 _ORGANIZATIONS = 3
 _CONTACTS = 150
+_PEOPLE = 20
 _BATCH = 2000
 _WORDS = (
     *("thanks", "order", "late", "refund", "please", "hello", "card", "address", "tomorrow", "invoice"),
@@ -40,6 +41,8 @@ class Contact:
     id: ObjectId
     conversation: ObjectId
     messages: list[ObjectId]
+    texts: tuple[str, ...] = ()
+    """E-mail address, phone number and name, if the contact is to be erased."""
 
 
 @dataclass
@@ -54,11 +57,13 @@ class Dataset:
     organizations: list[ObjectId] = field(default_factory=list)
     flooding: list[Contact] = field(default_factory=list)
     """The only contact of an organization that sends thousands of requests at once."""
+    people: list[Contact] = field(default_factory=list)
+    """Contacts to erase, in an organization of their own, whose requests the driver does not record."""
     _numbers: Iterator[int] = field(default_factory=count)
 
     def fill(self, database: Database[dict[str, Any]], closings: int) -> None:
         """Inserts everything, with so many open conversations."""
-        self.organizations = [ObjectId() for _ in range(_ORGANIZATIONS + 1)]
+        self.organizations = [ObjectId() for _ in range(_ORGANIZATIONS + 2)]
         users = [{"_id": ObjectId(), "organizationId": each, "email": "a@b.test"} for each in self.organizations]
         database.users.insert_many(users)
         plans = [(self.contacts, self.dice.randint(2, 12)) for _ in range(_ORGANIZATIONS * _CONTACTS)]
@@ -67,9 +72,24 @@ class Dataset:
         for number, (kind, messages) in enumerate(plans):
             kind.append(self._contact(self.organizations[number % _ORGANIZATIONS], messages, documents))
         self.flooding.append(self._contact(self.organizations[-1], 3, documents))
+        for number in range(_PEOPLE):
+            person = self._contact(self.erasing, 3, documents)
+            email, phone, name = f"zoe.{person.id}@example.org", f"+4930{number:07d}", f"Zephyrine{number} Quillfeather"
+            person.texts = email, phone, name
+            documents["contacts"][-1] |= {
+                "email": email,
+                "phoneNumber": phone,
+                **dict(zip(("firstName", "lastName"), name.split(), strict=True)),
+            }
+            self.people.append(person)
         for name, inserted in documents.items():
             for first in range(0, len(inserted), _BATCH):
                 database[name].insert_many(inserted[first : first + _BATCH])
+
+    @property
+    def erasing(self) -> ObjectId:
+        """The organization of the contacts to erase."""
+        return self.organizations[-2]
 
     def _contact(self, organization: ObjectId, messages: int, into: dict[str, list[dict[str, Any]]]) -> Contact:
         contact, conversation = ObjectId(), ObjectId()

@@ -10,6 +10,7 @@ from typing import Any
 
 import bson
 import pymongo
+from bson import ObjectId
 from bson.codec_options import CodecOptions
 from bson.raw_bson import RawBSONDocument
 from pymongo.read_concern import ReadConcern
@@ -69,19 +70,30 @@ class Evidence:
     """Entries in that stream: those that faults added."""
     seen_in_stream: Mapping[str, str] = field(default_factory=dict)
     """Token → id of its entry in the intake stream, for those that the witness saw."""
+    erasing_ledger: Sequence[dict[str, Any]] = ()
+    """The entries of the organization whose contacts are erased, which are in no other field."""
+    erasing_snapshots: Sequence[Snapshot] = ()
+    left_of_erased: Sequence[str] = ()
+    """What is wrong with the erasures."""
     losses: Sequence[Loss] = ()
     """When Redis lost entries of the intake stream, and which it can have been."""
 
 
 def gather(
-    settings: Settings, journal: Path, events: Path, seen_in_stream: Mapping[str, str], losses: Sequence[Loss]
+    settings: Settings,
+    journal: Path,
+    events: Path,
+    seen_in_stream: Mapping[str, str],
+    losses: Sequence[Loss],
+    erasing: ObjectId,
 ) -> Evidence:
-    """Reads everything. Raises PyMongoError, RedisError."""
+    """Reads everything. `erasing`: the organization whose contacts are erased. Raises PyMongoError, RedisError."""
     majority = ReadConcern("majority")
     with pymongo.MongoClient[Any](settings.mongo_url, tz_aware=True) as mongo:
         database = mongo[settings.mongo_database]
         ledger = database[settings.requests_collection].with_options(read_concern=majority)
-        entries = list(ledger.find({}, dict.fromkeys(_LEDGER_FIELDS, 1)))
+        everything = list(ledger.find({}, dict.fromkeys(_LEDGER_FIELDS, 1)))
+        entries = [entry for entry in everything if entry["organizationId"] != erasing]
         raw = database.get_collection(
             settings.snapshots_collection, CodecOptions(document_class=RawBSONDocument), read_concern=majority
         )
@@ -92,12 +104,15 @@ def gather(
         unsent = {key for decision in outbox.find({}) for key in decision["requests"]}
         wanted = {entry["_id"]: (source.digest_of(entry), source.name_of(entry)) for entry in completed}
     stream = [json.loads(fields[b"event"]) for fields in _entries(settings, settings.events_stream)]
+    stream = [event for event in stream if _is_checked(event, erasing)]
     contents: dict[str, set[str]] = {}
     first_seen: dict[str, float] = {}
     with events.open() as lines:
         for line in lines:
             kept = json.loads(line)
             event = kept["event"]
+            if not _is_checked(event, erasing):
+                continue
             contents.setdefault(event["id"], set()).add(_canonical(event))
             first_seen.setdefault(event["id"], kept["at"])
     for event in stream:
@@ -106,7 +121,9 @@ def gather(
     return Evidence(
         records=read(journal),
         ledger=entries,
-        snapshots=snapshots,
+        snapshots=[each for each in snapshots if each.organization != str(erasing)],
+        erasing_ledger=[entry for entry in everything if entry["organizationId"] == erasing],
+        erasing_snapshots=[each for each in snapshots if each.organization == str(erasing)],
         stream=stream,
         seen={key: sorted(texts) for key, texts in contents.items()},
         first_seen=first_seen,
@@ -117,6 +134,11 @@ def gather(
         seen_in_stream=seen_in_stream,
         losses=losses,
     )
+
+
+def _is_checked(event: Mapping[str, Any], erasing: ObjectId) -> bool:
+    """Whether it is the event of a request, and no contact of its organization is erased."""
+    return str(event["type"]).startswith("training.snapshot.") and str(event["data"]["organizationId"]) != str(erasing)
 
 
 def _entries(settings: Settings, stream: str) -> Iterator[dict[bytes, bytes]]:

@@ -21,9 +21,11 @@ from chaos.context import Context, Injected
 from chaos.dataset import Dataset
 from chaos.driver import Driver
 from chaos.evidence import Evidence, gather
+from chaos.faults import erasure
 from chaos.gauges import Gauges
 from chaos.journal import Journal
 from chaos.system import SECRET, System, running
+from worker.jobs.job import UNFINISHED
 from worker.local.data_folder import DataFolder, data_folder
 from worker.settings import Settings
 from worker.stores.wakeups import REQUEST_QUEUES
@@ -99,7 +101,7 @@ class Result:
         return not self.shortcomings
 
 
-Script = Callable[[Context], None]
+Script = Callable[[Context], Any]
 """Faults in a fixed order instead of a schedule, for the tests of the checker."""
 
 
@@ -155,14 +157,21 @@ def _settle(context: Context, journal_path: Path, options: Options, script: Scri
         stack.callback(driver.close)
         stack.callback(context.stop.set)
         _drive(context, driver, options, script)
-        return _drain(context, driver, options.drain_seconds)
+        settled = _drain(context, driver, options.drain_seconds)
+        if context.erased:
+            for person in context.erased:
+                erasure.try_again(context, person)
+            settled = _drain(context, driver, options.drain_seconds) and settled
+        return settled
 
 
 def _judge(context: Context, folder: Path, rows: Mapping[str, Any], settled: bool) -> Result:
     witness = context.witness
-    evidence = gather(
-        context.system.settings, folder / "sent.jsonl", folder / "events.jsonl", witness.seen, witness.losses()
-    )
+    settings, sent, events = context.system.settings, folder / "sent.jsonl", folder / "events.jsonl"
+    assert context.dataset is not None
+    left = erasure.findings(settings, context.erased)  # first, because it waits for what still runs
+    evidence = gather(settings, sent, events, witness.seen, witness.losses(), context.dataset.erasing)
+    evidence.left_of_erased = left
     verdict = check(evidence, context.collector.violations)
     own = {
         "times that the identity was checked and held": context.collector.identities,
@@ -203,6 +212,7 @@ def _drive(context: Context, driver: Driver, options: Options, script: Script | 
         random.Random(options.seed).shuffle(pattern)
         dataset.fill(mongo[settings.mongo_database], options.requests * pattern.count("closing") // len(pattern))
     seconds = options.seconds or max(_LEAST_SECONDS, options.requests / _RATE)
+    context.collector.erasing = str(dataset.erasing)
     driver.start(dataset.requests(options.requests, pattern), 0.9 * seconds)
     begin = time.monotonic()
     if script:
@@ -244,6 +254,8 @@ def _is_settled(database: Any, settings: Settings) -> bool:
     if ledger.find_one({"$or": [{"status": "accepted"}, {"unsent": True}]}, {"_id": 1}):
         return False
     if database[settings.outbox_collection].find_one():
+        return False
+    if database[settings.jobs_collection].find_one({"$or": [{"status": {"$in": UNFINISHED}}, {"unsent": True}]}):
         return False
     with settings.redis.client(socket_timeout=20) as broker:
         state = database[settings.state_collection].find_one({"_id": "redis"}) or {}

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from chaos.context import Context, Fault, Injected
-from chaos.faults import abuse, broker, failover, processes, store
+from chaos.faults import abuse, broker, erasure, failover, processes, store
 
 PROCESSES, ZOMBIES, BROKER, STORE, CALLERS = "processes", "zombies", "broker", "store", "callers"
 """Lanes: the faults of one lane come one after the other; those of different lanes overlap."""
@@ -61,7 +61,10 @@ LANES: dict[str, dict[str, Fault]] = {
             store.slow_mongo,
         )
     },
-    CALLERS: {fault.__name__: fault for fault in (abuse.malformed_messages, abuse.huge_entries, abuse.flood)},
+    CALLERS: {
+        fault.__name__: fault
+        for fault in (abuse.malformed_messages, abuse.huge_entries, abuse.flood, erasure.erase_contact)
+    },
 }
 KINDS: dict[str, tuple[str, Fault]] = {name: (lane, do) for lane, all_ in LANES.items() for name, do in all_.items()}
 
@@ -128,6 +131,7 @@ def counts(requests: int, *, sentinel: bool = False) -> dict[str, int]:
         "malformed_messages": one,
         "huge_entries": one,
         "flood": one,
+        "erase_contact": one,
     }
 
 

@@ -14,12 +14,14 @@ import psutil
 from chaos.crashpoints import Points
 from chaos.servers import TESTS, Servers
 from chaos.supervision import supervised
+from worker.erasure.receipt import make_keys
 from worker.local.data_folder import DataFolder
 from worker.local.processes import Child
 from worker.local.stack import processes
 from worker.settings import PREFIX, Settings, load
 
 SECRET = "a secret for the chaos run alone, of enough bytes"
+ERASURE_KEY = "a key for the chaos run alone"
 WRONG_CLOCKS = {"worker2": "600", "listener2": "-600"}
 """By how many seconds the clocks of these processes are ahead."""
 SHORT_VISIBILITY = {"worker2": "4"}
@@ -69,6 +71,9 @@ def running(
 
     `overrides` are settings by name; `extra` are environment variables of the launcher.
     """
+    signing_key = folder.path / "erasure.pem"
+    if not signing_key.exists():
+        make_keys(signing_key)
     values = {
         "redis_url": servers.redis_url,
         "mongo_url": servers.mongo_url,
@@ -78,6 +83,8 @@ def running(
         "reconcile_interval": "20s",
         "jwt_secret": SECRET,
         "api_rate_limit": "0",
+        "erasure_key": ERASURE_KEY,
+        "erasure_signing_key": str(signing_key),
         **overrides,
     }
     environment = {f"{PREFIX}{name.upper()}": value for name, value in values.items()}

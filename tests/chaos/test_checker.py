@@ -3,12 +3,14 @@
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from chaos import servers
 from chaos.context import Context
 from chaos.faults import broker
+from chaos.faults.erasure import erase_contact
 from chaos.run import Options, run_on
 from worker.local.data_folder import DataFolder, data_folder
 
@@ -53,11 +55,12 @@ def deliver_all_twice(context: Context) -> None:
         ("insert_outside_transaction", kill_at("inserted-in-transaction"), "during the run"),
         ("random_request_id", deliver_all_twice, "duplicates"),
         ("no_sweep", kill_at("fetch-before", "decide-before"), "lost"),
+        ("accept_erased", erase_contact, "erased, and found"),
     ],
 )
 def test_checker_finds(
     bug: str,
-    script: Callable[[Context], None],
+    script: Callable[[Context], Any],
     expected: str,
     stores: tuple[servers.Servers, DataFolder],
     tmp_path: Path,
@@ -65,7 +68,7 @@ def test_checker_finds(
     started, folder = stores
     with started.redis() as redis:
         redis.flushall()
-    listening = bug == "random_request_id"
+    listening = bug in {"random_request_id", "accept_erased"}
     options = Options(
         requests=160,
         seconds=_SECONDS,
@@ -73,7 +76,7 @@ def test_checker_finds(
         extra={"CHAOS_BUG": bug, "CHAOS_CLOCK": ""},
         channels=("stream", "task") if listening else ("task", "bulk"),
         without=("api", "listener2", *(() if listening else ("listener1",))),
-        drain_seconds=12,
+        drain_seconds=60 if bug == "accept_erased" else 12,
         files=tmp_path,
     )
     result = run_on(started, folder, options, script)

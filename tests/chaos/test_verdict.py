@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from bson import ObjectId
 
-from chaos.checker import DIFFER, DUPLICATES, IDENTITY, LOST, MISSING, WRONG, Verdict, check
+from chaos.checker import DIFFER, DUPLICATES, ERASED, IDENTITY, LOST, MISSING, WRONG, Verdict, check
 from chaos.evidence import Evidence, Snapshot, _canonical
 from chaos.intake_losses import Acknowledged, Loss
 from chaos.journal import ACCEPTED, REFUSED, SENT, UNKNOWN, Record
@@ -114,6 +114,11 @@ FAULTS: dict[str, tuple[str, Callable[[Evidence], Any]]] = {
     "another contact": (WRONG, lambda e: e.ledger[0].update(contactId=ObjectId())),
     "another trigger": (WRONG, lambda e: e.ledger[0].update(trigger="task")),
     "refused": (WRONG, lambda e: setattr(e.records["n0"], "answer", REFUSED)),
+    "something of an erased contact": (ERASED, lambda e: setattr(e, "left_of_erased", ["contact x is in y"])),
+    "an erased contact's snapshot that is not accounted for": (
+        IDENTITY,
+        lambda e: setattr(e, "erasing_ledger", [_entry(ObjectId(), "erased-1", "stream")]),
+    ),
     "a valid request that was rejected": (WRONG, lambda e: setattr(e, "rejected", ["n0"])),
     "failed instead of completed": (WRONG, lambda e: setattr(e.records["n1"], "expected", "completed")),
     "too few messages": (WRONG, lambda e: setattr(e.records["n0"], "messages", 3)),
