@@ -97,6 +97,7 @@ def _mongoose_type(schema: Schema) -> str:
 def _types(stored: Schema) -> str:
     snapshot = _interface("TrainingSnapshot", stored, {"id": "Types.ObjectId", "date": "Date"})
     message = _interface("TrainingMessage", stored["$defs"]["Message"], {"date": "Date"})
+    mentions = _interface("ErasedMentions", stored["$defs"]["ErasedMentions"], {"date": "Date"})
     models = [each.model_json_schema(by_alias=True) for each in (CompletedEvent, FailedEvent)]
     parts = {name: schema for model in models for name, schema in model["$defs"].items()}
     events = [_interface(name, schema, {}) for name, schema in parts.items()]
@@ -109,6 +110,7 @@ def _types(stored: Schema) -> str:
             'import type { Types } from "mongoose";',
             "",
             message,
+            mentions,
             snapshot,
             *events,
             "/** The field `event` of an entry of the event stream, parsed. */",

@@ -39,6 +39,7 @@ export const trainingSnapshotSchema = new Schema(
     contentHash: { type: String, immutable: true },
     omittedMessageCount: { type: Number, immutable: true },
     redaction: { type: Object, immutable: true },
+    erasedMentions: { type: Object, immutable: true },
     userId: { type: ObjectId, ref: "User", immutable: true },
     contactId: { type: ObjectId, ref: "Contact", required: true, immutable: true },
   },

@@ -12,6 +12,14 @@ export interface TrainingMessage {
   timestamp: Date;
 }
 
+/** The addresses and numbers of erased contacts that were replaced after the capture. */
+export interface ErasedMentions {
+  /** the latest time */
+  at: Date;
+  /** replaced places by kind */
+  counts: Record<string, unknown>;
+}
+
 /** A training snapshot; user and contact are ids. */
 export interface TrainingSnapshot {
   _id: Types.ObjectId;
@@ -39,6 +47,8 @@ export interface TrainingSnapshot {
   omittedMessageCount?: number | null;
   /** what was redacted; absent if the policy redacts nothing */
   redaction?: Redaction | null;
+  /** what was redacted because another contact was erased; absent if nothing was */
+  erasedMentions?: ErasedMentions | null;
   createdAt: Date;
   updatedAt: Date;
   __v: number;

@@ -29,6 +29,7 @@ _CAPTURED = frozenset(
             "contentHash",
             "omittedMessageCount",
             "redaction",
+            "erasedMentions",
             "createdAt",
             "updatedAt",
             "__v",

@@ -8,8 +8,8 @@ from pydantic import Field
 
 from worker.api.container import Container
 from worker.api.dependencies import App, MayDelete, PathId
-from worker.api.parameters import PATH_ID
-from worker.api.queries import refuse_query
+from worker.api.parameters import ERASE_CONTACT, PATH_ID
+from worker.api.queries import ErasureQuery, read_query, refuse_query
 from worker.api.responses import CONTACTS_PATH, ERASURES_PATH, encode, success
 from worker.api.schemas import DateTime, Done, Id, Shape, error_responses
 from worker.erasure.accepting import accept_erasure
@@ -64,12 +64,12 @@ def _shown(job: Job) -> dict[str, Any]:
         202: {"model": Done[ErasureState], "description": "accepted", "headers": _LOCATION},
         **error_responses(400, 403, 404, 409),
     },
-    openapi_extra={"parameters": PATH_ID},
+    openapi_extra={"parameters": ERASE_CONTACT},
 )
 async def erase_contact(request: Request, app: App, caller: MayDelete, key: PathId) -> Response:
     """From now on no request of the contact is accepted. Poll `Location` until `status` is completed."""
-    refuse_query(request)
-    job = await app.writers.run(_accept, app, caller.organization, key, caller.user)
+    query = read_query(request, ErasureQuery, app.service.settings)
+    job = await app.writers.run(_accept, app, caller.organization, key, caller.user, query.redact_mentions)
     return success(202, "Erasure accepted", encode(_shown(job)), {"Location": f"{ERASURES_PATH}/{job.id}"})
 
 
@@ -87,5 +87,5 @@ async def show_erasure(request: Request, app: App, caller: MayDelete, key: PathI
     return success(200, "Erasure", encode(_shown(job)))
 
 
-def _accept(app: Container, organization: ObjectId, contact: ObjectId, user: ObjectId) -> Job:
-    return accept_erasure(Jobs(app.service), organization, contact, user)
+def _accept(app: Container, organization: ObjectId, contact: ObjectId, user: ObjectId, redact_mentions: bool) -> Job:
+    return accept_erasure(Jobs(app.service), organization, contact, user, redact_mentions=redact_mentions)

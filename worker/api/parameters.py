@@ -178,6 +178,16 @@ def snapshot_filter(limits: Settings) -> list[Schema]:
     ]
 
 
+ERASE_CONTACT = [
+    _parameter("path", "id", _HEX_ID, "the id of the contact", required=True, example=ID),
+    _parameter(
+        "query",
+        "redactMentions",
+        {"type": "string", "enum": ["true", "false", ""], "default": "false"},
+        "`true`: also replace the contact's e-mail address and phone number in other people's snapshots",
+    ),
+]
+
 _EXPORT_EXAMPLE = {"format": "messages", "quality": "good", "split": "90/5/5", "dedupe": True}
 
 

@@ -70,6 +70,18 @@ class ExportQuery(CamelModel):
         return condition
 
 
+def _read_boolean(value: Any) -> bool:
+    if value not in {"true", "false"}:
+        raise ValueError("should be true or false")
+    return bool(value == "true")
+
+
+class ErasureQuery(CamelModel):
+    """The parameters of an erasure."""
+
+    redact_mentions: Annotated[bool, BeforeValidator(_read_boolean)] = False
+
+
 class ListQuery(SnapshotFilter):
     """The parameters of the list. `after` takes precedence over `page`."""
 

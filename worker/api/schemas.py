@@ -56,6 +56,13 @@ class Redaction(Shape):
     counts: dict[str, int] = Field(description="replaced places by kind")
 
 
+class ErasedMentions(Shape):
+    """The addresses and numbers of erased contacts that were replaced after the capture."""
+
+    at: DateTime = Field(description="the latest time")
+    counts: dict[str, int] = Field(description="replaced places by kind")
+
+
 class Captured(Shape):
     """The fields that every view of a snapshot has."""
 
@@ -83,6 +90,9 @@ class Captured(Shape):
         None, description="deleted and internal messages that were omitted; absent if no setting names their flags"
     )
     redaction: Redaction | None = Field(None, description="what was redacted; absent if the policy redacts nothing")
+    erased_mentions: ErasedMentions | None = Field(
+        None, description="what was redacted because another contact was erased; absent if nothing was"
+    )
     created_at: DateTime
     updated_at: DateTime
     version: int = Field(0, alias="__v")

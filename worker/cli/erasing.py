@@ -24,6 +24,11 @@ _PAUSE = 0.5
 @click.option("--contact", type=ObjectIdType(), help="The contact. Required.")
 @click.option("--dry-run", is_flag=True, help="Only count what is found.")
 @click.option("--lift", "lifting", is_flag=True, help="Accept requests of an erased contact again.")
+@click.option(
+    "--redact-mentions",
+    is_flag=True,
+    help="Also replace the contact's e-mail address and phone number in other people's snapshots.",
+)
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="A new file for the receipt.")
 @click.option(
     "--timeout", type=click.FloatRange(0, 86_400), default=600.0, show_default=True, help="Maximum wait in seconds."
@@ -38,6 +43,7 @@ def erase(
     contact: ObjectId | None,
     dry_run: bool,
     lifting: bool,
+    redact_mentions: bool,
     output: Path | None,
     timeout: float,
     yes: bool,
@@ -72,7 +78,7 @@ def erase(
     if not agrees("Erase this contact? This cannot be undone.", yes):
         raise click.Abort
     jobs = Jobs(open_producer())
-    job = accept_erasure(jobs, organization, contact)
+    job = accept_erasure(jobs, organization, contact, redact_mentions=redact_mentions)
     with resume_hint(f"The workers continue it. Watch it with: {program()} erase show {job.id}"):
         job = _wait(jobs, job, timeout)
     if output and job.status == COMPLETED and job.result:
@@ -121,7 +127,10 @@ def _print(job: Job, *, as_json: bool) -> None:
     removed = (job.result or {}).get("receipt", {}).get("removed") or (job.progress or {}).get("removed") or {}
     for place, count in removed.items():
         click.echo(f"  {place}: {count:,}")
-    for place, count in ((job.result or {}).get("receipt", {}).get("mentions") or {}).items():
+    receipt = (job.result or {}).get("receipt", {})
+    for place, count in receipt.get("mentionsRedacted", {}).items():
+        click.echo(f"  mentions redacted in {place}: {count:,}")
+    for place, count in receipt.get("mentions", {}).items():
         click.echo(f"  mentioned by others in {place}: {count:,}")
     if job.error:
         click.secho(f"Error: {describe(job.error)}", fg="red", err=True)

@@ -57,8 +57,17 @@ def find(service: Service, person: Person) -> Found:
     return Found(document is not None, snapshots, requests, identifiers)
 
 
-def accept_erasure(jobs: Jobs, organization: ObjectId, contact: ObjectId, user: ObjectId | None = None) -> Job:
-    """Write the tombstone and accept the erasure; return the one in progress if there is one.
+def accept_erasure(
+    jobs: Jobs,
+    organization: ObjectId,
+    contact: ObjectId,
+    user: ObjectId | None = None,
+    *,
+    redact_mentions: bool = False,
+) -> Job:
+    """Write the tombstone and accept the erasure; return the one in progress, as it was asked for, if there is one.
+
+    `redact_mentions`: replace the person's addresses and numbers in other people's snapshots.
 
     Raises NotFound if there is nothing of the contact, LegalHold, InvalidSettings, ErasureKeyDiffers.
     """
@@ -76,7 +85,7 @@ def accept_erasure(jobs: Jobs, organization: ObjectId, contact: ObjectId, user: 
         raise NotFound(NOTHING)
     tombstone = {"_id": subject, "organizationId": organization, "erasedAt": service.clock.now()}
     log.append(service.settings.erasure_log, tombstone)  # before the database: it may only know more
-    return _accept(jobs, found.identifiers, tombstone, user)
+    return _accept(jobs, found.identifiers, tombstone, user, redact_mentions=redact_mentions)
 
 
 def accept_again(jobs: Jobs, contact: ObjectId, tombstone: Document) -> Job:
@@ -94,7 +103,9 @@ def _in_progress(jobs: Jobs, organization: ObjectId, subject: str) -> Job | None
     return Job.read(found) if found else None
 
 
-def _accept(jobs: Jobs, identifiers: Identifiers, tombstone: Document, user: ObjectId | None) -> Job:
+def _accept(
+    jobs: Jobs, identifiers: Identifiers, tombstone: Document, user: ObjectId | None, *, redact_mentions: bool = False
+) -> Job:
     """Write the tombstone and the job in one transaction."""
     service, organization = jobs.service, identifiers.organization
     with service.connections.transaction() as session:
@@ -103,7 +114,7 @@ def _accept(jobs: Jobs, identifiers: Identifiers, tombstone: Document, user: Obj
         job = jobs.accept(
             "erasure",
             organization,
-            {"subject": tombstone["_id"]},
+            {"subject": tombstone["_id"], **({"redactMentions": True} if redact_mentions else {})},
             user=user,
             enqueue=False,
             checkpoint=_beginning(identifiers),

@@ -9,6 +9,7 @@ from worker.clock import to_json
 from worker.erasure.broker import Broker
 from worker.erasure.files import Files
 from worker.erasure.identifiers import Identifiers
+from worker.erasure.mentions import Mentions
 from worker.erasure.receipt import VERSION, sign, signing_key
 from worker.erasure.records import Records
 from worker.erasure.search import Search
@@ -31,9 +32,9 @@ class ErasureIncomplete(PermanentError):
 class Erasure:
     """Works on the slices of erasure jobs: see `worker.jobs.slices.Work`.
 
-    tombstone ─▶ requests in flight ─▶ records ─▶ Redis ─▶ export files ─▶ settle ─▶ search ─▶ receipt
-                                          ▲                                            │
-                                          └──────────────── something found ───────────┘
+    tombstone ─▶ requests in flight ─▶ records ─▶ mentions ─▶ Redis ─▶ export files ─▶ settle ─▶ search ─▶ receipt
+                                          ▲                                                        │
+                                          └──────────────────── something found ───────────────────┘
     """
 
     def __init__(self, jobs: Jobs, settle: timedelta | None = None, *, only_records: bool = False) -> None:
@@ -55,6 +56,7 @@ class Erasure:
         person = Identifiers.read(own.job.organization, own.checkpoint)
         steps: dict[str, Callable[[Slice, Identifiers], bool]] = {
             "records": self._remove_records,
+            "mentions": self._redact_mentions,
             "redis": self._search_redis,
             "files": self._remove_files,
             "settle": self._wait,
@@ -97,6 +99,13 @@ class Erasure:
         removed["requests in flight"] += records.fail_open()
         done = records.remove(removed)
         own.checkpoint["removed"] = dict(removed)
+        own.checkpoint["removedAt"] = self._service.clock.now()
+        return done
+
+    def _redact_mentions(self, own: Slice, person: Identifiers) -> bool:
+        if not own.job.spec.get("redactMentions") or not person.texts:
+            return True
+        done = Mentions(self._service, own, person).redact()
         own.checkpoint["removedAt"] = self._service.clock.now()
         return done
 
@@ -143,6 +152,7 @@ class Erasure:
     def _receipt(self, own: Slice) -> dict[str, Any]:
         now = self._service.clock.now()
         kept = self._service.settings.backup_horizon
+        redacted = dict(sorted(own.checkpoint.get("redacted", {}).items()))
         return {
             "receiptVersion": VERSION,
             "erasureId": str(own.job.id),
@@ -152,6 +162,7 @@ class Erasure:
             "verifiedAt": to_json(now),
             "removed": {place: count for place, count in sorted(own.checkpoint["removed"].items()) if count},
             "mentions": dict(sorted(own.checkpoint["mentions"].items())),
+            **({"mentionsRedacted": redacted} if own.job.spec.get("redactMentions") else {}),
             "otherKeys": dict(sorted(own.checkpoint["others"].items())),
             "backupsUntil": to_json(now + kept),
         }

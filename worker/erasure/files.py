@@ -7,9 +7,10 @@ is marked stale: `snapshots exports rebuild` makes the missing files without the
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
+from bson import ObjectId
 from pymongo import ReturnDocument
 
 from worker.clock import to_json
@@ -19,7 +20,8 @@ from worker.errors import InvalidSettings
 from worker.exports.destination import Destination
 from worker.exports.manifest import NAME, encode
 from worker.exports.places import open_destination
-from worker.exports.selection import Selection
+from worker.exports.selection import Selection, read_selected
+from worker.exports.writing import id_line
 from worker.jobs.job import COMPLETED, RUNNING, UNFINISHED, Job
 from worker.jobs.slices import Slice
 from worker.jobs.store import JobFilter, Jobs
@@ -43,7 +45,8 @@ class Files:
         self._person = person
         self._reason = reason
         self._settings = jobs.service.settings
-        self._ids = {str(key).encode() for key in unpacked(own.checkpoint["ids"])}
+        self._ids = _as_text(own.checkpoint["ids"])
+        self._mentioned = _as_text(own.checkpoint.get("mentioned", b""))
 
     def remove(self, counts: Counter[str]) -> bool:
         """Continue with the next exports, newest first; return whether all are done."""
@@ -119,8 +122,8 @@ class Files:
                 continue
             with destination.open(record["path"]) as file:
                 lines = file.read().splitlines(keepends=True)
-            kept = [line for line in lines if line.partition(b"\t")[0] not in self._ids]
-            if len(kept) == len(lines):
+            kept = self._current([line for line in lines if line.partition(b"\t")[0] not in self._ids])
+            if kept == lines:
                 continue
             left[record["path"]] = ids = b"".join(kept)
             record |= {"bytes": len(ids), "sha256": hashlib.sha256(ids).hexdigest()}
@@ -136,6 +139,23 @@ class Files:
         for path, content in left.items():  # last: an interruption before it repeats the rest
             destination.replace(path, content)
         return len(removed)
+
+    def _current(self, lines: Sequence[bytes]) -> list[bytes]:
+        """Return the lines, those of snapshots whose mentions were redacted with the hashes that they have now."""
+        mentioned = [ObjectId(key.decode()) for line in lines if (key := line.partition(b"\t")[0]) in self._mentioned]
+        if not mentioned:
+            return list(lines)
+        now = read_selected(self._jobs.service, self._own.job.organization, mentioned)
+        current = []
+        for line in lines:
+            name, _, _, outcome = line.decode().rstrip("\n").split("\t")
+            found = now.get(ObjectId(name))
+            current.append(id_line(found, outcome) if found else line)
+        return current
+
+
+def _as_text(ids: bytes) -> set[bytes]:
+    return {str(key).encode() for key in unpacked(ids)}
 
 
 def _pairs(files: Iterable[dict[str, Any]]) -> list[tuple[dict[str, Any], dict[str, Any] | None]]:

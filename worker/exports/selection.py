@@ -5,7 +5,7 @@ job's checkpoint are written in one transaction, which a slice that was taken ov
 """
 
 from array import array
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from bson import Binary, ObjectId
 from pymongo.client_session import ClientSession
 from pymongo.collection import Collection
 
+from worker.service import Service
 from worker.stores.connections import Connections, Document, store_errors
 
 EDITABLE = ("notes", "tags", "quality", "category", "isArchived", "updatedAt", "__v")
@@ -48,6 +49,14 @@ class Selected:
 
     def entry(self) -> Document:
         return {"_id": self.id, "contentHash": self.content_hash, "size": self.size, **self.fields}
+
+
+def read_selected(service: Service, organization: ObjectId, ids: Sequence[ObjectId]) -> dict[ObjectId, Selected]:
+    """Return snapshots as they are now. Raises StoreUnavailable, StoreConflict."""
+    which = {"_id": {"$in": list(ids)}, "organizationId": organization}
+    projection = {**dict.fromkeys(("contentHash", *EDITABLE), 1), "size": {"$bsonSize": "$$ROOT"}}
+    with store_errors():
+        return {each["_id"]: Selected.of(each) for each in service.snapshots.collection.find(which, projection)}
 
 
 class Selection:

@@ -16,11 +16,10 @@ from worker.domain.requests import Id
 from worker.errors import PermanentError, Refused
 from worker.exports.destination import Destination
 from worker.exports.manifest import NAME, VERSION, encode
-from worker.exports.selection import EDITABLE, Selected
+from worker.exports.selection import Selected, read_selected
 from worker.exports.spec import ExportSpec, read_spec
 from worker.exports.writing import DELETED, Part, PartWriter, fields_hash
 from worker.service import Service
-from worker.stores.connections import store_errors
 
 _BLOCK = 1 << 20
 _BATCH = 500
@@ -223,7 +222,7 @@ class Rebuild:
             yield self._current(batch)
 
     def _current(self, batch: list[tuple[ObjectId, str, str, str]]) -> list[Selected]:
-        now = self._read([key for key, *_ in batch])
+        now = read_selected(self._service, self._organization, [key for key, *_ in batch])
         entries = []
         for key, content_hash, edits, outcome in batch:
             current = now.get(key)
@@ -236,10 +235,3 @@ class Rebuild:
             else:
                 entries.append(current)
         return entries
-
-    def _read(self, ids: list[ObjectId]) -> Mapping[ObjectId, Selected]:
-        which: dict[str, Any] = {"_id": {"$in": ids}, "organizationId": self._organization}
-        projection = {**dict.fromkeys(("contentHash", *EDITABLE), 1), "size": {"$bsonSize": "$$ROOT"}}
-        with store_errors():
-            found = self._service.snapshots.collection.find(which, projection)
-            return {each["_id"]: Selected.of(each) for each in found}

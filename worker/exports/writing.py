@@ -60,6 +60,11 @@ def fields_hash(selected: Selected) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def id_line(selected: Selected, outcome: object) -> bytes:
+    """Return the line of a snapshot in a list of ids: id, hashes, and the number of rows or why it has none."""
+    return f"{selected.id}\t{selected.content_hash}\t{fields_hash(selected)}\t{outcome}\n".encode()
+
+
 class PartWriter:
     """Writes the shards of one export."""
 
@@ -96,8 +101,8 @@ class PartWriter:
                         part.snapshots += 1
                         part.rows += outcome
                         quality[quality_of(selected.fields.get("quality"))] += 1
-                    listed.append(f"{selected.id}\t{selected.content_hash}\t{fields_hash(selected)}\t{outcome}\n")
-                ids_out.write("".join(listed).encode())
+                    listed.append(id_line(selected, outcome))
+                ids_out.write(b"".join(listed))
             encoder.close()
         part.bytes, part.sha256 = rows_out.bytes, rows_out.sha256
         part.ids_bytes, part.ids_sha256 = ids_out.bytes, ids_out.sha256

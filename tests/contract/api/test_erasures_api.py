@@ -24,6 +24,19 @@ def test_contact_is_erased_and_kept_out(served: Served) -> None:
     assert str(contact.id) not in shown.text
 
 
+def test_mentions_are_redacted_if_the_query_says_so(served: Served) -> None:
+    contact = contact_with(served.database, 2)
+    client = served.as_("ADMIN", contact.organization)
+    refused = client.delete(f"{CONTACTS}/{contact.id}", params={"redactMentions": "yes"})
+    assert (refused.status_code, refused.json()["errors"][0]["field"]) == (400, "redactMentions")
+    assert client.delete(f"{CONTACTS}/{contact.id}", params={"mentions": "true"}).status_code == 400
+    answer = client.delete(f"{CONTACTS}/{contact.id}", params={"redactMentions": "true"})
+    assert answer.status_code == 202
+    job = served.database.snapshotjobs.find_one({"_id": ObjectId(answer.json()["data"]["_id"])})
+    assert job
+    assert job["spec"]["redactMentions"] is True
+
+
 def test_contact_of_another_organization_is_not_found(served: Served) -> None:
     contact = contact_with(served.database, 2)
     stranger = served.as_("ADMIN", ObjectId())

@@ -1,0 +1,137 @@
+"""Other people's snapshots that mention an erased contact: their texts are redacted if that is asked for."""
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import bson
+import pytest
+from bson import ObjectId
+
+from support.erasing import EMAIL, Erasing, erasing_bench, places_of
+from support.exporting import Exporting
+from support.ledger import Bench
+from worker.erasure.accepting import accept_erasure
+from worker.erasure.mentions import Mentions
+from worker.errors import StoreUnavailable
+from worker.exports.places import open_destination, open_folder
+from worker.exports.verifying import Rebuild, verify
+from worker.jobs.job import Job
+from worker.runs.run import Run
+from worker.settings import Settings
+
+PHONE = "+4930901820"
+TEXT = f"Write to {EMAIL.upper()}, not to xx{EMAIL}, or call 030 901820"
+CLEAN = f"Write to [EMAIL_1], not to xx{EMAIL}, or call [PHONE_1]"
+
+
+@pytest.fixture
+def bench(settings: Settings, tmp_path: Path) -> Iterator[Bench]:
+    with erasing_bench(settings, tmp_path) as made:
+        yield made
+
+
+def person(bench: Bench) -> ObjectId:
+    return bench.contact(email=EMAIL, phoneNumber=PHONE)
+
+
+def mentioning(bench: Bench, owner: ObjectId, text: str, **body: Any) -> ObjectId:
+    """A snapshot of someone else whose second message has this text."""
+    conversation = bench.conversation(owner, 3)
+    second = {"conversationId": conversation, "content": "Hello 1"}
+    bench.database.messages.update_one(second, {"$set": {"content": text}})
+    (key,) = bench.accepted(bench.asked(owner, conversationId=conversation, **body))
+    Run(bench.service)([key])
+    return key
+
+
+def erase(bench: Bench, contact: ObjectId) -> Job:
+    erasing = Erasing(bench)
+    job = accept_erasure(erasing.jobs, bench.organization, contact, redact_mentions=True)
+    done = erasing.finish(job)
+    assert done.status == "completed", done.error
+    return done
+
+
+def test_texts_are_replaced_and_everything_else_stays(bench: Bench) -> None:
+    contact, other = person(bench), bench.contact(email="other@example.com", phoneNumber="+15557654321")
+    bench.accepted(bench.asked(contact))
+    changed = mentioning(bench, other, TEXT, notes=f"friend of {EMAIL}", tags=["a"])
+    family = mentioning(bench, bench.contact(email="kin@example.com", phoneNumber=PHONE), "Hello")
+    untouched = mentioning(bench, other, "nobody@example.com")
+    foreign = bench.database.trainingsnapshots.insert_one(
+        {"organizationId": ObjectId(), "messages": [{"content": EMAIL}], "notes": EMAIL}
+    ).inserted_id
+    before = bench.snapshots()
+
+    receipt = (erase(bench, contact).result or {})["receipt"]
+
+    after = bench.snapshots()
+    assert receipt["mentionsRedacted"] == {"snapshotrequests": 1, "trainingsnapshots": 2}
+    assert receipt["mentions"] == {"trainingsnapshots": 1}  # within another address
+    assert [each["content"] for each in after[changed]["messages"]] == ["Hello 0", CLEAN, "Hello 2"]
+    assert after[changed]["notes"] == "friend of [EMAIL_1]"
+    assert after[changed]["customerEmail"] == "other@example.com"
+    assert after[changed]["erasedMentions"]["counts"] == {"email": 2, "phone": 1}
+    array = bson.encode({"messages": after[changed]["messages"]})[4 + len(b"\x04messages\x00") : -1]
+    assert after[changed]["contentHash"] == hashlib.sha256(array).hexdigest() != before[changed]["contentHash"]
+    changing = {"messages", "notes", "contentHash", "updatedAt", "erasedMentions"}
+    assert {name for name in after[changed] if after[changed][name] != before[changed].get(name)} == changing
+    assert (after[family]["customerPhone"], after[family]["customerEmail"]) == ("[PHONE_1]", "kin@example.com")
+    assert after[family]["contentHash"] == before[family]["contentHash"]
+    assert {key: after[key] for key in (untouched, foreign)} == {key: before[key] for key in (untouched, foreign)}
+    assert bench.entry(changed)["notes"] == "friend of [EMAIL_1]"
+
+
+def test_without_the_option_they_stay_and_the_receipt_says_nothing_of_it(bench: Bench) -> None:
+    contact, other = person(bench), bench.contact()
+    key = mentioning(bench, other, TEXT)
+    before = bench.snapshots()[key]
+    receipt = (Erasing(bench).run(contact).result or {})["receipt"]
+    assert "mentionsRedacted" not in receipt
+    assert receipt["mentions"] == {"trainingsnapshots": 1}
+    assert bench.snapshots()[key] == before
+
+
+def test_files_of_exports_with_mentions_are_removed_and_rebuilt_clean(bench: Bench, tmp_path: Path) -> None:
+    contact, other = person(bench), bench.contact()
+    mentioning(bench, other, f"Write to {EMAIL}", notes=EMAIL)
+    mentioning(bench, other, "Nobody")
+    exporting = Exporting(bench)
+    export = exporting.run()
+    (gone,) = [name for name, data in exporting.files(export).items() if EMAIL.encode() in data]
+    erase(bench, contact)
+    folder = Path(str(bench.settings.exports_url))
+    assert places_of(bench.database, bench.connections.redis, folder, EMAIL) == []
+    destination = open_destination(bench.settings, export.id)
+    assert list(verify(destination).faults) == [gone]
+    target = open_folder(tmp_path / "again", ObjectId())
+    assert Rebuild(bench.service, destination)(target) == []
+    assert verify(target).faults == {}
+    rows = (tmp_path / "again" / gone).read_text()
+    assert (len(rows.splitlines()), rows.count("[EMAIL_1]")) == (2, 2)
+
+
+def test_erasure_that_is_interrupted_redacts_each_document_once(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    contact, other = person(bench), bench.contact()
+    keys = [mentioning(bench, other, f"{EMAIL} {number}") for number in range(5)]
+    erasing = Erasing(bench)
+    job = accept_erasure(erasing.jobs, bench.organization, contact, redact_mentions=True)
+    redact_one, left = Mentions._redact_one, iter(range(2))
+
+    def interrupted(self: Mentions, *which: Any) -> None:
+        redact_one(self, *which)
+        if next(left, None) is None:
+            raise StoreUnavailable
+
+    monkeypatch.setattr(Mentions, "_redact_one", interrupted)
+    with pytest.raises(StoreUnavailable):
+        erasing.slice(job)
+    monkeypatch.undo()
+    done = erasing.finish(job)
+    assert done.result
+    assert done.result["receipt"]["mentionsRedacted"] == {"trainingsnapshots": 5}
+    assert [bench.snapshots()[key]["messages"][1]["content"] for key in keys] == [
+        f"[EMAIL_1] {number}" for number in range(5)
+    ]

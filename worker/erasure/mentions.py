@@ -1,0 +1,161 @@
+"""Replaces a person's e-mail addresses and phone numbers in other people's snapshots and notes, if that is asked for.
+
+Documents are found as the last search counts them: by an address or number as the platform has it. In these documents
+other spellings of the same number are replaced as well.
+"""
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+import bson
+from bson import ObjectId
+from pymongo.client_session import ClientSession
+
+from worker.domain.ledger_entry import FINISHED
+from worker.erasure.identifiers import Identifiers
+from worker.jobs.slices import Slice
+from worker.redaction.engine import DefaultEngine
+from worker.redaction.kinds import Hints, Span
+from worker.redaction.phone import normal_form, region_of
+from worker.redaction.redactor import Redactor
+from worker.redaction.snapshot import redact_snapshot
+from worker.service import Service
+from worker.source.ids import stored_forms
+from worker.stores.connections import PLAIN, Document, store_errors
+
+_PAGE = 100
+_KINDS = ("email", "phone")
+_OF_CUSTOMER = ("customerPhone", "customerEmail")
+_ARRAY = b"\x04messages\x00"
+
+
+class PersonEngine:
+    """Finds the addresses and numbers of one person only: an engine of `worker.redaction`."""
+
+    def __init__(self, texts: Collection[str]) -> None:
+        self.regions = tuple(sorted({region for text in texts if (region := region_of(text))}))
+        self._default = DefaultEngine()
+        self._values: dict[tuple[str, str], str] = {}
+        patterns = []
+        for text in texts:
+            kind = "email" if "@" in text else "phone"
+            self._values[kind, self._normal(kind, text)] = text
+            # Not within another address or a longer number.
+            before, after = (r"(?<![\w.+-])", r"(?![\w-]|\.\w)") if kind == "email" else (r"(?<!\d)", r"(?!\d)")
+            patterns.append((kind, re.compile(f"{before}{re.escape(text)}{after}", re.IGNORECASE)))
+        self._patterns = patterns
+
+    def find(self, text: str, kinds: Collection[str], hints: Hints) -> Iterator[Span]:
+        for kind, pattern in self._patterns:
+            for found in pattern.finditer(text):
+                yield Span(found.start(), found.end(), kind, self._normal(kind, found[0]))
+        for span in self._default.find(text, kinds, hints):
+            if (span.kind, span.value) in self._values:
+                yield span
+
+    def is_persons(self, kind: str, text: str) -> bool:
+        return (kind, self._normal(kind, text.strip())) in self._values
+
+    def _normal(self, kind: str, text: str) -> str:
+        return text.casefold() if kind == "email" else normal_form(text, self.regions)
+
+
+class Mentions:
+    """The documents of other people in the person's organization. Raises StoreUnavailable, StoreConflict, LeaseLost."""
+
+    def __init__(self, service: Service, own: Slice, person: Identifiers) -> None:
+        self._service = service
+        self._own = own
+        self._person = person
+        self._engine = PersonEngine(person.texts)
+        self._redactor = Redactor(_KINDS, self._engine.regions, self._engine)
+        self._collections = (service.settings.snapshots_collection, service.settings.requests_collection)
+
+    def redact(self) -> bool:
+        """Continue with the next documents; return whether all of the organization were read.
+
+        The checkpoint remembers the snapshots for the export files (`mentioned`), and counts documents by collection
+        (`redacted`).
+        """
+        state = self._own.checkpoint
+        place = state.setdefault("mention", {"collection": 0, "after": None})
+        while place["collection"] < len(self._collections):
+            if self._own.is_over:
+                return False
+            name = self._collections[place["collection"]]
+            page = self._page(name, place["after"])
+            for document in page:
+                if self._person.mentions(document.raw):
+                    self._redact_one(name, document["_id"])
+            if len(page) == _PAGE:
+                place["after"] = page[-1]["_id"]
+            else:
+                place |= {"collection": place["collection"] + 1, "after": None}
+            self._own.save()
+        del state["mention"]
+        return True
+
+    def _page(self, name: str, after: Any) -> list[Any]:
+        condition: Document = {"organizationId": {"$in": stored_forms([self._person.organization])}}
+        if after is not None:
+            condition["_id"] = {"$gt": after}
+        with store_errors():
+            collection = self._service.connections.raw_database[name]
+            return list(collection.find(condition).sort("_id", 1).limit(_PAGE))
+
+    def _redact_one(self, name: str, key: Any) -> None:
+        """Redact a document in one transaction with the checkpoint. It is read again: it may have been edited."""
+        state = self._own.checkpoint
+        of_snapshots = name == self._service.settings.snapshots_collection
+        with self._service.connections.transaction() as session:
+            collection = self._service.connections.database[name].with_options(codec_options=PLAIN)
+            document = collection.find_one({"_id": key}, session=session)
+            change = (self._of_snapshot if of_snapshots else self._of_entry)(document) if document else {}
+            if not change:
+                return
+            collection.update_one({"_id": key}, {"$set": change}, session=session)
+            if of_snapshots and document and "contentHash" in document:
+                self._hash_again(key, session)
+            if of_snapshots and isinstance(key, ObjectId):
+                state["mentioned"] = state.get("mentioned", b"") + key.binary
+            state["redacted"] = dict(Counter(state.get("redacted", {})) + Counter([name]))
+            self._own.save(session)
+
+    def _of_snapshot(self, document: Document) -> Document:
+        """Return what changes. Only the texts do, so that everything else stays the same to the byte."""
+        messages = document.get("messages")
+        listed = messages if isinstance(messages, list) and all(isinstance(each, Mapping) for each in messages) else []
+        fields = {name: value for name, value in document.items() if name not in _OF_CUSTOMER}
+        for name, kind in zip(_OF_CUSTOMER, ("phone", "email"), strict=True):
+            value = document.get(name)
+            if isinstance(value, str) and self._engine.is_persons(kind, value):
+                fields[name] = value  # it is replaced as a whole
+        result = redact_snapshot(self._redactor, listed, fields)
+        change = dict(result.fields)
+        for number, message in result.messages.items():
+            changed = {name for name, value in message.items() if value is not listed[number].get(name)}
+            change |= {f"messages.{number}.{name}": message[name] for name in changed}
+        if not change:
+            return {}
+        now = self._service.clock.now()
+        before = document.get("erasedMentions")
+        counts = Counter(before["counts"] if isinstance(before, Mapping) else {}) + Counter(result.counts)
+        return {**change, "updatedAt": now, "erasedMentions": {"at": now, "counts": dict(counts)}}
+
+    def _of_entry(self, entry: Document) -> Document:
+        """Return the notes of a finished request. Its labels stay: its event has them, and must not change."""
+        notes = entry.get("notes")
+        if entry.get("status") not in FINISHED["status"]["$in"] or not isinstance(notes, str):
+            return {}
+        return dict(redact_snapshot(self._redactor, [], {"notes": notes}).fields)
+
+    def _hash_again(self, key: Any, session: ClientSession) -> None:
+        name = self._service.settings.snapshots_collection
+        stored = self._service.connections.raw_database[name].find_one({"_id": key}, {"messages": 1}, session=session)
+        if stored is not None:
+            encoded = bson.encode({"messages": stored["messages"]})[4 + len(_ARRAY) : -1]
+            change = {"contentHash": hashlib.sha256(encoded).hexdigest()}
+            self._service.snapshots.collection.update_one({"_id": key}, {"$set": change}, session=session)
