@@ -24,7 +24,7 @@ from worker.settings import Settings
 
 @pytest.fixture
 def bench(settings: Settings, tmp_path: Path) -> Iterator[Bench]:
-    with erasing_bench(settings.model_copy(update={"erasure_log": tmp_path / "erasures.log"}), tmp_path) as made:
+    with erasing_bench(settings.model_copy(update={"erasure_log": str(tmp_path / "erasures.log")}), tmp_path) as made:
         made.service.clock.now()
         yield made
 
@@ -88,7 +88,7 @@ def test_line_that_a_crash_cut_short_is_skipped(bench: Bench) -> None:
     Erasing(bench).run(contact)
     path = bench.settings.erasure_log
     assert path
-    with path.open("ab") as file:
+    with Path(path).open("ab") as file:
         file.write(b'{"hash": "ab')
     bench.database.snapshoterasures.delete_many({})
     assert restore(bench.service) == 1
@@ -96,7 +96,7 @@ def test_line_that_a_crash_cut_short_is_skipped(bench: Bench) -> None:
 
 def test_log_that_cannot_be_written_refuses_the_erasure(bench: Bench, tmp_path: Path) -> None:
     contact = person(bench)
-    other = bench.another(erasure_log=tmp_path / "missing" / "erasures.log")
+    other = bench.another(erasure_log=str(tmp_path / "missing" / "erasures.log"))
     with pytest.raises(InvalidSettings, match="SNAPSHOTS_ERASURE_LOG"):
         Erasing(other).accept(contact)
     other.connections.close()

@@ -1,12 +1,10 @@
-"""Exports into a bucket of a server that speaks S3, on loopback.
-
-It is that of moto, which nothing else needs: the tests are skipped without `pip install moto flask flask-cors`.
-"""
+"""Exports into a bucket of a server that speaks S3, on loopback: see `support.buckets`."""
 
 from collections.abc import Iterator
 
 import pytest
 
+from support.buckets import bucket_server
 from support.exporting import Exporting, add_snapshots
 from support.ledger import bench_on
 from worker.exports.places import open_destination
@@ -17,23 +15,10 @@ from worker.stores import indexes
 
 @pytest.fixture
 def exporting(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Exporting]:
-    fsspec = pytest.importorskip("fsspec")
-    server = pytest.importorskip("moto.server", reason="moto is not installed").ThreadedMotoServer("127.0.0.1", 0)
-    server.start()
-    host, port = server.get_host_and_port()
-    for name, value in {
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-        "AWS_ACCESS_KEY_ID": "key",
-        "AWS_SECRET_ACCESS_KEY": "secret",
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }.items():
-        monkeypatch.setenv(name, value)
-    fsspec.get_filesystem_class("s3").clear_instance_cache()  # they know the address of an earlier server
-    fsspec.filesystem("s3").makedirs("bucket", exist_ok=True)
-    with bench_on(settings.model_copy(update={"exports_url": "s3://bucket/sets"})) as made:
+    own = settings.model_copy(update={"exports_url": "s3://bucket/sets"})
+    with bucket_server(monkeypatch), bench_on(own) as made:
         indexes.ensure(made.connections)
         yield Exporting(made)
-    server.stop()
 
 
 @pytest.mark.acceptance

@@ -84,7 +84,7 @@ def accept_erasure(
     if not found.is_known:
         raise NotFound(NOTHING)
     tombstone = {"_id": subject, "organizationId": organization, "erasedAt": service.clock.now()}
-    log.append(service.settings.erasure_log, tombstone)  # before the database: it may only know more
+    log.append(service.settings, tombstone)  # before the database: it may only know more
     return _accept(jobs, found.identifiers, tombstone, user, redact_mentions=redact_mentions)
 
 
@@ -140,4 +140,4 @@ def lift(service: Service, organization: ObjectId, contact: ObjectId) -> None:
         raise NotFound("This contact was not erased.")
     lifted = {**found, "liftedAt": service.clock.now()}
     tombstones.put([lifted])
-    log.append(service.settings.erasure_log, lifted)
+    log.append(service.settings, lifted)

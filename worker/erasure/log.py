@@ -1,58 +1,50 @@
-"""The log of erasures: a file outside the database, from which tombstones come back after a restore.
+"""The log of erasures outside the database, from which tombstones come back after a restore.
 
-A line is a JSON object: `hash` (the `_id` of the tombstone), `organizationId`, `erasedAt`, `liftedAt` if it was lifted.
-The last line of a hash counts. No line holds personal data.
+An entry is a JSON object: `hash` (the `_id` of the tombstone), `organizationId`, `erasedAt`, `liftedAt` if it was
+lifted. The last entry of a hash counts. No entry holds personal data.
 """
 
-import fcntl
 import json
-import os
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 from bson import ObjectId
 
 from worker.clock import to_json
-from worker.errors import InvalidSettings
+from worker.erasure.log_places import VARIABLE, LogPlace, open_log
 from worker.log import get_logger
 from worker.service import Service
-from worker.settings import PREFIX
+from worker.settings import Settings
 from worker.stores.connections import Document, store_errors
+
+__all__ = ["VARIABLE", "append", "missing", "read"]
 
 log = get_logger(__name__)
 
-VARIABLE = f"{PREFIX}ERASURE_LOG"
 
-
-def append(path: Path | None, tombstone: Document) -> None:
-    """Add a line, durably. Raises InvalidSettings."""
-    if path is None:
+def append(settings: Settings, tombstone: Document) -> None:
+    """Add an entry, durably, if there is a log. Raises InvalidSettings, DestinationUnavailable."""
+    place = open_log(settings)
+    if place is None:
         return
     times: Document = {name: to_json(tombstone[name]) for name in ("erasedAt", "liftedAt") if name in tombstone}
-    line: Document = {"hash": tombstone["_id"], "organizationId": str(tombstone["organizationId"]), **times}
-    try:
-        with path.open("ab") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            file.write(json.dumps(line).encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as error:
-        raise InvalidSettings(f"{VARIABLE}: {path} cannot be written ({error.strerror}).") from None
+    entry: Document = {"hash": tombstone["_id"], "organizationId": str(tombstone["organizationId"]), **times}
+    # By time, because the last one counts.
+    kind, at = max(times.items(), key=lambda time: time[1])
+    place.append(f"{at.replace(':', '')}-{kind}-{tombstone['_id']}", json.dumps(entry).encode())
 
 
-def read(path: Path) -> dict[str, Document]:
-    """Return the tombstones of the log by hash; a line that a crash cut short is skipped. Raises InvalidSettings."""
-    try:
-        lines = path.read_bytes().splitlines() if path.exists() else []
-    except OSError as error:
-        raise InvalidSettings(f"{VARIABLE}: {path} cannot be read ({error.strerror}).") from None
+def read(place: LogPlace) -> dict[str, Document]:
+    """Return the tombstones of the log by hash; an entry that cannot be read is skipped.
+
+    Raises InvalidSettings, DestinationUnavailable.
+    """
     found: dict[str, Document] = {}
-    for line in lines:
+    for entry in place.entries():
         try:
-            tombstone = _tombstone(json.loads(line))
+            tombstone = _tombstone(json.loads(entry))
         except (ValueError, TypeError, KeyError):
-            log.warning("erasure_log_line_skipped", bytes=len(line))
+            log.warning("erasure_log_line_skipped", bytes=len(entry))
             continue
         found[tombstone["_id"]] = tombstone
     return found
@@ -66,9 +58,12 @@ def _tombstone(line: Any) -> Document:
 
 
 def missing(service: Service) -> list[Document]:
-    """Return the tombstones of the log that the database lacks, because it is older."""
-    path = service.settings.erasure_log
-    logged = read(path) if path else {}
+    """Return the tombstones of the log that the database lacks, because it is older.
+
+    Raises InvalidSettings and all TransientErrors.
+    """
+    place = open_log(service.settings)
+    logged = read(place) if place else {}
     if not logged:
         return []
     with store_errors():

@@ -26,21 +26,26 @@ def bucket_errors(where: str) -> Iterator[None]:
         raise DestinationUnavailable(f"The destination {where} cannot be reached ({type(error).__name__}).") from error
 
 
+def open_s3(variable: str) -> Any:
+    """Return s3fs's file system. Raises InvalidSettings, which names the variable, if the extra is not installed."""
+    try:
+        import fsspec
+        import s3fs  # noqa: F401 - fsspec imports it by name
+    except ModuleNotFoundError:
+        extra = "pip install 'training-snapshots[exports]'"
+        raise InvalidSettings(f"{variable} names a bucket, which needs the extra exports: {extra}") from None
+    # Listings would be remembered, and other processes write to the same place.
+    return fsspec.filesystem("s3", use_listings_cache=False)
+
+
 class Bucket:
     """A folder of a bucket, through `fsspec`. Key, secret and endpoint come from the environment, as AWS names them."""
 
     def __init__(self, url: str, export: ObjectId) -> None:
         """`url`: `s3://bucket/prefix`. Raises InvalidSettings if the extra is not installed."""
-        try:
-            import fsspec
-            import s3fs  # noqa: F401 - fsspec imports it by name
-        except ModuleNotFoundError:
-            extra = "pip install 'training-snapshots[exports]'"
-            raise InvalidSettings(f"{VARIABLE} names a bucket, which needs the extra exports: {extra}") from None
         if not url.startswith("s3://"):
             raise InvalidSettings(f"{VARIABLE} should be a folder, or s3://bucket/prefix.")
-        # Listings would be remembered, and other processes write to the same place.
-        self._files: Any = fsspec.filesystem("s3", use_listings_cache=False)
+        self._files: Any = open_s3(VARIABLE)
         root = url.removeprefix("s3://").rstrip("/")
         self.where = f"s3://{root}/{export}"
         self._final = f"{root}/{export}"

@@ -147,8 +147,12 @@ class Settings(FieldSettings, BaseSettings):
         None,
         description="PEM file with the Ed25519 key that signs receipts of erasures; `snapshots erase keys` makes it",
     )
-    erasure_log: Path | None = Field(
-        None, description="file outside the database with all tombstones; they are applied again after a restore"
+    erasure_log: str | None = Field(
+        None,
+        min_length=1,
+        max_length=1000,
+        description="file, or `s3://bucket/prefix`, outside the database with all tombstones; "
+        "they are applied again after a restore",
     )
     backup_horizon: Duration = Field(
         timedelta(days=30), description="how long backups are kept, for the receipts of erasures"

@@ -1,0 +1,87 @@
+"""Where the log of erasures is: a file, or a bucket, which has one small object for each entry."""
+
+import fcntl
+import os
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+from worker.errors import InvalidSettings
+from worker.exports.bucket import bucket_errors, open_s3
+from worker.exports.destination import DestinationFailed
+from worker.settings import PREFIX, Settings
+
+VARIABLE = f"{PREFIX}ERASURE_LOG"
+
+
+class LogPlace(Protocol):
+    """The entries of the log. All methods raise InvalidSettings and DestinationUnavailable."""
+
+    def append(self, name: str, entry: bytes) -> None:
+        """Add an entry, durably. `name` is unique, and orders the entries."""
+
+    def entries(self) -> list[bytes]:
+        """Return all entries in order."""
+
+
+def open_log(settings: Settings) -> LogPlace | None:
+    """Return the log of the settings; None if none is set. Raises InvalidSettings."""
+    url = settings.erasure_log
+    if url is None:
+        return None
+    if "://" not in url:
+        return LogFile(Path(url))
+    return LogFile(Path(urlsplit(url).path)) if url.startswith("file://") else LogBucket(url)
+
+
+class LogFile:
+    """A file with a line for each entry. A line that a crash cut short is an entry, too, which cannot be read."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def append(self, name: str, entry: bytes) -> None:
+        try:
+            with self._path.open("ab") as file:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                file.write(entry + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise InvalidSettings(f"{VARIABLE}: {self._path} cannot be written ({error.strerror}).") from None
+
+    def entries(self) -> list[bytes]:
+        try:
+            return self._path.read_bytes().splitlines() if self._path.exists() else []
+        except OSError as error:
+            raise InvalidSettings(f"{VARIABLE}: {self._path} cannot be read ({error.strerror}).") from None
+
+
+class LogBucket:
+    """A prefix of a bucket. Nothing can be appended to an object, so each entry is one of its own."""
+
+    def __init__(self, url: str) -> None:
+        """`url`: `s3://bucket/prefix`. Raises InvalidSettings."""
+        bucket, _, prefix = url.removeprefix("s3://").rstrip("/").partition("/")
+        if not url.startswith("s3://") or not bucket or not prefix:
+            raise InvalidSettings(f"{VARIABLE} should be a file, or s3://bucket/prefix.")
+        self._files: Any = open_s3(VARIABLE)
+        self._where, self._bucket, self._prefix = url, bucket, f"{prefix}/"
+
+    def append(self, name: str, entry: bytes) -> None:
+        try:
+            with bucket_errors(self._where):
+                self._files.pipe_file(f"{self._bucket}/{self._prefix}{name}.json", entry)
+        except DestinationFailed as error:
+            raise InvalidSettings(f"{VARIABLE}: {error.message}") from None
+
+    def entries(self) -> list[bytes]:
+        try:
+            with bucket_errors(self._where):
+                # `find` alone takes a bucket that does not exist for an empty one.
+                self._files.call_s3("list_objects_v2", Bucket=self._bucket, Prefix=self._prefix, MaxKeys=1)
+                paths = sorted(self._files.find(f"{self._bucket}/{self._prefix}"))
+                found = self._files.cat(paths) if paths else {}
+                return [found[path] for path in paths]
+        except DestinationFailed as error:
+            raise InvalidSettings(f"{VARIABLE}: {error.message}") from None
