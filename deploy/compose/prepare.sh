@@ -2,7 +2,7 @@
 # Prepares the volumes before MongoDB and Redis start. Runs at every `docker compose up`, and changes nothing twice.
 #
 # Splits the secrets of .env into one volume for each kind of process, readable only by its user, and generates the key
-# file and the passwords of MongoDB once. Secrets in files appear neither in `docker inspect` nor on a command line.
+# file and the passwords of MongoDB, and the keys of erasures, once. Secrets in files appear neither in `docker inspect` nor on a command line.
 set -eu
 umask 077
 
@@ -21,6 +21,14 @@ given() { # NAME: the value of a line NAME=value
 
 generate() { # FILE: 32 random bytes in hex, unless the file exists
     [ -s "$1" ] || od -An -tx1 -v -N32 /dev/urandom | tr -d ' \n' >"$1"
+}
+
+generate_signing_key() { # FILE: an Ed25519 key in PEM (RFC 8410: these 16 bytes, and 32 random ones), unless the file exists
+    [ -s "$1" ] || {
+        echo "-----BEGIN PRIVATE KEY-----"
+        { printf '\060\056\002\001\000\060\005\006\003\053\145\160\004\042\004\040' && head -c 32 /dev/urandom; } | base64
+        echo "-----END PRIVATE KEY-----"
+    } >"$1"
 }
 
 store() { # FILE VALUE: an empty value removes the file
@@ -43,11 +51,21 @@ generate /secrets/mongo/snapshots_password
 mongo_url=$(given SNAPSHOTS_MONGO_URL)
 own_url="mongodb://snapshots:$(cat /secrets/mongo/snapshots_password)@mongo:27017/?replicaSet=rs0&authSource=admin"
 
+# A database whose contacts were erased needs the same key for ever: it is kept with MongoDB's passwords.
+generate /secrets/mongo/erasure_key
+generate_signing_key /secrets/mongo/erasure.pem
+erasure_key=$(given SNAPSHOTS_ERASURE_KEY)
+
 store /secrets/redis/password "$redis_password"
 store /secrets/redis/redis.conf "requirepass $redis_password"
 for process in worker api flower; do
     store "/secrets/$process/SNAPSHOTS_REDIS_URL" "redis://:$redis_password@redis:6379/0"
     store "/secrets/$process/SNAPSHOTS_MONGO_URL" "${mongo_url:-$own_url}"
+    store "/secrets/$process/SNAPSHOTS_ERASURE_KEY" "${erasure_key:-$(cat /secrets/mongo/erasure_key)}"
+done
+for process in worker api; do
+    store "/secrets/$process/erasure.pem" "$(cat /secrets/mongo/erasure.pem)"
+    store "/secrets/$process/SNAPSHOTS_ERASURE_SIGNING_KEY" /run/secrets/erasure.pem
 done
 store /secrets/api/SNAPSHOTS_JWT_SECRET "$(given SNAPSHOTS_JWT_SECRET)"
 for name in FLOWER_BASIC_AUTH FLOWER_OAUTH2_SECRET FLOWER_COOKIE_SECRET; do

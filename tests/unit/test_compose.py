@@ -1,11 +1,14 @@
 """Rules for docker-compose.yml and the Dockerfile. docs/operations.md reports how they run."""
 
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 import celeryconfig
 from worker import liveness
@@ -20,6 +23,7 @@ REQUIRED = {"SNAPSHOTS_JWT_SECRET", "REDIS_PASSWORD", "FLOWER_BASIC_AUTH"}
 RUNS = {"exporter": "worker"}
 """Services that run another's process."""
 SECRETS = REQUIRED | {"FLOWER_OAUTH2_SECRET", "FLOWER_COOKIE_SECRET", "SNAPSHOTS_MONGO_URL", "SNAPSHOTS_REDIS_URL"}
+SECRETS |= {"SNAPSHOTS_ERASURE_KEY"}
 
 
 def seconds(duration: str) -> float:
@@ -147,6 +151,21 @@ def test_secrets_are_neither_in_an_environment_nor_on_a_command_line() -> None:
     assert not [name for name in (*SECRETS, "REDISCLI_AUTH:", "requirepass") if name in text]
     assert set(re.findall(r"^ +([A-Z_0-9]+)=", COMPOSE["configs"]["secrets"]["content"], re.MULTILINE)) <= SECRETS
     assert {name for name, each in SERVICES.items() if "configs" in each} == {"prepare"}
+
+
+def test_signing_key_that_is_generated_is_one_and_stays(tmp_path: Path) -> None:
+    script = (ROOT / "deploy" / "compose" / "prepare.sh").read_text()
+    (function,) = re.findall(r"^generate_signing_key\(\) .*?^}$", script, re.MULTILINE | re.DOTALL)
+    key = tmp_path / "erasure.pem"
+    for _ in range(2):
+        subprocess.run(["sh", "-euc", f"{function}\ngenerate_signing_key {key}"], check=True)
+        made = key.read_bytes()
+        loaded = load_pem_private_key(made, None)
+        assert isinstance(loaded, Ed25519PrivateKey)
+        assert key.read_bytes() == made
+    other = tmp_path / "other.pem"
+    subprocess.run(["sh", "-euc", f"{function}\ngenerate_signing_key {other}"], check=True)
+    assert other.read_bytes() != made
 
 
 def test_each_process_gets_only_its_own_secrets() -> None:

@@ -131,7 +131,10 @@ def test_every_setting_exists() -> None:
     given += [{each["name"]: each["value"] for each in container(name).get("env", ())} for name in DEPLOYMENTS]
     names = {name for each in given for name in each}
     assert {name for name in names if name.startswith(PREFIX)} <= KNOWN
-    assert {name for name in names if not name.startswith(PREFIX)} == {"FLOWER_BASIC_AUTH", "FLOWER_DB", "FLOWER_PORT"}
+    assert {name for name in names if not name.startswith(PREFIX)} == {
+        *("FLOWER_BASIC_AUTH", "FLOWER_DB", "FLOWER_PORT"),
+        "erasure.pem",  # a file of the Secret snapshots-erasure
+    }
 
 
 def test_example_contains_no_secret() -> None:

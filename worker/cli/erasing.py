@@ -15,6 +15,7 @@ from worker.erasure.accepting import NOTHING, accept_erasure, find, lift
 from worker.errors import InvalidRequest, NotFound
 from worker.jobs.job import COMPLETED, Job
 from worker.jobs.store import Jobs
+from worker.settings import load
 
 _PAUSE = 0.5
 
@@ -188,3 +189,14 @@ def keys(file: Path) -> None:
         raise InvalidRequest([{"field": "file", "message": "should be a new file"}]) from None
     click.echo(f"{file} signs receipts: export {receipts.VARIABLE}={file}")
     click.echo(f"{public} checks them; give it to everyone who gets a receipt.")
+
+
+@erase.command("public-key")
+def public_key() -> None:
+    """Print the public key of the key that signs receipts, which SNAPSHOTS_ERASURE_SIGNING_KEY names.
+
+    \b
+    Example:
+        snapshots erase public-key > erasure.pub.pem
+    """
+    click.echo(receipts.public_pem(receipts.signing_key(load())).decode(), nl=False)

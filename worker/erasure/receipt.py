@@ -103,5 +103,10 @@ def make_keys(private: Path) -> Path:
     with os.fdopen(descriptor, "wb") as file:
         file.write(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     public = private.with_suffix(".pub.pem")
-    public.write_bytes(key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    public.write_bytes(public_pem(key))
     return public
+
+
+def public_pem(key: Ed25519PrivateKey) -> bytes:
+    """Return the public key in PEM."""
+    return key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
