@@ -9,6 +9,7 @@ from bson import ObjectId
 
 from support.exporting import Exporting, add_snapshots
 from support.ledger import bench_on
+from worker.domain.assembly import hash_of_messages
 from worker.errors import InvalidRequest
 from worker.exports.places import open_folder
 from worker.exports.verifying import Rebuild, verify
@@ -38,6 +39,36 @@ def test_rows_are_redacted_and_the_database_is_not(exporting: Exporting) -> None
     assert redaction["export"]["kinds"] == ["email", "phone", "name"]
     assert redaction["export"]["counts"] == {"email": 9, "name": 6, "phone": 3}
     assert redaction["capture"] == {"policies": {"2": 3}, "counts": {"card": 3}}
+
+
+def test_names_of_agents_are_those_of_the_platform(exporting: Exporting) -> None:
+    bench = exporting.bench
+    first, second, *_ = bench.database.trainingsnapshots.find()
+    resolver, asker = ObjectId(), ObjectId()
+    organization = {"organizationId": bench.organization}
+    bench.database.users.insert_many(
+        [
+            {"_id": resolver, "firstName": "Ottokar", "lastName": "Blum", **organization},
+            {"_id": asker, "firstName": "Wanda", "lastName": "Zweig", **organization},
+            {"firstName": "Hans", "lastName": "Fremd", **organization},
+        ]
+    )
+    bench.database.conversations.insert_one({"_id": first["conversationId"], "resolvedBy": resolver, **organization})
+    content = "Ottokar Blum, Wanda Zweig and Hans Fremd"
+    bench.database.trainingsnapshots.update_many({}, {"$set": {"messages.1.content": content, "userId": "?"}})
+    bench.database.trainingsnapshots.update_one({"_id": second["_id"]}, {"$set": {"userId": asker}})
+    rows = {row["_id"]: row["messages"][1]["content"] for row in exporting.rows(exporting.run(redact=["name"]))}
+    assert rows[str(first["_id"])] == "[NAME_2], Wanda Zweig and Hans Fremd"
+    assert rows[str(second["_id"])] == "Ottokar Blum, [NAME_2] and Hans Fremd"
+
+
+def test_content_hash_is_that_of_the_messages_in_the_row(exporting: Exporting) -> None:
+    stored = exporting.bench.database.trainingsnapshots.find_one()
+    hashes = {row["_id"]: row["contentHash"] for row in exporting.rows(exporting.run(redact=["email"]))}
+    stored["messages"][0]["content"] = "I am Anna, [EMAIL_1] or 0170 1234567"
+    assert hashes[str(stored["_id"])] == hash_of_messages(stored["messages"])
+    unchanged = {row["_id"]: row["contentHash"] for row in exporting.rows(exporting.run(redact=["iban"]))}
+    assert unchanged[str(stored["_id"])] == stored["contentHash"]
 
 
 def test_redacted_export_verifies_and_is_rebuilt_with_the_same_bytes(exporting: Exporting, tmp_path: Path) -> None:

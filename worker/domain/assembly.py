@@ -108,6 +108,11 @@ def replace_messages(messages: Messages, changed: Mapping[int, Mapping[str, Any]
     return replace(messages, encoded=whole[4 + len(_MESSAGES) : -1])
 
 
+def hash_of_messages(messages: Sequence[Mapping[str, Any]]) -> str:
+    """Return the `contentHash` of messages as MongoDB stores them."""
+    return hashlib.sha256(bson.encode({"messages": messages})[4 + len(_MESSAGES) : -1]).hexdigest()
+
+
 def customer_name(contact: Mapping[str, Any]) -> str:
     """Join first and last name, trimmed. Either or both may be missing."""
     parts = (describe(contact.get(name)) for name in ("firstName", "lastName"))

@@ -4,16 +4,15 @@ Documents are found as the last search counts them: by an address or number as t
 other spellings of the same number are replaced as well.
 """
 
-import hashlib
 import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-import bson
 from bson import ObjectId
 from pymongo.client_session import ClientSession
 
+from worker.domain.assembly import hash_of_messages
 from worker.domain.ledger_entry import FINISHED
 from worker.erasure.identifiers import Identifiers
 from worker.jobs.slices import Slice
@@ -29,7 +28,6 @@ from worker.stores.connections import PLAIN, Document, store_errors
 _PAGE = 100
 _KINDS = ("email", "phone")
 _OF_CUSTOMER = ("customerPhone", "customerEmail")
-_ARRAY = b"\x04messages\x00"
 
 
 class PersonEngine:
@@ -156,6 +154,5 @@ class Mentions:
         name = self._service.settings.snapshots_collection
         stored = self._service.connections.raw_database[name].find_one({"_id": key}, {"messages": 1}, session=session)
         if stored is not None:
-            encoded = bson.encode({"messages": stored["messages"]})[4 + len(_ARRAY) : -1]
-            change = {"contentHash": hashlib.sha256(encoded).hexdigest()}
+            change = {"contentHash": hash_of_messages(stored["messages"])}
             self._service.snapshots.collection.update_one({"_id": key}, {"$set": change}, session=session)

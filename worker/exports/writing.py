@@ -3,13 +3,15 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from bson import ObjectId
 
+from worker.domain.assembly import hash_of_messages
 from worker.domain.json_values import render
+from worker.domain.ledger_entry import LedgerEntry
 from worker.errors import TaskInterrupt
 from worker.exports.destination import Destination
 from worker.exports.encoding import Encoder, Hashed, encoder_of
@@ -20,12 +22,14 @@ from worker.formats.rows import Skipped
 from worker.log import get_logger
 from worker.redaction.snapshot import redact_document
 from worker.service import Service
+from worker.source.agents import Name, read_agents
 from worker.stores.connections import PLAIN, Document, store_errors
 
 log = get_logger(__name__)
 
 _READ_BYTES, _READ_COUNT = 4_000_000, 400
 """How much is in memory at once: bytes and number of snapshots."""
+_PEOPLE = ("_id", "organizationId", "contactId", "conversationId", "userId")
 DELETED = "deleted"
 """The reason for a snapshot that was deleted after its selection."""
 
@@ -75,6 +79,8 @@ class PartWriter:
         self._options = spec.options
         self._redactor = spec.redactor
         self._destination = destination
+        self._connections = service.connections
+        self._names_agents = "name" in spec.redact
         # Rows are the same without a time zone, which is UTC, and decoding takes half the time.
         self._collection = service.snapshots.collection.with_options(PLAIN.with_options(tz_aware=False))
 
@@ -92,9 +98,10 @@ class PartWriter:
             encoder = encoder_of(self._format, rows_out, self._spec.compress)
             for batch in _batches(selection):
                 documents = self._read(batch)
+                agents = self._agents(documents.values())
                 listed = []
                 for selected in batch:
-                    outcome = self._convert(encoder, selected, documents.pop(selected.id, None), part)
+                    outcome = self._convert(encoder, selected, documents.pop(selected.id, None), agents, part)
                     if isinstance(outcome, str):
                         skipped[outcome] += 1
                     else:
@@ -114,12 +121,31 @@ class PartWriter:
         with store_errors():
             return {each["_id"]: each for each in self._collection.find(which, batch_size=_READ_COUNT)}
 
-    def _convert(self, encoder: Encoder, selected: Selected, document: Document | None, part: Part) -> int | str:
+    def _agents(self, documents: Iterable[Document]) -> Mapping[Any, Sequence[Name]]:
+        """Return the names of the agents of each snapshot, as the platform has them now."""
+        if not self._names_agents:
+            return {}
+        asked = [
+            # Platforms may have stored anything in these fields.
+            cast("LedgerEntry", {name: each[name] for name in _PEOPLE if isinstance(each.get(name), ObjectId)})
+            for each in documents
+            if isinstance(each.get("contactId"), ObjectId)
+        ]
+        return read_agents(self._connections, asked) if asked else {}
+
+    def _convert(
+        self,
+        encoder: Encoder,
+        selected: Selected,
+        document: Document | None,
+        agents: Mapping[Any, Sequence[Name]],
+        part: Part,
+    ) -> int | str:
         """Add a snapshot, and what was redacted to `part`; return the number of rows, or the reason why it has none."""
         if document is None:
             return DELETED
         try:
-            snapshot, redacted = self._redact(selected.apply(document))
+            snapshot, redacted = self._redact(selected.apply(document), agents.get(selected.id, ()))
             rows = self._format.rows(snapshot, self._options)
             encoder.add(rows)
         except Skipped as skipped:
@@ -135,8 +161,15 @@ class PartWriter:
             merge(part.policies, {str(captured["policy"]): 1})
         return len(rows)
 
-    def _redact(self, snapshot: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, int]]:
-        return redact_document(self._redactor, snapshot) if self._redactor else (snapshot, {})
+    def _redact(
+        self, snapshot: Mapping[str, Any], agents: Sequence[Name]
+    ) -> tuple[Mapping[str, Any], Mapping[str, int]]:
+        if self._redactor is None:
+            return snapshot, {}
+        redacted, counts = redact_document(self._redactor, snapshot, agents)
+        if redacted.get("messages") is not snapshot.get("messages") and "contentHash" in snapshot:
+            redacted = {**redacted, "contentHash": hash_of_messages(redacted["messages"])}
+        return redacted, counts
 
 
 def _batches(selection: Iterable[list[Selected]]) -> Iterator[list[Selected]]:

@@ -72,16 +72,18 @@ def redact_snapshot(
     return _collect(messages, fields, places, parts, redacted.texts, redacted.replacements, redacted.counts)
 
 
-def redact_document(redactor: Redactor, document: Mapping[str, Any]) -> tuple[Mapping[str, Any], dict[str, int]]:
+def redact_document(
+    redactor: Redactor, document: Mapping[str, Any], agents: Sequence[tuple[str, ...]] = ()
+) -> tuple[Mapping[str, Any], dict[str, int]]:
     """Redact a stored snapshot; return it with its fields in the same order, and the counts by kind.
 
-    The only name that a stored snapshot has is the customer's.
+    The only name that a stored snapshot has is the customer's. `agents`: the names that the platform has of the others.
     """
     messages = document.get("messages")
     listed = messages if isinstance(messages, list) and all(isinstance(each, Mapping) for each in messages) else []
     name = document.get("customerName")
     people = [tuple(name.split(" ", 1))] if isinstance(name, str) else []
-    result = redact_snapshot(redactor, listed, document, people)
+    result = redact_snapshot(redactor, listed, document, [*people, *agents])
     changed = dict(result.fields)
     if result.messages:
         changed["messages"] = [result.messages.get(place, message) for place, message in enumerate(listed)]
