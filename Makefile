@@ -5,7 +5,7 @@ ARGS ?=
 ROUNDS ?= 5
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format lock acceptance judges chaos proof bench wheels screenshots clean
+.PHONY: help setup demo test lint format lock acceptance judges chaos cluster proof bench wheels screenshots clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +47,9 @@ judges: setup ## install the programs that read the formats into .venv-judges, f
 
 chaos: setup ## inject faults under load and check the guarantees: REQUESTS=200000 SECONDS=6000 SEED=1 ARGS=--sentinel
 	@$(BIN)/python tests/chaos --requests $(or $(REQUESTS),5000) --seconds $(or $(SECONDS),0) --seed $(or $(SEED),1) $(ARGS)
+
+cluster: setup ## the same on several hosts (network namespaces, needs root): partitions, lossy links, failovers: SEED=1 ARGS="--rounds 2"
+	@$(BIN)/python tests/chaos/hosts --seed $(or $(SEED),1) $(ARGS)
 
 proof: setup ## show that the checker finds deliberate bugs, then a short chaos run
 	$(BIN)/pytest -n 2 -m chaos --ignore tests/chaos/test_short_run.py $(ARGS)

@@ -108,7 +108,8 @@ class Roles:
     def _client(self, port: int) -> Any:
         if port not in self._clients:
             timeouts: Any = {"socket_timeout": _ANSWER_SECONDS, "socket_connect_timeout": _ANSWER_SECONDS}
-            self._clients[port] = redis.Redis(port=port, retry=Retry(NoBackoff(), 0), **timeouts)
+            once = Retry(NoBackoff(), 0)
+            self._clients[port] = redis.Redis(self.servers.address(port), port, retry=once, **timeouts)
         return self._clients[port]
 
 
@@ -147,7 +148,8 @@ class FollowingWitness(Witness):
                 self._losses.append((failover, loss, set()))
                 self._last = f"{failover.kept[0]}-{failover.kept[1]}"
             self._port = self._roles.primary
-        return redis.Redis(port=self._roles.primary, socket_timeout=2, retry=Retry(NoBackoff(), 0))
+        address = self._roles.servers.address(self._roles.primary)
+        return redis.Redis(address, self._roles.primary, socket_timeout=2, retry=Retry(NoBackoff(), 0))
 
     def _note(self, key: str, fields: dict[bytes, bytes]) -> None:
         for *_, present in self._losses:

@@ -2,11 +2,10 @@
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import psutil
 
-from chaos.servers import MEMBERS
 from chaos.system import System
 
 _LOOK_SECONDS = 5.0
@@ -17,9 +16,9 @@ _SETTLED_LOOKS = 12
 class Gauges:
     """One thread. Values are by process name; a pool process has its worker's."""
 
-    def __init__(self, system: System, ports: dict[str, int]) -> None:
+    def __init__(self, system: System, mongo_ports: Collection[int]) -> None:
         self._system = system
-        self._ports = {ports[f"mongo{name}-proxy"] for name in MEMBERS}
+        self._ports = mongo_ports
         self._memory: dict[str, list[int]] = {}
         self._connections: dict[str, int] = {}
         self._stop = threading.Event()
@@ -37,7 +36,9 @@ class Gauges:
         for name, seen in sorted(self._memory.items()):
             settled = seen[_SETTLED_LOOKS:] or seen
             grown = f"{_mb(settled[0])} to {_mb(settled[-1])}, most {_mb(max(seen))} MB"
-            yield f"memory of {name}", f"{grown}; at most {self._connections.get(name, 0)} connections to MongoDB"
+            # The connections of a process in another network namespace are not seen from here.
+            count = self._connections.get(name)
+            yield f"memory of {name}", grown + (f"; at most {count} connections to MongoDB" if count else "")
 
     def _look(self) -> None:
         while not self._stop.wait(_LOOK_SECONDS):

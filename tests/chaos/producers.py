@@ -2,9 +2,10 @@
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
+from itertools import cycle
 from typing import Any
 
 import httpx
@@ -40,6 +41,10 @@ def stream(settings: Settings, stack: ExitStack) -> Producer:
 
     def send(requests: list[PlannedRequest]) -> list[Answer]:
         (request,) = requests
+        try:
+            broker.ping()  # one without a request id cannot be repeated, so it is not sent into an outage
+        except redis.RedisError:
+            return [(NOT_TAKEN, None)]
         try:
             key: Any = broker.xadd(REQUESTS, _entry(request))
         except redis.ResponseError:  # out of memory, read-only, loading
@@ -156,9 +161,12 @@ def closing(settings: Settings, stack: ExitStack) -> Producer:
     return send
 
 
-def http(base: str, secret: str, stack: ExitStack) -> Producer:
-    """POST with an Idempotency-Key."""
-    session = stack.enter_context(httpx.Client(base_url=base, timeout=15))
+def http(bases: Sequence[str], secret: str, stack: ExitStack) -> Producer:
+    """POST with an Idempotency-Key, to each API in turn."""
+    timeout = httpx.Timeout(15, connect=3)
+    sessions = cycle(
+        [stack.enter_context(httpx.Client(base_url=base, timeout=timeout, trust_env=False)) for base in bases]
+    )
 
     def send(requests: list[PlannedRequest]) -> list[Answer]:
         (request,) = requests
@@ -175,7 +183,7 @@ def http(base: str, secret: str, stack: ExitStack) -> Producer:
         }
         body = {key: value for key, value in request.body.items() if key != "organizationId"}
         try:
-            answer = session.post("/api/training/snapshots", json=body, headers=headers)
+            answer = next(sessions).post("/api/training/snapshots", json=body, headers=headers)
         except httpx.HTTPError:
             return [(UNKNOWN, None)]
         if answer.status_code in {200, 201, 202}:

@@ -24,7 +24,9 @@ from chaos.evidence import Evidence, gather
 from chaos.faults import erasure
 from chaos.gauges import Gauges
 from chaos.journal import Journal
-from chaos.system import SECRET, System, running
+from chaos.schedule import Lanes
+from chaos.system import PLACES, SECRET, System, running
+from support.places import Place
 from worker.jobs.job import UNFINISHED
 from worker.local.data_folder import DataFolder, data_folder
 from worker.settings import Settings
@@ -57,6 +59,10 @@ class Options:
     drain_seconds: float = _DRAIN_SECONDS
     without: tuple[str, ...] = ()
     """Processes that do not run."""
+    places: Mapping[str, Place] = field(default_factory=lambda: PLACES)
+    """The processes, and where they run."""
+    lanes: Lanes = field(default_factory=lambda: schedule.LANES)
+    """The faults that `faults` names."""
     files: Path | None = None
     """The folder for the driver's and the consumer's files; by default the servers' folder."""
     keep: Path | None = None
@@ -121,7 +127,7 @@ def run_on(
     """Runs on servers that are up and empty."""
     began = time.monotonic()
     files = options.files or folder.path
-    with running(folder, stores, options.settings, options.extra, options.without) as system:
+    with running(folder, stores, options.settings, options.extra, options.without, options.places) as system:
         say(f"up after {time.monotonic() - began:.0f} s, in {folder.path}")
         context = Context(
             stores,
@@ -131,7 +137,7 @@ def run_on(
             random.Random(options.seed),
             threading.Event(),
         )
-        gauges = Gauges(system, stores.ports)
+        gauges = Gauges(system, stores.mongo_ports)
         gauges.start()
         try:
             settled = _settle(context, files / "sent.jsonl", options, script)
@@ -197,8 +203,8 @@ def _producers(options: Options, system: System, stack: contextlib.ExitStack) ->
     for name, make in plain.items():
         if name in options.channels or name == "burst":
             found[name] = make(system.settings, stack)
-    if system.api and "http" in options.channels:
-        found["http"] = producers.http(system.api, SECRET, stack)
+    if system.apis and "http" in options.channels:
+        found["http"] = producers.http(system.apis, SECRET, stack)
     return found
 
 
@@ -223,7 +229,7 @@ def _drive(context: Context, driver: Driver, options: Options, script: Script | 
             if options.faults is not None
             else schedule.counts(options.requests, sentinel=options.sentinel)
         )
-        lanes = schedule.plan(wanted, seconds, context.dice)
+        lanes = schedule.plan(wanted, seconds, context.dice, options.lanes)
         for thread in schedule.start(context, lanes, options.seed, begin):
             thread.join(2 * seconds + 120)
             if thread.is_alive():

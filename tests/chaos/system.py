@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import sys
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -12,8 +11,9 @@ from pathlib import Path
 import psutil
 
 from chaos.crashpoints import Points
-from chaos.servers import TESTS, Servers
+from chaos.servers import TESTS, Servers, accepts
 from chaos.supervision import supervised
+from support.places import HERE, Place
 from worker.erasure.receipt import make_keys
 from worker.local.data_folder import DataFolder
 from worker.local.processes import Child
@@ -22,10 +22,13 @@ from worker.settings import PREFIX, Settings, load
 
 SECRET = "a secret for the chaos run alone, of enough bytes"
 ERASURE_KEY = "a key for the chaos run alone"
+PLACES: Mapping[str, Place] = dict.fromkeys(("worker1", "worker2", "beat", "listener1", "listener2", "api"), HERE)
+"""Which processes run, and where, unless told otherwise."""
 WRONG_CLOCKS = {"worker2": "600", "listener2": "-600"}
 """By how many seconds the clocks of these processes are ahead."""
 SHORT_VISIBILITY = {"worker2": "4"}
 """After how many seconds without acknowledgement Redis gives a message to another worker."""
+_COMMANDS = {"listener": "listen", "api": "api"}
 
 
 @dataclass
@@ -35,13 +38,14 @@ class System:
     children: dict[str, Child]
     points: Points
     settings: Settings
-    api: str | None
+    apis: list[str]
+    """The addresses of the HTTP APIs."""
     deaths: list[str] = field(default_factory=list)
     """Names of those that died during the run."""
 
     def named(self, kind: str) -> list[Child]:
         """Returns the processes of a kind: `worker`, `listener`, `beat` or `api`."""
-        return [child for name, child in self.children.items() if name.rstrip("0123456789") == kind]
+        return [child for name, child in self.children.items() if _kind(name) == kind]
 
     def pool_of(self, worker: Child) -> list[int]:
         """Returns the process ids of a worker's pool."""
@@ -66,8 +70,9 @@ def running(
     overrides: Mapping[str, str],
     extra: Mapping[str, str],
     without: Collection[str] = (),
+    places: Mapping[str, Place] = PLACES,
 ) -> Iterator[System]:
-    """Runs everything but the processes `without`, and starts again what dies.
+    """Runs everything but the processes `without`, each in its place, and starts again what dies.
 
     `overrides` are settings by name; `extra` are environment variables of the launcher.
     """
@@ -91,10 +96,10 @@ def running(
     points = Points(folder.path / "points")
     port = folder.ports("api")["api"]
     environment[f"{PREFIX}API_PORT"] = str(port)
-    children = _children(folder.path, environment, port)
-    children = {name: child for name, child in children.items() if name not in without}
+    places = {name: place for name, place in places.items() if name not in without}
+    children = _children(folder.path, environment, port, places)
     for name, child in children.items():
-        child.argv = _through_entry(child.argv)
+        child.argv = places[name].command(_through_entry(child.argv))
         child.env |= {"PYTHONPATH": str(TESTS), "CHAOS_POINTS": str(points.folder), **extra}
         if (clock := WRONG_CLOCKS.get(name)) and "CHAOS_CLOCK" not in extra:
             child.env["CHAOS_CLOCK"] = clock
@@ -102,42 +107,38 @@ def running(
             child.env["CHAOS_VISIBILITY"] = visibility
     deaths: list[str] = []
     with supervised(children.values(), deaths):
-        api = f"http://127.0.0.1:{port}" if "api" in children else None
+        apis = [f"http://{place.address}:{port}" for name, place in places.items() if _kind(name) == "api"]
         try:
-            yield System(children, points, load(**values), api, deaths)
+            yield System(children, points, load(**values), apis, deaths)
         finally:
             for child in children.values():  # a stopped process does not receive SIGTERM
                 if child.running:
                     send_signal(child.pid, signal.SIGCONT)
 
 
-def _children(folder: Path, environment: dict[str, str], port: int) -> dict[str, Child]:
-    """Returns the processes of the stack, with a second listener and the API."""
-    children = {child.name.replace("listener", "listener1"): child for child in processes(folder, environment)}
-    for name, command in {"listener1": "listen", "listener2": "listen", "api": "api"}.items():
-        if name not in children and _has(command):
-            argv = [sys.executable, "-P", "-c", "", command]
-            env = environment | {f"{PREFIX}LOG_FORMAT": "json", "TMPDIR": str(folder / "tmp")}
-            children[name] = Child(name, argv, env, folder / "logs" / f"{name}.log", grace=30)
-    if "api" in children:
-        children["api"].ready = lambda: _accepts(port)
-    return children
+def _kind(name: str) -> str:
+    return name.rstrip("0123456789")
+
+
+def _children(folder: Path, environment: dict[str, str], port: int, places: Mapping[str, Place]) -> dict[str, Child]:
+    """Returns the processes of the stack, and further listeners and APIs."""
+    workers = sum(_kind(name) == "worker" for name in places)
+    made = {child.name.replace("listener", "listener1"): child for child in processes(folder, environment, workers)}
+    return {name: made.get(name) or _child(name, folder, environment, port, place) for name, place in places.items()}
+
+
+def _child(name: str, folder: Path, environment: dict[str, str], port: int, place: Place) -> Child:
+    """Returns a listener or an API."""
+    argv = [sys.executable, "-P", "-c", "", _COMMANDS[_kind(name)]]
+    env = environment | {f"{PREFIX}LOG_FORMAT": "json", "TMPDIR": str(folder / "tmp")}
+    child = Child(name, argv, env, folder / "logs" / f"{name}.log", grace=30)
+    if _kind(name) == "api":
+        child.env[f"{PREFIX}API_HOST"] = place.address
+        child.ready = lambda: accepts(port, place.address)
+    return child
 
 
 def _through_entry(argv: list[str]) -> list[str]:
     """Rewrites `python -P -c CODE ...`, where the code starts Celery or our command, to use the launcher."""
     python, _, _, code, *arguments = argv
     return [python, "-m", "chaos.launcher", "celery" if "celery" in code else "snapshots", *arguments]
-
-
-def _has(command: str) -> bool:
-    from worker.cli import main
-
-    return command in main.list_commands(None)  # type: ignore[arg-type]
-
-
-def _accepts(port: int) -> bool:
-    with suppress(OSError):
-        socket.create_connection(("127.0.0.1", port), timeout=1).close()
-        return True
-    return False

@@ -3,20 +3,24 @@
 import contextlib
 import signal
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from support.certificates import Certificates
+from support.places import HERE, Place
 from support.redis_server import free_port, valkey_server
 from support.waiting import eventually
 
 NAME = "mymaster"
 _SAFE = ("--min-replicas-to-write", "1", "--min-replicas-max-lag", "10")
 """As docs/scaling.md says."""
+_ONCE: dict[str, Any] = {"retry": Retry(NoBackoff(), 0)}
 
 
 @dataclass
@@ -34,18 +38,26 @@ class Sentinels:
     """With them, servers and Sentinels speak TLS alone."""
     name: str = NAME
     down_after_ms: int = 1000
+    places: Mapping[int, Place] = field(default_factory=dict)
+    """Where servers and Sentinels run that are not on 127.0.0.1, by port."""
     ports: list[int] = field(default_factory=lambda: [free_port() for _ in range(3)])
     sentinel_ports: list[int] = field(default_factory=lambda: [free_port() for _ in range(3)])
     _processes: dict[int, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     def url(self, login: str = "", options: str = "", scheme: str = "sentinel") -> str:
-        hosts = ",".join(f"127.0.0.1:{port}" for port in self.sentinel_ports)
+        hosts = ",".join(f"{self.address(port)}:{port}" for port in self.sentinel_ports)
         return f"{scheme}://{login}{hosts}/{NAME}/0{options}"
 
-    def client(self, port: int) -> "redis.Redis":
-        return redis.Redis(
-            "127.0.0.1", port, password=self.password, socket_timeout=5, socket_connect_timeout=2, **self._tls
-        )
+    def address(self, port: int) -> str:
+        """The address of a server or Sentinel."""
+        return self._place(port).address
+
+    def _place(self, port: int) -> Place:
+        return self.places.get(port, HERE)
+
+    def client(self, port: int, **options: Any) -> "redis.Redis":
+        login: dict[str, Any] = {"password": self.password, **self._tls}
+        return redis.Redis(self.address(port), port, socket_timeout=5, socket_connect_timeout=2, **login, **options)
 
     @property
     def _tls(self) -> dict[str, Any]:
@@ -69,7 +81,7 @@ class Sentinels:
         """The port of the primary, once the Sentinels that answer agree."""
         found: set[int] = set()
         for port in self.sentinel_ports:
-            with contextlib.suppress(redis.ConnectionError), self._sentinel(port) as client:
+            with contextlib.suppress(redis.ConnectionError, redis.TimeoutError), self._sentinel(port) as client:
                 state: Any = client.execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", NAME)
                 found.add(int(state[1]))
         assert len(found) == 1, found
@@ -77,7 +89,14 @@ class Sentinels:
 
     def _sentinel(self, port: int) -> "redis.Redis":
         password = next((line.split()[1] for line in self.login if line.startswith("requirepass ")), None)
-        return redis.Redis("127.0.0.1", port, password=password, socket_timeout=2, decode_responses=True, **self._tls)
+        options: dict[str, Any] = {
+            "password": password,
+            "socket_timeout": 2,
+            "decode_responses": True,
+            **_ONCE,
+            **self._tls,
+        }
+        return redis.Redis(self.address(port), port, **options)
 
     # --- faults -----------------------------------------------------------------------------------------
 
@@ -120,9 +139,9 @@ class Sentinels:
         folder = self.folder / str(port)
         folder.mkdir(exist_ok=True)
         arguments = [part for name, value in self._listening(port).items() for part in (f"--{name}", value)]
-        arguments += ["--bind", "127.0.0.1", "--save", "", "--appendonly", "yes", *_SAFE, *self.options]
+        arguments += ["--bind", self.address(port), "--save", "", "--appendonly", "yes", *_SAFE, *self.options]
         if primary:
-            arguments += ["--replicaof", f"127.0.0.1 {primary}"]
+            arguments += ["--replicaof", f"{self.address(primary)} {primary}"]
         self._start(port, folder, [self.binary, *arguments, "--dir", str(folder), "--repl-diskless-sync-delay", "0"])
 
     def start_sentinel(self, port: int) -> None:
@@ -132,9 +151,9 @@ class Sentinels:
         if not config.exists():
             lines = [
                 *(f"{name} {value}" for name, value in self._listening(port).items()),
-                "bind 127.0.0.1",
+                f"bind {self.address(port)}",
                 f"dir {folder}",
-                f"sentinel monitor {NAME} 127.0.0.1 {self.ports[0]} 2",
+                f"sentinel monitor {NAME} {self.address(self.ports[0])} {self.ports[0]} 2",
                 f"sentinel down-after-milliseconds {NAME} {self.down_after_ms}",
                 f"sentinel failover-timeout {NAME} 5000",
                 *self.login,
@@ -144,7 +163,8 @@ class Sentinels:
 
     def _start(self, port: int, folder: Path, argv: list[str]) -> None:
         with (folder / "log").open("ab") as log:
-            self._processes[port] = subprocess.Popen(argv, stdout=log, stderr=subprocess.STDOUT)
+            command = self._place(port).command(argv)
+            self._processes[port] = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
 
     def start(self) -> None:
         for port in self.ports:
@@ -159,14 +179,14 @@ class Sentinels:
         return self._has_replicas(self.primary()) and self._watches()
 
     def _has_replicas(self, primary: int) -> bool:
-        with contextlib.suppress(redis.RedisError), self.client(primary) as client:
+        with contextlib.suppress(redis.RedisError), self.client(primary, **_ONCE) as client:
             info: Any = client.info("replication")
             return all(info.get(f"slave{number}", {}).get("state") == "online" for number in (0, 1))
         return False
 
     def _watches(self) -> bool:
         for port in self.sentinel_ports:
-            with contextlib.suppress(redis.ConnectionError), self._sentinel(port) as client:
+            with contextlib.suppress(redis.ConnectionError, redis.TimeoutError), self._sentinel(port) as client:
                 masters: Any = client.sentinel_masters()
                 state = masters[NAME]
                 if state["num-other-sentinels"] == 2 and state["num-slaves"] == 2:

@@ -99,10 +99,10 @@ def _check_named_servers(settings: Settings) -> None:
             print(f"Warning: {risk}", file=sys.stderr)
 
 
-def processes(folder: Path, environment: Mapping[str, str]) -> list[Child]:
+def processes(folder: Path, environment: Mapping[str, str], workers: int = WORKERS) -> list[Child]:
     """Return workers, beat and listener, not started yet."""
     return [
-        *(_celery(folder, environment, f"worker{number + 1}", _worker(number + 1)) for number in range(WORKERS)),
+        *(_celery(folder, environment, f"worker{number + 1}", _worker(number + 1)) for number in range(workers)),
         _celery(folder, environment, "beat", ["beat", "--schedule", str(folder / "beat-schedule")]),
         _listener(folder, environment),
     ]
