@@ -12,7 +12,7 @@ from support.malformed import deep, envelope, raw
 from support.served import own_settings
 from support.stack import Running, stack
 from support.waiting import eventually
-from worker.api.readiness import redis_and_workers
+from worker.api.readiness import RedisProbe
 from worker.local.embedded import Servers
 
 
@@ -112,8 +112,9 @@ def test_malformed_control_messages_and_events_end_no_worker(line: tuple[Forward
 
 def test_readiness_knows_whether_a_worker_is_alive(line: tuple[Forwarder, Running]) -> None:
     running = line[1]
-    eventually(lambda: redis_and_workers(running.settings) == (True, True))
+    probe = RedisProbe(running.settings)
+    eventually(lambda: probe() == (True, True))
     assert running.redis.ttl("snapshots:worker-alive") <= 30
     running.worker.kill()
     running.redis.delete("snapshots:worker-alive")  # as after 30 seconds
-    assert redis_and_workers(running.settings) == (True, False)
+    assert probe() == (True, False)

@@ -1,6 +1,7 @@
 """Redis behind Sentinels: every process finds the primary, and a failover under load loses no outcome."""
 
 import contextlib
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from support.programs import Order, run_programs
 from support.sentinels import Sentinels, sentinels
 from support.stack import Running, stack
 from support.waiting import eventually
+from worker.api.readiness import RedisProbe
 from worker.client import SnapshotClient
 from worker.errors import BrokerUnavailable, UnusableServer
 from worker.settings import Settings
@@ -197,3 +199,15 @@ def test_wrong_sentinels_are_named_with_the_reason(url: str, text: str, shared: 
     address = url.format(sentinel=shared.sentinel_ports[1], redis=shared.ports[0])
     with pytest.raises((UnusableServer, BrokerUnavailable), match=text):
         redis_check.check(settings.model_copy(update={"redis_url": address}))
+
+
+def test_readiness_waits_for_a_silent_sentinel_once(shared: Sentinels, settings: Settings) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # accepts connections, as a frozen host does
+        hosts = [f"127.0.0.1:{port}" for port in (silent.getsockname()[1], *shared.sentinel_ports[1:])]
+        probe = RedisProbe(settings.model_copy(update={"redis_url": f"sentinel://{','.join(hosts)}/mymaster/0"}))
+        took = []
+        for _ in range(2):
+            began = time.monotonic()
+            assert probe()[0]
+            took.append(time.monotonic() - began)
+    assert took[0] >= 1.0 > took[1], took

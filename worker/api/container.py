@@ -18,7 +18,7 @@ from worker.api.limits import RateLimit, UnknownKeyLimit
 from worker.api.lister import Lister
 from worker.api.poller import OutcomePoller
 from worker.api.reader import Reader
-from worker.api.readiness import Readiness, redis_and_workers
+from worker.api.readiness import Readiness, RedisProbe
 from worker.api.responses import TokenMissing
 from worker.api.roles import Right, check_role
 from worker.api.slots import Slots
@@ -87,6 +87,7 @@ class Container:
         self.enqueuer = Enqueuer(service, self._redis_threads.executor, self.poller.awaited)
         self.rate_limit = RateLimit(service.settings, self._redis_threads.executor)
         self.metrics = HttpMetrics(self._metrics_connections)
+        self._probe_redis = RedisProbe(service.settings)
         self.check_readiness = SharedCall(self._check_readiness)
         self.render_metrics = SharedCall(lambda: self.scrapers.run(self.metrics.text))
         self._on_close: list[Callable[[], None]] = []
@@ -97,7 +98,7 @@ class Container:
 
     async def _check_readiness(self) -> Readiness:
         mongo, (broker, workers) = await asyncio.gather(
-            self.probes.run(self.connections.store_answers), self.probes.run(redis_and_workers, self.settings)
+            self.probes.run(self.connections.store_answers), self.probes.run(self._probe_redis)
         )
         return Readiness(mongo, broker, workers)
 

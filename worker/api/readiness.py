@@ -26,12 +26,21 @@ class Readiness:
         return "ready" if self.redis and self.workers else "degraded"
 
 
-def redis_and_workers(settings: Settings) -> tuple[bool, bool]:
-    """Return whether Redis answers, and whether a worker has renewed the heartbeat there within 30 seconds."""
-    client = settings.redis.client(socket_timeout=1, socket_connect_timeout=1, retry=Retry(NoBackoff(), 0))
-    try:
-        return True, heartbeat.is_alive(client)
-    except redis.RedisError:
-        return False, False
-    finally:
-        client.close()
+class RedisProbe:
+    """Asks whether Redis and a worker are there. Kept between probes, because it knows which Sentinel answers."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._client = settings.redis.client(socket_timeout=1, socket_connect_timeout=1, retry=Retry(NoBackoff(), 0))
+
+    def __call__(self) -> tuple[bool, bool]:
+        """Return whether Redis answers, and whether a worker has renewed the heartbeat there within 30 seconds."""
+        try:
+            return True, heartbeat.is_alive(self._client)
+        except redis.RedisError:
+            return False, False
+        finally:
+            self.close()  # a connection that is kept would say that a Redis which was restarted is down
+
+    def close(self) -> None:
+        """Close the connections; the next probe opens others."""
+        self._client.connection_pool.disconnect()
