@@ -1,7 +1,7 @@
 """The data and the requests of all contenders: one conversation for each contact."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -88,9 +88,13 @@ def messages_of(number: int, count: int, dice: random.Random) -> list[Document]:
 
 
 def seed(database: Database[Document], contacts: int, messages: int, first: int = 0) -> None:
-    """Adds contacts from number `first` on; their messages are stored in shuffled order, as in production."""
+    """Adds contacts from number `first` on."""
+    seed_numbers(database, range(first, first + contacts), messages)
+
+
+def seed_numbers(database: Database[Document], numbers: Sequence[int], messages: int) -> None:
+    """Adds the contacts of these numbers; their messages are stored in shuffled order, as in production."""
     dice = random.Random(1)
-    numbers = range(first, first + contacts)
     database.contacts.insert_many([_contact(number) for number in numbers])
     database.conversations.insert_many([_conversation(number) for number in numbers])
     documents = [message for number in numbers for message in messages_of(number, messages, dice)]
