@@ -93,7 +93,7 @@ def _faults(source: dict[str, Any], snapshot: dict[str, Any] | None) -> Iterator
 def event_faults(
     events: Iterable[dict[str, Any]], database: Database[dict[str, Any]], organization: ObjectId
 ) -> list[str]:
-    """Checks that each request has one event id, and that repeats of an event have the same content."""
+    """Checks that each request and each job has one event id, and that repeats of an event have the same content."""
     contents: dict[str, set[str]] = {}
     for event in events:
         if event["data"]["organizationId"] == str(organization):
@@ -103,6 +103,8 @@ def event_faults(
         f"{each['_id']}.{each['round']}"
         for each in database.snapshotrequests.find({"organizationId": organization}, {"round": 1})
     )
-    faults += [f"request {key} has no event" for key in due if key not in contents]
-    faults += [f"event {key} belongs to no request" for key in contents if key not in due]
+    ended = {"organizationId": organization, "status": "completed"}
+    due.update(f"{each['_id']}.0" for each in database.snapshotjobs.find(ended, {"_id": 1}))
+    faults += [f"request or job {key} has no event" for key in due if key not in contents]
+    faults += [f"event {key} belongs to no request or job" for key in contents if key not in due]
     return faults
