@@ -5,40 +5,52 @@ https://microsoft.github.io/presidio/analyzer/
 
 from collections.abc import Collection, Iterator
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from worker.redaction.engine import DefaultEngine
 from worker.redaction.kinds import Hints, Span
+from worker.redaction.phone import normal_form
 
 _ENTITIES = {
-    "EMAIL_ADDRESS": "email",
     "PHONE_NUMBER": "phone",
     "CREDIT_CARD": "card",
     "IBAN_CODE": "iban",
     "IP_ADDRESS": "ip",
     "PERSON": "name",
 }
-_OWN = {"url_secret", "national_id", "name"}
-"""Kinds for which the default engine is asked as well: Presidio does not know the conversation's people."""
+_OWN = {"url_secret", "national_id", "name", "email"}
+"""Kinds for which the default engine is asked: Presidio does not know the conversation's people, and fetches a list of
+top-level domains from the Internet when it looks for addresses."""
 
 
 class PresidioEngine:
     """Finds with Presidio's analyzer, and what it does not know with the default engine."""
 
-    def __init__(self, language: str = "en", minimum_score: float = 0.4) -> None:
-        """Raises ImportError, which says what to install."""
+    def __init__(self, language: str = "en", minimum_score: float = 0.4, model: str = "en_core_web_lg") -> None:
+        """`model`: a package or folder of spaCy. Raises ImportError, which says what to install."""
         try:
             import presidio_analyzer
+            import spacy
         except ImportError as error:
             raise ImportError("The engine presidio needs: pip install presidio-analyzer") from error
+        # Otherwise Presidio would download it.
+        if not (spacy.util.is_package(model) or Path(model).exists()):
+            raise ImportError(f"The engine presidio needs a model: python -m spacy download {model}")
         self._presidio: Any = presidio_analyzer
+        self._model = model
         self._language = language
         self._minimum_score = minimum_score
         self._default = DefaultEngine()
 
     @cached_property
     def _analyzer(self) -> Any:
-        return self._presidio.AnalyzerEngine()
+        # Its own default is English alone.
+        models = [{"lang_code": self._language, "model_name": self._model}]
+        provider = self._presidio.nlp_engine.NlpEngineProvider(
+            nlp_configuration={"nlp_engine_name": "spacy", "models": models}
+        )
+        return self._presidio.AnalyzerEngine(nlp_engine=provider.create_engine(), supported_languages=[self._language])
 
     def find(self, text: str, kinds: Collection[str], hints: Hints) -> Iterator[Span]:
         yield from self._default.find(text, set(kinds) & _OWN, hints)
@@ -47,8 +59,9 @@ class PresidioEngine:
         for part in text.split("\x00"):
             if part.strip() and wanted:
                 for found in self._analyze(part, wanted, hints):
-                    value = part[found.start : found.end].casefold()
-                    yield Span(place + found.start, place + found.end, _ENTITIES[found.entity_type], value)
+                    kind = _ENTITIES[found.entity_type]
+                    value = _normal(kind, part[found.start : found.end], hints)
+                    yield Span(place + found.start, place + found.end, kind, value)
             place += len(part) + 1
 
     def _analyze(self, text: str, wanted: list[str], hints: Hints) -> Any:
@@ -64,3 +77,9 @@ class PresidioEngine:
             score_threshold=self._minimum_score,
             ad_hoc_recognizers=recognizers,
         )
+
+
+def _normal(kind: str, text: str, hints: Hints) -> str:
+    if kind == "phone":
+        return normal_form(text, hints.regions)
+    return "".join(filter(str.isalnum, text)).casefold() if kind in {"card", "iban"} else text.casefold()
