@@ -97,6 +97,17 @@ class Channel(base.Channel):  # type: ignore[misc]
             self._shared_client = super()._create_client()
         return self._shared_client
 
+    def close(self) -> None:
+        """Close the channel, also if the reply that it waits for never comes.
+
+        kombu reads that reply first, and if this fails it closes nothing. Celery then closes again, at a time when the
+        connection has forgotten its address: the worker ended with an AttributeError.
+        """
+        try:
+            super().close()
+        except _PASSED_ON:  # type: ignore[misc]
+            super().close()  # nothing is waited for any more
+
     def _brpop_start(self, timeout: float | None = None) -> None:
         while self._popped:
             queue, item = self._popped[0]
