@@ -29,8 +29,10 @@ from worker.log import get_logger
 from worker.source.conversations import Conversations
 from worker.stores import indexes
 from worker.stores.connections import Connections, Document
+from worker.stores.counts import record_changes, removals
 from worker.stores.events import Events
 from worker.stores.ledger import Ledger, key_of
+from worker.stores.redriving import redrive
 from worker.stores.run_records import RunRecords
 from worker.stores.snapshots import Snapshots
 from worker.stores.tombstones import Person, Tombstones
@@ -173,6 +175,9 @@ class Service:
             deleted = self.snapshots.delete(organization, snapshot, session)
             if not (marked or deleted):
                 raise NotFound("Snapshot not found in this organization.")
+            removed, entries = ([each] if each else [] for each in (deleted, marked))
+            changes = removals(organization, removed, entries)
+            record_changes(self.connections, session, changes)
 
     def redrive(self, ids: Sequence[ObjectId], task_id: str | None = None) -> list[LedgerEntry]:
         """Accept failed requests again, in their next round, and enqueue them; return the entries that were.
@@ -180,7 +185,7 @@ class Service:
         `task_id`: the Celery task that failed, which the first message continues, so that Flower shows its end.
         Requests that are not redrivable (see `worker.domain.ledger_entry.REDRIVABLE`) are omitted.
         """
-        redriven = self.ledger.redrive(ids, self.clock.now(), BULK)
+        redriven = redrive(self.connections, ids, self.clock.now(), BULK)
         if redriven:
             self.wake(BULK, redriven, self.settings.chunk_size, task_id)
         return redriven

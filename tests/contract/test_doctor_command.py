@@ -21,9 +21,9 @@ from worker.doctor import (
 from worker.doctor.examination import examine
 from worker.doctor.findings import Level
 from worker.doctor.probe import Probe
+from worker.domain.ledger_entry import DOCTORS_ORGANIZATION
 from worker.local.embedded import Servers
 from worker.local.processes import Child
-from worker.metrics.outcome_groups import DOCTORS_ORGANIZATION
 from worker.settings import Settings
 
 

@@ -14,6 +14,7 @@ from bson import ObjectId
 from support.ledger import Bench, bench_on
 from worker.settings import Settings
 from worker.stores import indexes
+from worker.stores.counts import CHECK, totals
 from worker.stores.queries import RequestFilter, count_redrivable, list_requests, redrivable
 from worker.stores.stats import identities, oldest_request
 from worker.sweep.sweep import Sweep
@@ -27,7 +28,8 @@ def bench(settings: Settings) -> Iterator[Bench]:
     with bench_on(settings) as made:
         indexes.ensure(made.connections)
         _grow(made)
-        Sweep(made.service)()  # the first sweep takes Redis for new and replays everything
+        Sweep(made.service)()  # the first sweep takes Redis for new, replays everything, and counts everything
+        made.database.snapshotstate.update_one({"_id": CHECK}, {"$set": {"restUntil": made.ago(hours=-1)}})
         yield made
 
 
@@ -84,6 +86,10 @@ def status(bench: Bench) -> None:
     identities(bench.connections, bench.organization)
 
 
+def counts(bench: Bench) -> None:
+    assert totals(bench.connections).verified_since
+
+
 def oldest(bench: Bench) -> None:
     oldest_request(bench.connections)
 
@@ -109,6 +115,7 @@ def redrive(bench: Bench) -> None:
         (accept_again, 10),
         (sweep, 100),
         (status, 2 * FINISHED + 100),  # counts read the index alone
+        (counts, 100),
         (oldest, 100),
         (first_page, 100),
         (failures, 100),

@@ -15,6 +15,7 @@ from worker.errors import AcceptUnknown, NotFound, RequestIdConflict, SnapshotDe
 from worker.runs.run import Run
 from worker.service import Receipt
 from worker.settings import Settings
+from worker.stores.redriving import redrive
 
 NOT_MAJORITY = {"code": 64, "codeName": "WriteConcernFailed", "errmsg": "waiting for replication timed out"}
 
@@ -184,9 +185,8 @@ def test_redrives_in_the_same_millisecond_return_only_their_own_entries(bench: B
     keys = bench.chunk(2)
     bench.change(keys, status="failed", error={"code": "empty_conversation"}, finishedAt=bench.ago(seconds=1))
     at = bench.service.clock.now()
-    ledger = bench.service.ledger
-    assert [entry["_id"] for entry in ledger.redrive(keys[:1], at, "snapshots.bulk")] == keys[:1]
-    assert [entry["_id"] for entry in ledger.redrive(keys, at, "snapshots.bulk")] == keys[1:]
+    assert [entry["_id"] for entry in redrive(bench.connections, keys[:1], at, "snapshots.bulk")] == keys[:1]
+    assert [entry["_id"] for entry in redrive(bench.connections, keys, at, "snapshots.bulk")] == keys[1:]
 
 
 def test_deleted_snapshot_is_not_brought_back_and_its_key_says_deleted(bench: Bench) -> None:

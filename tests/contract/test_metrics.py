@@ -14,9 +14,9 @@ from bson import ObjectId
 from support.ledger import Bench, bench_on
 from support.scraping import Scraper, scraper_on
 from support.waiting import eventually
+from worker.domain.ledger_entry import DOCTORS_ORGANIZATION
 from worker.errors import InvalidRequest
 from worker.metrics.gauges import UNACKED
-from worker.metrics.outcome_groups import DOCTORS_ORGANIZATION
 from worker.runs.run import Run
 from worker.sweep.retention import Retention
 

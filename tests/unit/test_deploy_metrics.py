@@ -17,6 +17,7 @@ from worker.metrics import families
 from worker.metrics.gauges import BrokerGauges, ConsumerGroup, StoreGauges
 from worker.metrics.outcome_groups import InFlight, Kind, Sums
 from worker.metrics.outcomes import Outcomes
+from worker.stores.counts import Totals
 from worker.stores.stats import Identity
 from worker.telemetry import counters
 
@@ -40,7 +41,7 @@ def every_metric() -> Iterator[Metric]:
         BrokerGauges(NOW, {"snapshots": 1}, {"snapshots": NOW}, 1, 1, 1, 1, group, {"g": group})
     )
     yield from families.of_store(StoreGauges(NOW, 1, NOW, {"empty": 1}, NOW))
-    yield from families.of_identities([Identity(ObjectId())])
+    yield from families.of_totals(Totals([Identity(ObjectId())], NOW), high_water)
     yield families.of_servers(mongo=True, redis=True)
     measures = HttpMetrics()
     measures.answered("GET", "/healthz", 200, 0.1)

@@ -13,7 +13,11 @@ from worker.cli.tables import print_table
 from worker.errors import BrokerUnavailable, SnapshotError, UnusableServer
 from worker.service import Service
 from worker.startup import redis_check
-from worker.stores.stats import Backlog, Identity, as_fields, backlog, identities, oldest_request
+from worker.stores.counts import Totals, totals
+from worker.stores.stats import Backlog, Identity, as_fields, backlog, oldest_request, sum_of, worst_first
+
+_NUMBERS = ("accepted", "completed", "failed", "in flight", "deleted", "unchanged", "snapshots")
+_MOST_ROWS = 100
 
 
 @click.command()
@@ -33,7 +37,8 @@ def status(context: click.Context, organization: ObjectId | None, as_json: bool)
         snapshots status --organization ID --json | jq .holds
     """
     service = open_service()
-    counted = identities(service.connections, organization)
+    counts = totals(service.connections, organization)
+    counted = counts.identities
     since = oldest_request(service.connections, organization)
     broker_fault: SnapshotError | None = None
     waiting = Backlog({}, {})
@@ -43,10 +48,10 @@ def status(context: click.Context, organization: ObjectId | None, as_json: bool)
     except (BrokerUnavailable, UnusableServer) as error:
         broker_fault = error
     if as_json:
-        fields = _as_fields(service, counted, since, waiting)
+        fields = _as_fields(service, counts, since, waiting)
         print_json(fields | ({"error": broker_fault.outcome()} if broker_fault else {}))
     else:
-        _print(service, counted, since, waiting)
+        _print(service, counts, since, waiting)
     if broker_fault:
         click.secho(f"Error: {describe(broker_fault.outcome())}", fg="red", err=True)
     if isinstance(broker_fault, UnusableServer):
@@ -62,30 +67,42 @@ def _age(service: Service, since: datetime | None) -> float | None:
     return None if since is None else round(max((service.clock.now() - since).total_seconds(), 0.0), 3)
 
 
-def _as_fields(service: Service, counted: list[Identity], since: datetime | None, waiting: Backlog) -> dict[str, Any]:
+def _as_fields(service: Service, counts: Totals, since: datetime | None, waiting: Backlog) -> dict[str, Any]:
     return {
-        "holds": _holds(counted),
-        "organizations": [as_fields(each) for each in counted],
+        "holds": _holds(counts.identities),
+        "organizations": [as_fields(each) for each in counts.identities],
+        "verifiedSeconds": _age(service, counts.verified_since) or 0.0,
+        "mismatches": counts.mismatches,
         "queues": waiting.lengths,
         "oldestRequestSeconds": _age(service, since),
         "oldestMessageSeconds": {name: _age(service, stamp) for name, stamp in waiting.oldest.items()},
     }
 
 
-def _print(service: Service, counted: list[Identity], since: datetime | None, waiting: Backlog) -> None:
-    numbers = ("accepted", "completed", "failed", "in flight", "deleted", "unchanged", "snapshots")
+def _print(service: Service, counts: Totals, since: datetime | None, waiting: Backlog) -> None:
     rows = []
-    for each in counted:
-        counts = (f"{getattr(each, name.replace(' ', '_')):,}" for name in numbers)
-        rows.append((str(each.organization), *counts, "yes" if each.holds else "NO"))
-    print_table(("organization", *numbers, "holds"), rows, "There are no requests.", numbers)
+    shown = counts.identities
+    if (more := len(shown) - _MOST_ROWS) > 0:
+        shown = worst_first(shown)[:_MOST_ROWS]
+        rows.append(("all", *_numbers(sum_of(counts.identities)), "yes" if _holds(counts.identities) else "NO"))
+    rows += [(str(each.organization), *_numbers(each), "yes" if each.holds else "NO") for each in shown]
+    print_table(("organization", *_NUMBERS, "holds"), rows, "There are no requests.", _NUMBERS)
+    if more > 0:
+        click.echo(f"and {more:,} more organizations; --json shows them")
     if waiting.lengths:
         queues = [
             (name, f"{length:,}", _format_seconds(_age(service, waiting.oldest.get(name))))
             for name, length in waiting.lengths.items()
         ]
         print_table(("queue", "messages", "oldest"), queues, "", ("messages", "oldest"))
+    if counts.verified_since:
+        ago = _format_seconds(_age(service, counts.verified_since))
+        click.echo(f"counts compared with the ledger, organization by organization: within the last {ago}")
     click.echo(f"oldest request in flight: {_format_seconds(_age(service, since)) or 'none'}")
+
+
+def _numbers(counted: Identity) -> list[str]:
+    return [f"{getattr(counted, name.replace(' ', '_')):,}" for name in _NUMBERS]
 
 
 def _format_seconds(seconds: float | None) -> str:

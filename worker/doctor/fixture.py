@@ -8,8 +8,8 @@ import pymongo
 from bson import ObjectId
 from pymongo.client_session import ClientSession
 
+from worker.domain.ledger_entry import DOCTORS_ORGANIZATION
 from worker.errors import StoreConflict
-from worker.metrics.outcome_groups import DOCTORS_ORGANIZATION
 from worker.stores.connections import Connections, Document, store_errors
 
 _ATTEMPTS = 10

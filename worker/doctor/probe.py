@@ -19,11 +19,10 @@ import redis
 from worker.doctor.findings import Finding, failure, ok, warning
 from worker.doctor.fixture import Fixture
 from worker.doctor.stream_checks import alive_listeners
-from worker.domain.ledger_entry import ACCEPTED, COMPLETED, LedgerEntry
+from worker.domain.ledger_entry import ACCEPTED, COMPLETED, DOCTORS_ORGANIZATION, LedgerEntry
 from worker.domain.requests import SnapshotRequest
 from worker.errors import SnapshotError, TransientError
 from worker.intake.entries import DATA_FIELD, REQUESTED, TYPE_FIELD
-from worker.metrics.outcome_groups import DOCTORS_ORGANIZATION
 from worker.service import NewRequest, Service
 from worker.stores.connections import Connections, broker_errors, store_errors
 from worker.stores.events import FIELD

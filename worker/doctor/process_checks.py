@@ -14,12 +14,14 @@ from worker.errors import BrokerUnavailable, StoreConflict
 from worker.stores import heartbeat
 from worker.stores.checkpoints import Checkpoints
 from worker.stores.connections import Connections, broker_errors
-from worker.stores.stats import identities, oldest_request
+from worker.stores.counts import totals
+from worker.stores.stats import oldest_request
 from worker.stores.wakeups import MAINTENANCE, QUEUES
 
 _ANSWER_SECONDS = 1.5
 _LATE = timedelta(minutes=10)
 _IDENTITY_SECONDS = 30
+_RECENT = timedelta(days=1)
 _START = "Start `celery -A worker worker -P prefork -c 1`. If one is running, its log says what blocks it."
 
 
@@ -71,10 +73,17 @@ def check_ledger(connections: Connections) -> Iterator[Finding]:
     """Check that the counts add up, and the age of the oldest request. Raises StoreUnavailable, StoreConflict."""
     try:
         with pymongo.timeout(_IDENTITY_SECONDS):
-            found = identities(connections)
+            counted = totals(connections)
     except StoreConflict:
         yield warning(f"The ledger could not be counted within {_IDENTITY_SECONDS} s.", "See the check indexes.")
         return
+    found, mismatch = counted.identities, counted.last_mismatch
+    if mismatch and connections.clock.now() - mismatch["at"] < _RECENT:
+        yield warning(
+            f"The kept counts of organization {mismatch['organizationId']} were wrong, and were corrected at "
+            f"{mismatch['at']:%Y-%m-%d %H:%M} UTC.",
+            "Find out what writes to the ledger or to the snapshots besides this service.",
+        )
     broken = [str(identity.organization) for identity in found if not identity.holds]
     if broken:
         shown = ", ".join(broken[:5]) + (f" and {len(broken) - 5} more" if len(broken) > 5 else "")

@@ -23,6 +23,9 @@ FAILED: Literal["failed"] = "failed"
 Condition = dict[str, Any]
 """A MongoDB filter."""
 
+DOCTORS_ORGANIZATION = ObjectId(b"snap-doctor!")
+"""The organization of the request that `snapshots doctor` makes and removes again. It is not counted."""
+
 
 class Failure(TypedDict):
     """Why a request failed, or why its last attempt did."""
@@ -84,8 +87,6 @@ class LedgerEntry(TypedDict, total=False):
     enqueuedAt: datetime
     """When its last wake-up call was published, or will be due."""
     redrivenAt: datetime
-    redrivenBy: str
-    """A random mark of the call that last redrove it."""
 
     # Attempts of this round.
     attempts: int

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from bson import ObjectId
+from pymongo.client_session import ClientSession
 from pymongo.collection import Collection
 
 from worker.domain.ledger_entry import ACCEPTED, COMPLETED, FAILED, FINISHED, PERSONAL
@@ -17,6 +18,7 @@ from worker.jobs.slices import Slice
 from worker.service import Service
 from worker.source.ids import stored_forms
 from worker.stores.connections import Document, store_errors
+from worker.stores.counts import record_changes, removals
 
 _BATCH = 200
 _ID_BYTES = 12
@@ -85,8 +87,10 @@ class Records:
         state = self._own.checkpoint
         with self._service.connections.transaction() as session:
             which = {"_id": {"$in": list(ids)}, "organizationId": self._person.organization, **FINISHED}
+            changes = self._changes(which, ids, session)
             requests = self._ledger.update_many(which, self._scrubbed(now), session=session).modified_count
             removed = self._snapshots.delete_many({**self._of_snapshot, "_id": {"$in": list(ids)}}, session=session)
+            record_changes(self._service.connections, session, changes)
             counts["requests"] += requests
             counts["snapshots"] += removed.deleted_count
             known = set(unpacked(state["ids"])) | set(ids)
@@ -94,6 +98,14 @@ class Records:
             state["removed"] = dict(counts)
             self._own.progress = {**self._own.progress, "removed": dict(counts)}
             self._own.save(session)
+
+    def _changes(self, which: Document, ids: Sequence[ObjectId], session: ClientSession) -> list[Document]:
+        """Return how the counts of a batch will change."""
+        copies = {**self._of_snapshot, "_id": {"$in": list(ids)}}
+        removed = self._snapshots.find(copies, {"requestId": 1}, session=session)
+        marked = {**which, "status": COMPLETED, "unchanged": {"$ne": True}, "deletedAt": None}
+        entries = self._ledger.find(marked, {"organizationId": 1, "finishedAt": 1}, session=session)
+        return removals(self._person.organization, removed, entries)
 
     def _scrubbed(self, now: datetime) -> list[Document]:
         """The entry without what the caller sent. An event that Redis may still have goes out again, without it."""

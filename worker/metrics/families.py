@@ -1,7 +1,7 @@
 """Turns figures into Prometheus metric families. No label holds an id, a name or a text of a person."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any, get_args
 
@@ -13,7 +13,7 @@ from worker.metrics.gauges import BrokerGauges, StoreGauges
 from worker.metrics.outcome_groups import BUCKETS, NOT_TIMED, InFlight, Kind, Sums
 from worker.metrics.outcomes import Outcomes
 from worker.metrics.rejections import RejectionCounts
-from worker.stores.stats import Identity
+from worker.stores.counts import Totals
 
 Labels = tuple[str, ...]
 TRIGGERS: tuple[str, ...] = get_args(Trigger)
@@ -166,9 +166,12 @@ def of_store(store: StoreGauges) -> Iterator[Metric]:
     yield CounterMetricFamily("snapshots_expired", "Snapshots removed because of their age", value=store.expired)
 
 
-def of_identities(known: Sequence[Identity]) -> Iterator[Metric]:
-    """Show whether the counts of each organization add up."""
+def of_totals(totals: Totals, high_water: HighWater) -> Iterator[Metric]:
+    """Show whether the counts of each organization add up, and whether they were right."""
+    known = totals.identities
     yield gauge("organizations", "Organizations with requests", (), {(): len(known)})
+    about = "Counts of an organization that differed from the full count, and were corrected"
+    yield counter("count_mismatches", about, (), {(): totals.mismatches}, high_water)
     about = (
         "Organizations whose accepted requests are not completed + failed + in flight, or whose snapshots do not match"
     )

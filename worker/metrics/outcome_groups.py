@@ -6,17 +6,20 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from bson import ObjectId
-
-from worker.domain.ledger_entry import ACCEPTED, WAITING_SINCE, Condition, counted_in, is_unsent_by
+from worker.domain.ledger_entry import (
+    ACCEPTED,
+    DOCTORS_ORGANIZATION,
+    WAITING_SINCE,
+    Condition,
+    counted_in,
+    is_unsent_by,
+)
 from worker.stores.connections import Document
 
 BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
 """Upper bounds of the time from acceptance to event, in seconds. One more bucket has no bound."""
 NOT_TIMED = -1
 """The bucket of a request whose event has not been sent yet, or whose times were removed by retention."""
-DOCTORS_ORGANIZATION = ObjectId(b"snap-doctor!")
-"""The organization of the request that `snapshots doctor` makes and removes again. It is not counted."""
 
 
 class Kind(NamedTuple):

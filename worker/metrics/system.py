@@ -15,7 +15,7 @@ from worker.metrics.outcomes import OutcomeFold
 from worker.metrics.readers import Reader, Reuse
 from worker.metrics.rejections import RejectionFold
 from worker.stores.connections import Connections
-from worker.stores.stats import Identity, identities
+from worker.stores.counts import Totals, totals
 
 _SCRAPE_SECONDS = 5.0
 """How long a scrape waits for the servers: half of the 10 s that Prometheus waits for an answer."""
@@ -23,7 +23,7 @@ _FOLD_SECONDS = 10.0
 _CLOSE_SECONDS = 2.0
 _IDENTITY_SECONDS = 60.0
 _REUSE_IDENTITIES = Reuse(seconds=60.0)
-"""They are read from the indexes of the whole ledger, which takes seconds where there are millions of requests."""
+"""Until all organizations were counted once, this takes seconds where there are millions of requests."""
 
 
 class SystemMetrics(Collector):
@@ -41,7 +41,7 @@ class SystemMetrics(Collector):
         self._rejections = Reader("rejections", RejectionFold(connections), reuse)
         self._broker = Reader("redis", lambda: read_broker(connections), reuse)
         self._store = Reader("mongo", lambda: read_store(connections), reuse)
-        self._identities = Reader("identity", lambda: _identities(connections), reuse_identities)
+        self._identities = Reader("identity", lambda: _totals(connections), reuse_identities)
         self._readers: tuple[Reader[Any], ...] = (
             self._outcomes,
             self._rejections,
@@ -74,10 +74,10 @@ class SystemMetrics(Collector):
         if (store := self._store.figures) is not None:
             yield from families.of_store(store)
         if (known := self._identities.figures) is not None:
-            yield from families.of_identities(known)
+            yield from families.of_totals(known, self._high_water)
         yield families.of_servers(mongo=answered[self._store], redis=answered[self._broker])
 
 
-def _identities(connections: Connections) -> list[Identity]:
+def _totals(connections: Connections) -> Totals:
     with pymongo.timeout(_IDENTITY_SECONDS):
-        return identities(connections)
+        return totals(connections)

@@ -70,6 +70,9 @@ class Settings(FieldSettings, BaseSettings):
     state_collection: CollectionName = Field(
         "snapshotstate", description="checkpoints, and sessions of the operations pages"
     )
+    counts_collection: CollectionName = Field(
+        "snapshotcounts", description="counts of the ledger by organization, kept up to date"
+    )
     jobs_collection: CollectionName = Field("snapshotjobs", description="exports and other long tasks, with progress")
     exports_collection: CollectionName = Field(
         "snapshotexports", description="which snapshots an export has, while it runs"

@@ -56,6 +56,13 @@ def own_indexes(names: Settings) -> list[Index]:
             "counts by status from the index alone; lists, redrive",
         ),
         Index(names.outbox_collection, [("at", 1)], "sweep: decisions whose events are not out"),
+        # It also creates the collection before the transactions that write to it, which would conflict otherwise.
+        Index(
+            names.counts_collection,
+            [("finishedAt", 1)],
+            "changes of counts that are not added yet",
+            {"partialFilterExpression": {"finishedAt": {"$exists": True}}},
+        ),
         Index(names.keys_collection, [("hash", 1)], "an integration key by its hash", {"unique": True}),
         Index(names.policies_collection, [("organizationId", 1)], "an organization has one policy", {"unique": True}),
         Index(names.left_out_collection, [("organizationId", 1), ("reason", 1)], "skipped closings by reason"),

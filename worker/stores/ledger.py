@@ -13,7 +13,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, cast
-from uuid import uuid4
 
 from bson import ObjectId
 from pymongo import UpdateOne, WriteConcern
@@ -27,7 +26,6 @@ from worker.domain.ledger_entry import (
     COMPLETED,
     FAILED,
     PERSONAL,
-    REDRIVABLE,
     LedgerEntry,
     as_failed,
     is_unsent,
@@ -246,35 +244,15 @@ class Ledger:
             for round_, ids in _by_round(entries).items():
                 self.collection.update_many({"_id": {"$in": ids}, "status": ACCEPTED, "round": round_}, change)
 
-    # --- redrive, delete --------------------------------------------------------------------------------
+    # --- delete -----------------------------------------------------------------------------------------
 
-    def redrive(self, ids: Sequence[ObjectId], at: datetime, queue: str) -> list[LedgerEntry]:
-        """Accept redrivable entries again, in their next round; return those of `ids` that were changed."""
-        condition = {"_id": {"$in": list(ids)}, **REDRIVABLE}
-        mark = uuid4().hex  # another call may redrive others of these ids at the same time
-        change = {
-            "$set": {
-                "status": ACCEPTED,
-                "unended": 0,
-                "queue": queue,
-                "enqueuedAt": at,
-                "redrivenAt": at,
-                "redrivenBy": mark,
-            },
-            "$inc": {"round": 1},
-            "$unset": dict.fromkeys(
-                ("error", "finishedAt", "sentAt", "attempts", "awaited", "lastError", "swept", "unendedRuns"), ""
-            ),
-        }
-        with store_errors():
-            self.collection.update_many(condition, change)
-            return list(self.collection.find({"_id": {"$in": list(ids)}, "redrivenBy": mark}))
-
-    def mark_deleted(self, organization: ObjectId, snapshot: ObjectId, at: datetime, session: ClientSession) -> bool:
-        """Record the deletion of a snapshot within `session`'s transaction; return whether its entry was found."""
+    def mark_deleted(
+        self, organization: ObjectId, snapshot: ObjectId, at: datetime, session: ClientSession
+    ) -> LedgerEntry | None:
+        """Record the deletion of a snapshot within `session`'s transaction; return its entry, if there is one."""
         condition = {"snapshotId": snapshot, "_id": snapshot, "organizationId": organization, "deletedAt": None}
         with store_errors():
-            return self.collection.update_one(condition, {"$set": {"deletedAt": at}}, session=session).matched_count > 0
+            return self.collection.find_one_and_update(condition, {"$set": {"deletedAt": at}}, session=session)
 
 
 def ledger_of(connections: Connections) -> Collection[LedgerEntry]:

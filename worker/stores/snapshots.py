@@ -31,8 +31,8 @@ class Snapshots:
         with store_errors():
             return self.collection.find_one({"_id": snapshot, "organizationId": organization})
 
-    def delete(self, organization: ObjectId, snapshot: ObjectId, session: ClientSession) -> bool:
-        """Delete a snapshot; return whether it existed."""
+    def delete(self, organization: ObjectId, snapshot: ObjectId, session: ClientSession) -> Document | None:
+        """Delete a snapshot; return what was known of its request (`requestId`), or None if it did not exist."""
+        which = {"_id": snapshot, "organizationId": organization}
         with store_errors():
-            result = self.collection.delete_one({"_id": snapshot, "organizationId": organization}, session=session)
-            return result.deleted_count > 0
+            return self.collection.find_one_and_delete(which, {"requestId": 1}, session=session)

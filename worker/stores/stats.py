@@ -4,16 +4,17 @@ Every read is served by an index of `worker.stores.indexes`.
 """
 
 import time
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from bson import MinKey, ObjectId
+from pymongo.client_session import ClientSession
 from pymongo.collection import Collection
 from pymongo.errors import OperationFailure
-from pymongo.read_concern import ReadConcern
 
-from worker.domain.ledger_entry import WAITING_SINCE, enqueued_in
+from worker.domain.ledger_entry import DOCTORS_ORGANIZATION, WAITING_SINCE, enqueued_in
 from worker.settings import Settings
 from worker.stores.connections import Connections, Document, broker_errors, store_errors
 from worker.stores.wakeups import REQUEST_QUEUES, UNKNOWN, Queues
@@ -23,8 +24,10 @@ _SNAPSHOT_UNAVAILABLE = 246
 _ATTEMPTS = 20
 _SNAPSHOTS = "snapshots"
 """In place of a status: this group counts snapshots."""
-_ANY: Document = {"$gte": MinKey()}
+ANY: Document = {"$gte": MinKey()}
 """Matches every value, so that a read can use an index that begins with the field."""
+
+Result = TypeVar("Result")
 
 
 # --- the identity -------------------------------------------------------------------------------------
@@ -54,27 +57,52 @@ class Identity:
 
 
 def identities(connections: Connections, organization: ObjectId | None = None) -> list[Identity]:
-    """Count every organization, or one, in one aggregation at read concern `snapshot`."""
+    """Count every organization, or one, in full: in one aggregation, which takes seconds for a million requests.
+
+    `worker.stores.counts` gives the same in a time that does not grow with the ledger.
+    """
+    return at_one_moment(connections, lambda session: identities_within(connections, session, organization))
+
+
+def identities_within(
+    connections: Connections, session: ClientSession, organization: ObjectId | Document | None = None
+) -> list[Identity]:
+    """Count in full at the moment of `session`. `organization`: one, or a range of them."""
     found: dict[ObjectId, Identity] = {}
-    for group in _at_one_moment(connections, identity_pipeline(connections.settings, organization)):
+    pipeline = identity_pipeline(connections.settings, organization)
+    for group in connections.database[connections.settings.requests_collection].aggregate(pipeline, session=session):
         key = group["_id"]
         _add(found.setdefault(key["organization"], Identity(key["organization"])), key["status"], group)
     return [found[key] for key in sorted(found, key=str)]
 
 
-def identity_pipeline(names: Settings, organization: ObjectId | None = None) -> list[Document]:
+def sum_of(counted: Iterable[Identity]) -> Identity:
+    """Return the sum over organizations. Its own organization has no meaning."""
+    total = Identity(ObjectId("0" * 24))
+    for identity in counted:
+        for name in ("accepted", "completed", "failed", "in_flight", "deleted", "unchanged", "snapshots"):
+            setattr(total, name, getattr(total, name) + getattr(identity, name))
+    return total
+
+
+def worst_first(counted: Iterable[Identity]) -> list[Identity]:
+    """Return the organizations whose counts do not hold first, then those with the most failures."""
+    return sorted(counted, key=lambda identity: (identity.holds, -identity.failed, -identity.in_flight))
+
+
+def identity_pipeline(names: Settings, organization: ObjectId | Document | None = None) -> list[Document]:
     """Return the aggregation on the ledger that gives `{_id: {organization, status}, count, deleted, unchanged}`.
 
     It includes one group per organization for the snapshots. Indexes alone answer it, with null for absent fields.
     """
-    of = {"organizationId": organization or _ANY}
+    of = of_organization(organization)
     key = {"organization": "$organizationId", "status": "$status"}
     deleted = {"$sum": {"$cond": [{"$gt": ["$deletedAt", None]}, 1, 0]}}
     unchanged = {"$sum": {"$cond": [{"$eq": ["$unchanged", True]}, 1, 0]}}
     ours = {"requestId": {"$gte": ""}}  # the platform may have created others
     of_snapshots = {"organization": "$organizationId", "status": _SNAPSHOTS}
     return [
-        {"$match": of | {"status": _ANY}},
+        {"$match": of | {"status": ANY}},
         {"$group": {"_id": key, "count": {"$sum": 1}, "deleted": deleted, "unchanged": unchanged}},
         {
             "$unionWith": {
@@ -83,6 +111,13 @@ def identity_pipeline(names: Settings, organization: ObjectId | None = None) -> 
             }
         },
     ]
+
+
+def of_organization(organization: ObjectId | Document | None) -> Document:
+    """Match one organization, a range of them, or all; but not the doctor's, whose requests do not stay."""
+    if isinstance(organization, ObjectId):
+        return {"organizationId": organization}
+    return {"organizationId": {"$ne": DOCTORS_ORGANIZATION, **(organization or ANY)}}
 
 
 def _add(identity: Identity, status: Any, group: Document) -> None:
@@ -102,12 +137,13 @@ def _add(identity: Identity, status: Any, group: Document) -> None:
             pass  # an unknown status: the identity does not hold
 
 
-def _at_one_moment(connections: Connections, pipeline: list[Document]) -> list[Document]:
-    at_once = _ledger(connections).with_options(read_concern=ReadConcern("snapshot"))
+def at_one_moment(connections: Connections, read: Callable[[ClientSession], Result]) -> Result:
+    """Call a function whose reads all see the same moment, at majority."""
     with store_errors():
         for attempt in range(_ATTEMPTS):
             try:
-                return list(at_once.aggregate(pipeline))
+                with connections.mongo.start_session(snapshot=True) as session:
+                    return read(session)
             except OperationFailure as error:
                 if error.code != _SNAPSHOT_UNAVAILABLE or attempt == _ATTEMPTS - 1:
                     raise

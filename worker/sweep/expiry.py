@@ -27,6 +27,7 @@ from worker.service import Service
 from worker.source.ids import stored_forms
 from worker.stores.checkpoints import EXPIRED, Checkpoints
 from worker.stores.connections import Document, store_errors
+from worker.stores.counts import record_changes, removals
 from worker.sweep.budget import Budget
 
 log = get_logger(__name__)
@@ -174,8 +175,9 @@ class Expiring:
         with self._service.connections.transaction() as session:
             # The condition again, because an edit may have come in between.
             which = {**condition, "_id": {"$in": [each["_id"] for each in batch]}}
-            gone = [each["_id"] for each in snapshots.find(which, {"_id": 1}, session=session)]
-            self._remove(own, gone, session)
+            removed = list(snapshots.find(which, {"requestId": 1}, session=session))
+            gone = [each["_id"] for each in removed]
+            self._remove(own, removed, session)
             # What is kept for longer is not read again with each batch.
             state["since"] = batch[-1]["createdAt"]
             state["ids"] += b"".join(key.binary for key in gone if isinstance(key, ObjectId))
@@ -184,15 +186,19 @@ class Expiring:
             own.save(session)
         return True
 
-    def _remove(self, own: Slice, gone: list[Any], session: ClientSession) -> None:
+    def _remove(self, own: Slice, removed: list[Document], session: ClientSession) -> None:
         """Remove snapshots, and record it in their ledger entries, as `Service.delete` does."""
-        which = {"_id": {"$in": gone}}
+        which = {"_id": {"$in": [each["_id"] for each in removed]}}
         self._service.snapshots.collection.delete_many(which, session=session)
         entries = {**which, "organizationId": own.job.organization, "status": COMPLETED, "deletedAt": None}
         made = {"$expr": {"$eq": ["$_id", "$snapshotId"]}}
         change = {"$set": {"deletedAt": self._service.clock.now()}}
-        self._service.ledger.collection.update_many({**entries, **made}, change, session=session)
-        count = {"$inc": {"snapshots": len(gone)}}
+        ledger, marked = self._service.ledger.collection, {**entries, **made}
+        before = ledger.find(marked, {"organizationId": 1, "finishedAt": 1}, session=session)
+        changes = removals(own.job.organization, removed, before)
+        ledger.update_many(marked, change, session=session)
+        record_changes(self._service.connections, session, changes)
+        count = {"$inc": {"snapshots": len(removed)}}
         Checkpoints(self._service.connections).collection.update_one(EXPIRED, count, upsert=True, session=session)
 
 

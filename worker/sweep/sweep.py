@@ -1,9 +1,9 @@
 """The sweep: repairs what was lost between the ledger and Redis.
 
 Every few seconds it enqueues requests whose wake-up call was lost or whose time has come, emits events that were not
-emitted, replays events that Redis lost, and applies the retention of events, ledger and snapshots. All repairs share
-one time budget. A sweep that runs out of time names the repair with which the next one begins, so that each repair
-completes eventually, however slow MongoDB is.
+emitted, replays events that Redis lost, applies the retention of events, ledger and snapshots, and keeps the counts.
+All repairs share one time budget. A sweep that runs out of time names the repair with which the next one begins, so
+that each repair completes eventually, however slow MongoDB is.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -34,6 +34,7 @@ from worker.stores.claims import Claims
 from worker.stores.connections import Document, store_errors
 from worker.stores.wakeups import BULK, INTERACTIVE, REQUEST_QUEUES, UNKNOWN, Queues
 from worker.sweep.budget import Budget
+from worker.sweep.counting import Counting
 from worker.sweep.expiry import Expiry
 from worker.sweep.replay import Replay
 from worker.sweep.retention import Retention
@@ -90,6 +91,7 @@ class Sweep:
             "trim_streams": self._trim_streams,
             "strip_ledger": self._strip_ledger,
             "expire_snapshots": self._expire_snapshots,
+            "count": self._count,
             **(more or {}),
         }
 
@@ -238,6 +240,9 @@ class Sweep:
 
     def _trim_streams(self) -> None:
         self._service.events.trim(self._settings.events_retention)
+
+    def _count(self) -> None:
+        Counting(self._service)(self._budget)
 
     def _strip_ledger(self) -> None:
         self.report.stripped = Retention(self._service)(self._budget)

@@ -12,7 +12,8 @@ from bson import ObjectId
 from worker.errors import BrokerUnavailable
 from worker.operations.data.throughput import Minute, Throughput
 from worker.stores.connections import Connections, broker_errors
-from worker.stores.stats import Identity, backlog, identities, oldest_request
+from worker.stores.counts import totals
+from worker.stores.stats import Identity, backlog, oldest_request, sum_of
 
 _SECONDS = 15
 
@@ -41,11 +42,7 @@ class Overview:
     @property
     def total(self) -> Identity:
         """The sum over the organizations."""
-        total = Identity(ObjectId("0" * 24))
-        for identity in self.identities:
-            for name in ("accepted", "completed", "failed", "in_flight", "deleted", "unchanged", "snapshots"):
-                setattr(total, name, getattr(total, name) + getattr(identity, name))
-        return total
+        return sum_of(self.identities)
 
     @property
     def holds(self) -> bool:
@@ -64,7 +61,7 @@ class OverviewReader:
         with pymongo.timeout(_SECONDS):
             return Overview(
                 self._connections.clock.now(),
-                identities(self._connections, organization),
+                totals(self._connections, organization).identities,
                 oldest_request(self._connections, organization),
                 _none_while_down(lambda: _waiting_counts(self._connections)),
                 self._throughput.last_hour(organization),

@@ -1,0 +1,286 @@
+"""Counts of the ledger by organization, read in a time that does not grow with the ledger.
+
+    counts of an organization = its document in `snapshotcounts` + changes + finished since R + in flight
+
+all read at one moment. `reached` (R) is a time shortly ago, before which no transaction can finish a request any more.
+Each sweep moves it on and adds what finished before it to the organizations' documents (`fold`), so the path of a
+request writes no counts, and no document is contended.
+
+A request that finished before R changes only by a redrive, a deletion or an erasure. These record a change, a document
+of its own with the request's `finishedAt`, in the transaction that changes the request. It counts if `finishedAt` is
+before R. The fold that moves R past it has either seen the request as changed, and removes the change, or has not seen
+the change at all, which then counts from there on.
+
+Nothing of this is taken for granted: `worker.sweep.counting` counts the organizations in full in turn, and compares.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from bson import ObjectId
+from pymongo import UpdateOne
+from pymongo.client_session import ClientSession
+from pymongo.collection import Collection
+
+from worker.domain.ledger_entry import ACCEPTED, COMPLETED, FAILED, FINISHED, SENT_OR_NOT, counted_in
+from worker.stores.checkpoints import Checkpoints
+from worker.stores.connections import Connections, Document, store_errors
+from worker.stores.stats import Identity, at_one_moment, identities, of_organization
+
+FOLD, CHECK = "counts", "counts:check"
+"""Checkpoints: how far requests are counted (`reached`), and how far the comparison with the full count is."""
+_MARGIN = timedelta(seconds=15)
+"""Beyond the deadline of a run and its grace: a transaction whose client died is open for 10 s."""
+LATE = timedelta(minutes=2)
+"""If `reached` is longer ago than this, nothing is being added, and everything is counted in full."""
+MOST = 20_000
+"""Requests that one fold adds: a fifth of a second."""
+_IDS = 10_000
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+Tally = dict[Any, Counter[str]]
+"""By organization: `completed`, `failed`, `deleted`, `unchanged`, `snapshots`, `in_flight`, and `other` (a status that
+should not exist)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """The counts of all organizations, or of one, at one moment."""
+
+    identities: list[Identity]
+    verified_since: datetime | None
+    """All of them were compared with a full count since then. None: this is a full count."""
+    mismatches: int = 0
+    """Differences that the comparison has ever found, and corrected."""
+    last_mismatch: Mapping[str, Any] | None = None
+    """The newest one: `organizationId`, `at`, `counts` (in full minus as known)."""
+
+
+def totals(connections: Connections, organization: ObjectId | None = None) -> Totals:
+    """Return the exact counts of one organization, or of all. Raises StoreUnavailable, StoreConflict.
+
+    Until all organizations were counted in full once, and while no sweep has run for minutes, they are counted in full.
+    """
+    now = connections.clock.now()
+
+    def read(session: ClientSession) -> Totals | None:
+        check, reached = checkpoint(connections, CHECK, session), reached_at(connections, session)
+        if reached is None or now - reached > LATE or "completeSince" not in check:
+            return None
+        known = known_within(connections, session, reached, organization)
+        return Totals(
+            identities_of(known), check["completeSince"], check.get("mismatches", 0), check.get("lastMismatch")
+        )
+
+    return at_one_moment(connections, read) or Totals(identities(connections, organization), None)
+
+
+def counts_of(connections: Connections) -> Collection[Document]:
+    return connections.database[connections.settings.counts_collection]
+
+
+# --- changes of requests that may have been counted -----------------------------------------------------
+
+
+def change_of(entry: Mapping[str, Any], **counts: int) -> Document:
+    """Return a change of an entry's counts. Of the entry, `organizationId` and `finishedAt` are read.
+
+    Without a `finishedAt` it is about a snapshot that no request explains.
+    """
+    at = entry.get("finishedAt") or _EPOCH
+    return {"organizationId": entry["organizationId"], "finishedAt": at, "counts": _without_zeros(counts)}
+
+
+def removals(
+    organization: ObjectId, removed: Iterable[Mapping[str, Any]], marked: Iterable[Mapping[str, Any]]
+) -> list[Document]:
+    """Return the changes by the removal of snapshots, of which `requestId` is read.
+
+    `marked`: the entries that become deleted, of which `finishedAt` is read.
+    """
+    snapshots = {each["_id"] for each in removed if isinstance(each.get("requestId"), str)}  # others are not counted
+    entries: dict[Any, Mapping[str, Any]] = {each["_id"]: each for each in marked}
+    unexplained = {"organizationId": organization}
+    return [
+        change_of(entries.get(key, unexplained), deleted=int(key in entries), snapshots=-int(key in snapshots))
+        for key in {*snapshots, *entries}
+    ]
+
+
+def record_changes(connections: Connections, session: ClientSession, changes: Iterable[Document]) -> None:
+    """Record changes within the transaction that makes them. Raises StoreUnavailable, StoreConflict."""
+    if found := [each for each in changes if each["counts"]]:
+        with store_errors():
+            counts_of(connections).insert_many(found, session=session)
+
+
+# --- reading --------------------------------------------------------------------------------------------
+
+
+def checkpoint(connections: Connections, name: str, session: ClientSession) -> Document:
+    return Checkpoints(connections).collection.find_one({"_id": name}, session=session) or {}
+
+
+def reached_at(connections: Connections, session: ClientSession) -> datetime | None:
+    """Return the time before which finished requests are in the organizations' documents; None at first."""
+    return checkpoint(connections, FOLD, session).get("reached")
+
+
+def known_within(
+    connections: Connections, session: ClientSession, reached: datetime, organization: ObjectId | Document | None
+) -> Tally:
+    """Return the counts at the moment of `session`. `organization`: one, or a range of them."""
+    of = of_organization(organization)
+    tally = _finished(connections, session, {"$gte": reached}, of)
+    for each in counts_of(connections).find({**of, **_counted(reached)}, session=session):
+        tally[each["organizationId"]].update(each["counts"])
+    in_flight: list[Document] = [
+        {"$match": {**of, "status": ACCEPTED}},
+        {"$group": {"_id": "$organizationId", "count": {"$sum": 1}}},
+    ]
+    for group in _ledger(connections).aggregate(in_flight, session=session):
+        tally[group["_id"]]["in_flight"] += group["count"]
+    return tally
+
+
+def identities_of(tally: Tally) -> list[Identity]:
+    """Return the identities, in order of their organizations; those of which nothing is left are omitted."""
+    found = []
+    for organization in sorted(tally, key=str):
+        if counts := _without_zeros(tally[organization]):
+            other = counts.pop("other", 0)
+            accepted = other + sum(counts.get(name, 0) for name in ("completed", "failed", "in_flight"))
+            found.append(Identity(organization, accepted, **counts))
+    return found
+
+
+def tally_of(identity: Identity) -> "Counter[str]":
+    """Return the counts of an identity: the reverse of `identities_of`."""
+    names = ("completed", "failed", "in_flight", "deleted", "unchanged", "snapshots")
+    counts = Counter({name: getattr(identity, name) for name in names})
+    counts["other"] = identity.accepted - identity.completed - identity.failed - identity.in_flight
+    return counts
+
+
+def _finished(connections: Connections, session: ClientSession, window: Mapping[str, datetime], of: Document) -> Tally:
+    """Count requests that finished within the window, and those of their snapshots that exist."""
+    was_made = {"$and": [{"$eq": ["$status", COMPLETED]}, {"$ne": ["$unchanged", True]}, {"$not": ["$deletedAt"]}]}
+    groups: list[Document] = [
+        {"$match": {**counted_in(window), **of}},
+        {
+            "$group": {
+                "_id": {"organization": "$organizationId", "status": "$status"},
+                "count": {"$sum": 1},
+                "deleted": {"$sum": {"$cond": [{"$gt": ["$deletedAt", None]}, 1, 0]}},
+                "unchanged": {"$sum": {"$cond": [{"$eq": ["$unchanged", True]}, 1, 0]}},
+                "snapshots": {"$push": {"$cond": [was_made, "$_id", "$$REMOVE"]}},
+            }
+        },
+    ]
+    tally: Tally = defaultdict(Counter)
+    owners: dict[ObjectId, ObjectId] = {}
+    for group in _ledger(connections).aggregate(groups, session=session):
+        counts = tally[group["_id"]["organization"]]
+        if group["_id"]["status"] == FAILED:
+            counts["failed"] += group["count"]
+        else:
+            counts.update(completed=group["count"], deleted=group["deleted"], unchanged=group["unchanged"])
+            owners |= dict.fromkeys(group["snapshots"], group["_id"]["organization"])
+    for snapshot in _existing(connections, session, list(owners)):
+        tally[owners[snapshot]]["snapshots"] += 1
+    return tally
+
+
+def _existing(connections: Connections, session: ClientSession, ids: Sequence[ObjectId]) -> Iterable[ObjectId]:
+    """Yield those of these snapshots that exist, from the index on `_id` alone."""
+    snapshots = connections.database[connections.settings.snapshots_collection]
+    for first in range(0, len(ids), _IDS):
+        some: Document = {"_id": {"$in": ids[first : first + _IDS]}}
+        yield from (each["_id"] for each in snapshots.find(some, {"_id": 1}, batch_size=_IDS + 1, session=session))
+
+
+def _counted(before: datetime) -> Document:
+    """Match the documents of organizations, and the changes of requests that finished before this time."""
+    return {"$or": [{"finishedAt": None}, {"finishedAt": {"$lt": before}}]}
+
+
+# --- adding ---------------------------------------------------------------------------------------------
+
+
+def fold(connections: Connections, most: int = MOST) -> int:
+    """Add about `most` requests that have finished to the counts; return how many. Several may run at once.
+
+    Raises StoreUnavailable, StoreConflict.
+    """
+    settled = connections.clock.now() - connections.settings.lost_after - _MARGIN
+
+    def read(session: ClientSession) -> tuple[datetime | None, datetime, Tally, list[Document]]:
+        reached = reached_at(connections, session)
+        if reached is None:
+            return None, settled, {}, []
+        end = _slice_end(connections, session, reached, settled, most)
+        tally = _finished(connections, session, {"$gte": reached, "$lt": end}, of_organization(None))
+        return reached, end, tally, list(counts_of(connections).find({"finishedAt": {"$lt": end}}, session=session))
+
+    reached, end, tally, changes = at_one_moment(connections, read)
+    if reached is not None and end <= reached:
+        return 0
+    requests = sum(counts["completed"] + counts["failed"] for counts in tally.values())
+    for change in changes:
+        if reached and change["finishedAt"] < reached:  # the tally has seen the others
+            tally[change["organizationId"]].update(change["counts"])
+    checkpoints = Checkpoints(connections).collection
+    with connections.transaction() as session:
+        if reached is None:
+            checkpoints.insert_one({"_id": FOLD, "reached": end}, session=session)
+        elif not checkpoints.update_one(
+            {"_id": FOLD, "reached": reached}, {"$set": {"reached": end}}, session=session
+        ).matched_count:
+            return 0  # another sweep was first
+        add(connections, session, tally)
+        if changes:
+            seen = {"_id": {"$in": [change["_id"] for change in changes]}}
+            counts_of(connections).delete_many(seen, session=session)
+    return requests
+
+
+def add(connections: Connections, session: ClientSession, tally: Tally) -> None:
+    """Add to the organizations' documents within a transaction."""
+    updates = [
+        UpdateOne(
+            {"_id": organization},
+            {
+                "$inc": {f"counts.{name}": count for name, count in changed.items()},
+                "$set": {"organizationId": organization},
+            },
+            upsert=True,
+        )
+        for organization, counts in tally.items()
+        if (changed := _without_zeros(counts))
+    ]
+    if updates:
+        with store_errors():
+            counts_of(connections).bulk_write(updates, ordered=False, session=session)
+
+
+def _slice_end(
+    connections: Connections, session: ClientSession, reached: datetime, settled: datetime, most: int
+) -> datetime:
+    """Return the time at which the next `most` requests have finished, or `settled` if there are not so many."""
+    later: Any = {**FINISHED, "unsent": SENT_OR_NOT, "finishedAt": {"$gte": reached, "$lt": settled}}
+    only = {"_id": 0, "finishedAt": 1}
+    cursor = _ledger(connections).find(later, only, session=session).sort("finishedAt", 1).skip(most).limit(1)
+    found = next(iter(cursor), None)
+    # A transaction may have finished more than that in one millisecond.
+    return max(found["finishedAt"], reached + timedelta(milliseconds=1)) if found else settled
+
+
+def _without_zeros(counts: Mapping[str, int]) -> dict[str, int]:
+    return {name: count for name, count in counts.items() if count}
+
+
+def _ledger(connections: Connections) -> Collection[Document]:
+    return connections.database[connections.settings.requests_collection]

@@ -1,0 +1,50 @@
+"""Redrives: failed requests are accepted again, in their next round."""
+
+import time
+from collections.abc import Sequence
+from datetime import datetime
+
+from bson import ObjectId
+
+from worker.domain.ledger_entry import ACCEPTED, REDRIVABLE, LedgerEntry
+from worker.errors import StoreConflict
+from worker.stores.connections import Connections, store_errors
+from worker.stores.counts import change_of, record_changes
+from worker.stores.ledger import ledger_of
+
+_ATTEMPTS, _PAUSE_SECONDS = 5, 0.02
+_OF_OUTCOME = ("error", "finishedAt", "sentAt", "attempts", "awaited", "lastError", "swept", "unendedRuns")
+
+
+def redrive(connections: Connections, ids: Sequence[ObjectId], at: datetime, queue: str) -> list[LedgerEntry]:
+    """Accept redrivable entries again; return those of `ids` that were changed.
+
+    Raises StoreUnavailable, and StoreConflict if others keep changing them at the same time.
+    """
+    for attempt in range(_ATTEMPTS):
+        time.sleep(_PAUSE_SECONDS * attempt)
+        try:
+            return _redrive(connections, ids, at, queue)
+        except StoreConflict:
+            if attempt == _ATTEMPTS - 1:
+                raise
+    raise AssertionError("unreachable")
+
+
+def _redrive(connections: Connections, ids: Sequence[ObjectId], at: datetime, queue: str) -> list[LedgerEntry]:
+    """Redrive in one transaction with the record that these requests are not failed any more."""
+    ledger = ledger_of(connections)
+    change = {
+        "$set": {"status": ACCEPTED, "unended": 0, "queue": queue, "enqueuedAt": at, "redrivenAt": at},
+        "$inc": {"round": 1},
+        "$unset": dict.fromkeys(_OF_OUTCOME, ""),
+    }
+    with connections.transaction() as session, store_errors():
+        which = {"_id": {"$in": list(ids)}, **REDRIVABLE}
+        before = list(ledger.find(which, {"organizationId": 1, "finishedAt": 1}, session=session))
+        if not before:
+            return []
+        these = {"_id": {"$in": [entry["_id"] for entry in before]}}
+        ledger.update_many(these, change, session=session)
+        record_changes(connections, session, [change_of(entry, failed=-1) for entry in before])
+        return list(ledger.find(these, session=session))

@@ -1,0 +1,163 @@
+"""Keeps the counts of `worker.stores.counts` up to date, and compares them with full counts in turn."""
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+
+from bson import ObjectId
+from pymongo.client_session import ClientSession
+
+from worker.errors import StoreConflict
+from worker.log import get_logger
+from worker.service import Service
+from worker.stores.checkpoints import Checkpoints
+from worker.stores.connections import Document
+from worker.stores.counts import (
+    CHECK,
+    Tally,
+    add,
+    checkpoint,
+    counts_of,
+    fold,
+    known_within,
+    reached_at,
+    tally_of,
+)
+from worker.stores.stats import ANY, at_one_moment, identities_within
+from worker.sweep.budget import Budget
+
+log = get_logger(__name__)
+
+_FOLD_SECONDS = 0.3
+"""The share of a sweep; the next sweep continues."""
+_REQUESTS = 50_000
+"""A comparison counts no more organizations than have about so many requests: a tenth of a second."""
+_COST_FACTOR = 20
+"""After a comparison, none follows for so many times as long as it took."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Comparison:
+    """Some organizations, compared at one moment. `differences`: in full minus as known."""
+
+    state: Document
+    last: ObjectId | None
+    """The last of the organizations; None if it is the last of all."""
+    differences: Tally
+
+
+class Counting:
+    """The share of a sweep in the counts. Several may run at once."""
+
+    def __init__(self, service: Service) -> None:
+        self._connections = service.connections
+
+    def __call__(self, budget: Budget | None = None) -> None:
+        """Add what has finished, then compare some organizations. Raises StoreUnavailable."""
+        share = budget.share(_FOLD_SECONDS) if budget else Budget(_FOLD_SECONDS)
+        try:
+            while fold(self._connections) and not share.is_over:
+                pass
+            self.compare()
+        except StoreConflict as error:  # another sweep was first, or MongoDB is too slow: the next sweep repeats it
+            log.info("counting_postponed", reason=error.message)
+
+    def compare(self) -> int:
+        """Count the next organizations in full, and correct what differs; return how many of them differed.
+
+        In the first turn, nothing is known of organizations that are still to come, and no difference is a mismatch.
+        """
+        now = self._connections.clock.now()
+        began = time.monotonic()
+        if (compared := at_one_moment(self._connections, self._compare)) is None:
+            return 0
+        took = time.monotonic() - began
+        state = compared.state
+        changes: Document = {
+            "after": compared.last,
+            "restUntil": now + timedelta(seconds=_COST_FACTOR * took),
+        }
+        if state.get("after") is None:
+            changes["turnSince"] = now
+        if compared.last is None:
+            changes["completeSince"] = changes.get("turnSince", state.get("turnSince", now))
+        differences = compared.differences if "completeSince" in state else {}
+        if differences:
+            organization, counts = next(iter(differences.items()))
+            changes["lastMismatch"] = {"organizationId": organization, "at": now, "counts": dict(counts)}
+            changes["mismatches"] = state.get("mismatches", 0) + len(differences)
+        if not self._save(compared, changes):
+            return 0  # another sweep was first
+        if differences:
+            log.error("counts_differed", organizations=len(differences), first=str(organization), counts=dict(counts))
+        return len(differences)
+
+    def _compare(self, session: ClientSession) -> _Comparison | None:
+        state, reached = checkpoint(self._connections, CHECK, session), reached_at(self._connections, session)
+        now = self._connections.clock.now()
+        if reached is None or ("completeSince" in state and state.get("restUntil", now) > now):
+            return None
+        last = self._last_of_next(state, session)
+        after = state.get("after")
+        which = {"$gt": after} if after else {}
+        which |= {"$lte": last} if last else {}
+        known = known_within(self._connections, session, reached, which)
+        full = {each.organization: tally_of(each) for each in identities_within(self._connections, session, which)}
+        differences = {}
+        for organization in {*known, *full}:
+            difference = full.get(organization, Counter())
+            difference.subtract(known.get(organization, {}))
+            if changed := {name: count for name, count in difference.items() if count}:
+                differences[organization] = Counter(changed)
+        return _Comparison(state, last, differences)
+
+    def _last_of_next(self, state: Document, session: ClientSession) -> ObjectId | None:
+        """Return the last of the next organizations, or None if they are the last ones.
+
+        They have about as many requests as a comparison may count, and those in between that are not known yet, too.
+        """
+        counted, last = 0, None
+        for organization, requests in self._sizes(state, session):
+            if counted >= _REQUESTS:
+                return last
+            counted += requests
+            last = organization
+        return None
+
+    def _sizes(self, state: Document, session: ClientSession) -> Iterator[tuple[ObjectId, int]]:
+        """Yield the next organizations with the number of their requests, in order; in the first turn, count those."""
+        later: Document = {"$gt": state["after"]} if state.get("after") else {}
+        if "completeSince" in state:
+            known: Document = {"finishedAt": None} | ({"_id": later} if later else {})
+            with counts_of(self._connections).find(known, session=session).sort("_id", 1) as documents:
+                for each in documents:
+                    counts = each.get("counts", {})
+                    yield each["_id"], counts.get("completed", 0) + counts.get("failed", 0)
+            return
+        ledger = self._connections.database[self._connections.settings.requests_collection]
+        for organization in sorted(
+            ledger.distinct("organizationId", {"organizationId": later or ANY}, session=session)
+        ):
+            yield (
+                organization,
+                ledger.count_documents({"organizationId": organization}, limit=_REQUESTS, session=session),
+            )
+
+    def _save(self, compared: _Comparison, changes: Document) -> bool:
+        """Correct the counts, and record how far the comparison has come; return whether no other did meanwhile.
+
+        A fold may add to the same documents between the comparison and this: both only add.
+        """
+        checkpoints = Checkpoints(self._connections).collection
+        with self._connections.transaction() as session:
+            if not compared.state:
+                checkpoints.insert_one({"_id": CHECK, **changes}, session=session)
+            else:
+                expected = {name: compared.state.get(name) for name in ("after", "restUntil")}
+                changed = checkpoints.update_one({"_id": CHECK, **expected}, {"$set": changes}, session=session)
+                if not changed.matched_count:
+                    return False
+            add(self._connections, session, compared.differences)
+        return True
