@@ -51,9 +51,9 @@ generate /secrets/mongo/snapshots_password
 mongo_url=$(given SNAPSHOTS_MONGO_URL)
 own_url="mongodb://snapshots:$(cat /secrets/mongo/snapshots_password)@mongo:27017/?replicaSet=rs0&authSource=admin"
 
-# A database whose contacts were erased needs the same key for ever: it is kept with MongoDB's passwords.
-generate /secrets/mongo/erasure_key
-generate_signing_key /secrets/mongo/erasure.pem
+# A database whose contacts were erased needs the same key for ever.
+generate /secrets/worker/generated_erasure_key
+generate_signing_key /secrets/worker/erasure.pem
 erasure_key=$(given SNAPSHOTS_ERASURE_KEY)
 
 store /secrets/redis/password "$redis_password"
@@ -61,10 +61,10 @@ store /secrets/redis/redis.conf "requirepass $redis_password"
 for process in worker api flower; do
     store "/secrets/$process/SNAPSHOTS_REDIS_URL" "redis://:$redis_password@redis:6379/0"
     store "/secrets/$process/SNAPSHOTS_MONGO_URL" "${mongo_url:-$own_url}"
-    store "/secrets/$process/SNAPSHOTS_ERASURE_KEY" "${erasure_key:-$(cat /secrets/mongo/erasure_key)}"
+    store "/secrets/$process/SNAPSHOTS_ERASURE_KEY" "${erasure_key:-$(cat /secrets/worker/generated_erasure_key)}"
 done
+store /secrets/api/erasure.pem "$(cat /secrets/worker/erasure.pem)"
 for process in worker api; do
-    store "/secrets/$process/erasure.pem" "$(cat /secrets/mongo/erasure.pem)"
     store "/secrets/$process/SNAPSHOTS_ERASURE_SIGNING_KEY" /run/secrets/erasure.pem
 done
 store /secrets/api/SNAPSHOTS_JWT_SECRET "$(given SNAPSHOTS_JWT_SECRET)"
