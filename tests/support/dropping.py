@@ -1,4 +1,4 @@
-"""A TCP forwarder that can drop a server's replies and close the connection, as a failing network does."""
+"""A TCP forwarder that drops replies and closes the connection, or goes silent, as a failing network does."""
 
 import contextlib
 import socket
@@ -13,6 +13,7 @@ class Forwarder:
     def __init__(self, target: tuple[str, int]) -> None:
         self._target = target
         self._swallow = 0
+        self._count = self._silenced = 0
         self._lock = threading.Lock()
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listening.getsockname()[1]
@@ -22,17 +23,24 @@ class Forwarder:
         """Deliver the next `count` requests that contain `word` to the server, and drop the replies."""
         self._word, self._swallow = word, count
 
+    def silence(self) -> None:
+        """Lose all that is sent on the connections that there are now, and keep them open. New ones work."""
+        self._silenced = self._count
+
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
             while True:
                 near, _ = self._listening.accept()
                 far = socket.create_connection(self._target)
-                threading.Thread(target=self._forward, args=(near, far), daemon=True).start()
-                threading.Thread(target=self._copy, args=(far, near), daemon=True).start()
+                self._count += 1
+                for work, ends in ((self._forward, (near, far)), (self._copy, (far, near))):
+                    threading.Thread(target=work, args=(self._count, *ends), daemon=True).start()
 
-    def _forward(self, near: socket.socket, far: socket.socket) -> None:
+    def _forward(self, number: int, near: socket.socket, far: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while data := near.recv(65536):
+                if number <= self._silenced:
+                    continue
                 if self._is_swallowed(data):
                     near.shutdown(socket.SHUT_RDWR)  # the client sees the connection end before a reply can arrive
                     far.sendall(data)
@@ -47,10 +55,11 @@ class Forwarder:
                 return True
             return False
 
-    def _copy(self, source: socket.socket, sink: socket.socket) -> None:
+    def _copy(self, number: int, source: socket.socket, sink: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
-                sink.sendall(data)
+                if number > self._silenced:
+                    sink.sendall(data)
         for each in (source, sink):
             each.close()
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+import pymongo
 from bson import ObjectId
 from pymongo.collection import Collection
 
@@ -23,6 +24,7 @@ from worker.stores.connections import Connections, Document, store_errors
 PREFIX = "user_"
 _FORMAT = re.compile(rf"{PREFIX}[A-Za-z0-9_-]{{43}}", re.ASCII)
 _SHOWN = len(PREFIX) + 6
+_FIND_SECONDS = 5.0
 _FRESH_SECONDS = 5.0
 """A valid key is not looked up again for so long, in which a revoked one can still be used."""
 _MAX_REMEMBERED = 1000
@@ -87,7 +89,7 @@ class Keys:
 
     def find(self, key: str) -> Caller:
         """Look up a key. Raises TokenInvalid, TokenExpired, StoreUnavailable."""
-        with store_errors():
+        with store_errors(), pymongo.timeout(_FIND_SECONDS):
             document = self.collection.find_one({"hash": _hash(key)})
         self._remembered.pop(key, None)
         if document is None:

@@ -14,6 +14,7 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
+import pymongo
 from bson import ObjectId
 from pymongo.change_stream import CollectionChangeStream
 from pymongo.errors import OperationFailure, PyMongoError
@@ -36,6 +37,10 @@ log = get_logger(__name__)
 _NAME = "closings"
 _WAIT_MS = 500
 """How long MongoDB waits for a change before it replies that there is none. Stopping can take that long."""
+_ANSWER_SECONDS, _OPEN_SECONDS, _CLOSE_SECONDS = 5.0, 120.0, 2.0
+"""How long MongoDB may take to answer, to find the position in its oplog, and to close the stream.
+
+Without them, a read from a connection that went silent ends when the kernel gives up, after a quarter of an hour."""
 _BATCH, _BATCH_SECONDS = 500, 1.0
 _IDLE_SECONDS = 10.0
 """How often the token is stored while nothing is closed, so that it does not fall off the oplog."""
@@ -113,7 +118,8 @@ class ClosingsWatch:
         return backoff(self._failures, self._service.settings).total_seconds()
 
     def _watch(self, stop: threading.Event) -> None:
-        known = self._checkpoints.get(_NAME)
+        with pymongo.timeout(_ANSWER_SECONDS):
+            known = self._checkpoints.get(_NAME)
         token = None if self._lost else known.get("token")
         with self._open(token) as stream:
             if token is None:
@@ -135,20 +141,20 @@ class ClosingsWatch:
         """Opens the stream after the token, or from now on. Raises PositionLost if it cannot resume there."""
         settings = self._service.settings
         conversations = self._service.connections.database[settings.conversations_collection]
-        with _stream_errors(resuming=token is not None):
+        with _stream_errors(resuming=token is not None), pymongo.timeout(_OPEN_SECONDS):
             pipeline = closings_pipeline(self._service.connections.fields.conversation)
             stream = conversations.watch(pipeline, resume_after=token, max_await_time_ms=_WAIT_MS, batch_size=_BATCH)
         try:
             yield stream
         finally:
-            with _ignore_errors():
+            with _ignore_errors(), pymongo.timeout(_CLOSE_SECONDS):
                 stream.close()
 
     def _batch(self, stream: CollectionChangeStream[Document], stop: threading.Event) -> list[Document]:
         """Returns the available changes, or none if there are none for a while."""
         events: list[Document] = []
         until = time.monotonic() + _BATCH_SECONDS
-        with _stream_errors(resuming=False):
+        with _stream_errors(resuming=False), pymongo.timeout(_ANSWER_SECONDS):
             while len(events) < _BATCH and time.monotonic() < until and not stop.is_set():
                 event = stream.try_next()
                 if event is None:
@@ -161,7 +167,8 @@ class ClosingsWatch:
     def _store_token(self, token: Mapping[str, Any] | None, reached: datetime) -> None:
         """Stores the token and the time it stands for, once everything before it is durable in the ledger."""
         if token is not None:
-            self._checkpoints.set(_NAME, {"token": token, "reached": reached})
+            with pymongo.timeout(_ANSWER_SECONDS):
+                self._checkpoints.set(_NAME, {"token": token, "reached": reached})
             self._stored_at = time.monotonic()
 
     # --- closings -------------------------------------------------------------------------------------

@@ -163,8 +163,7 @@ def links_between(some: Iterable[str], others: Sequence[str]) -> list[Link]:
 
 @contextlib.contextmanager
 def network(names: Sequence[str]) -> Iterator[Network]:
-    """Makes hosts of these names, and removes them with all their processes at the end. Raises Unavailable."""
-    require()
+    """Makes hosts of these names, and removes them with all their processes at the end. See `require`."""
     remove_stale()
     run = f"{_PREFIX}-{os.getpid()}-{random.randrange(16**4):04x}"
     try:

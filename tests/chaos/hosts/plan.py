@@ -7,6 +7,7 @@ from pathlib import Path
 
 from chaos.faults import failover, hosts, store
 from chaos.hosts import cluster
+from chaos.hosts.network import require
 from chaos.run import Options, Result, run_on
 from chaos.schedule import BROKER, STORE, Lanes
 from worker.local.data_folder import data_folder
@@ -66,6 +67,7 @@ class Wanted:
 
 def run(wanted: Wanted, keep: Path | None = None) -> Result:
     """Runs on hosts of its own, and removes everything afterwards. Raises Unavailable."""
+    require()
     with data_folder(keep) as folder, cluster.running(folder, wanted.fault_seconds) as stores:
         seconds = wanted.seconds
         options = Options(
@@ -76,5 +78,6 @@ def run(wanted: Wanted, keep: Path | None = None) -> Result:
             places=stores.places(),
             lanes=LANES,
         )
-        print(f"{len(stores.network.hosts)} hosts in {stores.network.outside.address}/24, for {seconds:.0f} s")
+        addresses = [host.address for host in stores.network.hosts.values()]
+        print(f"{len(addresses)} hosts, {addresses[0]} to {addresses[-1]}, for {seconds:.0f} s")
         return run_on(stores, folder, options)

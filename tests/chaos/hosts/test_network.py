@@ -137,3 +137,9 @@ def test_run_has_the_faults_that_are_asked_for_and_the_time_for_them() -> None:
     assert (wanted.faults["step_down"], wanted.faults["freeze_host"]) == (20, 2)
     assert wanted.seconds > 2 * 7 * 60
     assert Wanted(only=["slow_host", "slow_host"]).faults == {"slow_host": 2}
+
+
+def test_user_who_is_not_root_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    with pytest.raises(Unavailable, match=r"root|Linux"):
+        require()
