@@ -13,6 +13,7 @@ from worker.cli.policies import policy
 from worker.settings import Settings
 
 ORGANIZATION = "6a0000000000000000000001"
+OF = ("--organization", ORGANIZATION)
 
 Run = Callable[..., Result]
 
@@ -26,12 +27,12 @@ def run(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Run:
 
 
 def test_policy_is_set_field_by_field_and_shown(run: Run) -> None:
-    assert json.loads(run("get", ORGANIZATION, "--json").stdout)["own"] is False
-    first = run("set", ORGANIZATION, "--channel-type", "sms", "--tag", "auto", "--tag", "b", "--sampling-share", "0.25")
+    assert json.loads(run("get", *OF, "--json").stdout)["own"] is False
+    first = run("set", *OF, "--channel-type", "sms", "--tag", "auto", "--tag", "b", "--sampling-share", "0.25")
     assert first.exit_code == 0, first.output
-    second = run("set", ORGANIZATION, "--disabled", "--settle-seconds", "0", "--minimum-from-user", "1", "--json")
+    second = run("set", *OF, "--disabled", "--settle-seconds", "0", "--minimum-from-user", "1", "--json")
     assert second.exit_code == 0
-    shown = json.loads(run("get", ORGANIZATION, "--json").stdout)
+    shown = json.loads(run("get", *OF, "--json").stdout)
     assert shown == json.loads(second.stdout)
     assert shown == {
         "organizationId": ORGANIZATION,
@@ -54,7 +55,7 @@ def test_policy_is_set_field_by_field_and_shown(run: Run) -> None:
             "keepFor": [],
         },
     }
-    cleared = run("set", ORGANIZATION, "--clear", "channel-type", "--clear", "settle-seconds", "--enabled", "--json")
+    cleared = run("set", *OF, "--clear", "channel-type", "--clear", "settle-seconds", "--enabled", "--json")
     changed = json.loads(cleared.stdout)["policy"]
     assert (changed["channelTypes"], changed["settleSeconds"], changed["enabled"]) == (None, None, True)
 
@@ -63,7 +64,7 @@ def test_list_and_get_show_skipped_closings(
     run: Run, settings: Settings, mongo_client: pymongo.MongoClient[dict[str, object]]
 ) -> None:
     assert "at least 2 messages" in run("list").stdout
-    run("set", ORGANIZATION, "--minimum-messages", "5")
+    run("set", *OF, "--minimum-messages", "5")
     database = mongo_client[settings.mongo_database]
     database.snapshotleftout.insert_many(
         {"_id": f"resolved:{number}", "organizationId": ObjectId(ORGANIZATION), "reason": "too_few_messages"}
@@ -77,7 +78,7 @@ def test_list_and_get_show_skipped_closings(
     assert "minimumMessages: 5" in table
     assert "too_few_messages 3" in table
     assert "not valid" in table
-    assert "too_few_messages 3" in run("get", ORGANIZATION).stdout
+    assert "too_few_messages 3" in run("get", *OF).stdout
 
 
 def test_times_are_set_shown_and_cleared_with_the_number_of_snapshots_that_are_too_old(
@@ -88,38 +89,39 @@ def test_times_are_set_shown_and_cleared_with_the_number_of_snapshots_that_are_t
     snapshots.insert_many(
         {"organizationId": ObjectId(ORGANIZATION), "createdAt": created, "quality": quality} for quality in "aab"
     )
-    shown = json.loads(run("set", ORGANIZATION, "--keep-for", "400d", "--keep-for", "b=36500d", "--json").stdout)
+    shown = json.loads(run("set", *OF, "--keep-for", "400d", "--keep-for", "b=36500d", "--json").stdout)
     assert (shown["policy"]["keepFor"], shown["expired"]) == (["400d", "b=36500d"], 2)
-    table = run("get", ORGANIZATION).stdout
+    table = run("get", *OF).stdout
     assert "400d, b=36500d" in table
     assert "too old, to be removed" in table
     assert "keepFor: 400d, b=36500d" in run("list").stdout
-    cleared = json.loads(run("set", ORGANIZATION, "--clear", "keep-for", "--json").stdout)
+    cleared = json.loads(run("set", *OF, "--clear", "keep-for", "--json").stdout)
     assert (cleared["policy"]["keepFor"], "expired" in cleared) == ([], False)
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["set", ORGANIZATION, "--sampling-share", "2"], "'--sampling-share': 2.0 is not in the range 0<=x<=1"),
-        (["set", ORGANIZATION, "--sampling-share", "nan"], "--sampling-share should be"),
-        (["set", ORGANIZATION, "--minimum-messages", "-1"], "'--minimum-messages': -1 is not in the range"),
-        (["set", ORGANIZATION, "--tag", " "], "--tag tag 0 should not be blank"),
-        (["set", ORGANIZATION, "--channel-type", ""], "--channel-type should name at least one channel type"),
-        (["set", ORGANIZATION, "--category", "x" * 101], "--category should have at most 100 characters, but has 101"),
-        (["set", ORGANIZATION, "--keep-for", "400"], "--keep-for should be a time in days or hours, from 1h to 36500d"),
-        (["set", ORGANIZATION, "--keep-for", "0d"], "good=400d for one quality; '0d' is none"),
-        (["set", ORGANIZATION, "--keep-for", "-5d"], "'-5d' is none"),
-        (["set", ORGANIZATION, "--keep-for", "36501d"], "from 1h to 36500d"),
-        (["set", ORGANIZATION, "--keep-for", "999999999999d"], "from 1h to 36500d"),
-        (["set", ORGANIZATION, "--keep-for", "good=5w"], "'5w' is none"),
-        (["set", ORGANIZATION, "--keep-for", "=5d"], "--keep-for should name a quality before the equals sign"),
-        (["set", ORGANIZATION, "--keep-for", "a=5d", "--keep-for", "a=6d"], "should have one time for 'a'"),
-        (["set", ORGANIZATION, "--keep-for", "5d", "--keep-for", "6d"], "should have one time for all qualities"),
-        (["set", ORGANIZATION], "Give at least one of --enabled"),
-        (["set", ORGANIZATION, "--tag", "a", "--clear", "tag"], "--tag cannot be set and cleared"),
-        (["set", ORGANIZATION, "--clear", "tags"], "'--clear': 'tags' is not one of"),
-        (["get", "12"], "is not an id of 24 hex digits"),
+        (["set", *OF, "--sampling-share", "2"], "'--sampling-share': 2.0 is not in the range 0<=x<=1"),
+        (["set", *OF, "--sampling-share", "nan"], "--sampling-share should be"),
+        (["set", *OF, "--minimum-messages", "-1"], "'--minimum-messages': -1 is not in the range"),
+        (["set", *OF, "--tag", " "], "--tag tag 0 should not be blank"),
+        (["set", *OF, "--channel-type", ""], "--channel-type should name at least one channel type"),
+        (["set", *OF, "--category", "x" * 101], "--category should have at most 100 characters, but has 101"),
+        (["set", *OF, "--keep-for", "400"], "--keep-for should be a time in days or hours, from 1h to 36500d"),
+        (["set", *OF, "--keep-for", "0d"], "good=400d for one quality; '0d' is none"),
+        (["set", *OF, "--keep-for", "-5d"], "'-5d' is none"),
+        (["set", *OF, "--keep-for", "36501d"], "from 1h to 36500d"),
+        (["set", *OF, "--keep-for", "999999999999d"], "from 1h to 36500d"),
+        (["set", *OF, "--keep-for", "good=5w"], "'5w' is none"),
+        (["set", *OF, "--keep-for", "=5d"], "--keep-for should name a quality before the equals sign"),
+        (["set", *OF, "--keep-for", "a=5d", "--keep-for", "a=6d"], "should have one time for 'a'"),
+        (["set", *OF, "--keep-for", "5d", "--keep-for", "6d"], "should have one time for all qualities"),
+        (["set", *OF], "Give at least one of --enabled"),
+        (["set", *OF, "--tag", "a", "--clear", "tag"], "--tag cannot be set and cleared"),
+        (["set", *OF, "--clear", "tags"], "'--clear': 'tags' is not one of"),
+        (["get"], "Missing option '--organization'"),
+        (["get", "--organization", "12"], "is not an id of 24 hex digits"),
     ],
 )
 def test_wrong_value_names_the_option_and_what_is_allowed(run: Run, arguments: list[str], said: str) -> None:

@@ -33,7 +33,7 @@ _OPTIONS = {
     "keepFor": "--keep-for",
 }
 _CLEARED = {option.removeprefix("--"): field for field, option in _OPTIONS.items()}
-_organization = click.argument("organization", type=ObjectIdType())
+_organization = click.option("--organization", type=ObjectIdType(), required=True, help="The organization.")
 
 
 @click.group()
@@ -45,8 +45,8 @@ def policy() -> None:
 
     \b
     Example:
-        snapshots policy get 6a1b2c3d4e5f60718293a4b5
-        snapshots policy set 6a1b2c3d4e5f60718293a4b5 --minimum-from-contact 1 --sampling-share 0.25 --tag auto
+        snapshots policy get --organization 6a1b2c3d4e5f60718293a4b5
+        snapshots policy set --organization 6a1b2c3d4e5f60718293a4b5 --minimum-from-contact 1 --tag auto
         snapshots policy list
     """
 
@@ -61,7 +61,7 @@ def get(organization: ObjectId, as_json: bool) -> None:
 
     \b
     Example:
-        snapshots policy get 6a1b2c3d4e5f60718293a4b5 --json
+        snapshots policy get --organization 6a1b2c3d4e5f60718293a4b5 --json
     """
     service = open_service()
     policy, own = Policies(service.connections).get(organization)
@@ -126,11 +126,11 @@ def set_(organization: ObjectId, clear: tuple[str, ...], as_json: bool, **option
 
     \b
     Example:
-        snapshots policy set 6a1b2c3d4e5f60718293a4b5 --channel-type whatsapp --channel-type sms --tag auto
-        snapshots policy set 6a1b2c3d4e5f60718293a4b5 --disabled
-        snapshots policy set 6a1b2c3d4e5f60718293a4b5 --redact email,phone,name --redact-regions DE,AT
-        snapshots policy set 6a1b2c3d4e5f60718293a4b5 --keep-for 400d --keep-for good=1000d
-        snapshots policy set 6a1b2c3d4e5f60718293a4b5 --clear channel-type --clear settle-seconds
+        snapshots policy set --organization 6a1b2c3d4e5f60718293a4b5 --channel-type whatsapp --sampling-share 0.25
+        snapshots policy set --organization 6a1b2c3d4e5f60718293a4b5 --disabled
+        snapshots policy set --organization 6a1b2c3d4e5f60718293a4b5 --redact email,phone,name --redact-regions DE,AT
+        snapshots policy set --organization 6a1b2c3d4e5f60718293a4b5 --keep-for 400d --keep-for good=1000d
+        snapshots policy set --organization 6a1b2c3d4e5f60718293a4b5 --clear channel-type --clear settle-seconds
     """
     options["redactRegions"] = options.pop("redact_regions")
     given = {name: value for name, value in options.items() if value not in (None, ())}
