@@ -6,87 +6,33 @@ secrets directory. The README's table is generated from the descriptions here.
 
 import os
 import re
-from contextlib import suppress
 from datetime import timedelta
 from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, Self
-from urllib.parse import unquote, urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SecretsSettingsSource, SettingsConfigDict
 
 from worker.errors import InvalidSettings
-from worker.redis_url import RedisAddress, parse_redis_url
 from worker.settings.field_mapping import FieldSettings
-from worker.settings.types import CollectionName, DatabaseName, Duration, HttpUrl, MongoUrl, Name, RedisUrl, Traces
+from worker.settings.stores import StoreSettings
+from worker.settings.types import Duration, HttpUrl, Traces
 
 PREFIX = "SNAPSHOTS_"
 SECRETS_DIRECTORY = "/run/secrets"
 """Where Docker and Kubernetes mount secrets."""
-_TWO_DATABASES = (
-    f"{PREFIX}MONGO_URL names another database than {PREFIX}MONGO_DATABASE: name it in one of them only; the database "
-    "of the login is the option authSource of the URL"
-)
 # Kubernetes defines these for a Service whose name begins with snapshots-, and Docker for a linked container.
 _OF_SERVICES = re.compile(r"_SERVICE_(HOST|PORT(_\w+)?)$|_PORT_\d+_(TCP|UDP)(_(PROTO|PORT|ADDR))?$")
 _OTHER_VARIABLES = ["SECRETS_DIR", "VERSION"]
 """SECRETS_DIR is read below; VERSION names the image in docker-compose.yml."""
 
 
-class Settings(FieldSettings, BaseSettings):
-    """All settings with their defaults. The names of fields: `worker.settings.field_mapping`."""
+class Settings(FieldSettings, StoreSettings, BaseSettings):
+    """All settings with their defaults. The base classes have those that name stores and fields."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", hide_input_in_errors=True)
-
-    redis_url: RedisUrl = Field(
-        "redis://127.0.0.1:6379/0",
-        description="Redis: broker and streams; `redis://`, `rediss://`, `unix://` or `sentinel://`",
-    )
-    mongo_url: MongoUrl = Field(
-        "mongodb://127.0.0.1:27017/?replicaSet=rs0", description="MongoDB: a replica set; may name the database"
-    )
-    mongo_database: DatabaseName = Field(
-        "messaging", description="database of the platform and of this service; else the one that the URL names"
-    )
-
-    contacts_collection: CollectionName = Field("contacts", description="the platform's contacts; read-only")
-    users_collection: CollectionName = Field("users", description="the platform's users; read-only")
-    conversations_collection: CollectionName = Field(
-        "conversations", description="the platform's conversations; read-only, indexed"
-    )
-    messages_collection: CollectionName = Field("messages", description="the platform's messages; read-only, indexed")
-    snapshots_collection: CollectionName = Field("trainingsnapshots", description="snapshots")
-    requests_collection: CollectionName = Field("snapshotrequests", description="the ledger")
-    outbox_collection: CollectionName = Field("snapshotoutbox", description="outcomes whose events may not be out")
-    policies_collection: CollectionName = Field(
-        "snapshotpolicies", description="policies that decide which closings make a snapshot"
-    )
-    left_out_collection: CollectionName = Field(
-        "snapshotleftout", description="closings that made no snapshot, with the reason"
-    )
-    keys_collection: CollectionName = Field("snapshotkeys", description="integration keys of the HTTP API, hashed")
-    state_collection: CollectionName = Field(
-        "snapshotstate", description="checkpoints, and sessions of the operations pages"
-    )
-    counts_collection: CollectionName = Field(
-        "snapshotcounts", description="counts of the ledger by organization, kept up to date"
-    )
-    jobs_collection: CollectionName = Field("snapshotjobs", description="exports and other long tasks, with progress")
-    exports_collection: CollectionName = Field(
-        "snapshotexports", description="which snapshots an export has, while it runs"
-    )
-    erasures_collection: CollectionName = Field("snapshoterasures", description="tombstones of erased contacts, hashed")
-    holds_collection: CollectionName = Field("snapshotholds", description="legal holds: contacts not to be erased yet")
-    create_source_indexes: bool = Field(
-        True, description="create the indexes needed on the platform's messages and conversations"
-    )
-
-    requests_stream: Name = Field("snapshots:requests", description="intake stream, for producers in any language")
-    rejected_stream: Name = Field("snapshots:rejected", description="rejected intake entries, with the reason")
-    events_stream: Name = Field("snapshots:events", description="completion events")
-    consumer_group: Name = Field("snapshots", description="the listeners' consumer group on the intake stream")
 
     max_notes_length: int = Field(10_000, ge=0, le=1_000_000, description="maximum characters of notes")
     max_tags: int = Field(50, ge=0, le=10_000, description="maximum tags per request")
@@ -201,18 +147,6 @@ class Settings(FieldSettings, BaseSettings):
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="minimum level that is logged")
 
-    @model_validator(mode="before")
-    @classmethod
-    def _take_database_from_url(cls, values: Any) -> Any:
-        url, named = values.get("mongo_url"), None
-        with suppress(ValueError):  # the URL's own check reports it
-            named = _database_of(url) if isinstance(url, str) else None
-        if named is None:
-            return values
-        if values.get("mongo_database", named) != named:
-            raise ValueError(_TWO_DATABASES)
-        return {**values, "mongo_database": named}
-
     @model_validator(mode="after")
     def _check_combinations(self) -> Self:
         if not timedelta(0) < self.retry_floor <= self.retry_ceiling <= timedelta(seconds=30):
@@ -244,23 +178,12 @@ class Settings(FieldSettings, BaseSettings):
         return init_settings, env_settings, SecretsSettingsSource(settings_cls, _secrets_directory())
 
     @property
-    def redis(self) -> RedisAddress:
-        """The address of Redis."""
-        return parse_redis_url(self.redis_url)
-
-    @property
     def lost_after(self) -> timedelta:
         """How long after its publication a wake-up call counts as lost, if no older one is waiting in the queue.
 
         One run plus 5 s. A run that waits for MongoDB may last longer; it then costs one redundant wake-up call.
         """
         return self.run_deadline + timedelta(seconds=5)
-
-
-def _database_of(url: str) -> str | None:
-    """Return the database that a MongoDB URL names. `admin` is where users are defined, so it names none of ours."""
-    name = unquote(urlsplit(url).path.lstrip("/")).partition(".")[0]
-    return None if name in {"", "admin"} else name
 
 
 def load(**values: Any) -> Settings:
