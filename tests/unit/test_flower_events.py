@@ -3,9 +3,13 @@
 from typing import Any
 
 import pytest
+from bson import ObjectId
+from celery.events.state import Task
 
-from worker.flower.events import without_personal_data
+from worker.flower.events import begin_again, without_personal_data
 from worker.flower.login import login_error
+from worker.flower.task_requests import known_requests, retryable_requests
+from worker.stores.wakeups import CREATE
 
 KEY = "6a1b2c3d4e5f60718293a4b5"
 OAUTH = {"FLOWER_OAUTH2_KEY": "key", "FLOWER_OAUTH2_SECRET": "secret", "FLOWER_OAUTH2_REDIRECT_URI": "https://x/login"}
@@ -48,6 +52,19 @@ def test_traceback_of_an_unexpected_error_is_hidden() -> None:
 @pytest.mark.parametrize("event", [{"type": "worker-heartbeat", "active": 1}, {"type": "task-started", "uuid": "u"}])
 def test_other_events_are_not_changed(event: dict[str, Any]) -> None:
     assert without_personal_data(event) == event
+
+
+def test_failed_requests_of_a_chunk_stay_known_while_it_is_retried() -> None:
+    """Another click on Retry comes after the worker has received the task again."""
+    failed = [ObjectId(), ObjectId()]
+    listing = "\n".join(f"{key}: contact_not_found: The organization has no such contact." for key in failed)
+    task = Task("u", name=CREATE, args=f"3 requests from {KEY}", state="FAILURE", traceback=listing)
+    begin_again(task)
+    assert (task.state, task.traceback) == ("PENDING", None)
+    assert retryable_requests(task) == failed
+    assert known_requests(task) == [ObjectId(KEY), *failed]
+    task.event("failed", 1.0, 1.0, {"traceback": listing.splitlines()[1]})
+    assert retryable_requests(task) == failed[1:]
 
 
 @pytest.mark.parametrize("login", ["operator:12345678", "operator:with:colons"])

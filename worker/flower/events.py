@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from worker import errors
-from worker.flower.task_requests import named_request
+from worker.flower.task_requests import failed_in_task, named_request
 
 _HIDDEN = "..."
 _REASONS = {name for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, Exception)}
@@ -41,6 +41,8 @@ def begin_again(task: Any) -> None:
     """Let a failed task of Flower run again, as `task-received` reports after a retry.
 
     Celery takes an event of an earlier state for one that came late, and would show the failure until the task ends.
+    The requests that had failed stay known, for whoever presses Retry once more.
     """
     if task.state == "FAILURE":
+        task.failed_before = failed_in_task(task)
         task.state, task.failed, task.exception, task.traceback = "PENDING", None, None, None

@@ -30,15 +30,20 @@ def known_requests(task: Any) -> list[ObjectId]:
     first = named_request(task.args)
     if first is None:
         return []
-    return list(dict.fromkeys([first.key, *failed_requests(str(task.traceback or ""))]))
+    return list(dict.fromkeys([first.key, *failed_in_task(task)]))
 
 
 def retryable_requests(task: Any) -> list[ObjectId]:
     """Return the requests that a retry of the task redrives if they have failed.
 
-    All of a task's requests are known if it is one; of a chunk, those that are listed as failed.
+    All of a task's requests are known if it is one; of a chunk, those that have failed.
     """
     first = named_request(task.args)
     if first is None or task.name != CREATE:
         return []
-    return [first.key] if first.total == 1 else failed_requests(str(task.traceback or ""))
+    return [first.key] if first.total == 1 else failed_in_task(task)
+
+
+def failed_in_task(task: Any) -> list[ObjectId]:
+    """Return the requests that the task lists as failed; once it runs again, those that had failed before."""
+    return failed_requests(str(task.traceback or "")) or getattr(task, "failed_before", [])
