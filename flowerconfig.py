@@ -30,12 +30,11 @@ from worker.startup.process import prepare_or_exit as _check_servers
 
 try:
     _configure_log(_settings())
+    for _name in ("basic_auth", "oauth2_secret", "cookie_secret"):
+        if _value := _read_secret(f"FLOWER_{_name.upper()}"):
+            setattr(_options, _name, _value.split(",") if _name == "basic_auth" else _value)
 except _InvalidSettings as _error:
     raise SystemExit(f"flower: {_error.message}") from None
-
-for _name in ("basic_auth", "oauth2_secret", "cookie_secret"):
-    if _value := _read_secret(f"FLOWER_{_name.upper()}"):
-        setattr(_options, _name, _value.split(",") if _name == "basic_auth" else _value)
 
 # Pages and API require a login. Only /metrics and /healthcheck answer without one; they name tasks and workers, and
 # show nothing about requests.

@@ -136,6 +136,23 @@ def test_unreadable_file_is_named(secrets: Path) -> None:
         load()
 
 
+def test_folder_in_place_of_a_file_is_named(secrets: Path) -> None:
+    """Docker makes one if the file that it should mount does not exist."""
+    (secrets / "SNAPSHOTS_JWT_SECRET").mkdir()
+    (secrets / "FLOWER_BASIC_AUTH").mkdir()
+    with pytest.raises(InvalidSettings, match=r"SNAPSHOTS_JWT_SECRET: the file cannot be read \(Is a directory\)"):
+        load()
+    with pytest.raises(InvalidSettings, match="FLOWER_BASIC_AUTH: the file cannot be read"):
+        read_secret("FLOWER_BASIC_AUTH")
+
+
+def test_file_that_is_no_text_is_named_without_its_content(secrets: Path) -> None:
+    (secrets / "SNAPSHOTS_REDIS_URL").write_bytes(b"\xff\xfes3cret")
+    with pytest.raises(InvalidSettings, match="SNAPSHOTS_REDIS_URL: the file should be text in UTF-8") as caught:
+        load()
+    assert "s3cret" not in caught.value.message
+
+
 def test_other_secrets_are_read_from_the_directory(secrets: Path) -> None:
     (secrets / "FLOWER_BASIC_AUTH").write_text("operator:password\n")
     assert read_secret("FLOWER_BASIC_AUTH") == "operator:password"

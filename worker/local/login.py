@@ -66,7 +66,8 @@ def login(settings: Settings, folder: DataFolder) -> Iterator[Login]:
             listening.bind(("127.0.0.1", port))
             listening.listen(2048)
         except OSError as error:
-            message = f"The API cannot listen on 127.0.0.1:{port} ({PREFIX}API_PORT): {error.strerror}."
+            where = f"127.0.0.1:{port} ({PREFIX}API_PORT)"
+            message = f"The API cannot listen on {where}: {error.strerror}. Name another port, or 0 for a free one."
             raise PortInUse(message) from error
         token = secret and _mint(settings, secret, kept)
         yield Login(f"http://127.0.0.1:{port}", ObjectId(kept["organization"]), token, environment, listening)

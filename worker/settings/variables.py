@@ -196,6 +196,7 @@ def load(**values: Any) -> Settings:
     if named and not Path(named).is_dir():
         raise InvalidSettings(f"{PREFIX}SECRETS_DIR names {named}, which is not a directory")
     try:
+        _check_secrets()
         return Settings(**values)
     except OSError as error:
         raise InvalidSettings(f"{error.filename}: the file cannot be read ({error.strerror})") from None
@@ -223,12 +224,33 @@ def _secrets_directory() -> Path | None:
     return directory if directory.is_dir() else None
 
 
-def read_secret(name: str) -> str | None:
-    """Return the content of a file in the secrets directory, or None if it does not exist."""
+def _check_secrets() -> None:
+    """Check the files in the secrets directory that are settings.
+
+    Pydantic only warns of a directory, which Docker makes in place of a file that it should mount and cannot find.
+    Raises OSError if the directory cannot be read, InvalidSettings.
+    """
     directory = _secrets_directory()
-    if directory is None or not (directory / name).is_file():
+    for path in directory.iterdir() if directory else ():
+        if path.name.upper().removeprefix(PREFIX).lower() in Settings.model_fields:
+            _read_secret_file(path)
+
+
+def read_secret(name: str) -> str | None:
+    """Return the content of a file in the secrets directory, or None if it does not exist. Raises InvalidSettings."""
+    directory = _secrets_directory()
+    if directory is None or not (directory / name).exists():
         return None
-    return (directory / name).read_text().strip()
+    return _read_secret_file(directory / name)
+
+
+def _read_secret_file(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise InvalidSettings(f"{path}: the file cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError:
+        raise InvalidSettings(f"{path}: the file should be text in UTF-8") from None
 
 
 def _fault_text(message: str) -> str:
