@@ -82,7 +82,10 @@ def fault_of(hello: Reply, wanted_set: str | None) -> Fault | None:
     if name is None:
         return Fault(NO_TRANSACTIONS, lasting=True)
     if wanted_set and name != wanted_set:
-        return Fault(f"belongs to the replica set {name}, not to the one of the option replicaSet", lasting=True)
+        return Fault(
+            f"belongs to the replica set {name}: write replicaSet={name}, or name a member of {wanted_set}",
+            lasting=True,
+        )
     return None
 
 
