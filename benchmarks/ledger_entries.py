@@ -12,7 +12,6 @@ from bson import ObjectId
 
 from worker.settings import Settings
 from worker.stores.connections import Connections
-from worker.stores.counts import CHECK, FOLD
 
 Document = dict[str, Any]
 _BATCH = 5_000
@@ -39,8 +38,6 @@ def fill(connections: Connections, entries: int, organizations: int, processes: 
     for collection in (ledger, snapshots):
         if collection.estimated_document_count():
             collection.drop_indexes()
-    database[names.counts_collection].drop()
-    database[names.state_collection].delete_many({"_id": {"$in": [FOLD, CHECK]}})
     firsts = range(known, entries, _BATCH)
     now = connections.clock.now()
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:

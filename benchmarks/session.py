@@ -18,7 +18,6 @@ from worker.local.embedded import Servers, embedded
 from worker.settings import PREFIX, Settings, load
 from worker.stores import indexes
 from worker.stores.connections import Connections
-from worker.stores.counts import CHECK, FOLD
 from worker.sweep.redis_memory import MARKER_KEY, PULSE_KEY
 from worker.sweep.replay import Replay
 
@@ -50,7 +49,6 @@ class Session:
         own = (names.snapshots_collection, names.requests_collection, names.outbox_collection, names.counts_collection)
         for name in (*own, SNAPSHOTS, OUTBOX):
             self.database.drop_collection(name)
-        self.database[names.state_collection].delete_many({"_id": {"$in": [FOLD, CHECK]}})
         for name in (SNAPSHOTS, OUTBOX):
             self.database.create_collection(name)
         self.database[SNAPSHOTS].create_index("requestId", unique=True)

@@ -29,7 +29,7 @@ def bench(settings: Settings) -> Iterator[Bench]:
         indexes.ensure(made.connections)
         _grow(made)
         Sweep(made.service)()  # the first sweep takes Redis for new, replays everything, and counts everything
-        made.database.snapshotstate.update_one({"_id": CHECK}, {"$set": {"restUntil": made.ago(hours=-1)}})
+        made.database.snapshotcounts.update_one({"_id": CHECK}, {"$set": {"restUntil": made.ago(hours=-1)}})
         yield made
 
 

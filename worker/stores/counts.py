@@ -26,12 +26,12 @@ from pymongo.client_session import ClientSession
 from pymongo.collection import Collection
 
 from worker.domain.ledger_entry import ACCEPTED, COMPLETED, FAILED, FINISHED, SENT_OR_NOT, counted_in
-from worker.stores.checkpoints import Checkpoints
 from worker.stores.connections import Connections, Document, store_errors
 from worker.stores.stats import Identity, at_one_moment, identities, of_organization
 
-FOLD, CHECK = "counts", "counts:check"
-"""Checkpoints: how far requests are counted (`reached`), and how far the comparison with the full count is."""
+FOLD, CHECK = "fold", "check"
+"""Documents among the counts, so that no restored backup has them without the counts: how far requests are counted
+(`reached`), and how far the comparison with the full count is."""
 _MARGIN = timedelta(seconds=15)
 """Beyond the deadline of a run and its grace: a transaction whose client died is open for 10 s."""
 LATE = timedelta(minutes=2)
@@ -121,7 +121,7 @@ def record_changes(connections: Connections, session: ClientSession, changes: It
 
 
 def checkpoint(connections: Connections, name: str, session: ClientSession) -> Document:
-    return Checkpoints(connections).collection.find_one({"_id": name}, session=session) or {}
+    return counts_of(connections).find_one({"_id": name}, session=session) or {}
 
 
 def reached_at(connections: Connections, session: ClientSession) -> datetime | None:
@@ -204,7 +204,7 @@ def _existing(connections: Connections, session: ClientSession, ids: Sequence[Ob
 
 def _counted(before: datetime) -> Document:
     """Match the documents of organizations, and the changes of requests that finished before this time."""
-    return {"$or": [{"finishedAt": None}, {"finishedAt": {"$lt": before}}]}
+    return {"_id": {"$type": "objectId"}, "$or": [{"finishedAt": None}, {"finishedAt": {"$lt": before}}]}
 
 
 # --- adding ---------------------------------------------------------------------------------------------
@@ -232,18 +232,18 @@ def fold(connections: Connections, most: int = MOST) -> int:
     for change in changes:
         if reached and change["finishedAt"] < reached:  # the tally has seen the others
             tally[change["organizationId"]].update(change["counts"])
-    checkpoints = Checkpoints(connections).collection
+    kept = counts_of(connections)
     with connections.transaction() as session:
         if reached is None:
-            checkpoints.insert_one({"_id": FOLD, "reached": end}, session=session)
-        elif not checkpoints.update_one(
+            kept.insert_one({"_id": FOLD, "reached": end}, session=session)
+        elif not kept.update_one(
             {"_id": FOLD, "reached": reached}, {"$set": {"reached": end}}, session=session
         ).matched_count:
             return 0  # another sweep was first
         add(connections, session, tally)
         if changes:
             seen = {"_id": {"$in": [change["_id"] for change in changes]}}
-            counts_of(connections).delete_many(seen, session=session)
+            kept.delete_many(seen, session=session)
     return requests
 
 

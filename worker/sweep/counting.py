@@ -12,7 +12,6 @@ from pymongo.client_session import ClientSession
 from worker.errors import StoreConflict
 from worker.log import get_logger
 from worker.service import Service
-from worker.stores.checkpoints import Checkpoints
 from worker.stores.connections import Document
 from worker.stores.counts import (
     CHECK,
@@ -130,7 +129,7 @@ class Counting:
         """Yield the next organizations with the number of their requests, in order; in the first turn, count those."""
         later: Document = {"$gt": state["after"]} if state.get("after") else {}
         if "completeSince" in state:
-            known: Document = {"finishedAt": None} | ({"_id": later} if later else {})
+            known: Document = {"finishedAt": None, "_id": {"$type": "objectId", **later}}
             with counts_of(self._connections).find(known, session=session).sort("_id", 1) as documents:
                 for each in documents:
                     counts = each.get("counts", {})
@@ -150,13 +149,13 @@ class Counting:
 
         A fold may add to the same documents between the comparison and this: both only add.
         """
-        checkpoints = Checkpoints(self._connections).collection
+        kept = counts_of(self._connections)
         with self._connections.transaction() as session:
             if not compared.state:
-                checkpoints.insert_one({"_id": CHECK, **changes}, session=session)
+                kept.insert_one({"_id": CHECK, **changes}, session=session)
             else:
                 expected = {name: compared.state.get(name) for name in ("after", "restUntil")}
-                changed = checkpoints.update_one({"_id": CHECK, **expected}, {"$set": changes}, session=session)
+                changed = kept.update_one({"_id": CHECK, **expected}, {"$set": changes}, session=session)
                 if not changed.matched_count:
                     return False
             add(self._connections, session, compared.differences)
