@@ -18,10 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from bson import ObjectId
+from click.testing import CliRunner
 from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import CollectorRegistry
 
 from benchmarks.ledger_entries import fill
+from worker.cli.status import status
 from worker.local.embedded import Options, embedded
 from worker.metrics.readers import NEVER
 from worker.metrics.system import SystemMetrics
@@ -54,6 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             indexes.ensure(connections)
             _say(f"{added:,} entries added in {time.monotonic() - began:.0f} s")
             environment = servers.environment() | {f"{PREFIX}MONGO_DATABASE": DATABASE}
+            os.environ |= environment
             medians = _measure(connections, environment, given.rounds)
         finally:
             connections.close()
@@ -85,6 +88,7 @@ def _measure(connections: Connections, environment: dict[str, str], rounds: int)
     steps: dict[str, Callable[[], Any]] = {
         "sweep": partial(_sweep, service),
         "snapshots status": lambda: _run(command, environment),
+        "status without start": lambda: CliRunner().invoke(status, catch_exceptions=False),
         "overview": lambda: overview(None),
         "/metrics": lambda: generate_latest(registry),
     }

@@ -27,6 +27,7 @@ from pymongo.collection import Collection
 
 from worker.domain.ledger_entry import ACCEPTED, COMPLETED, FAILED, FINISHED, SENT_OR_NOT, counted_in
 from worker.stores.connections import Connections, Document, store_errors
+from worker.stores.indexes import LIFE
 from worker.stores.stats import Identity, at_one_moment, identities, of_organization
 
 FOLD, CHECK = "fold", "check"
@@ -182,7 +183,8 @@ def _finished(connections: Connections, session: ClientSession, window: Mapping[
     ]
     tally: Tally = defaultdict(Counter)
     owners: dict[ObjectId, ObjectId] = {}
-    for group in _ledger(connections).aggregate(groups, session=session):
+    # Without the hint, MongoDB may read all that the organizations have ever had.
+    for group in _ledger(connections).aggregate(groups, hint=dict.fromkeys(LIFE, 1), session=session):
         counts = tally[group["_id"]["organization"]]
         if group["_id"]["status"] == FAILED:
             counts["failed"] += group["count"]

@@ -20,6 +20,9 @@ _REFUSALS = (13, 67, 166, 171)
 """Unauthorized; CannotCreateIndex: there are 64 already; CommandNotSupportedOnView; CannotIndexParallelArrays.
 https://github.com/mongodb/mongo/blob/r6.0.5/src/mongo/base/error_codes.yml"""
 
+LIFE = ("status", "unsent", "finishedAt", "queue", "enqueuedAt", "notBefore")
+"""The keys of the index over a request's life."""
+
 LEFT_OUT_SECONDS = 7 * 86_400
 """How long a closing that made no snapshot is kept, with the reason."""
 
@@ -45,11 +48,10 @@ def own_indexes(names: Settings) -> list[Index]:
     of all indexes. Ten indexes took four times as long as these three.
     """
     ledger, snapshots = names.requests_collection, names.snapshots_collection
-    life = ("status", "unsent", "finishedAt", "queue", "enqueuedAt", "notBefore")
     return [
         Index(ledger, [("organizationId", 1), ("requestId", 1)], "the idempotency key", {"unique": True}),
         # Accepted entries by queue and time or by due time; finished ones by time, unsent ones apart.
-        Index(ledger, [(field, 1) for field in life], "sweep, retention, events that Redis lost"),
+        Index(ledger, [(field, 1) for field in LIFE], "sweep, retention, events that Redis lost"),
         Index(
             ledger,
             [("organizationId", 1), ("status", 1), ("_id", -1), ("unchanged", 1), ("deletedAt", 1)],
