@@ -23,6 +23,7 @@ from worker.settings import Settings
 from worker.stores import indexes
 from worker.stores.counts import FOLD, MOST, counts_of, fold, identities_of, known_within, reached_at, totals
 from worker.stores.stats import Identity, at_one_moment, identities, identities_within
+from worker.sweep import counting
 from worker.sweep.counting import Counting
 from worker.sweep.expiry import Expiring
 from worker.sweep.retention import Retention
@@ -239,6 +240,21 @@ def test_an_old_ledger_is_counted_in_full_until_every_organization_was(bench: Be
         Counting(bench.service)()
     assert counted.verified_since
     assert counted.mismatches == 0
+
+
+def test_a_comparison_that_takes_too_long_is_postponed(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    of_both_outcomes(bench, 3, 2)
+    settle(bench)
+    counts = counts_of(bench.connections)
+    counts.update_one({"_id": bench.organization}, {"$inc": {"counts.failed": 1}})
+    bench.advance(minutes=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(counting, "_MOST_SECONDS", 0.0001)
+        Counting(bench.service)()
+    Counting(bench.service)()  # too early
+    assert totals(bench.connections).mismatches == 0
+    settle(bench)
+    assert totals(bench.connections).mismatches == 1
 
 
 def test_without_sweeps_everything_is_counted_in_full(bench: Bench) -> None:

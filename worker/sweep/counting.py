@@ -6,13 +6,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 
+import pymongo
 from bson import ObjectId
 from pymongo.client_session import ClientSession
 
-from worker.errors import StoreConflict
+from worker.errors import StoreConflict, TransientError
 from worker.log import get_logger
 from worker.service import Service
-from worker.stores.connections import Document
+from worker.stores.connections import Document, store_errors
 from worker.stores.counts import (
     CHECK,
     Tally,
@@ -35,6 +36,8 @@ _REQUESTS = 50_000
 """A comparison counts no more organizations than have about so many requests: a tenth of a second."""
 _COST_FACTOR = 20
 """After a comparison, none follows for so many times as long as it took."""
+_MOST_SECONDS, _PAUSE = 10.0, timedelta(seconds=45)
+"""How long a comparison may take, and how long none follows if it takes longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +62,21 @@ class Counting:
         try:
             while fold(self._connections) and not share.is_over:
                 pass
-            self.compare()
         except StoreConflict as error:  # another sweep was first, or MongoDB is too slow: the next sweep repeats it
+            if budget and budget.is_nearly_over:
+                raise
             log.info("counting_postponed", reason=error.message)
+            return
+        try:
+            with pymongo.timeout(_MOST_SECONDS):
+                self.compare()
+        except TransientError as error:  # an organization that is too large must not take all the time of all sweeps
+            if budget and budget.is_nearly_over:
+                raise
+            log.warning("comparison_postponed", reason=error.message)
+            pause = {"pausedUntil": self._connections.clock.now() + _PAUSE}
+            with store_errors():
+                counts_of(self._connections).update_one({"_id": CHECK}, {"$set": pause}, upsert=True)
 
     def compare(self) -> int:
         """Count the next organizations in full, and correct what differs; return how many of them differed.
@@ -96,6 +111,8 @@ class Counting:
     def _compare(self, session: ClientSession) -> _Comparison | None:
         state, reached = checkpoint(self._connections, CHECK, session), reached_at(self._connections, session)
         now = self._connections.clock.now()
+        if state.get("pausedUntil", now) > now:
+            return None
         if reached is None or ("completeSince" in state and state.get("restUntil", now) > now):
             return None
         last = self._last_of_next(state, session)
