@@ -50,6 +50,22 @@ def test_lost_wake_up_is_enqueued_again_once(bench: Bench, queue: str) -> None:
     assert {each["swept"] for each in bench.entries(keys)} == {1}
 
 
+@BOTH
+@pytest.mark.usefixtures("changeable_redis")
+def test_lost_wake_up_is_enqueued_as_soon_as_redis_takes_writes_again(bench: Bench, queue: str) -> None:
+    keys = bench.chunk(2)
+    enqueued(bench, keys, bench.ago(seconds=16), queue)
+    broker = bench.service.connections.redis
+    broker.config_set("min-replicas-to-write", 1)  # as on a new primary, which has no replica yet
+    try:
+        with pytest.raises(BrokerUnavailable, match="NOREPLICAS"):
+            sweep(bench)
+        assert not bench.published.ids
+    finally:
+        broker.config_set("min-replicas-to-write", 0)
+    assert sweep(bench).re_enqueued == 2
+
+
 def test_recent_wake_up_is_not_enqueued_again(bench: Bench) -> None:
     keys = bench.chunk(2)
     enqueued(bench, keys, bench.ago(seconds=5))

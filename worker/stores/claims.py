@@ -61,6 +61,11 @@ class Claims:
             values = pipeline.execute()
         return [key for key, value in zip(keys, values, strict=True) if value == _ARRIVED]
 
+    def check(self) -> None:
+        """Raise BrokerUnavailable if Redis takes no writes, such as a new primary without replicas."""
+        with broker_errors():
+            self._redis.set(_name(ObjectId()), b"", px=1)
+
     def release(self, keys: Iterable[ObjectId]) -> None:
         """Let other runs start these requests."""
         if names := [_name(key) for key in keys]:

@@ -183,6 +183,7 @@ class Sweep:
                 batch = list(self._ledger.find(condition).sort(order, 1).limit(_BATCH))
                 if not batch:
                     return
+                self._claims.check()  # else they would be marked as enqueued, and wait in vain for as long again
                 mark = uuid4().hex
                 ids = {"_id": {"$in": [entry["_id"] for entry in batch]}}
                 marked = {**changes, "$set": {**changes["$set"], "sweptBy": mark}}
