@@ -5,7 +5,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pymongo
@@ -37,12 +39,16 @@ def _mongod(folder: Path, port: int, *options: str) -> Child:
 
 @pytest.fixture(scope="module")
 def ports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, int]]:
-    """The ports of a mongod without a replica set, and of one whose set is not initiated."""
+    """The ports of a mongod without a replica set, of one whose set is not initiated, and of a web server."""
     found, children = {}, []
     for name, options in (("standalone", ()), ("uninitiated", ("--replSet", "rs0"))):
         found[name] = free_port()
         children.append(_mongod(Path(tmp_path_factory.mktemp(name)), found[name], *options))
-    yield found
+    with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as web:
+        Thread(target=web.serve_forever).start()
+        found["web"] = web.server_port
+        yield found
+        web.shutdown()
     for child in children:
         child.kill()
 
@@ -55,6 +61,7 @@ MONGO: list[tuple[str, str, type[SnapshotError], str]] = [
     ("shared", "/?replicaSet=rs0&tls=true", UnusableServer, "TLS: "),
     ("redis", "/?replicaSet=rs0", StoreUnavailable, "cannot be reached"),
     ("nobody", "/?replicaSet=rs0", StoreUnavailable, "connection refused"),
+    ("web", "/?replicaSet=rs0", StoreUnavailable, "does not answer as a MongoDB does"),
 ]
 
 

@@ -41,6 +41,10 @@ _CAUSES: list[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]] = [
     (re.compile(r"\bNo (servers|replica set members|mongoses) found yet"), NO_ANSWER),
     (re.compile(r'\bNo (primary available for writes|replica set members match selector "Primary\(\)")'), NO_PRIMARY),
     (re.compile(r"\bNo replica set members available for replica set name "), "no server belongs to the replica set "),
+    (
+        re.compile(r"\bGot (response id|opcode) [^,]*|\bMessage length \([^,]*"),
+        "the server does not answer as a MongoDB does",
+    ),
     (re.compile(r"\bconnection closed\b"), "the server closed the connection (does it expect TLS?)"),
 ]
 
