@@ -11,6 +11,7 @@ from celery import signals
 
 from worker import log
 from worker.bootstrap import build, service
+from worker.erasure.receipt import check_signing_key
 from worker.erasure.restoring import restore
 from worker.errors import SnapshotError, TransientError
 from worker.metrics import port as metrics_port
@@ -32,15 +33,26 @@ def _set_up_logging(**_: Any) -> None:
 @signals.worker_init.connect
 @signals.beat_init.connect
 def _check_servers(**_: Any) -> None:
-    """End the process if a server can never be used. Create indexes before the pool forks, unless MongoDB is down."""
+    """End the process if a server or a file can never be used.
+
+    Create indexes before the pool forks, unless MongoDB is down.
+    """
     if prepare_or_exit(settings()):
         _create_indexes()
-    if settings().erasure_log:
-        _restore_erasures()
+    try:
+        check_signing_key(settings())
+        if settings().erasure_log:
+            _restore_erasures()
+    except SnapshotError as error:
+        print(f"Error: {error.message}", file=sys.stderr)
+        raise SystemExit(2) from None
 
 
 def _restore_erasures() -> None:
-    """Erase people again whom a restored backup has brought back. Waits for MongoDB: nothing may run before."""
+    """Erase people again whom a restored backup has brought back. Waits for MongoDB: nothing may run before.
+
+    Raises InvalidSettings.
+    """
     own = build(settings())
     try:
         while True:
@@ -51,9 +63,6 @@ def _restore_erasures() -> None:
                 time.sleep(_PAUSE_SECONDS)
             else:
                 return
-    except SnapshotError as error:
-        print(f"Error: {error.message}", file=sys.stderr)
-        raise SystemExit(2) from None
     finally:
         own.connections.close()
 

@@ -215,3 +215,20 @@ def test_every_process_refuses_a_mongo_without_a_replica_set(
         if name == "status":
             line = next(each for each in ended.output.splitlines() if each.startswith("{"))
             assert json.loads(line)["error"]["code"] == "unusable_server"
+
+
+def test_wrong_key_file_is_named_by_every_process_that_needs_it(settings: Settings, tmp_path: Path) -> None:
+    (tmp_path / "key.pem").write_text("no key")
+    servers = {"SNAPSHOTS_MONGO_URL": settings.mongo_url, "SNAPSHOTS_REDIS_URL": settings.redis_url}
+    signing = {**servers, "SNAPSHOTS_JWT_SECRET": "x" * 40, "SNAPSHOTS_ERASURE_SIGNING_KEY": str(tmp_path / "key.pem")}
+    verifying = {**servers, "SNAPSHOTS_JWT_PUBLIC_KEY": str(tmp_path / "key.pem")}
+    expected = {
+        ("worker", "SNAPSHOTS_ERASURE_SIGNING_KEY"): signing,
+        ("api", "SNAPSHOTS_ERASURE_SIGNING_KEY"): signing,
+        ("api", "SNAPSHOTS_JWT_PUBLIC_KEY"): verifying,
+        ("up", "SNAPSHOTS_JWT_PUBLIC_KEY"): verifying,
+    }
+    orders = [Order(*PROGRAMS[name], environment) for (name, _), environment in expected.items()]
+    for (name, variable), ended in zip(expected, run_programs(orders), strict=True):
+        assert (ended.code, "Traceback" in ended.output) == (2, False), (name, ended.output)
+        assert f"Error: {variable}" in ended.output, (name, ended.output)

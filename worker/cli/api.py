@@ -31,6 +31,7 @@ def api(host: str | None, port: int | None, fd: int | None, as_json: bool) -> No
     from worker.api.container import Container
     from worker.api.server import serve
     from worker.bootstrap import build
+    from worker.erasure.receipt import check_signing_key
     from worker.operations.backend import Backend
     from worker.operations.routes import routes
     from worker.settings import load
@@ -41,6 +42,7 @@ def api(host: str | None, port: int | None, fd: int | None, as_json: bool) -> No
     log.configure(settings)
     listening = socket.socket(fileno=fd) if fd is not None else _listen(settings.api_host, settings.api_port)
     prepare(settings)
+    check_signing_key(settings)
     container = Container(build(settings))
     backend = Backend(container)
     container.on_close(backend.close)

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from worker.api.tokens import Caller
+from worker.api.verification_keys import VerificationKeys
 from worker.cli.shared import program
 from worker.cli.starting import StopSignals, show_progress
 from worker.local.binaries import explain
@@ -53,7 +54,10 @@ def up(data: Path | None, as_json: bool) -> None:
 
     with ExitStack() as opened:
         with show_progress(console, signals) as show:
-            running = opened.enter_context(stack(load(), data, died, lambda name: show(f"starting {name}")))
+            own = load()
+            if own.model_fields_set & {"jwt_secret", "jwt_public_key", "jwt_jwks"}:
+                VerificationKeys(own)  # the API would end with this error, last of all processes
+            running = opened.enter_context(stack(own, data, died, lambda name: show(f"starting {name}")))
             variables = write_shell_variables(running.folder, running.settings, running.api)
             printed = json.dumps(_addresses(running)) if as_json else _summary(running, variables)
         signals.defer()

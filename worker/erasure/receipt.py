@@ -80,6 +80,12 @@ def signing_key(settings: Settings) -> Ed25519PrivateKey:
     return key
 
 
+def check_signing_key(settings: Settings) -> None:
+    """Read the key file of the settings if they name one. Raises InvalidSettings."""
+    if settings.erasure_signing_key is not None:
+        signing_key(settings)
+
+
 def read_public_key(path: Path) -> Ed25519PublicKey:
     """Read a public key in PEM. Raises InvalidSettings."""
     try:

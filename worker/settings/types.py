@@ -65,6 +65,13 @@ def _check_redis_url(value: str) -> str:
     return value
 
 
+def _check_place(value: str) -> str:
+    scheme, found, rest = value.partition("://")
+    if found and (scheme not in {"file", "s3"} or not rest.strip("/")):
+        raise ValueError("should be a path, or s3://bucket/prefix")
+    return value
+
+
 def _require_extra(value: str) -> str:
     modules = ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http")
     if value == "otlp" and not all(_is_installed(module) for module in modules):
@@ -83,6 +90,8 @@ Duration = Annotated[timedelta, BeforeValidator(_read_duration)]
 RedisUrl = Annotated[str, AfterValidator(_check_redis_url)]
 MongoUrl = Annotated[str, _url_of("mongodb", "mongodb+srv")]
 HttpUrl = Annotated[str, _url_of("http", "https")]
+Place = Annotated[str, Field(min_length=1, max_length=1000), AfterValidator(_check_place)]
+"""A path or a bucket."""
 Name = Annotated[str, Field(min_length=1, max_length=120, pattern=r"^[^$\s\x00]+$")]
 """Name of a stream or consumer group."""
 # https://www.mongodb.com/docs/manual/reference/limits/#naming-restrictions

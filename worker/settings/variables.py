@@ -18,7 +18,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SecretsS
 from worker.errors import InvalidSettings
 from worker.settings.field_mapping import FieldSettings
 from worker.settings.stores import StoreSettings
-from worker.settings.types import Duration, HttpUrl, Traces
+from worker.settings.types import Duration, HttpUrl, Place, Traces
 
 PREFIX = "SNAPSHOTS_"
 SECRETS_DIRECTORY = "/run/secrets"
@@ -75,10 +75,8 @@ class Settings(FieldSettings, StoreSettings, BaseSettings):
         timedelta(days=90), description="age at which finished requests are stripped to their key and outcome"
     )
 
-    exports_url: str | None = Field(
+    exports_url: Place | None = Field(
         None,
-        min_length=1,
-        max_length=1000,
         description="folder, or `s3://bucket/prefix`, for exports; all workers and API processes use it",
     )
     exports_split_key: SecretStr | None = Field(
@@ -96,10 +94,8 @@ class Settings(FieldSettings, StoreSettings, BaseSettings):
         None,
         description="PEM file with the Ed25519 key that signs receipts of erasures; `snapshots erase keys` makes it",
     )
-    erasure_log: str | None = Field(
+    erasure_log: Place | None = Field(
         None,
-        min_length=1,
-        max_length=1000,
         description="file, or `s3://bucket/prefix`, outside the database with all tombstones; "
         "they are applied again after a restore",
     )
@@ -254,7 +250,8 @@ def _read_secret_file(path: Path) -> str:
 
 
 def _fault_text(message: str) -> str:
-    return message.removeprefix("Value error, ").replace("Input should", "should")
+    text = re.sub(r"^(Value error, |(Input|String|Value) (?=should))", "", message)
+    return re.sub(r" items? after validation, not \d+$", " characters", text)
 
 
 @lru_cache(maxsize=1)
