@@ -12,6 +12,7 @@ import schemathesis
 CONTACTS = os.environ["SCHEMA_CONTACTS"].split(",")
 SNAPSHOTS = os.environ["SCHEMA_SNAPSHOTS"].split(",")
 FOREIGN = [each for each in os.environ.get("SCHEMA_FOREIGN", "").split(",") if each]
+CONTACT = "/api/training/contacts/{id}"
 _SPLIT = re.compile(r"(0|[1-9]\d?|100)(/(0|[1-9]\d?|100)){2}", re.ASCII)
 _ID = re.compile(r"[0-9a-fA-F]{24}", re.ASCII)
 
@@ -46,7 +47,26 @@ def _export(body: dict[str, Any]) -> dict[str, Any]:
         left["system"] = "You help customers."
     if left.get("compress") in {"gzip", "zstd"} and left["format"] == "parquet":
         del left["compress"]
+    if isinstance(left.get("redactRegions"), list):
+        left["redactRegions"] = ["DE" if _is_region(each) else each for each in left["redactRegions"]]
     return left
+
+
+def _is_region(value: Any) -> bool:
+    return isinstance(value, str) and re.fullmatch("[A-Z]{2}", value) is not None
+
+
+@schemathesis.hook
+def filter_query(_: Any, query: Any) -> bool:
+    """An empty object is sent as an empty value, which counts as omitted, and is not refused."""
+    return not query or {} not in query.values()
+
+
+@schemathesis.hook
+def before_call(_: Any, case: Any, __: Any) -> None:
+    """Erase no contact that other requests need."""
+    if case.operation.path == CONTACT and case.path_parameters.get("id") in CONTACTS:
+        case.path_parameters["id"] = "f" * 24
 
 
 @schemathesis.hook

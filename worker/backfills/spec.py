@@ -3,7 +3,7 @@
 from typing import Annotated, Any
 
 from bson import ObjectId
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from worker.domain.requests import CamelModel, Id, Label, Notes, SnapshotRequest, Tags
 from worker.domain.snapshot_filter import Time
@@ -15,12 +15,17 @@ MAX_CHANNELS = 50
 MAX_COUNT = 2**31 - 1
 
 
+def _as_integer(value: Any) -> Any:
+    """Return 5 for 5.0, which is an integer in JSON."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 def _check_channels(value: list[str]) -> list[str]:
     return [check_text(each) for each in check_count(value, MAX_CHANNELS, "channels")]
 
 
 Channels = Annotated[list[Annotated[str, Field(min_length=1, max_length=100)]], AfterValidator(_check_channels)]
-Count = Annotated[int, Field(ge=1, le=MAX_COUNT, strict=True)]
+Count = Annotated[int, BeforeValidator(_as_integer), Field(ge=1, le=MAX_COUNT, strict=True)]
 
 
 class BackfillSpec(CamelModel):

@@ -153,6 +153,7 @@ def test_only_one_backfill_of_an_organization_is_in_progress(jobs: Jobs, contact
 INVALID = [
     ({"limit": 0}, "limit"),
     ({"minMessages": "3"}, "minMessages"),
+    ({"minMessages": 2.5}, "minMessages"),
     ({"from": "yesterday"}, "from"),
     ({"channels": "sms"}, "channels"),
     ({"channels": ["a\n"]}, "channels"),
@@ -191,6 +192,7 @@ def test_conversations_are_selected_by_channel_messages_and_time(bench: Bench, j
         ({}, {one, two, five, none}),
         ({"channels": ["sms"]}, {two, five}),
         ({"minMessages": 2}, {two, five}),
+        ({"minMessages": 2.0}, {two, five}),  # 2.0 is an integer in JSON
         ({"channels": ["sms", "fax"], "minMessages": 3}, {five}),
         ({"from": moment(1)}, {five}),
         ({"to": moment(1)}, {one, two}),
