@@ -50,7 +50,6 @@ ELSEWHERE = {
     ("README.md", "producer ──▶ accept"): "a diagram",
     ("docs/operations.md", "producer ─▶ snapshots.accept"): "a diagram",
     ("docs/operations.md", "ACL SETUSER"): "run by tests/e2e/test_redis_acl.py",
-    ("docs/performance.md", "python -m benchmarks"): "takes an hour or so",
     ("docs/operations.md", "snapshots backfill"): "names a job; tests/e2e/test_backfill_command.py runs such commands",
     ("docs/privacy.md", "snapshots redact"): "names a conversation; tests/contract/test_redaction.py has one",
     ("docs/operations.md", "redis[s]://"): "the grammar of a URL, checked by tests/unit/test_redis_url.py",
