@@ -37,6 +37,11 @@ def _mongod(folder: Path, port: int, *options: str) -> Child:
     return child
 
 
+class _Web(BaseHTTPRequestHandler):
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
 @pytest.fixture(scope="module")
 def ports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, int]]:
     """The ports of a mongod without a replica set, of one whose set is not initiated, and of a web server."""
@@ -44,7 +49,7 @@ def ports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, int]]:
     for name, options in (("standalone", ()), ("uninitiated", ("--replSet", "rs0"))):
         found[name] = free_port()
         children.append(_mongod(Path(tmp_path_factory.mktemp(name)), found[name], *options))
-    with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as web:
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Web) as web:
         Thread(target=web.serve_forever).start()
         found["web"] = web.server_port
         yield found
@@ -227,6 +232,7 @@ def test_wrong_key_file_is_named_by_every_process_that_needs_it(settings: Settin
         ("api", "SNAPSHOTS_ERASURE_SIGNING_KEY"): signing,
         ("api", "SNAPSHOTS_JWT_PUBLIC_KEY"): verifying,
         ("up", "SNAPSHOTS_JWT_PUBLIC_KEY"): verifying,
+        ("up", "FLOWER_BASIC_AUTH"): {**servers, "FLOWER_BASIC_AUTH": "operator:short"},
     }
     orders = [Order(*PROGRAMS[name], environment) for (name, _), environment in expected.items()]
     for (name, variable), ended in zip(expected, run_programs(orders), strict=True):

@@ -119,6 +119,7 @@ def test_supported_versions_of_redis_and_valkey(version: str) -> None:
     [
         (redis.ConnectionError("Error 111 connecting to h:1. Connection refused."), "h:1: connection refused", False),
         (redis.ConnectionError("Error -2 connecting to h:1. Name or service not known."), "h:1: unknown host", False),
+        (redis.ConnectionError("Error 2 connecting to /r.sock. No such file or directory."), "no such file", False),
         (redis.TimeoutError("Timeout connecting to server"), "no answer in time", False),
         (redis.exceptions.AuthenticationError("invalid", status_code="WRONGPASS"), "rejected the user or the", True),
         (redis.exceptions.AuthenticationError("required", status_code="NOAUTH"), "requires a password", True),

@@ -15,13 +15,15 @@ from worker.api.tokens import Caller
 from worker.api.verification_keys import VerificationKeys
 from worker.cli.shared import program
 from worker.cli.starting import StopSignals, show_progress
+from worker.errors import InvalidSettings
+from worker.flower.login import login_error
 from worker.local.binaries import explain
 from worker.local.processes import Child
 from worker.local.shell_variables import SAMPLES, write_shell_variables
 from worker.local.stack import Stack, stack
 from worker.log import hide_passwords
 from worker.operations.data.login_links import LoginLinks
-from worker.settings import load
+from worker.settings import Settings, load, read_secret
 from worker.stores.connections import Connections
 
 
@@ -55,14 +57,22 @@ def up(data: Path | None, as_json: bool) -> None:
     with ExitStack() as opened:
         with show_progress(console, signals) as show:
             own = load()
-            if own.model_fields_set & {"jwt_secret", "jwt_public_key", "jwt_jwks"}:
-                VerificationKeys(own)  # the API would end with this error, last of all processes
+            _check_logins(own)
             running = opened.enter_context(stack(own, data, died, lambda name: show(f"starting {name}")))
             variables = write_shell_variables(running.folder, running.settings, running.api)
             printed = json.dumps(_addresses(running)) if as_json else _summary(running, variables)
         signals.defer()
         click.echo(printed)
         running.supervisor.watch(signals.stop)
+
+
+def _check_logins(settings: Settings) -> None:
+    """Raises InvalidSettings, with which the API or Flower would end after other processes have started."""
+    if settings.model_fields_set & {"jwt_secret", "jwt_public_key", "jwt_jwks"}:
+        VerificationKeys(settings)
+    basic = os.environ.get("FLOWER_BASIC_AUTH") or read_secret("FLOWER_BASIC_AUTH")
+    if basic and (error := login_error(basic.split(","), "", None, {})):
+        raise InvalidSettings(error)
 
 
 def _addresses(running: Stack) -> dict[str, object]:

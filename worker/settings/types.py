@@ -17,6 +17,8 @@ from pymongo.uri_parser import parse_uri
 
 from worker.redis_url import parse_redis_url
 
+_OPTION_VALUE = re.compile(r"(?:The value of )?(\w+) (must be (?:an? [a-z ]+|'true' or 'false'|in \([\w', -]+\)))")
+"""PyMongo's texts about an option's value that do not quote it."""
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
@@ -56,6 +58,8 @@ def _readable(url: str) -> bool:
     except (ValueError, PyMongoError) as error:
         if found := re.match(r"Unknown option: (\w+)", str(error)):
             raise ValueError(f"has the unknown option {found[1]}") from None
+        if found := _OPTION_VALUE.fullmatch(str(error)):
+            raise ValueError(f"has the option {found[1]}, which {found[2]}") from None
         return False
     return "@" not in urlsplit(url).path  # a slash in a password that is not percent-encoded
 

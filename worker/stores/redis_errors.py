@@ -14,7 +14,8 @@ _COMMAND = re.compile(r"the '([\w|-]{1,40})' command")
 _ARGUMENT = re.compile(r"\b(key|channel)s?\b")
 _ADDRESS = re.compile(r"(?:connecting to|reading from) (\[?[\w.:-]+\]?:\d+)")
 _SYSTEM_ERROR = re.compile(
-    r"\b(?:Connection refused|Connection reset by peer|No route to host|Network is unreachable)\b"
+    r"\b(?:Connection refused|Connection reset by peer|No route to host|Network is unreachable"
+    r"|No such file or directory|Permission denied)\b"
 )
 _UNKNOWN_HOST = re.compile(r"ame or service not known|name resolution|o address associated|nodename nor servname")
 _NO_SPACE = re.compile(r"No space left on device|Disk quota exceeded|Read-only file system|File too large")
