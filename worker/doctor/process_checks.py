@@ -27,17 +27,17 @@ _START = "Start `celery -A worker worker -P prefork -c 1`. If one is running, it
 
 def check_workers(connections: Connections) -> Iterator[Finding]:
     """Check that workers are alive and consume every queue. Raises BrokerUnavailable."""
-    try:
-        queues: dict[str, Any] = app.control.inspect(timeout=_ANSWER_SECONDS).active_queues() or {}
-    except (OperationalError, RedisError, OSError) as error:
-        raise BrokerUnavailable(f"Workers cannot be reached ({type(error).__name__}).") from error
     with broker_errors():
         alive = heartbeat.is_alive(connections.redis)
     if not alive:
         yield failure(f"No worker has been alive for {heartbeat.LIFETIME.total_seconds():g} s.", _START)
+        return
+    try:
+        queues: dict[str, Any] = app.control.inspect(timeout=_ANSWER_SECONDS).active_queues() or {}
+    except (OperationalError, RedisError, OSError) as error:
+        raise BrokerUnavailable(f"Workers cannot be reached ({type(error).__name__}).") from error
     if not queues:
-        if alive:
-            yield failure(f"No worker answers within {_ANSWER_SECONDS:g} s.", _START)
+        yield failure(f"No worker answers within {_ANSWER_SECONDS:g} s.", _START)
         return
     yield ok(f"{len(queues)} worker(s): {', '.join(sorted(queues))}")
     served = {queue["name"] for consumed in queues.values() for queue in consumed}
