@@ -1,8 +1,9 @@
 """Watches the change stream of `conversations`, so that every closing is noticed, regardless of which program wrote it.
 
-Every listener may watch, because a closing's request id makes it one request. The resume token is stored only once
-all earlier changes are durable in the ledger, and without regard to other listeners' tokens: an older one only repeats
-work. If the token has fallen off the oplog, a new stream is opened first, and then a reconcile finds the gap.
+Every listener may watch, because a closing's request id makes it one request. Changes are read ahead, and organizations
+take turns. The resume token is stored only once all earlier changes are durable in the ledger, and without regard to
+other listeners' tokens: an older one only repeats work. If the token has fallen off the oplog, a new stream is opened
+first, and then a reconcile finds the gap.
 https://www.mongodb.com/docs/manual/changeStreams/
 """
 
@@ -20,6 +21,7 @@ from pymongo.change_stream import CollectionChangeStream
 from pymongo.errors import OperationFailure, PyMongoError
 
 from worker.closings.accept import Closings
+from worker.closings.backlog import ChangesBacklog, Position
 from worker.closings.reconcile import Reconcile
 from worker.closings.results import ClosedConversation
 from worker.domain.retries import backoff
@@ -35,13 +37,17 @@ from worker.telemetry.counters import IntakeCounts
 log = get_logger(__name__)
 
 _NAME = "closings"
-_WAIT_MS = 500
-"""How long MongoDB waits for a change before it replies that there is none. Stopping can take that long."""
+_WAIT_MS = 100
+"""How long MongoDB waits for a change before it replies that there is none. Closings that wait for their turn wait
+that long too."""
 _ANSWER_SECONDS, _OPEN_SECONDS, _CLOSE_SECONDS = 5.0, 120.0, 2.0
 """How long MongoDB may take to answer, to find the position in its oplog, and to close the stream.
 
 Without them, a read from a connection that went silent ends when the kernel gives up, after a quarter of an hour."""
-_BATCH, _BATCH_SECONDS = 500, 1.0
+_BATCH = 500
+_READ_SECONDS = 1.0
+_TURN_SECONDS, _SHORT_TURN_SECONDS = 0.8, 0.3
+"""How long closings are accepted before the stream is read again; the shorter time if there is more to read."""
 _IDLE_SECONDS = 10.0
 """How often the token is stored while nothing is closed, so that it does not fall off the oplog."""
 
@@ -125,11 +131,15 @@ class ClosingsWatch:
             if token is None:
                 self._catch_up(known.get("reached"), stream)
             log.info("closings_watched", resumed=token is not None)
+            backlog = ChangesBacklog()
             while not stop.is_set():
-                events = self._batch(stream, stop)
+                events, is_drained = self._read(stream, stop, backlog.room)
                 if events:
-                    self._accept(_conversation_ids(events))
-                    self._store_token(stream.resume_token, events[-1]["clusterTime"].as_datetime())
+                    end = Position(stream.resume_token, events[-1]["clusterTime"].as_datetime())
+                    backlog.add(self._by_organization(_conversation_ids(events), alone=not backlog), end)
+                    self._accept_turns(backlog, _TURN_SECONDS if is_drained else _SHORT_TURN_SECONDS, stop)
+                elif backlog:
+                    self._accept_turns(backlog, _TURN_SECONDS, stop)
                 elif time.monotonic() - self._stored_at > _IDLE_SECONDS:
                     self._store_token(stream.resume_token, self._service.clock.now())
                 self._failures = 0
@@ -150,19 +160,23 @@ class ClosingsWatch:
             with _ignore_errors(), pymongo.timeout(_CLOSE_SECONDS):
                 stream.close()
 
-    def _batch(self, stream: CollectionChangeStream[Document], stop: threading.Event) -> list[Document]:
-        """Returns the available changes, or none if there are none for a while."""
+    def _read(
+        self, stream: CollectionChangeStream[Document], stop: threading.Event, most: int
+    ) -> tuple[list[Document], bool]:
+        """Returns the available changes, and whether there are no more; none if there are none for a while."""
         events: list[Document] = []
-        until = time.monotonic() + _BATCH_SECONDS
+        is_drained = False
+        until = time.monotonic() + _READ_SECONDS
         with _stream_errors(resuming=False), pymongo.timeout(_ANSWER_SECONDS):
-            while len(events) < _BATCH and time.monotonic() < until and not stop.is_set():
+            while not is_drained and len(events) < most and time.monotonic() < until and not stop.is_set():
                 event = stream.try_next()
                 if event is None:
-                    break
-                events.append(event)
+                    is_drained = True
+                else:
+                    events.append(event)
             if not stream.alive:
                 raise PositionLost("The change stream has ended: the collection was dropped or renamed.")
-        return events
+        return events, is_drained
 
     def _store_token(self, token: Mapping[str, Any] | None, reached: datetime) -> None:
         """Stores the token and the time it stands for, once everything before it is durable in the ledger."""
@@ -180,6 +194,29 @@ class ClosingsWatch:
         log.info("closings_reconciled", **asdict(result))
         self._store_token(stream.resume_token, now)
         self._lost = False
+
+    def _by_organization(self, ids: Sequence[ObjectId], *, alone: bool) -> Iterator[tuple[Any, ObjectId]]:
+        """Yields each conversation with its organization, to share time by; with none where all are next anyway."""
+        found: dict[ObjectId, str] = {}
+        if not alone or len(ids) > _BATCH:
+            connections = self._service.connections
+            conversations = connections.database[connections.settings.conversations_collection]
+            path = connections.fields.conversation["organizationId"]
+            with store_errors(), pymongo.timeout(_ANSWER_SECONDS):
+                for each in conversations.find({"_id": {"$in": ids}}, {"organization": f"${path}"}):
+                    found[each["_id"]] = str(each.get("organization"))
+        return ((found.get(key), key) for key in ids)
+
+    def _accept_turns(self, backlog: ChangesBacklog, seconds: float, stop: threading.Event) -> None:
+        """Accepts what is next for so long, and stores the position before which everything is accepted."""
+        until = time.monotonic() + seconds
+        while not stop.is_set():
+            if changes := backlog.take(_BATCH):
+                self._accept([each.conversation for each in changes])
+            if position := backlog.settle(changes):
+                self._store_token(position.token, position.reached)
+            if not backlog or time.monotonic() > until:
+                return
 
     def _accept(self, changed: Sequence[ObjectId]) -> None:
         """Accepts the conversations that are resolved now; one that was reopened gets an event for its next closing.

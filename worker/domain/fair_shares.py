@@ -1,15 +1,16 @@
-"""Which requests go to the interactive queue, so that no organization waits behind the flood of another.
+"""Who is next, so that no organization waits behind the flood of another.
 
 Workers take turns between the interactive and the bulk queue. An organization with few requests uses the former, and
 one with many the latter, where its requests share chunks and nobody else waits behind them.
 """
 
 import time
-from collections import Counter
-from collections.abc import Hashable, Iterable
-from typing import TypeVar
+from collections import Counter, deque
+from collections.abc import Hashable, Iterable, Iterator
+from typing import Generic, TypeVar
 
 Organization = TypeVar("Organization", bound=Hashable)
+Item = TypeVar("Item")
 
 
 def light(organizations: Iterable[Organization], most: int) -> set[Organization]:
@@ -40,3 +41,40 @@ class Allowance:
             self._second, self._counts = second, Counter()
         self._counts[organization] += 1
         return self._counts[organization] <= self._most
+
+
+class Turns(Generic[Item]):
+    """Items that wait. Organizations take turns, one item each; items of the same organization keep their order."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[Hashable, deque[Item]] = {}
+        self._turns: deque[Hashable] = deque()
+        """Each organization with waiting items once, the next one first."""
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[Item]:
+        for items in self._waiting.values():
+            yield from items
+
+    def add(self, organization: Hashable, item: Item) -> None:
+        """Let an item wait, behind those of its organization."""
+        if organization not in self._waiting:
+            self._waiting[organization] = deque()
+            self._turns.append(organization)
+        self._waiting[organization].append(item)
+        self._count += 1
+
+    def take(self) -> Item:
+        """Remove and return the next item. Raises IndexError if none waits."""
+        organization = self._turns.popleft()
+        items = self._waiting[organization]
+        item = items.popleft()
+        if items:
+            self._turns.append(organization)
+        else:
+            del self._waiting[organization]
+        self._count -= 1
+        return item

@@ -6,9 +6,9 @@ dies, another listener claims them.
 """
 
 import re
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 
+from worker.domain.fair_shares import Turns
 from worker.intake.entries import DATA_FIELD
 from worker.intake.stream import BATCH_BYTES, IntakeEntry
 
@@ -27,34 +27,24 @@ class Backlog:
     """Entries by organization."""
 
     def __init__(self) -> None:
-        self._waiting: dict[bytes | None, deque[IntakeEntry]] = {}
-        self._turns: deque[bytes | None] = deque()
-        """Each organization with waiting entries once, the next one first."""
-        self._entries = 0
+        self._turns = Turns[IntakeEntry]()
         self._bytes = 0
 
     def __len__(self) -> int:
-        return self._entries
+        return len(self._turns)
 
     @property
     def is_full(self) -> bool:
-        return self._entries >= _MOST_ENTRIES or self._bytes >= _MOST_BYTES
+        return len(self._turns) >= _MOST_ENTRIES or self._bytes >= _MOST_BYTES
 
     def ids(self) -> Iterator[str]:
         """Yield the ids of the waiting entries."""
-        for entries in self._waiting.values():
-            for entry in entries:
-                yield entry.id
+        return (entry.id for entry in self._turns)
 
     def add(self, entries: Iterable[IntakeEntry]) -> None:
         """Let entries wait, behind those of their organization."""
         for entry in entries:
-            organization = organization_of(entry)
-            if organization not in self._waiting:
-                self._waiting[organization] = deque()
-                self._turns.append(organization)
-            self._waiting[organization].append(entry)
-            self._entries += 1
+            self._turns.add(organization_of(entry), entry)
             self._bytes += entry.size
 
     def take(self, count: int) -> Sequence[IntakeEntry]:
@@ -62,14 +52,7 @@ class Backlog:
         taken: list[IntakeEntry] = []
         size = 0
         while self._turns and len(taken) < count and size < BATCH_BYTES:
-            organization = self._turns.popleft()
-            entries = self._waiting[organization]
-            taken.append(entry := entries.popleft())
+            taken.append(entry := self._turns.take())
             size += entry.size
-            if entries:
-                self._turns.append(organization)
-            else:
-                del self._waiting[organization]
-        self._entries -= len(taken)
         self._bytes -= size
         return taken

@@ -1,0 +1,80 @@
+"""Changes that were read from the change stream and wait for their turn.
+
+Organizations take turns, so that one that closes many conversations at once delays the others by a batch and not by
+all of them. The position in the stream up to which everything is accepted follows behind: if this process dies, the
+next one reads from there again, and finds that some closings have their request already.
+"""
+
+from collections import deque
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from bson import ObjectId
+
+from worker.domain.fair_shares import Turns
+
+_MOST = 50_000
+"""What is held at most. Beyond it, changes wait in the stream, in their order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """A place in the change stream: its resume token, and the time it stands for."""
+
+    token: Mapping[str, Any] | None
+    reached: datetime
+
+
+@dataclass(slots=True)
+class _Read:
+    """A part of the stream, of which so many changes are not accepted yet."""
+
+    end: Position
+    left: int
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A conversation that may have been closed."""
+
+    conversation: ObjectId
+    read: _Read
+
+
+class ChangesBacklog:
+    """Changes by organization, and the parts of the stream that they come from, in order."""
+
+    def __init__(self) -> None:
+        self._turns = Turns[Change]()
+        self._reads: deque[_Read] = deque()
+
+    def __len__(self) -> int:
+        return len(self._turns)
+
+    @property
+    def room(self) -> int:
+        """How many more changes may be read."""
+        return max(0, _MOST - len(self._turns))
+
+    def add(self, conversations: Iterable[tuple[Hashable, ObjectId]], end: Position) -> None:
+        """Let conversations wait, each with its organization. `end`: the position behind them."""
+        read = _Read(end, 0)
+        for organization, conversation in conversations:
+            self._turns.add(organization, Change(conversation, read))
+            read.left += 1
+        self._reads.append(read)
+
+    def take(self, count: int) -> Sequence[Change]:
+        """Remove and return the next changes, at most `count`."""
+        return [self._turns.take() for _ in range(min(count, len(self._turns)))]
+
+    def settle(self, changes: Iterable[Change]) -> Position | None:
+        """Note that these are accepted; return the position before which all are now, if it has moved."""
+        for change in changes:
+            change.read.left -= 1
+        position = None
+        while self._reads and self._reads[0].left == 0:
+            position = self._reads.popleft().end
+        return position
