@@ -93,7 +93,7 @@ def test_times_are_set_shown_and_cleared_with_the_number_of_snapshots_that_are_t
     assert (shown["policy"]["keepFor"], shown["expired"]) == (["400d", "b=36500d"], 2)
     table = run("get", *OF).stdout
     assert "400d, b=36500d" in table
-    assert "too old, to be removed" in table
+    assert "expired, not removed yet" in table
     assert "keepFor: 400d, b=36500d" in run("list").stdout
     cleared = json.loads(run("set", *OF, "--clear", "keep-for", "--json").stdout)
     assert (cleared["policy"]["keepFor"], "expired" in cleared) == ([], False)
@@ -109,11 +109,11 @@ def test_times_are_set_shown_and_cleared_with_the_number_of_snapshots_that_are_t
         (["set", *OF, "--channel-type", ""], "--channel-type should name at least one channel type"),
         (["set", *OF, "--category", "x" * 101], "--category should have at most 100 characters, but has 101"),
         (["set", *OF, "--keep-for", "400"], "--keep-for should be a time in days or hours, from 1h to 36500d"),
-        (["set", *OF, "--keep-for", "0d"], "good=400d for one quality; '0d' is none"),
-        (["set", *OF, "--keep-for", "-5d"], "'-5d' is none"),
+        (["set", *OF, "--keep-for", "0d"], "good=400d for one quality; got '0d'"),
+        (["set", *OF, "--keep-for", "-5d"], "got '-5d'"),
         (["set", *OF, "--keep-for", "36501d"], "from 1h to 36500d"),
         (["set", *OF, "--keep-for", "999999999999d"], "from 1h to 36500d"),
-        (["set", *OF, "--keep-for", "good=5w"], "'5w' is none"),
+        (["set", *OF, "--keep-for", "good=5w"], "got '5w'"),
         (["set", *OF, "--keep-for", "=5d"], "--keep-for should name a quality before the equals sign"),
         (["set", *OF, "--keep-for", "a=5d", "--keep-for", "a=6d"], "should have one time for 'a'"),
         (["set", *OF, "--keep-for", "5d", "--keep-for", "6d"], "should have one time for all qualities"),

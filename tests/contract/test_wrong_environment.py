@@ -66,7 +66,7 @@ MONGO: list[tuple[str, str, type[SnapshotError], str]] = [
     ("shared", "/?replicaSet=rs0&tls=true", UnusableServer, "TLS: "),
     ("redis", "/?replicaSet=rs0", StoreUnavailable, "cannot be reached"),
     ("nobody", "/?replicaSet=rs0", StoreUnavailable, "connection refused"),
-    ("web", "/?replicaSet=rs0", StoreUnavailable, "does not answer as a MongoDB does"),
+    ("web", "/?replicaSet=rs0", StoreUnavailable, "is not a MongoDB server"),
 ]
 
 

@@ -199,7 +199,7 @@ def _show(service: Service, organization: ObjectId, policy: Policy, own: bool, a
         table.add_row(name, _format_value(name, value))
     table.add_row("skipped in 7 days", _format_counts(skipped))
     if expired is not None:
-        table.add_row("too old, to be removed", f"{expired:,}")
+        table.add_row("expired, not removed yet", f"{expired:,}")
     console().print(table)
 
 

@@ -97,7 +97,7 @@ def _print(service: Service, counts: Totals, since: datetime | None, waiting: Ba
         print_table(("queue", "messages", "oldest"), queues, "", ("messages", "oldest"))
     if counts.verified_since:
         ago = _format_seconds(_age(service, counts.verified_since))
-        click.echo(f"counts compared with the ledger, organization by organization: within the last {ago}")
+        click.echo(f"All organizations were compared with the ledger within the last {ago}.")
     click.echo(f"oldest request in flight: {_format_seconds(_age(service, since)) or 'none'}")
 
 

@@ -41,7 +41,7 @@ def _check_channel_types(value: list[str]) -> list[str]:
 
 
 class Policy(CamelModel):
-    """The rules for an organization's closings, the labels of their snapshots, what all snapshots redact, their age."""
+    """The rules for an organization's closings and labels, what all snapshots redact, and how long they are kept."""
 
     enabled: bool = True
     channel_types: Annotated[list[str], Field(fail_fast=True), AfterValidator(_check_channel_types)] | None = None

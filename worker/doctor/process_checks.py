@@ -82,7 +82,8 @@ def check_ledger(connections: Connections) -> Iterator[Finding]:
         yield warning(
             f"The kept counts of organization {mismatch['organizationId']} were wrong, and were corrected at "
             f"{mismatch['at']:%Y-%m-%d %H:%M} UTC.",
-            "Find out what writes to the ledger or to the snapshots besides this service.",
+            "Look for other programs that write to the ledger or to the snapshots, processes of an older version, and "
+            "members of MongoDB whose clocks differ.",
         )
     broken = [str(identity.organization) for identity in found if not identity.holds]
     if broken:

@@ -57,7 +57,7 @@ def _read_time(text: str) -> timedelta:
     if not timedelta(0) < time <= _LONGEST:
         raise ValueError(
             "should be a time in days or hours, from 1h to 36500d, such as 400d, or good=400d for one quality; "
-            f"{text[:40]!r} is none"
+            f"got {text[:40]!r}"
         )
     return time
 

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 
+import pymongo
 from bson import ObjectId
 from pymongo.client_session import ClientSession
 from pymongo.collection import Collection
@@ -40,15 +41,16 @@ class Records:
 
     def fail_open(self) -> int:
         """Fail the requests in flight. This comes after the tombstone is durable: see `Committer.commit`."""
-        failed = {
-            "status": FAILED,
-            "finishedAt": self._service.clock.now(),
-            "unsent": True,
-            "error": {"$literal": ContactErased().outcome()},
-        }
         condition = {**self._of_contact, "status": ACCEPTED}
-        # The content stays until `scrub`, which has to find the entries.
-        with store_errors():
+        # The content stays until `scrub`, which has to find the entries. The time limit is that of a run: the counts
+        # (`worker.stores.counts`) rely on it that no request finishes long before it is written.
+        with store_errors(), pymongo.timeout(self._names.run_deadline.total_seconds()):
+            failed = {
+                "status": FAILED,
+                "finishedAt": self._service.clock.now(),
+                "unsent": True,
+                "error": {"$literal": ContactErased().outcome()},
+            }
             change: list[Document] = [{"$set": failed}, {"$unset": ["unended", "unendedRuns"]}]
             return self._ledger.update_many(condition, change).modified_count
 

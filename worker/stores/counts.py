@@ -11,7 +11,7 @@ of its own with the request's `finishedAt`, in the transaction that changes the 
 before R. The fold that moves R past it has either seen the request as changed, and removes the change, or has not seen
 the change at all, which then counts from there on.
 
-Nothing of this is taken for granted: `worker.sweep.counting` counts the organizations in full in turn, and compares.
+The counts are verified: `worker.sweep.counting` counts the organizations in full in turn, and compares.
 """
 
 from collections import Counter, defaultdict
@@ -35,8 +35,6 @@ FOLD, CHECK = "fold", "check"
 (`reached`), and how far the comparison with the full count is."""
 _MARGIN = timedelta(seconds=15)
 """Beyond the deadline of a run and its grace: a transaction whose client died is open for 10 s."""
-LATE = timedelta(minutes=2)
-"""If `reached` is longer ago than this, nothing is being added, and everything is counted in full."""
 MOST = 20_000
 """Requests that one fold adds: a fifth of a second."""
 _IDS = 10_000
@@ -69,7 +67,7 @@ def totals(connections: Connections, organization: ObjectId | None = None) -> To
 
     def read(session: ClientSession) -> Totals | None:
         check, reached = checkpoint(connections, CHECK, session), reached_at(connections, session)
-        if reached is None or now - reached > LATE or "completeSince" not in check:
+        if reached is None or not is_recent(connections, reached, now) or "completeSince" not in check:
             return None
         known = known_within(connections, session, reached, organization)
         return Totals(
@@ -77,6 +75,16 @@ def totals(connections: Connections, organization: ObjectId | None = None) -> To
         )
 
     return at_one_moment(connections, read) or Totals(identities(connections, organization), None)
+
+
+def is_recent(connections: Connections, reached: datetime, now: datetime) -> bool:
+    """Return whether sweeps keep adding to the counts; otherwise everything is counted in full.
+
+    A time that lies ahead was written by a primary whose clock was, and no fold has seen what finished since.
+    """
+    settings = connections.settings
+    late = settings.lost_after + _MARGIN + max(timedelta(minutes=2), 3 * settings.sweep_interval)
+    return timedelta(0) <= now - reached <= late
 
 
 def counts_of(connections: Connections) -> Collection[Document]:

@@ -43,7 +43,7 @@ _CAUSES: list[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]] = [
     (re.compile(r"\bNo replica set members available for replica set name "), "no server belongs to the replica set "),
     (
         re.compile(r"\bGot (response id|opcode) [^,]*|\bMessage length \([^,]*"),
-        "the server does not answer as a MongoDB does",
+        "the server is not a MongoDB server",
     ),
     (re.compile(r"\bconnection closed\b"), "the server closed the connection (does it expect TLS?)"),
 ]

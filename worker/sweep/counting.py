@@ -21,6 +21,7 @@ from worker.stores.counts import (
     checkpoint,
     counts_of,
     fold,
+    is_recent,
     known_within,
     reached_at,
     tally_of,
@@ -113,7 +114,9 @@ class Counting:
         now = self._connections.clock.now()
         if state.get("pausedUntil", now) > now:
             return None
-        if reached is None or ("completeSince" in state and state.get("restUntil", now) > now):
+        if reached is None or not is_recent(self._connections, reached, now):
+            return None  # what finished since is too much to read; the next folds add it
+        if "completeSince" in state and state.get("restUntil", now) > now:
             return None
         last = self._last_of_next(state, session)
         after = state.get("after")

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
+import pymongo
 from bson import ObjectId
 from pymongo.client_session import ClientSession
 
@@ -17,7 +18,7 @@ from worker.domain.ledger_entry import COMPLETED
 from worker.erasure.files import Files
 from worker.erasure.holds import Holds
 from worker.erasure.records import unpacked
-from worker.errors import InvalidRequest
+from worker.errors import InvalidRequest, StoreConflict
 from worker.exports.destination import DestinationFailed, DestinationUnavailable
 from worker.jobs.job import UNFINISHED, Job
 from worker.jobs.slices import Slice
@@ -34,6 +35,7 @@ log = get_logger(__name__)
 
 _NAME = "expiry"
 _LOOK = timedelta(minutes=10)
+_LOOK_SECONDS = 1.0
 _PAUSE = timedelta(days=1)
 """An organization's files of exports change once a day at most, unless its policy was changed."""
 _BATCH = 200
@@ -78,11 +80,21 @@ class Expiry:
         if last and (last.status in UNFINISHED or last.accepted_at > since):
             return False
         condition = self.condition(organization)
-        with store_errors():
-            if condition is None or not self._service.snapshots.collection.find_one(condition, {"_id": 1}):
-                return False
+        if condition is None or not self._may_have_any(condition):
+            return False
         jobs.accept("retention", organization, {}, checkpoint={"phase": "records", "ids": b"", "removed": {}})
         return True
+
+    def _may_have_any(self, condition: Document) -> bool:
+        """Return whether there are such snapshots, or no answer comes in time, because many old ones have to stay.
+
+        The job then searches without that limit, so that one organization does not keep the sweep from its repairs.
+        """
+        try:
+            with store_errors(), pymongo.timeout(_LOOK_SECONDS):
+                return self._service.snapshots.collection.find_one(condition, {"_id": 1}) is not None
+        except StoreConflict:
+            return True
 
     def condition(self, organization: ObjectId) -> Document | None:
         """Return the condition for an organization's snapshots that are too old now; None if it keeps all of them.

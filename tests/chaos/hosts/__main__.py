@@ -42,7 +42,7 @@ def main() -> int:
         print(f"SKIPPED: make cluster {error}", file=sys.stderr)
         return SKIPPED
     except KeyboardInterrupt:
-        print("ended by a signal, and everything removed", file=sys.stderr)
+        print("Interrupted. All hosts and processes were removed.", file=sys.stderr)
         return 130
     for missed in result.missed:
         print(f"not injected: {missed}")

@@ -252,7 +252,7 @@ def remove_stale() -> None:
     names = {line.split()[0] for line in _ip(["netns", "list"]).stdout.splitlines() if line.strip()}
     for name in names:
         parts = name.split("-")
-        if parts[0] == _PREFIX and len(parts) > 2 and not Path(f"/proc/{parts[1]}").exists():
+        if parts[0] == _PREFIX and len(parts) > 2 and parts[1].isdigit() and not Path(f"/proc/{parts[1]}").exists():
             _remove(name)
 
 
