@@ -34,6 +34,7 @@ def test_default_is_enabled_and_requires_two_messages() -> None:
         "redact": [],
         "redactRegions": [],
         "redactVersion": 0,
+        "keepFor": [],
     }
 
 
