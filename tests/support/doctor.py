@@ -8,6 +8,7 @@ import pymongo
 
 from support.ledger import Bench
 from worker.doctor.findings import Finding, Level
+from worker.stores.counts import CHECK, FOLD
 
 
 def faults(check: Any, bench: Bench) -> list[Finding]:
@@ -34,7 +35,10 @@ def everything(bench: Bench) -> dict[str, Any]:
     with pymongo.MongoClient[Any](bench.settings.mongo_url) as client:
         database = client[bench.settings.mongo_database]
         names = [name for name in database.list_collection_names() if name != "snapshotstate"]
-        found: dict[str, Any] = {name: list(database[name].find()) for name in sorted(names)}
+        # Each sweep writes how far it has counted and compared.
+        found: dict[str, Any] = {
+            name: list(database[name].find({"_id": {"$nin": [FOLD, CHECK]}})) for name in sorted(names)
+        }
     redis: Any = bench.connections.redis
     for key in sorted(redis.keys()):
         name = key.decode()
