@@ -43,7 +43,8 @@ def test_a_closing_behind_anothers_flood_is_accepted_early(own: Settings, servic
     entries = service.ledger.collection.find({}, {"organizationId": 1}).sort("_id", 1)
     organizations = [entry["organizationId"] for entry in entries]
     assert len(organizations) == FLOOD + 1
-    assert organizations.index(few.organization) <= 500  # in the first batch
+    # In the first batch, unless a busy machine has read only a part of the flood by then. In order it would be the last.
+    assert organizations.index(few.organization) < FLOOD // 2
 
 
 def test_the_position_follows_what_is_accepted_in_order() -> None:

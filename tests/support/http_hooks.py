@@ -47,6 +47,10 @@ def _export(body: dict[str, Any]) -> dict[str, Any]:
         left["system"] = "You help customers."
     if left.get("compress") in {"gzip", "zstd"} and left["format"] == "parquet":
         del left["compress"]
+    if isinstance(regions := left.get("redactRegions"), list) and all(map(_is_region, regions)):
+        left["redactRegions"] = ["DE"] * len(regions)
+        if not left.get("redact"):
+            del left["redactRegions"]
     return left
 
 
@@ -55,10 +59,8 @@ def before_call(_: Any, case: Any, __: Any) -> None:
     """Change what the other hooks do not see: the cases of coverage, and ids from earlier answers."""
     if case.operation.path == CONTACT and case.path_parameters.get("id") in CONTACTS:
         case.path_parameters["id"] = "f" * 24  # erase no contact that other requests need
-    if isinstance(case.body, dict) and isinstance(case.body.get("redactRegions"), list):
-        case.body["redactRegions"] = ["DE" if _is_region(each) else each for each in case.body["redactRegions"]]
-        if not case.body.get("redact") and all(map(_is_region, case.body["redactRegions"])):
-            del case.body["redactRegions"]  # they need it
+    if isinstance(case.body, dict) and "format" in case.body:
+        case.body = _export(case.body)
     for name, value in (case.query or {}).items():
         if value == {}:  # sent as an empty value, which counts as omitted
             case.query[name] = "{}"
