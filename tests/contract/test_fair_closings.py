@@ -43,7 +43,7 @@ def test_a_closing_behind_anothers_flood_is_accepted_early(own: Settings, servic
     entries = service.ledger.collection.find({}, {"organizationId": 1}).sort("_id", 1)
     organizations = [entry["organizationId"] for entry in entries]
     assert len(organizations) == FLOOD + 1
-    # In the first batch, unless a busy machine has read only a part of the flood by then. In order it would be the last.
+    # In the first batch, unless a busy machine had read only a part of the flood by then. In order it would be last.
     assert organizations.index(few.organization) < FLOOD // 2
 
 
