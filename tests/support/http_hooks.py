@@ -45,7 +45,7 @@ def _export(body: dict[str, Any]) -> dict[str, Any]:
             del left[name]
     if isinstance(left.get("system"), str) and left["system"]:
         left["system"] = "You help customers."
-    if left.get("compress") in {"gzip", "zstd"} and left["format"] == "parquet":
+    if left.get("compress") in ("gzip", "zstd") and left["format"] == "parquet":
         del left["compress"]
     if isinstance(regions := left.get("redactRegions"), list) and all(map(_is_region, regions)):
         left["redactRegions"] = ["DE"] * len(regions)
