@@ -8,8 +8,7 @@ import argparse
 import statistics
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -21,18 +20,16 @@ from benchmarks.actors import Actor
 from benchmarks.dataset import seed
 from benchmarks.ledger_size import CACHE_GB, DATABASE
 from benchmarks.options import read
-from benchmarks.pipeline import Pipeline
+from benchmarks.pipeline import Pipeline, running
 from benchmarks.session import Session
 from worker.bootstrap import build
 from worker.local.embedded import Options, Servers, embedded
-from worker.local.stack import processes
 from worker.settings import PREFIX, load
 from worker.stores import indexes
 from worker.sweep.sweep import Sweep
 
 _EMPTY = f"{DATABASE}_empty"
 _CONTACTS = 5000
-_START_SECONDS = 60.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -76,7 +73,7 @@ def _session(servers: Servers, folder: Path, database: str, place: int) -> Sessi
 def _rate(session: Session, tag: str, count: int) -> float:
     """Returns the requests a second from the listener's start until the last event."""
     session.redis.delete(session.settings.events_stream, session.settings.requests_stream)
-    with _running(session) as ours:
+    with running(session) as ours:
         _send(session, ours, f"warm-{tag}", 500)
         ours.wait_for_events(500)
         with ours.held("listener"):
@@ -91,18 +88,6 @@ def _send(session: Session, ours: Pipeline, tag: str, count: int) -> None:
     with Actor(session, "benchmarks.producer", "stream", ours.order(count, tag)) as producer:
         producer.cue()
         producer.report()
-
-
-@contextmanager
-def _running(session: Session) -> Iterator[Pipeline]:
-    with TemporaryDirectory(dir=session.folder) as folder, ExitStack() as stack:
-        children = processes(Path(folder), session.environment)
-        for child in children:
-            stack.callback(child.kill)
-            child.start()
-        for child in children:
-            child.wait_until_ready(_START_SECONDS)
-        yield Pipeline(session, children)
 
 
 if __name__ == "__main__":

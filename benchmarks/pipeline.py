@@ -146,6 +146,14 @@ def order(
 def pipeline(session: Session) -> Iterator[Pipeline]:
     """Starts all our processes on a cleared database, and warms them up."""
     session.clear()
+    with running(session) as made:
+        made.warm_up()
+        yield made
+
+
+@contextmanager
+def running(session: Session) -> Iterator[Pipeline]:
+    """Starts all our processes on the database as it is."""
     with TemporaryDirectory(dir=session.folder) as folder, ExitStack() as stack:
         children = processes(Path(folder), session.environment)
         for child in children:
@@ -153,6 +161,4 @@ def pipeline(session: Session) -> Iterator[Pipeline]:
             child.start()
         for child in children:
             child.wait_until_ready(_START_SECONDS)
-        made = Pipeline(session, children)
-        made.warm_up()
-        yield made
+        yield Pipeline(session, children)

@@ -24,7 +24,7 @@ class Forwarder:
         self._word, self._swallow = word, count
 
     def silence(self) -> None:
-        """Lose all that is sent on the connections that there are now, and keep them open. New ones work."""
+        """Drop everything sent on the existing connections, but keep them open. New connections work."""
         self._silenced = self._count
 
     def _accept(self) -> None:

@@ -29,10 +29,11 @@ class Position:
 
 @dataclass(slots=True)
 class _Read:
-    """A part of the stream, of which so many changes are not accepted yet."""
+    """A part of the stream that was read at once."""
 
     end: Position
     left: int
+    """Changes that are not accepted yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,7 @@ class ChangesBacklog:
         return [self._turns.take() for _ in range(min(count, len(self._turns)))]
 
     def settle(self, changes: Iterable[Change]) -> Position | None:
-        """Note that these are accepted; return the position before which all are now, if it has moved."""
+        """Note that these are accepted; return the position up to which all are accepted, if it has moved."""
         for change in changes:
             change.read.left -= 1
         position = None

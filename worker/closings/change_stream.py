@@ -38,8 +38,7 @@ log = get_logger(__name__)
 
 _NAME = "closings"
 _WAIT_MS = 100
-"""How long MongoDB waits for a change before it replies that there is none. Closings that wait for their turn wait
-that long too."""
+"""How long MongoDB waits for a change before it replies that there is none. It also delays closings in the backlog."""
 _ANSWER_SECONDS, _OPEN_SECONDS, _CLOSE_SECONDS = 5.0, 120.0, 2.0
 """How long MongoDB may take to answer, to find the position in its oplog, and to close the stream.
 
@@ -163,7 +162,7 @@ class ClosingsWatch:
     def _read(
         self, stream: CollectionChangeStream[Document], stop: threading.Event, most: int
     ) -> tuple[list[Document], bool]:
-        """Returns the available changes, and whether there are no more; none if there are none for a while."""
+        """Returns the changes that are available, at most `most`, and whether those were all."""
         events: list[Document] = []
         is_drained = False
         until = time.monotonic() + _READ_SECONDS
@@ -196,7 +195,7 @@ class ClosingsWatch:
         self._lost = False
 
     def _by_organization(self, ids: Sequence[ObjectId], *, alone: bool) -> Iterator[tuple[Any, ObjectId]]:
-        """Yields each conversation with its organization, to share time by; with none where all are next anyway."""
+        """Pairs each conversation with its organization, or with None where all fit into one batch anyway."""
         found: dict[ObjectId, str] = {}
         if not alone or len(ids) > _BATCH:
             connections = self._service.connections
@@ -208,7 +207,7 @@ class ClosingsWatch:
         return ((found.get(key), key) for key in ids)
 
     def _accept_turns(self, backlog: ChangesBacklog, seconds: float, stop: threading.Event) -> None:
-        """Accepts what is next for so long, and stores the position before which everything is accepted."""
+        """Accepts closings in turn for about `seconds`, and stores the position up to which all are accepted."""
         until = time.monotonic() + seconds
         while not stop.is_set():
             if changes := backlog.take(_BATCH):

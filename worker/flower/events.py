@@ -41,7 +41,7 @@ def begin_again(task: Any) -> None:
     """Let a failed task of Flower run again, as `task-received` reports after a retry.
 
     Celery takes an event of an earlier state for one that came late, and would show the failure until the task ends.
-    The requests that had failed stay known, for whoever presses Retry once more.
+    The failed requests stay known, so that Retry can be pressed again.
     """
     if task.state == "FAILURE":
         task.failed_before = failed_in_task(task)
