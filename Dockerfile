@@ -31,5 +31,5 @@ ENV PATH=/opt/snapshots/bin:$PATH \
     SNAPSHOTS_API_HOST=0.0.0.0
 USER 10001:10001
 # For the default command; docker-compose.yml sets those of the other commands.
-HEALTHCHECK --interval=15s --timeout=5s --start-period=20s --retries=3 CMD ["python", "-m", "worker.liveness", "api"]
+HEALTHCHECK --interval=15s --timeout=5s --start-period=20s --retries=3 CMD ["python", "-m", "worker.doctor.liveness", "api"]
 CMD ["snapshots", "api"]

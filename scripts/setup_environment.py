@@ -121,7 +121,7 @@ def set_up(steps: Steps) -> None:
         steps.run(f"creating .venv with Python {version}", [sys.executable, "-m", "venv", "--clear", VENV])
     INSTALLED.unlink(missing_ok=True)
     UNFINISHED.touch()
-    pip = [python, "-m", "pip", "install"]
+    pip: list[str | Path] = [python, "-m", "pip", "install"]
     total = len(set(PACKAGE.findall(LOCK.read_text())))
     steps.run("installing packages", [*pip, "--require-hashes", "-r", LOCK], total)
     steps.run("installing this checkout", [*pip, "--no-deps", "--no-build-isolation", "-e", ROOT])
@@ -150,7 +150,7 @@ def _usable(python: Path) -> bool:
     """Tell whether the environment was completed by an earlier run and its interpreter works and is new enough."""
     if UNFINISHED.exists() or not (VENV / "bin" / "pip").exists():
         return False
-    check = [python, "-c", "import sys; sys.exit(sys.version_info < (3, 11))"]
+    check: list[str | Path] = [python, "-c", "import sys; sys.exit(sys.version_info < (3, 11))"]
     try:
         return subprocess.run(check, capture_output=True, check=False).returncode == 0
     except OSError:

@@ -24,7 +24,7 @@ from support.sentinels import Sentinels, sentinels
 from worker.local.binaries import program
 from worker.local.data_folder import DataFolder
 from worker.local.processes import Child
-from worker.redis_url import parse_redis_url
+from worker.redis_address.url import parse_redis_url
 
 TESTS = Path(__file__).parent.parent
 MEMBERS = ("0", "1", "2")

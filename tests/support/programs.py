@@ -68,7 +68,7 @@ def _main(program: str, arguments: list[str]) -> int | str | None:
         sys.argv = ["celery", *arguments]
         return int(celery() or 0)
     else:
-        from worker.liveness import main as liveness
+        from worker.doctor.liveness import main as liveness
 
         return liveness(arguments)
     return 0
@@ -125,7 +125,7 @@ def _import_all() -> None:
     import worker.cli.doctor
     import worker.cli.listening
     import worker.cli.status
-    import worker.liveness  # noqa: F401 - imported once, for all forked processes
+    import worker.doctor.liveness  # noqa: F401 - imported once, for all forked processes
 
 
 if __name__ == "__main__":

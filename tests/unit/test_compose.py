@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 import celeryconfig
-from worker import liveness
+from worker.doctor import liveness
 from worker.stores.wakeups import EXPORTS, QUEUES
 
 ROOT = Path(__file__).parents[2]
@@ -75,7 +75,7 @@ def test_service_has_a_health_check(service: str) -> None:
 @pytest.mark.parametrize("service", sorted(set(OURS) - {"api"}))
 def test_health_check_exists(service: str) -> None:
     *python, name = SERVICES[service]["healthcheck"]["test"][:5]
-    assert python == ["CMD", "python", "-m", "worker.liveness"]
+    assert python == ["CMD", "python", "-m", "worker.doctor.liveness"]
     assert name == RUNS.get(service, service)
     assert name in liveness.PROBES
 

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 import celeryconfig
-from worker import liveness
+from worker.doctor import liveness
 from worker.settings import PREFIX, Settings
 from worker.stores.wakeups import REQUEST_QUEUES
 
@@ -102,7 +102,7 @@ def test_pod_that_does_nothing_is_restarted(name: str) -> None:
     if "exec" in alive:
         command = alive["exec"]["command"]
         process = name.removeprefix("snapshots-").replace("exporter", "worker")
-        assert command[:4] == ["python", "-m", "worker.liveness", process]
+        assert command[:4] == ["python", "-m", "worker.doctor.liveness", process]
         assert command[3] in liveness.PROBES
     else:
         assert alive["httpGet"]["path"] in {"/healthz", "/healthcheck"}

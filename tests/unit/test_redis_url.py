@@ -16,8 +16,8 @@ from worker.celery_support import transport
 from worker.client import SnapshotClient
 from worker.errors import InvalidSettings
 from worker.log import hide_passwords
-from worker.redis_address import RedisAddress
-from worker.redis_url import parse_redis_url
+from worker.redis_address.address import RedisAddress
+from worker.redis_address.url import parse_redis_url
 
 VALID: list[tuple[str, dict[str, Any]]] = [
     ("redis://h", {"host": "h", "port": 6379, "database": 0, "username": None, "password": None, "tls": None}),

@@ -8,10 +8,10 @@ import jsonschema  # type: ignore[import-untyped]
 import pytest
 from bson import ObjectId
 
+from scripts.json_schemas import FOLDER, schemas, text_of
 from worker.client.models import EVENT
 from worker.domain.ledger_entry import LedgerEntry
 from worker.intake.entries import read_entry
-from worker.reference.schemas import FOLDER, schemas, text_of
 from worker.settings import Settings
 from worker.stores.events import event_of
 
@@ -76,9 +76,7 @@ def entry_data_validator(kind: str) -> jsonschema.Draft202012Validator:
 
 def test_the_files_are_current() -> None:
     expected = {name: text_of(schema) for name, schema in schemas().items()}
-    assert {each.name: each.read_text() for each in FOLDER.iterdir()} == expected, (
-        "run python -m worker.reference.schemas"
-    )
+    assert {each.name: each.read_text() for each in FOLDER.iterdir()} == expected, "run python scripts/json_schemas.py"
 
 
 @pytest.mark.parametrize("name", schemas())

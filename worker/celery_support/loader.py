@@ -6,7 +6,7 @@ from typing import Any
 
 from celery.loaders.app import AppLoader
 
-from worker.layout import import_name
+from worker.celery_support.layout import import_name
 
 
 class Loader(AppLoader):

@@ -21,7 +21,7 @@ def celery(arguments: tuple[str, ...]) -> None:
     from celery.bin.celery import celery as run_celery
 
     import worker.celery
-    from worker.layout import flower_config
+    from worker.celery_support.layout import flower_config
 
     app = worker.celery.__name__
     if arguments[0] == "flower" and not any(each.startswith("--conf") for each in arguments):

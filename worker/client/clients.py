@@ -12,7 +12,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from ..errors import InvalidSettings
-from ..redis_url import RedisAddress, parse_redis_url
+from ..redis_address.url import RedisAddress, parse_redis_url
 from .following import follow
 from .models import (
     Event,

@@ -1,1 +1,4 @@
-"""The checks of `snapshots doctor`, one module per subject. Every problem that they find comes with advice."""
+"""The checks of an installation, one module per subject, and those of one process by its container.
+
+Every problem that `snapshots doctor` finds comes with advice.
+"""

@@ -8,7 +8,7 @@ import redis
 from worker.doctor import redis_permissions
 from worker.doctor.findings import Finding, failure, ok, warning
 from worker.errors import UnusableServer
-from worker.redis_address import RedisAddress
+from worker.redis_address.address import RedisAddress
 from worker.settings import Settings
 from worker.startup import redis_check, sentinel_check
 from worker.stores.connections import Connections, broker_errors

@@ -10,7 +10,7 @@ from flower.views import BaseHandler
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from worker.redis_address import RedisAddress
+from worker.redis_address.address import RedisAddress
 
 
 class QueueReader(RedisBase):  # type: ignore[misc]

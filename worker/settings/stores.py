@@ -6,7 +6,7 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import BaseModel, Field, model_validator
 
-from worker.redis_url import RedisAddress, parse_redis_url
+from worker.redis_address.url import RedisAddress, parse_redis_url
 from worker.settings.types import CollectionName, DatabaseName, MongoUrl, Name, RedisUrl
 
 _TWO_DATABASES = (

@@ -15,7 +15,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from pymongo.errors import PyMongoError
 from pymongo.uri_parser import parse_uri
 
-from worker.redis_url import parse_redis_url
+from worker.redis_address.url import parse_redis_url
 
 _OPTION_VALUE = re.compile(r"(?:The value of )?(\w+) (must be (?:an? [a-z ]+|'true' or 'false'|in \([\w', -]+\)))")
 """PyMongo's texts about an option's value that do not quote it."""

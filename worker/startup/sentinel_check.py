@@ -6,7 +6,7 @@ from typing import Any
 import redis
 
 from worker.errors import BrokerUnavailable, UnusableServer
-from worker.redis_address import Host, RedisAddress, Sentinels, shown
+from worker.redis_address.address import Host, RedisAddress, Sentinels, shown
 from worker.stores.redis_errors import VARIABLE, explain, is_lasting, reason_of
 
 _ENOUGH = 3

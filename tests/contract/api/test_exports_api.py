@@ -9,10 +9,10 @@ import jsonschema  # type: ignore[import-untyped]
 import pytest
 from bson import ObjectId
 
+from scripts.json_schemas import schemas
 from support.http import EXPORTS
 from support.served import Served
 from support.waiting import eventually
-from worker.reference.schemas import schemas
 
 
 def completed(served: Served, **body: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Writes the tables of settings in README.md and docs/data.md: `python -m worker.reference.settings_table`."""
+"""Writes the tables of settings in README.md and docs/data.md: `python scripts/settings_tables.py`."""
 
 import re
 from datetime import timedelta
@@ -8,7 +8,7 @@ from typing import Any
 from worker.settings import PREFIX, Settings
 from worker.settings.field_mapping import FieldSettings
 
-_ROOT = Path(__file__).parents[2]
+_ROOT = Path(__file__).parents[1]
 DOCUMENTS = (_ROOT / "README.md", _ROOT / "docs" / "data.md")
 _NAMES_OF_FIELDS = FieldSettings.model_fields.keys()
 _PLACE = re.compile(r"(<!-- settings:[^\n]*-->\n).*?(<!-- /settings -->)", re.DOTALL)

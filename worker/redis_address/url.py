@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from .redis_address import Host, RedisAddress, Sentinels
+from .address import Host, RedisAddress, Sentinels
 
 __all__ = ["RedisAddress", "parse_redis_url"]
 

@@ -1,4 +1,4 @@
-"""Container health checks: `python -m worker.liveness worker` exits with 0 while that process is working.
+"""Container health checks: `python -m worker.doctor.liveness worker` exits with 0 while that process is working.
 
 Each check looks for a sign of life of the process, not of the servers behind it: while Redis or MongoDB is down the
 processes wait, and restarting them would not help. The worker and the listener can only be reached through Redis, so
@@ -74,7 +74,7 @@ PROBES: dict[str, Callable[..., str | None]] = {
 def main(arguments: list[str]) -> int:
     """Return 0 if the process is alive, 1 if not, 2 for wrong usage. Prints the problem to standard error."""
     if not arguments or arguments[0] not in PROBES:
-        print(f"usage: python -m worker.liveness {'|'.join(PROBES)} [ARGUMENT]", file=sys.stderr)
+        print(f"usage: python -m worker.doctor.liveness {'|'.join(PROBES)} [ARGUMENT]", file=sys.stderr)
         return 2
     try:
         fault = PROBES[arguments[0]](*arguments[1:])

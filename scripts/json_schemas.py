@@ -1,4 +1,4 @@
-"""Generates the JSON Schemas of requests, closings and events: `python -m worker.reference.schemas`."""
+"""Generates the JSON Schemas of requests, closings and events: `python scripts/json_schemas.py`."""
 
 import json
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from worker.exports.event_models import ExportCompletedEvent, ExportFailedEvent
 from worker.intake.entries import REQUESTED, RESOLVED
 from worker.settings import Settings
 
-FOLDER = Path(__file__).parents[2] / "docs" / "schemas"
+FOLDER = Path(__file__).parents[1] / "docs" / "schemas"
 _DIALECT = GenerateJsonSchema.schema_dialect
 _LIMITS = Settings.model_construct()
 

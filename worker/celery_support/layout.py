@@ -6,7 +6,7 @@ These names are so common that another project in the same environment may have 
 
 from pathlib import Path
 
-_PACKAGE = Path(__file__).parent
+_PACKAGE = Path(__file__).parents[1]
 _MOVED = ("celeryconfig", "tasks")
 IN_WHEEL = (_PACKAGE / "celeryconfig.py").exists()
 
