@@ -1,12 +1,13 @@
 """The JSON form of BSON values."""
 
+import json
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from bson import Binary, DatetimeMS, Decimal128, Int64, ObjectId
 
-from worker.domain.json_values import render
+from worker.domain.json_values import JsonEncoder, render
 
 ID = ObjectId("6a1b2c3d4e5f60718293a4b5")
 
@@ -39,3 +40,4 @@ ID = ObjectId("6a1b2c3d4e5f60718293a4b5")
 )
 def test_bson_values_have_one_form_in_json(value: Any, expected: Any) -> None:
     assert render(value) == expected
+    assert JsonEncoder(sort_keys=True)({"value": value}) == json.dumps({"value": expected}, sort_keys=True)

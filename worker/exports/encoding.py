@@ -3,16 +3,19 @@
 import hashlib
 import io
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import IO, Any, Protocol
 
 from worker.errors import InvalidSettings
 from worker.formats.base import Format
-from worker.formats.rows import Row, Skipped, line
+from worker.formats.dataset import Options
+from worker.formats.rows import Row, Skipped
 
 SUFFIXES = {"gzip": ".gz", "zstd": ".zst"}
 _EXTRA = "needs the extra exports: pip install 'training-snapshots[exports]'"
 _ROW_GROUP = 1000
+_BLOCK_BYTES = 1 << 20
+"""How many bytes are hashed, compressed and written at once."""
 
 
 class _Compressor(Protocol):
@@ -50,30 +53,44 @@ class Hashed:
 class Encoder(Protocol):
     """Writes the rows of one data file."""
 
-    def add(self, rows: Sequence[Row]) -> None:
-        """Add the rows of one snapshot, all or none. Raises Skipped."""
+    def add(self, snapshot: Mapping[str, Any]) -> int:
+        """Add the rows of one snapshot, all or none; return how many. Raises Skipped."""
 
     def close(self) -> None:
         """Write what is left."""
 
 
-def encoder_of(form: Format, out: Hashed, compress: str | None) -> Encoder:
+def encoder_of(form: Format, options: Options, out: Hashed, compress: str | None) -> Encoder:
     """Return the encoder of a format. Raises InvalidSettings if a package is missing."""
     if form.suffix == "parquet":
-        return _Parquet(form, out)
-    return _Lines(out, compress)
+        return _Parquet(form, options, out)
+    return _Lines(form, options, out, compress)
 
 
 class _Lines:
-    def __init__(self, out: Hashed, compress: str | None) -> None:
+    def __init__(self, form: Format, options: Options, out: Hashed, compress: str | None) -> None:
+        self._form = form
+        self._options = options
         self._out = out
         self._compressor = _compressor(compress)
+        self._block: list[bytes] = []
+        self._bytes = 0
 
-    def add(self, rows: Sequence[Row]) -> None:
-        data = b"".join(map(line, rows))
+    def add(self, snapshot: Mapping[str, Any]) -> int:
+        lines = self._form.lines(snapshot, self._options)
+        self._block += lines
+        self._bytes += sum(map(len, lines))
+        if self._bytes >= _BLOCK_BYTES:
+            self._write()
+        return len(lines)
+
+    def _write(self) -> None:
+        data = b"".join(self._block)
         self._out.write(self._compressor.compress(data) if self._compressor else data)
+        self._block, self._bytes = [], 0
 
     def close(self) -> None:
+        self._write()
         if self._compressor:
             self._out.write(self._compressor.flush())
 
@@ -92,18 +109,21 @@ def _compressor(name: str | None) -> _Compressor | None:
 
 
 class _Parquet:
-    def __init__(self, form: Format, out: Hashed) -> None:
+    def __init__(self, form: Format, options: Options, out: Hashed) -> None:
         try:
             import pyarrow as pa
             from pyarrow import parquet
         except ModuleNotFoundError:
             raise InvalidSettings(f"The format {form.name} {_EXTRA}") from None
         self._arrow = pa
+        self._form = form
+        self._options = options
         self._schema = form.arrow_schema()
         self._writer = parquet.ParquetWriter(pa.PythonFile(out, mode="w"), self._schema, compression="zstd")
         self._rows: list[Row] = []
 
-    def add(self, rows: Sequence[Row]) -> None:
+    def add(self, snapshot: Mapping[str, Any]) -> int:
+        rows = self._form.rows(snapshot, self._options)
         try:
             self._table(rows)
         except (self._arrow.ArrowException, ValueError, TypeError, OverflowError) as error:
@@ -111,9 +131,10 @@ class _Parquet:
         self._rows += rows
         if len(self._rows) >= _ROW_GROUP:
             self._write()
+        return len(rows)
 
-    def _table(self, rows: Sequence[Row]) -> Any:
-        return self._arrow.Table.from_pylist(list(rows), schema=self._schema)
+    def _table(self, rows: list[Row]) -> Any:
+        return self._arrow.Table.from_pylist(rows, schema=self._schema)
 
     def _write(self) -> None:
         self._writer.write_table(self._table(self._rows))
@@ -127,4 +148,4 @@ class _Parquet:
 
 def check_packages(form: Format, compress: str | None) -> None:
     """Check that the packages for a format and a compression are installed. Raises InvalidSettings."""
-    encoder_of(form, Hashed(io.BytesIO()), compress)
+    encoder_of(form, Options(), Hashed(io.BytesIO()), compress)

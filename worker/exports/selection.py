@@ -14,10 +14,13 @@ from pymongo.client_session import ClientSession
 from pymongo.collection import Collection
 
 from worker.service import Service
-from worker.stores.connections import Connections, Document, store_errors
+from worker.stores.connections import PLAIN, Connections, Document, store_errors
 
 EDITABLE = ("notes", "tags", "quality", "category", "isArchived", "updatedAt", "__v")
 """The fields that may change after the capture, with those that MongoDB or Mongoose changes with them."""
+
+NAIVE = PLAIN.with_options(tz_aware=False)
+"""Rows are the same without a time zone, which is UTC, and decoding takes half the time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +35,13 @@ class Selected:
     """Its editable fields, as they were at the moment of the selection."""
 
     def apply(self, document: Document) -> Document:
-        """Return the document with its editable fields of then, in the document's order."""
-        kept = {
-            name: self.fields.get(name, value) if name in EDITABLE else value
-            for name, value in document.items()
-            if name not in EDITABLE or name in self.fields
-        }
-        return kept | {name: value for name, value in self.fields.items() if name not in kept}
+        """Give the document its editable fields of then, in the document's order, and return it."""
+        for name in EDITABLE:
+            if name in self.fields:
+                document[name] = self.fields[name]
+            else:
+                document.pop(name, None)
+        return document
 
     @classmethod
     def of(cls, document: Document) -> "Selected":
@@ -79,7 +82,8 @@ class Selection:
     def shard(self, split: str, shard: int) -> Iterator[list[Selected]]:
         """Yield the snapshots of a shard, in order of `_id`, in lists. Raises StoreUnavailable, StoreConflict."""
         which = {"job": self._job, "split": split, "shard": shard}
-        with store_errors(), self.collection.find(which, {"entries": 1}, batch_size=2).sort("number", 1) as cursor:
+        collection = self.collection.with_options(NAIVE)
+        with store_errors(), collection.find(which, {"entries": 1}, batch_size=2).sort("number", 1) as cursor:
             for document in cursor:
                 yield [Selected.of(each) for each in document["entries"]]
 

@@ -1,7 +1,6 @@
 """The second phase of an export: convert the snapshots of a shard and write them to a staged file."""
 
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,12 +9,12 @@ from typing import Any, cast
 from bson import ObjectId
 
 from worker.domain.assembly import hash_of_messages
-from worker.domain.json_values import render
+from worker.domain.json_values import JsonEncoder
 from worker.domain.ledger_entry import LedgerEntry
 from worker.errors import TaskInterrupt
 from worker.exports.destination import Destination
 from worker.exports.encoding import Encoder, Hashed, encoder_of
-from worker.exports.selection import Selected
+from worker.exports.selection import NAIVE, Selected
 from worker.exports.spec import ExportSpec
 from worker.exports.split import merge, quality_of
 from worker.formats.rows import Skipped
@@ -23,13 +22,14 @@ from worker.log import get_logger
 from worker.redaction.snapshot import redact_document
 from worker.service import Service
 from worker.source.agents import Name, read_agents
-from worker.stores.connections import PLAIN, Document, store_errors
+from worker.stores.connections import Document, store_errors
 
 log = get_logger(__name__)
 
 _READ_BYTES, _READ_COUNT = 4_000_000, 400
 """How much is in memory at once: bytes and number of snapshots."""
 _PEOPLE = ("_id", "organizationId", "contactId", "conversationId", "userId")
+_sorted_json = JsonEncoder(sort_keys=True)
 DELETED = "deleted"
 """The reason for a snapshot that was deleted after its selection."""
 
@@ -60,8 +60,7 @@ class Part:
 
 def fields_hash(selected: Selected) -> str:
     """Identify the editable fields of a snapshot, so that an edit is noticed."""
-    text = json.dumps(render(dict(selected.fields)), ensure_ascii=True, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return hashlib.sha256(_sorted_json(selected.fields).encode()).hexdigest()[:16]
 
 
 def id_line(selected: Selected, outcome: object) -> bytes:
@@ -75,14 +74,11 @@ class PartWriter:
     def __init__(self, service: Service, organization: ObjectId, spec: ExportSpec, destination: Destination) -> None:
         self._organization = organization
         self._spec = spec
-        self._format = spec.training_format
-        self._options = spec.options
         self._redactor = spec.redactor
         self._destination = destination
         self._connections = service.connections
         self._names_agents = "name" in spec.redact
-        # Rows are the same without a time zone, which is UTC, and decoding takes half the time.
-        self._collection = service.snapshots.collection.with_options(PLAIN.with_options(tz_aware=False))
+        self._collection = service.snapshots.collection.with_options(NAIVE)
 
     def write(self, split: str, shard: int, place: str, selection: Iterable[list[Selected]]) -> Part:
         """Write a shard to two files in `place`: the rows, and the ids with hashes and outcome.
@@ -95,7 +91,7 @@ class PartWriter:
         quality: Counter[str] = Counter()
         with self._destination.create(place, names[0]) as data, self._destination.create(place, names[1]) as ids:
             rows_out, ids_out = Hashed(data), Hashed(ids)
-            encoder = encoder_of(self._format, rows_out, self._spec.compress)
+            encoder = encoder_of(self._spec.training_format, self._spec.options, rows_out, self._spec.compress)
             for batch in _batches(selection):
                 documents = self._read(batch)
                 agents = self._agents(documents.values())
@@ -146,8 +142,7 @@ class PartWriter:
             return DELETED
         try:
             snapshot, redacted = self._redact(selected.apply(document), agents.get(selected.id, ()))
-            rows = self._format.rows(snapshot, self._options)
-            encoder.add(rows)
+            rows = encoder.add(snapshot)
         except Skipped as skipped:
             return skipped.reason
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError) as error:
@@ -155,11 +150,12 @@ class PartWriter:
                 raise
             log.warning("snapshot_not_converted", snapshot=str(selected.id), reason=type(error).__name__)
             return "malformed"
-        merge(part.redacted, redacted)
+        if redacted:
+            merge(part.redacted, redacted)
         if isinstance(captured := document.get("redaction"), dict):
             merge(part.captured, captured["counts"])
             merge(part.policies, {str(captured["policy"]): 1})
-        return len(rows)
+        return rows
 
     def _redact(
         self, snapshot: Mapping[str, Any], agents: Sequence[Name]

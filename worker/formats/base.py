@@ -10,7 +10,7 @@ from pydantic.alias_generators import to_camel
 from worker.errors import InvalidRequest
 from worker.formats.card import card
 from worker.formats.dataset import Dataset, Options
-from worker.formats.rows import Row, Skipped, check_text
+from worker.formats.rows import Row, Skipped, check_text, line
 
 
 class Format(ABC):
@@ -20,7 +20,7 @@ class Format(ABC):
     version: ClassVar[int] = 1
     """Grows whenever the same snapshot would give other rows."""
     suffix: ClassVar[str] = "jsonl"
-    """Ending of the data files, without the dot: `jsonl` (one `line` for each row) or `parquet` (`arrow_schema`)."""
+    """Ending of the data files, without the dot: `jsonl` (`lines`) or `parquet` (`arrow_schema`)."""
     purpose: ClassVar[str]
     """Who reads it, in a few words, for help texts."""
     takes: ClassVar[frozenset[str]] = frozenset()
@@ -41,6 +41,10 @@ class Format(ABC):
     @abstractmethod
     def rows(self, snapshot: Mapping[str, Any], options: Options) -> list[Row]:
         """Return the rows of a snapshot, which is the stored document as PyMongo returns it. Raises Skipped."""
+
+    def lines(self, snapshot: Mapping[str, Any], options: Options) -> list[bytes]:
+        """Return the rows of a snapshot as lines of JSON. Raises Skipped."""
+        return [line(row) for row in self.rows(snapshot, options)]
 
     @abstractmethod
     def columns(self, options: Options) -> dict[str, Any]:

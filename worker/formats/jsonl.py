@@ -3,13 +3,14 @@
 from collections.abc import Mapping
 from typing import Any
 
-from worker.domain.json_values import render
+from worker.domain.json_values import JsonEncoder, render
 from worker.formats.base import Format
 from worker.formats.columns import as_json
 from worker.formats.dataset import Options
-from worker.formats.rows import Row
+from worker.formats.rows import Row, line_of
 from worker.formats.snapshot_fields import MESSAGE, SNAPSHOT
 
+_encode = JsonEncoder(ensure_ascii=False, separators=(",", ":"))
 _CERTAIN = ("_id", "organizationId", "messages")
 
 
@@ -31,6 +32,10 @@ class Jsonl(Format):
     def rows(self, snapshot: Mapping[str, Any], options: Options) -> list[Row]:
         """Return one row: the snapshot's fields in their stored order."""
         return [render(snapshot)]
+
+    def lines(self, snapshot: Mapping[str, Any], options: Options) -> list[bytes]:
+        """Return the line of that row, without making the row."""
+        return [line_of(_encode(snapshot))]
 
 
 FORMAT = Jsonl()

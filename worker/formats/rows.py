@@ -1,13 +1,12 @@
 """Rows, their lines, and the reason for which a snapshot has none. Pure."""
 
 import json
-import re
 from typing import Any
 
 Row = dict[str, Any]
 """A row as JSON values. A row for Parquet has a `datetime` as timestamp."""
 
-_LINE_ENDS = re.compile("[\x85\u2028\u2029]")
+_LINE_ENDS = {end: f"\\u{ord(end):04x}" for end in "\x85\u2028\u2029"}
 """JSON allows these in a string, but readers that split text with `str.splitlines` would break the row there."""
 
 
@@ -31,9 +30,14 @@ def line(row: Row) -> bytes:
 
     Raises Skipped if a text is not valid Unicode.
     """
-    text = json.dumps(row, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return line_of(json.dumps(row, ensure_ascii=False, separators=(",", ":"), allow_nan=False))
+
+
+def line_of(text: str) -> bytes:
+    """Return compact JSON as one line. Raises Skipped if a text is not valid Unicode."""
     if not text.isascii():
-        text = _LINE_ENDS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+        for end, escaped in _LINE_ENDS.items():
+            text = text.replace(end, escaped)
     try:
         return text.encode() + b"\n"
     except UnicodeEncodeError as error:

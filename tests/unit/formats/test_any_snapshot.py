@@ -53,6 +53,7 @@ def test_rows_are_valid_or_skipped_with_a_reason(name: str, document: dict[str, 
         assert re.fullmatch(r"[a-z_]+: .+\.", str(skipped))
         return
     assert rows == form.rows(document, options)
+    assert lines == ([] if form.suffix == "parquet" else [line(each) for each in rows])
     assert [json.loads(each) for each in lines] == ([] if form.suffix == "parquet" else rows)
     columns = form.columns(options)
     for row in rows:
@@ -65,7 +66,7 @@ def made(form: Format, document: dict[str, Any], options: Options) -> tuple[list
     """The rows and lines of a snapshot, or the reason for which it has none."""
     try:
         rows = form.rows(document, options)
-        return rows, [] if form.suffix == "parquet" else [line(each) for each in rows], None
+        return rows, [] if form.suffix == "parquet" else form.lines(document, options), None
     except Skipped as skipped:
         return [], [], skipped
 
