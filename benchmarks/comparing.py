@@ -4,8 +4,8 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from benchmarks.latency import NO_QUEUE, OURS, Latency
-from benchmarks.options import PATHS
+from benchmarks.latency import NO_QUEUE, OURS, POST, Latency
+from benchmarks.options import DURABLE, PATHS
 from benchmarks.runs import BULK, LOOP, Run
 
 _REFERENCES = (LOOP, BULK)
@@ -67,9 +67,11 @@ def _row(runs: Sequence[Run], name: str, peer: str | None) -> dict[str, Any]:
         "highest": round(max(rates), 1),
         "whole_rate": _rounded(middle(whole), 1),
         "normalised": round(statistics.median(run.normalised for run in own), 1),
+        "producer_rate": _rounded(middle([run.producer_rate for run in own if run.producer_rate is not None]), 1),
         "x_loop": _rounded(middle(ratios(runs, name, LOOP)), 3),
         "x_bulk": _rounded(middle(ratios(runs, name, BULK)), 3),
         "x_peer": _rounded(middle(ratios(runs, name, peer)), 3) if peer else None,
+        "x_durable": _rounded(middle(ratios(runs, name, DURABLE)), 3),
         "core_speed": round(statistics.median(run.speed for run in own), 2),
         "foreign": round(statistics.median(map(foreign, own)), 3),
         "cpu_us_all": round(statistics.median(map(_all_cpu, own)), 1),
@@ -116,7 +118,7 @@ def latency_rows(found: Sequence[Latency]) -> list[dict[str, Any]]:
 
 def quickest_peer(found: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
     """Returns the row of the other job system with the lowest p50 at the slow rate, or None without peers."""
-    others = [each for each in found if each["name"] not in (OURS, NO_QUEUE)]
+    others = [each for each in found if each["name"] not in (OURS, POST, NO_QUEUE)]
     return min(others, key=lambda each: float(each["p50_ms"])) if others else None
 
 

@@ -12,11 +12,12 @@ from benchmarks.actors import Actor
 from benchmarks.machine import core_speed
 from benchmarks.pacing import summary
 from benchmarks.pipeline import Incomplete, order, pipeline
+from benchmarks.posting import posted
 from benchmarks.references import marked, naive_worker
 from benchmarks.runs import NAIVE
 from benchmarks.session import Session
 
-OURS, NO_QUEUE = "interactive", "pymongo_loop_1"
+OURS, POST, NO_QUEUE = "interactive", "POST", "pymongo_loop_1"
 WARM_UP = 40
 """The first requests do not count."""
 _SLOW, _FAST = 20.0, 200.0
@@ -44,6 +45,7 @@ def measures(session: Session) -> list[tuple[str, Callable[[int], Latency]]]:
     made: list[tuple[str, Callable[[int], Latency]]] = [
         (f"{OURS} at {_SLOW:g}/s", partial(ours, session, _SLOW, amounts.slow_rate)),
         (f"{OURS} at {_FAST:g}/s", partial(ours, session, _FAST, amounts.fast_rate)),
+        (f"{POST} at {_SLOW:g}/s", partial(_post, session, amounts.slow_rate)),
         (f"{NAIVE} at {_SLOW:g}/s", partial(_naive, session, amounts.slow_rate)),
         (f"{NO_QUEUE} at {_SLOW:g}/s", partial(_no_queue, session, amounts.slow_rate)),
     ]
@@ -64,6 +66,11 @@ def ours(session: Session, rate: float, count: int, number: int) -> Latency:
         waits = waited(producer.report()["calls"], arrived)
         running.check(WARM_UP + count)
     return _latency(OURS, number, rate, waits[WARM_UP:], speed)
+
+
+def _post(session: Session, count: int, number: int) -> Latency:
+    speed = core_speed(number)
+    return _latency(POST, number, _SLOW, posted(session, _SLOW, WARM_UP + count)[WARM_UP:], speed)
 
 
 def _naive(session: Session, count: int, number: int) -> Latency:

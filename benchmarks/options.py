@@ -1,6 +1,7 @@
 """The command line of the benchmarks, and how much work each part gets."""
 
 import argparse
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -12,6 +13,8 @@ CONTENDERS = (
     *("celery_naive", "celery_tuned", "celery_threads", "dramatiq", "huey"),
     *("taskiq_stream", "saq", "arq_tuned", "bullmq", "bullmq_mongoose"),
 )
+DURABLE = "procrastinate"
+"""The peer whose jobs are as durable as ours; it needs PostgreSQL, whose address the variable PEERS_POSTGRES has."""
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -74,6 +77,7 @@ def _names(allowed: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
 
 def read(arguments: Sequence[str] | None = None) -> Options:
     """Parses the command line; exits with 2 and a message if an argument is not valid."""
+    peers = (*CONTENDERS, DURABLE) if os.environ.get("PEERS_POSTGRES") else CONTENDERS
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure, and write a table and a plot.")
     parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds of rates and latencies (default: 5)")
     parser.add_argument(
@@ -84,12 +88,12 @@ def read(arguments: Sequence[str] | None = None) -> Options:
     parser.add_argument("--messages", type=int, default=20, help="messages of each conversation (default: 20)")
     parser.add_argument("--by-conversation", action="store_true", help="let requests name the conversation as well")
     parser.add_argument("--peers", type=Path, help="folder of other job systems, with a program `run`")
-    parser.add_argument("--contenders", type=_names(CONTENDERS), default=CONTENDERS, help="peers (default: all)")
+    parser.add_argument("--contenders", type=_names(peers), default=peers, help="peers (default: all)")
     parser.add_argument(
         "--latency-contenders",
-        type=_names(CONTENDERS),
-        default=("huey", "celery_tuned", "taskiq_stream"),
-        help="peers whose latency is measured (default: the three fastest)",
+        type=_names(peers),
+        default=("huey", "celery_tuned", "taskiq_stream", *peers[len(CONTENDERS) :]),
+        help="peers whose latency is measured (default: the three fastest, and the durable one)",
     )
     parser.add_argument("--patience", type=float, default=20.0, help="longest wait for a quiet machine (default: 20)")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder for the results (default: %(default)s)")

@@ -27,7 +27,8 @@ def interactive(session: Session, number: int) -> Run:
         finished = ours.check(count)
         costs = meters.stop(count, {"producer": report["cpu"]})
     accepting = report["ended"] - report["began"]
-    return Run("interactive", number, count, count / seconds, costs, count / (accepting + seconds), finished)
+    whole = count / (accepting + seconds)
+    return Run("interactive", number, count, count / seconds, costs, whole, finished, count / accepting)
 
 
 def stream(session: Session, number: int) -> Run:

@@ -68,8 +68,9 @@ def naive(session: Session, number: int) -> Run:
         done = _wait_for(marks, count, meters)
         costs = meters.stop(count, {"producer": report["cpu"]})
         _check(session, count + _WARM_UP)
-    seconds = max(done.values()) - released
-    return Run(NAIVE, number, count, count / seconds, costs, count / (seconds + report["ended"] - report["began"]))
+    seconds, accepting = max(done.values()) - released, report["ended"] - report["began"]
+    whole = count / (seconds + accepting)
+    return Run(NAIVE, number, count, count / seconds, costs, whole, producer_rate=count / accepting)
 
 
 @contextmanager

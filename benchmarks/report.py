@@ -45,8 +45,8 @@ How it is measured: [docs/performance.md](../../docs/performance.md)."""
 
 def _rates(rows: Sequence[Mapping[str, Any]]) -> str:
     header = (
-        *("", "rate/s", "min to max", "normalised/s", "with accepting/s"),
-        *("x loop", "x bulk", "x fastest peer", "core speed", "foreign CPU", "runs", "of"),
+        *("", "rate/s", "min to max", "normalised/s", "with accepting/s", "one producer/s"),
+        *("x loop", "x bulk", "x fastest peer", "x durable peer", "core speed", "foreign CPU", "runs", "of"),
     )
     body = [
         (
@@ -55,9 +55,11 @@ def _rates(rows: Sequence[Mapping[str, Any]]) -> str:
             f"{row['lowest']:,.0f} to {row['highest']:,.0f}",
             f"{row['normalised']:,.0f}",
             _number(row["whole_rate"], ",.0f"),
+            _number(row["producer_rate"], ",.0f"),
             _number(row["x_loop"], ".2f"),
             _number(row["x_bulk"], ".3f"),
             _number(row["x_peer"], ".2f"),
+            _number(row["x_durable"], ".2f"),
             f"{row['core_speed']:.2f}",
             f"{100 * row['foreign']:.0f} %",
             f"{row['runs']}/{row['of_runs']}",

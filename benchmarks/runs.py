@@ -23,6 +23,8 @@ class Run:
     """The rate including the time in which requests were accepted or added beforehand, if they were."""
     finish_seconds: float | None = None
     """From the last event until all entries were finished."""
+    producer_rate: float | None = None
+    """Requests a second that one producer hands over, each durable before the next, if they go one by one."""
 
     @property
     def speed(self) -> float:

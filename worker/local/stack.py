@@ -71,7 +71,7 @@ def stack(
             # Flower's start takes seconds; it needs no other process than Redis.
             on_start("flower")
             flower_child = supervisor.add(_flower(folder.path, environment, flower), wait=False)
-            api_child = _api(folder.path, environment | api_environment(own, flower), api_login)
+            api_child = api(folder.path, environment | api_environment(own, flower), api_login)
             for child in [*processes(folder.path, environment), api_child]:
                 on_start(child.name)
                 supervisor.add(child)
@@ -125,10 +125,11 @@ def _listener(folder: Path, environment: Mapping[str, str]) -> Child:
     return child
 
 
-def _api(folder: Path, environment: dict[str, str], api_login: Login) -> Child:
+def api(folder: Path, environment: Mapping[str, str], api_login: Login) -> Child:
+    """Return the API, not started yet."""
     descriptor = api_login.listening.fileno()
     argv = [*_SNAPSHOTS, "api", "--fd", str(descriptor)]
-    own = _environment(folder, environment | api_login.environment)
+    own = _environment(folder, {**environment, **api_login.environment})
     return Child(
         "api",
         argv,
