@@ -1,15 +1,15 @@
 """The change stream: every closing that the policy admits becomes one request, whatever was down."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pymongo
 import pytest
 
-from support.closings import closed, closings_that_break_on, token, wait_for, watching, without_delays
+from support.closings import closed, closings_that_break_on, token, wait_for, watching
 from support.faults import failing
-from support.pipeline import run_accepted, service_on
+from support.pipeline import run_accepted
 from support.platform import Platform
 from support.waiting import eventually
 from worker.closings.accept import Closings
@@ -19,17 +19,6 @@ from worker.errors import StoreUnavailable
 from worker.service import Service
 from worker.settings import Settings
 from worker.stores.checkpoints import Checkpoints
-
-
-@pytest.fixture
-def own(settings: Settings) -> Settings:
-    return without_delays(settings)
-
-
-@pytest.fixture
-def service(own: Settings) -> Iterator[Service]:
-    with service_on(own) as made:
-        yield made
 
 
 @pytest.fixture

@@ -1,13 +1,10 @@
 """One organization that closes many conversations at once does not delay the closings of the others."""
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
-import pytest
 from bson import ObjectId
 
-from support.closings import token, wait_for, watching, without_delays
-from support.pipeline import service_on
+from support.closings import token, wait_for, watching
 from support.platform import Platform
 from support.waiting import eventually
 from worker.closings.backlog import ChangesBacklog, Position
@@ -16,17 +13,6 @@ from worker.settings import Settings
 
 FLOOD = 2500
 START = datetime(2026, 5, 13, tzinfo=UTC)
-
-
-@pytest.fixture
-def own(settings: Settings) -> Settings:
-    return without_delays(settings)
-
-
-@pytest.fixture
-def service(own: Settings) -> Iterator[Service]:
-    with service_on(own) as made:
-        yield made
 
 
 def test_a_closing_behind_anothers_flood_is_accepted_early(own: Settings, service: Service) -> None:
