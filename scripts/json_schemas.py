@@ -8,16 +8,19 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema
 
+from worker.backfills.event_models import BackfillCompletedEvent, BackfillFailedEvent
 from worker.client.models import CompletedEvent, FailedEvent
 from worker.domain.requests import ConversationResolved, SnapshotRequest
 from worker.domain.validation import CONTROL, DERIVED_PREFIXES, LINE, LINES, MAX_REQUEST_ID, NOT_BLANK
-from worker.erasure.event_models import ContactErasedEvent
+from worker.erasure.event_models import ContactErasedEvent, ErasureFailedEvent
 from worker.exports.event_models import ExportCompletedEvent, ExportFailedEvent
 from worker.intake.entries import REQUESTED, RESOLVED
 from worker.settings import Settings
+from worker.sweep.event_models import RetentionCompletedEvent, RetentionFailedEvent
 
 FOLDER = Path(__file__).parents[1] / "docs" / "schemas"
 _DIALECT = GenerateJsonSchema.schema_dialect
+_EVENT = "The field `event` of an event entry"
 _LIMITS = Settings.model_construct()
 
 
@@ -27,17 +30,21 @@ def schemas() -> dict[str, dict[str, Any]]:
         f"{REQUESTED}.json": _entry(REQUESTED, _request()),
         f"{RESOLVED}.json": _entry(RESOLVED, _model(ConversationResolved)),
         "snapshots.request.json": _titled(_request(), "The only argument of the Celery task snapshots.request"),
-        "training.snapshot.completed.json": _titled(_model(CompletedEvent), "The field `event` of an event entry"),
-        "training.snapshot.failed.json": _titled(_model(FailedEvent), "The field `event` of an event entry"),
-        "training.export.completed.json": _titled(
-            _model(ExportCompletedEvent), "The field `event` of the event of a completed export"
-        ),
-        "training.contact.erased.json": _titled(
-            _model(ContactErasedEvent), "The field `event` of the event of an erased contact"
-        ),
-        "training.export.failed.json": _titled(
-            _model(ExportFailedEvent), "The field `event` of the event of a failed export"
-        ),
+        "training.snapshot.completed.json": _titled(_model(CompletedEvent), _EVENT),
+        "training.snapshot.failed.json": _titled(_model(FailedEvent), _EVENT),
+        **{
+            f"training.{name}.json": _titled(_model(model), f"The field `event` of the event of {of}")
+            for name, model, of in (
+                ("export.completed", ExportCompletedEvent, "a completed export"),
+                ("export.failed", ExportFailedEvent, "a failed export"),
+                ("backfill.completed", BackfillCompletedEvent, "a completed backfill"),
+                ("backfill.failed", BackfillFailedEvent, "a failed backfill"),
+                ("contact.erased", ContactErasedEvent, "an erased contact"),
+                ("erasure.failed", ErasureFailedEvent, "a failed erasure"),
+                ("retention.completed", RetentionCompletedEvent, "a removal by age"),
+                ("retention.failed", RetentionFailedEvent, "a failed removal by age"),
+            )
+        },
     }
 
 

@@ -1,6 +1,7 @@
 """docs/schemas: up to date, valid, and consistent with what the code reads and writes."""
 
 import json
+from collections import Counter
 from datetime import UTC, datetime
 from typing import Any, cast
 
@@ -9,9 +10,13 @@ import pytest
 from bson import ObjectId
 
 from scripts.json_schemas import FOLDER, schemas, text_of
+from worker.backfills.progress import Progress
 from worker.client.models import EVENT
 from worker.domain.ledger_entry import LedgerEntry
+from worker.errors import WorkerLost
 from worker.intake.entries import read_entry
+from worker.jobs.events import event_of as job_event_of
+from worker.jobs.job import TASKS, Job, JobStatus, Kind
 from worker.settings import Settings
 from worker.stores.events import event_of
 
@@ -145,3 +150,27 @@ def test_emitted_events_are_valid_and_the_client_reads_them(name: str) -> None:
 def test_a_completed_event_is_not_a_valid_failed_event() -> None:
     completed = event_of(EVENTS["completed"])
     assert not validator("training.snapshot.failed.json").is_valid(completed)
+
+
+EXPORTED: dict[str, Any] = {"format": "jsonl", "moment": "2026-05-18T14:30:00.000Z", "counts": {}, "splits": {}}
+RESULTS: dict[Kind, dict[str, Any]] = {
+    "export": EXPORTED,
+    "backfill": Progress(3, 2, failures=Counter(empty_conversation=1)).as_fields(),
+    "erasure": {"receipt": {"subject": "0"}},
+    "retention": {"removed": {"snapshots": 3}},
+}
+
+
+@pytest.mark.parametrize("kind", TASKS)
+def test_events_of_every_kind_of_job_have_a_schema_and_are_valid(kind: Kind) -> None:
+    at = datetime(2026, 5, 18, 14, 30, tzinfo=UTC)
+    ends: dict[JobStatus, dict[str, Any]] = {
+        "completed": {"result": RESULTS[kind]},
+        "failed": {"error": WorkerLost().outcome()},
+    }
+    for status, fields in ends.items():
+        event = job_event_of(Job(ObjectId(), kind, ObjectId(), {}, status, at, finished_at=at, **fields))
+        schema = validator(f"{event['type']}.json")
+        schema.validate(event)
+        del event["data"]["error" if status == "failed" else next(iter(RESULTS[kind]))]
+        assert not schema.is_valid(event)

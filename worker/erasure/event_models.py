@@ -1,8 +1,8 @@
-"""The event of a verified erasure, for its schema in docs/schemas."""
+"""The events of erasures, for their schemas in docs/schemas."""
 
 from typing import Any, Literal
 
-from worker.jobs.event_models import JobData, JobEvent
+from worker.jobs.event_models import FailedData, JobData, JobEvent
 
 
 class ErasedData(JobData):
@@ -16,3 +16,10 @@ class ContactErasedEvent(JobEvent):
 
     type: Literal["training.contact.erased"]
     data: ErasedData
+
+
+class ErasureFailedEvent(JobEvent):
+    """Sent once the failure is recorded. The contact stays kept out."""
+
+    type: Literal["training.erasure.failed"]
+    data: FailedData

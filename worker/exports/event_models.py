@@ -3,15 +3,7 @@
 from datetime import datetime
 from typing import Any, Literal
 
-from worker.jobs.event_models import EventPart, JobData, JobEvent
-
-
-class ExportFailure(EventPart):
-    """Why an export failed."""
-
-    code: str
-    message: str
-    details: dict[str, Any]
+from worker.jobs.event_models import FailedData, JobData, JobEvent
 
 
 class CompletedExportData(JobData):
@@ -21,12 +13,6 @@ class CompletedExportData(JobData):
     moment: datetime
     counts: dict[str, Any]
     splits: dict[str, Any]
-
-
-class FailedExportData(JobData):
-    """The data of a failed export."""
-
-    error: ExportFailure
 
 
 class ExportCompletedEvent(JobEvent):
@@ -40,4 +26,4 @@ class ExportFailedEvent(JobEvent):
     """Sent once the failure is recorded. No files are left."""
 
     type: Literal["training.export.failed"]
-    data: FailedExportData
+    data: FailedData

@@ -1,7 +1,7 @@
 """What the events of all kinds of jobs share, for their schemas in docs/schemas."""
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
@@ -31,3 +31,17 @@ class JobEvent(EventPart):
     subject: _Id
     time: datetime
     datacontenttype: Literal["application/json"]
+
+
+class JobFailure(EventPart):
+    """Why a job failed."""
+
+    code: str
+    message: str
+    details: dict[str, Any]
+
+
+class FailedData(JobData):
+    """The data of a failed job."""
+
+    error: JobFailure
