@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ from worker.jobs.store import Jobs
 from worker.runs.run import Run
 from worker.settings import Settings
 from worker.stores import indexes
-from worker.stores.counts import FOLD, MOST, counts_of, fold, identities_of, known_within, reached_at, totals
+from worker.stores.counts import FOLD, counts_of, identities_of, known_within, reached_at, totals
+from worker.stores.folding import MOST, fold
 from worker.stores.stats import Identity, at_one_moment, identities, identities_within
 from worker.sweep import counting
 from worker.sweep.counting import Counting
@@ -192,6 +194,28 @@ def test_a_fold_adds_no_more_than_it_may_and_several_at_once_add_nothing_twice(
             counted.result()
     settle(bench)
     agree(bench)
+
+
+def test_a_fold_removes_no_more_changes_in_one_transaction_than_it_may(bench: Bench) -> None:
+    """After an outage of beat, those of a million snapshots can wait: of requests counted before, and since."""
+    before, _ = of_both_outcomes(bench, 10, 1)
+    settle(bench)
+    since: list[ObjectId] = []
+    for _ in range(5):
+        since += of_both_outcomes(bench, 2, 1)[0]
+        bench.advance(seconds=1)
+    bench.advance(minutes=1)
+    for key in [*before, *since]:
+        bench.service.delete(bench.organization, key)
+    changes = counts_of(bench.connections)
+    waiting = {"finishedAt": {"$ne": None}}
+    sizes = [changes.count_documents(waiting)]
+    while sizes[-1]:
+        assert fold(bench.connections, MOST, 3)
+        agree(bench)
+        sizes.append(changes.count_documents(waiting))
+    assert sizes[0] == 20
+    assert max(more - less for more, less in pairwise(sizes)) <= 3 + 3  # a transaction for either kind
 
 
 def test_wrong_counts_are_found_reported_and_corrected(bench: Bench) -> None:

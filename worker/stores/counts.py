@@ -3,13 +3,13 @@
     counts of an organization = its document in `snapshotcounts` + changes + finished since R + in flight
 
 all read at one moment. `reached` (R) is a time shortly ago, before which no transaction can finish a request any more.
-Each sweep moves it on and adds what finished before it to the organizations' documents (`fold`), so the path of a
-request writes no counts, and no document is contended.
+Each sweep moves it on and adds what finished before it to the organizations' documents (`worker.stores.folding`), so
+the path of a request writes no counts, and no document is contended.
 
 A request that finished before R changes only by a redrive, a deletion or an erasure. These record a change, a document
 of its own with the request's `finishedAt`, in the transaction that changes the request. It counts if `finishedAt` is
 before R. The fold that moves R past it has either seen the request as changed, and removes the change, or has not seen
-the change at all, which then counts from there on.
+the change at all, which then counts from there on, until it is added to the organization's document.
 
 The counts are verified: `worker.sweep.counting` counts the organizations in full in turn, and compares.
 """
@@ -21,11 +21,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from bson import ObjectId
-from pymongo import UpdateOne
 from pymongo.client_session import ClientSession
 from pymongo.collection import Collection
 
-from worker.domain.ledger_entry import ACCEPTED, COMPLETED, FAILED, FINISHED, SENT_OR_NOT, counted_in
+from worker.domain.ledger_entry import ACCEPTED, COMPLETED, FAILED, counted_in
 from worker.stores.connections import Connections, Document, store_errors
 from worker.stores.indexes import LIFE
 from worker.stores.stats import Identity, at_one_moment, identities, of_organization
@@ -33,10 +32,8 @@ from worker.stores.stats import Identity, at_one_moment, identities, of_organiza
 FOLD, CHECK = "fold", "check"
 """Documents among the counts, so that no restored backup has them without the counts: how far requests are counted
 (`reached`), and how far the comparison with the full count is."""
-_MARGIN = timedelta(seconds=15)
+MARGIN = timedelta(seconds=15)
 """Beyond the deadline of a run and its grace: a transaction whose client died is open for 10 s."""
-MOST = 20_000
-"""Requests that one fold adds: a fifth of a second."""
 _IDS = 10_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -83,7 +80,7 @@ def is_recent(connections: Connections, reached: datetime, now: datetime) -> boo
     A time that lies ahead was written by a primary whose clock was, and no fold has seen what finished since.
     """
     settings = connections.settings
-    late = settings.lost_after + _MARGIN + max(timedelta(minutes=2), 3 * settings.sweep_interval)
+    late = settings.lost_after + MARGIN + max(timedelta(minutes=2), 3 * settings.sweep_interval)
     return timedelta(0) <= now - reached <= late
 
 
@@ -100,7 +97,7 @@ def change_of(entry: Mapping[str, Any], **counts: int) -> Document:
     Without a `finishedAt` it is about a snapshot that no request explains.
     """
     at = entry.get("finishedAt") or _EPOCH
-    return {"organizationId": entry["organizationId"], "finishedAt": at, "counts": _without_zeros(counts)}
+    return {"organizationId": entry["organizationId"], "finishedAt": at, "counts": without_zeros(counts)}
 
 
 def removals(
@@ -143,7 +140,7 @@ def known_within(
 ) -> Tally:
     """Return the counts at the moment of `session`. `organization`: one, or a range of them."""
     of = of_organization(organization)
-    tally = _finished(connections, session, {"$gte": reached}, of)
+    tally = finished_within(connections, session, {"$gte": reached}, of)
     for each in counts_of(connections).find({**of, **_counted(reached)}, session=session):
         tally[each["organizationId"]].update(each["counts"])
     in_flight: list[Document] = [
@@ -159,7 +156,7 @@ def identities_of(tally: Tally) -> list[Identity]:
     """Return the identities, in order of their organizations; those of which nothing is left are omitted."""
     found = []
     for organization in sorted(tally, key=str):
-        if counts := _without_zeros(tally[organization]):
+        if counts := without_zeros(tally[organization]):
             other = counts.pop("other", 0)
             accepted = other + sum(counts.get(name, 0) for name in ("completed", "failed", "in_flight"))
             found.append(Identity(organization, accepted, **counts))
@@ -174,7 +171,9 @@ def tally_of(identity: Identity) -> "Counter[str]":
     return counts
 
 
-def _finished(connections: Connections, session: ClientSession, window: Mapping[str, datetime], of: Document) -> Tally:
+def finished_within(
+    connections: Connections, session: ClientSession, window: Mapping[str, datetime], of: Document
+) -> Tally:
     """Count requests that finished within the window, and those of their snapshots that exist."""
     was_made = {"$and": [{"$eq": ["$status", COMPLETED]}, {"$ne": ["$unchanged", True]}, {"$not": ["$deletedAt"]}]}
     groups: list[Document] = [
@@ -217,78 +216,7 @@ def _counted(before: datetime) -> Document:
     return {"_id": {"$type": "objectId"}, "$or": [{"finishedAt": None}, {"finishedAt": {"$lt": before}}]}
 
 
-# --- adding ---------------------------------------------------------------------------------------------
-
-
-def fold(connections: Connections, most: int = MOST) -> int:
-    """Add about `most` requests that have finished to the counts; return how many. Several may run at once.
-
-    Raises StoreUnavailable, StoreConflict.
-    """
-    settled = connections.clock.now() - connections.settings.lost_after - _MARGIN
-
-    def read(session: ClientSession) -> tuple[datetime | None, datetime, Tally, list[Document]]:
-        reached = reached_at(connections, session)
-        if reached is None:
-            return None, settled, {}, []
-        end = _slice_end(connections, session, reached, settled, most)
-        tally = _finished(connections, session, {"$gte": reached, "$lt": end}, of_organization(None))
-        return reached, end, tally, list(counts_of(connections).find({"finishedAt": {"$lt": end}}, session=session))
-
-    reached, end, tally, changes = at_one_moment(connections, read)
-    if reached is not None and end <= reached:
-        return 0
-    requests = sum(counts["completed"] + counts["failed"] for counts in tally.values())
-    for change in changes:
-        if reached and change["finishedAt"] < reached:  # the tally has seen the others
-            tally[change["organizationId"]].update(change["counts"])
-    kept = counts_of(connections)
-    with connections.transaction() as session:
-        if reached is None:
-            kept.insert_one({"_id": FOLD, "reached": end}, session=session)
-        elif not kept.update_one(
-            {"_id": FOLD, "reached": reached}, {"$set": {"reached": end}}, session=session
-        ).matched_count:
-            return 0  # another sweep was first
-        add(connections, session, tally)
-        if changes:
-            seen = {"_id": {"$in": [change["_id"] for change in changes]}}
-            kept.delete_many(seen, session=session)
-    return requests
-
-
-def add(connections: Connections, session: ClientSession, tally: Tally) -> None:
-    """Add to the organizations' documents within a transaction."""
-    updates = [
-        UpdateOne(
-            {"_id": organization},
-            {
-                "$inc": {f"counts.{name}": count for name, count in changed.items()},
-                "$set": {"organizationId": organization},
-            },
-            upsert=True,
-        )
-        for organization, counts in tally.items()
-        if (changed := _without_zeros(counts))
-    ]
-    if updates:
-        with store_errors():
-            counts_of(connections).bulk_write(updates, ordered=False, session=session)
-
-
-def _slice_end(
-    connections: Connections, session: ClientSession, reached: datetime, settled: datetime, most: int
-) -> datetime:
-    """Return the time at which the next `most` requests have finished, or `settled` if there are not so many."""
-    later: Any = {**FINISHED, "unsent": SENT_OR_NOT, "finishedAt": {"$gte": reached, "$lt": settled}}
-    only = {"_id": 0, "finishedAt": 1}
-    cursor = _ledger(connections).find(later, only, session=session).sort("finishedAt", 1).skip(most).limit(1)
-    found = next(iter(cursor), None)
-    # A transaction may have finished more than that in one millisecond.
-    return max(found["finishedAt"], reached + timedelta(milliseconds=1)) if found else settled
-
-
-def _without_zeros(counts: Mapping[str, int]) -> dict[str, int]:
+def without_zeros(counts: Mapping[str, int]) -> dict[str, int]:
     return {name: count for name, count in counts.items() if count}
 
 

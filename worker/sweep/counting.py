@@ -17,15 +17,14 @@ from worker.stores.connections import Document, store_errors
 from worker.stores.counts import (
     CHECK,
     Tally,
-    add,
     checkpoint,
     counts_of,
-    fold,
     is_recent,
     known_within,
     reached_at,
     tally_of,
 )
+from worker.stores.folding import add, fold
 from worker.stores.stats import ANY, at_one_moment, identities_within
 from worker.sweep.budget import Budget
 
