@@ -126,6 +126,12 @@ class AcceptUnknown(TransientError):
     code = "accept_unknown"
 
 
+class RedriveUnknown(TransientError):
+    """It is unknown whether the requests were redriven. Look at them again: those that were are in flight."""
+
+    code = "redrive_unknown"
+
+
 # --- permanent: the request fails ---------------------------------------------------------------------
 
 

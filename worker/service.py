@@ -183,7 +183,8 @@ class Service:
         """Accept failed requests again, in their next round, and enqueue them; return the entries that were.
 
         `task_id`: the Celery task that failed, which the first message continues, so that Flower shows its end.
-        Requests that are not redrivable (see `worker.domain.ledger_entry.REDRIVABLE`) are omitted.
+        Requests that are not redrivable (see `worker.domain.ledger_entry.REDRIVABLE`) are omitted. If it raises
+        RedriveUnknown, the sweep enqueues those that were redriven.
         """
         redriven = redrive(self.connections, ids, self.clock.now(), BULK)
         if redriven:

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from bson import ObjectId
+from pymongo.errors import PyMongoError
 
 from worker.domain.ledger_entry import ACCEPTED, REDRIVABLE, LedgerEntry
-from worker.errors import StoreConflict
+from worker.errors import RedriveUnknown, StoreConflict, StoreUnavailable
 from worker.stores.connections import Connections, store_errors
 from worker.stores.counts import change_of, record_changes
 from worker.stores.ledger import ledger_of
@@ -19,20 +20,35 @@ _OF_OUTCOME = ("error", "finishedAt", "sentAt", "attempts", "awaited", "lastErro
 def redrive(connections: Connections, ids: Sequence[ObjectId], at: datetime, queue: str) -> list[LedgerEntry]:
     """Accept redrivable entries again; return those of `ids` that were changed.
 
-    Raises StoreUnavailable, and StoreConflict if others keep changing them at the same time.
+    Raises StoreUnavailable, StoreConflict if others keep changing them at the same time, and RedriveUnknown if a
+    commit got no answer and MongoDB does not say either what became of it.
     """
+    unknown = False
     for attempt in range(_ATTEMPTS):
         time.sleep(_PAUSE_SECONDS * attempt)
         try:
-            return _redrive(connections, ids, at, queue)
-        except StoreConflict:
-            if attempt == _ATTEMPTS - 1:
+            return _redrive(connections, ids, at, queue, again=unknown)
+        except (StoreConflict, StoreUnavailable) as error:
+            unknown = unknown or _may_have_been_committed(error)
+            if attempt == _ATTEMPTS - 1 or (isinstance(error, StoreUnavailable) and not unknown):
+                if unknown:
+                    raise RedriveUnknown from error
                 raise
     raise AssertionError("unreachable")
 
 
-def _redrive(connections: Connections, ids: Sequence[ObjectId], at: datetime, queue: str) -> list[LedgerEntry]:
-    """Redrive in one transaction with the record that these requests are not failed any more."""
+def _may_have_been_committed(error: StoreConflict | StoreUnavailable) -> bool:
+    cause = error.__cause__
+    return isinstance(cause, PyMongoError) and cause.has_error_label("UnknownTransactionCommitResult")
+
+
+def _redrive(
+    connections: Connections, ids: Sequence[ObjectId], at: datetime, queue: str, *, again: bool
+) -> list[LedgerEntry]:
+    """Redrive in one transaction with the record that these requests are not failed any more.
+
+    `again`: a transaction of this redrive may have been committed, and its entries may have failed in their new round.
+    """
     ledger = ledger_of(connections)
     change = {
         "$set": {"status": ACCEPTED, "unended": 0, "queue": queue, "enqueuedAt": at, "redrivenAt": at},
@@ -40,6 +56,8 @@ def _redrive(connections: Connections, ids: Sequence[ObjectId], at: datetime, qu
         "$unset": dict.fromkeys(_OF_OUTCOME, ""),
     }
     with connections.transaction() as session, store_errors():
+        if again and (done := list(ledger.find({"_id": {"$in": list(ids)}, "redrivenAt": at}, session=session))):
+            return done
         which = {"_id": {"$in": list(ids)}, **REDRIVABLE}
         before = list(ledger.find(which, {"organizationId": 1, "finishedAt": 1}, session=session))
         if not before:
