@@ -1,11 +1,13 @@
 """Snapshots that are older than their organization's policy keeps them are removed, from exports as well."""
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from bson import ObjectId
+from pymongo.client_session import ClientSession
 
 from support.erasing import with_keys
 from support.exporting import Exporting, add_snapshots
@@ -22,6 +24,7 @@ from worker.metrics.gauges import read_store
 from worker.runs.run import Run
 from worker.settings import Settings
 from worker.stores import indexes
+from worker.stores.connections import Connections
 from worker.stores.stats import identities
 from worker.sweep import expiry
 from worker.sweep.expiry import Expiring
@@ -103,6 +106,25 @@ def test_contact_under_a_legal_hold_keeps_snapshots_until_it_ends(bench: Bench) 
     bench.advance(days=2)
     assert sweep(bench)
     assert bench.snapshots() == {}
+
+
+def test_legal_hold_that_is_set_after_a_batch_was_read_counts(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    contact = bench.contact()
+    held, free = captured(bench, 500, contact), captured(bench, 500)
+    keep_for(bench, "400d")
+    begin = Connections.transaction
+
+    def begin_late(connections: Connections) -> AbstractContextManager[ClientSession]:
+        Holds(bench.service).set((bench.organization, contact), "case 17", bench.ago(days=-2))
+        return begin(connections)
+
+    bench.advance(minutes=11)
+    assert Sweep(bench.service)().expiring == 1
+    monkeypatch.setattr(Connections, "transaction", begin_late)
+    jobs = Jobs(bench.service)
+    (job,) = jobs.list(JobFilter(bench.organization, "retention"), 1)
+    run_slice(jobs, job.id, "test", Expiring(jobs), lambda _: None)
+    assert (held in bench.snapshots(), free in bench.snapshots()) == (True, False)
 
 
 def test_policy_that_is_cleared_before_the_job_runs_removes_nothing(bench: Bench) -> None:

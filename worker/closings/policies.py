@@ -13,6 +13,7 @@ from weakref import WeakKeyDictionary
 
 from bson import ObjectId
 from pydantic import AfterValidator, Field
+from pymongo.client_session import ClientSession
 from pymongo.collection import Collection
 from pymongo.errors import DuplicateKeyError
 
@@ -167,10 +168,10 @@ class Policies:
         fields = {name: value for name, value in document.items() if name not in _OWN_FIELDS}
         return Policy.read(fields, self._connections.settings)
 
-    def get(self, organization: ObjectId) -> tuple[Policy, bool]:
+    def get(self, organization: ObjectId, session: ClientSession | None = None) -> tuple[Policy, bool]:
         """Returns the current policy, and whether the organization has one of its own. Raises InvalidRequest."""
         with store_errors():
-            document = self.collection.find_one({"organizationId": organization})
+            document = self.collection.find_one({"organizationId": organization}, session=session)
         return (self.read(document), True) if document else (DEFAULT, False)
 
     def all(self) -> list[Document]:

@@ -62,13 +62,13 @@ class Holds:
             self.collection.replace_one(_of(person), hold.as_fields(), upsert=True)
         return hold
 
-    def list(self, organization: ObjectId | None = None) -> Sequence[Hold]:
+    def list(self, organization: ObjectId | None = None, session: ClientSession | None = None) -> Sequence[Hold]:
         """Return the holds that have not ended, those that end first first."""
         condition: Document = {"until": {"$gt": self._service.clock.now()}}
         if organization:
             condition["organizationId"] = organization
         with store_errors():
-            return [Hold.read(each) for each in self.collection.find(condition).sort("until", 1)]
+            return [Hold.read(each) for each in self.collection.find(condition, session=session).sort("until", 1)]
 
     def lift(self, person: Person) -> None:
         """Remove the hold of a contact. Raises NotFound."""

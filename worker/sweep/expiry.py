@@ -96,20 +96,20 @@ class Expiry:
         except StoreConflict:
             return True
 
-    def condition(self, organization: ObjectId) -> Document | None:
+    def condition(self, organization: ObjectId, session: ClientSession | None = None) -> Document | None:
         """Return the condition for an organization's snapshots that are too old now; None if it keeps all of them.
 
         A contact under a legal hold keeps all snapshots. A policy that cannot be read removes nothing.
         """
         try:
-            policy, _ = self._policies.get(organization)
+            policy, _ = self._policies.get(organization, session)
         except InvalidRequest as error:
             log.error("policy_invalid", organization_id=str(organization), reason=error.message)
             return None
         expired = policy.keeps_for.expired(self._service.clock.now())
         if expired is None:
             return None
-        held = stored_forms(hold.contact for hold in Holds(self._service).list(organization))
+        held = stored_forms(hold.contact for hold in Holds(self._service).list(organization, session))
         return {
             "organizationId": {"$in": stored_forms([organization])},
             "isArchived": {"$in": [False, True, None]},  # all; the index has it before the time
@@ -185,7 +185,10 @@ class Expiring:
             state.pop("since", None)
             return False
         with self._service.connections.transaction() as session:
-            # The condition again, because an edit may have come in between.
+            # Everything again, because an edit, a legal hold or another policy may have come in between.
+            condition = self._expiry.condition(own.job.organization, session)
+            if condition is None:
+                return False
             which = {**condition, "_id": {"$in": [each["_id"] for each in batch]}}
             removed = list(snapshots.find(which, {"requestId": 1}, session=session))
             gone = [each["_id"] for each in removed]
