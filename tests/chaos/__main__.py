@@ -31,13 +31,7 @@ def main() -> int:
         faults=None if given.only is None else {kind: given.only.count(kind) for kind in given.only},
         keep=given.keep,
     )
-    result = run(options)
-    for reason in result.missed:
-        print(f"not injected: {reason}")
-    print(result.table)
-    for reason in result.shortcomings:
-        print(f"PROVES TOO LITTLE: {reason}")
-    return 0 if result.verdict.holds and result.is_a_proof else 1
+    return run(options).conclude()
 
 
 if __name__ == "__main__":

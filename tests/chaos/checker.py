@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from chaos import kept_counts
 from chaos.evidence import Evidence, Snapshot
 from chaos.intake_losses import covered, entry_id
 from chaos.journal import REFUSED, Record
@@ -20,7 +21,8 @@ _TRIGGERS = {
 }
 LOST, DUPLICATES, MISSING, DIFFER = "lost", "duplicates", "events missing", "events differ"
 WRONG, IDENTITY, DURING, ERASED = "wrong outcome", "identity", "during the run", "erased, and found"
-KINDS = (LOST, DUPLICATES, MISSING, DIFFER, WRONG, IDENTITY, DURING, ERASED)
+COUNTS = "kept counts"
+KINDS = (LOST, DUPLICATES, MISSING, DIFFER, WRONG, IDENTITY, DURING, ERASED, COUNTS)
 MOST_EXCUSED = 0.05
 """The largest share of bare XADDs whose absence may be excused: above it, the run proves too little about them."""
 
@@ -82,6 +84,9 @@ def check(evidence: Evidence, during_the_run: Iterable[str]) -> Verdict:
     _check_events(evidence, verdict)
     _check_identity(evidence.ledger, evidence.snapshots, verdict)
     _check_identity(evidence.erasing_ledger, evidence.erasing_snapshots, verdict)
+    verdict.violations[COUNTS] += evidence.wrong_counts
+    if evidence.kept is not None:
+        verdict.violations[COUNTS] += kept_counts.differing(evidence, evidence.kept)
     return verdict
 
 

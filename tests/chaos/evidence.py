@@ -19,6 +19,7 @@ from chaos.intake_losses import Loss
 from chaos.journal import Record, read
 from chaos.source import Source, digest
 from worker.settings import Settings
+from worker.stores.stats import Identity
 
 _TOKEN = re.compile(rb'"n\d{7}"')
 """A request's tag, which a fault's entries do not have."""
@@ -75,6 +76,10 @@ class Evidence:
     erasing_snapshots: Sequence[Snapshot] = ()
     left_of_erased: Sequence[str] = ()
     """What is wrong with the erasures."""
+    kept: Sequence[Identity] | None = None
+    """The kept counts; None if the run did not settle."""
+    wrong_counts: Sequence[str] = ()
+    """What sweeps found wrong with them."""
     losses: Sequence[Loss] = ()
     """When Redis lost entries of the intake stream, and which it can have been."""
 

@@ -14,16 +14,17 @@ from typing import Any
 import pymongo
 import redis
 
-from chaos import producers, recovery, report, schedule, servers
-from chaos.checker import MOST_EXCUSED, Verdict, check
+from chaos import kept_counts, producers, recovery, report, schedule, servers
+from chaos.checker import check
 from chaos.collector import Collector
-from chaos.context import Context, Injected
+from chaos.context import Context
 from chaos.dataset import Dataset
 from chaos.driver import Driver
-from chaos.evidence import Evidence, gather
+from chaos.evidence import gather
 from chaos.faults import erasure
 from chaos.gauges import Gauges
 from chaos.journal import Journal
+from chaos.result import Result
 from chaos.schedule import Lanes
 from chaos.system import PLACES, SECRET, System, running
 from support.places import Place
@@ -38,7 +39,6 @@ _SHARES = {"bulk": 10, "stream": 4, "http": 2, "task": 2, "closing": 2}
 second."""
 _RATE = 33.0  # requests a second
 _LEAST_SECONDS = 150.0
-_MOST_MISSED = 0.1
 
 
 @dataclass(frozen=True)
@@ -67,44 +67,6 @@ class Options:
     """The folder for the driver's and the consumer's files; by default the servers' folder."""
     keep: Path | None = None
     """A folder in which logs and files are kept."""
-
-
-@dataclass
-class Result:
-    """What a run showed."""
-
-    verdict: Verdict
-    evidence: Evidence
-    faults: list[Injected]
-    missed: list[str]
-    table: str
-    recovered: recovery.Times
-    settled: bool
-    """Whether everything that was sent had its outcome within `drain_seconds` after the last fault."""
-
-    @property
-    def shortcomings(self) -> list[str]:
-        """Why the run proves too little, if it does."""
-        reasons = [reason for reason in self.missed if reason.endswith("never done")]
-        planned = len(self.faults) + len(self.missed)
-        if len(self.missed) > _MOST_MISSED * planned:
-            reasons.append(f"{len(self.missed)} of {planned} faults could not be injected")
-        if self.verdict.excused_share > MOST_EXCUSED:
-            reasons.append(
-                f"the check is blind to {self.verdict.excused_share:.1%} of the XADDs without a request id; "
-                f"{MOST_EXCUSED:.0%} is the most"
-            )
-        if not self.settled:
-            reasons.append(
-                "requests were still waiting when the run ended, and count as lost above; this machine may not sustain "
-                "the rate (SECONDS= makes it lower)"
-            )
-        return reasons
-
-    @property
-    def is_a_proof(self) -> bool:
-        """Whether nearly all faults were injected, each kind at least once, few requests excused, all settled."""
-        return not self.shortcomings
 
 
 Script = Callable[[Context], Any]
@@ -178,6 +140,8 @@ def _judge(context: Context, folder: Path, rows: Mapping[str, Any], settled: boo
     left = erasure.findings(settings, context.erased)  # first, because it waits for what still runs
     evidence = gather(settings, sent, events, witness.seen, witness.losses(), context.dataset.erasing)
     evidence.left_of_erased = left
+    if settled:
+        evidence.kept, evidence.wrong_counts = kept_counts.read(settings)
     verdict = check(evidence, context.collector.violations)
     own = {
         "times that the identity was checked and held": context.collector.identities,

@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 from bson import ObjectId
 
-from chaos.checker import DIFFER, DUPLICATES, ERASED, IDENTITY, LOST, MISSING, WRONG, Verdict, check
+from chaos.checker import COUNTS, DIFFER, DUPLICATES, ERASED, IDENTITY, LOST, MISSING, WRONG, Verdict, check
 from chaos.evidence import Evidence, Snapshot, _canonical
 from chaos.intake_losses import Acknowledged, Loss
 from chaos.journal import ACCEPTED, REFUSED, SENT, UNKNOWN, Record
+from worker.stores.stats import Identity
 
 ORGANIZATION, CONTACT, CONVERSATION = ObjectId(), ObjectId(), ObjectId()
 DONE, FAILED, CLOSED = ObjectId(), ObjectId(), ObjectId()
@@ -35,7 +36,9 @@ def sound() -> Evidence:
     snapshots = [_snapshot(DONE, "chaos-n0", None, ["n0"]), _snapshot(CLOSED, ledger[2]["requestId"], CONVERSATION, [])]
     stream = [_event(each) for each in ledger]
     seen = {each["id"]: [_canonical(each)] for each in stream}
-    return Evidence(records, ledger, snapshots, stream, seen, wanted=dict.fromkeys((DONE, CLOSED), ("digest", "Ada")))
+    kept = [Identity(ORGANIZATION, accepted=3, completed=2, failed=1, snapshots=2)]
+    wanted = dict.fromkeys((DONE, CLOSED), ("digest", "Ada"))
+    return Evidence(records, ledger, snapshots, stream, seen, wanted=wanted, kept=kept)
 
 
 def _entry(key: ObjectId, request_id: str, trigger: str, **more: Any) -> dict[str, Any]:
@@ -81,10 +84,12 @@ def test_correct_evidence_has_no_violations() -> None:
 
 
 def without_entry(evidence: Evidence, key: ObjectId) -> None:
+    """Removes a completed request, as if it had never come."""
     evidence.ledger = [each for each in evidence.ledger if each["_id"] != key]
     evidence.snapshots = [each for each in evidence.snapshots if each.id != key]
     evidence.stream = [each for each in evidence.stream if each["subject"] != str(key)]
     evidence.seen.pop(f"{key}.0")
+    evidence.kept = [Identity(ORGANIZATION, accepted=2, completed=1, failed=1, snapshots=1)]
 
 
 def add_entry(evidence: Evidence, **fields: Any) -> None:
@@ -136,6 +141,16 @@ FAULTS: dict[str, tuple[str, Callable[[Evidence], Any]]] = {
     "an event of another contact": (DIFFER, lambda e: e.stream[0]["data"].update(contactId="x")),
     "an event with other tags": (DIFFER, lambda e: e.stream[0]["data"].update(tags=["x"])),
     "an event with another error": (DIFFER, lambda e: e.stream[1]["data"].update(error={"code": "x"})),
+    "a kept count that is wrong": (
+        COUNTS,
+        lambda e: setattr(e, "kept", [Identity(ORGANIZATION, accepted=3, completed=1, failed=1, snapshots=2)]),
+    ),
+    "an organization without kept counts": (COUNTS, lambda e: setattr(e, "kept", [])),
+    "kept counts of an organization that has no requests": (
+        COUNTS,
+        lambda e: setattr(e, "kept", [*(e.kept or ()), Identity(ObjectId(), accepted=1, failed=1)]),
+    ),
+    "kept counts that a sweep had to correct": (COUNTS, lambda e: setattr(e, "wrong_counts", ["1 was corrected"])),
     "more snapshots than completed": (IDENTITY, lambda e: e.snapshots.append(_snapshot(ObjectId(), "x", None, []))),
 }
 

@@ -44,12 +44,7 @@ def main() -> int:
     except KeyboardInterrupt:
         print("Interrupted. All hosts and processes were removed.", file=sys.stderr)
         return 130
-    for missed in result.missed:
-        print(f"not injected: {missed}")
-    print(result.table)
-    for reason in result.shortcomings:
-        print(f"PROVES TOO LITTLE: {reason}")
-    return 0 if result.verdict.holds and result.is_a_proof else 1
+    return result.conclude()
 
 
 def _end(_: int, __: FrameType | None) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 from chaos.faults import failover, hosts, store
 from chaos.hosts import cluster
 from chaos.hosts.network import require
-from chaos.run import Options, Result, run_on
+from chaos.result import Result
+from chaos.run import Options, run_on
 from chaos.schedule import BROKER, STORE, Lanes
 from worker.local.data_folder import data_folder
 
