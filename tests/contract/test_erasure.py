@@ -18,6 +18,7 @@ from worker.erasure.accepting import lift
 from worker.errors import ContactErased, InvalidSettings, NotFound
 from worker.jobs.job import Job
 from worker.jobs.slices import Slice
+from worker.jobs.store import Jobs
 from worker.runs.run import Run
 from worker.service import Receipt
 from worker.settings import Settings
@@ -165,10 +166,10 @@ def test_settings_without_keys_are_named(bench: Bench) -> None:
 def test_lifted_erasure_accepts_requests_again(bench: Bench) -> None:
     contact = person(bench)
     Erasing(bench).run(contact)
-    lift(bench.service, bench.organization, contact)
+    lift(Jobs(bench.service), bench.organization, contact)
     assert isinstance(bench.service.accept([bench.asked(contact)])[0], Receipt)
     with pytest.raises(NotFound):
-        lift(bench.service, bench.organization, contact)
+        lift(Jobs(bench.service), bench.organization, contact)
     assert bench.database.snapshoterasures.count_documents({"liftedAt": {"$exists": True}}) == 1
 
 

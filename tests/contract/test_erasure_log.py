@@ -17,6 +17,7 @@ from worker.erasure.accepting import lift
 from worker.erasure.holds import Holds, LegalHold
 from worker.erasure.restoring import restore
 from worker.errors import ContactErased, InvalidSettings, NotFound
+from worker.jobs.store import Jobs
 from worker.runs.run import Run
 from worker.service import Receipt
 from worker.settings import Settings
@@ -77,7 +78,7 @@ def test_lifted_erasure_stays_lifted_after_a_restore(bench: Bench) -> None:
     contact = person(bench)
     Erasing(bench).run(contact)
     saved = backup(bench)
-    lift(bench.service, bench.organization, contact)
+    lift(Jobs(bench.service), bench.organization, contact)
     restore_backup(bench, saved)
     assert restore(bench.service) == 1
     assert isinstance(bench.service.accept([bench.asked(contact)])[0], Receipt)

@@ -14,6 +14,7 @@ from worker.doctor.findings import Level
 from worker.erasure.accepting import lift
 from worker.erasure.restoring import restore
 from worker.errors import ContactErased, InvalidSettings
+from worker.jobs.store import Jobs
 from worker.service import Receipt
 from worker.settings import Settings
 
@@ -36,7 +37,7 @@ def test_tombstones_come_back_from_one_object_for_each_entry(bench: Bench, files
     contact, lifted = person(bench), bench.contact()
     for each in (contact, lifted):
         Erasing(bench).run(each)
-    lift(bench.service, bench.organization, lifted)
+    lift(Jobs(bench.service), bench.organization, lifted)
     assert len(files.find("bucket/erasures")) == 3
     assert not any(str(contact).encode() in files.cat_file(path) for path in files.find("bucket"))
     files.pipe_file("bucket/erasures/9", b'{"hash": "ab')

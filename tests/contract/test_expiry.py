@@ -115,7 +115,9 @@ def test_legal_hold_that_is_set_after_a_batch_was_read_counts(bench: Bench, monk
     begin = Connections.transaction
 
     def begin_late(connections: Connections) -> AbstractContextManager[ClientSession]:
-        Holds(bench.service).set((bench.organization, contact), "case 17", bench.ago(days=-2))
+        with monkeypatch.context() as undisturbed:
+            undisturbed.setattr(Connections, "transaction", begin)
+            Holds(bench.service).set((bench.organization, contact), "case 17", bench.ago(days=-2))
         return begin(connections)
 
     bench.advance(minutes=11)

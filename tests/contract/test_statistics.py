@@ -7,7 +7,7 @@ from typing import Any
 
 import pymongo
 import pytest
-from bson import DatetimeMS, ObjectId
+from bson import DatetimeMS, Decimal128, ObjectId
 
 from support.faults import failing
 from worker.domain.snapshot_filter import SnapshotFilter
@@ -147,16 +147,17 @@ def test_snapshots_of_the_platform_with_odd_fields_are_counted(service: Service)
         {"messages": [None, 5, {}, {"content": 7}], "messageCount": "three", "tags": "vip", "quality": ["good"]},
         {"messages": "none", "messageCount": float("nan"), "createdAt": "yesterday", "tags": [1, "vip"]},
         {"messageCount": 2.0, "createdAt": DatetimeMS(2**60), "conversationStartDate": DatetimeMS(-(2**60))},
+        {"messageCount": Decimal128("5")},
         {"messages": [{"content": "\u0000 half"}], "contentHash": 5, "contactId": {"a": 1}, "conversationId": "x"},
     ]
     service.connections.database.trainingsnapshots.insert_many(
         [{"organizationId": organization, "isArchived": False, **each} for each in odd]
     )
     figures = of(service, organization)
-    assert figures.snapshots == figures.sample.snapshots == 6
-    assert counted(figures.qualities) == {None: 6}
-    assert counted(figures.tags) == {None: 5, "vip": 2}
-    assert counted(figures.created_months) == counted(figures.conversation_months) == {None: 6}
+    assert figures.snapshots == figures.sample.snapshots == 7
+    assert counted(figures.qualities) == {None: 7}
+    assert counted(figures.tags) == {None: 6, "vip": 2}
+    assert counted(figures.created_months) == counted(figures.conversation_months) == {None: 7}
     assert (figures.messages.snapshots, figures.messages.longest) == (1, 2)
     assert figures.duplicates.groups == 0
 

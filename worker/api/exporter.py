@@ -1,7 +1,8 @@
 """Accepts, shows and deletes the exports of one organization, and opens their files."""
 
+import os
 from collections.abc import Iterator
-from typing import IO, Any
+from typing import IO
 
 import pymongo
 from bson import ObjectId
@@ -63,21 +64,30 @@ class Exporter:
         delete_export(self._service, job)
         return False
 
-    def open(self, organization: ObjectId, key: ObjectId, name: str) -> tuple[dict[str, Any], IO[bytes]]:
-        """Open a file that the export has made; return its record and its content.
+    def open(self, organization: ObjectId, key: ObjectId, name: str) -> IO[bytes]:
+        """Open a file that the export has made.
 
         Raises NotFound, DestinationFailed, DestinationUnavailable, InvalidSettings.
         """
         job = self._get(organization, key)
         files = (job.result or {}).get("files", ()) if job.status == COMPLETED and not job.is_local else ()
-        found = next((each for each in files if each["name"] == name), None)
-        if found is None:
+        if name not in {each["name"] for each in files}:
             raise NotFound("File not found in this export.")
-        return found, open_destination(self._service.settings, key).open(found["name"])
+        destination = open_destination(self._service.settings, key)
+        if destination.manifest() and name not in destination.paths():
+            raise NotFound("This file was removed, because snapshots in it were erased or too old.")
+        return destination.open(name)
 
     def _get(self, organization: ObjectId, key: ObjectId) -> Job:
         with pymongo.timeout(_MAX_SECONDS):
             return self._jobs.get(key, organization, "export")
+
+
+def size_of(file: IO[bytes]) -> int:
+    """Return the bytes of an opened file."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    return size
 
 
 def blocks(file: IO[bytes]) -> Iterator[bytes]:

@@ -8,7 +8,7 @@ from fastapi.responses import StreamingResponse
 
 from worker.api.container import container_of
 from worker.api.dependencies import App, MayExport, PathId, read_json
-from worker.api.exporter import ExportListQuery, blocks
+from worker.api.exporter import ExportListQuery, blocks, size_of
 from worker.api.parameters import EXPORT_FILE, EXPORT_ID
 from worker.api.queries import read_query, refuse_query
 from worker.api.responses import EXPORTS_PATH, encode, success
@@ -104,8 +104,10 @@ async def download(request: Request, app: App, caller: MayExport, key: PathId) -
     """The names are those of `files`. Streamed."""
     refuse_query(request)
     name = request.path_params["name"]
-    record, file = await app.listers.run(app.exporter.open, caller.organization, key, name)
-    headers = {"Content-Disposition": f"attachment; filename*=UTF-8''{quote(record['name'].rpartition('/')[2])}"}
-    if "bytes" in record:
-        headers["Content-Length"] = str(record["bytes"])
+    file = await app.listers.run(app.exporter.open, caller.organization, key, name)
+    headers = {
+        "Content-Disposition": f"attachment; filename*=UTF-8''{quote(name.rpartition('/')[2])}",
+        # Not the size that it was made with: an erasure may have taken ids out of it.
+        "Content-Length": str(await app.listers.run(size_of, file)),
+    }
     return StreamingResponse(blocks(file), 200, headers, "application/octet-stream")

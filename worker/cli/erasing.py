@@ -9,6 +9,7 @@ from bson import ObjectId
 
 from worker.cli.group import FAILED, describe
 from worker.cli.options import ObjectIdType, json_option, yes_option
+from worker.cli.output_files import check_new_file, write_new_file
 from worker.cli.shared import agrees, open_producer, open_service, print_json, program, resume_hint
 from worker.erasure import receipt as receipts
 from worker.erasure.accepting import NOTHING, accept_erasure, find, lift
@@ -67,13 +68,13 @@ def erase(
         return
     if organization is None or contact is None:
         raise click.UsageError("Missing option '--organization' or '--contact'.")
-    if output and output.exists():
-        raise InvalidRequest([{"field": "output", "message": "should be a new file"}])
+    if output:
+        check_new_file(output)
     if dry_run:
         _count(organization, contact, as_json=as_json)
         return
     if lifting:
-        lift(open_service(), organization, contact)
+        lift(Jobs(open_service()), organization, contact)
         click.echo("Requests of this contact are accepted again.")
         return
     if not agrees("Erase this contact? This cannot be undone.", yes):
@@ -83,7 +84,7 @@ def erase(
     with resume_hint(f"The workers continue it. Watch it with: {program()} erase show {job.id}"):
         job = _wait(jobs, job, timeout)
     if output and job.status == COMPLETED and job.result:
-        output.write_bytes(receipts.encode(job.result["receipt"]))
+        write_new_file(output, receipts.encode(job.result["receipt"]))
     _print(job, as_json=as_json)
     context.exit(0 if job.status == COMPLETED else FAILED)
 
@@ -141,7 +142,7 @@ def _print(job: Job, *, as_json: bool) -> None:
 
 @erase.command()
 @click.argument("key", type=ObjectIdType(), metavar="ID")
-@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="A file for the receipt.")
+@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="A new file for the receipt.")
 @json_option
 def show(key: ObjectId, output: Path | None, as_json: bool) -> None:
     """Show an erasure, and write its receipt.
@@ -150,9 +151,13 @@ def show(key: ObjectId, output: Path | None, as_json: bool) -> None:
     Example:
         snapshots erase show 6a1b2c3d4e5f60718293a4b5 -o receipt.json
     """
+    if output:
+        check_new_file(output)
     job = Jobs(open_service()).get(key, kind="erasure")
-    if output and job.result:
-        output.write_bytes(receipts.encode(job.result["receipt"]))
+    if output:
+        if job.result is None:
+            raise NotFound(f"The erasure is {job.status}: it has no receipt.")
+        write_new_file(output, receipts.encode(job.result["receipt"]))
     _print(job, as_json=as_json)
 
 
@@ -185,8 +190,9 @@ def keys(file: Path) -> None:
     """
     try:
         public = receipts.make_keys(file)
-    except FileExistsError:
-        raise InvalidRequest([{"field": "file", "message": "should be a new file"}]) from None
+    except FileExistsError as error:
+        message = f"should be a new file, with a new one for the public key; {error.filename} exists"
+        raise InvalidRequest([{"field": "file", "message": message}]) from None
     click.echo(f"{file} signs receipts: export {receipts.VARIABLE}={file}")
     click.echo(f"{public} checks them; give it to everyone who gets a receipt.")
 

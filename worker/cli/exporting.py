@@ -16,9 +16,10 @@ from rich.progress import Progress as Bar
 
 from worker.cli.group import FAILED
 from worker.cli.options import ObjectIdType, TextType, json_option, organization_option
+from worker.cli.output_files import new_folder
 from worker.cli.redaction_options import redact_option, redact_regions_option
 from worker.cli.shared import open_producer, open_service, print_json, program, resume_hint
-from worker.errors import InvalidRequest, StoreConflict
+from worker.errors import StoreConflict
 from worker.exports.accepting import accept_export, check_export
 from worker.exports.export import Export
 from worker.exports.leftovers import owned, remove_leftovers
@@ -121,9 +122,7 @@ def _export_there(organization: ObjectId, given: dict[str, Any]) -> Job:
 def _export_here(organization: ObjectId, given: dict[str, Any], folder: Path) -> Job:
     """Do it in this process. Its record says so, and no worker continues it."""
     service = open_service()
-    folder = folder.absolute()
-    if folder.exists() and any(folder.iterdir()):
-        raise InvalidRequest([{"field": "output", "message": "should be a new or an empty folder"}])
+    folder = new_folder(folder)
     spec = check_export(service, organization, given)
     remove_leftovers(folder.parent)
     jobs = Jobs(service)

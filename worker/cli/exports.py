@@ -8,8 +8,9 @@ from bson import ObjectId
 from worker.cli.group import FAILED
 from worker.cli.jobs import JobCommands, add_job_commands
 from worker.cli.options import json_option
+from worker.cli.output_files import new_folder
 from worker.cli.shared import open_service, print_json
-from worker.errors import InvalidRequest, NotFound
+from worker.errors import NotFound
 from worker.exports.destination import Destination
 from worker.exports.leftovers import owned, remove_leftovers
 from worker.exports.places import open_destination, open_folder
@@ -76,13 +77,12 @@ def rebuild(context: click.Context, /, export: str, output: Path) -> None:
         snapshots exports rebuild training -o again
     """
     service = open_service()
-    if output.exists() and any(output.iterdir()):
-        raise InvalidRequest([{"field": "output", "message": "should be a new or an empty folder"}])
+    folder = new_folder(output)
     again = Rebuild(service, _find(service, export))
-    key, parent = ObjectId(), output.absolute().parent
-    remove_leftovers(parent)
-    target = open_folder(output.absolute(), key)
-    with owned(parent, key):
+    key = ObjectId()
+    remove_leftovers(folder.parent)
+    target = open_folder(folder, key)
+    with owned(folder.parent, key):
         try:
             different = again(target)
         finally:

@@ -36,6 +36,12 @@ _PLAIN = {"→": "->", "…": "...", "±": "+/-"}
 _OUTPUT_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF}
 
 
+class FileUnusable(SnapshotError):
+    """A file or folder that an option or a setting names cannot be read or written."""
+
+    code = "file_unusable"
+
+
 @dataclass(frozen=True)
 class Lazy:
     """A command that is imported when it is called: `package.module:attribute` and its line in the help."""
@@ -124,6 +130,12 @@ class LazyGroup(click.Group):
             ctx.exit(USAGE_ERROR)
         except SnapshotError as error:
             _show(error, describe(error.outcome()), as_json)
+            ctx.exit(FAILED)
+        except OSError as error:
+            if error.filename is None or error.errno in _OUTPUT_ERRORS:
+                raise
+            unusable = FileUnusable(f"{os.fsdecode(error.filename)} cannot be used: {error.strerror}.")
+            _show(unusable, unusable.message, as_json)
             ctx.exit(FAILED)
 
 

@@ -5,19 +5,27 @@ from dataclasses import dataclass
 from typing import Any
 
 from bson import ObjectId
+from pymongo.client_session import ClientSession
 
 from worker.erasure import log
 from worker.erasure.holds import Holds
 from worker.erasure.identifiers import Identifiers
 from worker.erasure.receipt import signing_key
-from worker.errors import InvalidSettings, NotFound
+from worker.errors import InvalidSettings, NotFound, Refused
 from worker.jobs.job import UNFINISHED, Job
 from worker.jobs.store import Jobs
 from worker.service import Service
 from worker.settings import PREFIX
 from worker.source.ids import stored_forms
-from worker.stores.connections import Document, store_errors
+from worker.stores.connections import Document, in_transaction, store_errors
 from worker.stores.tombstones import Person
+
+
+class ErasureInProgress(Refused):
+    """The contact is being erased; lift the erasure when it is finished."""
+
+    code = "erasure_in_progress"
+
 
 NOTHING = "Nothing of this contact was found in this organization."
 
@@ -84,8 +92,18 @@ def accept_erasure(
     if not found.is_known:
         raise NotFound(NOTHING)
     tombstone = {"_id": subject, "organizationId": organization, "erasedAt": service.clock.now()}
-    log.append(service.settings, tombstone)  # before the database: it may only know more
-    return _accept(jobs, found.identifiers, tombstone, user, redact_mentions=redact_mentions)
+
+    def write(session: ClientSession) -> Job:
+        if open_ := _in_progress(jobs, organization, subject, session):
+            return open_  # another process was faster
+        Holds(service).check(person, session)
+        job = _accept(jobs, found.identifiers, tombstone, user, session, redact_mentions=redact_mentions)
+        log.append(service.settings, tombstone)  # before the database: it may only know more
+        return job
+
+    job = in_transaction(service.connections, write)
+    jobs.enqueue(job)
+    return job
 
 
 def accept_again(jobs: Jobs, contact: ObjectId, tombstone: Document) -> Job:
@@ -93,35 +111,41 @@ def accept_again(jobs: Jobs, contact: ObjectId, tombstone: Document) -> Job:
     organization = tombstone["organizationId"]
     if open_ := _in_progress(jobs, organization, tombstone["_id"]):
         return open_
-    return _accept(jobs, find(jobs.service, (organization, contact)).identifiers, tombstone, None)
+    identifiers = find(jobs.service, (organization, contact)).identifiers
+    connections = jobs.service.connections
+    job = in_transaction(connections, lambda session: _accept(jobs, identifiers, tombstone, None, session))
+    jobs.enqueue(job)
+    return job
 
 
-def _in_progress(jobs: Jobs, organization: ObjectId, subject: str) -> Job | None:
+def _in_progress(jobs: Jobs, organization: ObjectId, subject: str, session: ClientSession | None = None) -> Job | None:
     running = {"organizationId": organization, "kind": "erasure", "spec.subject": subject}
     with store_errors():
-        found = jobs.collection.find_one({**running, "status": {"$in": UNFINISHED}})
+        found = jobs.collection.find_one({**running, "status": {"$in": UNFINISHED}}, session=session)
     return Job.read(found) if found else None
 
 
 def _accept(
-    jobs: Jobs, identifiers: Identifiers, tombstone: Document, user: ObjectId | None, *, redact_mentions: bool = False
+    jobs: Jobs,
+    identifiers: Identifiers,
+    tombstone: Document,
+    user: ObjectId | None,
+    session: ClientSession,
+    *,
+    redact_mentions: bool = False,
 ) -> Job:
-    """Write the tombstone and the job in one transaction."""
-    service, organization = jobs.service, identifiers.organization
-    with service.connections.transaction() as session:
-        service.tombstones.put([tombstone], session)
-        Holds(service).remove((organization, identifiers.contact), session)
-        job = jobs.accept(
-            "erasure",
-            organization,
-            {"subject": tombstone["_id"], **({"redactMentions": True} if redact_mentions else {})},
-            user=user,
-            enqueue=False,
-            checkpoint=_beginning(identifiers),
-            session=session,
-        )
-    jobs.enqueue(job)
-    return job
+    """Write the tombstone and the job, which the caller enqueues after the transaction."""
+    jobs.service.tombstones.put([tombstone], session)
+    Holds(jobs.service).remove((identifiers.organization, identifiers.contact), session)
+    return jobs.accept(
+        "erasure",
+        identifiers.organization,
+        {"subject": tombstone["_id"], **({"redactMentions": True} if redact_mentions else {})},
+        user=user,
+        enqueue=False,
+        checkpoint=_beginning(identifiers),
+        session=session,
+    )
 
 
 def _beginning(identifiers: Identifiers) -> Mapping[str, Any]:
@@ -130,14 +154,20 @@ def _beginning(identifiers: Identifiers) -> Mapping[str, Any]:
     return {"phase": "records", "rounds": 0, "ids": b"", **counts, **identifiers.as_fields()}
 
 
-def lift(service: Service, organization: ObjectId, contact: ObjectId) -> None:
-    """End the effect of a tombstone, which stays as a record. Raises NotFound."""
-    tombstones = service.tombstones
+def lift(jobs: Jobs, organization: ObjectId, contact: ObjectId) -> None:
+    """End the effect of a tombstone, which stays as a record. Raises NotFound, ErasureInProgress."""
+    service = jobs.service
+    tombstones, now = service.tombstones, service.clock.now()
     key = tombstones.hash((organization, contact))
-    with store_errors():
-        found = tombstones.collection.find_one({"_id": key, "liftedAt": None})
-    if found is None:
-        raise NotFound("This contact was not erased.")
-    lifted = {**found, "liftedAt": service.clock.now()}
-    tombstones.put([lifted])
-    log.append(service.settings, lifted)
+
+    def write(session: ClientSession) -> Document:
+        found = tombstones.collection.find_one({"_id": key, "liftedAt": None}, session=session)
+        if found is None:
+            raise NotFound("This contact was not erased.")
+        if open_ := _in_progress(jobs, organization, key, session):
+            raise ErasureInProgress(erasure=str(open_.id))
+        lifted = {**found, "liftedAt": now}
+        tombstones.put([lifted], session)
+        return lifted
+
+    log.append(service.settings, in_transaction(service.connections, write))

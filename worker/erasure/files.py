@@ -76,7 +76,7 @@ class Files:
             counts["exports"] += 1
         elif job.status in UNFINISHED:
             self._restart(job, counts)
-        elif job.status == COMPLETED and (destination := self._open(job)) and destination.is_published():
+        elif job.status == COMPLETED and (destination := self._open(job)) and destination.manifest():
             counts["export files"] += self._clean_files(destination)
 
     def _open(self, job: Job) -> Destination | None:
@@ -104,7 +104,7 @@ class Files:
             return
         Selection(self._jobs.service.connections, job.id).remove()
         if destination := self._open(job):
-            destination.remove_staging()
+            destination.remove()
         counts["exports restarted"] += 1
         self._jobs.release(Job.read(found))
 

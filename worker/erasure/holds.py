@@ -12,7 +12,7 @@ from pymongo.collection import Collection
 from worker.clock import to_json
 from worker.errors import ContactErased, NotFound, Refused
 from worker.service import Service
-from worker.stores.connections import Document, store_errors
+from worker.stores.connections import Document, in_transaction, store_errors
 from worker.stores.tombstones import Person
 
 
@@ -55,11 +55,15 @@ class Holds:
 
     def set(self, person: Person, reason: str, until: datetime) -> Hold:
         """Set or replace the hold of a contact. Raises ContactErased."""
-        if self._service.tombstones.erased([person]):
-            raise ContactErased
         hold = Hold(*person, reason, until, self._service.clock.now())
-        with store_errors():
-            self.collection.replace_one(_of(person), hold.as_fields(), upsert=True)
+
+        def write(session: ClientSession) -> None:
+            if self._service.tombstones.erased([person], session):
+                raise ContactErased
+            self.collection.delete_many(_of(person), session=session)
+            self.collection.insert_one({"_id": _key(person), **hold.as_fields()}, session=session)
+
+        in_transaction(self._service.connections, write)
         return hold
 
     def list(self, organization: ObjectId | None = None, session: ClientSession | None = None) -> Sequence[Hold]:
@@ -73,20 +77,32 @@ class Holds:
     def lift(self, person: Person) -> None:
         """Remove the hold of a contact. Raises NotFound."""
         with store_errors():
-            if not self.collection.delete_one(_of(person)).deleted_count:
+            if not self.collection.delete_many(_of(person)).deleted_count:
                 raise NotFound("This contact has no hold.")
 
-    def check(self, person: Person) -> None:
+    def check(self, person: Person, session: ClientSession | None = None) -> None:
         """Raises LegalHold if the contact must not be erased now."""
+        now = self._service.clock.now()
         with store_errors():
-            found = self.collection.find_one({**_of(person), "until": {"$gt": self._service.clock.now()}})
+            found = self.collection.find_one({**_of(person), "until": {"$gt": now}}, session=session)
         if found:
             raise LegalHold(reason=found["reason"], until=to_json(found["until"]))
 
     def remove(self, person: Person, session: ClientSession) -> None:
-        """Remove a hold that has ended, because it names the contact."""
+        """Remove a hold that has ended, because it names the contact.
+
+        It writes even if there is none, so that the transaction conflicts with one that sets a hold at the same time.
+        """
+        key = {"_id": _key(person)}
         with store_errors():
             self.collection.delete_many(_of(person), session=session)
+            self.collection.insert_one(dict(key), session=session)
+            self.collection.delete_one(key, session=session)
+
+
+def _key(person: Person) -> str:
+    """Return the `_id` of a person's hold. Those of earlier versions have another one."""
+    return f"{person[0]}:{person[1]}"
 
 
 def _of(person: Person) -> Document:

@@ -140,7 +140,8 @@ class Mentions:
             return {}
         now = self._service.clock.now()
         before = document.get("erasedMentions")
-        counts = Counter(before["counts"] if isinstance(before, Mapping) else {}) + Counter(result.counts)
+        counted = before.get("counts") if isinstance(before, Mapping) else None
+        counts = Counter(counted if isinstance(counted, Mapping) else {}) + Counter(result.counts)
         return {**change, "updatedAt": now, "erasedMentions": {"at": now, "counts": dict(counts)}}
 
     def _of_entry(self, entry: Document) -> Document:

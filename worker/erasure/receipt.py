@@ -6,6 +6,7 @@ changed byte does not verify.
 
 import base64
 import binascii
+import errno
 import json
 import os
 from collections.abc import Mapping
@@ -105,11 +106,14 @@ def make_keys(private: Path) -> Path:
     Raises FileExistsError, OSError.
     """
     key = Ed25519PrivateKey.generate()
+    public = private.with_suffix(".pub.pem")
+    if public.exists():  # of another key
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(public))
     descriptor = os.open(private, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-    public = private.with_suffix(".pub.pem")
-    public.write_bytes(public_pem(key))
+    with public.open("xb") as file:
+        file.write(public_pem(key))
     return public
 
 

@@ -6,6 +6,7 @@ The entries of requests stay, with their identity, times and outcome, so that th
 from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 import pymongo
 from bson import ObjectId
@@ -83,7 +84,7 @@ class Records:
         with store_errors():
             return list(self._ledger.find({**self._of_contact, **FINISHED}, {"_id": 1}).limit(_BATCH))
 
-    def _erase(self, ids: Sequence[ObjectId], counts: Counter[str]) -> None:
+    def _erase(self, ids: Sequence[Any], counts: Counter[str]) -> None:
         """Remove a batch in one transaction with the checkpoint, which remembers the ids for the export files."""
         now = self._service.clock.now()
         state = self._own.checkpoint
@@ -95,7 +96,8 @@ class Records:
             record_changes(self._service.connections, session, changes)
             counts["requests"] += requests
             counts["snapshots"] += removed.deleted_count
-            known = set(unpacked(state["ids"])) | set(ids)
+            # Snapshots of the platform may have other ids.
+            known = set(unpacked(state["ids"])) | {each for each in ids if isinstance(each, ObjectId)}
             state["ids"] = b"".join(key.binary for key in sorted(known))
             state["removed"] = dict(counts)
             self._own.progress = {**self._own.progress, "removed": dict(counts)}

@@ -7,6 +7,7 @@ from bson import ObjectId
 from worker.exports.encoding import check_packages
 from worker.exports.freezing import EmptySelection
 from worker.exports.places import open_destination
+from worker.exports.selection import Selection
 from worker.exports.spec import ExportSpec
 from worker.jobs.job import Job
 from worker.jobs.store import Jobs
@@ -41,4 +42,5 @@ def delete_export(service: Service, job: Job) -> None:
     """
     if not job.is_local:
         open_destination(service.settings, job.id).remove()
+    Selection(service.connections, job.id).remove()  # of one that was cancelled, and is not cleaned yet
     Jobs(service).delete(job.id)

@@ -65,9 +65,12 @@ class Bucket:
             for path, source in manifest_last:
                 self._files.copy(f"{self._staging}/{source}", f"{self._final}/{path}")
 
-    def is_published(self) -> bool:
+    def manifest(self) -> bytes | None:
         with bucket_errors(self.where):
-            return bool(self._files.exists(f"{self._final}/{_MANIFEST}"))
+            try:
+                return bytes(self._files.cat_file(f"{self._final}/{_MANIFEST}"))
+            except FileNotFoundError:
+                return None
 
     def open(self, path: str) -> IO[bytes]:
         with bucket_errors(self.where):
@@ -91,8 +94,8 @@ class Bucket:
         self._remove(self._staging)
 
     def remove(self) -> None:
+        self._remove(self._staging)  # first, so that no slice that still runs can publish it afterwards
         self._remove(self._final)
-        self._remove(self._staging)
 
     def _remove(self, folder: str) -> None:
         with bucket_errors(self.where):

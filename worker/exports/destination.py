@@ -5,12 +5,15 @@ cannot change what a later one has finished. Only whole exports get their final 
 """
 
 import errno
+import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import IO, Protocol
+
+from bson import ObjectId
 
 from worker.errors import PermanentError, TransientError
 from worker.settings import PREFIX
@@ -25,6 +28,9 @@ _LASTING = {
     errno.ENOENT,
     errno.ENOTDIR,
     errno.EFBIG,
+    errno.EXDEV,
+    errno.EBUSY,
+    errno.ENAMETOOLONG,
 }
 
 
@@ -70,8 +76,8 @@ class Destination(Protocol):
         It can be repeated after it was interrupted. The last of them is the manifest.
         """
 
-    def is_published(self) -> bool:
-        """Return whether the files have their final names."""
+    def manifest(self) -> bytes | None:
+        """Return the manifest of the finished files; None if there are none."""
 
     def open(self, path: str) -> IO[bytes]:
         """Open a finished file. `path` is one of the manifest's, never a caller's."""
@@ -89,15 +95,16 @@ class Destination(Protocol):
         """Remove what is staged."""
 
     def remove(self) -> None:
-        """Remove everything."""
+        """Remove everything that is of this export."""
 
 
 class Folder:
     """A folder, which appears as a whole."""
 
-    def __init__(self, final: Path, staging: Path) -> None:
-        """`staging`: in the same file system."""
+    def __init__(self, final: Path, staging: Path, export: ObjectId | None = None) -> None:
+        """`staging`: in the same file system. `export`: set if others may write to `final`, whose files stay."""
         self.where = str(final)
+        self._export = export
         self._final = final
         self._staging = staging
 
@@ -114,8 +121,6 @@ class Folder:
             os.fsync(file.fileno())
 
     def publish(self, staged: Mapping[str, str], place: str) -> None:
-        if self.is_published():
-            return
         whole = self._staging / "final"
         with destination_errors(self.where):
             for path, source in staged.items():
@@ -131,8 +136,12 @@ class Folder:
             whole.rename(self._final)
             _sync(self._final.parent)
 
-    def is_published(self) -> bool:
-        return (self._final / "manifest.json").exists()
+    def manifest(self) -> bytes | None:
+        with destination_errors(self.where):
+            try:
+                return (self._final / "manifest.json").read_bytes()
+            except (FileNotFoundError, NotADirectoryError):
+                return None
 
     def open(self, path: str) -> IO[bytes]:
         with destination_errors(self.where):
@@ -163,8 +172,19 @@ class Folder:
 
     def remove(self) -> None:
         with destination_errors(self.where):
-            _remove(self._final)
-            _remove(self._staging)
+            _remove(self._staging)  # first, so that no slice that still runs can publish it afterwards
+            if self._export is None or is_of(self.manifest(), self._export):
+                _remove(self._final)
+
+
+def is_of(manifest: bytes | None, export: ObjectId, moment: str | None = None) -> bool:
+    """Return whether a manifest is of this export, and of this moment if one is given."""
+    try:
+        found = json.loads(manifest or b"null")
+    except (ValueError, RecursionError):
+        return False
+    wanted = {"exportId": str(export), **({"moment": moment} if moment else {})}
+    return isinstance(found, dict) and found.items() >= wanted.items()
 
 
 def _sync(folder: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from worker.errors import PermanentError
 from worker.exports import croissant
-from worker.exports.destination import Destination
+from worker.exports.destination import Destination, DestinationFailed, is_of
 from worker.exports.freezing import Freezing, shards_in_order
 from worker.exports.manifest import NAME, Plan, dataset_of, encode, manifest_of, plan_files
 from worker.exports.selection import Selection
@@ -58,6 +58,8 @@ class Export:
         if parts is None:
             return None
         result = self._publish(own, spec, parts, destination)
+        if result is None:
+            return None
         selection.remove()
         destination.remove_staging()
         return result
@@ -94,7 +96,10 @@ class Export:
             "rows": sum(part.rows for part in parts),
         }
 
-    def _publish(self, own: Slice, spec: ExportSpec, parts: list[Part], destination: Destination) -> Mapping[str, Any]:
+    def _publish(
+        self, own: Slice, spec: ExportSpec, parts: list[Part], destination: Destination
+    ) -> Mapping[str, Any] | None:
+        """Publish the files and return the job's result; None if the export has to begin again."""
         plan = plan_files(spec, parts, own.checkpoint["shards"])
         if not plan.data:
             counts: dict[str, int] = {}
@@ -108,8 +113,18 @@ class Export:
         sizes = {path: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()} for path, data in extra.items()}
         fingerprint = Splitter(job.organization, self._key, None, {}).fingerprint
         manifest = manifest_of(job.id, job.organization, spec, own.checkpoint, plan, sizes, fingerprint)
-        if not destination.is_published():
+        found = destination.manifest()
+        if found is None:
+            own.check()
             self._put_in_place(own, destination, plan, {**extra, NAME: encode(manifest)})
+        elif not is_of(found, job.id):
+            raise DestinationFailed(f"The destination {destination.where} has the files of another export.")
+        elif not is_of(found, job.id, manifest["moment"]):
+            # An erasure has let this export begin again, and a slice from before has published nevertheless.
+            destination.remove()
+            own.checkpoint = {}
+            own.save()
+            return None
         files = [{"name": each["path"], "bytes": each["bytes"], "sha256": each["sha256"]} for each in manifest["files"]]
         return {
             "format": spec.format,

@@ -31,4 +31,4 @@ def open_destination(settings: Settings, export: ObjectId) -> Destination:
 
 def open_folder(folder: Path, export: ObjectId) -> Destination:
     """Return the destination of an export that a command writes into a folder of its user."""
-    return Folder(folder, folder.parent / f".{export}")
+    return Folder(folder, folder.parent / f".{export}", export)

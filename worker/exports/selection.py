@@ -4,6 +4,7 @@ Captured messages never change, so that this freezes the content of one moment. 
 job's checkpoint are written in one transaction, which a slice that was taken over cannot commit.
 """
 
+import re
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -48,7 +49,9 @@ class Selected:
         """Read an entry of the selection, or a projection of a snapshot."""
         fields = {name: document[name] for name in EDITABLE if name in document}
         content_hash = document.get("contentHash")
-        return cls(document["_id"], content_hash if isinstance(content_hash, str) else "", document["size"], fields)
+        if not (isinstance(content_hash, str) and _HASH.fullmatch(content_hash)):
+            content_hash = ""
+        return cls(document["_id"], content_hash, document["size"], fields)
 
     def entry(self) -> Document:
         return {"_id": self.id, "contentHash": self.content_hash, "size": self.size, **self.fields}
@@ -138,6 +141,8 @@ class Selection:
             self.collection.delete_many({"job": self._job})
 
 
+_HASH = re.compile(r"[0-9a-f]{64}", re.ASCII)
+"""A content hash as we make it. A platform may have stored other text there, which a list of ids cannot have."""
 _PLACES = 1_000_000
 """Places in one document, of 8 bytes each."""
 _SHORT = 16

@@ -152,9 +152,11 @@ class PartWriter:
             return "malformed"
         if redacted:
             merge(part.redacted, redacted)
-        if isinstance(captured := document.get("redaction"), dict):
-            merge(part.captured, captured["counts"])
-            merge(part.policies, {str(captured["policy"]): 1})
+        # A platform may have stored anything under this name.
+        captured = document.get("redaction")
+        if isinstance(captured, dict) and isinstance(counts := captured.get("counts"), dict):
+            merge(part.captured, {kind: count for kind, count in counts.items() if isinstance(count, int)})
+            merge(part.policies, {str(captured.get("policy")): 1})
         return rows
 
     def _redact(

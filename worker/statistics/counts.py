@@ -68,7 +68,7 @@ def count(selection: Selection) -> Counts:
         ],
         "total": [{"$count": "count"}],
         "message_counts": [
-            {"$match": {"messageCount": {"$type": "number"}}},
+            {"$match": {"messageCount": {"$type": ["int", "long", "double"]}}},
             {"$group": {"_id": "$messageCount", "count": {"$sum": 1}}},
         ],
     }

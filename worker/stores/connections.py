@@ -1,11 +1,12 @@
 """One client per server and process, and the translation of the drivers' errors."""
 
 import socket
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import pymongo
 import redis
@@ -35,6 +36,9 @@ from worker.settings import Settings
 from worker.stores import mongo_errors, redis_errors
 
 Document = dict[str, Any]
+Result = TypeVar("Result")
+_ATTEMPTS, _PAUSE_SECONDS = 5, 0.05
+"""Attempts of a transaction that conflicts with another, and the pause after the first; it grows."""
 _CLOCK_SECONDS = 8.0
 _ANSWER_SECONDS = 5.0
 
@@ -135,6 +139,22 @@ class Connections:
         for name in ("mongo", "redis"):
             if client := self.__dict__.pop(name, None):
                 client.close()
+
+
+def in_transaction(connections: Connections, work: Callable[[ClientSession], Result]) -> Result:
+    """Return what `work` returns in one transaction, which is repeated if another one has written the same.
+
+    Raises StoreUnavailable, and StoreConflict if it fails each time.
+    """
+    for attempt in range(_ATTEMPTS):
+        try:
+            with connections.transaction() as session:
+                return work(session)
+        except StoreConflict:
+            if attempt == _ATTEMPTS - 1:
+                raise
+            time.sleep(_PAUSE_SECONDS * (attempt + 1))
+    raise AssertionError
 
 
 @contextmanager

@@ -82,3 +82,15 @@ def test_roles_that_may_not_export_start_none(served: Served, role: str) -> None
 def test_bad_input_names_the_field(served: Served, body: dict[str, str], field: str) -> None:
     answer = served.http.post(EXPORTS, json=body)
     assert (answer.status_code, [each["field"] for each in answer.json()["errors"]]) == (400, [field])
+
+
+def test_file_that_an_erasure_has_changed_or_removed_is_served_as_it_is_now(served: Served) -> None:
+    served.create()
+    made = completed(served)
+    folder, files = Path(served.exports) / made["_id"], f"{EXPORTS}/{made['_id']}/files"
+    (folder / "ids" / "00000.tsv").write_bytes(b"shorter\n")
+    (folder / "train.jsonl").unlink()
+    answer = served.http.get(f"{files}/ids/00000.tsv")
+    assert (answer.status_code, answer.content) == (200, b"shorter\n")
+    removed = served.http.get(f"{files}/train.jsonl")
+    assert (removed.status_code, removed.json()["code"]) == (404, "not_found")
