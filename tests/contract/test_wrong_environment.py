@@ -102,6 +102,25 @@ def test_unknown_name_of_mongo_is_an_outage(url: str, text: str, settings: Setti
     assert text in error.value.message or "DNS does not answer" in error.value.message
 
 
+@pytest.mark.parametrize(("host", "attempts"), [("web", 1), ("nowhere.invalid", 1), ("nobody", 2)])
+def test_mongo_that_cannot_come_is_not_waited_for(
+    host: str, attempts: int, ports: dict[str, int], settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[float] = []
+    check_within = mongo_check._check_within
+
+    def counted(seconds: float, connections: Connections) -> None:
+        made.append(seconds)
+        check_within(2.0, connections)  # as on a machine that has nothing else to do
+
+    monkeypatch.setattr(mongo_check, "_check_within", counted)
+    port = {**ports, "nobody": 1}.get(host)
+    own = settings.model_copy(update={"mongo_url": f"mongodb://{f'127.0.0.1:{port}' if port else host}/"})
+    with closing(Connections(own)) as connections, pytest.raises(StoreUnavailable) as error:
+        mongo_check.check(connections)
+    assert len(made) == attempts or "DNS does not answer" in error.value.message
+
+
 def test_mongo_that_can_be_used_passes(settings: Settings) -> None:
     with closing(Connections(settings)) as connections:
         mongo_check.check(connections)

@@ -13,8 +13,11 @@ from worker.errors import SnapshotError, StoreUnavailable, UnusableServer
 from worker.stores.connections import Connections
 from worker.stores.mongo_errors import (
     AUTHENTICATION_FAILED,
+    DNS_SILENT,
     NO_TRANSACTIONS,
+    NOT_MONGO,
     UNAUTHORIZED,
+    UNKNOWN_HOST,
     VARIABLE,
     is_dns,
     reason_of,
@@ -129,7 +132,7 @@ def _diagnose(connections: Connections, error: PyMongoError, *, certain: bool = 
         return _error([reason_of(error)], lasting=True)
     faults = list(_faults(connections))
     reason = reason_of(error)
-    if certain and len(faults) < len(_servers(connections)) and "TLS: " not in reason:
+    if certain and len(faults) < len(_servers(connections)) and not _will_stay(reason, connections):
         return None
     if any(fault.lasting for _, fault in faults):
         faults = [each for each in faults if each[1].lasting]
@@ -139,6 +142,12 @@ def _diagnose(connections: Connections, error: PyMongoError, *, certain: bool = 
     if not any(_shown(host, port) in reason for host, port in _servers(connections)):
         reason = f"{_address(connections)}: {reason}"
     return _error([reason], lasting="TLS: " in reason)
+
+
+def _will_stay(reason: str, connections: Connections) -> bool:
+    """Return whether a second attempt would meet the same: TLS fails, or the URL names no MongoDB server at all."""
+    named = reason.count(UNKNOWN_HOST) - reason.count(DNS_SILENT) + reason.count(NOT_MONGO)
+    return "TLS: " in reason or named >= len(_all_servers(connections))
 
 
 def _faults(connections: Connections) -> Iterator[tuple[str, Fault]]:
@@ -171,11 +180,16 @@ def _options(connections: Connections) -> dict[str, Any]:
 
 
 def _servers(connections: Connections) -> list[tuple[str, int]]:
-    """Return the servers that the URL names, or those of its DNS name; three at most, to end in time."""
+    """Return three servers at most, to end in time."""
+    return _all_servers(connections)[:3]
+
+
+def _all_servers(connections: Connections) -> list[tuple[str, int]]:
+    """Return the servers that the URL names, or those of its DNS name."""
     url = connections.settings.mongo_url
     known = connections.mongo.topology_description.server_descriptions()
     named = known if url.startswith("mongodb+srv:") else parse_uri(url)["nodelist"]
-    return [(host, port or 27017) for host, port in named][:3]
+    return [(host, port or 27017) for host, port in named]
 
 
 def _rejected(connections: Connections, error: OperationFailure) -> SnapshotError:

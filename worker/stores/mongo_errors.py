@@ -23,6 +23,9 @@ NO_TRANSACTIONS = (
 )
 
 NO_ANSWER = "no answer in time (wrong port, or a firewall?)"
+NOT_MONGO = "the server is not a MongoDB server"
+UNKNOWN_HOST = "unknown host"
+DNS_SILENT = f"{UNKNOWN_HOST} (DNS does not answer)"
 NO_PRIMARY = "the replica set has no primary (is a majority of its members up?)"
 
 # What follows in PyMongo's texts is of use to PyMongo's developers only.
@@ -32,19 +35,16 @@ _CAUSES: list[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]] = [
     (re.compile(r"\[SSL[^\]]*\] certificate verify failed: (.*?) \(_ssl\.c:\d+\)"), r"TLS: \1"),
     (re.compile(r"certificate verify failed: (.*?) \(_ssl\.c:\d+\)"), r"TLS: \1"),
     (re.compile(r"\[SSL: ([A-Z_0-9]+)\][^,]*?\(_ssl\.c:\d+\)"), lambda found: _tls(found[1])),
-    (re.compile(r"\[Errno -?\d+\] (Name or service not known|No address associated with hostname)"), r"unknown host"),
-    (re.compile(r"\[Errno -?\d+\] (nodename nor servname provided, or not known)"), r"unknown host"),
-    (re.compile(r"\[Errno -?\d+\] Temporary failure in name resolution"), "unknown host (DNS does not answer)"),
+    (re.compile(r"\[Errno -?\d+\] (Name or service not known|No address associated with hostname)"), UNKNOWN_HOST),
+    (re.compile(r"\[Errno -?\d+\] (nodename nor servname provided, or not known)"), UNKNOWN_HOST),
+    (re.compile(r"\[Errno -?\d+\] Temporary failure in name resolution"), DNS_SILENT),
     (re.compile(r"\[Errno \d+\] Connection refused"), "connection refused"),
     (re.compile(r"\[Errno -?\d+\] "), ""),
     (re.compile(r"\bSSL handshake failed: "), ""),
     (re.compile(r"\bNo (servers|replica set members|mongoses) found yet"), NO_ANSWER),
     (re.compile(r'\bNo (primary available for writes|replica set members match selector "Primary\(\)")'), NO_PRIMARY),
     (re.compile(r"\bNo replica set members available for replica set name "), "no server belongs to the replica set "),
-    (
-        re.compile(r"\bGot (response id|opcode) [^,]*|\bMessage length \([^,]*"),
-        "the server is not a MongoDB server",
-    ),
+    (re.compile(r"\bGot (response id|opcode) [^,]*|\bMessage length \([^,]*"), NOT_MONGO),
     (re.compile(r"\bconnection closed\b"), "the server closed the connection (does it expect TLS?)"),
 ]
 
