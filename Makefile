@@ -49,7 +49,7 @@ chaos: setup ## inject faults under load and check the guarantees: REQUESTS=2000
 	@$(BIN)/python tests/chaos --requests $(or $(REQUESTS),5000) --seconds $(or $(SECONDS),0) --seed $(or $(SEED),1) $(ARGS)
 
 cluster: setup ## the same on several hosts (network namespaces, needs root): partitions, lossy links, failovers: SEED=1 ARGS="--rounds 2"
-	@$(BIN)/python tests/chaos/hosts --seed $(or $(SEED),1) $(ARGS)
+	@PYTHONDONTWRITEBYTECODE=1 $(BIN)/python tests/chaos/hosts --seed $(or $(SEED),1) $(ARGS)
 
 proof: setup ## show that the checker finds deliberate bugs, then a short chaos run
 	$(BIN)/pytest -n 2 -m chaos --ignore tests/chaos/test_short_run.py $(ARGS)

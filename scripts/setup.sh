@@ -4,6 +4,11 @@
 set -eu
 cd "$(dirname "$0")/.."
 
+# `sudo make cluster` needs root for the run, not for the set-up, whose files would belong to root.
+if [ "$(id -u)" = 0 ] && [ -n "${SUDO_UID:-}" ] && [ "$SUDO_UID" != 0 ]; then
+    exec sudo -H -u "#$SUDO_UID" -g "#$SUDO_GID" PYTHON="${PYTHON:-}" PATH="$PATH" sh scripts/setup.sh
+fi
+
 fail() {
     printf 'setup: %s\n' "$@" >&2
     exit 1
