@@ -49,10 +49,12 @@ def test_command_says_that_no_worker_runs_and_ctrl_c_leaves_the_export(env: Env,
     add_snapshots(bench, 3)
     with exporting(env | {"SNAPSHOTS_EXPORTS_URL": str(tmp_path)}, bench) as process:
         assert process.stderr
-        said = process.stderr.readline()
+        said, start, stays = (process.stderr.readline().strip() for _ in range(3))
         job = bench.database.snapshotjobs.find_one()
         show = f"snapshots exports show {job['_id']}"
-        assert said == f"No worker has taken export {job['_id']} yet. It stays accepted, also after Ctrl-C: {show}\n"
+        assert said == f"No worker has taken export {job['_id']} yet. If none is running, start one:"
+        assert start == "snapshots celery worker -P prefork -c 1 -n exporter@%h -Q snapshots.exports"
+        assert stays == f"The export stays accepted, also after Ctrl-C: {show}"
         process.send_signal(signal.SIGINT)
         assert show in process.communicate(timeout=20)[1]
     assert bench.database.snapshotjobs.find_one()["status"] == "accepted"

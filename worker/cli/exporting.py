@@ -25,7 +25,7 @@ from worker.exports.export import Export
 from worker.exports.leftovers import owned, remove_leftovers
 from worker.exports.places import open_folder
 from worker.exports.showing import shown
-from worker.jobs.job import ACCEPTED, COMPLETED, Job
+from worker.jobs.job import ACCEPTED, COMPLETED, TASKS, Job
 from worker.jobs.slices import run_slice
 from worker.jobs.store import Jobs
 
@@ -113,10 +113,16 @@ def _export_there(organization: ObjectId, given: dict[str, Any]) -> Job:
             on_progress(job)
             if warn_at and job.status == ACCEPTED and time.monotonic() > warn_at:
                 warn_at = None
-                click.echo(
-                    f"No worker has taken export {job.id} yet. It stays accepted, also after Ctrl-C: {show}", err=True
-                )
+                click.echo(_untaken(job, show), err=True)
     return job
+
+
+def _untaken(job: Job, show: str) -> str:
+    start = f"{program()} celery worker -P prefork -c 1 -n exporter@%h -Q {TASKS[job.kind][1]}"
+    return f"""\
+No worker has taken export {job.id} yet. If none is running, start one:
+  {start}
+The export stays accepted, also after Ctrl-C: {show}"""
 
 
 def _export_here(organization: ObjectId, given: dict[str, Any], folder: Path) -> Job:
