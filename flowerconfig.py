@@ -5,6 +5,8 @@ What is set below overrides it. The secrets among them may also be files in the 
 https://flower.readthedocs.io/en/latest/config.html
 """
 
+from pathlib import Path as _Path
+
 from flower.events import EventsState as _EventsState
 from flower.urls import handlers as _handlers
 from flower.views import BaseHandler as _BaseHandler
@@ -26,6 +28,7 @@ from worker.flower.search import extend_search as _extend_search
 from worker.log import configure as _configure_log
 from worker.settings import read_secret as _read_secret
 from worker.settings import settings as _settings
+from worker.startup.files import fault_of as _fault_of
 from worker.startup.process import prepare_or_exit as _check_servers
 
 try:
@@ -48,6 +51,8 @@ if _error := _login_error(
     raise SystemExit(f"flower: {_error}")
 if not _options.unix_socket and (_error := _port_error(_options.address, _options.port)):
     raise SystemExit(f"flower: {_error}")
+if _error := _fault_of(_Path(_options.db)):
+    raise SystemExit(f"flower: FLOWER_DB (--db): {_error}")
 _check_servers(_settings())
 _read_queues_at(_settings().redis)
 

@@ -4,6 +4,7 @@ import ctypes
 import signal
 import sys
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import structlog
@@ -14,8 +15,10 @@ from worker.bootstrap import build, service
 from worker.erasure.receipt import check_signing_key
 from worker.erasure.restoring import restore
 from worker.errors import SnapshotError, TransientError
+from worker.exports.places import fault_of_folder
 from worker.metrics import port as metrics_port
 from worker.settings import settings
+from worker.startup.files import require_files
 from worker.startup.process import prepare_or_exit
 from worker.stores import indexes
 from worker.stores.connections import Connections
@@ -30,6 +33,12 @@ def _set_up_logging(**_: Any) -> None:
     log.configure(settings())
 
 
+@signals.celeryd_init.connect
+def _check_files(options: Mapping[str, Any], **_: Any) -> None:
+    """End a worker that could not write its files; `worker.celery_support.beat` does so for beat."""
+    require_files({f"--{name}": options.get(name) for name in ("pidfile", "statedb")})
+
+
 @signals.worker_init.connect
 @signals.beat_init.connect
 def _check_servers(**_: Any) -> None:
@@ -39,6 +48,8 @@ def _check_servers(**_: Any) -> None:
     """
     if prepare_or_exit(settings()):
         _create_indexes()
+    if fault := fault_of_folder(settings()):  # a warning, because the workers of exports alone need it
+        _log.warning("exports_cannot_be_written", reason=fault)
     try:
         check_signing_key(settings())
         if settings().erasure_log:

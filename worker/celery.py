@@ -1,5 +1,8 @@
 """The Celery app, where `celery -A worker` looks for it."""
 
+from functools import cached_property
+from typing import Any
+
 from celery import Celery
 from celery.exceptions import SoftTimeLimitExceeded
 
@@ -11,7 +14,17 @@ from worker.errors import TaskInterrupt
 TaskInterrupt.register(SoftTimeLimitExceeded)
 transport.register()
 
-app = Celery("training-snapshots", loader="worker.celery_support.loader:Loader")
+
+class App(Celery):
+    """Celery with our beat."""
+
+    @cached_property
+    def Beat(self) -> Any:  # noqa: N802 - Celery's name
+        where: Any = "worker.celery_support.beat:Beat"
+        return self.subclass_with_self(where)
+
+
+app = App("training-snapshots", loader="worker.celery_support.loader:Loader")
 app.config_from_object("celeryconfig")
 app.steps["consumer"].update((EventBatching, Heartbeat))
 

@@ -11,6 +11,7 @@ from pydantic import SecretStr
 
 from support.erasing import Erasing, erasing_bench, person
 from support.ledger import Bench
+from support.programs import Order, run_programs
 from worker.doctor import erasure_checks
 from worker.doctor.findings import Level
 from worker.erasure.accepting import lift
@@ -102,6 +103,29 @@ def test_log_that_cannot_be_written_refuses_the_erasure(bench: Bench, tmp_path: 
         Erasing(other).accept(contact)
     other.connections.close()
     assert bench.database.snapshotjobs.count_documents({}) == 0
+
+
+def test_folder_that_is_missing_is_named_by_doctor_workers_and_api_at_their_start(
+    bench: Bench, settings: Settings, tmp_path: Path
+) -> None:
+    missing = str(tmp_path / "missing" / "erasures.log")
+    other = bench.another(erasure_log=missing)
+    with pytest.raises(InvalidSettings, match="SNAPSHOTS_ERASURE_LOG"):
+        restore(other.service)
+    (fault,) = failures(other)
+    assert f"SNAPSHOTS_ERASURE_LOG: {missing} cannot be written: create the folder" in fault
+    other.connections.close()
+    environment = {"SNAPSHOTS_MONGO_URL": settings.mongo_url, "SNAPSHOTS_REDIS_URL": settings.redis_url}
+    environment |= {
+        "SNAPSHOTS_ERASURE_LOG": missing,
+        "SNAPSHOTS_ERASURE_KEY": "k" * 32,
+        "SNAPSHOTS_JWT_SECRET": "x" * 40,
+    }
+    for name, arguments in (("api", ["--port", "0"]), ("celery", ["worker", "-P", "solo", "-c", "1"])):
+        (ended,) = run_programs([Order("snapshots", [name, *arguments], environment)])
+        assert (ended.code, "Traceback" in ended.output) == (2, False), ended.output
+        assert "Error: SNAPSHOTS_ERASURE_LOG" in ended.output
+        assert missing in ended.output
 
 
 def test_doctor_names_another_key(bench: Bench) -> None:

@@ -31,7 +31,9 @@ def api(host: str | None, port: int | None, fd: int | None, as_json: bool) -> No
     from worker.api.container import Container
     from worker.api.server import serve
     from worker.bootstrap import build
+    from worker.erasure import log as erasure_log
     from worker.erasure.receipt import check_signing_key
+    from worker.errors import TransientError
     from worker.operations.backend import Backend
     from worker.operations.routes import routes
     from worker.settings import load
@@ -43,6 +45,10 @@ def api(host: str | None, port: int | None, fd: int | None, as_json: bool) -> No
     listening = socket.socket(fileno=fd) if fd is not None else _listen(settings.api_host, settings.api_port)
     prepare(settings)
     check_signing_key(settings)
+    try:
+        erasure_log.check(settings)
+    except TransientError as error:  # a bucket that does not answer now
+        log.get_logger(__name__).warning("erasure_log_unavailable_at_start", code=error.code, reason=error.message)
     container = Container(build(settings))
     backend = Backend(container)
     container.on_close(backend.close)

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from worker.doctor.findings import Finding, failure, ok, warning
 from worker.errors import InvalidSettings
+from worker.exports.places import fault_of_folder
 from worker.settings import PREFIX, Settings, load, unknown_variables
 
 ADVICE = "Correct the environment variable. The README's table lists the allowed values."
@@ -23,6 +24,8 @@ def _check(settings: Settings) -> Iterator[Finding]:
     yield from _duplicate_names(settings)
     yield from _unknown()
     yield from _tokens(settings)
+    if fault := fault_of_folder(settings):
+        yield warning(fault, "Exports fail in workers to which this applies, too.")
     named = sorted(f"{PREFIX}{name.upper()}" for name in settings.model_fields_set)
     yield ok(f"{len(named)} set: {', '.join(named)}" if named else "all settings have their defaults")
 

@@ -17,9 +17,18 @@ from worker.service import Service
 from worker.settings import Settings
 from worker.stores.connections import Document, store_errors
 
-__all__ = ["VARIABLE", "append", "missing", "read"]
+__all__ = ["VARIABLE", "append", "check", "missing", "read"]
 
 log = get_logger(__name__)
+
+
+def check(settings: Settings) -> None:
+    """Look whether entries can be added to the log of the settings, if they name one.
+
+    Raises InvalidSettings, DestinationUnavailable.
+    """
+    if place := open_log(settings):
+        place.check()
 
 
 def append(settings: Settings, tombstone: Document) -> None:

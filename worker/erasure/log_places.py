@@ -2,6 +2,8 @@
 
 import fcntl
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -10,12 +12,16 @@ from worker.errors import InvalidSettings
 from worker.exports.bucket import bucket_errors, open_s3
 from worker.exports.destination import DestinationFailed
 from worker.settings import PREFIX, Settings
+from worker.startup.files import fault_of
 
 VARIABLE = f"{PREFIX}ERASURE_LOG"
 
 
 class LogPlace(Protocol):
     """The entries of the log. All methods raise InvalidSettings and DestinationUnavailable."""
+
+    def check(self) -> None:
+        """Look whether entries can be added, as far as that shows without adding one."""
 
     def append(self, name: str, entry: bytes) -> None:
         """Add an entry, durably. `name` is unique, and orders the entries."""
@@ -40,6 +46,10 @@ class LogFile:
     def __init__(self, path: Path) -> None:
         self._path = path
 
+    def check(self) -> None:
+        if fault := fault_of(self._path):
+            raise InvalidSettings(f"{VARIABLE}: {fault}.")
+
     def append(self, name: str, entry: bytes) -> None:
         try:
             with self._path.open("ab") as file:
@@ -52,7 +62,10 @@ class LogFile:
 
     def entries(self) -> list[bytes]:
         try:
-            return self._path.read_bytes().splitlines() if self._path.exists() else []
+            if not self._path.exists():
+                self._path.parent.stat()  # a log that is not begun yet is empty; one whose folder is missing is wrong
+                return []
+            return self._path.read_bytes().splitlines()
         except OSError as error:
             raise InvalidSettings(f"{VARIABLE}: {self._path} cannot be read ({error.strerror}).") from None
 
@@ -68,20 +81,28 @@ class LogBucket:
         self._files: Any = open_s3(VARIABLE)
         self._where, self._bucket, self._prefix = url, bucket, f"{prefix}/"
 
+    def check(self) -> None:
+        with self._errors():
+            self._list_one()
+
     def append(self, name: str, entry: bytes) -> None:
-        try:
-            with bucket_errors(self._where):
-                self._files.pipe_file(f"{self._bucket}/{self._prefix}{name}.json", entry)
-        except DestinationFailed as error:
-            raise InvalidSettings(f"{VARIABLE}: {error.message}") from None
+        with self._errors():
+            self._files.pipe_file(f"{self._bucket}/{self._prefix}{name}.json", entry)
 
     def entries(self) -> list[bytes]:
+        with self._errors():
+            self._list_one()  # `find` alone takes a bucket that does not exist for an empty one
+            paths = sorted(self._files.find(f"{self._bucket}/{self._prefix}"))
+            found = self._files.cat(paths) if paths else {}
+            return [found[path] for path in paths]
+
+    def _list_one(self) -> None:
+        self._files.call_s3("list_objects_v2", Bucket=self._bucket, Prefix=self._prefix, MaxKeys=1)
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
         try:
             with bucket_errors(self._where):
-                # `find` alone takes a bucket that does not exist for an empty one.
-                self._files.call_s3("list_objects_v2", Bucket=self._bucket, Prefix=self._prefix, MaxKeys=1)
-                paths = sorted(self._files.find(f"{self._bucket}/{self._prefix}"))
-                found = self._files.cat(paths) if paths else {}
-                return [found[path] for path in paths]
+                yield
         except DestinationFailed as error:
             raise InvalidSettings(f"{VARIABLE}: {error.message}") from None

@@ -1,5 +1,6 @@
 """Finds the destination of an export."""
 
+import os
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -19,14 +20,32 @@ def open_destination(settings: Settings, export: ObjectId) -> Destination:
     url = settings.exports_url
     if not url:
         raise InvalidSettings(f"{VARIABLE} is not set: it names the folder or bucket for exports.")
+    root = _root(url)
+    return Folder(root / str(export), root / f".{export}") if root else Bucket(url, export)
+
+
+def _root(url: str) -> Path | None:
+    """Return the folder that a URL names; None if it names a bucket."""
     scheme, _, rest = url.partition("://")
     if not rest:
-        root = Path(url)
-    elif scheme == "file":
-        root = Path(urlsplit(url).path)
-    else:
-        return Bucket(url, export)
-    return Folder(root / str(export), root / f".{export}")
+        return Path(url)
+    return Path(urlsplit(url).path) if scheme == "file" else None
+
+
+def fault_of_folder(settings: Settings) -> str | None:
+    """Return one sentence if this process could not write exports to the folder of the settings, which it would make.
+
+    None if it can, if the settings name none, and for a bucket, which is not asked.
+    """
+    root = _root(settings.exports_url) if settings.exports_url else None
+    if root is None:
+        return None
+    made = root.absolute()
+    while not os.path.exists(made):  # noqa: PTH110 - Path.exists raises if a parent must not be read
+        made = made.parent
+    if os.path.isdir(made) and os.access(made, os.W_OK | os.X_OK):  # noqa: PTH112
+        return None
+    return f"{VARIABLE}: {root} cannot be written: let this user write to {made}, or name another folder."
 
 
 def open_folder(folder: Path, export: ObjectId) -> Destination:

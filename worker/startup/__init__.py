@@ -1,1 +1,1 @@
-"""Checks at the start of a process whether the servers that the settings name can be used, and names what is wrong."""
+"""Checks at the start of a process whether the servers and files that it needs can be used, and names what is wrong."""

@@ -1,0 +1,56 @@
+"""A file that a process of Celery cannot write is named at its start, with the option and what to do."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from support.programs import Order, run_programs
+from worker.exports.places import fault_of_folder
+from worker.settings import Settings
+from worker.startup.files import fault_of
+
+WORKER = ["-A", "worker", "worker", "-P", "solo", "-c", "1"]
+BEAT = ["-A", "worker", "beat"]
+FLOWER = ["-A", "worker", "flower", "--port=0"]
+
+
+def test_each_process_names_the_option_and_the_folder_and_ends(settings: Settings, tmp_path: Path) -> None:
+    environment = {
+        "SNAPSHOTS_MONGO_URL": settings.mongo_url,
+        "SNAPSHOTS_REDIS_URL": settings.redis_url,
+        "FLOWER_BASIC_AUTH": "operator:long-enough",
+    }
+    missing = str(tmp_path / "missing" / "file")
+    schedule = ["--schedule", str(tmp_path / "schedule")]
+    cases = {
+        "--schedule": [*BEAT, "--schedule", missing],
+        "--pidfile": [*BEAT, *schedule, "--pidfile", missing],
+        "--statedb": [*WORKER, "--statedb", missing],
+        "--pidfile ": [*WORKER, "--pidfile", missing],
+        "--db": [*FLOWER, f"--db={missing}"],
+    }
+    ended = run_programs([Order("celery", arguments, environment) for arguments in cases.values()])
+    for option, each in zip(cases, ended, strict=True):
+        assert (each.code in (1, 2), "Traceback" in each.output) == (True, False), (option, each.output)
+        (said,) = [line for line in each.output.splitlines() if option.strip() in line]
+        assert f"{missing} cannot be written: create the folder {tmp_path / 'missing'}" in said
+
+
+def test_file_is_checked_without_being_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert fault_of(Path("new")) is None
+    assert "is a folder: name a file" in str(fault_of(tmp_path))
+    assert not list(tmp_path.iterdir())
+    if os.geteuid():  # root may write everywhere
+        tmp_path.chmod(0o500)
+        assert "let this user write there" in str(fault_of(Path("new")))
+
+
+def test_folder_of_exports_may_be_missing_but_not_below_a_file(settings: Settings, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    urls = {"": True, "s3://bucket/prefix": True, f"{tmp_path}/new/folder": True, f"file://{tmp_path}/file/x": False}
+    for url, usable in urls.items():
+        fault = fault_of_folder(settings.model_copy(update={"exports_url": url}))
+        assert (fault is None) == usable, fault
+        assert usable or f"SNAPSHOTS_EXPORTS_URL: {tmp_path}/file/x cannot be written" in str(fault)

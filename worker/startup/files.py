@@ -1,0 +1,26 @@
+"""Whether a file can be written, found out before it has to be."""
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+
+def fault_of(path: Path) -> str | None:
+    """Return why a file cannot be written, and what to do, or None. A clause without a full stop."""
+    folder = path.absolute().parent
+    if not os.path.isdir(folder):  # noqa: PTH112 - Path.is_dir raises if a parent must not be read
+        return f"{path} cannot be written: create the folder {folder}, or name another file"
+    if os.path.isdir(path):  # noqa: PTH112
+        return f"{path} is a folder: name a file"
+    if not os.access(path if os.path.exists(path) else folder, os.W_OK):  # noqa: PTH110
+        return f"{path} cannot be written: let this user write there, or name another file"
+    return None
+
+
+def require_files(files: Mapping[str, str | None]) -> None:
+    """End a process of Celery with code 2 and one sentence if one of these files, by option, cannot be written."""
+    for option, path in files.items():
+        if path and (fault := fault_of(Path(path))):
+            print(f"Error: {option}: {fault}.", file=sys.stderr)
+            raise SystemExit(2)
