@@ -140,7 +140,7 @@ REDIS: list[tuple[tuple[str, ...], str, type[SnapshotError], str]] = [
     ((), "redis://{}/0", UnusableServer, "NOAUTH"),
     (("--cluster-enabled", "yes"), "redis://{}/0", UnusableServer, "Redis Cluster"),
     (("--replicaof", "127.0.0.1 1"), "redis://{}/0", BrokerUnavailable, "is a replica"),
-    (("--databases", "4"), "redis://{}/9", UnusableServer, "no database of this number"),
+    (("--databases", "4"), "redis://{}/9", UnusableServer, "no database with this number"),
     ((), "rediss://{}/0", BrokerUnavailable, "TLS"),
     (("--maxmemory", "100kb"), "redis://{}/0", BrokerUnavailable, "is full"),
 ]

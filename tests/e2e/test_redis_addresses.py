@@ -191,6 +191,6 @@ def test_database_that_the_server_has_not_is_named(
     url = f"{tls_url}/99?ssl_ca_certs={certificates.ca}"
     orders = [_order(name, tmp_path, url, settings) for name in PROGRAMS]
     for name, ended in zip(PROGRAMS, run_programs(orders), strict=True):
-        named = "no database of this number" in ended.output or "DB index is out of range" in ended.output
+        named = "no database with this number" in ended.output or "DB index is out of range" in ended.output
         assert named, (name, ended.output)
         assert "Traceback" not in ended.output, (name, ended.output)

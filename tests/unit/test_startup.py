@@ -125,14 +125,14 @@ def test_supported_versions_of_redis_and_valkey(version: str) -> None:
         (redis.exceptions.AuthenticationError("required", status_code="NOAUTH"), "requires a password", True),
         (redis.exceptions.BusyLoadingError("loading", status_code="LOADING"), "still loading", False),
         (redis.ResponseError("DENIED Redis is running in protected mode"), "protected mode", True),
-        (redis.ResponseError("ERR DB index is out of range"), "no database of this number", True),
+        (redis.ResponseError("ERR DB index is out of range"), "no database with this number", True),
         (redis.exceptions.NoPermissionError("can't run the 'xadd' command"), "does not allow the command xadd", True),
         (
             redis.ResponseError("MISCONF Errors writing to the AOF file: No space left on device"),
             "Redis cannot write to its disk, so it refuses writes (MISCONF: No space left on device)",
             False,
         ),
-        (redis.exceptions.InvalidResponse("Protocol Error"), "does not answer as a Redis does", True),
+        (redis.exceptions.InvalidResponse("Protocol Error"), "is not a Redis server", True),
     ],
 )
 def test_redis_error_is_explained(error: Any, text: str, lasting: bool) -> None:

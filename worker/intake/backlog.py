@@ -1,8 +1,8 @@
-"""Entries that were delivered to this listener and wait for their turn.
+"""The backlog of a listener: entries that were delivered to it and wait for their turn.
 
-Organizations take turns, one entry each, so that one that floods the stream delays the others by a batch and not by its
-flood. Entries of the same organization keep their order. The entries are pending in Redis meanwhile: if this process
-dies, another listener claims them.
+Organizations take turns, one entry each, so an organization that floods the stream delays the others by no more than a
+batch. Entries of the same organization keep their order. While they wait, the entries are pending in Redis: if this
+process dies, another listener claims them.
 """
 
 import re
@@ -13,18 +13,21 @@ from worker.intake.entries import DATA_FIELD
 from worker.intake.stream import BATCH_BYTES, IntakeEntry
 
 _MOST_ENTRIES, _MOST_BYTES = 50_000, 32_000_000
-"""What is held at most. Beyond it, entries wait in the stream, in their order."""
+"""The most entries and bytes that a backlog holds. Further entries wait in the stream, in their order."""
 _ORGANIZATION = re.compile(rb'"organizationId"\s*:\s*"([0-9a-fA-F]{24})"')
 
 
 def organization_of(entry: IntakeEntry) -> bytes | None:
-    """Return the organization that an entry seems to name, as hex digits: enough to share time by, not to trust."""
+    """Return the organization that an entry seems to name, as hex digits.
+
+    Not validated: it serves only for taking turns.
+    """
     found = _ORGANIZATION.search((entry.fields or {}).get(DATA_FIELD, b""))
     return found[1].lower() if found else None
 
 
 class Backlog:
-    """Entries by organization."""
+    """Waiting entries, by organization."""
 
     def __init__(self) -> None:
         self._turns = Turns[IntakeEntry]()
@@ -42,13 +45,13 @@ class Backlog:
         return (entry.id for entry in self._turns)
 
     def add(self, entries: Iterable[IntakeEntry]) -> None:
-        """Let entries wait, behind those of their organization."""
+        """Add entries behind the waiting ones of their organizations."""
         for entry in entries:
             self._turns.add(organization_of(entry), entry)
             self._bytes += entry.size
 
     def take(self, count: int) -> Sequence[IntakeEntry]:
-        """Remove and return the next entries: at most `count`, ending with the one that reaches BATCH_BYTES."""
+        """Remove and return up to `count` entries in turn, ending with the one that reaches BATCH_BYTES."""
         taken: list[IntakeEntry] = []
         size = 0
         while self._turns and len(taken) < count and size < BATCH_BYTES:

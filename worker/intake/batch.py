@@ -21,22 +21,24 @@ log = get_logger(__name__)
 
 Item = TypeVar("Item")
 Decoded = list[tuple[IntakeEntry, Item]]
-"""Entries with what they ask for."""
+"""Entries, each with the request or closing that was read from it."""
 
 _INTERACTIVE_LIMIT = 16
-"""Up to so many requests, new or waiting for a worker, each request gets a message of its own."""
+"""Up to this many requests, new or waiting for a worker, each request gets a message of its own."""
 _CHUNKS = 4
-"""A larger batch is split into at least so many messages, for several workers, unless they would be tiny."""
+"""A larger batch is split into at least this many messages, for several workers, unless they would be tiny."""
 _SMALLEST_CHUNK = 10
 _GIVE_UP_MS = 60_000
-"""Age at which an entry is rejected if its conversation is still not resolved, or if it still breaks our own code."""
+"""Age at which an entry is rejected if its conversation is still not resolved, or if it still causes an unexpected
+error."""
 _CLOCK_STEP_MS = 60_000
-"""Ids further in the future were chosen by a producer, or follow such an id: they do not tell an entry's age."""
+"""An id further in the future was chosen by a producer, or follows such an id. It says nothing about the entry's
+age."""
 
 
 @dataclass
 class _Outcome:
-    """What becomes of a batch's entries: acknowledged, rejected, or left pending."""
+    """What to do with each entry of a batch: acknowledge it, reject it, or leave it pending."""
 
     done: list[str] = field(default_factory=list)
     rejected: list[tuple[IntakeEntry, SnapshotError]] = field(default_factory=list)
@@ -53,14 +55,14 @@ class Intake:
         self._closings = Closings(service, counts)
 
     def needs_chunks(self, entries: int, waiting: int) -> bool:
-        """Whether so many new entries, and messages waiting before them, call for chunks instead of single messages."""
+        """Whether to enqueue chunks instead of single messages, given the new entries and the messages in the queue."""
         return entries + waiting > _INTERACTIVE_LIMIT
 
     def __call__(self, entries: Sequence[IntakeEntry], waiting: int = 0) -> int:
-        """Processes a batch and returns how many entries stay pending, to be tried again.
+        """Process a batch; return how many entries stay pending and have to be tried again.
 
-        `waiting` is the number of messages in the interactive queue. Raises BrokerUnavailable, and StoreUnavailable if
-        MongoDB is down; then all entries stay pending.
+        `waiting` is the number of messages in the interactive queue. Raises BrokerUnavailable, or StoreUnavailable if
+        MongoDB is down. After an error, all entries stay pending.
         """
         queue = BULK if self.needs_chunks(len(entries), waiting) else INTERACTIVE
         outcome = _Outcome()
@@ -74,7 +76,7 @@ class Intake:
         return len(outcome.pending)
 
     def reject(self, entry: IntakeEntry, error: SnapshotError) -> None:
-        """Rejects an entry without reading its content."""
+        """Reject an entry without reading its content."""
         if entry.fields is None:
             self._settle(_Outcome(done=[entry.id]))
         else:
@@ -85,7 +87,7 @@ class Intake:
     def _decode(
         self, entries: Iterable[IntakeEntry], queue: str, outcome: _Outcome
     ) -> tuple[Decoded[NewRequest], Decoded[ConversationResolved]]:
-        """Returns the requests and the closings; an entry that cannot be read is rejected."""
+        """Return the requests and the closings. Entries that cannot be read are rejected."""
         requests: Decoded[NewRequest] = []
         closings: Decoded[ConversationResolved] = []
         for entry in entries:
@@ -119,7 +121,7 @@ class Intake:
         self._counts.accepted(RESOLVED, self._sort(closings, tally.results, outcome))
 
     def _sort(self, decoded: Decoded[Any], results: Sequence[object], outcome: _Outcome) -> int:
-        """Sorts entries into the outcome by their results. Returns how many have a request."""
+        """Add the entries to the outcome by their results; return how many have a request."""
         for (entry, _), result in zip(decoded, results, strict=True):
             if isinstance(result, TransientError):
                 outcome.pending.append((entry, result))
@@ -130,7 +132,7 @@ class Intake:
         return sum(isinstance(result, Receipt) for result in results)
 
     def _publish(self, receipts: Iterable[Receipt], batch_size: int) -> None:
-        """Enqueues the new requests, in chunks that grow with the batch. If that fails, the sweep does it."""
+        """Enqueue the new requests, in chunks that grow with the batch. If that fails, the sweep does it."""
         by_queue: dict[str, list[Any]] = {}
         for receipt in receipts:
             if receipt.created and (queue := receipt.entry.get("queue")):
@@ -142,7 +144,7 @@ class Intake:
     # --- settle ---------------------------------------------------------------------------------------
 
     def _give_up(self, outcome: _Outcome) -> None:
-        """Rejects pending entries that have had their time by Redis's clock, or whose age is unknown."""
+        """Reject pending entries that are too old by Redis's clock, or whose age is unknown."""
         limited = [pair for pair in outcome.pending if isinstance(pair[1], NotResolvedYet | UnexpectedError)]
         if not limited:
             return
@@ -165,7 +167,7 @@ class Intake:
 
 
 def _favour_light(requests: Decoded[NewRequest]) -> Decoded[NewRequest]:
-    """Let requests of organizations that have few of a large batch not wait behind the others'."""
+    """In a large batch, move the requests of the organizations with the fewest to the interactive queue."""
     few = light((request.request.organization_id for _, request in requests), _INTERACTIVE_LIMIT)
     return [
         (entry, replace(request, queue=INTERACTIVE) if request.request.organization_id in few else request)

@@ -26,9 +26,9 @@ Other fields are ignored."""
 
 
 def read_task(args: Sequence[Any], kwargs: Mapping[str, Any], celery_id: str, limits: Settings) -> NewRequest:
-    """Returns the request in a Celery message: one JSON object, its only positional argument.
+    """Return the request in a Celery message, whose only argument is a JSON object, given by position.
 
-    A request without a request id gets one derived from the message's id, so that a redelivery is the same request.
+    If it has no request id, one is derived from the message's id, so that a redelivered message is the same request.
     Raises InvalidRequest.
     """
     request = SnapshotRequest.read(_only_argument(args, kwargs, limits), limits)
@@ -36,7 +36,7 @@ def read_task(args: Sequence[Any], kwargs: Mapping[str, Any], celery_id: str, li
 
 
 def read_closing_task(args: Sequence[Any], kwargs: Mapping[str, Any], limits: Settings) -> ConversationResolved:
-    """Returns the closing in a Celery message: one JSON object, its only positional argument.
+    """Return the closing in a Celery message, whose only argument is a JSON object, given by position.
 
     Raises InvalidRequest.
     """
@@ -54,7 +54,7 @@ def _only_argument(args: Sequence[Any], kwargs: Mapping[str, Any], limits: Setti
 
 
 def task_request_id(celery_id: str) -> str:
-    """Derives a request id from a Celery message's id, which its producer chooses, so it is checked like any other.
+    """Derive a request id from a Celery message's id. The producer chooses that id, so it is validated.
 
     Raises InvalidRequest.
     """
@@ -67,10 +67,10 @@ def task_request_id(celery_id: str) -> str:
 def read_entry(
     fields: Mapping[bytes, bytes], entry_id: str, limits: Settings, queue: str = INTERACTIVE
 ) -> NewRequest | ConversationResolved:
-    """Returns what an intake entry asks for: a request to be enqueued on `queue`, or a closing.
+    """Read an intake entry; return its request, to be enqueued on `queue`, or its closing.
 
-    A request without a request id gets one derived from the entry's id, so that reading it twice is the same request.
-    Raises InvalidRequest, which repeats nothing of the entry's content except the names of unknown fields.
+    If the request has no request id, one is derived from the entry's id, so that reading it twice makes one request.
+    Raises InvalidRequest, which quotes nothing of the entry's content except the names of unknown fields.
     """
     kind = _read_type(fields)
     data = _read_data(fields, limits)
@@ -104,7 +104,7 @@ def _fault(field: str, message: str) -> InvalidRequest:
 
 
 def reject(service: Service, error: SnapshotError, original: Mapping[str | bytes, Any], origin: str) -> None:
-    """Adds a rejected entry with the reason to the stream of rejected entries. Raises BrokerUnavailable."""
+    """Add a rejected entry with the reason to the stream of rejected entries. Raises BrokerUnavailable."""
     service.events.reject(error.outcome(), original, origin)
     # The message names fields and limits, never what an entry contains.
     log.warning("request_rejected", code=error.code, reason=error.message, origin=origin)

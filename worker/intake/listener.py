@@ -1,4 +1,4 @@
-"""The listener moves requests from the intake stream to the ledger, wakes workers up, and acknowledges.
+"""The listener accepts the requests of the intake stream into the ledger and wakes the workers.
 
     read → decode → accept → publish → settle
 
@@ -32,25 +32,25 @@ from worker.telemetry.counters import IntakeCounts
 log = get_logger(__name__)
 
 _BLOCK = timedelta(seconds=1)
-"""One wait for new entries, and the longest delay of SIGTERM and upkeep. Below the socket's timeout of 5 s."""
+"""How long a read waits for new entries, which delays SIGTERM and upkeep. Below the socket timeout of 5 s."""
 _SHORTEST_BLOCK = timedelta(milliseconds=10)
 _COALESCE_SECONDS = 0.015
 """How long to gather more entries under pressure."""
 _TRIM_SECONDS, _FORGET_SECONDS, _LOG_SECONDS = 10.0, 60.0, 10.0
 _SHOW_ALIVE_SECONDS = 3.0
-"""Below the idle time from which on the doctor counts a listener as dead (10 s)."""
+"""Interval at which the listener resets its idle time. The doctor counts a listener as dead after 10 s."""
 _RETRY_SECONDS = (0.5, 5.0)
 """The first and the longest wait before pending entries are tried again."""
 _OUTAGE_SECONDS = (0.1, 2.0)
 """The first and the longest wait while a server is down."""
 _CONSUMER_IDLE = timedelta(minutes=10)
 _CLAIM_COUNT, _CLAIMED_SECONDS = 100, 0.5
-"""Entries claimed together, and how long claimed entries are processed before new entries get their turn."""
+"""How many entries are claimed at once, and for how long they are processed before new entries get their turn."""
 _READ_AHEAD_SECONDS = 0.25  # for each batch
 _DRAIN_SECONDS = 8.0
-"""How long to process entries that were read ahead after SIGTERM; another listener claims the rest."""
+"""How long after SIGTERM to process entries that were read ahead. Another listener claims the rest."""
 _MAX_STARTS = 3
-"""Starts of an entry, by listeners that did not finish it, before it is rejected. The first is its first delivery."""
+"""How often listeners may start an entry without finishing it before it is rejected. Its first delivery counts."""
 
 
 class Listener:
@@ -66,12 +66,12 @@ class Listener:
         self._intake = Intake(service, self._stream, self._counts)
         self._batch_size = 5 * self._settings.chunk_size
         self._retry_at: float | None = 0.0
-        """When to read the own pending entries next: at the start, after an error, and while any remain."""
+        """When to read this listener's own pending entries again (monotonic clock); None if there are none."""
         self._retry_wait = _RETRY_SECONDS[0]
         self._backlog = Backlog()
         self._claimed: deque[str] = deque()
         self._untried = 0
-        """How many of the claimed entries, the first ones, had only waited in their listener."""
+        """How many of the claimed entries had only waited in their former listener. They are the first ones."""
         self._claim_cursor = "0-0"
         self._due = {
             "take_over": 0.0,
@@ -83,7 +83,7 @@ class Listener:
         }
 
     def run(self, stop: threading.Event) -> None:
-        """Listens until `stop` is set, then finishes what it has read and leaves the group. Survives any outage."""
+        """Listen until `stop` is set, then finish what was read and leave the group. Survives any outage."""
         if not self._prepare(stop):
             return
         log.info("listening", consumer=self.consumer, stream=self._settings.requests_stream)
@@ -104,7 +104,7 @@ class Listener:
         self._leave()
 
     def _prepare(self, stop: threading.Event) -> bool:
-        """Creates the indexes: without the ledger's unique index two entries of one request would be two requests."""
+        """Create the indexes. Without the ledger's unique index, two entries of one request would make two requests."""
         for attempt in range(1_000_000):
             try:
                 indexes.ensure(self._service.connections)
@@ -185,7 +185,7 @@ class Listener:
         self._process(entries, waiting)
 
     def _process_backlog(self) -> None:
-        """Reads ahead, so that organizations can take turns, and processes a batch."""
+        """Read entries ahead, so that organizations can take turns, and process a batch."""
         stop_at = time.monotonic() + _READ_AHEAD_SECONDS
         waiting = 0
         while not self._backlog.is_full and time.monotonic() < stop_at:
@@ -213,7 +213,7 @@ class Listener:
         return min(_BLOCK, max(_SHORTEST_BLOCK, remaining))
 
     def _process(self, entries: Sequence[IntakeEntry], waiting: int = 0) -> int:
-        """Processes entries and returns how many stay pending; those are tried again after a while."""
+        """Process entries; return how many stay pending. Those are tried again after a while."""
         pending = self._intake(entries, waiting)
         if pending and self._retry_at is None:
             self._retry_wait = _RETRY_SECONDS[0]
@@ -221,7 +221,7 @@ class Listener:
         return pending
 
     def _retry_pending(self, stop: threading.Event) -> None:
-        """Processes the own pending entries, page by page; those that remain are tried again, with growing waits."""
+        """Process this listener's own pending entries, page by page; retry those that remain after growing waits."""
         after, pending, seen = "0", 0, 0
         waiting = {*self._backlog.ids(), *self._claimed}
         while not stop.is_set() and (entries := self._stream.read_pending(after, self._batch_size)):
@@ -236,10 +236,10 @@ class Listener:
     # --- entries of listeners that died, or hung ------------------------------------------------------
 
     def _take_over(self, stop: threading.Event) -> None:
-        """Claims and processes entries for a short time; more claimed entries wait until new ones had their turn.
+        """Claim and process entries for a short time. The rest of them waits until new entries had their turn.
 
-        Entries that only waited in their listener run first, together. Each of the others may have ended its listener,
-        so it runs alone, and its starts are counted before it is read. The least suspect ones run first.
+        Entries that had only waited in their listener come first, together. Each of the others may have crashed its
+        listener, so it is processed alone, after its start was counted; those with the fewest starts come first.
         """
         stop_at = time.monotonic() + _CLAIMED_SECONDS
         while not stop.is_set() and time.monotonic() < stop_at:
@@ -253,7 +253,7 @@ class Listener:
         return bool(self._claimed) or self._claim_cursor != "0-0"
 
     def _claim(self) -> bool:
-        """Claims the next entries. Returns False once there are no more."""
+        """Claim the next entries; return False if there are no more."""
         cursor, ids, lost = self._stream.claim(self._claim_cursor, _CLAIM_COUNT, self._settings.listener_idle)
         if lost:
             log.error("intake_entries_lost", count=len(lost), ids=lost[:20])

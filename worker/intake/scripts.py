@@ -6,9 +6,9 @@ https://redis.io/docs/latest/develop/programmability/lua-api/
 """
 
 MAX_FIELDS = 100
-"""Fields of an entry; more would take far more memory than their bytes."""
+"""The most fields of an entry. Very many fields would take far more memory than their bytes."""
 SHOWN_FIELDS, SHOWN_BYTES = 20, 1000
-"""What is kept of an entry that is too large: so many fields, so many bytes of each name and value."""
+"""How many fields of an entry that is too large are kept, and how many bytes of each name and value."""
 
 # {id, size in bytes, number of fields, [name, value, ...]}
 _PACK = f"""

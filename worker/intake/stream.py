@@ -1,7 +1,8 @@
-"""Reads, claims and settles entries of the Redis intake stream, without regard to what they contain.
+"""Reads, claims, acknowledges and rejects entries of the Redis intake stream. Their content plays no role here.
 
-A consumer group remembers which entries each consumer received and has not acknowledged: its pending entries.
-The Redis client does not retry, because a repeated XREADGROUP would strand a batch; `read_pending` finds such a batch.
+A consumer group remembers which entries each consumer received and has not acknowledged: its pending entries. The Redis
+client does not retry: if the reply to XREADGROUP is lost, a second XREADGROUP returns the next entries, and those of
+the lost reply stay pending until `read_pending` returns them.
 https://redis.io/docs/latest/develop/data-types/streams/
 """
 
@@ -22,24 +23,24 @@ from worker.stores.wakeups import INTERACTIVE
 Result = TypeVar("Result")
 
 _GROUP_GONE = ("NOGROUP", "UNBLOCKED", "no such key")
-"""Parts of the errors that Redis answers if the stream or the group is missing, or vanishes during a blocking read."""
+"""Texts in the errors with which Redis answers if the stream or group is missing or vanishes during a blocking read."""
 
 _AFTER_ALL = f"{2**64 - 1}-0"
-"""A position after every entry. The greatest of all, `...-18446744073709551615`, stands for new entries."""
+"""An id after every entry. (The greatest possible id, `...-18446744073709551615`, means new entries.)"""
 
 BATCH_BYTES = 4_000_000
 """A batch ends with the entry that reaches this size."""
 _PAGE = 1000
 _HELD_SECONDS = 86_400
-"""Lifetime of the set of waiting entries after the last one was added; it ends with marks that nobody removed."""
+"""Lifetime of the set of waiting entries after the last addition, so that marks which were never removed expire."""
 
 
 @dataclass(frozen=True, slots=True)
 class IntakeEntry:
     """An entry of the stream. `fields` is None if it was deleted before it was read.
 
-    `size` is the number of bytes of all names and values, and `field_count` their number; of an entry that is too
-    large, `fields` contains only the beginning.
+    `size` is the number of bytes of all names and values, and `field_count` the number of fields. If the entry is too
+    large, `fields` contains only its beginning.
     """
 
     id: str
@@ -49,12 +50,12 @@ class IntakeEntry:
 
     @property
     def milliseconds(self) -> int:
-        """When the entry was added, by Redis's clock, unless the producer chose the id."""
+        """When the entry was added, in ms since 1970 by Redis's clock. Wrong if the producer chose the id."""
         return int(self.id.split("-", maxsplit=1)[0])
 
 
 class IntakeStream:
-    """The stream as seen by one consumer of the group. All methods raise BrokerUnavailable."""
+    """The intake stream for one consumer of the group. All methods raise BrokerUnavailable."""
 
     def __init__(self, connections: Connections, consumer: str) -> None:
         self._redis: Any = connections.redis
@@ -68,7 +69,7 @@ class IntakeStream:
     # --- read -----------------------------------------------------------------------------------------
 
     def wait_for_entry(self, block: timedelta) -> list[IntakeEntry]:
-        """Returns the next entry that no consumer has received yet, as soon as there is one, or none."""
+        """Wait up to `block` for an entry that no consumer has received yet; return it, or an empty list."""
         milliseconds = round(block.total_seconds() * 1000)
 
         def read() -> Any:
@@ -78,7 +79,7 @@ class IntakeStream:
         return [self._pack(*pair) for pair in entries_of(reply)]
 
     def _pack(self, key: bytes, fields: Mapping[bytes, bytes] | None) -> IntakeEntry:
-        """Truncates an entry that is too large, as the scripts do."""
+        """Return the entry, truncated as the scripts do it if it is too large."""
         fields = fields or {}
         size = sum(len(name) + len(value) for name, value in fields.items())
         kept = fields
@@ -87,9 +88,9 @@ class IntakeStream:
         return IntakeEntry(key.decode(), kept, size, len(fields))
 
     def show_alive(self) -> None:
-        """Reset this consumer's idle time, by reading pending entries after the last possible id: there are none.
+        """Reset this consumer's idle time with a read that returns nothing: pending entries after the last possible id.
 
-        Before 7.2, a read that waits in vain does not do so, and a listener without work would look dead.
+        Before Redis 7.2, a blocking read without a result does not reset it, so an idle listener would look dead.
         """
 
         def read() -> Any:
@@ -98,7 +99,7 @@ class IntakeStream:
         self._with_group(read, None)
 
     def read_new(self, count: int) -> tuple[list[IntakeEntry], int]:
-        """Returns entries that no consumer has received yet, and the number of messages in the interactive queue."""
+        """Return up to `count` entries that no consumer has received yet, and the length of the interactive queue."""
         limits = (self._limit, BATCH_BYTES, self._group, self._consumer, count)
 
         def read() -> Any:
@@ -109,7 +110,7 @@ class IntakeStream:
         return [_entry(*packed) for packed in entries], int(waiting)
 
     def read_pending(self, after: str, count: int) -> list[IntakeEntry]:
-        """Returns this consumer's pending entries after the id `after`."""
+        """Return up to `count` of this consumer's pending entries after the id `after`."""
         limits = (self._limit, BATCH_BYTES, self._group, self._consumer, after, count)
 
         def read() -> Any:
@@ -119,9 +120,10 @@ class IntakeStream:
         return [_entry(*packed) for packed in reply]
 
     def claim(self, cursor: str, count: int, idle: timedelta) -> tuple[str, list[str], list[str]]:
-        """Claims entries that have been pending for longer than `idle` with any consumer, without reading them.
+        """Claim entries that have been pending with any consumer for longer than `idle`, without reading them.
 
-        Returns the next cursor (`0-0` at the end), the ids, and the ids of entries that were trimmed, that is lost.
+        Returns the next cursor (`0-0` at the end), the ids of the claimed entries, and the ids of entries that were
+        trimmed from the stream and so are lost.
         """
 
         def claim() -> Any:
@@ -134,7 +136,7 @@ class IntakeStream:
         return next_cursor.decode(), [key.decode() for key in ids], [key.decode() for key in lost]
 
     def fetch(self, ids: Sequence[str]) -> list[IntakeEntry]:
-        """Returns entries by their ids: the first ones, ending with the one that reaches BATCH_BYTES."""
+        """Return the entries with these ids, in order, up to and including the one that reaches BATCH_BYTES."""
         with broker_errors():
             found = self._redis.eval(FETCH, 1, self._stream, self._limit, BATCH_BYTES, *ids)
         return [_entry(*packed) for packed in found]
@@ -148,7 +150,10 @@ class IntakeStream:
             pipeline.execute(raise_on_error=False)  # after a flush there is no group
 
     def _with_group(self, command: Callable[[], Result], otherwise: Result) -> Result:
-        """Returns the command's reply. If the group is missing, creates it at the stream's beginning."""
+        """Return the command's reply.
+
+        If the group is missing, create it at the stream's beginning and return `otherwise`.
+        """
         with broker_errors():
             try:
                 return command()
@@ -168,26 +173,26 @@ class IntakeStream:
     # --- starts of claimed entries --------------------------------------------------------------------
 
     def unfinished_starts(self, ids: Sequence[str]) -> list[int]:
-        """Returns for each claimed entry how often it was started since it was claimed first, and not finished."""
+        """Return for each claimed entry how often it was started, but not finished, since it was first claimed."""
         with broker_errors():
             return [int(count or 0) for count in self._redis.hmget(self._starts, ids)]
 
     def begin(self, entry_id: str) -> int:
-        """Counts a start of a claimed entry, and returns the number of unfinished starts, with this one."""
+        """Count a start of a claimed entry; return the number of unfinished starts, including this one."""
         with broker_errors():
             return int(self._redis.hincrby(self._starts, entry_id, 1))
 
     def finish(self, entry_id: str) -> None:
-        """Removes the count: whatever the entry's result is, it did not end the listener."""
+        """Remove the count of starts: whatever the entry's result, it did not crash the listener."""
         with broker_errors():
             self._redis.hdel(self._starts, entry_id)
 
     # --- entries that wait in a listener --------------------------------------------------------------
 
     def mark_held(self, ids: Sequence[str]) -> None:
-        """Notes that entries were delivered and wait, so that they are not suspects if their listener dies.
+        """Record that entries were delivered and wait, so that they are not suspects if their listener dies.
 
-        Nothing happens if Redis refuses (out of memory): they are suspects then, and run alone.
+        If Redis refuses, because it is out of memory, nothing is recorded: they will be suspects and run alone.
         """
         with broker_errors(), self._redis.pipeline(transaction=False) as pipeline:
             pipeline.sadd(self._held, *ids)
@@ -195,22 +200,22 @@ class IntakeStream:
             pipeline.execute(raise_on_error=False)
 
     def mark_started(self, ids: Sequence[str]) -> None:
-        """Notes that entries which waited are about to be processed."""
+        """Record that waiting entries are about to be processed."""
         with broker_errors():
             self._redis.srem(self._held, *ids)
 
     def are_held(self, ids: Sequence[str]) -> list[bool]:
-        """Returns for each entry whether it waited in a listener, and was not started."""
+        """Return for each entry whether it waited in a listener and was not started."""
         with broker_errors():
             return [bool(each) for each in self._redis.smismember(self._held, ids)]
 
     # --- settle ---------------------------------------------------------------------------------------
 
     def settle(self, done: Sequence[str], rejected: Sequence[tuple[IntakeEntry, SnapshotError]]) -> list[bool | None]:
-        """Acknowledges `done` and moves `rejected` to the stream of rejected entries, each with its reason.
+        """Acknowledge `done`, and move `rejected` to the stream of rejected entries, each with its reason.
 
-        Returns for each rejected entry True if it was moved, False if another listener had moved it, and None if Redis
-        refused (out of memory), in which case it stays pending. An entry of an erased contact is deleted.
+        Returns for each rejected entry True if it was moved, False if another listener had already moved it, and None
+        if Redis was out of memory, in which case it stays pending. An entry of an erased contact is deleted instead.
         """
         with broker_errors(), self._redis.pipeline(transaction=False) as pipeline:
             if done:
@@ -227,13 +232,13 @@ class IntakeStream:
         return moved
 
     def now(self) -> int:
-        """Returns Redis's time in milliseconds, the unit and the clock of entry ids."""
+        """Return Redis's time in ms since 1970, which is the clock and unit of entry ids."""
         with broker_errors():
             seconds, microseconds = self._redis.time()
         return int(seconds) * 1000 + int(microseconds) // 1000
 
     def disconnect(self) -> None:
-        """Closes idle connections, so that the next command resolves the server's name again after a failover."""
+        """Close idle connections, so that the next command resolves the server's name again after a failover."""
         self._redis.connection_pool.disconnect(inuse_connections=False)
 
 
@@ -243,6 +248,6 @@ def is_group_gone(error: redis.ResponseError) -> bool:
 
 
 def _entry(key: bytes, size: int, field_count: int, flat: Sequence[bytes]) -> IntakeEntry:
-    """Returns the entry of a script's reply."""
+    """Read an entry from the reply of a script."""
     fields = None if size < 0 else dict(zip(flat[::2], flat[1::2], strict=True))
     return IntakeEntry(key.decode(), fields, max(size, 0), field_count)

@@ -14,7 +14,7 @@ _LAST_SEQUENCE = 2**64 - 1
 
 
 class StreamUpkeep:
-    """Upkeep of the stream and of the group. All methods raise BrokerUnavailable."""
+    """Maintains the stream and its consumer group. All methods raise BrokerUnavailable."""
 
     def __init__(self, connections: Connections) -> None:
         self._redis: Any = connections.redis
@@ -22,7 +22,10 @@ class StreamUpkeep:
         self._group = connections.settings.consumer_group
 
     def trim(self) -> int:
-        """Removes entries that every group has acknowledged, and returns how many; approximate, by whole nodes."""
+        """Remove entries that every group has acknowledged; return how many.
+
+        Redis removes only whole nodes, so some stay.
+        """
         with broker_errors():
             try:
                 groups = self._redis.xinfo_groups(self._stream)
@@ -36,18 +39,18 @@ class StreamUpkeep:
                 return 0
 
     def _lowest_unacknowledged(self, group: Mapping[str, Any]) -> tuple[int, int]:
-        """Returns the lowest id that the group has not acknowledged, pending or not delivered yet."""
+        """Return the lowest id that the group has not acknowledged, whether it is pending or not delivered yet."""
         milliseconds, sequence = _parts(group["last-delivered-id"])
         next_id = (milliseconds, sequence + 1) if sequence < _LAST_SEQUENCE else (milliseconds + 1, 0)
         pending = self._redis.xpending(self._stream, group["name"])
         return min(next_id, _parts(pending["min"])) if pending["pending"] else next_id
 
     def remove_idle_consumers(self, idle: timedelta) -> int:
-        """Removes consumers that have been idle for so long and have no pending entries, and returns how many."""
+        """Remove consumers that have been idle for `idle` and have no pending entries; return how many."""
         return self._remove("", round(idle.total_seconds() * 1000))
 
     def remove_consumer(self, consumer: str) -> None:
-        """Removes a consumer, unless it has pending entries, which another listener will claim."""
+        """Remove a consumer unless it has pending entries, which another listener will claim."""
         self._remove(consumer, 0)
 
     def _remove(self, consumer: str, idle: int) -> int:

@@ -1,4 +1,4 @@
-"""What the events of all kinds of jobs share, for their schemas in docs/schemas."""
+"""The base models of all events of jobs, from which the schemas in docs/schemas are made."""
 
 from datetime import datetime
 from typing import Annotated, Any, Literal
@@ -16,14 +16,14 @@ class EventPart(BaseModel):
 
 
 class JobData(EventPart):
-    """The fields that the data of each event have."""
+    """The fields that `data` has in every event of a job."""
 
     organization_id: _Id
     job_id: _Id
 
 
 class JobEvent(EventPart):
-    """The attributes that each event has."""
+    """The CloudEvents attributes that every event of a job has."""
 
     specversion: Literal["1.0"]
     id: Annotated[str, Field(pattern=r"^[0-9a-f]{24}\.0$")]

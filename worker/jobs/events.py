@@ -10,7 +10,7 @@ from worker.stores.events import Events
 
 SOURCE = "/training/jobs"
 TYPES = {("erasure", COMPLETED): "training.contact.erased"}
-"""The types of events that are not named after the job."""
+"""Event types by kind and status, for those that do not follow the pattern `training.<kind>.<status>`."""
 
 
 def event_of(job: Job) -> dict[str, Any]:

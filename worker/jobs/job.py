@@ -1,4 +1,4 @@
-"""A long task as its record keeps it."""
+"""The durable record of a long task."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -42,26 +42,26 @@ class Job:
     kind: Kind
     organization: ObjectId
     spec: Mapping[str, Any]
-    """What was asked for; it never changes."""
+    """The fields of the request for this job. They never change."""
     status: JobStatus
     accepted_at: datetime
     fence: int = 0
     """Grows with each claim. Every write of a slice requires the fence of its claim."""
     stalled: int = 0
-    """Claims since the last checkpoint: slices that died, or ended without progress."""
+    """How often the job was claimed since its last checkpoint. It grows when slices die or end without progress."""
     progress: Mapping[str, Any] | None = None
-    """Counts for those who watch."""
+    """Counts that the API, the commands and the operations pages show."""
     checkpoint: Mapping[str, Any] | None = None
     """Where the next slice continues."""
     result: Mapping[str, Any] | None = None
-    """What a completed job made, and all that its event says of it."""
+    """The result of a completed job. Its event contains these fields, except for `files`."""
     error: Failure | None = None
     started_at: datetime | None = None
     finished_at: datetime | None = None
     user: ObjectId | None = None
-    """Who asked for it over HTTP; None for a command."""
+    """The user who requested the job over HTTP; None if a command did."""
     is_local: bool = False
-    """A command runs it in its own process; it is never enqueued."""
+    """Whether a command runs the job in its own process. Such a job is never enqueued."""
 
     @property
     def is_finished(self) -> bool:

@@ -26,7 +26,7 @@ log = get_logger(__name__)
 
 
 class Slice:
-    """The share of a job that one Celery message does."""
+    """The part of a job that one Celery message works on."""
 
     def __init__(self, jobs: Jobs, job: Job) -> None:
         self._jobs = jobs
@@ -34,40 +34,44 @@ class Slice:
         self.progress: dict[str, Any] = dict(job.progress or {})
         self.checkpoint: dict[str, Any] = dict(job.checkpoint or {})
         self.pause: timedelta | None = None
-        """How long the next slice should wait, because there is nothing to do now."""
+        """How long to wait before the next slice, if there is nothing to do now."""
         self.begin()
 
     def begin(self) -> None:
-        """Begin the time of the slice, or of another one under the same claim."""
+        """Start the slice's time limit. Called again, it starts another slice under the same claim."""
         self._ends = time.monotonic() + self._jobs.service.settings.run_deadline.total_seconds()
 
     @property
     def is_over(self) -> bool:
-        """Whether the time of this slice is used up: save, and return."""
+        """Whether the time of this slice is used up. If so, the work should save and return."""
         return time.monotonic() > self._ends
 
     def check(self) -> None:
-        """Raises LeaseLost if the job was cancelled or is no longer claimed by this slice."""
+        """Raise LeaseLost if the job was cancelled or is no longer claimed by this slice."""
         self._jobs.check(self.job)
 
     def save(self, session: ClientSession | None = None) -> None:
-        """Record `progress` and `checkpoint` after a finished part. Raises LeaseLost."""
+        """Store `progress` and `checkpoint` once a part of the work is finished. Raises LeaseLost."""
         self._jobs.save(self.job, self.progress, self.checkpoint, session)
 
 
 Work = Callable[[Slice], Mapping[str, Any] | None]
-"""Works on a slice until it is over; returns the job's result once it is done, None before.
+"""Works until the slice is over. Returns the job's result once the job is done, and None before.
 
-A PermanentError or Refused fails the job. Every other error ends the slice only, and the job is tried again.
+A PermanentError or Refused fails the job. Any other error ends only the slice, and the job is tried again.
 """
 
 
 CleanUp = Callable[[Job], None]
-"""Removes what a job has written that has failed or was cancelled."""
+"""Removes everything that a failed or cancelled job has written."""
 
 
 def run_slice(jobs: Jobs, key: ObjectId, owner: str, work: Work, clean_up: CleanUp) -> None:
-    """Run one slice, if there is work left. Raises TransientError."""
+    """Claim a job, work on it for one slice, and enqueue the next slice. Raises TransientError.
+
+    Does nothing if the job is finished or another slice has claimed it. If it has failed or was cancelled, what it has
+    written is removed.
+    """
     job = jobs.claim(key, owner)
     if job is None:
         _clean_up(jobs, key, clean_up)

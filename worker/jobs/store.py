@@ -1,4 +1,4 @@
-"""The collection of jobs. Every write is majority and journaled."""
+"""The collection of jobs. Every write has write concern majority and is journaled."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ log = get_logger(__name__)
 
 _ENDED = (FAILED, CANCELLED)
 _AHEAD = timedelta(hours=1)
-"""A lease this far ahead was set by a former primary's clock."""
+"""A lease that ends further in the future was set by a former primary's clock, and counts as ended."""
 
 
 class LeaseLost(TransientError):
@@ -34,7 +34,7 @@ class LeaseLost(TransientError):
 
 @dataclass(frozen=True, slots=True)
 class JobFilter:
-    """Selects jobs."""
+    """Selects jobs. A field that is None selects all."""
 
     organization: ObjectId | None = None
     kind: Kind | None = None
@@ -51,7 +51,8 @@ class Jobs:
     def __init__(self, service: Service) -> None:
         self.service = service
         self.lease = 2 * service.settings.run_deadline + timedelta(seconds=15)
-        """Longer than the hard time limit of a task (celeryconfig.py): a slice never outlives its lease unnoticed."""
+        """How long a claim lasts. The hard time limit of a task (celeryconfig.py) is shorter, so it ends a slice
+        first."""
 
     @cached_property
     def collection(self) -> Collection[Document]:
@@ -71,12 +72,11 @@ class Jobs:
         checkpoint: Mapping[str, Any] | None = None,
         session: ClientSession | None = None,
     ) -> Job:
-        """Insert a job and enqueue its first slice. Redis may be down.
+        """Insert a job and enqueue its first slice. If Redis is down, the sweep enqueues it later.
 
-        `checkpoint`: what the first slice begins with. With `session` the caller enqueues after its transaction.
-
-        `local`: the caller runs the slices itself, with `claim`. Without `enqueue` it does so, too, but if it dies the
-        sweep lets the workers continue.
+        `checkpoint`: the state that the first slice starts from. `session`: insert within its transaction; the caller
+        enqueues the job after the commit. `local`: the caller's process runs all slices, and no worker does.
+        `enqueue=False`: the caller runs the slices, and if it dies the sweep lets the workers continue.
         """
         document: Document = {
             "_id": ObjectId(),
@@ -100,7 +100,7 @@ class Jobs:
         return job
 
     def get(self, job: ObjectId, organization: ObjectId | None = None, kind: Kind | None = None) -> Job:
-        """Return a job. Raises NotFound, also if it is of another organization or kind."""
+        """Return a job. Raises NotFound if it does not exist or belongs to another organization or kind."""
         with store_errors():
             found = self.collection.find_one({"_id": job, **JobFilter(organization, kind).condition()})
         if found is None:
@@ -108,15 +108,16 @@ class Jobs:
         return Job.read(found)
 
     def list(self, which: JobFilter, limit: int, after: ObjectId | None = None) -> Sequence[Job]:
-        """Return jobs, newest first."""
+        """Return up to `limit` of the selected jobs, newest first, beginning after the id `after`."""
         condition = which.condition() | ({"_id": {"$lt": after}} if after else {})
         with store_errors():
             return [Job.read(each) for each in self.collection.find(condition).sort("_id", -1).limit(limit)]
 
     def cancel(self, job: ObjectId, organization: ObjectId | None = None) -> bool:
-        """Cancel a job unless it is finished; return whether it was cancelled. A running slice ends at its next write.
+        """Cancel a job unless it is finished; return whether it was cancelled.
 
-        Its next slice removes what it has written. Cancelling emits no event: the caller has asked for that end.
+        A running slice ends at its next write, and one more slice removes what the job has written. No event is
+        emitted, because the caller knows the outcome.
         """
         condition = {"_id": job, **JobFilter(organization).condition(), "status": {"$in": UNFINISHED}}
         now = self.service.clock.now()
@@ -137,7 +138,7 @@ class Jobs:
     # --- the worker's half ----------------------------------------------------------------------------------
 
     def claim(self, job: ObjectId, owner: str) -> Job | None:
-        """Take a job for one slice; None if it is finished or another slice has it.
+        """Claim a job for one slice; return None if it is finished or claimed by another slice.
 
         After `SNAPSHOTS_WORKER_LOST_AFTER` claims without a checkpoint the job fails as `worker_lost`.
         """
@@ -157,7 +158,7 @@ class Jobs:
             return None
         claimed = Job.read(found)
         if claimed.stalled > self.service.settings.worker_lost_after:
-            self.fail(claimed, WorkerLost("The job repeatedly ended its worker process without progress."))
+            self.fail(claimed, WorkerLost("The job repeatedly crashed its worker process without making progress."))
             return None
         return claimed
 
@@ -168,35 +169,36 @@ class Jobs:
         checkpoint: Mapping[str, Any],
         session: ClientSession | None = None,
     ) -> None:
-        """Record a finished part, and renew the lease. Raises LeaseLost if the claim is not the latest one.
+        """Store progress and checkpoint, and renew the lease. Raises LeaseLost if this is not the latest claim.
 
-        With a session it is part of its transaction, so that what else it writes is fenced, too.
+        With `session`, this is part of its transaction, so a slice that lost its lease cannot commit the other writes
+        of the transaction either.
         """
         until = self.service.clock.now() + self.lease
         fields = {"progress": dict(progress), "checkpoint": dict(checkpoint), "leasedUntil": until, "stalled": 0}
         self._write(claimed, {"$set": fields}, session)
 
     def check(self, claimed: Job) -> None:
-        """Raises LeaseLost if the job was cancelled or is no longer claimed by this slice."""
+        """Raise LeaseLost if the job was cancelled or is no longer claimed by this slice."""
         with store_errors():
             if self.collection.find_one(_held(claimed), {"_id": 1}) is None:
                 raise LeaseLost
 
     def release(self, claimed: Job, delay: timedelta | None = None) -> None:
-        """End a slice whose job is not finished, and enqueue the next one, to run after `delay`. Raises LeaseLost."""
+        """End a slice of an unfinished job, and enqueue the next slice to run after `delay`. Raises LeaseLost."""
         self._write(claimed, {"$set": {"leasedUntil": None, "enqueuedAt": self.service.clock.now()}})
         self.enqueue(claimed, delay)
 
     def set_down(self, claimed: Job) -> None:
         """End a slice that a server or destination has interrupted, so that the job can be claimed at once.
 
-        Raises LeaseLost. The claim does not count as one without progress: nothing is given up during an outage.
+        Raises LeaseLost. The claim does not count towards `stalled`, so that no job fails because of an outage.
         """
         fields = {"leasedUntil": None, "stalled": max(0, claimed.stalled - 1), "enqueuedAt": self.service.clock.now()}
         self._write(claimed, {"$set": fields})
 
     def cleaned(self, job: Job) -> None:
-        """Record that nothing is left of a job that has failed or was cancelled."""
+        """Record that everything a failed or cancelled job had written is removed."""
         with store_errors():
             self.collection.update_one({"_id": job.id, "status": {"$in": _ENDED}}, {"$unset": {"checkpoint": ""}})
 
@@ -238,7 +240,7 @@ class Jobs:
             log.warning("emit_failed", job=str(job), reason=error.message)
 
     def emit_unsent(self, which: Document, limit: int = 500) -> int:
-        """Emit the events of finished jobs that are not out; return how many. Raises BrokerUnavailable."""
+        """Emit the events of finished jobs that were not emitted yet; return their number. Raises BrokerUnavailable."""
         condition = {**which, "unsent": True}
         at_majority = self.collection.with_options(read_concern=ReadConcern("majority"))
         with store_errors():
@@ -246,7 +248,7 @@ class Jobs:
         if found:
             emit(self.service.connections, map(Job.read, found))
         for owed in {each.get("owed") for each in found}:
-            # If Redis has lost data meanwhile, `owed` is another by now, and the event has to go out again.
+            # If Redis has lost data in the meantime, `owed` has changed, and the event has to be emitted again.
             out = {"_id": {"$in": [each["_id"] for each in found if each.get("owed") == owed]}, "owed": owed}
             sent = {"$set": {"sentAt": self.service.clock.now()}, "$unset": {"unsent": ""}}
             with store_errors():
@@ -254,17 +256,17 @@ class Jobs:
         return len(found)
 
     def owe_events(self, since: datetime) -> None:
-        """Mark events that went out from `since` on as not out, because Redis may have lost them."""
+        """Mark the events emitted since `since` as not emitted, because Redis may have lost them."""
         recent = [{"finishedAt": {"$gte": since}}, {"sentAt": {"$gte": since}}]
         which = {"status": {"$in": [COMPLETED, FAILED]}, "$or": recent}
         with store_errors():
             self.collection.update_many(which, {"$set": {"unsent": True, "owed": ObjectId()}})
 
     def take_lost(self) -> Iterator[Job]:
-        """Yield jobs that have work left, no slice, and were enqueued long ago; note that they are enqueued again.
+        """Yield the jobs whose message was lost or whose slice died, and record that they are enqueued again.
 
-        Unfinished ones have work left, unless they are a command's; so have those that have failed or were cancelled
-        and are not cleaned yet.
+        These are jobs that were enqueued long ago, are not claimed, and have work left: unfinished jobs that no command
+        runs, and failed or cancelled jobs whose files are not removed yet.
         """
         now = self.service.clock.now()
         past = {"$not": {"$gt": now - self.service.settings.lost_after, "$lt": now + _AHEAD}}

@@ -1,4 +1,4 @@
-"""What the sweep repairs of jobs: lost wake-ups, unsent events, and commands that died."""
+"""Repairs jobs as part of the sweep: lost wake-ups, unsent events, and jobs whose command died."""
 
 from worker.errors import WorkerLost
 from worker.jobs.job import UNFINISHED, Job
@@ -8,13 +8,13 @@ from worker.stores.connections import store_errors
 
 
 class JobUpkeep:
-    """The repairs of jobs. Its methods raise TransientError; any number may run at once."""
+    """Repairs jobs. Any number may run at once. Its methods raise TransientError."""
 
     def __init__(self, service: Service) -> None:
         self._jobs = Jobs(service)
 
     def __call__(self) -> None:
-        """Enqueue jobs again whose slice died or whose message was lost, and emit events that are not out."""
+        """Enqueue jobs whose slice died or whose message was lost, and emit the events that were not emitted yet."""
         for job in self._jobs.take_lost():
             self._jobs.enqueue(job)
         self._fail_abandoned()

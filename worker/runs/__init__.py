@@ -1,1 +1,1 @@
-"""Processes the requests that one message names: `run` is the straight line, the other modules are its steps."""
+"""Processes the requests that one Celery message names. `run` calls the steps, which are the other modules."""

@@ -1,6 +1,6 @@
 """Batching: when single requests pile up in the queue, runs take them from the ledger in chunks, before their messages.
 
-Each request that waits is claimed in Redis by one run, so that its own message finds nothing left to do.
+A run claims the waiting requests in Redis, so that their own messages find nothing left to do.
 """
 
 import time
@@ -24,7 +24,7 @@ _SHORT_QUEUE = 3
 """Queue length up to which requests are not batched."""
 _LOOKUP_SECONDS = 1.0
 _LOOKUP_LIMIT = 4000
-"""Entries that one lookup reads at most, including those that other runs have claimed."""
+"""The most entries that one lookup reads, including those that other runs have claimed."""
 _PAUSE_SECONDS = 0.05
 """Pause after a lookup that found nothing."""
 
@@ -37,13 +37,15 @@ class Batching:
         self._claims = Claims(service.connections)
         self._chunk_size = service.settings.chunk_size
         self._next_lookup = 0.0
-        """Monotonic. In a queue of messages whose requests are done, most messages should not cost a lookup."""
+        """The earliest time of the next lookup, by the monotonic clock. While most messages in the queue name requests
+        that are already done, not every message should cost a lookup."""
 
     def join(self, keys: Sequence[ObjectId]) -> list[ObjectId]:
-        """Claim a message's requests; return those that no other run has, and further ones if the queue is long.
+        """Claim the requests of a message; return those to run, and more waiting requests if the queue is long.
 
-        A request that failed in a run ahead of this message is returned too, so that its task ends as failed. Without
-        Redis, nothing is claimed and all of the message's requests are returned.
+        Requests that another run has claimed are left out. A request that has already failed in another run is
+        returned, so that the task of this message ends as failed. If Redis is down, nothing is claimed and all requests
+        of the message are returned.
         """
         try:
             mine, waiting = self._claims.arrive(keys)
@@ -59,22 +61,24 @@ class Batching:
         return self._claim_waiting(self._chunk_size)
 
     def report_failures(self, keys: Sequence[ObjectId]) -> None:
-        """Let the tasks of requests that failed ahead of their messages end as failed.
+        """Report requests that were run before their own messages arrived and failed, so that Flower shows it.
 
-        A message that has yet to arrive does that itself. In place of those that came too early, one more message is
-        published, which finds the requests failed. Raises BrokerUnavailable.
+        The task of a message that arrives later ends as failed by itself. For messages that arrived before the failure,
+        whose tasks have ended as successful, one more message is published, whose task ends as failed. Raises
+        BrokerUnavailable.
         """
         if late := self._claims.mark_failed(keys):
             self._service.publish(BULK, [[str(key) for key in late]], self._service.clock.now())
 
     def release(self, ids: Sequence[str]) -> None:
-        """Release the claims on requests that a message of their own will try again."""
+        """Release the claims on requests that messages of their own will try again."""
         self._claims.release(map(ObjectId, ids))
 
     def _claim_waiting(self, limit: int) -> list[ObjectId]:
-        """Claim the oldest waiting requests that can share a chunk: no suspects, none that name messages.
+        """Claim the oldest waiting requests that can share a chunk: neither suspects nor requests that name messages.
 
-        Read at majority, like the run's own load: a request that the load does not see would be claimed and not done.
+        The entries are read at majority, as the run loads them later. Otherwise a request might be claimed that the run
+        then does not find.
         """
         condition = {**enqueued_in(INTERACTIVE), "unended": {"$in": [None, 0]}, "messageIds": None}
         claimed: list[ObjectId] = []

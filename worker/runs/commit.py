@@ -1,4 +1,4 @@
-"""Commits a plan: writes outcomes in one transaction, and records what is postponed."""
+"""Commits a plan: writes the outcomes in one transaction, and records the postponed requests."""
 
 import time
 from collections.abc import Iterable, Sequence
@@ -25,7 +25,7 @@ result takes a little longer to be at majority."""
 
 @dataclass(slots=True)
 class Postponed:
-    """Requests to try again together."""
+    """Requests that one message will try again after a delay, and the error that postponed them."""
 
     ids: list[str]
     delay: timedelta
@@ -34,7 +34,7 @@ class Postponed:
 
 @dataclass
 class RunResult:
-    """What became of a message's requests."""
+    """The result of a run: what happened to the requests of its message."""
 
     completed: int = 0
     failed: int = 0
@@ -42,10 +42,10 @@ class RunResult:
     settled: set[ObjectId] = field(default_factory=set)
     """Requests that this run is done with: decided, postponed, or decided by another run."""
     failures: dict[ObjectId, Failure] = field(default_factory=dict)
-    """Requests that have failed and why, also if another run decided it."""
+    """The failed requests and their reasons, including those that another run decided."""
 
     def note_failures(self, entries: Iterable[LedgerEntry]) -> None:
-        """Note those of these entries that have failed. Retention removes the reason, and they are then omitted."""
+        """Add the failed ones of these entries to `failures`, except those whose reason retention has removed."""
         for entry in entries:
             if entry["status"] == FAILED and "error" in entry:
                 self.failures[entry["_id"]] = entry["error"]
@@ -59,10 +59,10 @@ class Committer:
         self.result = RunResult()
 
     def commit(self, plan: Plan) -> list[LedgerEntry]:
-        """Write a plan; return the entries whose events have to go out, other runs' unsent ones included.
+        """Write a plan; return the entries whose events must be emitted, including unsent ones of other runs.
 
-        A document that breaks the transaction fails alone. Raises StoreConflict, StoreUnavailable; requests that are
-        not in `result.settled` then have no decision yet.
+        A document that breaks the transaction fails alone. Raises StoreConflict, StoreUnavailable: then the requests
+        that are not in `result.settled` are not decided yet.
         """
         for postponement in plan.retries:
             self._postpone(postponement, counts=True)
@@ -80,7 +80,7 @@ class Committer:
         return self._decide(completions, failures)
 
     def _erased(self, completions: Sequence[Completion]) -> set[Person]:
-        """Return the contacts of these requests that were erased.
+        """Return those contacts of these requests that were erased.
 
         It is enough to read this before the transaction, because it comes after the entries were loaded: an erasure
         first writes the tombstone and then changes every entry that was accepted before. So either the tombstone is
@@ -140,7 +140,7 @@ class Committer:
         return decided
 
     def _reload(self, decisions: Sequence[Completion | FailureDecision]) -> tuple[set[ObjectId], list[LedgerEntry]]:
-        """Return the ids that are still as loaded, and the entries with an outcome whose event may not be out."""
+        """Load the entries again; return the ids of the unchanged ones, and the decided entries that may be unsent."""
         loaded = {each.entry["_id"]: each.entry for each in decisions}
         current = {entry["_id"]: entry for entry in self._service.ledger.load(list(loaded))}
         open_ = {

@@ -1,4 +1,4 @@
-"""Plans what becomes of a run's requests: fetched conversations in, decisions out. Pure, without any I/O."""
+"""Decides from the fetched conversations what happens to each request of a run. Pure, without any I/O."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,7 +24,7 @@ from worker.source.conversations import Fetched
 from worker.stores.ledger import FailureDecision
 
 _WAITS_LIKE_ATTEMPT = 3
-"""A closing waits for an earlier one as long as a request waits after this many attempts."""
+"""A closing that must wait for an earlier one is delayed as long as a request after this many failed attempts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Previous:
 
     snapshot_id: ObjectId
     content_hash: str | None
-    """None if the platform removed it: then the snapshot counts as changed."""
+    """None if the platform has removed the field; the conversation then counts as changed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +70,9 @@ class Plan:
     snapshots: list[Completion] = field(default_factory=list)
     failures: list[FailureDecision] = field(default_factory=list)
     retries: list[Postponement] = field(default_factory=list)
-    """Each counts as an attempt of its one request."""
+    """Each of them holds one request, and counts as one of its attempts."""
     waiting: list[Postponement] = field(default_factory=list)
-    """Postponed through no fault of their own; not an attempt."""
+    """Requests that wait for something else, such as an earlier closing. This does not count as an attempt."""
 
 
 def plan(
@@ -84,8 +84,8 @@ def plan(
 ) -> Plan:
     """Decide what becomes of each request, given its conversation or the error of fetching it.
 
-    `previous`: by `_id`, for closings that follow an earlier one. `redacted`: by `_id`, the fields of the request that
-    redaction added or changed; it has changed the conversation already.
+    `previous`: the snapshot of the preceding closing, by the request's `_id`. `redacted`: the fields of the request
+    that redaction added or changed, by `_id`. The conversations in `fetched` are redacted already.
     """
     result = Plan()
     followers: list[LedgerEntry] = []

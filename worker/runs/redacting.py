@@ -21,22 +21,22 @@ from worker.source.ids import read_id, stored_forms
 from worker.stores.connections import store_errors
 
 Changes = dict[ObjectId, dict[str, Any]]
-"""By the `_id` of an entry: its field `redaction`, and the fields of the request that were changed."""
+"""Changed fields by the `_id` of the ledger entry: `redaction`, and the redacted fields of the request."""
 
 _OF_REQUEST = ("notes", "tags", "quality", "category")
 
 
 class Redacting:
-    """Redacts what a run has fetched."""
+    """Redacts the conversations that a run has fetched."""
 
     def __init__(self, service: Service) -> None:
         self._connections = service.connections
         self._policies = policies_of(service.connections)
 
     def __call__(self, fetched: Sequence[Fetched]) -> tuple[Sequence[Fetched], Changes]:
-        """Return the requests with clean conversations, and what changes in their entries.
+        """Return the requests with redacted conversations, and the changes to their ledger entries.
 
-        Raises PolicyUnreadable, StoreUnavailable, StoreConflict: then nothing is stored.
+        Raises PolicyUnreadable, StoreUnavailable, StoreConflict. After an error nothing may be stored.
         """
         policies = self._policies.of({entry["organizationId"] for entry, _ in fetched})
         if any(policy is None for policy in policies.values()):
@@ -72,7 +72,7 @@ class Redacting:
 
 
 def redactor_of(policy: Policy) -> Redactor:
-    """Return the redactor of a policy."""
+    """Return the redactor for the kinds and regions of a policy."""
     return _redactor(tuple(policy.redact), tuple(policy.redact_regions))
 
 

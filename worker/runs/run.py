@@ -41,7 +41,7 @@ log = get_logger(__name__)
 _END_SECONDS = 2
 _POSTPONE_SECONDS = 2
 _ROUND_TRIP_SECONDS = 0.1
-"""PyMongo gives up when less than a round trip is left of the run."""
+"""The run counts as over this long before its deadline: PyMongo gives up if less than a round trip is left."""
 
 
 class Run:
@@ -76,7 +76,7 @@ class Run:
         return [entry for entry in entries if is_open(entry)]
 
     def _attempt(self, entries: Sequence[LedgerEntry]) -> None:
-        """Fetch, plan, commit, emit and finish. After a transient error the requests left are postponed."""
+        """Fetch, plan, commit, emit and finish. After a transient error, the undecided requests are postponed."""
         try:
             with self._deadline():
                 order = order_closings(self._service, entries)
@@ -85,7 +85,7 @@ class Run:
                     planned = plan(clean, order.previous, self._service.clock.now(), self._settings, redacted)
                     self._emit(self._committer.commit(planned))
         except StoreUnavailable:
-            # A read that is too slow ends with a socket timeout, just like a server that is away.
+            # A read that is too slow ends with a socket timeout, just as if the server were down.
             if not self._is_over() or not self._service.connections.store_answers():
                 raise
             self._postpone_rest(entries, DeadlineExceeded())
@@ -122,7 +122,10 @@ class Run:
             yield part
 
     def _emit(self, entries: Sequence[LedgerEntry]) -> None:
-        """Emit the events of these entries and finish them. What fails here is left to the sweep: `unsent` stays."""
+        """Emit the events of these entries and finish them.
+
+        If that fails, the sweep emits them, because `unsent` stays.
+        """
         if not entries:
             return
         try:
@@ -168,7 +171,10 @@ class Run:
     # --- the deadline ---------------------------------------------------------------------------------
 
     def _deadline(self) -> AbstractContextManager[None]:
-        """Limit PyMongo to what is left of the run. A nested timeout can only shorten it; 0 would mean no limit."""
+        """Limit PyMongo's operations to the rest of the run.
+
+        A nested timeout can only shorten it; 0 would mean no limit.
+        """
         return pymongo.timeout(max(0.001, self._stop_at - time.monotonic()))
 
     def _is_over(self) -> bool:
@@ -180,6 +186,6 @@ class Run:
         self._commit_apart(plan_after_error(left, error, self._settings))
 
     def _commit_apart(self, planned: Plan) -> None:
-        """Commit within a time of its own, because the run's may be what was exceeded."""
+        """Commit with a separate time limit, because the run's own may be used up."""
         with pymongo.timeout(_POSTPONE_SECONDS):
             self._emit(self._committer.commit(planned))

@@ -1,4 +1,4 @@
-"""Finds what a closing follows: the earlier closings of the same conversation, and the last snapshot among them."""
+"""Finds the earlier closings of the same conversation, and the last snapshot that one of them made."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -17,18 +17,18 @@ from worker.stores.connections import store_errors
 
 @dataclass(frozen=True, slots=True)
 class ClosingOrder:
-    """Which requests can run now, what they follow, and which wait for an earlier closing's outcome."""
+    """Which requests can run now, which snapshots precede them, and which must wait for an earlier closing."""
 
     ready: list[LedgerEntry]
     previous: dict[ObjectId, Previous]
-    """By the request's `_id`; requests that follow nothing are absent."""
+    """The preceding snapshot, by the request's `_id`. Requests without one are absent."""
     waiting: list[LedgerEntry]
 
 
 def order_closings(service: Service, entries: Sequence[LedgerEntry]) -> ClosingOrder:
-    """Look up what the closings among the entries follow: two reads for all of them, none if there are none.
+    """Look up what precedes those entries that are closings. Makes two reads, or none if no entry is a closing.
 
-    A snapshot that was deleted is skipped in favour of the one before it. Raises StoreUnavailable, StoreConflict.
+    A deleted snapshot is passed over, and the one before it is used. Raises StoreUnavailable, StoreConflict.
     """
     closings = [entry for entry in entries if entry.get("trigger") == TRIGGER]
     earlier = {closing["_id"]: others for closing, others in _earlier(service, closings)}

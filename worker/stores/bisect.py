@@ -17,11 +17,11 @@ Result = TypeVar("Result")
 def bisect(
     process: Callable[[Sequence[Item]], Sequence[Result]], items: Sequence[Item], connections: Connections
 ) -> list[Result | TransientError]:
-    """Returns the result of `process` for each item, in order, or the error of the items that it fails for.
+    """Return for each item, in order, the result of `process`, or the error with which it failed.
 
-    An item that still fails alone gets its own error: UnexpectedError where our own code broke. After the run
-    deadline nothing is split any further, and the remaining items get DeadlineExceeded.
-    Raises StoreUnavailable if MongoDB does not answer, and TaskInterrupt exceptions as they are.
+    An item that fails even alone gets its own error, which is UnexpectedError if our code has a bug. After the run
+    deadline nothing is split any further, and the remaining items get DeadlineExceeded. Raises StoreUnavailable if
+    MongoDB does not answer, and TaskInterrupt exceptions as they are.
     """
     stop_at = time.monotonic() + connections.settings.run_deadline.total_seconds()
 

@@ -1,4 +1,4 @@
-"""Checkpoints: progress that outlives a process, such as resume tokens and how far a repair has come.
+"""Checkpoints: progress that outlives a process, such as the resume token of a change stream.
 
 They are stored in the collection `snapshotstate`, one document per name.
 """
@@ -12,9 +12,9 @@ from pymongo.errors import DuplicateKeyError
 from worker.stores.connections import Connections, Document, store_errors
 
 REDIS_CHECKPOINT = "redis"
-"""What `worker.sweep.replay` records about Redis."""
+"""The name of the checkpoint in which `worker.sweep.replay` records the state of Redis."""
 EXPIRED = {"_id": "expired"}
-"""Selects the count of snapshots that were removed because of their age."""
+"""Matches the document that counts the snapshots removed because of their age."""
 
 
 class Checkpoints:
@@ -33,11 +33,11 @@ class Checkpoints:
             return self.collection.find_one({"_id": name}) or {}
 
     def set(self, name: str, fields: Document, expected: Document | None = None) -> bool:
-        """Set fields if the document matches the filter `expected`; return whether it did. Without it, always set."""
+        """Set fields if the document matches the filter `expected`; return whether it did. None matches always."""
         return self.swap(name, fields, expected) is not None
 
     def swap(self, name: str, fields: Document, expected: Document | None = None) -> Document | None:
-        """Set fields as `set` does; return the previous document (empty if there was none), or None."""
+        """Set fields as `set` does; return the previous document (empty if new), or None if it did not match."""
         with store_errors():
             try:
                 return (
@@ -50,7 +50,7 @@ class Checkpoints:
                 return None  # the document exists and does not match
 
     def update(self, name: str, stages: Sequence[Document]) -> Document:
-        """Change the document by an aggregation pipeline; return it as changed."""
+        """Change the document with the stages of an aggregation pipeline; return the new document."""
         with store_errors():
             changed = self.collection.find_one_and_update(
                 {"_id": name}, stages, upsert=True, return_document=ReturnDocument.AFTER

@@ -1,11 +1,11 @@
-"""Claims: which single requests a run has taken, so that no other run starts them.
+"""Claims: a run claims single requests, so that no other run starts them.
 
-A claim is a key in Redis that lives slightly longer than a run. It only saves work: if two runs have the same request,
-the transaction that decides it lets one through. If a run dies, the sweep releases its claims and enqueues the requests
-again.
+A claim is a key in Redis that lives slightly longer than a run. It only avoids duplicate work: if two runs process the
+same request, the transaction that decides it succeeds in only one of them. If a run dies, the sweep releases its claims
+and enqueues the requests again.
 
-The value of a claim is for what Flower shows: the message of a request that failed ahead of it should end as failed. It
-is empty, or tells that the message has arrived, or that the request has failed.
+The value of a claim makes Flower show failures: the task of a request that failed before its message arrived should end
+as failed, too. The value is empty, or says that the message has arrived, or that the request has failed.
 """
 
 from collections.abc import Iterable, Sequence
@@ -17,11 +17,11 @@ from worker.stores.wakeups import INTERACTIVE
 
 _ARRIVED, _FAILED = b"arrived", b"failed"
 _MARGIN_SECONDS = 2
-"""How much longer than the longest run a claim lives."""
+"""By how much the lifetime of a claim exceeds that of the longest run."""
 _AHEAD_MS = 120_000
-"""Lifetime of a claim on a request that is run ahead of its message. The message arrives later, from behind a long
-queue, and is then recognised at once. If the run dies, the sweep releases the claim and counts the run as unended; no
-other run takes the request ahead of its message before that."""
+"""Lifetime of a claim on a request that is run before its message arrives. That message waits in a long queue, and once
+it arrives the claim shows that nothing is left to do. If the run dies, the sweep releases the claim and counts the run
+as unended; no other run takes the request ahead of its message before that."""
 
 
 class Claims:
@@ -32,7 +32,7 @@ class Claims:
         self._life = round((connections.settings.run_deadline.total_seconds() + _MARGIN_SECONDS) * 1000)
 
     def take_ahead(self, keys: Sequence[ObjectId]) -> list[ObjectId]:
-        """Claim requests ahead of their messages; return those that no one had claimed."""
+        """Claim requests before their messages arrive; return those that no other run had claimed."""
         with broker_errors(), self._redis.pipeline(transaction=False) as pipeline:
             for key in keys:
                 pipeline.set(_name(key), b"", nx=True, px=_AHEAD_MS)
@@ -40,9 +40,10 @@ class Claims:
         return [key for key, mine in zip(keys, taken, strict=True) if mine]
 
     def arrive(self, keys: Sequence[ObjectId]) -> tuple[list[ObjectId], int]:
-        """Claim the requests of a message that has arrived; return those to run, and the length of the queue.
+        """Claim the requests of a message that has arrived; return those to run, and how many messages are queued.
 
-        To run are those that no one had claimed, and those that failed ahead of the message, which it has to report.
+        Those to run are the requests that no other run had claimed, and those that failed before the message arrived,
+        whose failure its task has to report.
         """
         with broker_errors(), self._redis.pipeline(transaction=False) as pipeline:
             for key in keys:
@@ -54,7 +55,7 @@ class Claims:
         return [key for key, mine, value in outcomes if mine or value == _FAILED], int(waiting)
 
     def mark_failed(self, keys: Sequence[ObjectId]) -> list[ObjectId]:
-        """Record that requests failed ahead of their messages; return those whose message had arrived before."""
+        """Record that requests failed; return those whose message had arrived before the failure."""
         with broker_errors(), self._redis.pipeline(transaction=False) as pipeline:
             for key in keys:
                 pipeline.set(_name(key), _FAILED, xx=True, get=True, keepttl=True)
@@ -62,12 +63,12 @@ class Claims:
         return [key for key, value in zip(keys, values, strict=True) if value == _ARRIVED]
 
     def check(self) -> None:
-        """Raise BrokerUnavailable if Redis takes no writes, such as a new primary without replicas."""
+        """Raise BrokerUnavailable if Redis accepts no writes, for example after a failover while it has no replicas."""
         with broker_errors():
             self._redis.set(_name(ObjectId()), b"", px=1)
 
     def release(self, keys: Iterable[ObjectId]) -> None:
-        """Let other runs start these requests."""
+        """Remove the claims on these requests, so that other runs can start them."""
         if names := [_name(key) for key in keys]:
             with broker_errors():
                 self._redis.unlink(*names)

@@ -58,7 +58,7 @@ class Connections:
     """Lazily created clients. Create one instance per process, after a fork, and close it at the end."""
 
     def __init__(self, settings: Settings, pool_size: int = 4) -> None:
-        """`pool_size`: MongoDB connections at most; as many as there are threads, if none is to wait for another."""
+        """`pool_size`: the most connections to MongoDB. With one for each thread, no thread waits for another."""
         self.settings = settings
         self.fields = SourceFields(settings)
         self._pool_size = pool_size
@@ -66,9 +66,10 @@ class Connections:
 
     @cached_property
     def mongo(self) -> pymongo.MongoClient[Document]:
-        """The MongoDB client: majority and journaled writes, `pool_size` connections and one monitor per member.
+        """The MongoDB client: journaled majority writes, up to `pool_size` connections, and one monitor per member.
 
-        Monitors poll, because streaming needs a second connection. Both detect a failed command at once.
+        The monitors poll, because streaming would need a second connection each. A failed command is noticed at once
+        either way.
         """
         return pymongo.MongoClient(
             self.settings.mongo_url,
@@ -100,7 +101,11 @@ class Connections:
 
     @cached_property
     def redis(self) -> "redis.Redis":
-        """The Redis client. It does not retry: a repeated XADD would add twice, XREADGROUP would strand a batch."""
+        """The Redis client.
+
+        It does not retry: a second XADD would add an entry twice, and a second XREADGROUP would leave the first one's
+        entries pending and unread.
+        """
         return self.settings.redis.client(
             socket_timeout=5,
             socket_connect_timeout=3,
@@ -114,7 +119,7 @@ class Connections:
             return as_utc(self.mongo.admin.command("hello", read_preference=ReadPreference.PRIMARY)["localTime"])
 
     def store_answers(self) -> bool:
-        """Return whether a primary answers now."""
+        """Return whether MongoDB's primary answers now."""
         try:
             self._read_server_time(_ANSWER_SECONDS)
         except TransientError:
@@ -123,7 +128,7 @@ class Connections:
 
     @contextmanager
     def transaction(self) -> Iterator[ClientSession]:
-        """Run the block in one transaction, majority and journaled; an exception aborts it.
+        """Run the block in one transaction with write concern majority, journaled; an exception aborts it.
 
         It is not retried here: after a StoreConflict the caller has to load the ledger again and decide again.
         """
@@ -169,8 +174,8 @@ def store_errors() -> Iterator[None]:
     except ExecutionTimeout as error:
         if "codeName" in (error.details or {}):
             raise StoreConflict("MongoDB timed out.") from error
-        # Raised by PyMongo, not by the server: less time is left of pymongo.timeout() than a round trip takes. Retries
-        # may also end this way, instead of with AutoReconnect, while the server is unreachable.
+        # Raised by PyMongo, not by the server: less time is left of pymongo.timeout() than a round trip takes. While
+        # the server is unreachable, retries may also end with this error instead of AutoReconnect.
         raise StoreUnavailable("MongoDB did not answer in the time left.") from error
     except (ConnectionFailure, ConfigurationError) as error:
         raise _from_connection_failure(error) from error

@@ -2,9 +2,9 @@
 
     counts of an organization = its document in `snapshotcounts` + changes + finished since R + in flight
 
-all read at one moment. `reached` (R) is a time shortly ago, before which no transaction can finish a request any more.
-Each sweep moves it on and adds what finished before it to the organizations' documents (`worker.stores.folding`), so
-the path of a request writes no counts, and no document is contended.
+all read at one moment. `reached` (R) is a recent time before which no transaction can finish a request any more. Each
+sweep moves it on and adds what finished before it to the organizations' documents (`worker.stores.folding`), so the
+path of a request writes no counts, and no document is contended.
 
 A request that finished before R changes only by a redrive, a deletion or an erasure. These record a change, a document
 of its own with the request's `finishedAt`, in the transaction that changes the request. It counts if `finishedAt` is
@@ -30,10 +30,10 @@ from worker.stores.indexes import LIFE
 from worker.stores.stats import Identity, at_one_moment, identities, of_organization
 
 FOLD, CHECK = "fold", "check"
-"""Documents among the counts, so that no restored backup has them without the counts: how far requests are counted
-(`reached`), and how far the comparison with the full count is."""
+"""Names of two documents in `snapshotcounts` that hold no counts: how far requests are added (`reached`), and how far
+the comparison has come. They are there so that a restored backup has both or neither."""
 MARGIN = timedelta(seconds=15)
-"""Beyond the deadline of a run and its grace: a transaction whose client died is open for 10 s."""
+"""Added to the run deadline and its grace period, because a transaction whose client died stays open for 10 s."""
 _IDS = 10_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -48,17 +48,17 @@ class Totals:
 
     identities: list[Identity]
     verified_since: datetime | None
-    """All of them were compared with a full count since then. None: this is a full count."""
+    """Every organization was compared with a full count after this time. None if these counts are a full count."""
     mismatches: int = 0
-    """Differences that the comparison has ever found, and corrected."""
+    """How many differences comparisons have found and corrected so far."""
     last_mismatch: Mapping[str, Any] | None = None
-    """The newest one: `organizationId`, `at`, `counts` (in full minus as known)."""
+    """The latest difference: `organizationId`, `at`, and `counts` (full counts minus kept counts)."""
 
 
 def totals(connections: Connections, organization: ObjectId | None = None) -> Totals:
     """Return the exact counts of one organization, or of all. Raises StoreUnavailable, StoreConflict.
 
-    Until all organizations were counted in full once, and while no sweep has run for minutes, they are counted in full.
+    Counts in full until every organization was compared once, and while no sweep has run for two minutes.
     """
     now = connections.clock.now()
 
@@ -75,9 +75,9 @@ def totals(connections: Connections, organization: ObjectId | None = None) -> To
 
 
 def is_recent(connections: Connections, reached: datetime, now: datetime) -> bool:
-    """Return whether sweeps keep adding to the counts; otherwise everything is counted in full.
+    """Return whether sweeps keep the counts up to date; if not, everything is counted in full.
 
-    A time that lies ahead was written by a primary whose clock was, and no fold has seen what finished since.
+    A time in the future was written by a primary whose clock was ahead; requests finished since are not added yet.
     """
     settings = connections.settings
     late = settings.lost_after + MARGIN + max(timedelta(minutes=2), 3 * settings.sweep_interval)
@@ -92,9 +92,9 @@ def counts_of(connections: Connections) -> Collection[Document]:
 
 
 def change_of(entry: Mapping[str, Any], **counts: int) -> Document:
-    """Return a change of an entry's counts. Of the entry, `organizationId` and `finishedAt` are read.
+    """Return a document that records a change of an entry's counts. Reads its `organizationId` and `finishedAt`.
 
-    Without a `finishedAt` it is about a snapshot that no request explains.
+    An entry without `finishedAt` stands for a snapshot without a request.
     """
     at = entry.get("finishedAt") or _EPOCH
     return {"organizationId": entry["organizationId"], "finishedAt": at, "counts": without_zeros(counts)}
@@ -103,9 +103,9 @@ def change_of(entry: Mapping[str, Any], **counts: int) -> Document:
 def removals(
     organization: ObjectId, removed: Iterable[Mapping[str, Any]], marked: Iterable[Mapping[str, Any]]
 ) -> list[Document]:
-    """Return the changes by the removal of snapshots, of which `requestId` is read.
+    """Return the changes for removed snapshots, of which `requestId` is read.
 
-    `marked`: the entries that become deleted, of which `finishedAt` is read.
+    `marked`: the entries that are marked as deleted, of which `finishedAt` is read.
     """
     snapshots = {each["_id"] for each in removed if isinstance(each.get("requestId"), str)}  # others are not counted
     entries: dict[Any, Mapping[str, Any]] = {each["_id"]: each for each in marked}
@@ -131,14 +131,14 @@ def checkpoint(connections: Connections, name: str, session: ClientSession) -> D
 
 
 def reached_at(connections: Connections, session: ClientSession) -> datetime | None:
-    """Return the time before which finished requests are in the organizations' documents; None at first."""
+    """Return `reached`, the time before which all finished requests are added; None before the first fold."""
     return checkpoint(connections, FOLD, session).get("reached")
 
 
 def known_within(
     connections: Connections, session: ClientSession, reached: datetime, organization: ObjectId | Document | None
 ) -> Tally:
-    """Return the counts at the moment of `session`. `organization`: one, or a range of them."""
+    """Return the counts at the moment of `session`. `organization`: an id, or a MongoDB range of ids."""
     of = of_organization(organization)
     tally = finished_within(connections, session, {"$gte": reached}, of)
     for each in counts_of(connections).find({**of, **_counted(reached)}, session=session):
@@ -153,7 +153,7 @@ def known_within(
 
 
 def identities_of(tally: Tally) -> list[Identity]:
-    """Return the identities, in order of their organizations; those of which nothing is left are omitted."""
+    """Return the identities in order of organizations, without those whose counts are all 0."""
     found = []
     for organization in sorted(tally, key=str):
         if counts := without_zeros(tally[organization]):
@@ -164,7 +164,7 @@ def identities_of(tally: Tally) -> list[Identity]:
 
 
 def tally_of(identity: Identity) -> "Counter[str]":
-    """Return the counts of an identity: the reverse of `identities_of`."""
+    """Return the counts of an identity. The reverse of `identities_of`."""
     names = ("completed", "failed", "in_flight", "deleted", "unchanged", "snapshots")
     counts = Counter({name: getattr(identity, name) for name in names})
     counts["other"] = identity.accepted - identity.completed - identity.failed - identity.in_flight
@@ -190,7 +190,7 @@ def finished_within(
     ]
     tally: Tally = defaultdict(Counter)
     owners: dict[ObjectId, ObjectId] = {}
-    # Without the hint, MongoDB may read all that the organizations have ever had.
+    # Without the hint, MongoDB may read every entry that the organizations ever had.
     for group in _ledger(connections).aggregate(groups, hint=dict.fromkeys(LIFE, 1), session=session):
         counts = tally[group["_id"]["organization"]]
         if group["_id"]["status"] == FAILED:
@@ -204,7 +204,7 @@ def finished_within(
 
 
 def _existing(connections: Connections, session: ClientSession, ids: Sequence[ObjectId]) -> Iterable[ObjectId]:
-    """Yield those of these snapshots that exist, from the index on `_id` alone."""
+    """Yield the ids of those snapshots that exist, read from the index on `_id` alone."""
     snapshots = connections.database[connections.settings.snapshots_collection]
     for first in range(0, len(ids), _IDS):
         some: Document = {"_id": {"$in": ids[first : first + _IDS]}}

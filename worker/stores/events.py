@@ -84,7 +84,7 @@ def event_of(entry: LedgerEntry) -> dict[str, Any]:
 def rejection(reason: Mapping[str, Any], original: Mapping[Any, Any], origin: str) -> dict[str, str]:
     """Build the fields of an entry of the rejected stream, in ASCII, because UTF-8 cannot encode lone surrogates.
 
-    Nothing of the original is kept if its contact was erased.
+    If the contact was erased, the original is left out.
     """
     if reason.get("code") == ContactErased.code:
         original = {}
@@ -92,7 +92,7 @@ def rejection(reason: Mapping[str, Any], original: Mapping[Any, Any], origin: st
 
 
 def _entry_json(original: Mapping[Any, Any]) -> str:
-    """Encode a rejected entry. If that takes over 1 MB, each value becomes a truncated text."""
+    """Encode a rejected entry as JSON. If it exceeds 1 MB, each value is replaced by truncated text."""
     fields = _plain(original)
     # Celery's JSON decodes dates, UUIDs, decimals and bytes.
     text = json.dumps(fields, default=str)
@@ -118,19 +118,21 @@ class Events:
         self._names = connections.settings
         self._checkpoints = Checkpoints(connections)
         self.instance: str | None = None
-        """The digest of the script of the Redis process that is known to be in use, as last read from MongoDB."""
+        """Digest of the script that identifies the Redis process in use (`worker.sweep.redis_memory`), as last read
+        from MongoDB."""
 
     def emit(self, entries: Iterable[LedgerEntry]) -> None:
-        """Add the events of these entries to the stream. Raises what `add` raises."""
+        """Add the events of these entries to the stream. Raises the same errors as `add`."""
         self.add([event_of(entry) for entry in entries])
 
     def add(self, events: Sequence[Mapping[str, Any]]) -> None:
         """Add events to the stream of the Redis that the sweeps know, in one pipeline.
 
-        After a failover the former primary may go on accepting events for a while, which it then loses. Once a sweep
-        has replayed what the new one lacks, nobody would notice; so an event counts as emitted only if it went to the
-        process that MongoDB names afterwards. `worker.sweep.redis_memory` says how a process is known.
-        Raises BrokerUnavailable, StoreUnavailable, StoreConflict; some events may be on the stream even then.
+        After a failover, the former primary may accept events for a while and then lose them. If a sweep has already
+        replayed the events that the new primary lacks, nothing would emit them again. An event therefore counts as
+        emitted only if it went to the process that MongoDB names afterwards; `worker.sweep.redis_memory` describes how
+        a process is identified. Raises BrokerUnavailable, StoreUnavailable, StoreConflict; some events may be on the
+        stream even then.
         """
         if self.instance is None:
             self.instance = self._known_instance()
@@ -139,18 +141,18 @@ class Events:
             was_there = self._add_to(known, events)
             self.instance = self._known_instance()
             if self.instance != known:
-                continue  # a sweep has found another process meanwhile: add them there
+                continue  # a sweep has found another process in the meantime: add them there
             if was_there:
                 return
             break
-        raise BrokerUnavailable("Another Redis answers than at the last sweep; the next sweep emits these events.")
+        raise BrokerUnavailable("Redis is not the process of the last sweep; the next sweep emits these events.")
 
     def _known_instance(self) -> str | None:
         """Return what the sweeps have recorded, or None before the first sweep."""
         return self._checkpoints.get(REDIS_CHECKPOINT).get("instance")
 
     def _add_to(self, instance: str | None, events: Sequence[Mapping[str, Any]]) -> bool:
-        """Add events, and return whether it was to this process; True if there is none to compare with."""
+        """Add events; return whether they went to the process `instance`, or True if it is None."""
         with broker_errors(), self._connections.redis.pipeline(transaction=False) as pipeline:
             for event in events:
                 pipeline.xadd(self._names.events_stream, {FIELD: pydantic_core.to_json(event)})
@@ -180,7 +182,7 @@ class Events:
     def read(self, after: str = "-", count: int = 100, block_ms: int | None = None) -> list[tuple[str, dict[str, Any]]]:
         """Return `(stream id, event)` after the id `after`, in order; wait up to `block_ms` if it is given.
 
-        An entry without a valid event in the field `event` gives an empty event. Raises BrokerUnavailable.
+        An entry without a valid event in its field `event` is returned as an empty object. Raises BrokerUnavailable.
         """
         stream = self._names.events_stream
         with broker_errors():

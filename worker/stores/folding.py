@@ -1,4 +1,4 @@
-"""Adds to the counts of `worker.stores.counts` what has finished and what has changed, in bounded transactions."""
+"""Adds finished requests and recorded changes to the counts of `worker.stores.counts`, in bounded transactions."""
 
 from collections import Counter, defaultdict
 from datetime import datetime, timedelta
@@ -13,9 +13,9 @@ from worker.stores.counts import FOLD, MARGIN, Tally, counts_of, finished_within
 from worker.stores.stats import at_one_moment, of_organization
 
 MOST = 20_000
-"""Requests that one fold adds: a fifth of a second."""
+"""The most requests that one fold adds, which takes a fifth of a second."""
 MOST_CHANGES = 5_000
-"""Changes that one transaction removes; a million of them can wait after an outage of beat."""
+"""The most changes that one transaction adds and removes. After an outage of beat, a million of them can wait."""
 
 
 def fold(connections: Connections, most: int = MOST, most_changes: int = MOST_CHANGES) -> int:
@@ -28,7 +28,7 @@ def fold(connections: Connections, most: int = MOST, most_changes: int = MOST_CH
 
 
 def _add_changes(connections: Connections, most: int) -> int:
-    """Add changes of requests that finished before `reached`, which only grows meanwhile; return how many."""
+    """Add the changes of requests that finished before `reached`, which never decreases; return how many."""
     kept = counts_of(connections)
     with connections.transaction() as session:
         if (reached := reached_at(connections, session)) is None:
@@ -44,7 +44,7 @@ def _add_changes(connections: Connections, most: int) -> int:
 
 
 def _move_on(connections: Connections, most: int, most_changes: int) -> int:
-    """Move `reached` on, and add what finished in between; return how many requests and changes that were."""
+    """Advance `reached`, and add what finished in between; return the number of requests and changes."""
     settled = connections.clock.now() - connections.settings.lost_after - MARGIN
 
     def read(session: ClientSession) -> tuple[datetime | None, datetime, Tally, list[Document]]:

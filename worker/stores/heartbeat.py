@@ -6,11 +6,11 @@ from typing import Any
 _KEY = "snapshots:worker-alive"
 INTERVAL = timedelta(seconds=5)
 LIFETIME = timedelta(seconds=30)
-"""Without a heartbeat for this long, no worker is alive."""
+"""If there is no heartbeat for this long, no worker is alive."""
 
 
 def beat(client: Any, worker: str) -> None:
-    """Renew the heartbeat, over a redis-py client. Raises redis-py's errors."""
+    """Renew the heartbeat. `client` is a redis-py client. Raises redis-py's errors."""
     client.set(_KEY, worker, ex=round(LIFETIME.total_seconds()))
 
 

@@ -4,8 +4,8 @@
        ▲  └──────fail────▶ failed
        └──────redrive────────┘   (round + 1)
 
-Every write is majority and journaled unless its docstring says otherwise.
-The fields are those of `worker.domain.ledger_entry.LedgerEntry`.
+Every write has write concern majority and is journaled, unless its docstring says otherwise. The fields are those of
+`worker.domain.ledger_entry.LedgerEntry`.
 """
 
 import time
@@ -47,8 +47,8 @@ class CompletionDecision:
 
     entry: LedgerEntry
     fields: Mapping[str, Any]
-    """`snapshotId`, `messageCount`, `unchanged` if an earlier snapshot has the same content; and with redaction what it
-    counted, and the fields of the request that it changed."""
+    """`snapshotId`, `messageCount`, and `unchanged` if an earlier snapshot has the same content. With redaction also
+    `redaction`, and the fields of the request that were redacted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +84,10 @@ class Ledger:
     # --- accept ---------------------------------------------------------------------------------------
 
     def insert(self, entries: Sequence[LedgerEntry]) -> dict[Key, LedgerEntry]:
-        """Insert entries in one command; return the ledger's entry for each key, whether new or older.
+        """Insert entries in one command; return the ledger's entry for each key, which may be an older one.
 
-        A key is missing from the result if it is not known to be durable: neither inserted without an error nor read
-        back at majority. Raises AcceptUnknown only if that is so for all keys.
+        A key is missing from the result if its entry is not known to be durable, because it was neither inserted
+        without an error nor read back at majority. Raises AcceptUnknown only if this applies to all keys.
         """
         if not entries:
             return {}
@@ -141,10 +141,10 @@ class Ledger:
         at: datetime,
         session: ClientSession,
     ) -> list[LedgerEntry]:
-        """Complete and fail accepted entries within the transaction of `session`; their events are then unsent.
+        """Complete and fail accepted entries within the transaction of `session`, and mark their events as unsent.
 
-        Many completions are noted in the outbox, all other entries have `unsent`. Returns the entries as changed.
-        Raises LedgerConflict if any of them was changed since it was loaded.
+        A large number of completions is recorded as one document of the outbox; all other entries get `unsent`. Returns
+        the changed entries. Raises LedgerConflict if one of them has changed since it was loaded.
         """
         outcome: Document = {"status": COMPLETED, "finishedAt": at}
         if len(completions) < FEWEST:
@@ -179,9 +179,10 @@ class Ledger:
     ) -> int:
         """Complete entries with one update per round, in a third of the time that an update per entry takes.
 
-        `names`: the fields that differ by entry. An entry may have them from its request, and then keeps them.
+        `names`: the fields whose values differ between entries. An entry that has such a field from its request keeps
+        it.
 
-        The values that differ by entry are looked up by the entry's place in a list, which the server hashes.
+        The server looks the values up by the position of the entry's id in a list, which it hashes.
         """
         matched = 0
         for round_, ids in _by_round(decided).items():
@@ -200,9 +201,9 @@ class Ledger:
         return matched
 
     def finish(self, entries: Sequence[LedgerEntry], *, weakly: bool = True) -> None:
-        """Record that the events of these entries are on the stream.
+        """Record that the events of these entries are in the stream.
 
-        `weakly`: acknowledged by the primary alone, because losing this write only repeats an event.
+        `weakly`: do not wait for a majority, because losing this write only repeats an event.
         """
         ledger = self.collection.with_options(write_concern=WriteConcern(w=1)) if weakly else self.collection
         change = {"$unset": {"unsent": ""}, "$set": {"sentAt": self._connections.clock.now()}}
@@ -213,20 +214,20 @@ class Ledger:
             self.outbox.remove(noted, weakly=weakly)
 
     def finish_late(self, decisions: Sequence[Decision]) -> None:
-        """Record durably that the events of these decisions are on the stream, and when, long after the outcome."""
+        """Record durably that the sweep has emitted the events of these decisions, and when."""
         ids = [request for decision in decisions for request in decision.requests]
         with store_errors():
             self.collection.update_many({"_id": {"$in": ids}}, {"$set": {"sentAt": self._connections.clock.now()}})
         self.outbox.remove([decision.id for decision in decisions], weakly=False)
 
     def add_unended(self, ids: Sequence[ObjectId], run: ObjectId) -> None:
-        """Count a run that began with these requests and did not end. `run` makes this call idempotent."""
+        """Add one to `unended` of these requests. `run`, the id of the run, makes the call idempotent."""
         condition = {"_id": {"$in": list(ids)}, "status": ACCEPTED, "unendedRuns": {"$ne": run}}
         with store_errors():
             self.collection.update_many(condition, {"$inc": {"unended": 1}, "$push": {"unendedRuns": run}})
 
     def remove_unended(self, ids: Sequence[ObjectId], run: ObjectId) -> None:
-        """Undo `add_unended` for a run that has ended after all. Does nothing for requests it did not count."""
+        """Undo `add_unended` for a run that has ended after all. Requests that it did not count stay unchanged."""
         condition = {"_id": {"$in": list(ids)}, "unendedRuns": run}
         with store_errors():
             self.collection.update_many(condition, {"$inc": {"unended": -1}, "$pull": {"unendedRuns": run}})
@@ -234,7 +235,7 @@ class Ledger:
     def postpone(self, entries: Sequence[LedgerEntry], due: datetime, error: SnapshotError, *, counts: bool) -> None:
         """Record a failed attempt, its reason, and when the next one is due.
 
-        `counts`: whether it counts as an attempt of each request, which it does if the request was attempted alone.
+        `counts`: whether to count it as an attempt, which is right for a request that was attempted alone.
         """
         change = {
             "$set": {"enqueuedAt": due, "lastError": error.outcome()},
@@ -249,14 +250,17 @@ class Ledger:
     def mark_deleted(
         self, organization: ObjectId, snapshot: ObjectId, at: datetime, session: ClientSession
     ) -> LedgerEntry | None:
-        """Record the deletion of a snapshot within `session`'s transaction; return its entry, if there is one."""
+        """Record the deletion of a snapshot within the transaction of `session`; return its entry, or None."""
         condition = {"snapshotId": snapshot, "_id": snapshot, "organizationId": organization, "deletedAt": None}
         with store_errors():
             return self.collection.find_one_and_update(condition, {"$set": {"deletedAt": at}}, session=session)
 
 
 def ledger_of(connections: Connections) -> Collection[LedgerEntry]:
-    """Return the ledger's collection typed by its entries. Aggregations, whose results differ, use the database's."""
+    """Return the ledger's collection, whose documents are LedgerEntry.
+
+    Aggregations return other documents, and use `Connections.database`.
+    """
     return cast("Collection[LedgerEntry]", connections.database[connections.settings.requests_collection])
 
 

@@ -1,4 +1,4 @@
-"""Why MongoDB cannot be reached or refuses an operation: which server, and the cause in plain words.
+"""Describes why MongoDB cannot be reached or refuses an operation: which server, and the cause in plain words.
 
 No text contains data or a password. PyMongo's own texts of connection errors hold host, port and the system's error.
 """
@@ -28,7 +28,7 @@ UNKNOWN_HOST = "unknown host"
 DNS_SILENT = f"{UNKNOWN_HOST} (DNS does not answer)"
 NO_PRIMARY = "the replica set has no primary (is a majority of its members up?)"
 
-# What follows in PyMongo's texts is of use to PyMongo's developers only.
+# The rest of PyMongo's texts helps only PyMongo's developers.
 _NOISE = re.compile(r"(, Timeout: .*|, Topology Description: .*|, full error: .*)$", re.DOTALL)
 _TIMEOUTS = re.compile(r" ?\(configured timeouts: [^)]*\)")
 _CAUSES: list[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]] = [
@@ -50,7 +50,7 @@ _CAUSES: list[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]] = [
 
 
 def reason_of(error: PyMongoError) -> str:
-    """Return why a server cannot be reached, with its address where PyMongo names it: a clause without a full stop."""
+    """Return why a server cannot be reached, as a clause without a full stop, with its address if PyMongo names it."""
     if isinstance(error, NotPrimaryError):
         return "the primary has stepped down"
     if isinstance(error, ExecutionTimeout):
@@ -64,14 +64,14 @@ def reason_of(error: PyMongoError) -> str:
 
 
 def rejection_of(error: OperationFailure, name: str) -> str | None:
-    """Return what an operator has to know of a refused operation, or None. `name`: the error's code name."""
+    """Return why MongoDB refused an operation and what to do, or None if unknown. `name`: the error's code name."""
     if error.code == UNAUTHORIZED:
         command = re.search(r"execute command \{ (\w{1,40}):", str(error))
         what = f"run {command[1]}" if command else "do this"
         login = "requires a login" if "requires authentication" in str(error) else f"does not allow this user to {what}"
         return f"MongoDB {login} ({name}): {VARIABLE} needs a user with readWrite on the database"
     if error.code == AUTHENTICATION_FAILED or (error.code == _BAD_AUTH and "auth" in str(error).lower()):
-        return f"MongoDB rejected the user or the password of {VARIABLE} ({name}): check authSource, too"
+        return f"MongoDB rejected the user or the password of {VARIABLE} ({name}): check both, and authSource"
     if error.code == ILLEGAL_OPERATION and "replica set" in str(error):
         return f"MongoDB ({VARIABLE}) {NO_TRANSACTIONS}"
     if error.code == _DISK_FULL:

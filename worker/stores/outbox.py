@@ -1,8 +1,8 @@
-"""The outbox of large decisions: one document for each, while the events of its requests may not be out.
+"""The outbox of large decisions: one document for each decision, until the events of its requests are in the stream.
 
-A decision of a few requests marks each entry with `unsent` instead, which takes a round trip less; so does a failure,
-because a redrive has to know. Marking each entry of a chunk, and removing the mark again, would cost an update of every
-entry and of its index keys.
+A decision of few requests marks each entry with `unsent` instead, which saves a round trip. So does a failure, because
+a redrive needs to know whether its event was emitted. Marking each entry of a chunk, and removing the mark again, would
+cost an update of every entry and of its index keys.
 
 The document is inserted in the transaction that decides its requests, and deleted once their events are in the stream.
 Only completed requests are named: their entries never change to another outcome.
@@ -22,21 +22,21 @@ from pymongo.read_concern import ReadConcern
 from worker.stores.connections import Connections, Document, store_errors
 
 FEWEST = 10
-"""Completions from which on a decision has a document."""
+"""The number of completions from which on a decision gets a document in the outbox."""
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Requests that were completed together, and when: the `finishedAt` of each."""
+    """Requests that were completed together, and the time, which is the `finishedAt` of each."""
 
     id: ObjectId
-    """The first of the requests."""
+    """The id of the first of the requests."""
     at: datetime
     requests: list[ObjectId]
 
 
 class Outbox:
-    """The collection of decisions whose events may not be out. All methods raise StoreUnavailable, StoreConflict."""
+    """The collection of decisions whose events may be unsent. All methods raise StoreUnavailable, StoreConflict."""
 
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
@@ -51,9 +51,9 @@ class Outbox:
             self.collection.insert_one({"_id": requests[0], "at": at, "requests": list(requests)}, session=session)
 
     def oldest(self, at: Document, most: int) -> list[Decision]:
-        """Return the oldest decisions whose time matches the filter `at`, with about `most` requests.
+        """Return the oldest decisions whose time matches the filter `at`, with about `most` requests in total.
 
-        At majority: a decision that is rolled back has no event.
+        They are read at majority, because a decision that is rolled back must have no event.
         """
         found: list[Decision] = []
         named = 0
@@ -67,9 +67,11 @@ class Outbox:
         return found
 
     def remove(self, decisions: Sequence[ObjectId], *, weakly: bool) -> None:
-        """Remove decisions whose events are in the stream. Ids of other requests than the first are ignored.
+        """Remove decisions whose events are in the stream.
 
-        `weakly`: acknowledged by the primary alone, because losing this write only repeats events.
+        `requests`: ids; only those of a decision's first request count.
+
+        `weakly`: do not wait for a majority, because losing this write only repeats events.
         """
         outbox = self.collection.with_options(write_concern=WriteConcern(w=1)) if weakly else self.collection
         with store_errors():
@@ -78,7 +80,7 @@ class Outbox:
     # --- for operators ----------------------------------------------------------------------------------
 
     def names(self, requests: Sequence[ObjectId]) -> bool:
-        """Return whether the event of any of these requests may not be out. Reads the whole outbox, which is small."""
+        """Return whether the event of any of these requests may be unsent. Reads the whole outbox, which is small."""
         with store_errors():
             return self.collection.find_one({"requests": {"$in": list(requests)}}, {"_id": 1}) is not None
 

@@ -29,7 +29,7 @@ class RequestFilter:
     until: datetime | None = None
 
     def condition(self) -> Document:
-        """Return the filter on the ledger, in a form that an index serves."""
+        """Return the filter for the ledger, in a form that an index can serve."""
         status = self.status or (FAILED if self.code else None)
         condition: Document = {}
         if self.organization:
@@ -98,7 +98,7 @@ def snapshot_by_id(
 
 
 def count_redrivable(connections: Connections, which: RequestFilter, ids: Sequence[ObjectId] | None = None) -> int:
-    """Count the redrivable requests that match the filter and, if given, `ids`."""
+    """Count the redrivable requests that match the filter and, if `ids` are given, have one of these ids."""
     named = {"_id": {"$in": list(ids)}} if ids else {}
     with store_errors():
         return ledger_of(connections).count_documents(which.condition() | REDRIVABLE | named)
@@ -107,7 +107,7 @@ def count_redrivable(connections: Connections, which: RequestFilter, ids: Sequen
 def redrivable(
     connections: Connections, which: RequestFilter, batch: int, ids: Sequence[ObjectId] | None = None
 ) -> Iterator[Sequence[ObjectId]]:
-    """Yield the ids of redrivable requests in batches, each once, even if a request fails again meanwhile."""
+    """Yield the ids of redrivable requests in batches. Yields each once, even if it fails again in the meantime."""
     key: Document = {"$in": list(ids)} if ids else {}
     while True:
         condition = which.condition() | REDRIVABLE | ({"_id": key} if key else {})

@@ -1,4 +1,4 @@
-"""What an error of Redis means to an operator: its name (OOM, READONLY, NOAUTH), and the cause in plain words.
+"""Describes errors of Redis for operators: the name (OOM, READONLY, NOAUTH), and the cause in plain words.
 
 No text contains data or a password.
 """
@@ -23,7 +23,7 @@ _NO_SPACE = re.compile(r"No space left on device|Disk quota exceeded|Read-only f
 _MEANINGS = {
     "WRONGPASS": f"Redis rejected the user or the password of {VARIABLE}",
     "NOAUTH": f"Redis requires a password, and {VARIABLE} has none",
-    "DENIED": "Redis runs in protected mode: it has no password, and accepts connections of its own machine only",
+    "DENIED": "Redis runs in protected mode: it has no password, so it accepts connections from its own machine only",
     "LOADING": "Redis is still loading its data",
     "OOM": "Redis is out of memory (maxmemory)",
     "READONLY": "This Redis is a replica, which refuses writes",
@@ -48,30 +48,33 @@ def name_of(error: redis.RedisError) -> str:
 
 
 def describe(error: redis.RedisError) -> str:
-    """Return the error's name, and for errors of the set-up their cause: for the client, which is given its URL."""
+    """Return the error's name, and the cause if the set-up is wrong.
+
+    For the Python client, which is given its URL and knows no settings.
+    """
     name = name_of(error)
     if name == NO_PERMISSION:
         return f"{name}: the ACL does not allow {forbidden(error)}"
     if "DB index is out of range" in str(error):
-        return f"{name}: the server has no database of this number"
+        return f"{name}: the server has no database with this number"
     reason = reason_of(error) if isinstance(error, redis.ConnectionError | redis.TimeoutError) else name
     return name if reason.endswith(name) else f"{name}, {reason}"
 
 
 def explain(error: redis.RedisError) -> str:
-    """Return one sentence: what is wrong, with the address where redis-py names it, and the error's name."""
+    """Return one sentence with what is wrong, the address if redis-py names it, and the error's name."""
     name = name_of(error)
     if meaning := _MEANINGS.get(name):
         space = _NO_SPACE.search(str(error)) if name == "MISCONF" else None
         return f"{meaning} ({name}{f': {space[0]}' if space else ''})."
     if isinstance(error, redis.exceptions.AuthenticationError):
-        return f"Redis rejected the login of {VARIABLE}: it has no password set, or another one."
+        return f"Redis rejected the login of {VARIABLE}: either Redis has no password, or the password is wrong."
     if name == NO_PERMISSION:
         return f"The ACL of the Redis user does not allow {forbidden(error)} ({name})."
     if "DB index is out of range" in str(error):
-        return f"Redis rejected the database of {VARIABLE}: the server has no database of this number."
+        return f"Redis rejected the database of {VARIABLE}: the server has no database with this number."
     if isinstance(error, redis.exceptions.InvalidResponse):
-        return f"The server of {VARIABLE} does not answer as a Redis does."
+        return f"The server of {VARIABLE} is not a Redis server: its answer is not valid."
     if isinstance(error, redis.ConnectionError | redis.TimeoutError):
         return f"Redis cannot be reached ({VARIABLE}): {reason_of(error)}."
     return f"Redis rejected the command ({name})."
@@ -104,14 +107,14 @@ def reason_of(error: redis.RedisError) -> str:
         hint = " (does it expect TLS?)" if "reset" in system[0] else ""
         return f"{address}{system[0].lower()}{hint}"
     if "max number of clients reached" in text:
-        return f"{address}the server has no connection left (maxclients)"
+        return f"{address}the server accepts no more connections (maxclients)"
     if "closed by server" in text:
-        return f"{address}the server closed the connection (does it expect TLS, or is it no Redis?)"
+        return f"{address}the server closed the connection (does it expect TLS, or is it not a Redis server?)"
     return f"{address}{name_of(error)}"
 
 
 def forbidden(error: redis.RedisError) -> str:
-    """Return what an ACL does not allow, given an error of the name NOPERM."""
+    """Return what the ACL does not allow, read from a NOPERM error."""
     reply = _reply(error)
     if command := _COMMAND.search(reply):
         return f"the command {command[1]}"

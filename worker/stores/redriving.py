@@ -18,10 +18,10 @@ _OF_OUTCOME = ("error", "finishedAt", "sentAt", "attempts", "awaited", "lastErro
 
 
 def redrive(connections: Connections, ids: Sequence[ObjectId], at: datetime, queue: str) -> list[LedgerEntry]:
-    """Accept redrivable entries again; return those of `ids` that were changed.
+    """Accept redrivable entries again; return the entries that were changed.
 
-    Raises StoreUnavailable, StoreConflict if others keep changing them at the same time, and RedriveUnknown if a
-    commit got no answer and MongoDB does not say either what became of it.
+    Raises StoreUnavailable, StoreConflict if concurrent changes of the same entries continue, or RedriveUnknown if a
+    commit got no answer and MongoDB does not tell its result either.
     """
     unknown = False
     for attempt in range(_ATTEMPTS):
@@ -45,7 +45,7 @@ def _may_have_been_committed(error: StoreConflict | StoreUnavailable) -> bool:
 def _redrive(
     connections: Connections, ids: Sequence[ObjectId], at: datetime, queue: str, *, again: bool
 ) -> list[LedgerEntry]:
-    """Redrive in one transaction with the record that these requests are not failed any more.
+    """Redrive entries, and record the change of the counts in the same transaction.
 
     `again`: a transaction of this redrive may have been committed, and its entries may have failed in their new round.
     """

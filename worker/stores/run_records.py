@@ -1,8 +1,8 @@
-"""Records of the runs in progress: which requests each works on, and since when.
+"""Records in Redis of the runs in progress: which requests each run works on, and since when.
 
 A run whose process was killed leaves its record behind. That is how the sweep tells a request that may have killed its
-worker from one whose message was lost in Redis. The records are one hash in Redis, with a field per run: a run costs
-two short commands, whatever its size.
+worker from one whose message was lost in Redis. The records are the fields of one hash in Redis, so a run costs two
+short commands, whatever its size.
 """
 
 import struct
@@ -36,7 +36,7 @@ class RunRecords:
     def __init__(self, connections: Connections) -> None:
         self._redis = connections.redis
         self._ended: dict[ObjectId, Sequence[ObjectId]] = {}
-        """Runs of this process that have ended and whose records may still be there."""
+        """Ended runs of this process whose records may still be in Redis."""
 
     def begin(self, run: ObjectId, keys: Sequence[ObjectId], at: datetime) -> None:
         """Record that a run begins to work on these requests."""
@@ -48,8 +48,8 @@ class RunRecords:
     ) -> None:
         """Remove the record of a run, and any that an earlier call could not remove.
 
-        Calls `is_gone(keys, run)` for a run whose record is not there: a sweep may have taken the run for dead. If that
-        raises, the next call repeats it.
+        Calls `is_gone(keys, run)` for a run whose record is missing, because a sweep may have counted the run as dead.
+        If `is_gone` raises, the next call of `end` repeats it.
         """
         self._ended[run] = keys
         ended = list(self._ended.items())

@@ -1,4 +1,4 @@
-"""The snapshot store."""
+"""Inserts, reads and deletes snapshots."""
 
 from collections.abc import Sequence
 
@@ -32,7 +32,7 @@ class Snapshots:
             return self.collection.find_one({"_id": snapshot, "organizationId": organization})
 
     def delete(self, organization: ObjectId, snapshot: ObjectId, session: ClientSession) -> Document | None:
-        """Delete a snapshot; return what was known of its request (`requestId`), or None if it did not exist."""
+        """Delete a snapshot; return a document with its `requestId`, or None if the snapshot did not exist."""
         which = {"_id": snapshot, "organizationId": organization}
         with store_errors():
             return self.collection.find_one_and_delete(which, {"requestId": 1}, session=session)

@@ -23,7 +23,7 @@ _SNAPSHOT_UNAVAILABLE = 246
 """A collection or index was created a moment ago. https://www.mongodb.com/docs/manual/reference/error-codes/"""
 _ATTEMPTS = 20
 _SNAPSHOTS = "snapshots"
-"""In place of a status: this group counts snapshots."""
+"""Stands for a status in a group that counts snapshots instead of requests."""
 ANY: Document = {"$gte": MinKey()}
 """Matches every value, so that a read can use an index that begins with the field."""
 
@@ -51,15 +51,15 @@ class Identity:
 
     @property
     def holds(self) -> bool:
-        """Whether each request has one outcome and each completed request its snapshot."""
+        """Whether accepted = completed + failed + in flight, and each completed request has its snapshot."""
         outcomes = self.completed + self.failed + self.in_flight
         return self.accepted == outcomes and self.snapshots == self.completed - self.deleted - self.unchanged
 
 
 def identities(connections: Connections, organization: ObjectId | None = None) -> list[Identity]:
-    """Count every organization, or one, in full: in one aggregation, which takes seconds for a million requests.
+    """Count all organizations, or one, in full, with an aggregation that takes seconds for a million requests.
 
-    `worker.stores.counts` gives the same in a time that does not grow with the ledger.
+    `worker.stores.counts` returns the same counts in a time that does not grow with the ledger.
     """
     return at_one_moment(connections, lambda session: identities_within(connections, session, organization))
 
@@ -67,7 +67,7 @@ def identities(connections: Connections, organization: ObjectId | None = None) -
 def identities_within(
     connections: Connections, session: ClientSession, organization: ObjectId | Document | None = None
 ) -> list[Identity]:
-    """Count in full at the moment of `session`. `organization`: one, or a range of them."""
+    """Count in full at the moment of `session`. `organization`: an id, or a MongoDB range of ids."""
     found: dict[ObjectId, Identity] = {}
     pipeline = identity_pipeline(connections.settings, organization)
     for group in connections.database[connections.settings.requests_collection].aggregate(pipeline, session=session):
@@ -77,7 +77,7 @@ def identities_within(
 
 
 def sum_of(counted: Iterable[Identity]) -> Identity:
-    """Return the sum over organizations. Its own organization has no meaning."""
+    """Return the sum over organizations. The field `organization` of the result has no meaning."""
     total = Identity(ObjectId("0" * 24))
     for identity in counted:
         for name in ("accepted", "completed", "failed", "in_flight", "deleted", "unchanged", "snapshots"):
@@ -86,14 +86,14 @@ def sum_of(counted: Iterable[Identity]) -> Identity:
 
 
 def worst_first(counted: Iterable[Identity]) -> list[Identity]:
-    """Return the organizations whose counts do not hold first, then those with the most failures."""
+    """Sort organizations: first those whose counts do not add up, then those with the most failures."""
     return sorted(counted, key=lambda identity: (identity.holds, -identity.failed, -identity.in_flight))
 
 
 def identity_pipeline(names: Settings, organization: ObjectId | Document | None = None) -> list[Document]:
-    """Return the aggregation on the ledger that gives `{_id: {organization, status}, count, deleted, unchanged}`.
+    """Return the aggregation of the ledger that yields `{_id: {organization, status}, count, deleted, unchanged}`.
 
-    It includes one group per organization for the snapshots. Indexes alone answer it, with null for absent fields.
+    One more group per organization counts the snapshots. It reads only indexes, in which absent fields are null.
     """
     of = of_organization(organization)
     key = {"organization": "$organizationId", "status": "$status"}
@@ -114,7 +114,7 @@ def identity_pipeline(names: Settings, organization: ObjectId | Document | None 
 
 
 def of_organization(organization: ObjectId | Document | None) -> Document:
-    """Match one organization, a range of them, or all; but not the doctor's, whose requests do not stay."""
+    """Match one organization, a range of ids, or all, but never the doctor's, whose requests are removed again."""
     if isinstance(organization, ObjectId):
         return {"organizationId": organization}
     return {"organizationId": {"$ne": DOCTORS_ORGANIZATION, **(organization or ANY)}}
@@ -138,7 +138,7 @@ def _add(identity: Identity, status: Any, group: Document) -> None:
 
 
 def at_one_moment(connections: Connections, read: Callable[[ClientSession], Result]) -> Result:
-    """Call a function whose reads all see the same moment, at majority."""
+    """Call a function all of whose reads see the same moment, at majority."""
     with store_errors():
         for attempt in range(_ATTEMPTS):
             try:
@@ -156,14 +156,14 @@ def at_one_moment(connections: Connections, read: Callable[[ClientSession], Resu
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """Messages waiting in Redis by queue, and when the oldest was published (None: no message, or unknown)."""
+    """Waiting messages by queue, and when the oldest was published (None if there is none, or if unknown)."""
 
     lengths: dict[str, int]
     oldest: dict[str, datetime | None]
 
 
 def oldest_request(connections: Connections, organization: ObjectId | None = None) -> datetime | None:
-    """Return since when the oldest request in flight has been waiting. Requests that are not due do not count."""
+    """Return since when the oldest request in flight has been waiting, or None. Ignores requests that are not due."""
     waiting = enqueued_in(REQUEST_QUEUES)
     if organization:
         waiting["organizationId"] = organization
@@ -192,7 +192,7 @@ def _ledger(connections: Connections) -> Collection[Document]:
 
 
 def as_fields(identity: Identity) -> dict[str, Any]:
-    """Return the identity with its names in JSON."""
+    """Return the identity as a JSON object with camelCase names."""
     fields = asdict(identity)
     organization, in_flight = fields.pop("organization"), fields.pop("in_flight")
     return {"organizationId": organization, **fields, "inFlight": in_flight, "holds": identity.holds}

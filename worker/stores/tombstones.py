@@ -1,7 +1,8 @@
 """Tombstones: which contacts were erased, as keyed hashes without personal data.
 
 Requests are checked here before they are accepted, and again before they are decided. A check is one read of a few
-short keys. It is never skipped: no process can know that the collection is still empty.
+short keys. It is never skipped, not even while no tombstone is known, because another process may have just written the
+first one.
 """
 
 import hmac
@@ -20,12 +21,12 @@ Person = tuple[ObjectId, ObjectId]
 """Organization and contact."""
 
 KEY_MARK = "key"
-"""The `_id` of the document that identifies the key. Every check reads it, so that a process with another key, whose
-hashes match nothing, refuses to work instead of letting erased people in."""
+"""The `_id` of the document that holds the fingerprint of the key. Every check reads it: a process with another key,
+whose hashes would match no tombstone, then refuses to work instead of accepting erased contacts."""
 
 
 class Tombstones:
-    """The collection of tombstones. One that was lifted stays as a record and has no effect."""
+    """The collection of tombstones. A lifted tombstone stays as a record, and has no effect."""
 
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
@@ -38,11 +39,11 @@ class Tombstones:
 
     @property
     def fingerprint(self) -> str:
-        """Identifies the key without revealing it."""
+        """A hash that identifies the key without revealing it."""
         return hmac.digest(self._secret, b"fingerprint", "sha256").hex()[:16]
 
     def hash(self, person: Person) -> str:
-        """Return the `_id` of a person's tombstone."""
+        """Return the `_id` that a person's tombstone has: a keyed hash, in hex."""
         organization, contact = person
         return hmac.digest(self._secret, organization.binary + contact.binary, "sha256").hex()
 
@@ -62,7 +63,7 @@ class Tombstones:
     def put(self, tombstones: Iterable[Document], session: ClientSession | None = None) -> None:
         """Insert or replace tombstones, durably, and record the key. Raises ErasureKeyDiffers.
 
-        Each has the `_id` that `hash` returns, `organizationId`, `erasedAt`, and `liftedAt` if it was lifted.
+        Each document has the `_id` that `hash` returns, `organizationId`, `erasedAt`, and `liftedAt` if it was lifted.
         """
         mark: Any = {"$setOnInsert": {"fingerprint": self.fingerprint}}
         changes = [UpdateOne({"_id": KEY_MARK}, mark, upsert=True)]

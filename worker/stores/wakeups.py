@@ -19,16 +19,17 @@ STAMP = "stamp"
 """The header with the time of publication, in ms by MongoDB's clock."""
 
 UNKNOWN = datetime.min.replace(tzinfo=UTC)
-"""In place of a stamp: the queue is not empty, but the oldest messages have no stamp."""
+"""Returned instead of a time if the queue is not empty but its oldest messages have no stamp."""
 _INSPECTED = 1000
-"""How many of a queue's oldest messages are searched for a stamp. Those of foreign producers have none."""
+"""How many of a queue's oldest messages are searched for a stamp. Messages of other programs have none."""
 _READ_SIZE = 50
 MAX_MESSAGE_BYTES = 2 * 1024 * 1024
-"""Longer messages are not valid: a worker rejects them, and no other process reads them."""
+"""The maximum size of a message. A worker rejects longer ones, and no other process reads them."""
 _IDS_PER_UNIT = 50
-"""Message ids of a request that weigh as much as another request."""
+"""So many message ids in a request count as much as one more request when chunks are formed."""
 
-# One by one and within Redis, so that no reader ever holds a list of huge messages, nor Redis more than one.
+# Messages are read one by one within Redis, so that no reader ever holds a list of huge messages, and Redis holds at
+# most one.
 _READ = """
 local messages = {}
 for number = 0, tonumber(ARGV[3]) - 1 do
@@ -58,9 +59,9 @@ class Publish(Protocol):
     ) -> None:
         """Publish one message per chunk of ledger ids, stamped with `at`, to run after `delay`.
 
-        `task_id`: the Celery task that the first message continues; by default each is a new task. `task`: its name;
-        one that runs slices of jobs gets ids of jobs.
-        Raises BrokerUnavailable; some messages may have been sent even then.
+        `task_id`: the id of the Celery task that the first message continues; by default each message is a new task.
+        `task`: the name of the task. A task that runs slices of jobs gets ids of jobs instead of ledger ids. Raises
+        BrokerUnavailable, in which case some of the messages may have been sent.
         """
 
 
@@ -70,7 +71,7 @@ def repr_of(ids: Sequence[str]) -> str:
 
 
 def chunks_of(entries: Sequence[LedgerEntry], most: int) -> Iterator[list[str]]:
-    """Yield chunks of at most `most` ledger ids, fewer where requests name many messages."""
+    """Yield chunks of up to `most` ledger ids, and fewer if the requests name many messages."""
     chunk: list[str] = []
     weight = 0
     for entry in entries:
@@ -99,8 +100,8 @@ class Queues:
     def oldest_stamp(self, queue: str) -> datetime | None:
         """Return when the oldest stamped message was published, or None if no stamped message waits.
 
-        UNKNOWN if a message that is too long, or very many messages without a stamp, come first. kombu pushes at the
-        left and pops at the right. Raises BrokerUnavailable.
+        Returns UNKNOWN if the oldest messages include one that is too long, or if too many of them have no stamp. kombu
+        pushes at the left and pops at the right. Raises BrokerUnavailable.
         """
         for first, count in ((0, 1), *((place, _READ_SIZE) for place in range(1, _INSPECTED, _READ_SIZE))):
             messages = self._read(queue, -1 - first, -1, count)
@@ -114,7 +115,7 @@ class Queues:
         return UNKNOWN
 
     def newest(self, queue: str, count: int) -> list[bytes]:
-        """Return the newest messages. The list ends, with an empty one, at the first longer than MAX_MESSAGE_BYTES.
+        """Return the newest messages. If one exceeds MAX_MESSAGE_BYTES, the list ends there with an empty message.
 
         Raises BrokerUnavailable.
         """
@@ -127,7 +128,7 @@ class Queues:
 
 
 def _stamp_of(message: bytes | str) -> datetime | None:
-    """Read the stamp of anything that stands in a queue. pydantic-core refuses what is nested too deeply for Python."""
+    """Read the stamp of whatever is in a queue. pydantic-core refuses JSON that is nested too deeply for Python."""
     try:
         stamp = from_json(message)["headers"].get(STAMP)
         return from_milliseconds(stamp) if isinstance(stamp, int | float) else None

@@ -1,4 +1,4 @@
-"""The time that a sweep may take, shared by all its repairs."""
+"""The time limit of a sweep, which all its repairs share."""
 
 import time
 
@@ -6,7 +6,7 @@ _NEARLY_OVER = 0.15
 
 
 class Budget:
-    """A span of time that begins now."""
+    """A time limit that starts when the object is created."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -14,7 +14,7 @@ class Budget:
 
     @property
     def left(self) -> float:
-        """Seconds left, 0 at least."""
+        """The seconds left, never below 0."""
         return max(self._ends_at - time.monotonic(), 0.0)
 
     @property
@@ -23,9 +23,9 @@ class Budget:
 
     @property
     def is_nearly_over(self) -> bool:
-        """Whether so little is left that a slow answer may have come too late."""
+        """Whether so little time is left that a slow answer of a server may have exceeded it."""
         return self.left < _NEARLY_OVER * self._seconds
 
     def share(self, seconds: float) -> "Budget":
-        """Return a budget of at most so many seconds that ends no later than this one."""
+        """Return a budget of at most `seconds` that ends no later than this one."""
         return Budget(min(seconds, self.left))

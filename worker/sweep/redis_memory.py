@@ -1,4 +1,4 @@
-"""What Redis remembers of earlier sweeps, by which a sweep recognises that Redis has lost data.
+"""What earlier sweeps have stored in Redis, from which a sweep recognises that Redis has lost data.
 
 - The marker, a random key that MongoDB knows too. If it is gone or different, Redis lost everything.
 - The pulse, the time of the last complete sweep, written after all events that were emitted before it. If it lies
@@ -23,14 +23,14 @@ from worker.clock import from_milliseconds, milliseconds
 
 MARKER_KEY = "snapshots:marker"
 PULSE_KEY = "snapshots:pulse"
-"""The last complete sweep, in ms by MongoDB's clock."""
+"""Key with the time of the last complete sweep, in ms by MongoDB's clock."""
 _MILLISECONDS = re.compile(rb"\d{1,13}")
-"""Anything longer is beyond the year 2286 and was written by someone else."""
+"""A longer number would be a date after the year 2286, so it was not written by a sweep."""
 
 
 @dataclass(frozen=True, slots=True)
 class RedisMemory:
-    """What one Redis server remembers. `pulse` is None if it is missing or unreadable."""
+    """The state of one Redis server. `pulse` is None if it is missing or unreadable."""
 
     marker: str | None
     pulse: datetime | None
@@ -38,7 +38,7 @@ class RedisMemory:
 
 
 def read_memory(client: "redis.Redis", instance: str | None) -> RedisMemory:
-    """Read the memory. `instance`: the digest of the script that the known process has. Raises RedisError."""
+    """Read the state. `instance`: the digest of the script that identifies the known process. Raises RedisError."""
     marker, pulse = cast("list[bytes | None]", client.mget(MARKER_KEY, PULSE_KEY))
     return RedisMemory(
         marker.decode(errors="replace") if marker else None,
@@ -53,12 +53,12 @@ def write_pulse(client: "redis.Redis", now: datetime) -> None:
 
 
 class NewInstance:
-    """Names a server process by a script of its own. `digest` is known before the script is loaded."""
+    """Marks a server process with a unique script. `digest` is known before the script is loaded."""
 
     def __init__(self) -> None:
         self._script = f"return '{uuid4().hex}'"
         self.digest = hashlib.sha1(self._script.encode(), usedforsecurity=False).hexdigest()
 
     def load(self, client: "redis.Redis") -> None:
-        """Give the script to the process behind this connection. Raises RedisError."""
+        """Load the script into the process behind this connection. Raises RedisError."""
         client.script_load(self._script)

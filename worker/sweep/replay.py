@@ -1,8 +1,8 @@
 """Replay: events that Redis lost are emitted again, with the same ids and content.
 
 `worker.sweep.redis_memory` says how a loss is recognised. If everything may be lost, or Redis came back with an older
-state, all events within the retention are replayed. If only the process is another, it was restarted and may have lost
-the last second: events since the last sweep of the former process, and a margin, are replayed.
+state, all events within the retention are replayed. If only the process has changed, Redis was restarted and may have
+lost the last second: the events since the former process's last sweep, and a margin before it, are replayed.
 """
 
 from collections.abc import Iterator
@@ -28,12 +28,15 @@ log = get_logger(__name__)
 _BATCH = 2000
 _MARGIN = timedelta(seconds=10)
 _SECONDS = 5.0
-"""The share of a sweep; the next sweep continues."""
+"""The time that a replay may take in one sweep. The next sweep continues it."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Loss:
-    """Redis lost events that were finished from `since` on. `everything`: it may have lost everything."""
+    """Redis may have lost events of requests that finished since `since`.
+
+    `everything`: it may have lost all its data.
+    """
 
     since: datetime
     everything: bool
@@ -42,11 +45,12 @@ class _Loss:
 class Replay:
     """Recognises that Redis lost data, and emits the lost events again.
 
-    The checkpoint `redis` holds the `marker` and `instance` that the known Redis has, `goodAt` (the last complete
-    sweep), the pending replay (`owedFrom`, `owedUntil`), and for events that a sweep emitted long after they were
-    finished, when that was (`lateAt`) and when the oldest of them was finished (`lateFrom`).
+    The checkpoint `redis` holds the `marker` and `instance` that the known Redis has, `goodAt` (the time of the last
+    complete sweep), and the pending replay (`owedFrom`, `owedUntil`). If a sweep has emitted events long after their
+    requests finished, it also holds when that was (`lateAt`), and when the first of these requests finished
+    (`lateFrom`).
 
-    The names stay as they are: during an upgrade, another version continues the replay that this one began.
+    These names must not change: during an upgrade, another version continues the replay that this one began.
     """
 
     def __init__(self, service: Service) -> None:
@@ -55,10 +59,14 @@ class Replay:
         self._jobs = Jobs(service)
 
     def __call__(self, budget: Budget | None = None) -> int:
-        """Look for a loss and continue a pending replay; return the number of emitted events. Raises TransientError."""
+        """Check whether Redis lost data, and continue a pending replay; return the number of emitted events.
+
+        Raises TransientError.
+        """
         share = budget.share(_SECONDS) if budget else Budget(_SECONDS)
         pool = self._service.connections.redis.connection_pool
-        # One connection throughout: if Redis restarts meanwhile, the sweep ends here and the new process gets no pulse.
+        # All commands use one connection: if Redis restarts in between, the sweep ends here, and the new process gets
+        # no pulse.
         with broker_errors(), Redis(connection_pool=pool, single_connection_client=True) as client:
             known = self._checkpoints.get(REDIS_CHECKPOINT)
             memory = read_memory(client, known.get("instance"))
@@ -87,16 +95,16 @@ class Replay:
             return _Loss(now - self._service.settings.events_retention, everything=False)
         since = min(swept_at, now) - _MARGIN  # a former primary's clock may have been ahead
         late_at, late_from = known.get("lateAt"), known.get("lateFrom")
-        # A run emits within moments of `finishedAt`; what a sweep emitted later was noted.
+        # A run emits an event moments after `finishedAt`. Events that a sweep emitted later are recorded as late.
         usual: datetime = since - self._service.settings.lost_after
         if late_at and late_from and late_at > since:
             usual = min(usual, late_from)
         return _Loss(usual, everything=False)
 
     def _last_sweep(self, pulse: datetime | None, good_at: datetime | None) -> datetime | None:
-        """Return the last complete sweep that Redis remembers, or None if it forgot more than a restart may.
+        """Return the time of the last complete sweep known to Redis, or None if it lost more than a restart explains.
 
-        A crash may take its last second, and with it the pulse of one sweep, or of two that overlapped.
+        A crash may lose the last second, and with it the pulse of one sweep, or of two overlapping ones.
         """
         if good_at is None or pulse is None:
             return None
@@ -133,7 +141,7 @@ class Replay:
         return pending
 
     def _newest_outcome(self) -> datetime:
-        """Return now, or when the newest outcome was decided by a former primary's clock that was ahead."""
+        """Return the current time, or the time of the newest outcome if a former primary's clock was ahead."""
         now = self._service.clock.now()
         later = finished_in({"$gt": now})
         with store_errors():
@@ -143,7 +151,7 @@ class Replay:
     # --- emit again -----------------------------------------------------------------------------------
 
     def _replay(self, pending: Document, share: Budget) -> int:
-        """Emit the events of the pending replay until the share is used up, and record how far it came."""
+        """Emit the events of the pending replay until `share` is used up, and record how far it has come."""
         replayed = 0
         reached: datetime = pending["owedFrom"]
         for batch in self._batches(reached, pending["owedUntil"]):
@@ -153,7 +161,7 @@ class Replay:
             if not self._advance({**pending, "owedFrom": reached}, batch, is_last=is_last) or is_last:
                 return replayed
             reached = batch[-1]["finishedAt"]
-            # Entries that finished in the same millisecond would otherwise be repeated without end.
+            # Otherwise, entries that finished in the same millisecond would be repeated forever.
             if share.is_over and reached > pending["owedFrom"]:
                 return replayed
         self._advance({**pending, "owedFrom": reached}, [], is_last=True)
@@ -168,9 +176,9 @@ class Replay:
                 yield batch
 
     def _advance(self, pending: Document, batch: list[LedgerEntry], *, is_last: bool) -> bool:
-        """Record progress in one operation; return whether no other sweep has changed the pending replay.
+        """Record progress in one operation; return False if another sweep has changed the pending replay.
 
-        The batch is noted as late: if Redis crashes now, it may lose these events again.
+        The batch is recorded as late, because Redis may lose these events again if it crashes now.
         """
         unchanged = {"$and": [{"$eq": [f"${name}", pending[name]]} for name in ("marker", "instance", "owedFrom")]}
         progress = {"owedFrom": None, "owedUntil": None} if is_last else {"owedFrom": batch[-1]["finishedAt"]}
@@ -181,13 +189,13 @@ class Replay:
         return bool(now["owedFrom"] == progress["owedFrom"])
 
     def note_late(self, oldest: datetime, at: datetime) -> None:
-        """Record that a sweep emitted events at `at`, the oldest of which was finished long before."""
+        """Record that a sweep emitted events at `at`, of requests the first of which finished at `oldest`."""
         self._checkpoints.update(REDIS_CHECKPOINT, [{"$set": self._late(oldest, at)}])
 
     def _late(self, oldest: datetime, at: datetime) -> Document:
-        """Return the changes that note late events, in one operation, so that sweeps at once do not undo each other's.
+        """Return one operation that records late events, so that concurrent sweeps do not undo each other's records.
 
-        Earlier late events count until a complete sweep has certainly followed them.
+        Earlier late events stay recorded until a complete sweep has certainly followed them.
         """
         recent = {"$gt": ["$lateAt", at - _MARGIN - 2 * self._service.settings.sweep_interval]}
         return {"lateAt": at, "lateFrom": {"$cond": [recent, {"$min": ["$lateFrom", oldest]}, oldest]}}

@@ -12,7 +12,7 @@ _NAME = "retention"
 _BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 _BATCH = 500
 _SECONDS = 0.2
-"""The share of a sweep: there is no hurry, and the next sweep continues."""
+"""The time that retention may take in one sweep. The next sweep continues."""
 _KEPT = (
     *("organizationId", "requestId", "bodyHash", "status", "round", "snapshotId", "finishedAt"),
     *("deletedAt", "unchanged"),  # without them the identity would count snapshots that do not exist
@@ -20,14 +20,14 @@ _KEPT = (
 
 
 class Retention:
-    """Strips the ledger. It removes no entry, so that a repeated request is always recognised."""
+    """Strips ledger entries. No entry is ever removed, so a repeated request is always recognised."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
         self._checkpoints = Checkpoints(service.connections)
 
     def __call__(self, budget: Budget | None = None) -> int:
-        """Continue where the last call stopped, so that no stripped entry is read again; return how many were stripped.
+        """Strip entries, beginning where the last call stopped; return how many.
 
         Raises StoreUnavailable, StoreConflict.
         """
@@ -46,17 +46,18 @@ class Retention:
         return stripped
 
     def strip(self, since: datetime, before: datetime, most: int) -> tuple[int, datetime]:
-        """Strip the oldest entries of the window; return their number, and the time before which nothing is left."""
+        """Strip the oldest entries that finished from `since` to `before`; return how many, and where to continue."""
         ledger = self._service.ledger.collection
         window: Document = {"finishedAt": {"$gte": since, "$lt": before}}
         condition = {**SENT, **window, **NOT_STRIPPED}
         with store_errors():
-            # Read first: an entry that is sent meanwhile is then either in the batch, or holds the time back.
+            # Read first: an entry whose event is emitted in the meantime is then either in the batch, or holds the time
+            # back.
             unsent = ledger.find_one({**UNSENT, **window}, {"finishedAt": 1}, sort=[("finishedAt", 1)])
             batch = list(ledger.find(condition, {"finishedAt": 1}).sort("finishedAt", 1).limit(most))
             if batch:
                 ids = {"_id": {"$in": [entry["_id"] for entry in batch]}}
-                # The condition again, because a redrive may have come in between.
+                # The condition is checked again, because an entry may have been redriven in the meantime.
                 ledger.update_many({**ids, **condition}, [{"$project": dict.fromkeys(_KEPT, 1)}])
         reached = batch[-1]["finishedAt"] if len(batch) == most else before
         return len(batch), min(reached, unsent["finishedAt"]) if unsent else reached

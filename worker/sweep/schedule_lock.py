@@ -1,4 +1,4 @@
-"""The schedule lock: periodic work that any process may do is begun by one of them at a time.
+"""The schedule lock: of the processes that may do some periodic work, only one does it at a time.
 
 It uses MongoDB's clock. A Celery message's `expires` would depend on the sender's and the receiver's clocks: if the
 workers' clocks were a few seconds ahead of beat's, none of its messages would ever run.
@@ -14,14 +14,14 @@ from worker.stores.connections import Document
 def acquire_schedule_lock(
     service: Service, name: str, every: timedelta, lease: timedelta = timedelta(0)
 ) -> Document | None:
-    """Begin the periodic work `name`; return the lock's previous state, or None if the work is not due.
+    """Acquire the lock for the periodic work `name`; return its previous state, or None if the work is not due.
 
-    It is due half of `every` after it was last begun, so that messages that piled up while no worker ran cost one write
-    each. Until it is released, or `lease` has passed, no other process begins it. Raises StoreUnavailable,
-    StoreConflict.
+    The work is due once half of `every` has passed since it last began, so each of the messages that piled up while no
+    worker ran costs only one write. No other process can acquire the lock until it is released or `lease` has passed.
+    Raises StoreUnavailable, StoreConflict.
     """
     now = service.clock.now()
-    # A time far ahead was set by a former primary's clock: waiting for it could take very long.
+    # A time far in the future was set by a former primary's clock, and waiting for it could take very long.
     due = {
         "begunAt": {"$not": {"$gt": now - every / 2, "$lte": now + every}},
         "leasedUntil": {"$not": {"$gt": now, "$lte": now + every + lease}},
@@ -31,7 +31,7 @@ def acquire_schedule_lock(
 
 
 def release_schedule_lock(service: Service, name: str, **state: object) -> None:
-    """End the lease and keep `state` for the next holder. Raises StoreUnavailable, StoreConflict."""
+    """Release the lock and store `state` for its next holder. Raises StoreUnavailable, StoreConflict."""
     Checkpoints(service.connections).set(_document(name), {"leasedUntil": None, **state})
 
 

@@ -43,13 +43,13 @@ log = get_logger(__name__)
 
 _BATCH = 500
 _AHEAD = timedelta(minutes=1)
-"""A time this far ahead was set by a former primary's clock; a countdown's is at most 30 s ahead."""
+"""A time further in the future was set by a former primary's clock: a countdown ends within 30 s."""
 SECONDS = 20.0
 """The time budget of a sweep."""
 _EXPIRY_SECONDS = 1.0
-"""The share of a sweep in which it looks for snapshots that are too old."""
+"""The time that one sweep may spend on finding snapshots that are too old."""
 _MOST = 20_000
-"""Entries of one kind that one sweep repairs; the next sweep continues."""
+"""The most entries that each repair changes in one sweep. The next sweep continues."""
 
 Repair = Callable[[], None]
 
@@ -64,13 +64,13 @@ class SweepReport:
     replayed: int = 0
     stripped: int = 0
     expiring: int = 0
-    """Jobs that remove snapshots by age."""
+    """Number of accepted jobs that remove snapshots because of their age."""
     resume_at: str | None = None
-    """The repair that the next sweep should begin with, because time ran out in it."""
+    """The repair that ran out of time, with which the next sweep should begin."""
 
 
 class Sweep:
-    """One sweep. Several may run at once: each takes entries by compare-and-set."""
+    """One sweep. Several may run at once, because each changes entries by compare-and-set."""
 
     def __init__(self, service: Service, more: Mapping[str, Repair] | None = None) -> None:
         """`more`: further repairs by name, which run last."""
@@ -96,9 +96,9 @@ class Sweep:
         }
 
     def __call__(self, budget: Budget | None = None, begin_with: str | None = None) -> SweepReport:
-        """Run the repairs in turn within the budget, `begin_with` first.
+        """Run the repairs one after the other within the budget, beginning with `begin_with`.
 
-        A repair that fails does not prevent the others. Raises the first TransientError that was not due to the budget.
+        If a repair fails, the others still run. Raises the first TransientError that the budget did not cause.
         """
         self._budget = budget = budget or Budget(SECONDS)
         faults: list[TransientError] = []
@@ -112,7 +112,7 @@ class Sweep:
                     self._repairs[name]()
             except TransientError as error:
                 if budget.is_nearly_over:
-                    # With the whole budget to itself it still ran out of time: let the others go first.
+                    # It ran out of time although it had the whole budget, so let the others go first.
                     self.report.resume_at = names[1] if name == names[0] else name
                     log.warning("sweep_out_of_time", repair=name, resume_at=self.report.resume_at)
                     break
@@ -125,7 +125,7 @@ class Sweep:
     # --- wake-up calls --------------------------------------------------------------------------------
 
     def _enqueue_lost(self, queue: str) -> None:
-        """A wake-up call is lost if it was published well before the oldest message that still waits."""
+        """Enqueue requests whose wake-up call was published well before the oldest waiting message, and so was lost."""
         oldest = self._queues.oldest_stamp(queue)
         if oldest == UNKNOWN:
             return
@@ -138,9 +138,9 @@ class Sweep:
                 self._enqueue_again(queue, entries)
 
     def _count_dead_runs(self, now: datetime) -> list[ObjectId]:
-        """Count runs whose process died as unended, in each of their requests; return the requests of the other runs.
+        """Add one to `unended` of the requests of each run whose process died; return the requests of the other runs.
 
-        A run that is only slow takes the count back when it ends.
+        A run that was only slow undoes this when it ends.
         """
         running: list[ObjectId] = []
         for record in self._service.run_records:
@@ -153,7 +153,7 @@ class Sweep:
         return running
 
     def _enqueue_again(self, queue: str, entries: Sequence[LedgerEntry]) -> None:
-        """Suspects get messages of their own, so that no other request is lost with them: see `worker.runs.run`."""
+        """Enqueue entries again. Suspects get messages of their own, so that no other request is lost with them."""
         self._claims.release(entry["_id"] for entry in entries)
         groups = list(groups_by_suspicion(entries))
         for together in (group for group in groups if len(group) > 1):
@@ -162,7 +162,7 @@ class Sweep:
         self.report.re_enqueued += len(entries)
 
     def _enqueue_due(self) -> None:
-        """Enqueue requests whose time has come; those of an organization with few do not wait behind the others."""
+        """Enqueue requests that are due. An organization with few of them does not wait behind the others."""
         now = self._service.clock.now()
         changes = {"$set": {"enqueuedAt": now, "queue": BULK}, "$rename": {"notBefore": "dueAt"}}
         allowance = Allowance(INTERACTIVE_PER_SECOND)
@@ -177,13 +177,13 @@ class Sweep:
             self.report.due += len(entries)
 
     def _take(self, condition: Document, changes: Document, order: str) -> Iterable[Sequence[LedgerEntry]]:
-        """Change entries in batches; yield those, as they were, that this sweep and no other has changed."""
+        """Change entries in batches; yield, as they were before, those that this sweep has changed and no other."""
         for _ in range(_MOST // _BATCH):
             with store_errors():
                 batch = list(self._ledger.find(condition).sort(order, 1).limit(_BATCH))
                 if not batch:
                     return
-                self._claims.check()  # else they would be marked as enqueued, and wait in vain for as long again
+                self._claims.check()  # else they would be marked, not enqueued, and lost for as long again
                 mark = uuid4().hex
                 ids = {"_id": {"$in": [entry["_id"] for entry in batch]}}
                 marked = {**changes, "$set": {**changes["$set"], "sweptBy": mark}}
@@ -198,7 +198,7 @@ class Sweep:
     # --- events ---------------------------------------------------------------------------------------
 
     def _emit_unsent(self) -> None:
-        """Emit the events of the outbox: of entries that finished so long ago that no run is still about to do it."""
+        """Emit unsent events of requests that finished so long ago that no run will emit them any more."""
         now = self._service.clock.now()
         for finished in ({"$lt": now - self._settings.lost_after}, {"$gt": now + _AHEAD}):
             self._emit_marked({**UNSENT, "finishedAt": finished}, now)
@@ -213,7 +213,7 @@ class Sweep:
             if entries:
                 self._service.events.emit(entries)
                 self._replay.note_late(entries[0]["finishedAt"], now)
-                # Durably, or the next read, at majority, would find them unsent again.
+                # Written at majority; otherwise the next read at majority would find them unsent again.
                 self._service.ledger.finish(entries, weakly=False)
                 self.report.emitted += len(entries)
             if len(entries) < _BATCH or self._budget.is_over:
