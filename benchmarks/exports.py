@@ -2,51 +2,49 @@
 
 Rounds of both alternate in one run. Then workers make the same export while someone POSTs: how long do the POSTs take?
 
-    python -m benchmarks.exports --snapshots 1000000 --rounds 2
+    python -m benchmarks.exports --snapshots 1000000 --rounds 2 --texts FOLDER --data FOLDER
+
+With SNAPSHOTS_MONGO_URL and SNAPSHOTS_MONGO_DATABASE it uses that database, and stores the snapshots there
+unless it has them.
 """
 
 import hashlib
 import json
 import os
-import random
+import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from importlib.resources import as_file, files
 from pathlib import Path
-from statistics import quantiles
+from statistics import median, quantiles
 from typing import Any
 
 import click
 import httpx
-import pymongo
-from bson import ObjectId
+import psutil
 
-from benchmarks.dataset import text
+from benchmarks.export_snapshots import ORGANIZATION, seed, texts
 from benchmarks.machine import about
+from benchmarks.meters import tree
 from worker.exports.accepting import accept_export
-from worker.formats import FORMATS, Options, Skipped, line
 from worker.importing import import_files
 from worker.jobs.store import Jobs
 from worker.local.data_folder import data_folder
 from worker.local.embedded import Options as ServerOptions
-from worker.local.embedded import Servers, servers
-from worker.local.stack import stack
+from worker.local.embedded import servers
+from worker.local.stack import Stack, stack
 from worker.service import Service
-from worker.settings import PREFIX, load
+from worker.settings import PREFIX, Settings, load
 from worker.stores import indexes
 from worker.stores.connections import Connections
 
 DATABASE = "benchmarks"
-ORGANIZATION = ObjectId(f"{0xA0000000:024x}")
-_BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
-_BATCH = 1000
+_LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
 _POST_EVERY = 0.1
-_OPTIONS = ("--organization", str(ORGANIZATION), "--format", "messages")
 
 
 @dataclass(frozen=True)
@@ -59,70 +57,17 @@ class Measured:
     lines: str
 
 
-def snapshots(count: int, messages: int) -> Iterator[dict[str, Any]]:
-    """Yields snapshots; three in a row are of one contact."""
-    dice = random.Random(1)
-    texts = [text(dice) for _ in range(2000)]
-    for number in range(count):
-        at = _BEGINNING + timedelta(seconds=number)
-        turns = [
-            {
-                "id": f"{number:016x}{turn:08x}",
-                "content": texts[(number * 7 + turn * 13) % len(texts)],
-                "sender": "user" if turn % 2 else "contact",
-                "senderType": "agent" if turn % 2 else "customer",
-                "timestamp": at + timedelta(seconds=37 * turn),
-            }
-            for turn in range(messages)
-        ]
-        yield {
-            "_id": ObjectId(f"{number + 1:024x}"),
-            "organizationId": ORGANIZATION,
-            "contactId": ObjectId(f"{number // 3 + 1:024x}"),
-            "messageCount": messages,
-            "notes": "good closing, polite",
-            "tags": ["sales", "won"],
-            "quality": ("good", "good", "bad", None)[number % 4],
-            "category": "closing",
-            "isArchived": False,
-            "contentHash": hashlib.sha256(str(number).encode()).hexdigest(),
-            "createdAt": at,
-            "updatedAt": at,
-            "messages": turns,
-        }
-
-
-def seed(url: str, count: int, messages: int) -> None:
-    """Stores the snapshots."""
-    with pymongo.MongoClient[Any](url) as client:
-        batch: list[dict[str, Any]] = []
-        for each in snapshots(count, messages):
-            batch.append(each)
-            if len(batch) == _BATCH:
-                client[DATABASE].trainingsnapshots.insert_many(batch, ordered=False)
-                batch = []
-        if batch:
-            client[DATABASE].trainingsnapshots.insert_many(batch, ordered=False)
-
-
-def write_in_a_loop(url: str, path: Path) -> None:
-    """The reference: reads in order, converts, and writes, without a selection, a manifest, or anything durable."""
-    form = FORMATS["messages"]
-    with pymongo.MongoClient[Any](url) as client, path.open("wb") as file:
-        for document in client[DATABASE].trainingsnapshots.find({"organizationId": ORGANIZATION}).sort("_id", 1):
-            try:
-                rows = form.rows(document, Options())
-            except Skipped:
-                continue
-            file.writelines(map(line, rows))
-
-
 def measured(count: int, argv: list[str], env: dict[str, str], written: Path) -> Measured:
     """Runs a process and measures it."""
     began = time.monotonic()
     process = subprocess.Popen(argv, env=env, stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
+    peak = 0.0
+    # Without reaping it, so that its peak can still be read. The peak that wait4 gives may be that of this process.
+    while os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is None:
+        peak = max(peak, _peak_mb(process.pid))
+        time.sleep(0.05)
     seconds = time.monotonic() - began
+    _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise SystemExit(f"{argv[-3:]} ended with {process.returncode}")
@@ -131,21 +76,33 @@ def measured(count: int, argv: list[str], env: dict[str, str], written: Path) ->
         with path.open("rb") as file:
             while block := file.read(1 << 20):
                 lines.update(block)
-    peak = usage.ru_maxrss / 1024  # KiB on Linux
     return Measured(count / seconds, usage.ru_utime + usage.ru_stime, peak, lines.hexdigest())
 
 
-def compare(up: Servers, folder: Path, count: int, rounds: int, more: tuple[str, ...]) -> dict[str, list[Measured]]:
+def _peak_mb(pid: int) -> float:
+    """Returns the peak of a process's resident memory so far; 0 once it has none."""
+    found = re.search(r"^VmHWM:\s*(\d+) kB", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    return int(found[1]) / 1024 if found else 0.0
+
+
+def compare(
+    own: Settings, folder: Path, form: str, count: int, rounds: int, more: tuple[str, ...]
+) -> dict[str, list[Measured]]:
     """Runs loop and export in turn, every second round in reverse."""
-    env = dict(os.environ) | up.environment() | {f"{PREFIX}MONGO_DATABASE": DATABASE}
-    command = [sys.executable, "-c", "from worker.cli import main; main(prog_name='snapshots')", "export", *_OPTIONS]
+    env = dict(os.environ) | {
+        f"{PREFIX}MONGO_URL": own.mongo_url,
+        f"{PREFIX}REDIS_URL": own.redis_url,
+        f"{PREFIX}MONGO_DATABASE": own.mongo_database,
+    }
+    command = [sys.executable, "-c", "from worker.cli import main; main(prog_name='snapshots')", "export"]
+    command += ["--organization", str(ORGANIZATION), "--format", form, *more]
     found: dict[str, list[Measured]] = {"loop": [], "export": []}
     for number in range(rounds):
         names = ("export",) if more else ("loop", "export")
         for name in names if number % 2 == 0 else reversed(names):
             target = folder / f"{name}-{number}"
-            loop = [sys.executable, "-m", "benchmarks.exports", "--loop", str(target)]
-            argv = loop if name == "loop" else [*command, *more, "-o", str(target)]
+            loop = [sys.executable, "-m", "benchmarks.export_loop", own.mongo_url, own.mongo_database, form]
+            argv = [*loop, str(target)] if name == "loop" else [*command, "-o", str(target)]
             each = measured(count, argv, env, target)
             found[name].append(each)
             click.echo(f"{name}: {each.rate:,.0f} a second, {each.cpu:.1f} s of CPU, {each.peak_mb:.0f} MB", err=True)
@@ -155,19 +112,33 @@ def compare(up: Servers, folder: Path, count: int, rounds: int, more: tuple[str,
     return found
 
 
-def posts(up: Servers, folder: Path) -> dict[str, Any]:
-    """POSTs while workers make an export; returns the number of POSTs, their p50, p99 and maximum in seconds."""
-    own = load(mongo_url=up.mongo_url, redis_url=up.redis_url, mongo_database=DATABASE)
+def figures(found: dict[str, list[Measured]], count: int) -> dict[str, Any]:
+    """Returns the rates and their ratio in each round, the medians, the CPU time of a snapshot, and the peak memory."""
+    rates = {name: [each.rate for each in of] for name, of in found.items()}
+    ratios = [export / loop for loop, export in zip(rates["loop"], rates["export"], strict=True)]
+    return {
+        "rate": {name: [round(each) for each in of] for name, of in rates.items()},
+        "median": {name: round(median(of)) for name, of in rates.items()},
+        "ratio": {"rounds": [round(each, 2) for each in ratios], "median": round(median(ratios), 2)},
+        "cpu_us": {name: round(median(each.cpu for each in of) / count * 1e6) for name, of in found.items()},
+        "peak_mb": {name: round(max(each.peak_mb for each in of)) for name, of in found.items()},
+    }
+
+
+def posts(own: Settings, folder: Path, form: str) -> dict[str, Any]:
+    """POSTs while workers make an export: the number of POSTs, their p50, p99 and maximum in s, the workers' memory."""
     with stack(own, folder / "stack") as running, closing(Connections(running.settings)) as connections:
         with as_file(files("worker.local") / "samples" / "conversations.jsonl") as path:
             import_files([path], running.api.organization, connections)
         contact = next(connections.database.messages.find({"organizationId": running.api.organization}).limit(1))
         service = Service(connections, lambda *_, **__: None)
         jobs = Jobs(service)
-        job = accept_export(service, ORGANIZATION, {"format": "messages"})
-        connections.database.snapshotjobs.update_one({"_id": job.id}, {"$set": {"enqueuedAt": _BEGINNING}})
+        job = accept_export(service, ORGANIZATION, {"format": form})
+        # The sweep enqueues what was accepted long ago.
+        connections.database.snapshotjobs.update_one({"_id": job.id}, {"$set": {"enqueuedAt": _LONG_AGO}})
         headers = {"Authorization": f"Bearer {running.api.token}"}
         took: list[float] = []
+        memory = 0
         with httpx.Client(base_url=running.api.url, headers=headers, timeout=60) as client:
             while not (now := jobs.get(job.id)).is_finished:
                 if now.status != "running":
@@ -178,47 +149,72 @@ def posts(up: Servers, folder: Path) -> dict[str, Any]:
                 took.append(time.monotonic() - began)
                 if answer.status_code != 201:
                     raise SystemExit(answer.text)
-                time.sleep(max(0.0, _POST_EVERY - took[-1]))
+                memory = max(memory, _memory_of_workers(running))
+                time.sleep(max(0.0, _POST_EVERY - (time.monotonic() - began)))
         seconds = (now.finished_at - now.started_at).total_seconds() if now.finished_at and now.started_at else 0.0
     if len(took) < 2:
         raise SystemExit("The export ended before two POSTs were answered: take more snapshots.")
     cuts = quantiles(took, n=100, method="inclusive")
     p50, p99, most = (round(each, 3) for each in (cuts[49], cuts[98], max(took)))
-    return {"export": now.status, "seconds": seconds, "posts": len(took), "p50": p50, "p99": p99, "max": most}
+    result = {"export": now.status, "seconds": seconds, "posts": len(took), "p50": p50, "p99": p99, "max": most}
+    return result | {"worker_mb": round(memory / 2**20)}
+
+
+def _memory_of_workers(running: Stack) -> int:
+    """Returns the resident memory of the largest process of a worker, in bytes."""
+    most = 0
+    for child in running.supervisor.children:
+        for process in tree(child.pid) if child.name.startswith("worker") else ():
+            with suppress(psutil.NoSuchProcess):
+                most = max(most, process.memory_info().rss)
+    return most
 
 
 @click.command()
 @click.option("--snapshots", "count", type=click.IntRange(100), default=1_000_000, show_default=True)
 @click.option("--messages", type=click.IntRange(2), default=20, show_default=True)
-@click.option("--rounds", type=click.IntRange(1), default=2, show_default=True)
+@click.option("--rounds", type=click.IntRange(0), default=2, show_default=True)
+@click.option("--format", "form", type=click.Choice(["jsonl", "messages"]), default="jsonl", show_default=True)
 @click.option("--cache", type=float, default=1.0, show_default=True, help="MongoDB's cache in GB.")
 @click.option("--split/--no-split", default=False, help="Also a stratified split without duplicates.")
-@click.option("--loop", type=click.Path(path_type=Path), hidden=True)
-def main(count: int, messages: int, rounds: int, cache: float, split: bool, loop: Path | None) -> None:
+@click.option("--post/--no-post", default=True, show_default=True, help="Also POST while workers make the export.")
+@click.option(
+    "--texts", "said", type=click.Path(path_type=Path, exists=True), help="Folder of conversations whose texts to use."
+)
+@click.option(
+    "--data", type=click.Path(path_type=Path, file_okay=False), help="Folder to keep. Default: a temporary one."
+)
+def main(
+    count: int,
+    messages: int,
+    rounds: int,
+    form: str,
+    cache: float,
+    split: bool,
+    post: bool,
+    said: Path | None,
+    data: Path | None,
+) -> None:
     """Measures exports, and prints the result as JSON."""
-    if loop:
-        write_in_a_loop(load().mongo_url, loop)
-        return
-    with data_folder() as folder, servers(load(), folder.path / "servers", ServerOptions(cache_gb=cache)) as up:
-        with closing(Connections(load(mongo_url=up.mongo_url, mongo_database=DATABASE))) as connections:
+    given = load()
+    named = "mongo_database" in given.model_fields_set
+    with ExitStack() as exits:
+        folder = exits.enter_context(data_folder(data)).path
+        up = exits.enter_context(servers(given, folder / "servers", ServerOptions(cache_gb=cache)))
+        database = given.mongo_database if named else DATABASE
+        own = load(mongo_url=up.mongo_url, redis_url=up.redis_url, mongo_database=database)
+        with closing(Connections(own)) as connections:
             indexes.ensure(connections)
-        seed(up.mongo_url, count, messages)
-        found = compare(up, folder.path, count, rounds, ())
-        best = {name: max(each.rate for each in of) for name, of in found.items()}
-        result: dict[str, Any] = {
-            "machine": about(),
-            "snapshots": count,
-            "messages": messages,
-            "rate": {name: [round(each.rate) for each in of] for name, of in found.items()},
-            "cpu_seconds": {name: [round(each.cpu, 1) for each in of] for name, of in found.items()},
-            "ratio": round(best["export"] / best["loop"], 2),
-            "peak_mb": round(max(each.peak_mb for each in found["export"])),
-        }
+            seed(connections.database.trainingsnapshots, count, messages, texts(said))
+        result: dict[str, Any] = {"machine": about(), "snapshots": count, "messages": messages, "format": form}
+        if rounds:
+            result |= figures(compare(own, folder, form, count, rounds, ()), count)
         if split:
             options = ("--split", "90/5/5", "--stratify", "quality", "--dedupe")
-            (divided,) = compare(up, folder.path, count, 1, options)["export"]
+            (divided,) = compare(own, folder, form, count, 1, options)["export"]
             result["split"] = {"rate": round(divided.rate), "peak_mb": round(divided.peak_mb)}
-        result["posts"] = posts(up, folder.path)
+        if post:
+            result["posts"] = posts(own, folder, form)
     click.echo(json.dumps(result))
 
 

@@ -7,7 +7,7 @@ from bson import ObjectId
 from pymongo.errors import OperationFailure
 
 from worker.errors import PermanentError
-from worker.exports.selection import EDITABLE, Selected, Selection, is_duplicate
+from worker.exports.selection import EDITABLE, NAIVE, Selected, Selection, is_duplicate
 from worker.exports.spec import ExportSpec
 from worker.exports.split import Splitter
 from worker.exports.stratifying import Stratifying, person_of
@@ -130,7 +130,7 @@ class Freezing:
             "readConcern": {"level": "snapshot", "atClusterTime": self._own.checkpoint["at"]},
         }
         try:
-            answer = self._service.connections.database.command(command)
+            answer = self._service.connections.database.command(command, codec_options=NAIVE)
         except OperationFailure as error:
             if error.code == _SNAPSHOT_TOO_OLD:
                 raise

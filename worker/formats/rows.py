@@ -6,6 +6,7 @@ from typing import Any
 Row = dict[str, Any]
 """A row as JSON values. A row for Parquet has a `datetime` as timestamp."""
 
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False, check_circular=False).encode
 _LINE_ENDS = {end: f"\\u{ord(end):04x}" for end in "\x85\u2028\u2029"}
 """JSON allows these in a string, but readers that split text with `str.splitlines` would break the row there."""
 
@@ -30,7 +31,7 @@ def line(row: Row) -> bytes:
 
     Raises Skipped if a text is not valid Unicode.
     """
-    return line_of(json.dumps(row, ensure_ascii=False, separators=(",", ":"), allow_nan=False))
+    return line_of(_encode(row))
 
 
 def line_of(text: str) -> bytes:
