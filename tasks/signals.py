@@ -12,6 +12,7 @@ from celery import signals
 
 from worker import log
 from worker.bootstrap import build, service
+from worker.celery_support import outages
 from worker.erasure.receipt import check_signing_key
 from worker.erasure.restoring import restore
 from worker.errors import SnapshotError, TransientError
@@ -31,6 +32,7 @@ _PAUSE_SECONDS = 1.0
 @signals.setup_logging.connect
 def _set_up_logging(**_: Any) -> None:
     log.configure(settings())
+    outages.shorten()
 
 
 @signals.celeryd_init.connect
