@@ -1,9 +1,10 @@
 """Snapshots that are older than their organization's policy keeps them are removed, from exports as well."""
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from bson import ObjectId
@@ -198,12 +199,47 @@ def test_batch_reads_the_index_and_no_more_than_it_removes(bench: Bench, monkeyp
         for number in range(1000)
     )
     keep_for(bench, "900d", "good=950d")
-    bench.database.command("profile", 2)
-    assert sweep(bench)
-    bench.database.command("profile", 0)
-    ours = {"ns": f"{bench.database.name}.trainingsnapshots", "op": {"$in": ["query", "remove", "command"]}}
-    run = list(bench.database["system.profile"].find(ours))
-    assert run
+    with profiled(bench) as run:
+        assert sweep(bench)
     for each in run:
         assert "COLLSCAN" not in each.get("planSummary", ""), each["command"]
         assert each.get("docsExamined", 0) <= 200, each["command"]
+
+
+def test_reads_are_bounded_where_one_quality_alone_has_a_time(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(expiry, "_READ", 50)
+    first, second = bench.ago(days=100), bench.ago(days=50)
+    fields = {"organizationId": bench.organization, "isArchived": False}
+    rare = [ObjectId() for _ in range(4)]
+    stored = bench.database.trainingsnapshots
+    stored.insert_many(
+        {**fields, "createdAt": first + timedelta(minutes=each), "quality": "good"} for each in range(500)
+    )
+    stored.insert_many({**fields, "createdAt": second, "quality": "good"} for _ in range(120))  # of one moment
+    moments = (first, first + timedelta(minutes=300), second, second + timedelta(hours=1))
+    stored.insert_many(
+        {"_id": key, **fields, "createdAt": at, "quality": "bad"} for key, at in zip(rare, moments, strict=True)
+    )
+    keep_for(bench, "bad=30d")
+    with profiled(bench) as run:
+        job = sweep(bench)
+    assert job
+    assert job.result == {"removed": {"snapshots": 4}}
+    assert stored.count_documents({}) == 620
+    reads = [each for each in run if "skip" not in each["command"] and each["command"].get("limit") == 3]
+    assert max(each["docsExamined"] for each in reads) <= 122  # the moment that has more than that is read at once
+    ends = [each for each in run if each["command"].get("skip") == 50]
+    assert ends
+    assert {each["docsExamined"] for each in ends} == {0}
+
+
+@contextmanager
+def profiled(bench: Bench) -> Iterator[list[Any]]:
+    """The reads and removals of snapshots within the block, as MongoDB's profiler has them after it."""
+    found: list[Any] = []
+    bench.database.command("profile", 2)
+    yield found
+    bench.database.command("profile", 0)
+    ours = {"ns": f"{bench.database.name}.trainingsnapshots", "op": {"$in": ["query", "remove", "command"]}}
+    found += bench.database["system.profile"].find(ours)
+    assert found

@@ -39,6 +39,8 @@ _LOOK_SECONDS = 1.0
 _PAUSE = timedelta(days=1)
 """An organization's files of exports change once a day at most, unless its policy was changed."""
 _BATCH = 200
+_READ = 5_000
+"""Snapshots that one read examines at most, for those that are too old."""
 _MOST = 20_000
 """Snapshots that are removed before the files: the job holds their ids."""
 
@@ -172,18 +174,28 @@ class Expiring:
         return {"removed": {place: count for place, count in removed.items() if count}}
 
     def _remove_batch(self, own: Slice) -> bool:
-        """Remove some of the snapshots that are too old; return whether there were any."""
+        """Remove some of the snapshots that are too old; return whether there may be more."""
         condition = self._expiry.condition(own.job.organization)
         if condition is None:
             return False
         snapshots, state = self._service.snapshots.collection, own.checkpoint
-        since: Document = {"createdAt": {**condition["createdAt"], "$gte": state["since"]}} if "since" in state else {}
+        times = condition["createdAt"] | ({"$gte": state["since"]} if "since" in state else {})
+        until = self._until(condition, times)
+        if until:
+            times["$lt"] = until
         with store_errors():
-            rows = snapshots.find({**condition, **since}, {"createdAt": 1}).sort("createdAt", 1).limit(_BATCH)
-            batch = list(rows)
-        if not batch:
+            rows = snapshots.find({**condition, "createdAt": times}, {"createdAt": 1}).sort("createdAt", 1)
+            batch = list(rows.limit(_BATCH))
+        # What is kept for longer is not read again with each batch.
+        if until and len(batch) < _BATCH:
+            state["since"] = until
+        elif batch:
+            state["since"] = batch[-1]["createdAt"]
+        else:
             state.pop("since", None)
             return False
+        if not batch:
+            return True
         with self._service.connections.transaction() as session:
             # Everything again, because an edit, a legal hold or another policy may have come in between.
             condition = self._expiry.condition(own.job.organization, session)
@@ -193,13 +205,33 @@ class Expiring:
             removed = list(snapshots.find(which, {"requestId": 1}, session=session))
             gone = [each["_id"] for each in removed]
             self._remove(own, removed, session)
-            # What is kept for longer is not read again with each batch.
-            state["since"] = batch[-1]["createdAt"]
             state["ids"] += b"".join(key.binary for key in gone if isinstance(key, ObjectId))
             state["removed"] = dict(Counter(state["removed"]) + Counter(snapshots=len(gone)))
             own.progress = {"removed": state["removed"]}
             own.save(session)
         return True
+
+    def _until(self, condition: Document, times: Document) -> datetime | None:
+        """Return a time before which about `_READ` snapshots lie; None if there are not so many.
+
+        No index has the quality, and where one alone has a time, a read could meet nothing else for minutes. This one
+        needs the index alone, because it leaves out snapshots without `isArchived`, which has a default.
+        """
+        which = {
+            "organizationId": condition["organizationId"],
+            "isArchived": {"$in": [False, True]},
+            "createdAt": times,
+        }
+        only: dict[str, Any] = {"_id": 0, "createdAt": 1}
+        with store_errors():
+            rows = self._service.snapshots.collection.find(which, only).sort("createdAt", 1).skip(_READ).limit(1)
+            row: Any = next(iter(rows), None)
+        if row is None:
+            return None
+        at: datetime = row["createdAt"]
+        first = times.get("$gte")
+        # More than that may be of one moment.
+        return at if first is None or at > first else at + timedelta(milliseconds=1)
 
     def _remove(self, own: Slice, removed: list[Document], session: ClientSession) -> None:
         """Remove snapshots, and record it in their ledger entries, as `Service.delete` does."""
