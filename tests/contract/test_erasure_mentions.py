@@ -12,8 +12,10 @@ from bson import ObjectId
 from support.erasing import EMAIL, Erasing, erasing_bench, places_of
 from support.exporting import Exporting
 from support.ledger import Bench
+from worker.erasure import pages
 from worker.erasure.accepting import accept_erasure
 from worker.erasure.mentions import Mentions
+from worker.erasure.restoring import restore
 from worker.errors import StoreUnavailable
 from worker.exports.places import open_destination, open_folder
 from worker.exports.verifying import Rebuild, verify
@@ -135,3 +137,52 @@ def test_erasure_that_is_interrupted_redacts_each_document_once(bench: Bench, mo
     assert [bench.snapshots()[key]["messages"][1]["content"] for key in keys] == [
         f"[EMAIL_1] {number}" for number in range(5)
     ]
+
+
+@pytest.mark.parametrize("has_snapshots", [True, False])
+def test_mentions_are_redacted_again_after_a_restore(settings: Settings, tmp_path: Path, has_snapshots: bool) -> None:
+    own = settings.model_copy(update={"erasure_log": str(tmp_path / "erasures.log")})
+    with erasing_bench(own, tmp_path) as bench:
+        contact, other = person(bench), bench.contact()
+        if has_snapshots:
+            mentioning(bench, contact, "Hello")
+        key = mentioning(bench, other, TEXT, notes=EMAIL)
+        names = ("trainingsnapshots", "snapshotrequests")
+        saved = {name: list(bench.database[name].find()) for name in names}
+        erase(bench, contact)
+        for name in (*names, "snapshoterasures", "snapshotjobs"):
+            bench.database[name].delete_many({})
+        for name, documents in saved.items():
+            bench.database[name].insert_many(documents)
+
+        assert restore(bench.service) == 1
+
+        (job,) = bench.database.snapshotjobs.find({"kind": "erasure"})
+        erasing = Erasing(bench)
+        assert erasing.finish(erasing.jobs.get(job["_id"])).status == "completed"
+        assert set(bench.snapshots()) == {key}
+        assert bench.snapshots()[key]["messages"][1]["content"] == CLEAN
+        assert bench.entry(key)["notes"] == "[EMAIL_1]"
+
+
+def test_pages_read_an_index_in_order_and_no_more_than_they_visit(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pages, "_PAGE", 20)
+    of = {"contactId": ObjectId(), "status": "completed"}
+    organizations = [bench.organization, ObjectId(), ObjectId()] * 100
+    documents = [{"_id": ObjectId(), "organizationId": each, **of} for each in organizations]
+    bench.database.trainingsnapshots.insert_many(documents)
+    bench.database.snapshotrequests.insert_many({**each, "requestId": str(each["_id"])} for each in documents)
+    contact = person(bench)
+    bench.database.command("profile", 2)
+    erase(bench, contact)
+    bench.database.command("profile", 0)
+    for name in ("trainingsnapshots", "snapshotrequests"):
+        paged = {"ns": f"{bench.database.name}.{name}", "command.find": name, "command.sort": {"_id": 1}}
+        reads = list(bench.database["system.profile"].find(paged))
+        assert len(reads) >= 10, "of the mentions and of the search"
+        for read in reads:
+            assert read["docsExamined"] <= 20, read["planSummary"]
+            assert read["keysExamined"] <= 30, read["planSummary"]
+            assert not read.get("hasSortStage"), read["planSummary"]

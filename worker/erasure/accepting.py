@@ -91,13 +91,15 @@ def accept_erasure(
     found = find(service, person)
     if not found.is_known:
         raise NotFound(NOTHING)
-    tombstone = {"_id": subject, "organizationId": organization, "erasedAt": service.clock.now()}
+    tombstone: Document = {"_id": subject, "organizationId": organization, "erasedAt": service.clock.now()}
+    if redact_mentions or _redacts_mentions(service, subject):
+        tombstone["redactMentions"] = True  # after a restore, it is done again
 
     def write(session: ClientSession) -> Job:
         if open_ := _in_progress(jobs, organization, subject, session):
             return open_  # another process was faster
         Holds(service).check(person, session)
-        job = _accept(jobs, found.identifiers, tombstone, user, session, redact_mentions=redact_mentions)
+        job = _accept(jobs, found.identifiers, tombstone, user, session)
         log.append(service.settings, tombstone)  # before the database: it may only know more
         return job
 
@@ -118,6 +120,13 @@ def accept_again(jobs: Jobs, contact: ObjectId, tombstone: Document) -> Job:
     return job
 
 
+def _redacts_mentions(service: Service, subject: str) -> bool:
+    """Return whether an earlier erasure of this contact, which was not lifted, was to redact mentions."""
+    with store_errors():
+        which = {"_id": subject, "redactMentions": True, "liftedAt": None}
+        return service.tombstones.collection.find_one(which, {"_id": 1}) is not None
+
+
 def _in_progress(jobs: Jobs, organization: ObjectId, subject: str, session: ClientSession | None = None) -> Job | None:
     running = {"organizationId": organization, "kind": "erasure", "spec.subject": subject}
     with store_errors():
@@ -131,8 +140,6 @@ def _accept(
     tombstone: Document,
     user: ObjectId | None,
     session: ClientSession,
-    *,
-    redact_mentions: bool = False,
 ) -> Job:
     """Write the tombstone and the job, which the caller enqueues after the transaction."""
     jobs.service.tombstones.put([tombstone], session)
@@ -140,7 +147,7 @@ def _accept(
     return jobs.accept(
         "erasure",
         identifiers.organization,
-        {"subject": tombstone["_id"], **({"redactMentions": True} if redact_mentions else {})},
+        {"subject": tombstone["_id"], **({"redactMentions": True} if tombstone.get("redactMentions") else {})},
         user=user,
         enqueue=False,
         checkpoint=_beginning(identifiers),

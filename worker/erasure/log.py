@@ -1,7 +1,7 @@
 """The log of erasures outside the database, from which tombstones come back after a restore.
 
-An entry is a JSON object: `hash` (the `_id` of the tombstone), `organizationId`, `erasedAt`, `liftedAt` if it was
-lifted. The last entry of a hash counts. No entry holds personal data.
+An entry is a JSON object: `hash` (the `_id` of the tombstone), `organizationId`, `erasedAt`, `redactMentions` if that
+was asked for, `liftedAt` if it was lifted. The last entry of a hash counts. No entry holds personal data.
 """
 
 import json
@@ -38,6 +38,8 @@ def append(settings: Settings, tombstone: Document) -> None:
         return
     times: Document = {name: to_json(tombstone[name]) for name in ("erasedAt", "liftedAt") if name in tombstone}
     entry: Document = {"hash": tombstone["_id"], "organizationId": str(tombstone["organizationId"]), **times}
+    if tombstone.get("redactMentions"):
+        entry["redactMentions"] = True
     # By time, because the last one counts.
     kind, at = max(times.items(), key=lambda time: time[1])
     place.append(f"{at.replace(':', '')}-{kind}-{tombstone['_id']}", json.dumps(entry).encode())
@@ -63,7 +65,8 @@ def _tombstone(line: Any) -> Document:
     times = {name: datetime.fromisoformat(line[name]) for name in ("erasedAt", "liftedAt") if name in line}
     if "erasedAt" not in times:
         raise KeyError("erasedAt")
-    return {"_id": str(line["hash"]), "organizationId": ObjectId(line["organizationId"]), **times}
+    asked = {"redactMentions": True} if line.get("redactMentions") is True else {}
+    return {"_id": str(line["hash"]), "organizationId": ObjectId(line["organizationId"]), **asked, **times}
 
 
 def missing(service: Service) -> list[Document]:

@@ -15,6 +15,7 @@ from pymongo.client_session import ClientSession
 from worker.domain.assembly import hash_of_messages
 from worker.domain.ledger_entry import FINISHED
 from worker.erasure.identifiers import Identifiers
+from worker.erasure.pages import Pages, of_people
 from worker.jobs.slices import Slice
 from worker.redaction.engine import DefaultEngine
 from worker.redaction.kinds import Hints, Span
@@ -22,10 +23,8 @@ from worker.redaction.phone import normal_form, region_of
 from worker.redaction.redactor import Redactor
 from worker.redaction.snapshot import redact_snapshot
 from worker.service import Service
-from worker.source.ids import stored_forms
-from worker.stores.connections import PLAIN, Document, store_errors
+from worker.stores.connections import PLAIN, Document
 
-_PAGE = 100
 _KINDS = ("email", "phone")
 _OF_CUSTOMER = ("customerPhone", "customerEmail")
 
@@ -70,7 +69,8 @@ class Mentions:
         self._person = person
         self._engine = PersonEngine(person.texts)
         self._redactor = Redactor(_KINDS, self._engine.regions, self._engine)
-        self._collections = (service.settings.snapshots_collection, service.settings.requests_collection)
+        conditions = of_people(service.settings, person, tuple(FINISHED["status"]["$in"]))
+        self._pages = Pages(service, own, "mention", conditions)
 
     def redact(self) -> bool:
         """Continue with the next documents; return whether all of the organization were read.
@@ -78,31 +78,11 @@ class Mentions:
         The checkpoint remembers the snapshots for the export files (`mentioned`), and counts documents by collection
         (`redacted`).
         """
-        state = self._own.checkpoint
-        place = state.setdefault("mention", {"collection": 0, "after": None})
-        while place["collection"] < len(self._collections):
-            if self._own.is_over:
-                return False
-            name = self._collections[place["collection"]]
-            page = self._page(name, place["after"])
-            for document in page:
-                if self._person.mentions(document.raw):
-                    self._redact_one(name, document["_id"])
-            if len(page) == _PAGE:
-                place["after"] = page[-1]["_id"]
-            else:
-                place |= {"collection": place["collection"] + 1, "after": None}
-            self._own.save()
-        del state["mention"]
-        return True
+        return self._pages.visit(self._look_at)
 
-    def _page(self, name: str, after: Any) -> list[Any]:
-        condition: Document = {"organizationId": {"$in": stored_forms([self._person.organization])}}
-        if after is not None:
-            condition["_id"] = {"$gt": after}
-        with store_errors():
-            collection = self._service.connections.raw_database[name]
-            return list(collection.find(condition).sort("_id", 1).limit(_PAGE))
+    def _look_at(self, name: str, document: Any) -> None:
+        if self._person.mentions(document.raw):
+            self._redact_one(name, document["_id"])
 
     def _redact_one(self, name: str, key: Any) -> None:
         """Redact a document in one transaction with the checkpoint. It is read again: it may have been edited."""

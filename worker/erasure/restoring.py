@@ -1,6 +1,7 @@
 """Erases people again whom a restored backup has brought back, before a worker takes its first message."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 
 from bson import ObjectId
 
@@ -11,6 +12,7 @@ from worker.jobs.slices import run_slice
 from worker.jobs.store import Jobs
 from worker.log import get_logger
 from worker.service import Service
+from worker.source.ids import read_id, stored_forms
 from worker.stores.connections import Document, store_errors
 
 _log = get_logger(__name__)
@@ -28,8 +30,8 @@ def restore(service: Service) -> int:
     active = [each for each in lost if "liftedAt" not in each]
     for organization in {each["organizationId"] for each in active}:
         buried = {each["_id"]: each for each in active if each["organizationId"] == organization}
-        for contact in _contacts(service, organization):
-            if tombstone := buried.get(service.tombstones.hash((organization, contact))):
+        for contact in chain(_contacts(service, organization), _of_platform(service, organization, buried)):
+            if tombstone := buried.pop(service.tombstones.hash((organization, contact)), None):
                 _remove(jobs, contact, tombstone)
     # Last, so that a process that is killed before it begins again.
     service.tombstones.put(lost)
@@ -56,3 +58,18 @@ def _contacts(service: Service, organization: ObjectId) -> Iterable[ObjectId]:
             rows = service.connections.database[name].aggregate(pipeline)
             found |= {row["_id"] for row in rows if isinstance(row["_id"], ObjectId)}
     return found
+
+
+def _of_platform(service: Service, organization: ObjectId, buried: Mapping[str, Document]) -> Iterator[ObjectId]:
+    """Yield the platform's contacts, if mentions are to be redacted of people of whom we have nothing else."""
+    if not any(each.get("redactMentions") for each in buried.values()):
+        return
+    which = {service.connections.fields.contact["organizationId"]: {"$in": stored_forms([organization])}}
+    collection = service.connections.database[service.settings.contacts_collection]
+    with store_errors():
+        found = [read_id(row["_id"]) for row in collection.find(which, {"_id": 1})]
+    for contact in found:
+        if isinstance(contact, ObjectId):
+            tombstone = buried.get(service.tombstones.hash((organization, contact)), {})
+            if tombstone.get("redactMentions"):
+                yield contact

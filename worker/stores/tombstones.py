@@ -63,7 +63,8 @@ class Tombstones:
     def put(self, tombstones: Iterable[Document], session: ClientSession | None = None) -> None:
         """Insert or replace tombstones, durably, and record the key. Raises ErasureKeyDiffers.
 
-        Each document has the `_id` that `hash` returns, `organizationId`, `erasedAt`, and `liftedAt` if it was lifted.
+        Each document has the `_id` that `hash` returns, `organizationId`, `erasedAt`, `redactMentions` if that was
+        asked for, and `liftedAt` if it was lifted.
         """
         mark: Any = {"$setOnInsert": {"fingerprint": self.fingerprint}}
         changes = [UpdateOne({"_id": KEY_MARK}, mark, upsert=True)]

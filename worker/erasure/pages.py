@@ -1,0 +1,59 @@
+"""Reads whole collections page by page, over many slices of an erasure."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from worker.domain.ledger_entry import ACCEPTED, COMPLETED, FAILED
+from worker.erasure.identifiers import Identifiers
+from worker.jobs.slices import Slice
+from worker.service import Service
+from worker.settings import Settings
+from worker.source.ids import stored_forms
+from worker.stores.connections import Document, store_errors
+
+_PAGE = 200
+_STATES = (ACCEPTED, COMPLETED, FAILED)
+
+
+def of_people(names: Settings, person: Identifiers, states: tuple[str, ...] = _STATES) -> dict[str, Document]:
+    """Return the conditions for the person's organization in the collections whose documents belong to contacts.
+
+    `states`: of requests. The index that has their ids in order needs them.
+    """
+    return {
+        names.snapshots_collection: {"organizationId": {"$in": stored_forms([person.organization])}},
+        names.requests_collection: {"organizationId": person.organization, "status": {"$in": list(states)}},
+    }
+
+
+class Pages:
+    """The documents of collections, as they are stored. Raises StoreUnavailable, StoreConflict."""
+
+    def __init__(self, service: Service, own: Slice, name: str, conditions: Mapping[str, Document]) -> None:
+        """`name`: of the place in the checkpoint. `conditions`: of the documents, by collection."""
+        self._database = service.connections.raw_database
+        self._own = own
+        self._name = name
+        self._conditions = list(conditions.items())
+
+    def visit(self, each: Callable[[str, Any], None]) -> bool:
+        """Call `each` with the collection and the document of the following ones; return whether none are left."""
+        state = self._own.checkpoint.setdefault(self._name, {"collection": 0, "after": None})
+        while state["collection"] < len(self._conditions):
+            if self._own.is_over:
+                return False
+            collection, condition = self._conditions[state["collection"]]
+            found = self._page(collection, condition, state["after"])
+            for document in found:
+                each(collection, document)
+            if len(found) == _PAGE:
+                state["after"] = found[-1]["_id"]
+            else:
+                state |= {"collection": state["collection"] + 1, "after": None}
+        del self._own.checkpoint[self._name]
+        return True
+
+    def _page(self, collection: str, condition: Document, after: Any) -> list[Any]:
+        later = {} if after is None else {"_id": {"$gt": after}}
+        with store_errors():
+            return list(self._database[collection].find({**condition, **later}).sort("_id", 1).limit(_PAGE))
