@@ -43,7 +43,7 @@ class Command:
 
     def run(self, *, interrupted: bool = False) -> Job:
         work = (lambda own: self.work(at_once(own))) if interrupted else self.work
-        run_slice(self.jobs, self.job.id, "test", work, self.work.clean_up)
+        run_slice(self.jobs, self.job.id, "test", work, self.work.clean_up, local=True)
         return self.jobs.get(self.job.id)
 
 
@@ -77,6 +77,33 @@ def test_cancelled_export_leaves_what_others_have_put_into_its_folder(exporting:
         assert contents(folder) == {name: content.encode()}
         assert list(tmp_path.glob(".*")) == []
         shutil.rmtree(folder)
+
+
+def test_no_worker_takes_over_the_export_of_a_command(
+    exporting: Exporting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(freezing, "_BATCH", 2)
+    command = Command(exporting, tmp_path / "training")
+    assert command.run(interrupted=True).status == "running"
+    assert exporting.bench.published.chunks == []
+    before = exporting.jobs.get(command.job.id)
+    exporting.slice(command.job)
+    assert exporting.jobs.get(command.job.id) == before
+    assert command.run().status == "completed"
+
+
+def test_export_of_a_command_begins_again_without_a_person_who_is_erased(exporting: Exporting, tmp_path: Path) -> None:
+    folder = tmp_path / "training"
+    command = Command(exporting, folder)
+    command.run(interrupted=True)
+    receipt = (Erasing(exporting.bench).run(PERSON).result or {})["receipt"]
+    assert receipt["removed"]["exports restarted"] == 1
+    done = command.run()
+    assert done.status == "completed", done.error
+    rows = [json.loads(line) for line in (folder / "train.jsonl").read_text().splitlines()]
+    assert [row["_id"] for row in rows] == [f"{number:024x}" for number in range(3, 7)]
+    assert "deleted" not in (folder / "ids" / "00000.tsv").read_text()
+    assert list(tmp_path.glob(".*")) == []
 
 
 class Late(Folder):

@@ -43,7 +43,7 @@ class Runner:
                     pause = _FAULT_PAUSE
                     if time.monotonic() + pause > stop_at:
                         raise
-                if pause and time.monotonic() + pause > stop_at:
+                if time.monotonic() + pause > stop_at:
                     break
                 time.sleep(pause)
         finally:

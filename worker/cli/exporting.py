@@ -145,10 +145,12 @@ def _run(jobs: Jobs, job: Job, folder: Path) -> Job:
             on_progress = stack.enter_context(_bar())
             while not job.is_finished:
                 try:
-                    run_slice(jobs, job.id, owner, work, work.clean_up)
+                    run_slice(jobs, job.id, owner, work, work.clean_up, local=True)
                 except StoreConflict:
                     time.sleep(_PAUSE)
-                job = jobs.get(job.id)
+                before, job = job, jobs.get(job.id)
+                if job.fence == before.fence:  # an erasure holds it, or an unexpected error has ended the slice
+                    time.sleep(_PAUSE)
                 on_progress(job)
         except BaseException:
             jobs.cancel(job.id)

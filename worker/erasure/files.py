@@ -66,6 +66,8 @@ class Files:
         if job.is_local:
             if of_contact and job.is_finished:
                 self._jobs.delete(job.id)
+            if job.status in UNFINISHED:
+                self._restart(job, counts)
             counts["exports elsewhere"] += job.status == COMPLETED
         elif of_contact:
             self._jobs.cancel(job.id)
@@ -103,7 +105,7 @@ class Files:
             self._clean(self._jobs.get(job.id), counts)  # another slice was faster
             return
         Selection(self._jobs.service.connections, job.id).remove()
-        if destination := self._open(job):
+        if not job.is_local and (destination := self._open(job)):
             destination.remove()
         counts["exports restarted"] += 1
         self._jobs.release(Job.read(found))

@@ -66,13 +66,13 @@ CleanUp = Callable[[Job], None]
 """Removes everything that a failed or cancelled job has written."""
 
 
-def run_slice(jobs: Jobs, key: ObjectId, owner: str, work: Work, clean_up: CleanUp) -> None:
+def run_slice(jobs: Jobs, key: ObjectId, owner: str, work: Work, clean_up: CleanUp, *, local: bool = False) -> None:
     """Claim a job, work on it for one slice, and enqueue the next slice. Raises TransientError.
 
     Does nothing if the job is finished or another slice has claimed it. If it has failed or was cancelled, what it has
     written is removed.
     """
-    job = jobs.claim(key, owner)
+    job = jobs.claim(key, owner, local=local)
     if job is None:
         _clean_up(jobs, key, clean_up)
         return

@@ -137,13 +137,15 @@ class Jobs:
 
     # --- the worker's half ----------------------------------------------------------------------------------
 
-    def claim(self, job: ObjectId, owner: str) -> Job | None:
+    def claim(self, job: ObjectId, owner: str, *, local: bool = False) -> Job | None:
         """Claim a job for one slice; return None if it is finished or claimed by another slice.
 
         After `SNAPSHOTS_WORKER_LOST_AFTER` claims without a checkpoint the job fails as `worker_lost`.
         """
         now = self.service.clock.now()
-        free = {"_id": job, "status": {"$in": UNFINISHED}, "leasedUntil": {"$not": {"$gt": now, "$lt": now + _AHEAD}}}
+        unleased = {"$not": {"$gt": now, "$lt": now + _AHEAD}}
+        which = {"_id": job, "local": True if local else None}
+        free = {**which, "status": {"$in": UNFINISHED}, "leasedUntil": unleased}
         claim = {
             "status": RUNNING,
             "owner": {"$literal": owner},
@@ -187,7 +189,8 @@ class Jobs:
     def release(self, claimed: Job, delay: timedelta | None = None) -> None:
         """End a slice of an unfinished job, and enqueue the next slice to run after `delay`. Raises LeaseLost."""
         self._write(claimed, {"$set": {"leasedUntil": None, "enqueuedAt": self.service.clock.now()}})
-        self.enqueue(claimed, delay)
+        if not claimed.is_local:
+            self.enqueue(claimed, delay)
 
     def set_down(self, claimed: Job) -> None:
         """End a slice that a server or destination has interrupted, so that the job can be claimed at once.

@@ -29,5 +29,5 @@ class JobUpkeep:
         with store_errors():
             found = [Job.read(each) for each in self._jobs.collection.find(abandoned).limit(100)]
         for job in found:
-            if claimed := self._jobs.claim(job.id, "sweep"):
+            if claimed := self._jobs.claim(job.id, "sweep", local=True):
                 self._jobs.fail(claimed, WorkerLost("The command that ran this job was killed."))

@@ -117,6 +117,17 @@ def test_admin_sees_no_job_of_another_organization(served: Served, own: ObjectId
     assert not Jobs(served.running.bench.service).get(job.id).is_finished
 
 
+def test_erasure_is_neither_shown_nor_cancelled(served: Served, own: ObjectId, admin: httpx.Client) -> None:
+    jobs = Jobs(served.running.bench.service)
+    job = jobs.accept("erasure", own, {"subject": "x"}, enqueue=False)
+    for path in (f"{JOBS}/{job.id}", f"{JOBS}/{job.id}/end"):
+        assert admin.get(path).status_code == 404
+    form = form_of(admin.get(JOBS), f"{ROOT}/logout")
+    form.action = f"{JOBS}/{job.id}/end"
+    assert send(admin, form, action="cancel").status_code == 404
+    assert jobs.get(job.id).status != "cancelled"
+
+
 def test_list_has_pages(served: Served, own: ObjectId, admin: httpx.Client) -> None:
     jobs = Jobs(served.running.bench.service)
     keys = [str(jobs.accept("export", own, {"format": "jsonl"}, local=True).id) for _ in range(27)]

@@ -39,6 +39,16 @@ def test_command_hands_over_to_the_workers_and_watches_them(bench: Bench, jobs: 
     assert seen[-1].in_flight == 0
 
 
+def test_command_ends_in_time_although_there_is_always_more_to_do(
+    bench: Bench, jobs: Jobs, contact: Contact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Slice, "begin", lambda own: setattr(own, "_ends", time.monotonic() + 0.001))
+    jobs.service.settings = bench.settings.model_copy(update={"chunk_size": 1})
+    job = accept_backfill(jobs, contact.organization, {}, enqueue=False)
+    left = Runner(jobs, lambda _: None)(job.id, 0)
+    assert (left.status, Progress.of(left).requests < 35) == ("running", True)
+
+
 def test_command_that_was_killed_is_continued_by_the_workers(bench: Bench, jobs: Jobs, contact: Contact) -> None:
     job = accept_backfill(jobs, contact.organization, {}, enqueue=False)
     assert jobs.claim(job.id, "a command that is killed")

@@ -8,14 +8,15 @@ from typing import Any, Literal
 from bson import ObjectId
 
 from worker.backfills.progress import Progress
-from worker.errors import InvalidRequest
+from worker.errors import InvalidRequest, NotFound
 from worker.exports.accepting import delete_export
-from worker.jobs.job import Job
+from worker.jobs.job import Job, Kind
 from worker.jobs.store import Jobs
 from worker.service import Service
 
 Action = Literal["cancel", "delete"]
 ACTIONS: tuple[Action, ...] = ("cancel", "delete")
+KINDS: dict[Kind, str] = {"export": "Exports", "backfill": "Backfills"}
 _PERSONAL = ("notes", "q", "system")
 """Fields of a job that may have anything in them, and are not shown."""
 
@@ -74,13 +75,21 @@ def shown(job: Job) -> ShownJob:
     return ShownJob(job, known.get("written", 0), total, counts, made.get("skipped", {}))
 
 
+def find(jobs: Jobs, key: ObjectId, organization: ObjectId | None) -> Job:
+    """Return an export or a backfill. Raises NotFound, also for a job that nobody may end, such as an erasure."""
+    job = jobs.get(key, organization)
+    if job.kind not in KINDS:
+        raise NotFound("Job not found.")
+    return job
+
+
 def end(service: Service, key: ObjectId, organization: ObjectId | None, action: Action) -> None:
     """Cancel a job, or delete a finished export with its files. A job that has just finished is not cancelled.
 
     Raises NotFound, InvalidRequest, InvalidSettings, DestinationFailed, DestinationUnavailable.
     """
     jobs = Jobs(service)
-    job = jobs.get(key, organization)
+    job = find(jobs, key, organization)
     if action == "cancel":
         jobs.cancel(key, organization)
     elif shown(job).action == "delete":

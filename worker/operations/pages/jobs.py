@@ -3,10 +3,10 @@
 from fastapi import Response
 from fastapi.responses import RedirectResponse
 
-from worker.jobs.job import Job, Kind
+from worker.jobs.job import Job
 from worker.jobs.store import JobFilter, Jobs
 from worker.log import get_logger
-from worker.operations.data.jobs import ACTIONS, end, shown
+from worker.operations.data.jobs import ACTIONS, KINDS, end, find, shown
 from worker.operations.web.endpoint import PageRequest
 from worker.operations.web.forms import invalid, object_id
 from worker.operations.web.rendering import HEADERS
@@ -16,15 +16,14 @@ log = get_logger(__name__)
 
 PAGE_SIZE = 25
 _REFRESH_SECONDS = 3
-_KINDS: dict[Kind, str] = {"export": "Exports", "backfill": "Backfills"}
 
 
 async def show_list(request: PageRequest) -> Response:
     """List jobs of one kind, newest first."""
     given = request.form["kind"] or "export"
-    kind = next((each for each in _KINDS if each == given), None)
+    kind = next((each for each in KINDS if each == given), None)
     if kind is None:
-        raise invalid("kind", f"should be {' or '.join(_KINDS)}")
+        raise invalid("kind", f"should be {' or '.join(KINDS)}")
     organization = object_id("organization", request.form["organization"]) if request.form["organization"] else None
     after = object_id("after", request.form["after"]) if request.form["after"] else None
     which = JobFilter(request.viewer.restrict(organization), kind)
@@ -33,7 +32,7 @@ async def show_list(request: PageRequest) -> Response:
     return request.render(
         "jobs",
         kind=kind,
-        kinds=_KINDS,
+        kinds=KINDS,
         organization=organization,
         jobs=[shown(job) for job in listed],
         cursor=listed[-1].id if len(found) > PAGE_SIZE else None,
@@ -50,7 +49,7 @@ async def show_one(request: PageRequest) -> Response:
         "job",
         shown=shown(job),
         job=job,
-        kinds=_KINDS,
+        kinds=KINDS,
         files=files,
         sides=sides,
         refresh=None if job.is_finished else _REFRESH_SECONDS,
@@ -76,4 +75,4 @@ async def finish(request: PageRequest) -> Response:
 
 
 async def _find(request: PageRequest) -> Job:
-    return await request.read(Jobs(request.backend.service).get, request.id, request.viewer.organization)
+    return await request.read(find, Jobs(request.backend.service), request.id, request.viewer.organization)
