@@ -13,10 +13,10 @@ from .jobs import run_job_slice
 from .privacy import PrivateRequest
 
 _PAGES = 5
-"""Pages of a slice: a second's work at most, because interactive requests may wait for the same process."""
+"""The most pages in a slice: about a second of work, because interactive requests may wait for the same process."""
 
 
 @app.task(name=TASKS["backfill"][0], bind=True, max_retries=None, Request=PrivateRequest)
 def backfill(self: Task[Any, Any], ids: Any) -> None:
-    """Run one slice of a backfill. `ids`: its id, alone in a list."""
+    """Run one slice of a backfill. `ids`: a list with the backfill's id."""
     run_job_slice(self, ids, Backfill(service(), _PAGES))

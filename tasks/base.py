@@ -1,4 +1,4 @@
-"""How a task attempt ends that failed: as a retry, or as a failure."""
+"""The end of a failed task attempt: a Celery retry, or a failure."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -18,15 +18,15 @@ from worker.stores.wakeups import STAMP, repr_of
 
 
 class RequestTask(Task[Any, Any]):
-    """A task that ends as FAILURE, by RequestFailed, if a request of its message has failed.
+    """A task that ends in the state FAILURE, with RequestFailed, if a request of its message has failed.
 
-    The failure is in the ledger by then, and the message is acknowledged like that of any task. The log gets one line.
+    The failure is already in the ledger, and the message is acknowledged as usual. The log gets one line.
     """
 
     throws = (RequestFailed,)
 
     def on_failure(self, exc: BaseException, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
-        """Put the list of the failed requests in place of the traceback, which would only show this package."""
+        """Replace the traceback, which would only show this package, by the list of failed requests."""
         if isinstance(exc, RequestFailed):
             einfo.traceback = exc.listing
 
@@ -35,8 +35,9 @@ class RequestTask(Task[Any, Any]):
 def retry_transient_errors(task: Task[Any, Any], ids: Sequence[ObjectId] | None = None) -> Iterator[None]:
     """Turn transient errors and the soft time limit into a retry of the task.
 
-    `ids`: the ledger entries left to do; None keeps the message's own arguments. While MongoDB is unreachable the task
-    waits for it first, up to twice the run deadline from its beginning: a retry at once would only fail again.
+    `ids`: the ids of the unfinished ledger entries; None keeps the message's own arguments. While MongoDB is
+    unreachable, the task first waits for it, up to twice the run deadline from its beginning, because an immediate
+    retry would fail again.
     """
     began = time.monotonic()
     left = None if ids is None else [str(key) for key in ids]
@@ -56,9 +57,9 @@ def as_retry(
 ) -> Exception:
     """Publish the next attempt of a task as a Celery retry that shows the reason; return the exception to raise.
 
-    `ids`: the ledger entries left to do; None keeps the message's own arguments. Celery publishes first and
-    acknowledges then. If the publish fails (see worker/celery_support/publisher.py), the message is gone, and the
-    sweep enqueues its requests again.
+    `ids`: the ids of the unfinished ledger entries; None keeps the message's own arguments. Celery first publishes the
+    retry and then acknowledges the message. If the publish fails (see worker/celery_support/publisher.py), the message
+    is gone, and the sweep enqueues its requests again.
     """
     own: dict[str, Any] = {"argsrepr": "..."} if ids is None else {"args": [ids], "argsrepr": repr_of(ids)}
     wait = delay or backoff(task.request.retries, service().settings)

@@ -1,4 +1,4 @@
-"""The tasks for closings: one resolved conversation, from a producer that speaks Celery, and the reconcile."""
+"""The tasks for closings: one that accepts a resolved conversation from a Celery producer, and the reconcile."""
 
 from dataclasses import asdict
 from datetime import timedelta
@@ -22,12 +22,12 @@ from .privacy import PrivateRequest
 log = get_logger(__name__)
 
 _ATTEMPTS = 12
-"""Attempts, spread over the parent wait, before a closing is rejected because its conversation is not resolved."""
+"""How often a closing of an unresolved conversation is tried, during SNAPSHOTS_PARENT_WAIT, before it is rejected."""
 
 
 @app.task(name="conversations.resolved", bind=True, max_retries=None, Request=PrivateRequest)
 def resolved(self: Task[Any, Any], *args: Any, **kwargs: Any) -> None:
-    """Accepts a closing: `{organizationId, conversationId}`, the only argument. An invalid one is rejected."""
+    """Accept a closing. The only argument is `{organizationId, conversationId}`. An invalid closing is rejected."""
     with retry_transient_errors(self):
         try:
             _accept(args, kwargs)
@@ -52,13 +52,13 @@ def _reject(task: Task[Any, Any], error: SnapshotError, args: tuple[Any, ...], k
 
 
 def _pause() -> timedelta:
-    """Returns the wait between attempts: 5 s if the parent wait is a minute."""
+    """Return the wait between attempts: 5 s if SNAPSHOTS_PARENT_WAIT is a minute."""
     return service().settings.parent_wait / _ATTEMPTS
 
 
 @app.task(name="conversations.reconcile")
 def reconcile() -> None:
-    """Accepts the closings of the last 48 hours that have no request. After an error the next run continues."""
+    """Accept the closings of the last 48 hours that have no request. After an error, the next run continues."""
     try:
         if acquire_schedule_lock(service(), "reconcile", service().settings.reconcile_interval) is None:
             return

@@ -16,6 +16,6 @@ from .privacy import PrivateRequest
 
 @app.task(name=TASKS["erasure"][0], bind=True, max_retries=None, Request=PrivateRequest)
 def erase(self: Task[Any, Any], ids: Any) -> None:
-    """Run one slice of an erasure. `ids`: its id, alone in a list."""
+    """Run one slice of an erasure. `ids`: a list with the erasure's id."""
     work = Erasure(Jobs(service()))
     run_job_slice(self, ids, work, work.clean_up)

@@ -17,13 +17,13 @@ from .privacy import PrivateRequest
 
 @app.task(name=TASKS["export"][0], bind=True, max_retries=None, Request=PrivateRequest)
 def export(self: Task[Any, Any], ids: Any) -> None:
-    """Run one slice of an export. `ids`: its id, alone in a list."""
+    """Run one slice of an export. `ids`: a list with the export's id."""
     work = Export(service(), lambda job: open_destination(service().settings, job.id))
     run_job_slice(self, ids, work, lambda job: _clean_up(work, job))
 
 
 def _clean_up(work: Export, job: Job) -> None:
-    """Remove what is left of a job. The files of a command's job are out of reach: see `worker.exports.leftovers`."""
+    """Remove the files of a job, unless a command has written them, which `worker.exports.leftovers` removes."""
     if job.is_local:
         Selection(service().connections, job.id).remove()
     else:

@@ -1,4 +1,4 @@
-"""What the tasks of all kinds of jobs do."""
+"""The body that the tasks of all kinds of jobs share."""
 
 from typing import Any
 
@@ -15,7 +15,10 @@ from .base import retry_transient_errors
 
 
 def run_job_slice(task: Task[Any, Any], ids: Any, work: Work, clean_up: CleanUp = lambda _: None) -> None:
-    """Run one slice of a job. `ids`: its id, alone in a list; anything else, from a foreign producer, is rejected."""
+    """Run one slice of a job.
+
+    `ids`: a list with the job's id; anything else comes from another program and is rejected.
+    """
     with retry_transient_errors(task):
         try:
             key = _read_id(ids)

@@ -1,7 +1,8 @@
-"""Shows ledger ids, and nothing else, of a message's arguments.
+"""Hides the arguments of messages, except for ledger ids, in everything that a worker shows.
 
 A worker's events, its answers to `inspect` and its log records contain the arguments as the producer wrote them in
-`argsrepr`, and Flower shows all of these. Our producers write ids there; what other producers write is not shown.
+`argsrepr`, and Flower shows all of these. Our producers write ids there; the arguments of other producers are not
+shown.
 """
 
 import re
@@ -13,7 +14,7 @@ _LEDGER_IDS = re.compile(r"(\d+ requests from )?[0-9a-f]{24}")
 
 
 class PrivateRequest(Request):
-    """A Celery request that shows ledger ids or `...`."""
+    """A Celery request that shows ledger ids, or `...` in place of other arguments."""
 
     def __init__(self, message: Any, **options: Any) -> None:
         headers = dict(options.pop("headers", None) or message.headers)

@@ -1,4 +1,4 @@
-"""The tasks that requests come through: a wake-up call, and a whole request from a producer that speaks Celery."""
+"""The tasks that process requests: one for a wake-up call, and one for a whole request from a Celery producer."""
 
 import time
 from collections.abc import Sequence
@@ -28,11 +28,11 @@ from .privacy import PrivateRequest
 log = get_logger(__name__)
 
 _CONTINUE_SECONDS = 4.0
-"""How long a task continues with other waiting requests: well below the time that a shutdown grants."""
+"""How long a task goes on with other waiting requests. Well below the time that a shutdown allows."""
 _BACKLOG = 20
-"""Requests in a run from which on the queue counts as a backlog."""
+"""The number of requests in a run from which on the queue counts as a backlog."""
 _MAX_IDS = 1000
-"""Ledger ids that one message may name. Our own messages name 500 at most."""
+"""The most ledger ids in one message. Our own messages have at most 500."""
 _batching = cache(Batching)
 
 
@@ -40,7 +40,7 @@ _batching = cache(Batching)
 def create(self: Task[Any, Any], ids: Any) -> None:
     """Create the snapshots of these ledger entries. What cannot be decided now is retried, with the reason.
 
-    Raises RequestFailed if any of them has failed; the requests left are then retried by messages of their own.
+    Raises RequestFailed if any of them has failed; the undecided requests are then retried by messages of their own.
     """
     began = time.monotonic()
     delivery: Any = self.request.delivery_info
@@ -64,8 +64,8 @@ def create(self: Task[Any, Any], ids: Any) -> None:
         others = [key for key in result.failures if key not in own]
         if batching and others:
             _report_failures(batching, others)
-        # In a backlog the ledger is the faster queue; each message of its own then costs one lookup. Continuing with
-        # few requests would leave the messages of all of them behind.
+        # In a backlog, reading requests from the ledger is faster; each of their messages then costs only one lookup.
+        # With few requests it would not be worth that lookup.
         is_done = not (postponed or failures)
         continues = len(keys) >= _BACKLOG and is_done and time.monotonic() < began + _CONTINUE_SECONDS
         keys = batching.more() if batching and continues else []
@@ -85,7 +85,10 @@ def _run(self: Task[Any, Any], keys: Sequence[ObjectId]) -> RunResult:
 
 
 def _report_failures(batching: Batching, keys: Sequence[ObjectId]) -> None:
-    """Report failures of requests that ran ahead of their messages. If Redis is down, Flower does not show them."""
+    """Report failures of requests that ran before their messages arrived.
+
+    If Redis is down, Flower does not show them.
+    """
     try:
         batching.report_failures(keys)
     except TransientError as error:
@@ -93,14 +96,14 @@ def _report_failures(batching: Batching, keys: Sequence[ObjectId]) -> None:
 
 
 def _retry(self: Task[Any, Any], postponed: Sequence[Postponed]) -> Exception:
-    """Publish the first as a retry of this message, which shows the reason, and the others as messages of their own."""
+    """Publish the first group as a retry of this message, which shows the reason, and the others as new messages."""
     first, *others = postponed
     _publish(self, others)
     return as_retry(self, first.ids, first.error, first.delay)
 
 
 def _publish(self: Task[Any, Any], postponed: Sequence[Postponed]) -> None:
-    """Publish messages of their own for requests to be tried again. If Redis is down, the sweep does it later."""
+    """Publish new messages for requests to be tried again. If Redis is down, the sweep does it later."""
     queue = str((self.request.delivery_info or {})["routing_key"])
     try:
         for each in postponed:
@@ -111,7 +114,7 @@ def _publish(self: Task[Any, Any], postponed: Sequence[Postponed]) -> None:
 
 
 def _read_ids(ids: Any) -> list[ObjectId]:
-    """Read the argument, which a foreign producer may get wrong. Raises InvalidRequest."""
+    """Validate the argument, which may come from another program. Raises InvalidRequest."""
     if not isinstance(ids, list) or len(ids) > _MAX_IDS:
         raise InvalidRequest([{"field": "args.0", "message": f"should be an array of at most {_MAX_IDS} ledger ids"}])
     if not all(isinstance(key, str) and ObjectId.is_valid(key) for key in ids):
@@ -121,7 +124,7 @@ def _read_ids(ids: Any) -> list[ObjectId]:
 
 @app.task(name=REQUEST, bind=True, max_retries=None, Request=PrivateRequest)
 def request(self: Task[Any, Any], *args: Any, **kwargs: Any) -> None:
-    """Accept a whole request: one JSON object, the only argument. An invalid or refused one is rejected."""
+    """Accept a whole request, a JSON object in the only argument. An invalid or refused request is rejected."""
     with retry_transient_errors(self):
         try:
             new = read_task(args, kwargs, str(self.request.id), service().settings)

@@ -16,6 +16,6 @@ from .privacy import PrivateRequest
 
 @app.task(name=TASKS["retention"][0], bind=True, max_retries=None, Request=PrivateRequest)
 def expire(self: Task[Any, Any], ids: Any) -> None:
-    """Run one slice of a retention job. `ids`: its id, alone in a list."""
+    """Run one slice of a retention job. `ids`: a list with the job's id."""
     work = Expiring(Jobs(service()))
     run_job_slice(self, ids, work, work.clean_up)

@@ -44,7 +44,7 @@ def _check_files(options: Mapping[str, Any], **_: Any) -> None:
 @signals.worker_init.connect
 @signals.beat_init.connect
 def _check_servers(**_: Any) -> None:
-    """End the process if a server or a file can never be used.
+    """Exit if a server or a file cannot be used and waiting will not help.
 
     Create indexes before the pool forks, unless MongoDB is down.
     """
@@ -62,7 +62,7 @@ def _check_servers(**_: Any) -> None:
 
 
 def _restore_erasures() -> None:
-    """Erase people again whom a restored backup has brought back. Waits for MongoDB: nothing may run before.
+    """Erase people again who are back because of a restored backup. Waits for MongoDB, because nothing may run before.
 
     Raises InvalidSettings.
     """
@@ -98,14 +98,14 @@ def _serve_metrics(**_: Any) -> None:
 
 @signals.worker_process_init.connect
 def _end_with_the_parent(**_: Any) -> None:
-    """Let Linux kill a pool process whose parent was killed; it would wait forever."""
+    """Ask Linux to kill this pool process if its parent is killed. Otherwise it would wait forever."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 @signals.worker_process_init.connect
 def _warm_up(**_: Any) -> None:
-    """Open the connections before the first request needs them."""
+    """Open connections to the servers before the first request needs them."""
     try:
         service().clock.now()
         service().connections.redis.ping()

@@ -36,11 +36,15 @@ def _ensure_indexes(budget: Budget) -> None:
 
 @app.task(name="snapshots.sweep", soft_time_limit=int(SECONDS) + 8, time_limit=int(SECONDS) + 12)
 def run_sweep() -> None:
-    """Repair what was lost. Whatever fails now is repaired by the next sweep."""
+    """Run a sweep, which repairs what was lost between the ledger and Redis.
+
+    If a repair fails, the next sweep repeats it.
+    """
     budget = Budget(SECONDS)
     own = service()
     interval = own.settings.sweep_interval
-    # A slow sweep holds the next one back, or sweeps would occupy all workers; a killed one must not do so for long.
+    # A slow sweep delays the next one, so that sweeps do not occupy all workers. A killed sweep must not delay it for
+    # long.
     lease = min(2 * interval, timedelta(seconds=SECONDS))
     sweep = Sweep(own, {"indexes": lambda: _ensure_indexes(budget)})
     try:

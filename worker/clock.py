@@ -1,6 +1,6 @@
-"""MongoDB's clock, so that processes agree on the time even where their own clocks are wrong.
+"""Time by MongoDB's clock, so that all processes agree on it even if their own clocks are wrong.
 
-`hello.localTime` is read once a minute. In between, the monotonic clock counts, which nobody can set.
+`hello.localTime` is read once a minute. In between, time is counted by the monotonic clock, which nobody can set.
 """
 
 import time
@@ -62,5 +62,5 @@ def milliseconds(moment: datetime) -> int:
 
 
 def from_milliseconds(since: float) -> datetime:
-    """Return an aware date in UTC; milliseconds beyond the year 9999 give its last second."""
+    """Return an aware date in UTC. Milliseconds after the year 9999 give the last second of that year."""
     return datetime.fromtimestamp(min(since / 1000, _LAST), UTC)

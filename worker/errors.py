@@ -10,10 +10,10 @@ from typing import Any, ClassVar
 
 
 class TaskInterrupt(ABC):  # noqa: B024 - exceptions are registered, not derived
-    """Virtual base class of exceptions that end a whole task, such as Celery's soft time limit.
+    """Virtual base class of exceptions that must end a whole task, such as Celery's soft time limit.
 
-    `worker/celery.py` registers Celery's. Code that turns the unexpected error of one item into that item's failure
-    re-raises these: `if isinstance(error, TaskInterrupt): raise`.
+    `worker/celery.py` registers Celery's. Code that catches the errors of single items must raise these again: `if
+    isinstance(error, TaskInterrupt): raise`.
     """
 
 
@@ -22,7 +22,7 @@ class SnapshotError(Exception):
 
     code: ClassVar[str] = "error"
     names_servers: ClassVar[bool] = False
-    """Whether the message may contain the address of a server, which callers of the HTTP API are not told."""
+    """Whether the message may contain the address of a server, which callers of the HTTP API must not see."""
 
     def __init__(self, message: str | None = None, **details: Any) -> None:
         self.message = message or inspect.getdoc(type(self)) or self.code
@@ -220,7 +220,7 @@ class InvalidMessage(InvalidRequest):
 
 
 class RequestFailed(SnapshotError):
-    """Requests of this task failed; the ledger has the reasons."""
+    """Requests of this task failed; `snapshots requests show` prints the reasons."""
 
     code = "request_failed"
 
@@ -258,7 +258,7 @@ class SnapshotDeleted(NotFound):
 
 
 class BackfillInProgress(Refused):
-    """The organization has another backfill in progress. Wait for its end, or cancel it."""
+    """The organization has another backfill in progress. Wait until it has ended, or cancel it."""
 
     code = "backfill_in_progress"
 

@@ -13,7 +13,7 @@ import structlog
 
 from worker.settings import Settings
 
-# Up to the last @ of the URL: a password that should have been escaped may contain one.
+# Matches up to the last @ of the URL, because a password that was not escaped may contain one.
 _PASSWORD = re.compile(r"""(\w+(?:\+\w+)?://[^\s:/@]*):[^\s"'<>]+@""")
 _OPTION = re.compile(r"""(sentinel_password=)[^&\s"'<>]+""")
 

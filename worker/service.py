@@ -2,7 +2,7 @@
 
     accept → enqueue → fetch → assemble → decide → emit → finish
 
-`accept` and `enqueue` are the producer's half of a request's path; `worker.runs` is the worker's.
+Producers do the first two of these steps, with `accept` and `enqueue`; workers do the others, in `worker.runs`.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -61,7 +61,8 @@ class Receipt:
 
     entry: LedgerEntry
     created: bool
-    """Whether this call accepted it. If not, this is the receipt of the first request with the same key."""
+    """Whether this call accepted the request. False if an earlier request has the same key: then this is its
+    receipt."""
 
     @property
     def id(self) -> ObjectId:
@@ -82,7 +83,7 @@ class Receipt:
 
 
 Check = Callable[[Sequence[LedgerEntry]], Sequence[SnapshotError | None]]
-"""Returns for each entry that is not in the ledger yet the error that it is refused with, if any."""
+"""Returns for each entry that is not in the ledger yet the error with which to refuse it, or None."""
 
 
 class Service:
@@ -104,7 +105,7 @@ class Service:
     # --- the producer's half --------------------------------------------------------------------------
 
     def submit(self, asked: NewRequest) -> Receipt:
-        """Accept and enqueue one request. Redis may be down.
+        """Accept and enqueue one request. If Redis is down, the sweep enqueues it later.
 
         Raises RequestIdConflict, SnapshotDeleted, AcceptUnknown, StoreUnavailable.
         """
@@ -115,10 +116,11 @@ class Service:
         return receipt
 
     def accept(self, asked: Sequence[NewRequest], check: Check | None = None) -> list[Receipt | SnapshotError]:
-        """Insert requests into the ledger at once; return for each its receipt, or the error if it has none.
+        """Insert requests into the ledger with one command; return for each its receipt, or the error that refuses it.
 
-        The error is ContactErased, the one of `check`, RequestIdConflict, SnapshotDeleted, or AcceptUnknown (repeat
-        with the same request id). Raises StoreUnavailable, or AcceptUnknown if it applies to all of them.
+        The error is ContactErased, an error that `check` returned, RequestIdConflict, SnapshotDeleted, or
+        AcceptUnknown: repeat that request with the same request id. Raises StoreUnavailable, or AcceptUnknown if it
+        applies to all of them.
         """
         with pymongo.timeout(self.settings.run_deadline.total_seconds()):
             if not self._key_is_unique:
@@ -133,7 +135,10 @@ class Service:
         ]
 
     def _check(self, entries: Sequence[LedgerEntry], check: Check | None) -> list[SnapshotError | None]:
-        """Refuse contacts that were erased, and what `check` refuses. A repeated request of such a contact, too."""
+        """Return for each request the error if its contact was erased or `check` refuses it.
+
+        Repeated requests count too.
+        """
         erased = self.tombstones.erased(person_of(entry) for entry in entries)
         errors = check(entries) if check else [None] * len(entries)
         if not erased:
@@ -154,7 +159,7 @@ class Service:
             self.wake(queue, entries, size)
 
     def wake(self, queue: str, entries: Sequence[LedgerEntry], chunk_size: int, task_id: str | None = None) -> bool:
-        """Publish wake-up calls for at most `chunk_size` requests each; return whether the broker accepted them."""
+        """Publish wake-up calls with up to `chunk_size` requests each; return whether Redis accepted them."""
         try:
             self.publish(queue, chunks_of(entries, chunk_size), self.clock.now(), task_id=task_id)
         except BrokerUnavailable as error:
@@ -167,8 +172,8 @@ class Service:
     def delete(self, organization: ObjectId, snapshot: ObjectId) -> None:
         """Delete a snapshot and record `deletedAt` in the ledger, so that no late run creates it again.
 
-        A snapshot that the platform created has no entry; one that the platform removed has only its entry. Raises
-        NotFound if the organization has neither.
+        A snapshot that the platform created has no ledger entry; of a snapshot that the platform removed, only the
+        entry is left. Raises NotFound if the organization has neither.
         """
         with self.connections.transaction() as session:
             marked = self.ledger.mark_deleted(organization, snapshot, self.clock.now(), session)
@@ -180,10 +185,10 @@ class Service:
             record_changes(self.connections, session, changes)
 
     def redrive(self, ids: Sequence[ObjectId], task_id: str | None = None) -> list[LedgerEntry]:
-        """Accept failed requests again, in their next round, and enqueue them; return the entries that were.
+        """Accept failed requests again, in their next round, and enqueue them; return their entries.
 
-        `task_id`: the Celery task that failed, which the first message continues, so that Flower shows its end.
-        Requests that are not redrivable (see `worker.domain.ledger_entry.REDRIVABLE`) are omitted. If it raises
+        `task_id`: the id of the failed Celery task, which the first message continues, so that Flower shows the retry
+        there. Requests that are not redrivable (see `worker.domain.ledger_entry.REDRIVABLE`) are omitted. If it raises
         RedriveUnknown, the sweep enqueues those that were redriven.
         """
         redriven = redrive(self.connections, ids, self.clock.now(), BULK)

@@ -259,7 +259,7 @@ def test_export_is_verified_and_made_again_with_the_same_bytes(exporting: Export
     changed = next(folder.glob("*.gz"))
     changed.write_bytes(changed.read_bytes()[:-1] + b"x")
     (folder / "stray.txt").write_text("")
-    assert verify(source).faults == {changed.name: "has another content", "stray.txt": "is not part of the export"}
+    assert verify(source).faults == {changed.name: "has different content", "stray.txt": "is not part of the export"}
 
 
 def test_rebuild_names_the_snapshots_that_are_gone_or_were_edited(exporting: Exporting, tmp_path: Path) -> None:

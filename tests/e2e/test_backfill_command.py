@@ -91,7 +91,7 @@ def test_all_does_not_make_deleted_snapshots_again_and_says_so(
         "deleted": 1,
         "refused": {},
     }
-    assert "not made again 1: their snapshots were deleted" in shown.stdout
+    assert "skipped 1: their snapshots were deleted" in shown.stdout
 
 
 def test_a_worker_does_what_the_commands_ask_for(env: Env, own: Database[dict[str, Any]], tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ INVALID = [
     ("MESSAGE_TEXT_FIELD", "$text", "do not begin with $"),
     ("MESSAGE_TEXT_FIELD", "content..body", "single dots"),
     ("MESSAGE_TEXT_FIELD", "parts.0.text", "a position in an array cannot be named"),
-    ("MESSAGE_TEXT_FIELD", "a.b.c.d.e.f", "at most 5 levels; it has 6"),
+    ("MESSAGE_TEXT_FIELD", "a.b.c.d.e.f", "at most 5 levels, but has 6"),
     ("CONTACT_EMAIL_FIELD", "_id", "should not be _id"),
     ("MESSAGE_DIRECTION_VALUES", "in=inward", "one of inbound, outbound"),
     ("MESSAGE_SENDER_VALUES", "customer", "such as customer=contact,agent=user"),

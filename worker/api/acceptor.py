@@ -15,12 +15,12 @@ from worker.stores.ledger import Key, key_of
 
 _MAX_SECONDS = 5
 _MANY_IDS, _MAX_LARGE = 500, 4
-"""Requests that name more messages than this have batches of their own, of so many requests: each of their ids is
-looked up, which the other requests should not wait for."""
+"""Requests that name more than 500 messages go into batches of their own, of up to 4 requests, because looking up so
+many ids takes time for which other requests should not wait."""
 
 
 class Acceptor:
-    """Awaited with a request; returns its receipt.
+    """Accepts a request when awaited; returns its receipt.
 
     Raises ContactNotFound, ConversationNotFound, MessagesNotFound (nothing is left behind), RequestIdConflict,
     SnapshotDeleted, AcceptUnknown, StoreUnavailable, StoreConflict.
@@ -41,7 +41,10 @@ class Acceptor:
             return self._service.accept(batch, self._faults)
 
     def _faults(self, entries: Sequence[LedgerEntry]) -> list[SnapshotError | None]:
-        """Return each request's fault, or None. A repeated key has none: it gets the answer to its first request."""
+        """Return each request's error, or None.
+
+        A repeated key has no error, because it gets the answer to the first request.
+        """
         faults = self._check(entries)
         faulty = [key_of(entry) for entry, fault in zip(entries, faults, strict=True) if fault]
         if not faulty:

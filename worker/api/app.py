@@ -79,7 +79,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 
 def _methods_of(request: Request) -> list[str]:
-    """Return the methods that the path has. Each is a route of its own."""
+    """Return the methods that the path supports. Each method is a separate route."""
     return [
         method
         for method in METHODS

@@ -21,7 +21,7 @@ from worker.jobs.store import JobFilter, Jobs
 router = APIRouter(tags=["backfills"])
 
 _LISTED = 100
-"""Backfills that the list has at most."""
+"""The most backfills in the list."""
 _LOCATION: dict[str, Any] = {"Location": {"description": "the backfill's path", "schema": {"type": "string"}}}
 
 
@@ -38,14 +38,14 @@ class BackfillState(Shape):
 
     id: Id = Field(alias="_id")
     status: Literal["accepted", "running", "completed", "failed", "cancelled"]
-    asked: dict[str, Any] = Field(description="the body of the request that began it")
+    asked: dict[str, Any] = Field(description="the body of the request that created it")
     conversations: int | None
-    requests: int = Field(description="accepted requests, including those that existed before")
-    accepted: int = Field(description="requests that did not exist before")
+    requests: int = Field(description="accepted requests, including those that existed before this backfill")
+    accepted: int = Field(description="accepted requests that did not exist before this backfill")
     completed: int
     failed: int
     in_flight: int
-    deleted: int = Field(description="conversations whose snapshot was deleted; it is not made again")
+    deleted: int = Field(description="conversations whose snapshot was deleted; they get no new one")
     failures: dict[str, int] = Field(description="failed requests by error code")
     refused: dict[str, int] = Field(description="conversations that could not be requested, by error code")
     accepted_at: DateTime
@@ -78,7 +78,7 @@ def _shown(job: Job) -> dict[str, Any]:
     },
 )
 async def create_backfill(request: Request, app: App, caller: MayExport) -> Response:
-    """The same body while that backfill is in progress is answered with it; another body with 409."""
+    """While a backfill is in progress, the same body returns that backfill, and another body gets 409."""
     refuse_query(request)
     known = {"organizationId": caller.organization, "userId": caller.user}
 
@@ -131,7 +131,7 @@ async def show_backfill(request: Request, app: App, caller: MayRead, key: PathId
     openapi_extra={"parameters": PATH_ID},
 )
 async def cancel_backfill(request: Request, app: App, caller: MayExport, key: PathId) -> Response:
-    """Nothing more is accepted; what was accepted gets its outcome."""
+    """No more requests are accepted. Requests that were accepted before still get their outcomes."""
     refuse_query(request)
     job = await app.writers.run(_cancel, app, caller.organization, key)
     return success(200, "Backfill", encode(_shown(job)))

@@ -1,7 +1,7 @@
 """Group commit: calls that arrive while a batch is being handled form the next batch.
 
-A single call is handled at once. Under load, calls are gathered for a moment, since the cost of a batch hardly grows
-with its size.
+A single call is handled at once. Under load, calls are gathered for a moment, because a large batch hardly costs more
+than a small one.
 """
 
 import asyncio
@@ -14,18 +14,21 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 FEW = 4
-"""Up to this many requests in flight, nothing is gathered."""
+"""Calls are gathered only if more requests than this are in flight."""
 
 Handle = Callable[[Sequence[Item]], Sequence[Result | Exception]]
 
 
 def pause_for(in_flight: int, seconds_each: float, max_seconds: float) -> float:
-    """Return the seconds for which to gather: proportional to the requests in flight, 0 if they are few."""
+    """Return for how many seconds to gather calls: proportional to the requests in flight, 0 if they are few."""
     return min(seconds_each * in_flight, max_seconds) if in_flight > FEW else 0.0
 
 
 class Batcher(Generic[Item, Result]):
-    """Awaited with one item. `handle` gets many items in a thread and returns a result or an exception for each."""
+    """Returns the result for one item when awaited.
+
+    `handle` is called in a thread with many items, and returns a result or an exception for each.
+    """
 
     def __init__(
         self, handle: Handle[Item, Result], executor: Executor, pause: Callable[[], float], max_items: int = 500
@@ -39,7 +42,7 @@ class Batcher(Generic[Item, Result]):
         self._running: asyncio.Task[None] | None = None
 
     async def __call__(self, item: Item) -> Result:
-        """Return the item's result. Raises the item's exception, or the batch's."""
+        """Return the item's result. Raises the exception of the item, or of the whole batch."""
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, future))
         if self._running is None:

@@ -1,4 +1,4 @@
-"""Reads the body of a request within a limit of size and of time."""
+"""Reads the body of a request, with limits on its size and on the time that it takes."""
 
 import asyncio
 
@@ -9,15 +9,15 @@ from worker.api.responses import BodyTooLarge
 from worker.errors import InvalidRequest
 
 _MAX_SECONDS = 30
-"""Time in which the whole body has to arrive, so that no client holds a connection by sending byte after byte."""
+"""Time within which the whole body has to arrive, so that no client occupies a connection by sending slowly."""
 
 
 _SMALL = 65_536
-"""Bytes that are parsed and validated faster than a thread could be asked to."""
+"""Up to this size in bytes, a body is parsed in the event loop, because handing it to a thread would take longer."""
 
 
 def is_small(request: Request) -> bool:
-    """Whether the body says that it is small; one without a declared length may be large."""
+    """Whether Content-Length says that the body is small. Without that header the body counts as large."""
     declared = request.headers.get("content-length", "")
     return declared.isdecimal() and int(declared[:20]) <= _SMALL
 

@@ -15,7 +15,7 @@ Entry = Mapping[str, Any]
 _OWNERS = ("organizationId", "contactId", "conversationId")
 _IDS_PER_READ = 20_000
 _MAX_MISSING = 1000
-"""The most missing ids that an error carries."""
+"""The most missing message ids that an error contains."""
 
 
 class RequestChecks:
@@ -27,7 +27,7 @@ class RequestChecks:
         self._fields = connections.fields
 
     def __call__(self, entries: Sequence[Entry]) -> list[SnapshotError | None]:
-        """Return the fault in each request's fields, or None. Raises StoreUnavailable, StoreConflict."""
+        """Return the error in each request's fields, or None. Raises StoreUnavailable, StoreConflict."""
         parents = self._parents(entries)
         faults: list[SnapshotError | None] = [parents.check(entry) for entry in entries]
         with_ids = [

@@ -1,4 +1,4 @@
-"""The parts that one API process is made of, created at startup and closed at shutdown."""
+"""The objects that the endpoints of an API process share, created at startup and closed at shutdown."""
 
 import asyncio
 from collections.abc import Callable
@@ -32,26 +32,27 @@ from worker.statistics.measuring import Limits, measure
 from worker.stores.connections import Connections
 
 _GATHER_EACH, _GATHER_MAX = 0.0005, 0.02
-"""Seconds for which accepts are gathered: for each request in flight, and at most."""
+"""For how many seconds POSTs are gathered: for each request in flight, and the most."""
 _INTERACTIVE_PER_SECOND = 100
-"""Requests of an organization in a second that need not wait behind those of others."""
+"""So many requests of an organization in a second go to the interactive queue; the others go to the bulk queue."""
 _WRITERS = 4
 _LISTERS = 8
 """Threads for lists and exports."""
 _STATISTICS, _STATISTICS_OF_ONE = 2, 1
-"""Statistics in progress at once, of all organizations and of one."""
+"""How many statistics may be in progress at once: of all organizations, and of one."""
 _STATISTICS_LIMITS = Limits(sample=1000, sample_seconds=4.0, count_seconds=10.0)
 _LARGE_BODIES = 4
-"""Large request bodies of an organization that are read at once: each takes up to ten times its size in memory."""
+"""How many large request bodies of an organization are read at once. Each takes up to ten times its size in memory."""
 _READERS, _KEY_CHECKERS, _PROBES = 4, 2, 2
 """Threads for single snapshots, for integration keys, and for readiness."""
 
 
 class Container:
-    """What the endpoints use.
+    """The objects that the endpoints use.
 
-    Writes, lists, and short reads have separate MongoDB clients with a connection for each of their threads. Among the
-    short reads, single snapshots, keys and readiness have threads of their own: nothing costly delays them.
+    Writes, lists and short reads have separate MongoDB clients with a connection for each of their threads. Single
+    snapshots, keys and readiness, which are short reads, also have separate threads, so that no costly operation delays
+    them.
     """
 
     def __init__(self, service: Service) -> None:
@@ -114,7 +115,7 @@ class Container:
         return await self.admit_token(request, token, right)
 
     async def admit_token(self, request: Request, token: str, right: Right) -> Caller:
-        """Authenticate and authorize a token that the request has. Raises Unauthorized, RateLimited, Forbidden."""
+        """Authenticate and authorize the token of a request. Raises Unauthorized, RateLimited, Forbidden."""
         if token.startswith(PREFIX):
             caller = await self._owner_of(token, request.client.host if request.client else "")
         else:

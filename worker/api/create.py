@@ -24,7 +24,7 @@ from worker.stores.wakeups import BULK, INTERACTIVE
 router = APIRouter(tags=["snapshots"])
 
 _MIN_WAIT_IF_FINISHED = 1.0
-"""Seconds to wait for a snapshot that is already there, whatever the caller prefers."""
+"""The shortest wait, in seconds, for a snapshot that exists already, even if the caller prefers not to wait."""
 _RESPOND_ASYNC = re.compile(r"(^|,)\s*respond-async\s*(,|;|$)")
 _WAIT = re.compile(r"(?:^|,)\s*wait\s*=\s*\"?(\d{1,6})\"?\s*(?:,|;|$)", re.ASCII)
 
@@ -36,14 +36,19 @@ _WAIT = re.compile(r"(?:^|,)\s*wait\s*=\s*\"?(\d{1,6})\"?\s*(?:,|;|$)", re.ASCII
     summary="Make a training snapshot",
     responses={
         201: {"model": Done[Snapshot], "description": "made", "headers": LOCATION, "links": LINKS},
-        200: {"model": Done[Snapshot], "description": "made by an earlier request with this key"},
-        202: {"model": Done[Pending], "description": "accepted, not done yet", "headers": LOCATION, "links": LINKS},
+        200: {"model": Done[Snapshot], "description": "the snapshot was made by an earlier request with this key"},
+        202: {
+            "model": Done[Pending],
+            "description": "accepted; the snapshot is not ready yet",
+            "headers": LOCATION,
+            "links": LINKS,
+        },
         **error_responses(400, 403, 404, 409, 410, 413),
     },
     openapi_extra={"parameters": CREATE_HEADERS},
 )
 async def create(request: Request, caller: MayWrite) -> Response:
-    """Accepts the request durably, also while Redis is down, and waits for its outcome."""
+    """Accepts the request durably, even while Redis is down, and waits for its outcome."""
     app = container_of(request)  # as a dependency it would take 5 % of the time of a POST
     refuse_query(request)
     key = _idempotency_key(request)

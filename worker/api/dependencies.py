@@ -21,7 +21,7 @@ Result = TypeVar("Result")
 
 
 class Authorize(HTTPBearer):
-    """Depends on a caller whose role has a right. Raises Unauthorized, RateLimited, Forbidden."""
+    """A dependency that returns the caller if its role has the right. Raises Unauthorized, RateLimited, Forbidden."""
 
     def __init__(self, right: Right) -> None:
         description = "A JSON Web Token or an integration key."
@@ -91,10 +91,10 @@ HoldExportSlot = Annotated[None, Depends(_export_slot)]
 
 
 async def read_json(request: Request, app: Container, caller: Caller, validate: Callable[[Any], Result]) -> Result:
-    """Read the body as JSON and return what `validate` makes of it. Raises BodyTooLarge, InvalidRequest.
+    """Read the body as JSON, and return the result of `validate`. Raises BodyTooLarge, InvalidRequest.
 
-    It is read by hand, so that its size and its time are limited and `Content-Type` does not matter; a large one is
-    parsed and validated in a thread, and an organization may have only a few in progress.
+    FastAPI does not read it, so that size and time are limited and `Content-Type` does not matter. A large body is
+    parsed and validated in a thread, and an organization may have only a few of them in progress.
     https://fastapi.tiangolo.com/advanced/path-operation-advanced-configuration/#custom-openapi-path-operation-schema
     """
     limit = app.settings.api_max_body

@@ -24,7 +24,10 @@ _VERSION = hashlib.sha256(b"".join(content for content, _ in _FILES.values())).h
 
 
 def routes(title: str) -> list[Route]:
-    """Return the routes of the page and its files. Their addresses are relative, so that a proxy may add a prefix."""
+    """Return the routes of the page and its files.
+
+    Links between them are relative, so that a proxy may add a prefix.
+    """
     page = get_swagger_ui_html(
         openapi_url="openapi.json",
         title=title,

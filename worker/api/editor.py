@@ -1,4 +1,4 @@
-"""PATCH and DELETE."""
+"""Edits and deletes snapshots, for PATCH and DELETE."""
 
 from typing import Any
 
@@ -95,7 +95,7 @@ class Editor:
                     return
 
     def _absent(self, organization: ObjectId, key: ObjectId) -> NotFound | NotFinished:
-        """Return the error that says why there is no such snapshot."""
+        """Return the error that explains why there is no such snapshot."""
         with pymongo.timeout(_MAX_SECONDS), store_errors():
             one = {"_id": key, "organizationId": organization}
             entry = self._service.ledger.collection.find_one(one, {"status": 1, "deletedAt": 1})

@@ -1,8 +1,8 @@
 """Publishes the wake-up messages of accepted requests in bulk, while the requests wait for their outcomes.
 
-With few requests in flight, each gets its own message at once. With more, wake-ups are gathered for longer and a
-message names more requests, so that the workers reach the throughput of the bulk path. While Redis is down, wake-ups
-are kept and published after its return; the sweep replaces any that this process loses.
+With few requests in flight, each gets its own message at once. With more of them, wake-ups are gathered for longer and
+a message names more requests, so that workers process them as fast as chunks. While Redis is down, wake-ups are kept in
+memory and published later; if this process dies, the sweep publishes them.
 """
 
 import asyncio
@@ -19,13 +19,13 @@ from worker.stores.wakeups import INTERACTIVE, REQUEST_QUEUES, chunks_of
 log = get_logger(__name__)
 
 _GATHER_EACH, _GATHER_MAX = 0.001, 0.05
-"""Seconds for which wake-ups are gathered: for each request in flight, and at most."""
+"""For how many seconds wake-ups are gathered: for each request in flight, and the most."""
 _MAX_IN_MESSAGE = 50
-"""A worker processes a message as a whole: more requests would keep the others waiting."""
+"""The most requests in a message. A worker processes a message as a whole, so more would keep callers waiting."""
 _RETRY_SECONDS = 1.0
 """Seconds between two attempts while Redis is down."""
 _MAX_KEPT = 20_000
-"""Wake-ups kept meanwhile."""
+"""The most wake-ups that are kept while Redis is down."""
 
 
 class Enqueuer:
@@ -62,12 +62,12 @@ class Enqueuer:
             self._running = None
 
     def _publish(self, entries: Sequence[LedgerEntry]) -> bool:
-        """Whether the broker took them."""
+        """Publish wake-ups; return whether Redis accepted them."""
         size = 1 if len(entries) <= FEW else min(self._service.settings.chunk_size, _MAX_IN_MESSAGE)
         try:
             for queue in REQUEST_QUEUES:
                 if own := [entry for entry in entries if entry["queue"] == queue]:
-                    # The sweep considers requests lost that are older than the oldest stamp in their queue.
+                    # The sweep treats requests as lost that are older than the oldest stamp in their queue.
                     stamp = min(entry["enqueuedAt"] for entry in own)
                     self._service.publish(queue, chunks_of(own, size), stamp)
         except BrokerUnavailable as error:

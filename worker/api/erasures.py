@@ -30,12 +30,14 @@ class ErasureError(Shape):
 
 
 class ErasureState(Shape):
-    """An erasure. `receipt` is null until everything was searched and nothing was found any more."""
+    """An erasure. `receipt` is null until everything has been searched and nothing of the contact is left."""
 
     id: Id = Field(alias="_id")
     status: Literal["accepted", "running", "completed", "failed", "cancelled"]
     subject: str = Field(description="keyed hash of organization and contact")
-    progress: dict[str, Any] = Field(description="the step, and what was removed so far, by place")
+    progress: dict[str, Any] = Field(
+        description="the current step, and how many documents were removed so far, by place"
+    )
     accepted_at: DateTime
     finished_at: DateTime | None
     receipt: dict[str, Any] | None = Field(description="signed with Ed25519; see `snapshots erase verify`")
@@ -67,7 +69,7 @@ def _shown(job: Job) -> dict[str, Any]:
     openapi_extra={"parameters": ERASE_CONTACT},
 )
 async def erase_contact(request: Request, app: App, caller: MayDelete, key: PathId) -> Response:
-    """From now on no request of the contact is accepted. Poll `Location` until `status` is completed."""
+    """From now on, no request for the contact is accepted. Poll `Location` until `status` is completed."""
     query = read_query(request, ErasureQuery, app.service.settings)
     job = await app.writers.run(_accept, app, caller.organization, key, caller.user, query.redact_mentions)
     return success(202, "Erasure accepted", encode(_shown(job)), {"Location": f"{ERASURES_PATH}/{job.id}"})

@@ -54,7 +54,7 @@ class Exporter:
         return encode(shown(self._get(organization, key)))
 
     def delete(self, organization: ObjectId, key: ObjectId) -> bool:
-        """Cancel an export that runs, or remove a finished one with its files; return whether it was cancelled.
+        """Cancel an export in progress, or delete a finished one with its files; return whether it was cancelled.
 
         Raises NotFound, DestinationFailed, DestinationUnavailable, InvalidSettings.
         """

@@ -41,7 +41,7 @@ async def _query(request: Request) -> ExportListQuery:
     },
 )
 async def create(request: Request, app: App, caller: MayExport) -> Response:
-    """Poll `Location` until `status` is completed, failed or cancelled; or wait for the event."""
+    """Poll `Location` until `status` is completed, failed or cancelled, or wait for the event."""
     refuse_query(request)
     spec = await read_json(request, app, caller, lambda data: ExportSpec.checked(data, app.settings))
     job = await app.writers.run(app.exporter.accept, caller.organization, caller.user, spec)
@@ -56,7 +56,7 @@ async def create(request: Request, app: App, caller: MayExport) -> Response:
     responses={200: {"model": Done[list[ExportJob]], "description": "a page"}, **error_responses(400, 403)},
 )
 async def list_exports(app: App, caller: MayExport, query: Annotated[ExportListQuery, Depends(_query)]) -> Response:
-    """The next page begins after the last id of this one."""
+    """To get the next page, pass the last id of this page as `after`."""
     return success(200, "Exports", await app.readers.run(app.exporter.page, caller.organization, query))
 
 
@@ -69,7 +69,7 @@ async def list_exports(app: App, caller: MayExport, query: Annotated[ExportListQ
     openapi_extra={"parameters": EXPORT_ID},
 )
 async def show(request: Request, app: App, caller: MayExport, key: PathId) -> Response:
-    """`progress` has what is done so far; `counts` and `files` are there once it is completed."""
+    """`progress` shows how far the export is. `counts` and `files` are present once it is completed."""
     refuse_query(request)
     return success(200, "Export", await app.readers.run(app.exporter.show, caller.organization, key))
 
@@ -101,7 +101,7 @@ async def delete(request: Request, app: App, caller: MayExport, key: PathId) -> 
     openapi_extra={"parameters": [*EXPORT_ID, *EXPORT_FILE]},
 )
 async def download(request: Request, app: App, caller: MayExport, key: PathId) -> Response:
-    """The names are those of `files`. Streamed."""
+    """`name` is one of the names in `files` of the export. The content is streamed."""
     refuse_query(request)
     name = request.path_params["name"]
     file = await app.listers.run(app.exporter.open, caller.organization, key, name)

@@ -43,5 +43,5 @@ async def readyz(app: App) -> Response:
     responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "text format"}},
 )
 async def metrics(app: App) -> Response:
-    """The HTTP metrics are this process's; all others are the whole system's, whichever process is asked."""
+    """HTTP metrics describe this process. All others describe the whole system, and every process returns the same."""
     return Response(await app.render_metrics(), media_type=CONTENT_TYPE_PLAIN_0_0_4)

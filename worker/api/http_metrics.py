@@ -1,6 +1,6 @@
 """The metrics of the HTTP API and of the whole system, for Prometheus.
 
-The only part of a request that a label holds is its route.
+Of a request, labels contain only the method, the route and the status.
 """
 
 from prometheus_client import (
@@ -20,7 +20,7 @@ _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
 
 class HttpMetrics:
-    """The registry of this process; with connections, it has the whole system's metrics too."""
+    """The metrics registry of this process. With connections, it also has the metrics of the whole system."""
 
     def __init__(self, connections: Connections | None = None) -> None:
         self.registry = CollectorRegistry()
@@ -30,11 +30,11 @@ class HttpMetrics:
             self.registry.register(SystemMetrics(connections))
         labels = ("method", "route")
         self._requests = Counter(
-            "snapshots_http_requests", "HTTP requests answered", (*labels, "status"), registry=self.registry
+            "snapshots_http_requests", "HTTP requests that were answered", (*labels, "status"), registry=self.registry
         )
         self._seconds = Histogram(
             "snapshots_http_seconds",
-            "Seconds to the end of the answer",
+            "Seconds from the beginning of a request to the end of its answer",
             labels,
             buckets=_SECONDS,
             registry=self.registry,

@@ -1,6 +1,6 @@
 """Integration keys: `user_` and 43 characters. Only their SHA-256 is stored.
 
-A key has 256 random bits, so a plain hash is as safe as a slow one.
+A key has 256 random bits, so a fast hash is as safe as a slow one.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ _FORMAT = re.compile(rf"{PREFIX}[A-Za-z0-9_-]{{43}}", re.ASCII)
 _SHOWN = len(PREFIX) + 6
 _FIND_SECONDS = 5.0
 _FRESH_SECONDS = 5.0
-"""A valid key is not looked up again for so long, in which a revoked one can still be used."""
+"""A valid key is not looked up again for this long. A revoked key can still be used in that time."""
 _MAX_REMEMBERED = 1000
 
 
@@ -42,7 +42,10 @@ class Keys:
         return self._connections.database[self._connections.settings.keys_collection]
 
     def create(self, caller: Caller, expires_at: datetime | None, name: str | None) -> tuple[str, Document]:
-        """Create a key. Return it, to be shown only this once, and the document that is stored."""
+        """Create a key; return it and the stored document.
+
+        The key itself is not stored, so it can be shown only now.
+        """
         key = PREFIX + secrets.token_urlsafe(32)
         document = {
             "_id": ObjectId(),
@@ -68,7 +71,7 @@ class Keys:
             return list(self.collection.find(condition, {"hash": 0}).sort("_id", -1))
 
     def revoke(self, key: ObjectId) -> Mapping[str, Any]:
-        """Make a key invalid within seconds. Raises NotFound."""
+        """Revoke a key; return its document. It stops working within 5 seconds. Raises NotFound."""
         change = [{"$set": {"revokedAt": {"$ifNull": ["$revokedAt", self._connections.clock.now()]}}}]
         with store_errors():
             document = self.collection.find_one_and_update({"_id": key}, change, {"hash": 0}, return_document=True)
@@ -77,14 +80,17 @@ class Keys:
         return document
 
     def known(self, key: str) -> Caller | None:
-        """Return the caller of a key that was found valid a moment ago. Raises TokenInvalid for what is no key."""
+        """Return the caller of a key that was found valid a moment ago, or None.
+
+        Raises TokenInvalid if it is not a key.
+        """
         if not _FORMAT.fullmatch(key):
             raise TokenInvalid(f"An integration key should be {PREFIX} and 43 letters, digits, - or _.")
         until, caller = self._remembered.get(key, (0.0, None))
         return caller if time.monotonic() < until else None
 
     def was_valid(self, key: str) -> bool:
-        """Whether a key was valid when it was last looked up."""
+        """Whether this process has found the key valid when it last looked it up."""
         return key in self._remembered
 
     def find(self, key: str) -> Caller:

@@ -25,7 +25,7 @@ log = get_logger(__name__)
 
 _WINDOW = 60
 _EXCHANGE_SECONDS = 0.05
-"""Seconds between two exchanges with Redis: a burst over several processes may exceed the limit by that much."""
+"""Seconds between two exchanges with Redis. A burst to several processes may exceed the limit for this long."""
 _RETRY_SECONDS = 2.0
 """Seconds to the next exchange after Redis failed."""
 
@@ -35,15 +35,15 @@ class _Tally:
     """The requests of one user in the current minute."""
 
     total: int = 0
-    """Redis's count at the last exchange, which includes ours until then."""
+    """Redis's count at the last exchange, which includes the requests of this process until then."""
     new: int = 0
-    """Our requests since then."""
+    """The number of requests in this process since the last exchange."""
 
 
 class RateLimit:
     """`snapshots:rate:<hash of organization and user>:<minute>` counts a user's requests.
 
-    The claims count, not the token: one token can be written in several ways, and a user may have several tokens.
+    Users are identified by the token's claims, because a user may have several tokens.
 
     No request waits for Redis: each is counted in this process, and Redis is told, and asked, a moment later.
     """
@@ -88,7 +88,7 @@ class RateLimit:
             self._running = None
 
     def _exchange(self, counts: Mapping[str, int]) -> dict[str, int]:
-        """Add to Redis's counts and return the new ones; nothing if Redis cannot be used."""
+        """Add to Redis's counts; return the new counts, or nothing if Redis cannot be used."""
         try:
             with broker_errors(), self._redis.pipeline(transaction=False) as pipeline:
                 for key, count in counts.items():
@@ -104,9 +104,9 @@ class RateLimit:
 
 
 class UnknownKeyLimit:
-    """Limits how many integration keys that were never valid an address may present in a minute.
+    """Limits how many unknown integration keys an address may send in a minute.
 
-    Each is looked up in MongoDB. Keys that were valid are not limited, whatever their neighbours do.
+    Each of them is looked up in MongoDB. Keys that were found valid before are not limited.
     """
 
     def __init__(self, limit: int = 30) -> None:
@@ -124,7 +124,7 @@ class UnknownKeyLimit:
             wait = str(int(_WINDOW - now % _WINDOW) + 1)
             message = f"Too many unknown integration keys from this address; try again in {wait} s."
             raise RateLimited(message, headers={"Retry-After": wait})
-        # Counted first: requests that are in progress at once must not all pass.
+        # Counted before the lookup, so that concurrent requests do not all pass.
         self._counts[address] = self._counts.get(address, 0) + 1
         try:
             yield

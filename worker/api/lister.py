@@ -1,4 +1,4 @@
-"""Reads the list and the export of one organization, in parts."""
+"""Reads the list and the export of an organization's snapshots, in parts."""
 
 import time
 from collections.abc import Generator, Iterator, Mapping
@@ -20,12 +20,12 @@ from worker.stores.connections import Connections, Document, store_errors
 from worker.stores.mongo_errors import MAX_TIME_EXPIRED
 
 _MAX_SECONDS, _MAX_SEARCH_SECONDS = 10.0, 2.0
-"""The longest work of MongoDB on a list, and on one with `q`, which no index serves. They are limits of the server:
-`pymongo.timeout` would also prolong the search for a server that is down."""
+"""MongoDB's time limits for a list, and for a list with `q`, which no index serves. They are enforced by the server,
+because `pymongo.timeout` would also prolong the search for a server that is down."""
 _BATCH = 25
-"""Snapshots in one reply of MongoDB to a list."""
+"""How many snapshots MongoDB returns at once for a list."""
 _EXPORT_BATCH_BYTES, _MAX_EXPORT_BATCH = 1_000_000, 200
-"""One reply to an export: about so many bytes, at most so many snapshots."""
+"""How much MongoDB returns at once for an export: about so many bytes, and at most so many snapshots."""
 
 
 class Lister:
@@ -57,7 +57,8 @@ class Lister:
         last: Document | None = None
         yield b'{"success":true,"message":"Training snapshots","data":['
         skipped = 0 if query.after else (query.page - 1) * query.limit
-        # The first reply to a search holds all of the page, so that it takes too long before the answer has begun.
+        # The first reply to a search contains the whole page, so that a time limit is exceeded before the answer
+        # begins.
         batch = query.limit + 1 if searches else _BATCH
         found = (
             self._raw.find({**condition, **query.after_condition()}, batch_size=batch)
@@ -97,7 +98,7 @@ class Lister:
             yield b"]}"
 
     def _batch_of(self, condition: Document, session: ClientSession) -> int:
-        """Derive the batch size from the newest snapshots: memory holds several copies of a reply."""
+        """Derive the batch size from the newest snapshots' sizes, because memory holds several copies of a reply."""
         stages: list[Document] = [{"$match": condition}, {"$sort": dict(NEWEST_FIRST)}, {"$limit": _BATCH}]
         stages.append({"$group": {"_id": None, "size": {"$avg": {"$bsonSize": "$$ROOT"}}}})
         (average,) = [*self._snapshots.aggregate(stages, session=session)] or [{"size": _EXPORT_BATCH_BYTES}]
@@ -118,7 +119,7 @@ def _search_limit(searches: bool) -> Iterator[None]:
 
 
 def _exported(snapshot: Document) -> Document:
-    """Convert a snapshot to training data, in which the platform's side is the assistant."""
+    """Convert a snapshot to training data, in which the platform's side has the role `assistant`."""
     messages = snapshot.get("messages")
     # The platform's model permits null, or anything else, as messages and tags.
     messages = messages if isinstance(messages, list) else []

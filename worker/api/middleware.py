@@ -1,4 +1,4 @@
-"""Around every request: its id, its log record, its metrics, and the answer to an unexpected error."""
+"""Adds to every request an id, a log record and metrics, and answers unexpected errors."""
 
 import itertools
 import re
@@ -29,7 +29,7 @@ _CLIENT_CLOSED_REQUEST = 499
 
 
 class RequestMiddleware:
-    """ASGI middleware, outside of everything else."""
+    """The outermost ASGI middleware."""
 
     def __init__(self, app: ASGIApp, metrics: HttpMetrics) -> None:
         self._app = app
@@ -68,7 +68,7 @@ class RequestMiddleware:
             # The outermost boundary: the traceback goes to the log, never to the caller.
             log.exception("http_request_failed", route=_route(scope))
             if status:
-                raise  # The answer has begun: the server closes the connection, so that it does not look complete.
+                raise  # The answer has begun, so the connection is closed: it must not look complete.
             await failure(500, "Internal server error.", "internal")(scope, receive, send_with_headers)
         finally:
             self._record(scope, status, time.perf_counter() - started)
@@ -83,7 +83,7 @@ class RequestMiddleware:
 
 
 def _ambiguity(scope: Scope) -> tuple[str, str] | None:
-    """Return the name of a header that a proxy may have read differently, and its fault; or None.
+    """Return the name of a header that a proxy may interpret differently, and its fault, or None.
 
     https://www.rfc-editor.org/rfc/rfc9112#section-6.1 (lengths), #section-3.2 (Host)
     """

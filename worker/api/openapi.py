@@ -1,4 +1,4 @@
-"""The OpenAPI document: what FastAPI generates, and the inputs whose limits are settings.
+"""The OpenAPI document: FastAPI's, extended by the inputs whose limits are settings.
 
 https://fastapi.tiangolo.com/how-to/extending-openapi/
 """

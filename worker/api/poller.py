@@ -28,11 +28,12 @@ from worker.stores.connections import store_errors
 log = get_logger(__name__)
 
 _FIRST_SECONDS, _SHARE_OF_AGE, _MAX_SECONDS = 0.008, 0.2, 0.5
-"""When to read a request first; then the interval as a share of its age, and the longest interval."""
+"""The time until a request is first read, the following intervals as a share of its age, and the longest interval."""
 _ROUND_SECONDS, _MAX_ROUND_SECONDS = 0.004, 0.03
-"""The shortest interval between two reads, with few and with many requests; reads due within it are combined."""
+"""The shortest interval between two reads, with few and with many requests. Reads that are due within it are
+combined."""
 _MAX_BYTES = 32 * 1024 * 1024
-"""Snapshots returned by one read; the next read returns the rest."""
+"""The most bytes of snapshots that one read returns. The next read returns the rest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +52,12 @@ class OutcomePoller:
         self._executor = executor
         self._awaited: dict[ObjectId, list[asyncio.Future[PolledOutcome]]] = defaultdict(list)
         self._schedule: list[tuple[float, int, float, ObjectId]] = []
-        """A heap: when to read, a tie-breaker, since when it is awaited, which request."""
+        """A heap of (time of the next read, tie-breaker, time since which it is awaited, request)."""
         self._order = itertools.count()
         self._running: asyncio.Task[None] | None = None
 
     def awaited(self) -> int:
-        """Return the number of requests that someone waits for."""
+        """Return the number of requests whose outcome is awaited."""
         return len(self._awaited)
 
     async def wait(self, request: ObjectId, seconds: float) -> PolledOutcome | None:
@@ -138,7 +139,7 @@ class OutcomePoller:
         ]
 
     def _read_snapshots(self, wanted: set[ObjectId]) -> tuple[dict[ObjectId, bytes], set[ObjectId]]:
-        """Return snapshots as JSON by id, and the ids that did not fit into this read. All other ids do not exist."""
+        """Return snapshots as JSON by id, and the ids that did not fit into this read. Any other id does not exist."""
         if not wanted:
             return {}, set()
         snapshots = self._service.snapshots.collection.with_options(

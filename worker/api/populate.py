@@ -1,4 +1,4 @@
-"""Replaces the ids of users and contacts with their documents, as the platform does on reading."""
+"""Replaces the ids of users and contacts by their documents, as the platform does when it reads snapshots."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -13,7 +13,7 @@ _CONTACT = ("firstName", "lastName", "phoneNumber", "email", "channelType")
 
 
 class Populator:
-    """Populates the snapshots of one organization; users and contacts of another count as missing."""
+    """Populates the snapshots of one organization. Users and contacts of other organizations count as missing."""
 
     def __init__(self, connections: Connections) -> None:
         self._database = connections.database
@@ -63,7 +63,7 @@ class Populator:
 
 
 def _get(documents: dict[Any, Document], key: Any) -> Document | None:
-    """Look up a key, which may be anything that the platform stored."""
+    """Look up a key, which may have any type, because the platform may have stored it."""
     return documents.get(key) if isinstance(key, ObjectId) else None
 
 

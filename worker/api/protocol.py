@@ -1,4 +1,4 @@
-"""HTTP connections with limits: how many there are, and the time and size of a request's head.
+"""HTTP connections with limits on their number, and on the time and size of a request's head.
 
 uvicorn limits neither. https://www.uvicorn.org/settings/ names `http` as the place for a protocol class.
 """
@@ -16,7 +16,7 @@ log = get_logger(__name__)
 _HEAD_SECONDS = 10.0
 """Time for the head of a request: from the connection for the first one, from its first byte for later ones."""
 _MAX_HEAD = 65_536
-"""Bytes of an incomplete head."""
+"""The most bytes of an incomplete head."""
 _LOG_SECONDS = 10.0
 """Seconds between two log records of refused connections."""
 
@@ -72,7 +72,7 @@ class LimitedProtocol(HttpToolsProtocol):
         return not self.transport.is_closing() and (cycle is None or cycle.response_complete)
 
     def _make_room(self) -> bool:
-        """Close idle connections until there are not too many; whether that succeeded."""
+        """Close idle connections until there is room for another; return whether there is."""
         others = [each for each in self.connections if isinstance(each, LimitedProtocol) and each is not self]
         excess = sum(not each.transport.is_closing() for each in others) + 1 - self.max_connections
         idle = sorted((each for each in others if each._is_idle()), key=lambda each: each._idle_since)

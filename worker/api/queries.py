@@ -21,7 +21,8 @@ NEWEST_FIRST = (("createdAt", -1), ("_id", -1))
 
 MAX_LIMIT = 100
 MAX_PAGE = 1000
-"""MongoDB reads and skips the index keys of all pages before: `after` is for those that are further behind."""
+"""The last page that can be requested by number, because MongoDB reads and skips all pages before. Use `after` to read
+further."""
 CURSOR_PATTERN = "^[0-9a-f]{36}$"
 Query = TypeVar("Query", bound=CamelModel)
 
@@ -39,7 +40,7 @@ def _read_cursor(value: Any) -> tuple[DatetimeMS, ObjectId]:
 
 
 def cursor_of(document: Mapping[str, Any]) -> str | None:
-    """Return the cursor of the page after this snapshot; None if its date does not fit into a cursor."""
+    """Return the cursor of the page after this snapshot, or None if its date does not fit into a cursor."""
     created = document.get("createdAt")
     since = -1
     if isinstance(created, datetime | DatetimeMS):
@@ -103,7 +104,7 @@ class ListQuery(SnapshotFilter):
 
 
 def refuse_query(request: Request) -> None:
-    """Check that an operation without parameters gets none. Raises InvalidRequest, which names them."""
+    """Refuse query parameters, for an operation that has none. Raises InvalidRequest, which names them."""
     if request.scope["query_string"]:
         names = sorted({_displayed(name) for name, _ in request.query_params.multi_items()})[:MAX_FAULTS]
         raise InvalidRequest(

@@ -13,12 +13,12 @@ from worker.errors import NotFound, SnapshotDeleted
 from worker.stores.connections import Connections, Document, store_errors
 
 _MAX_SECONDS = 5
-"""The longest read, including the search for a server."""
+"""Time limit of a read in seconds, including the search for a server."""
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A snapshot as JSON, or else the ledger entry of a request that has none yet or failed."""
+    """A snapshot as JSON, or the ledger entry of a request that has no snapshot yet or has failed."""
 
     document: bytes | None
     entry: LedgerEntry | None

@@ -1,4 +1,4 @@
-"""Whether the servers and the workers are there."""
+"""Whether the servers and the workers answer."""
 
 from dataclasses import dataclass
 
@@ -20,14 +20,14 @@ class Readiness:
 
     @property
     def status(self) -> str:
-        """`degraded`: requests are accepted, and processed later."""
+        """`ready`, `degraded` (requests are accepted, and processed later) or `unavailable`."""
         if not self.mongo:
             return "unavailable"
         return "ready" if self.redis and self.workers else "degraded"
 
 
 class RedisProbe:
-    """Asks whether Redis and a worker are there. Kept between probes, because it knows which Sentinel answers."""
+    """Asks whether Redis and a worker answer. Kept between probes, because it remembers which Sentinel answers."""
 
     def __init__(self, settings: Settings) -> None:
         self._client = settings.redis.client(socket_timeout=1, socket_connect_timeout=1, retry=Retry(NoBackoff(), 0))

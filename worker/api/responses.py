@@ -56,7 +56,7 @@ _MAX_MISSING = 50
 """The most missing message ids that an answer names."""
 
 DATES_WITHOUT_ZONE = PLAIN.with_options(tz_aware=False)
-"""For documents that are read only to be encoded as JSON: both together take half of the time."""
+"""For documents that are only encoded as JSON. Without time zones, reading and encoding take half the time."""
 
 
 def _render(value: Any) -> Any:
@@ -126,7 +126,7 @@ class BodyTooLarge(HttpError):
 
 
 class RateLimited(HttpError):
-    """Too many requests of this user."""
+    """This user has sent too many requests."""
 
     code = "rate_limited"
     status = 429
@@ -180,7 +180,7 @@ def failure(
 
 
 def error_response(error: SnapshotError, idempotency_key: str | None = None) -> Response:
-    """Return the response to an error. A 503 names `idempotency_key` as the key to repeat the request with."""
+    """Return the response to an error. A 503 contains `idempotency_key`, with which to repeat the request."""
     if isinstance(error, HttpError):
         headers = {**error.headers, **error.details.get("headers", {})}
         return failure(error.status, error.message, error.code, error.details.get("errors", ()), headers)
@@ -195,7 +195,7 @@ def path_not_found() -> Response:
 
 
 def unavailable(message: str, code: str, idempotency_key: str | None = None) -> Response:
-    """Return a 503. A POST should be repeated with the key that it names."""
+    """Return a 503. If it contains an idempotency key, the POST should be repeated with that key."""
     headers = {"Retry-After": str(RETRY_SECONDS)}
     if idempotency_key is None:
         return failure(503, message, code, headers=headers)

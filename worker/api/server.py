@@ -1,4 +1,4 @@
-"""Runs the app with uvicorn, within the descriptors that the process may open."""
+"""Runs the app with uvicorn, within the limit on open file descriptors."""
 
 import resource
 import socket
@@ -12,10 +12,10 @@ from worker.log import get_logger
 log = get_logger(__name__)
 
 _RESERVED = 56
-"""File descriptors that are not for HTTP connections: those of MongoDB, Redis, the log, and connections being made."""
+"""File descriptors reserved for other uses than HTTP connections: MongoDB, Redis, the log, and new connections."""
 _MIN_CONNECTIONS = 8
 _BACKLOG = 2048
-"""Connections that the kernel keeps until they are accepted."""
+"""How many connections the kernel queues until they are accepted."""
 
 
 def serve(app: ASGIApp, listening: socket.socket, max_connections: int) -> None:
@@ -41,7 +41,7 @@ def serve(app: ASGIApp, listening: socket.socket, max_connections: int) -> None:
 
 
 def _open_files() -> int:
-    """Raise the limit on open files as far as the process may, and return it."""
+    """Raise the limit on open files as far as this process is allowed to; return the new limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -1,4 +1,4 @@
-"""Limits how many costly operations of one organization are in progress, so that it cannot occupy what others need."""
+"""Limits how many costly operations of an organization are in progress, so that it delays no other one."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -18,10 +18,13 @@ class _Organization:
 
 
 class Slots:
-    """So many slots for each organization. Waits for a free one for a moment, so that a short burst passes."""
+    """A limited number of slots for each organization.
+
+    If none is free, waits for a moment, so that short bursts pass.
+    """
 
     def __init__(self, operations: str, limit: int, max_wait: float = 1.0) -> None:
-        """`operations` names them in the error; `max_wait` is in seconds."""
+        """`operations`: their name in the error message. `limit`: slots per organization. `max_wait`: seconds."""
         self._operations = operations
         self._limit = limit
         self._max_wait = max_wait

@@ -49,8 +49,8 @@ router = APIRouter(tags=["snapshots"])
 async def list_snapshots(app: App, caller: MayRead, query: ListParameters, _: HoldListSlot) -> Response:
     """Returns a page of the organization's snapshots, newest first.
 
-    Pass the `next` of a page as `after` to get the following page. Then no snapshot is listed twice and none is missed,
-    even while others are added.
+    To get the following page, pass `next` of this page as `after`. Then no snapshot is listed twice or missed, even
+    while others are added.
     """
     return await streamed(app.lister.page(caller.organization, query), app.listers)
 
@@ -62,7 +62,7 @@ async def list_snapshots(app: App, caller: MayRead, query: ListParameters, _: Ho
     summary="Show a snapshot, or the state of its request",
     responses={
         200: {"model": Done[PopulatedSnapshot], "description": "the snapshot"},
-        202: {"model": Done[Pending], "description": "accepted, not done yet"},
+        202: {"model": Done[Pending], "description": "accepted; the snapshot is not ready yet"},
         **error_responses(400, 404, 413),
     },
     openapi_extra={"parameters": PATH_ID},

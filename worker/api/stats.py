@@ -18,6 +18,6 @@ router = APIRouter(tags=["snapshots"])
     responses={200: {"model": Done[Statistics], "description": "the figures"}, **error_responses(400)},
 )
 async def measure_snapshots(app: App, caller: MayRead, query: StatisticsParameters, _: HoldStatisticsSlot) -> Response:
-    """By quality, category, tag, month and length, duplicates, and from a sample: channels, languages, formats."""
+    """Counts by quality, category, tag, month, length and duplicates; channels, languages and formats from a sample."""
     figures = await app.measure(caller.organization, query)
     return success(200, "Statistics of training snapshots", figures.model_dump_json(by_alias=True).encode())

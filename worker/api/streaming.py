@@ -1,4 +1,4 @@
-"""Streams large answers while they are read: memory holds a slice, whatever the number of snapshots."""
+"""Streams large answers while they are read, so that memory holds only a slice, whatever the number of snapshots."""
 
 import threading
 from collections.abc import AsyncIterator, Generator, Iterable, Iterator, Mapping, Sequence
@@ -45,7 +45,7 @@ def _joined(parts: Iterator[bytes]) -> Generator[bytes]:
 
 
 class _Chunks:
-    """The joined parts, for threads: a lock lets one thread at a time read, or end the reading."""
+    """The joined parts, for use by several threads: a lock lets one thread at a time read, or end the reading."""
 
     def __init__(self, parts: Generator[bytes]) -> None:
         self._parts = parts
@@ -65,7 +65,10 @@ class _Chunks:
 
 
 class _ChunkedResponse(StreamingResponse):
-    """Ends the reading when the client goes away; otherwise the cursor would stay open until MongoDB's timeout."""
+    """A response that ends the reading when the client disconnects.
+
+    Otherwise the cursor would stay open until it times out.
+    """
 
     def __init__(self, chunks: _Chunks, first: Sequence[bytes], threads: Threads, headers: Mapping[str, str]) -> None:
         self._chunks = chunks
@@ -87,7 +90,7 @@ class _ChunkedResponse(StreamingResponse):
 
 
 async def streamed(parts: Generator[bytes], threads: Threads, headers: Mapping[str, str] | None = None) -> Response:
-    """Answer with the parts, read in threads. Raises what the reading of the first chunks raises."""
+    """Return a response that streams the parts, read in threads. Raises the errors of reading the first chunks."""
     chunks = _Chunks(parts)
     first = await threads.run(chunks.next)
     second = await threads.run(chunks.next)

@@ -16,7 +16,7 @@ class Threads:
         self.executor = ThreadPoolExecutor(count, name)
 
     async def run(self, function: Callable[[*Arguments], Result], *arguments: *Arguments) -> Result:
-        """Call `function(*arguments)` in a thread. Raises what it raises."""
+        """Call `function(*arguments)` in a thread and return its result. Raises its errors."""
         return await asyncio.get_running_loop().run_in_executor(self.executor, function, *arguments)
 
     def close(self) -> None:
@@ -24,7 +24,7 @@ class Threads:
 
 
 class SharedCall(Generic[Result]):
-    """A call without arguments: those who await it while it runs share its result, so that a flood makes one call."""
+    """A call without arguments. All who await it while it runs share its result, so that a flood makes one call."""
 
     def __init__(self, call: Callable[[], Coroutine[Any, Any, Result]]) -> None:
         self._call = call

@@ -1,4 +1,4 @@
-"""Verifies JSON Web Tokens: who is calling."""
+"""Verifies JSON Web Tokens, and reads the caller from their claims."""
 
 import time
 import warnings
@@ -15,7 +15,7 @@ from worker.domain.requests import read_object_id
 from worker.settings import Settings
 
 _MAX_LENGTH = 8192
-"""Characters of a token."""
+"""The most characters of a token."""
 _MAX_REMEMBERED = 1000
 _MAX_TIME = 253_402_300_799
 """The last second of the year 9999."""
@@ -92,7 +92,7 @@ def _reason(error: Exception) -> str:
         case jwt.InvalidSignatureError():
             return "The token's signature is not valid."
         case jwt.InvalidAlgorithmError():
-            return "The token is signed with another algorithm than the key's."
+            return "The token is not signed with the algorithm of the key."
         case jwt.MissingRequiredClaimError():
             return f"The token has no `{error.claim}`."
         case jwt.InvalidIssuerError():

@@ -26,7 +26,7 @@ log = get_logger(__name__)
 _MIN_SECRET = 32
 """Bytes of an HS256 secret. https://www.rfc-editor.org/rfc/rfc7518#section-3.2"""
 _CHECK_SECONDS = 1.0
-"""Seconds between two looks at whether the file of the keys has changed."""
+"""Seconds between two checks whether the file with the keys has changed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ Keys = Sequence[VerificationKey]
 
 
 class VerificationKeys:
-    """The keys that the settings name. Those of a file follow its changes."""
+    """The keys that the settings name. A changed file is read again."""
 
     def __init__(self, settings: Settings) -> None:
         """Raises InvalidSettings if there is no key, or more than one kind, or one that cannot be read."""
@@ -62,12 +62,15 @@ class VerificationKeys:
             self._file = _KeyFile(settings.jwt_jwks, _read_jwks)
 
     def current(self) -> Keys:
-        """Return the keys: the same object until they change."""
+        """Return the keys, as the same object until they change."""
         return self._keys if self._file is None else self._file.keys()
 
 
 class _KeyFile:
-    """The keys of a file, read again when it has changed. A changed file that is not valid leaves the former keys."""
+    """The keys in a file, read again when it has changed.
+
+    If the changed file is not valid, the former keys stay in use.
+    """
 
     def __init__(self, path: Path, read: Callable[[Path], Keys]) -> None:
         self._path = path

@@ -12,11 +12,11 @@ from worker.jobs.job import UNFINISHED, Job
 from worker.jobs.store import JobFilter, Jobs
 
 _RECENT = 100
-"""Backfills of an organization among which an unfinished one is looked for."""
+"""How many of an organization's latest backfills are searched for an unfinished one."""
 
 
 def accept_backfill(jobs: Jobs, organization: ObjectId, given: Mapping[str, Any], *, enqueue: bool) -> Job:
-    """Accept a backfill, or return the one in progress if it was requested with the same fields.
+    """Accept a backfill. If one is in progress that was requested with the same fields, return it.
 
     `given`: the fields of BackfillSpec without the organization. `enqueue`: let a worker begin; otherwise the caller
     runs it, and workers take over if the caller dies. Raises InvalidRequest, BackfillInProgress, NotFound.

@@ -25,14 +25,15 @@ from worker.stores.wakeups import BULK, INTERACTIVE, UNKNOWN, Queues
 
 PREFIX = "all:"
 MOST_OPEN = 5000
-"""Requests of one backfill without an outcome: enough to keep workers busy, and few enough that a pause has effect."""
+"""The most requests of one backfill without an outcome: enough to keep workers busy, and few enough that a pause has an
+effect soon."""
 PATIENCE = timedelta(seconds=2)
 """How long the oldest interactive message may wait before a backfill pauses."""
 _COUNT_PAGE = 1000
 _WINDOW = 2000
-"""Open requests of one look at their outcomes. Workers take them in order."""
+"""How many of the oldest open requests are read at once. Workers process them in order."""
 _LOOK_EVERY, _SAVE_EVERY = 0.2, 0.25
-"""Seconds at least between two looks at outcomes, and between two writes of the record."""
+"""The shortest interval between two reads of outcomes, and between two writes of the job's record, in seconds."""
 _RENEW_EVERY = 5.0
 """Seconds after which the record is written although nothing has changed, which renews the lease."""
 
@@ -45,7 +46,7 @@ class Backfill:
     def __init__(
         self, service: Service, pages: int | None = None, pause: float = 1.0, on_progress: OnProgress | None = None
     ) -> None:
-        """`pages`: the most pages of a slice, so that it keeps a worker for a moment only; `pause` is in seconds."""
+        """`pages`: the most pages of a slice, so that it occupies a worker only for a moment. `pause`: seconds."""
         self._service = service
         self._pages = pages
         self._pause = timedelta(seconds=pause)
@@ -55,7 +56,10 @@ class Backfill:
         self._unsaved = True
 
     def __call__(self, own: Slice) -> dict[str, Any] | None:
-        """Raises InvalidRequest, LeaseLost, and TransientError if a store is down; the slice is then repeated."""
+        """Work on one slice; return the result once the backfill is done, and None before.
+
+        Raises InvalidRequest, LeaseLost, or TransientError if a server is down, after which the slice is repeated.
+        """
         spec = BackfillSpec.of(own.job, self._service.settings)
         selection = Selection(self._service.connections, spec)
         progress, at = Progress.read(own.progress), Checkpoint.read(own.checkpoint)
@@ -128,7 +132,7 @@ class Backfill:
                     refused[answer.code] += 1
         self._service.enqueue(receipts)
         progress.requests += len(receipts)
-        # Not `created`: a page that is repeated after a crash finds its requests there.
+        # Not `created`: if a page is repeated after a crash, its requests exist already.
         progress.accepted += sum(_is_new(each, own.job) for each in receipts)
         progress.deleted += deleted
         progress.refused += refused
@@ -138,7 +142,7 @@ class Backfill:
         self._unsaved = True
 
     def _others_wait(self) -> bool:
-        """Whether someone waits for a worker who should not."""
+        """Whether interactive requests have been waiting for a worker for too long."""
         try:
             oldest = self._queues.oldest_stamp(INTERACTIVE)
         except BrokerUnavailable:
@@ -148,7 +152,7 @@ class Backfill:
     # --- outcomes -------------------------------------------------------------------------------------------
 
     def _look(self, progress: Progress, at: Checkpoint) -> None:
-        """Count the outcomes of the oldest open requests."""
+        """Read and count the outcomes of the oldest open requests."""
         if time.monotonic() - self._looked < _LOOK_EVERY:
             return
         first = 0
@@ -169,7 +173,7 @@ class Backfill:
         self._looked = time.monotonic()
 
     def _finished(self, ids: Sequence[ObjectId]) -> list[Document]:
-        """Return what is decided, at majority: a failover cannot roll the counts back."""
+        """Return the decided ones of these requests, at majority, so that a failover cannot roll the counts back."""
         condition = {"_id": {"$in": list(ids)}, "status": {"$ne": ACCEPTED}}
         fields = {"status": 1, "error.code": 1}
         with store_errors():

@@ -1,4 +1,4 @@
-"""How far a backfill is: what those who watch see, and what its next slice needs."""
+"""The progress of a backfill, which users see, and the checkpoint from which its next slice continues."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -20,14 +20,14 @@ class Progress:
     conversations: int | None = None
     """Selected conversations; None while they are still being counted."""
     requests: int = 0
-    """Accepted requests, new ones and those that existed before."""
+    """Accepted requests, both new ones and those that existed before."""
     accepted: int = 0
     """Requests that did not exist before this backfill."""
     completed: int = 0
     failures: Counter[str] = field(default_factory=Counter)
     """Failed requests by error code."""
     deleted: int = 0
-    """Conversations whose snapshot was deleted: it is not made again."""
+    """Conversations whose snapshot was deleted. They get no new one."""
     refused: Counter[str] = field(default_factory=Counter)
     """Conversations for which no request could be made, by error code."""
 
@@ -52,7 +52,7 @@ class Progress:
         return cls(fields.get("conversations"), **counts, failures=failures, refused=refused)
 
     def as_fields(self) -> dict[str, Any]:
-        """Return the counts with their names in JSON."""
+        """Return the counts as a JSON object with camelCase names."""
         return {
             "conversations": self.conversations,
             "requests": self.requests,
@@ -71,12 +71,12 @@ class Checkpoint:
     """Where the next slice continues."""
 
     counted: int = 0
-    """Conversations counted so far, while pages have to be read for it."""
+    """Conversations counted so far, if every page has to be read to count them."""
     counted_after: Position = None
     after: Position = None
     """The last conversation that was requested."""
     taken: int = 0
-    """Conversations that were requested or refused: what `limit` limits."""
+    """Conversations that were requested or refused. `limit` applies to this number."""
     exhausted: bool = False
     """Whether no conversations are left to request."""
     open: list[ObjectId] = field(default_factory=list)
@@ -91,5 +91,8 @@ class Checkpoint:
         return cls(**known, open=ids)
 
     def as_fields(self) -> dict[str, Any]:
-        """Return the fields of the record. The ids are packed: thousands of them are written several times a second."""
+        """Return the fields to store.
+
+        The ids are packed, because thousands of them are written several times a second.
+        """
         return {**vars(self), "open": b"".join(each.binary for each in self.open)}

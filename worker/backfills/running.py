@@ -1,4 +1,4 @@
-"""Runs a backfill in the process of a command, or watches one that runs elsewhere."""
+"""Runs a backfill in the process of a command, or follows one that another process runs."""
 
 import os
 import socket
@@ -16,11 +16,12 @@ from worker.jobs.slices import Slice
 from worker.jobs.store import Jobs, LeaseLost
 
 _PAUSE, _WATCH_PAUSE, _FAULT_PAUSE = 0.05, 0.5, 0.5
-"""Seconds between two slices that wait, two looks at another's job, and two attempts at a store that is down."""
+"""Seconds between two slices of a paused backfill, two reads of another process's job, and two attempts while a server
+is down."""
 
 
 class Runner:
-    """Runs the slices of a backfill until it is finished or the time is up; then the workers continue it."""
+    """Runs the slices of a backfill until it is finished or the time is up. In that case the workers continue it."""
 
     def __init__(self, jobs: Jobs, on_progress: Callable[[Progress], None]) -> None:
         self._jobs = jobs
@@ -28,7 +29,10 @@ class Runner:
         self._work = Backfill(jobs.service, pause=_PAUSE, on_progress=on_progress)
 
     def __call__(self, key: ObjectId, seconds: float) -> Job:
-        """Return the job, finished or not. Raises TransientError if a store is down for longer than `seconds`."""
+        """Run for up to `seconds`; return the job, finished or not.
+
+        Raises TransientError if a server is still down then.
+        """
         stop_at = time.monotonic() + seconds
         own: Slice | None = None
         try:
@@ -52,7 +56,7 @@ class Runner:
         return self._jobs.get(key)
 
     def _step(self, key: ObjectId, own: Slice | None) -> tuple[Slice | None, float]:
-        """Work for some seconds, or look at the progress of another process; return the claim, and how long to wait."""
+        """Work on a slice, or read the progress of another process; return the slice, and how many seconds to wait."""
         if own is None:
             claimed = self._jobs.claim(key, f"{socket.gethostname()}:{os.getpid()}")
             if claimed is None:
@@ -71,7 +75,7 @@ class Runner:
         return own, own.pause.total_seconds() if own.pause else 0.0
 
     def _hand_over(self, own: Slice) -> None:
-        """Let the workers continue. If that fails, the sweep does it once the lease has ended."""
+        """Enqueue the job for the workers. If that fails, the sweep does it once the lease has ended."""
         with suppress(TransientError):
             own.save()
             self._jobs.release(own.job)

@@ -34,25 +34,25 @@ class Selection:
         return self._connections.database[name].with_options(codec_options=PLAIN)
 
     def has_any(self) -> bool:
-        """Return whether there are conversations, whatever their messages."""
+        """Return whether any conversation matches the filters that need no messages."""
         with store_errors():
             return self._conversations.find_one(self._condition, {"_id": 1}) is not None
 
     def count(self) -> int | None:
-        """Count the selected conversations; None if messages decide, so that every page has to be read."""
+        """Count the selected conversations. None if that depends on messages, so that every page has to be read."""
         if self._spec.depends_on_messages:
             return None
         with store_errors():
             return self._conversations.count_documents(self._condition)
 
     def count_unusable(self) -> int:
-        """Count conversations whose `_id` is no id, so that nothing can be requested for them."""
+        """Count the conversations whose `_id` is not an id, for which no snapshot can be requested."""
         condition = {**self._condition, "_id": {"$not": {"$type": ["string", "objectId"]}}}
         with store_errors():
             return self._conversations.count_documents(condition)
 
     def page(self, after: Position, size: int) -> tuple[list[Document], Position]:
-        """Read `size` conversations after a position; return the selected ones, and the new position.
+        """Read the next `size` conversations after a position; return the selected ones, and the new position.
 
         They have `_id` and `contactId`. The position is None at the end.
         """
@@ -62,7 +62,7 @@ class Selection:
         return self._selected(read), read[-1]["_id"]
 
     def _read(self, after: Position, size: int) -> list[Document]:
-        # A comparison finds values of one type only, and text comes before ObjectIds.
+        # MongoDB compares only values of the same type, and sorts text before ObjectIds.
         if not isinstance(after, ObjectId):
             if found := self._after(after or "", size):
                 return found
@@ -82,7 +82,7 @@ class Selection:
         return [each for each in conversations if self._spec.selects(*found.get(read_id(each["_id"]), (0, None)))]
 
     def _messages(self, conversations: Sequence[Any]) -> dict[Any, tuple[int, int | None]]:
-        """Return of each conversation how many messages it has, and the time of the first in ms."""
+        """Return for each conversation the number of its messages, and the time of the first one in ms since 1970."""
         of, shape = self._fields.message, self._fields.message
         ids = [key for key in map(read_id, conversations) if isinstance(key, ObjectId)]
         match = {

@@ -1,4 +1,4 @@
-"""What a backfill is asked for, validated."""
+"""The specification of a backfill, validated from what a caller sends."""
 
 from typing import Annotated, Any
 
@@ -29,7 +29,7 @@ Count = Annotated[int, BeforeValidator(_as_integer), Field(ge=1, le=MAX_COUNT, s
 
 
 class BackfillSpec(CamelModel):
-    """Selects conversations, and has the fields that all their requests get."""
+    """The filters that select conversations, and the fields that all their requests get."""
 
     organization_id: Id
     from_: Annotated[Time | None, Field(alias="from")] = None
@@ -52,11 +52,11 @@ class BackfillSpec(CamelModel):
 
     @property
     def depends_on_messages(self) -> bool:
-        """Whether messages decide which conversations are selected."""
+        """Whether the filters need the messages of conversations."""
         return self.min_messages is not None or self.from_ is not None or self.to is not None
 
     def selects(self, messages: int, began: int | None) -> bool:
-        """Return whether a conversation with so many messages, the first at `began` (ms), is selected."""
+        """Return whether a conversation is selected. `messages`: their number. `began`: time of the first, in ms."""
         if messages < (self.min_messages or 0):
             return False
         if self.from_ is None and self.to is None:

@@ -1,4 +1,4 @@
-"""Celery's consumer, which records what it cannot dispatch instead of dropping it or ending."""
+"""Celery's consumer, changed to record messages that it cannot dispatch instead of dropping them or crashing."""
 
 import json
 from collections.abc import Callable
@@ -31,17 +31,21 @@ class Consumer(BaseConsumer):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._unrecorded: dict[str, dict[str, str]] = {}
-        """Rejected messages that Redis has not taken yet, by delivery tag. They are unacknowledged until then."""
+        """Rejected messages that could not be recorded in Redis yet, by delivery tag. They stay unacknowledged until
+        then."""
         super().__init__(*args, **kwargs)
 
     def update_strategies(self) -> None:
-        """Serve our own tasks only. Celery's built-in ones run other tasks any number of times, or wait forever."""
+        """Serve our own tasks only.
+
+        Celery's built-in tasks can run other tasks any number of times, or wait forever.
+        """
         super().update_strategies()
         for name in [name for name in self.strategies if name.startswith("celery.")]:
             del self.strategies[name]
 
     def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Any], None]:
-        """Return what is called with each message of a queue."""
+        """Return the function that Celery calls with each message of a queue."""
         dispatch = super().create_task_handler(*args, **kwargs)
 
         def handle(message: Any) -> None:
@@ -56,7 +60,7 @@ class Consumer(BaseConsumer):
                 raise
             except Exception as error:  # noqa: BLE001 - one message must not end the worker
                 if not isinstance(error, InvalidMessage):
-                    # Without the exception's text, which may quote the message.
+                    # Does not include the exception's text, which may quote the message.
                     log.error("message_not_dispatched", reason=type(error).__name__, at=format_tb(error.__traceback__))
                     error = fault("message", f"could not be dispatched ({type(error).__name__})")
                 if self._free_slots() < free:
@@ -66,7 +70,7 @@ class Consumer(BaseConsumer):
         return handle
 
     def _free_slots(self) -> int:
-        """Return the number of free pool processes, where the consumer counts them."""
+        """Return the number of free pool processes, according to the consumer's own count."""
         semaphore = getattr(self.controller, "semaphore", None)
         return semaphore.value if semaphore else 0
 
@@ -83,7 +87,7 @@ class Consumer(BaseConsumer):
         except TypeError:
             raise fault("body", "has other arguments than the task") from None
 
-    # --- what Celery finds wrong --------------------------------------------------------------------------
+    # --- messages that Celery refuses --------------------------------------------------------------------------
 
     def on_decode_error(self, message: Any, exc: Exception) -> None:
         """Reject a body that kombu cannot decode, such as one with a malformed date. Control messages come here too."""
@@ -97,7 +101,7 @@ class Consumer(BaseConsumer):
         self._reject(message, fault("headers", f"are refused by Celery ({type(exc).__name__})"))
 
     def on_unknown_message(self, body: Any, message: Any) -> None:
-        """Reject a message that is in no format of Celery."""
+        """Reject a message that is in none of Celery's formats."""
         self._reject(message, fault("message", "should be in protocol 2 of Celery"))
 
     def on_unknown_task(self, body: Any, message: Any, exc: Exception) -> None:
@@ -117,7 +121,7 @@ class Consumer(BaseConsumer):
         self.record_rejected()
 
     def record_rejected(self) -> None:
-        """Record rejected messages and acknowledge them. If Redis refuses it, the next heartbeat tries again."""
+        """Record rejected messages and acknowledge them. If Redis refuses, the next heartbeat tries again."""
         for tag, fields in list(self._unrecorded.items()):
             try:
                 self.task_consumer.channel.record_rejected(tag, fields)
@@ -130,12 +134,12 @@ class Consumer(BaseConsumer):
 
 
 def _as_sent(message: Any) -> bytes:
-    """Return the message's parts as its sender wrote them. Celery is shown a rebuilt message."""
+    """Return the original message. Celery only sees one that is rebuilt from its checked parts."""
     return json.dumps({"headers": message.headers, "body": message.body.decode(errors="backslashreplace")}).encode()
 
 
 class Heartbeat(bootsteps.StartStopStep):
-    """Renews the workers' heartbeat in Redis from the parent's event loop, and records what could not be recorded."""
+    """Renews the workers' heartbeat in Redis from the parent's event loop, and retries failed recordings."""
 
     requires = (Tasks,)
 
@@ -144,7 +148,7 @@ class Heartbeat(bootsteps.StartStopStep):
         self._timer: Any = None
 
     def start(self, consumer: Any) -> None:
-        """Begin after each connect."""
+        """Start the timer. Celery calls this after each connect."""
 
         def tick() -> None:
             with consumer.task_consumer.channel.conn_or_acquire() as client:
@@ -156,7 +160,7 @@ class Heartbeat(bootsteps.StartStopStep):
         self._timer = consumer.timer.call_repeatedly(heartbeat.INTERVAL.total_seconds(), tick)
 
     def stop(self, consumer: Any) -> None:
-        """End before each reconnect."""
+        """Stop the timer. Celery calls this before each reconnect."""
         if self._timer:
             self._timer.cancel()
             self._timer = None

@@ -12,7 +12,7 @@ IN_WHEEL = (_PACKAGE / "celeryconfig.py").exists()
 
 
 def import_name(module: str) -> str:
-    """Return the name under which this installation has a module that a checkout has under the name `module`."""
+    """Return the import name in this installation of a module that a checkout has under the name `module`."""
     return f"{_PACKAGE.name}.{module}" if IN_WHEEL and module.partition(".")[0] in _MOVED else module
 
 

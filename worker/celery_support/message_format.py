@@ -29,7 +29,7 @@ from worker.stores.wakeups import MAX_MESSAGE_BYTES
 CARRIER = "snapshots.rejected"
 """The task name of a carrier, which no sender may use. There is no such task."""
 MAX_ETA = timedelta(minutes=15)
-"""Redis redelivers what a worker holds for longer than the visibility timeout, so longer delays are refused."""
+"""The longest delay. Redis redelivers messages that a worker holds for longer than the visibility timeout."""
 
 _JSON, _CODINGS = "application/json", {"utf-8", "utf8", "us-ascii", "ascii", "binary", ""}
 _MAX_NAME, _MAX_TEXT, _MAX_COUNT, _MAX_LIMIT = 255, 10_000, 1_000_000, 3600
@@ -38,7 +38,7 @@ _WORKFLOW = ("callbacks", "errbacks", "chain", "chord")
 
 @dataclass(frozen=True, slots=True)
 class CheckedMessage:
-    """The parts of a valid message that are used."""
+    """The parts of a valid message that this project uses."""
 
     body: str
     headers: dict[str, Any]
@@ -67,7 +67,7 @@ def check_message(raw: bytes) -> CheckedMessage:
 def parse_message(raw: bytes) -> dict[str, Any]:
     """Parse the JSON object of a message. Raises InvalidMessage."""
     if len(raw) > MAX_MESSAGE_BYTES:
-        raise fault("message", f"should have at most {MAX_MESSAGE_BYTES:,} bytes, it has {len(raw):,}")
+        raise fault("message", f"should have at most {MAX_MESSAGE_BYTES:,} bytes, but has {len(raw):,}")
     return _object("message", _parse("message", raw))
 
 
@@ -218,7 +218,7 @@ _HEADERS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "stamps": (_is_mapping, "should be an object"),
     "headers": (_is_mapping, "should be an object"),
 }
-"""Celery's headers: whether a value is valid, and what it should be. All but `task` and `id` may be missing or null."""
+"""Celery's headers: a check of the value, and what it should be. All except `task` and `id` may be missing or null."""
 _RESERVED = frozenset(dir(Context)) - _HEADERS.keys() | {"compression"}
 """Names that a header must not have: Celery would overwrite its own attributes, or decompress without a limit."""
 
@@ -241,7 +241,7 @@ def _check_headers(headers: Mapping[str, Any]) -> dict[str, Any]:
         elif name in _RESERVED:
             continue
         checked[name] = value
-    # A hard time limit would kill the pool process, and headers within headers would replace the real ones of a retry.
+    # A hard time limit would kill the pool process, and headers inside headers would replace the real ones in a retry.
     _, soft_limit = headers.get("timelimit") or (None, None)
     checked.pop("headers", None)
     checked["timelimit"] = [None, soft_limit]

@@ -1,8 +1,8 @@
-"""Turns what stands in a queue's list into the payload that kombu expects, whatever it is.
+"""Turns any message in a queue's list, valid or not, into the payload that kombu expects.
 
-A valid message is rebuilt from its checked parts, with a delivery tag and delivery information of our own. Any other
-becomes a carrier: a valid payload that holds the message and its fault, which the consumer records in the stream of
-rejected entries. kombu notes a carrier as unacknowledged like any message, so that it survives a crash in between.
+A valid message is rebuilt from its checked parts, with a delivery tag and delivery information of our own. An invalid
+one becomes a carrier: a valid payload that holds the message and its fault, which the consumer records in the stream of
+rejected entries. Like any message, a carrier is stored as unacknowledged, so that it survives a crash.
 """
 
 import base64
@@ -27,7 +27,7 @@ from worker.stores.events import MAX_REJECTION_BYTES
 log = get_logger(__name__)
 
 _MAX_BYTES = 2**40
-"""More than any message in Redis can have."""
+"""More bytes than any message in Redis can have."""
 
 
 def read_payload(raw: bytes, queue: str) -> dict[str, Any]:
@@ -49,7 +49,7 @@ def carrier(raw: bytes, queue: str, error: InvalidMessage) -> dict[str, Any]:
 
 
 def original(raw: bytes, queue: str, size: int) -> dict[str, Any]:
-    """Return what is recorded of a rejected message of `size` bytes; `worker.stores.events` limits its length."""
+    """Return the fields to record of a rejected message of `size` bytes. `worker.stores.events` limits their length."""
     return {"message": raw[:MAX_REJECTION_BYTES], "queue": queue, "bytes": size}
 
 

@@ -52,7 +52,10 @@ class CeleryPublisher:
                 raise BrokerUnavailable(f"Redis does not accept messages ({type(error).__name__}).") from error
 
     def _publish_all(self, messages: list[tuple[list[str], str | None]], options: dict[str, Any]) -> None:
-        """Publish in one pipeline. On an error some may be in the queue already; the connection is then discarded."""
+        """Publish in one pipeline.
+
+        After an error, some messages may be in the queue, and the connection is discarded.
+        """
         with self._app.producer_or_acquire() as producer:
             try:
                 producer.connection.ensure_connection(max_retries=1, interval_start=0.1)

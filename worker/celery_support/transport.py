@@ -1,8 +1,8 @@
-"""kombu's Redis transport, made safe against what can stand in Redis.
+"""kombu's Redis transport, made safe against any content of Redis.
 
 kombu uses the content of lists, hashes and pub/sub messages as it finds it, within the event loop of Celery's parent
 process: an exception there ends the worker, whose shutdown puts the message back for the next one. This transport
-checks the messages of our queues right after they are taken from their list (see `payloads`), and drops control and
+checks the messages of our queues as soon as they are taken from their list (see `payloads`), and drops control and
 event messages that cannot be processed.
 """
 
@@ -83,7 +83,7 @@ class Channel(base.Channel):  # type: ignore[misc]
 
     QoS = QoS
     _popped: ClassVar[deque[tuple[str, bytes]]] = deque()
-    """Messages that were taken from their list, and could not be noted as unacknowledged because Redis failed."""
+    """Messages that were taken from their list but not yet stored as unacknowledged, because Redis failed."""
     _shared_client: Any = None
 
     def _create_client(self, asynchronous: bool = False) -> Any:
@@ -100,8 +100,8 @@ class Channel(base.Channel):  # type: ignore[misc]
     def close(self) -> None:
         """Close the channel, also if the reply that it waits for never comes.
 
-        kombu reads that reply first, and if this fails it closes nothing. Celery then closes again, at a time when the
-        connection has forgotten its address: the worker ended with an AttributeError.
+        kombu reads that reply first and, if this fails, closes nothing. Celery then closes the channel again, when its
+        connection has no address any more, and the worker ended with an AttributeError.
         """
         try:
             super().close()
@@ -117,7 +117,7 @@ class Channel(base.Channel):  # type: ignore[misc]
         super()._brpop_start(timeout)
 
     def _brpop_read(self, **options: Any) -> bool:
-        """Do what kombu's method does, except for how the payload is read."""
+        """Replace kombu's method. Only the reading of the payload differs."""
         try:
             try:
                 reply = self.client.parse_response(self.client.connection, "BRPOP", **options)
@@ -165,7 +165,10 @@ class Channel(base.Channel):  # type: ignore[misc]
 
 @contextmanager
 def _dropping_errors(source: str) -> Iterator[None]:
-    """Drop a message that raises in the block, for which no one waits. Errors of the connection pass."""
+    """Drop a message whose processing raises in the block, because no one waits for it.
+
+    Connection errors are raised.
+    """
     try:
         yield
     except _PASSED_ON:  # type: ignore[misc]

@@ -13,11 +13,16 @@ from worker.cli.options import json_option
 
 @click.command()
 @click.option("--host", help="Address to listen on. [SNAPSHOTS_API_HOST, 127.0.0.1]")
-@click.option("--port", type=click.IntRange(0, 65_535), help="0 takes a free one. [SNAPSHOTS_API_PORT, 8000]")
-@click.option("--fd", type=int, hidden=True, help="A listening socket that was inherited.")
+@click.option("--port", type=click.IntRange(0, 65_535), help="Port; 0 picks a free one. [SNAPSHOTS_API_PORT, 8000]")
+@click.option(
+    "--fd",
+    type=int,
+    hidden=True,
+    help="File descriptor of an inherited listening socket, used instead of --host and --port.",
+)
 @json_option
 def api(host: str | None, port: int | None, fd: int | None, as_json: bool) -> None:
-    """Serve HTTP until Ctrl-C: POST /api/training/snapshots and its siblings.
+    """Serve the HTTP API until Ctrl-C.
 
     Tokens are verified with SNAPSHOTS_JWT_SECRET (HS256), or SNAPSHOTS_JWT_PUBLIC_KEY or SNAPSHOTS_JWT_JWKS
     (RS256, ES256); there is no default. Documentation is at /docs.
@@ -39,7 +44,7 @@ def api(host: str | None, port: int | None, fd: int | None, as_json: bool) -> No
     from worker.settings import load
     from worker.startup.process import prepare
 
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # uvicorn raises it again when it has ended
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # uvicorn raises the signal again after its shutdown
     settings = load(**{name: value for name, value in (("api_host", host), ("api_port", port)) if value is not None})
     log.configure(settings)
     listening = socket.socket(fileno=fd) if fd is not None else _listen(settings.api_host, settings.api_port)
@@ -62,7 +67,7 @@ def api(host: str | None, port: int | None, fd: int | None, as_json: bool) -> No
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """Raises click.ClickException if the address is not available."""
+    """Return a listening socket. Raises click.ClickException if the address is not available."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listening = socket.socket(family)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

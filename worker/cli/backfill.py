@@ -1,4 +1,4 @@
-"""`snapshots backfill`: request a snapshot of every conversation that is selected; list, show and cancel backfills."""
+"""`snapshots backfill`: request a snapshot of every selected conversation; list, show and cancel backfills."""
 
 from typing import Any
 
@@ -54,11 +54,11 @@ def backfill(
     as_json: bool,
     **given: Any,
 ) -> None:
-    """Request a snapshot of every conversation that is selected, and wait for all of them.
+    """Request a snapshot of every selected conversation, and wait for all of them.
 
-    A backfill is a durable job. This command runs it; if it ends early, by Ctrl-C or otherwise, the workers continue,
-    and the same command shows its progress again. The idempotency keys are `all:<conversation>`, so another backfill
-    makes no second snapshot of anything. It pauses while interactive requests wait for a worker.
+    A backfill is a durable job. This command runs it. If the command ends early, for example by Ctrl-C, the workers
+    continue, and the same command shows the progress again. The idempotency keys are `all:<conversation>`, so another
+    backfill makes no second snapshot of a conversation. A backfill pauses while interactive requests wait for a worker.
 
     The exit code is 0 once every request has an outcome, a snapshot or a failure, and 1 if some could not be
     requested or did not finish in time.
@@ -94,5 +94,5 @@ def _count(job: Job) -> list[str]:
 
 
 _COUNTS = ("conversations", "completed", "failed")
-_WHEN_CANCELLED = "Nothing more is accepted; what was accepted gets its outcome."
+_WHEN_CANCELLED = "No more requests are accepted. Requests that were accepted before still get their outcomes."
 add_job_commands(backfill, JobCommands("backfill", shown, _COUNTS, _count, _COUNTS, _WHEN_CANCELLED))

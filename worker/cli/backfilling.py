@@ -44,7 +44,7 @@ def run_backfill(
 
 
 def shown(job: Job) -> dict[str, Any]:
-    """Return a backfill as JSON shows it."""
+    """Return a backfill as a JSON object for `--json`."""
     times = {"acceptedAt": job.accepted_at, "startedAt": job.started_at, "finishedAt": job.finished_at}
     return {
         "id": job.id,
@@ -68,7 +68,7 @@ def _print(job: Job, done: Progress, seconds: float, rate: float) -> None:
     for code, count in done.failures.most_common():
         click.echo(f"  failed {count:,}: {code}")
     if done.deleted:
-        click.echo(f"not made again {done.deleted:,}: their snapshots were deleted")
+        click.echo(f"skipped {done.deleted:,}: their snapshots were deleted")
     for code, count in done.refused.most_common():
         click.secho(f"  not requested {count:,}: {code}", fg="red")
     if job.error:

@@ -6,7 +6,7 @@ import click
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 @click.argument("arguments", nargs=-1, required=True, type=click.UNPROCESSED, metavar="COMMAND [ARGUMENTS]...")
 def celery(arguments: tuple[str, ...]) -> None:
-    """Run a command of Celery, such as worker, beat, inspect or flower, in any directory.
+    """Run a Celery command, such as worker, beat, inspect or flower, in any directory.
 
     It is `celery -A worker`, except that it imports nothing from the current directory, where another project may have
     modules of the same names, and that Flower reads this project's flowerconfig.py unless --conf names another file.

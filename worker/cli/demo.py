@@ -23,7 +23,7 @@ from worker.settings import load
 
 _SHOWN_MESSAGES = 3
 _FAILING = ("chunk", "failing")
-"""The scenarios that have a task with a failed request."""
+"""The scenarios in which a request fails, so that Flower shows a failed task."""
 
 
 @click.command()
@@ -32,8 +32,8 @@ _FAILING = ("chunk", "failing")
 def demo(context: click.Context, as_json: bool) -> None:
     """Run the whole pipeline on sample conversations, in half a minute.
 
-    Starts MongoDB, Redis, two workers, beat and Flower as real processes. Makes snapshots of single requests and of a
-    chunk, one that is retried, and two that fail as intended. Leaves nothing behind.
+    Starts MongoDB, Redis, two workers, beat and Flower as real processes. Runs single requests, a chunk, a request that
+    is retried, and two that fail as intended. Leaves nothing behind.
 
     \b
     Example:
@@ -102,5 +102,5 @@ def _print(console: Console, result: DemoResult, in_flower: Mapping[str, str], s
     command = escape(program())
     console.print(f"\nDone in {seconds:.0f} s. Next, run the stack: [bold]{command} up[/]", soft_wrap=True)
     export = f"{command} export --organization ID --format messages -o training"
-    console.print(f"There, make training data of snapshots: [bold]{export}[/]", soft_wrap=True)
+    console.print(f"With the stack running, export training data: [bold]{export}[/]", soft_wrap=True)
     console.print(f"List the commands: [bold]{command} --help[/]", soft_wrap=True)

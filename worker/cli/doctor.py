@@ -19,13 +19,13 @@ _MARKS = {Level.OK: ("ok", "green"), Level.WARNING: ("warning", "yellow"), Level
 
 
 @click.command()
-@click.option("--no-request", is_flag=True, help="Only read: do not send a test request.")
+@click.option("--no-request", is_flag=True, help="Only read; send no test request.")
 @click.option(
     "--wait",
     type=click.FloatRange(0.1, 600),
     default=30.0,
     show_default=True,
-    help="Seconds that the test request may take to be accepted, and then to be processed.",
+    help="Maximum seconds until the test request is accepted, and again until it is processed.",
 )
 @json_option
 @click.pass_context

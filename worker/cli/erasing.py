@@ -24,8 +24,10 @@ _PAUSE = 0.5
 @click.group(invoke_without_command=True)
 @click.option("--organization", type=ObjectIdType(), help="The contact's organization. Required.")
 @click.option("--contact", type=ObjectIdType(), help="The contact. Required.")
-@click.option("--dry-run", is_flag=True, help="Only count what is found.")
-@click.option("--lift", "lifting", is_flag=True, help="Accept requests of an erased contact again.")
+@click.option("--dry-run", is_flag=True, help="Only count what would be removed.")
+@click.option(
+    "--lift", "lifting", is_flag=True, help="End an erasure's effect: accept requests for this contact again."
+)
 @click.option(
     "--redact-mentions",
     is_flag=True,
@@ -51,12 +53,12 @@ def erase(
     yes: bool,
     as_json: bool,
 ) -> None:
-    """Erase a contact: snapshots, requests, messages in Redis, export files. Nothing brings the person back.
+    """Erase a contact from snapshots, requests, Redis and export files, permanently.
 
-    An erasure is a durable job of the workers. It ends with a search of everything, and with a signed receipt. It
-    waits for whatever ran when it began, about half a minute. The platform's own collections are not changed.
+    An erasure is a durable job of the workers. It ends with a search of all data and a signed receipt. It waits about
+    half a minute for work that was in progress when it began. The platform's own collections are not changed.
 
-    The exit code is 0 once the erasure is verified, and 1 if nothing is found of the contact.
+    The exit code is 0 once the erasure is verified, and 1 if the organization has no data of the contact.
 
     \b
     Example:
@@ -75,7 +77,7 @@ def erase(
         return
     if lifting:
         lift(Jobs(open_service()), organization, contact)
-        click.echo("Requests of this contact are accepted again.")
+        click.echo("Requests for this contact are accepted again.")
         return
     if not agrees("Erase this contact? This cannot be undone.", yes):
         raise click.Abort
@@ -108,7 +110,7 @@ def _wait(jobs: Jobs, job: Job, seconds: float) -> Job:
 
 
 def shown(job: Job) -> dict[str, Any]:
-    """Return an erasure as JSON shows it."""
+    """Return an erasure as a JSON object for `--json`."""
     return {
         "id": job.id,
         "organizationId": job.organization,
@@ -133,7 +135,7 @@ def _print(job: Job, *, as_json: bool) -> None:
     for place, count in receipt.get("mentionsRedacted", {}).items():
         click.echo(f"  mentions redacted in {place}: {count:,}")
     for place, count in receipt.get("mentions", {}).items():
-        click.echo(f"  mentioned by others in {place}: {count:,}")
+        click.echo(f"  mentioned in other people's {place}: {count:,}")
     if job.error:
         click.secho(f"Error: {describe(job.error)}", fg="red", err=True)
     elif not job.is_finished:

@@ -31,7 +31,7 @@ from worker.jobs.store import Jobs
 
 _PAUSE = 0.3
 _UNTAKEN_SECONDS = 5.0
-"""How long a worker may take to begin before the command says that none has."""
+"""How long the command waits for a worker to begin before it says that none has."""
 OnProgress = Callable[[Job], None]
 
 
@@ -47,11 +47,13 @@ OnProgress = Callable[[Job], None]
 @click.option("--conversation", type=ObjectIdType(), help="Only snapshots of this conversation.")
 @click.option("--from", "from_", type=TextType(), help="Only snapshots made at or after this time, such as 2026-05-18.")
 @click.option("--to", type=TextType(), help="Only snapshots made at or before this time.")
-@click.option("--archived", type=click.Choice(["true", "false", "all"]), default="false", help="Archived ones as well.")
+@click.option(
+    "--archived", type=click.Choice(["true", "false", "all"]), default="false", help="Include archived snapshots."
+)
 @click.option("--q", type=TextType(), help="Only snapshots whose notes contain this text.")
 @click.option("--split", type=TextType(), help="Percentages for train, validation and test by person, such as 90/5/5.")
 @click.option("--stratify", type=click.Choice(["quality"]), help="Give each quality the same shares.")
-@click.option("--dedupe", is_flag=True, help="Leave out snapshots with the content of an earlier one.")
+@click.option("--dedupe", is_flag=True, help="Leave out snapshots whose messages equal those of an earlier snapshot.")
 @click.option("--system", type=TextType(), help="System prompt of every row.")
 @click.option("--weight-bad", is_flag=True, help="Give the weight 0 to the answers of bad snapshots (format messages).")
 @click.option("--compress", type=click.Choice(["gzip", "zstd"]), help="Compress the files.")
@@ -100,7 +102,7 @@ def _fields(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _export_there(organization: ObjectId, given: dict[str, Any]) -> Job:
-    """Let a worker do it, and wait."""
+    """Let a worker write the export, and wait for it."""
     service = open_producer()
     job = accept_export(service, organization, given)
     jobs = Jobs(service)
@@ -126,7 +128,7 @@ The export stays accepted, also after Ctrl-C: {show}"""
 
 
 def _export_here(organization: ObjectId, given: dict[str, Any], folder: Path) -> Job:
-    """Do it in this process. Its record says so, and no worker continues it."""
+    """Write the export in this process. Its job is marked as local, so that no worker continues it."""
     service = open_service()
     folder = new_folder(folder)
     spec = check_export(service, organization, given)
@@ -187,7 +189,7 @@ def _bar() -> Iterator[OnProgress]:
 
 
 def print_outcome(job: Job, folder: Path | None = None) -> None:
-    """Print what became of an export."""
+    """Print the outcome of an export."""
     if job.status != COMPLETED or job.result is None:
         ended = f"failed: {job.error['message']}" if job.error else f"was {job.status}."
         click.secho(f"Export {job.id} {ended}", fg="red", err=True)

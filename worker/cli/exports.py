@@ -68,9 +68,9 @@ def verify_(context: click.Context, /, export: str, as_json: bool) -> None:
 @click.option("-o", "--output", type=click.Path(path_type=Path, file_okay=False), required=True, help="A new folder.")
 @click.pass_context
 def rebuild(context: click.Context, /, export: str, output: Path) -> None:
-    """Make the files of an export again: the same bytes, or the snapshots that are gone or were edited.
+    """Rebuild the files of an export with the same bytes, or name the snapshots that were deleted or edited since.
 
-    The exit code is 1 if the bytes would not be the same.
+    The exit code is 1 if the bytes would differ.
 
     \b
     Example:

@@ -32,7 +32,7 @@ _OPTIONS = {
 }
 _SHOWN_DETAILS = 300
 _PLAIN = {"→": "->", "…": "...", "±": "+/-"}
-"""ASCII for the symbols in our own texts."""
+"""ASCII replacements for the symbols in our own texts."""
 _OUTPUT_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF}
 
 
@@ -49,7 +49,7 @@ class Lazy:
     where: str
     help: str
     logs: bool = False
-    """Whether it is a long-running process, which writes its warnings to its log."""
+    """Whether the command is a long-running process, whose warnings go to the log."""
 
     def load(self) -> click.Command:
         module, _, attribute = self.where.partition(":")
@@ -140,7 +140,7 @@ class LazyGroup(click.Group):
 
 
 def _plain(error: UnicodeError) -> tuple[str | bytes, int]:
-    """Replace characters that an encoding lacks: our own symbols by ASCII, all others by escapes."""
+    """Replace characters that the encoding lacks: our own symbols by ASCII, all others by escapes."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     lacking = error.object[error.start : error.end]

@@ -29,10 +29,16 @@ def hold() -> None:
 @_organization
 @_contact
 @click.option("--reason", type=TextType(), required=True, help="The reason, such as a case number.")
-@click.option("--until", type=SinceType(), required=True, metavar="TIME|DURATION", help="When it ends: a time, or 90d.")
+@click.option(
+    "--until",
+    type=SinceType(),
+    required=True,
+    metavar="TIME|DURATION",
+    help="When the hold ends: a time such as 2027-05-18T00:00:00Z, or a duration from now such as 90d.",
+)
 @json_option
 def set_(organization: ObjectId, contact: ObjectId, reason: str, until: datetime | timedelta, as_json: bool) -> None:
-    """Set the hold of a contact, or replace it.
+    """Set or replace the hold on a contact.
 
     \b
     Example:
@@ -72,7 +78,7 @@ def list_(organization: ObjectId | None, as_json: bool) -> None:
 @_organization
 @_contact
 def lift(organization: ObjectId, contact: ObjectId) -> None:
-    """Remove the hold of a contact.
+    """Remove the hold on a contact.
 
     \b
     Example:

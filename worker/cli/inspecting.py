@@ -1,4 +1,4 @@
-"""`snapshots inspect`: tells whether the platform's documents fit, and which settings would map those that do not."""
+"""`snapshots inspect`: checks whether the platform's documents fit, and suggests settings that map them."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -21,20 +21,28 @@ _STYLES = {Level.FITS: "green", Level.OPTIONAL: "", Level.PARTLY: "yellow", Leve
 
 @click.command()
 @click.option(
-    "--sample", type=click.IntRange(1, 100_000), default=1000, show_default=True, help="Documents of each collection."
+    "--sample",
+    type=click.IntRange(1, 100_000),
+    default=1000,
+    show_default=True,
+    help="Maximum documents to read from each collection.",
 )
 @click.option(
-    "--seconds", type=click.FloatRange(0.1, 600), default=10.0, show_default=True, help="Time for each collection."
+    "--seconds",
+    type=click.FloatRange(0.1, 600),
+    default=10.0,
+    show_default=True,
+    help="Maximum seconds for each collection.",
 )
 @json_option
 @click.pass_context
 def inspect(context: click.Context, sample: int, seconds: float, as_json: bool) -> None:
-    """Sample contacts, conversations, messages and users, and compare them with what is read.
+    """Compare samples of the platform's contacts, conversations, messages and users with the fields that are read.
 
-    Reports which fields fit, and prints settings that map fields with other names. Check them before you use them,
-    above all the translations of values; docs/data.md lists all fields. The command only reads. It prints no values,
-    except short ones of fields that may tell who wrote a message or whether a conversation is resolved. The exit code
-    is 1 if a required field does not fit with the present settings.
+    Reports which fields fit, and prints settings that map fields with other names. Check these settings before you use
+    them, above all the translations of values. docs/data.md lists all fields. The command only reads. It prints no
+    values, except short ones of fields that seem to say who wrote a message or whether a conversation is resolved. The
+    exit code is 1 if a required field does not fit with the current settings.
 
     \b
     Example:

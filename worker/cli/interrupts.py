@@ -1,4 +1,4 @@
-"""Ctrl-C in a command: what it interrupts is not reported as an error."""
+"""Handles Ctrl-C in commands, so that what it interrupts is not reported as an error."""
 
 import os
 import signal
@@ -12,9 +12,9 @@ INTERRUPTED = 130
 
 
 def install() -> None:
-    """Let Ctrl-C raise KeyboardInterrupt as before, without "Exception ignored in" for objects that it left half-built.
+    """Suppress the message "Exception ignored in" for objects whose construction Ctrl-C has interrupted.
 
-    A handler that somebody else has installed stays.
+    Ctrl-C still raises KeyboardInterrupt. A handler that other code has installed is kept.
     """
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler and _in_main_thread():
         signal.signal(signal.SIGINT, _interrupt)

@@ -19,7 +19,7 @@ _ID = "6a1b2c3d4e5f60718293a4b5"
 
 @dataclass(frozen=True)
 class JobCommands:
-    """What differs between the kinds. `counts`: the columns of the table between status and time."""
+    """The differences between kinds of jobs. `counts`: the columns of the table between status and time."""
 
     kind: Kind
     shown: Callable[[Job], dict[str, Any]]
@@ -28,7 +28,7 @@ class JobCommands:
     numbers: Sequence[str]
     """The columns to align on the right."""
     when_cancelled: str
-    """A sentence: what becomes of its work."""
+    """A sentence for the output of `cancel` that says what happens to the job's work."""
 
 
 def add_job_commands(group: click.Group, of: JobCommands) -> None:
@@ -38,7 +38,9 @@ def add_job_commands(group: click.Group, of: JobCommands) -> None:
 
     @group.command("list", help=_help(f"List {kind}s, newest first.", f"{command} list --organization ID"))
     @organization_option
-    @click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="At most so many.")
+    @click.option(
+        "--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="Maximum number of jobs."
+    )
     @json_option
     def list_(organization: ObjectId | None, limit: int, as_json: bool) -> None:
         found = Jobs(open_service()).list(JobFilter(organization, kind), limit)
@@ -51,7 +53,7 @@ def add_job_commands(group: click.Group, of: JobCommands) -> None:
     def row(job: Job) -> tuple[str, ...]:
         return (str(job.id), str(job.organization), job.status, *of.count(job), f"{job.accepted_at:%Y-%m-%d %H:%M:%S}")
 
-    @group.command(help=_help(f"Show {a_job}: status, what it was asked for, and counts.", f"{command} show {_ID}"))
+    @group.command(help=_help(f"Show the status, options and counts of {a_job}.", f"{command} show {_ID}"))
     @click.argument("key", type=ObjectIdType(), metavar="ID")
     @json_option
     def show(key: ObjectId, as_json: bool) -> None:

@@ -1,4 +1,4 @@
-"""`snapshots login`: a link that logs a browser in to the operations page."""
+"""`snapshots login`: prints a link that logs a browser in to the operations page."""
 
 from typing import Any
 
@@ -19,7 +19,9 @@ _ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - a browser
 @click.option(
     "--organization", type=ObjectIdType(), help="Show only this organization. Default: all, as an operator sees them."
 )
-@click.option("--user", type=ObjectIdType(), help="The id by which the log names who redrives. Generated if omitted.")
+@click.option(
+    "--user", type=ObjectIdType(), help="The user id that the log shows for this user's redrives. Generated if omitted."
+)
 @click.option(
     "--url",
     metavar="URL",
@@ -29,7 +31,7 @@ _ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - a browser
 def login(organization: ObjectId | None, user: ObjectId | None, url: str | None, as_json: bool) -> None:
     """Print a link that logs a browser in to the operations page, once and within 10 minutes.
 
-    It needs nothing but the database, like `snapshots keys create`. The session ends when you log out or close the
+    Like `snapshots keys create`, the command needs only the database. The session ends when you log out or close the
     browser, and after 12 hours.
 
     \b

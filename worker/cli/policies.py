@@ -79,13 +79,13 @@ def get(organization: ObjectId, as_json: bool) -> None:
     "--minimum-from-contact",
     "minimumFromContact",
     type=click.IntRange(0, 1_000_000),
-    help="Minimum number from the contact.",
+    help="Minimum number of messages from the contact.",
 )
 @click.option(
     "--minimum-from-user",
     "minimumFromUser",
     type=click.IntRange(0, 1_000_000),
-    help="Minimum number from the platform's side.",
+    help="Minimum number of messages from the platform's side.",
 )
 @click.option(
     "--sampling-share", "samplingShare", type=click.FloatRange(0, 1), help="Share of conversations, from 0 to 1."
@@ -118,10 +118,10 @@ def set_(organization: ObjectId, clear: tuple[str, ...], as_json: bool, **option
     --redact applies to all snapshots of the organization, not only to those of closings: personal data of these kinds
     is replaced before a snapshot is stored. docs/privacy.md says what is found.
 
-    --keep-for removes the organization's snapshots once they are older, also those that exist already. The count of
-    those that are too old now is shown. docs/erasure.md says what is removed.
+    --keep-for removes the organization's snapshots once they are older than that, including existing ones. The command
+    prints how many are too old now. docs/erasure.md says what is removed.
 
-    Sampling goes by the conversation's id and is therefore stable. Messages are counted when the conversation is
+    Sampling depends on the conversation's id only, so it is stable. Messages are counted when the conversation is
     closed. Channel names are case-insensitive.
 
     \b

@@ -34,9 +34,9 @@ def redact(
     redact_regions: list[str] | None,
     as_json: bool,
 ) -> None:
-    """Show what a policy would change in a text, or in a conversation with its customer's fields. Stores nothing.
+    """Show what redaction would change in a text, or in a conversation and its customer's fields. Stores nothing.
 
-    Without an organization that has a policy for it, all kinds are redacted.
+    Without --redact, the kinds in the policy of --organization are redacted, or all kinds if it names none.
 
     \b
     Example:
@@ -89,7 +89,7 @@ def _after(change: Change) -> Text:
 
 
 def _pieces(change: Change) -> Iterator[tuple[str, str | None]]:
-    """Yield the pieces of the text before, each with its placeholder if it is replaced."""
+    """Yield the pieces of the original text, each with its placeholder if it is replaced."""
     after = 0
     for each in change.replacements:
         yield change.before[after : each.start], None

@@ -76,7 +76,7 @@ def request(
         snapshots request --organization ID --contact ID --conversation ID --tag refund --quality good --wait
         snapshots request --organization ID --all --category backfill
 
-    --all is `snapshots backfill`, which can also select conversations: see its help.
+    --all is the same as `snapshots backfill`, which can also select conversations: see its help.
     """
     fields = {_FIELDS[name]: _as_list(value) for name, value in given.items() if value not in {None, ()}}
     if every:
@@ -119,7 +119,10 @@ def _submit(service: Service, snapshot_request: SnapshotRequest, request_id: str
 
 
 def _is_known(service: Service, organization: ObjectId, request_id: str) -> bool:
-    """Return whether the request id was used before: that request is the answer, even if its contact is gone."""
+    """Return whether the request id was used before.
+
+    Then the receipt of that request is returned, even if its contact no longer exists.
+    """
     try:
         request_by_key(service.connections, organization, request_id)
     except Refused:
@@ -128,7 +131,7 @@ def _is_known(service: Service, organization: ObjectId, request_id: str) -> bool
 
 
 def _wait(service: Service, receipt: Receipt, seconds: float) -> LedgerEntry:
-    """Return the ledger entry once it is finished, or as it is when the time is up."""
+    """Return the ledger entry once it is finished, or unfinished when the time is up."""
     entry = receipt.entry
     stop_at = time.monotonic() + seconds
     pause = 0.02
@@ -180,6 +183,6 @@ def _print_outcome(receipt: Receipt, entry: LedgerEntry, as_json: bool) -> None:
 
 _FORGOTTEN = {
     "code": "failed",
-    "message": "The request failed; its reason is past the retention period.",
+    "message": "The request failed; the reason is no longer stored (SNAPSHOTS_LEDGER_RETENTION).",
     "details": {},
 }

@@ -24,7 +24,7 @@ _NAME = "snapshots"
 
 
 def program() -> str:
-    """Return how this command was called, such as `.venv/bin/snapshots`: printed commands can then be pasted."""
+    """Return how this command was called, such as `.venv/bin/snapshots`, so that printed commands can be pasted."""
     called = Path(sys.argv[0])
     found = shutil.which(_NAME)
     if called.name != _NAME or (found and Path(found).resolve() == called.resolve()):
@@ -43,7 +43,7 @@ def open_service(**values: Any) -> Service:
 
 
 def open_producer(**values: Any) -> Service:
-    """As `open_service`, for a command that enqueues requests; a Redis that is down is only warned of.
+    """As `open_service`, for a command that enqueues requests. Only warns if Redis is down.
 
     Raises UnusableServer or StoreUnavailable.
     """
@@ -84,5 +84,5 @@ def console() -> Console:
 
 
 def agrees(question: str, yes: bool) -> bool:
-    """Ask for confirmation on a terminal, unless `yes`. Without a terminal the command itself is the consent."""
+    """Ask for confirmation on a terminal unless `yes` is set; return the answer. Without a terminal, return True."""
     return yes or not sys.stdin.isatty() or click.confirm(question, err=True)

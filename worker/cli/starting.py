@@ -1,4 +1,4 @@
-"""What `snapshots up` and `snapshots demo` share: the progress of their start, and Ctrl-C."""
+"""Shared by `snapshots up` and `snapshots demo`: the progress of the start, and Ctrl-C."""
 
 import signal
 import sys

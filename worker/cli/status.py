@@ -1,4 +1,4 @@
-"""`snapshots status`: outcomes, whether they add up, and waiting times."""
+"""`snapshots status`: shows outcomes by organization, whether they add up, and waiting times."""
 
 from datetime import datetime
 from typing import Any
@@ -43,7 +43,7 @@ def status(context: click.Context, organization: ObjectId | None, as_json: bool)
     broker_fault: SnapshotError | None = None
     waiting = Backlog({}, {})
     try:
-        redis_check.check(service.connections.settings)  # its error names the address, too
+        redis_check.check(service.connections.settings)  # the error names the address as well
         waiting = backlog(service.connections)
     except (BrokerUnavailable, UnusableServer) as error:
         broker_fault = error

@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 _GROUP_GONE = ("NOGROUP", "UNBLOCKED", "no such key")
 _REMEMBERED = 200_000
-"""Event ids that an iterator remembers. A repeat after more events than that is delivered again."""
+"""How many event ids an iterator remembers. A repeat after more events than that is delivered again."""
 
 
 def follow(
@@ -84,7 +84,7 @@ class _Position:
         self.start_over()
 
     def start_over(self) -> None:
-        """Read the pending entries again: a lost reply has left some behind."""
+        """Read the pending entries again, because a lost reply has left some of them unread."""
         self._after = "0"
         self._cursor = "0-0"
         self._claim_at = 0.0

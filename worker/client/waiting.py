@@ -39,7 +39,7 @@ def wait(names: Names, sent: Sent | str, timeout: float) -> Steps[Outcome]:
         except redis.AuthenticationError as error:  # redis-py derives it from ConnectionError, but it is not an outage
             raise BrokerUnavailable(refusal(error)) from error
         except UNREACHABLE:
-            left = search.deadline - time.monotonic()  # a read that hung may have used up the time
+            left = search.deadline - time.monotonic()  # a read without an answer may have used up the time
             if left > 0:
                 yield Sleep(min(backoff(failures).seconds, left))
             failures += 1
@@ -62,7 +62,7 @@ class _Search:
         self._events, self._rejected = sent.since if isinstance(sent, Sent) else ("$", "$")
         may_be_older = sent.may_be_older if isinstance(sent, Sent) else True
         self._back: str | None = self._events if may_be_older else None
-        # Rarely needed, but a short wait must also find an event that is already there.
+        # Rarely needed, but even a short wait must find an event that is already in the stream.
         self._back_at = now + (min(_LOOK_BACK_AFTER, timeout / 2) if self._sent else 0.0)
 
     def step(self, left: float) -> Steps[Outcome | None]:

@@ -39,11 +39,11 @@ TRIGGER: Trigger = "conversation.resolved"
 _FIELDS = ("organizationId", "contactId", "channelType", "isResolved", "resolvedAt")
 _MAJORITY = ReadConcern("majority")
 INTERACTIVE_PER_SECOND = 10
-"""Closings of an organization in a second that need not wait behind those of others."""
+"""So many closings of an organization in a second go to the interactive queue; the others go to the bulk queue."""
 
 
 class Closings:
-    """Accepts closings. `counts` is the listener's, the only process whose counters are scraped."""
+    """Accepts closings. `counts`: the counters of the listener, the only process that exports them as metrics."""
 
     def __init__(self, service: Service, counts: IntakeCounts | None = None) -> None:
         self._service = service
@@ -56,9 +56,10 @@ class Closings:
         self.skipped = SkippedClosings(service.connections)
 
     def submit(self, closings: Sequence[ClosingReport]) -> ClosingTally:
-        """Accepts closings, enqueues the new requests that are due, and counts the skipped ones.
+        """Accept closings, enqueue the new requests that are due, and count the skipped closings.
 
-        One that cannot be accepted does not hold up the others. Raises StoreUnavailable.
+        A closing that cannot be accepted does not hold up the others: its error is in the tally. Raises
+        StoreUnavailable.
         """
         results = bisect(self.accept, closings, self._service.connections)
         tally = ClosingTally(closings, results)
@@ -68,7 +69,7 @@ class Closings:
         return tally
 
     def submit_one(self, closing: ClosingReport) -> Receipt | Skipped:
-        """Accepts and enqueues one closing. Raises the error that `accept` returns or raises for it."""
+        """Accept and enqueue one closing. Raises the error that `accept` returns or raises for it."""
         (result,) = self.accept([closing])
         if isinstance(result, SnapshotError):
             raise result
@@ -83,12 +84,12 @@ class Closings:
             self._counts.skipped(skipped.reason)
 
     def accept(self, closings: Sequence[ClosingReport]) -> list[ClosingResult]:
-        """Writes the closings that the policies admit into the ledger, without enqueuing them.
+        """Write the closings that the policies admit into the ledger, without enqueuing them.
 
-        Returns for each closing a Receipt (of the first request, if the closing had one already), Skipped, or an
+        Returns for each closing a Receipt (that of the first request if the closing already had one), Skipped, or an
         error: NotResolvedYet if the organization has no such conversation, or it is not resolved, or has no
-        `resolvedAt`; AcceptUnknown if the outcome is unknown and the closing should be submitted again.
-        Raises StoreUnavailable, StoreConflict, AcceptUnknown if that applies to all of them.
+        `resolvedAt`; AcceptUnknown if the outcome is unknown and the closing should be submitted again. Raises
+        StoreUnavailable, StoreConflict, or AcceptUnknown if it applies to all closings.
         """
         with pymongo.timeout(self._settings.run_deadline.total_seconds()):
             conversations = self._read(closings)
@@ -105,7 +106,7 @@ class Closings:
         ]
 
     def _read(self, closings: Iterable[ClosingReport]) -> dict[ObjectId, Document]:
-        """Reads the conversations that may be resolved, at majority: a write that may be rolled back is no closing."""
+        """Read the conversations that may be resolved, at majority: a write that is rolled back is no closing."""
         reports: dict[ObjectId, list[ClosingReport]] = defaultdict(list)
         for closing in closings:
             reports[closing.conversation_id].append(closing)
@@ -124,13 +125,13 @@ class Closings:
         }
 
     def recently_checked(self, closings: Mapping[str, ObjectId]) -> set[str]:
-        """Returns those of the closings, request ids by organization, that were skipped and need no new check yet."""
+        """Return the request ids of those closings that were skipped and need not be checked again yet."""
         policies = self._policies.of(set(closings.values()))
         fingerprints = {organization: fingerprint(policy) for organization, policy in policies.items()}
         return self.skipped.recently_checked(closings, fingerprints, self._service.clock.now())
 
     def _skip_faulty(self, conversations: Iterable[Document]) -> dict[ObjectId, ClosingResult]:
-        """Skips conversations whose `isResolved` or `resolvedAt` has the wrong type."""
+        """Skip conversations whose `isResolved` or `resolvedAt` has the wrong type."""
         faulty = [(conversation, reason) for conversation in conversations if (reason := type_fault(conversation))]
         return self._skip(faulty) if faulty else {}
 
@@ -152,7 +153,7 @@ class Closings:
     # --- closings that have a request already ---------------------------------------------------------
 
     def _known(self, conversations: Iterable[Document]) -> dict[ObjectId, ClosingResult]:
-        """Returns the first request's receipt for each closing that has one, whatever the policy says by now."""
+        """Return the first request's receipt for each closing that has one, even if the policy has changed since."""
         keys: dict[ObjectId, dict[str, ObjectId]] = defaultdict(dict)
         for conversation in conversations:
             request_id = closing_id(conversation["_id"], conversation["resolvedAt"])
@@ -187,7 +188,8 @@ class Closings:
     ) -> None:
         answers = self._service.accept(requests)
         results |= {document["_id"]: answer for document, answer in zip(conversations, answers, strict=True)}
-        # Refused: another source was first, under a policy that has changed since, or the snapshot is deleted already.
+        # Refused because another source was first, under a policy that has changed since, or because the snapshot was
+        # deleted.
         refused = [document for document in conversations if isinstance(results[document["_id"]], Refused)]
         results |= self._known(refused)
         accepted = [answer for answer in answers if isinstance(answer, Receipt) and answer.created]
@@ -195,7 +197,7 @@ class Closings:
         self.skipped.forget([*(receipt.request_id for receipt in accepted), *(undated if accepted else ())])
 
     def _request(self, conversation: Document, policy: Policy, now: datetime) -> NewRequest:
-        # Not validated again: labels stay valid that were set on the policy under other limits.
+        # Not validated again: the policy's labels stay valid even if the limits were changed after they were set.
         request = SnapshotRequest.model_construct(
             organization_id=conversation["organizationId"],
             contact_id=conversation["contactId"],

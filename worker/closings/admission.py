@@ -27,11 +27,11 @@ class Admission:
         self._tombstones = Tombstones(connections)
 
     def __call__(self, conversations: Sequence[Document]) -> list[tuple[Document, Policy | str]]:
-        """Pairs each conversation with the policy that admits it, or with the reason to skip it.
+        """Pair each conversation with the policy that admits it, or with the reason to skip it.
 
-        The documents have `_id`, `organizationId`, `contactId`, `channelType`. Messages are counted now: one that
-        arrives within the settle delay is part of the snapshot, but a conversation that reaches the minimum only with
-        it is admitted later, by the reconcile. Raises TransientError.
+        The documents have `_id`, `organizationId`, `contactId`, `channelType`. Messages are counted now. A message that
+        arrives within the settle delay becomes part of the snapshot, but if the conversation needs it to reach the
+        minimum, the reconcile admits it later. Raises TransientError.
         """
         policies = self._policies.of({conversation["organizationId"] for conversation in conversations})
         erased = self._tombstones.erased({_person(each) for each in conversations if _has_contact(each)})
@@ -55,7 +55,7 @@ class Admission:
     def _contact_channels(
         self, conversations: Iterable[Document], policies: dict[ObjectId, Policy | None]
     ) -> dict[ObjectId, list[str]]:
-        """Reads the channels of contacts whose conversation has none, where a policy asks for the channel."""
+        """Read the channels of contacts whose conversation has none, if a policy depends on the channel."""
         contact_ids = [
             conversation["contactId"]
             for conversation in conversations
@@ -72,9 +72,9 @@ class Admission:
             return {read_id(contact["_id"]): _channels(contact) for contact in contacts}
 
     def _count_messages(self, conversations: Sequence[Document], *, sides: bool) -> dict[ObjectId, tuple[int, ...]]:
-        """Returns the counts (all, from the contact, from the user) of each conversation's messages.
+        """Return the numbers of messages (all, from the contact, from the user) of each conversation.
 
-        Without `sides` the index alone answers, and the last two are 0.
+        Without `sides`, only an index is read, and the last two numbers are 0.
         """
         if not conversations:
             return {}
@@ -102,7 +102,7 @@ class Admission:
 
 
 def _sender(fields: MessageFields) -> Expression:
-    """The same rule as in `domain/normalize.py`, including messages that name neither sender nor direction."""
+    """Return the sender by the same rule as `domain/normalize.py`, also for messages without sender and direction."""
     kind = fields.expression("senderType")
     by_type = {"$cond": [{"$eq": [{"$ifNull": [kind, "CONTACT"]}, "CONTACT"]}, "contact", "user"]}
     return {"$ifNull": [ServerShape(fields).sender, by_type]}
@@ -111,7 +111,7 @@ def _sender(fields: MessageFields) -> Expression:
 def _check_without_messages(
     conversation: Document, policy: Policy | None, channels: dict[ObjectId, list[str]]
 ) -> Policy | str:
-    """Applies the rules that need no message counts."""
+    """Apply the rules that need no message counts; return the policy, or the reason to skip."""
     if policy is None:
         return "policy_invalid"
     if not _has_contact(conversation):

@@ -1,8 +1,8 @@
 """Changes that were read from the change stream and wait for their turn.
 
-Organizations take turns, so that one that closes many conversations at once delays the others by a batch and not by
-all of them. The position in the stream up to which everything is accepted follows behind: if this process dies, the
-next one reads from there again, and finds that some closings have their request already.
+Organizations take turns, so an organization that closes many conversations at once delays the others by no more than a
+batch. The stored position is the one up to which everything is accepted: if this process dies, the next one reads on
+from there, and finds that some closings already have a request.
 """
 
 from collections import deque
@@ -16,12 +16,12 @@ from bson import ObjectId
 from worker.domain.fair_shares import Turns
 
 _MOST = 50_000
-"""What is held at most. Beyond it, changes wait in the stream, in their order."""
+"""The most changes that are held. Further changes wait in the stream, in their order."""
 
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """A place in the change stream: its resume token, and the time it stands for."""
+    """A position in the change stream: its resume token, and the time that it corresponds to."""
 
     token: Mapping[str, Any] | None
     reached: datetime
@@ -29,7 +29,7 @@ class Position:
 
 @dataclass(slots=True)
 class _Read:
-    """A part of the stream that was read at once."""
+    """Changes that were read at once, with the position behind them."""
 
     end: Position
     left: int
@@ -56,11 +56,11 @@ class ChangesBacklog:
 
     @property
     def room(self) -> int:
-        """How many more changes may be read."""
+        """How many more changes may be added."""
         return max(0, _MOST - len(self._turns))
 
     def add(self, conversations: Iterable[tuple[Hashable, ObjectId]], end: Position) -> None:
-        """Let conversations wait, each with its organization. `end`: the position behind them."""
+        """Add conversations, each with its organization. `end`: the position in the stream behind them."""
         read = _Read(end, 0)
         for organization, conversation in conversations:
             self._turns.add(organization, Change(conversation, read))
@@ -68,11 +68,14 @@ class ChangesBacklog:
         self._reads.append(read)
 
     def take(self, count: int) -> Sequence[Change]:
-        """Remove and return the next changes, at most `count`."""
+        """Remove and return up to `count` changes, whose organizations take turns."""
         return [self._turns.take() for _ in range(min(count, len(self._turns)))]
 
     def settle(self, changes: Iterable[Change]) -> Position | None:
-        """Note that these are accepted; return the position up to which all are accepted, if it has moved."""
+        """Record that these changes are accepted.
+
+        Return the position up to which all are accepted, or None if it is unchanged.
+        """
         for change in changes:
             change.read.left -= 1
         position = None

@@ -1,9 +1,9 @@
 """Watches the change stream of `conversations`, so that every closing is noticed, regardless of which program wrote it.
 
 Every listener may watch, because a closing's request id makes it one request. Changes are read ahead, and organizations
-take turns. The resume token is stored only once all earlier changes are durable in the ledger, and without regard to
-other listeners' tokens: an older one only repeats work. If the token has fallen off the oplog, a new stream is opened
-first, and then a reconcile finds the gap.
+take turns. A listener stores its resume token once all earlier changes are durable in the ledger, and overwrites those
+of other listeners, because an older token only repeats work. If the token has fallen off the oplog, a new stream is
+opened first, and then a reconcile finds the gap.
 https://www.mongodb.com/docs/manual/changeStreams/
 """
 
@@ -38,24 +38,25 @@ log = get_logger(__name__)
 
 _NAME = "closings"
 _WAIT_MS = 100
-"""How long MongoDB waits for a change before it replies that there is none. It also delays closings in the backlog."""
+"""How long MongoDB waits for a change before it replies that there is none. Closings in the backlog wait as long."""
 _ANSWER_SECONDS, _OPEN_SECONDS, _CLOSE_SECONDS = 5.0, 120.0, 2.0
-"""How long MongoDB may take to answer, to find the position in its oplog, and to close the stream.
+"""How long MongoDB may take to answer, to find the resume token in its oplog, and to close the stream.
 
-Without them, a read from a connection that went silent ends when the kernel gives up, after a quarter of an hour."""
+Without these limits, a read from a silent connection ends only when the kernel gives up, after 15 minutes.
+"""
 _BATCH = 500
 _READ_SECONDS = 1.0
 _TURN_SECONDS, _SHORT_TURN_SECONDS = 0.8, 0.3
-"""How long closings are accepted before the stream is read again; the shorter time if there is more to read."""
+"""How long closings are accepted before the stream is read again. The shorter time applies if there is more to read."""
 _IDLE_SECONDS = 10.0
 """How often the token is stored while nothing is closed, so that it does not fall off the oplog."""
 
 
 def closings_pipeline(fields: ConversationFields) -> list[Document]:
-    """Return the stages that find the changes which may be closings.
+    """Return the aggregation stages that match changes which may be closings.
 
-    An update is one if `isResolved` became true or `resolvedAt` changed. An insert or a replacement is one, unless it
-    comes from an import, which stores the date that it set in `importedResolvedAt`. Values of wrong types match too, so
+    An update may be one if `isResolved` became true or `resolvedAt` changed. An insert or replacement may be one unless
+    it comes from an import, which repeats its `resolvedAt` in `importedResolvedAt`. Values of wrong types match too, so
     that they are recorded as skipped.
     """
     resolved = fields["isResolved"]
@@ -75,8 +76,8 @@ def closings_pipeline(fields: ConversationFields) -> list[Document]:
 def _updated(path: str, condition: Document) -> Document:
     """Return the condition for updates that set a field.
 
-    An update of a nested field is reported under its whole path as one name, or under the name of a level above it.
-    No filter can name the former, so every update of them matches; what is not resolved now is not accepted.
+    An update of a nested field is reported under its whole path as one name, or under the name of a level above it. No
+    filter can name the former, so every such update matches; a conversation that is not resolved is not accepted later.
     """
     if "." not in path:
         return {"operationType": "update", f"updateDescription.updatedFields.{path}": condition}
@@ -104,7 +105,7 @@ class ClosingsWatch:
         self._failures = 0
 
     def run(self, stop: threading.Event) -> None:
-        """Watches until `stop` is set. Continues after any outage."""
+        """Watch until `stop` is set. Continues after any outage."""
         while not stop.is_set():
             try:
                 self._watch(stop)
@@ -147,7 +148,10 @@ class ClosingsWatch:
 
     @contextmanager
     def _open(self, token: Mapping[str, Any] | None) -> Iterator[CollectionChangeStream[Document]]:
-        """Opens the stream after the token, or from now on. Raises PositionLost if it cannot resume there."""
+        """Open the stream after the token, or from now on if it is None.
+
+        Raises PositionLost if it cannot resume there.
+        """
         settings = self._service.settings
         conversations = self._service.connections.database[settings.conversations_collection]
         with _stream_errors(resuming=token is not None), pymongo.timeout(_OPEN_SECONDS):
@@ -162,7 +166,7 @@ class ClosingsWatch:
     def _read(
         self, stream: CollectionChangeStream[Document], stop: threading.Event, most: int
     ) -> tuple[list[Document], bool]:
-        """Returns the changes that are available, at most `most`, and whether those were all."""
+        """Return up to `most` of the available changes, and whether there were no more."""
         events: list[Document] = []
         is_drained = False
         until = time.monotonic() + _READ_SECONDS
@@ -178,7 +182,7 @@ class ClosingsWatch:
         return events, is_drained
 
     def _store_token(self, token: Mapping[str, Any] | None, reached: datetime) -> None:
-        """Stores the token and the time it stands for, once everything before it is durable in the ledger."""
+        """Store the token and the time it corresponds to. Everything before it must be durable in the ledger."""
         if token is not None:
             with pymongo.timeout(_ANSWER_SECONDS):
                 self._checkpoints.set(_NAME, {"token": token, "reached": reached})
@@ -187,7 +191,7 @@ class ClosingsWatch:
     # --- closings -------------------------------------------------------------------------------------
 
     def _catch_up(self, since: datetime | None, stream: CollectionChangeStream[Document]) -> None:
-        """Reconciles with the stream already open, so that no closing falls in between, and then stores its token."""
+        """Reconcile while the stream is already open, so that no closing is missed, and then store its token."""
         now = self._service.clock.now()
         result = Reconcile(self._service, self._closings).run_all(since)
         log.info("closings_reconciled", **asdict(result))
@@ -195,7 +199,7 @@ class ClosingsWatch:
         self._lost = False
 
     def _by_organization(self, ids: Sequence[ObjectId], *, alone: bool) -> Iterator[tuple[Any, ObjectId]]:
-        """Pairs each conversation with its organization, or with None where all fit into one batch anyway."""
+        """Pair each conversation with its organization, or with None if all fit into one batch anyway."""
         found: dict[ObjectId, str] = {}
         if not alone or len(ids) > _BATCH:
             connections = self._service.connections
@@ -207,7 +211,7 @@ class ClosingsWatch:
         return ((found.get(key), key) for key in ids)
 
     def _accept_turns(self, backlog: ChangesBacklog, seconds: float, stop: threading.Event) -> None:
-        """Accepts closings in turn for about `seconds`, and stores the position up to which all are accepted."""
+        """Accept closings in turn for about `seconds`, and store the position up to which all are accepted."""
         until = time.monotonic() + seconds
         while not stop.is_set():
             if changes := backlog.take(_BATCH):
@@ -218,7 +222,7 @@ class ClosingsWatch:
                 return
 
     def _accept(self, changed: Sequence[ObjectId]) -> None:
-        """Accepts the conversations that are resolved now; one that was reopened gets an event for its next closing.
+        """Accept the conversations that are resolved now. A reopened one gets another change when it is closed again.
 
         Raises TransientError before the token is stored, so that the stream repeats the same changes.
         """
@@ -232,16 +236,16 @@ class ClosingsWatch:
 
 
 def _conversation_ids(events: Iterable[Document]) -> list[ObjectId]:
-    """Returns the ids of the conversations, except for those that are not ObjectIds: a request cannot name them."""
+    """Return the ids of the conversations, without those that are not ObjectIds, which no request can name."""
     keys = (read_id(event["documentKey"]["_id"]) for event in events)
     return [key for key in keys if isinstance(key, ObjectId)]
 
 
 @contextmanager
 def _stream_errors(*, resuming: bool) -> Iterator[None]:
-    """Translates PyMongo's errors; those that mean that the position is unusable become PositionLost.
+    """Translate PyMongo's errors. Those that mean that the resume token is unusable become PositionLost.
 
-    When resuming, any refusal by the server counts as that, because a new stream and a reconcile miss nothing.
+    `resuming`: any refusal by the server becomes PositionLost, because a new stream and a reconcile miss nothing.
     """
     try:
         with store_errors():
@@ -261,7 +265,7 @@ https://github.com/mongodb/mongo/blob/r6.0.5/src/mongo/base/error_codes.yml"""
 
 @contextmanager
 def _ignore_errors() -> Iterator[None]:
-    """For closing a stream whose server is away."""
+    """Ignore PyMongo's errors while a stream is closed whose server may be down."""
     try:
         yield
     except PyMongoError as error:

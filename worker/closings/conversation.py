@@ -1,4 +1,4 @@
-"""Tells from a conversation's fields whether it is closed, and what the request id of its closing is."""
+"""Reads from a conversation's fields whether it is closed, and derives the request id of its closing."""
 
 from datetime import datetime
 
@@ -13,22 +13,22 @@ _FALSE_TEXTS = frozenset({"", "0", "false", "no"})
 
 
 def closing_prefix(conversation: ObjectId) -> str:
-    """Returns the common prefix of the request ids of all closings of a conversation."""
+    """Return the common prefix of the request ids of all closings of a conversation."""
     return f"{PREFIX}{conversation}:"
 
 
 def closing_id(conversation: ObjectId, resolved_at: datetime) -> str:
-    """Returns the request id of a closing."""
+    """Return the request id of a closing."""
     return f"{closing_prefix(conversation)}{milliseconds(resolved_at)}"
 
 
 def undated_id(conversation: ObjectId) -> str:
-    """Returns what stands for the request id of a closing whose `resolvedAt` is not a date."""
+    """Return a substitute for the request id of a closing whose `resolvedAt` is not a date."""
     return f"{closing_prefix(conversation)}undated"
 
 
 def record_id(conversation: Document) -> str:
-    """Returns the request id that the closing of a conversation has, or would have."""
+    """Return the request id that the closing of a conversation has, or would have if it had a request."""
     resolved_at = conversation.get("resolvedAt")
     if isinstance(resolved_at, datetime):
         return closing_id(conversation["_id"], resolved_at)
@@ -45,7 +45,7 @@ def is_closed(conversation: Document) -> bool:
 
 
 def type_fault(conversation: Document) -> str | None:
-    """Returns the reason to skip a conversation that claims to be resolved in fields of the wrong type."""
+    """Return the reason to skip a conversation that seems resolved but whose fields have a wrong type, or None."""
     if not has_object_ids(conversation):
         return None
     resolved = conversation.get("isResolved")
@@ -60,5 +60,5 @@ def _looks_true(value: object) -> bool:
 
 
 def has_object_ids(conversation: Document) -> bool:
-    """Whether the ids that every request names are ObjectIds."""
+    """Whether the ids that every request needs (conversation, contact, organization) are ObjectIds."""
     return all(isinstance(conversation.get(name), ObjectId) for name in ("_id", "organizationId"))

@@ -1,5 +1,6 @@
-"""Policies: which closings of an organization's conversations make a snapshot, how it is labelled, what is redacted,
-and how long snapshots are kept.
+"""Policies: the rules of an organization for its snapshots.
+
+They say which closings make a snapshot, how it is labelled, what is redacted, and how long snapshots are kept.
 
 `snapshotpolicies` has one document per organization; a missing field has the default of `Policy`.
 """
@@ -46,7 +47,7 @@ class Policy(CamelModel):
 
     enabled: bool = True
     channel_types: Annotated[list[str], Field(fail_fast=True), AfterValidator(_check_channel_types)] | None = None
-    """None admits all. Compared without regard to case."""
+    """Channel types that are admitted, in any case. None admits all."""
     minimum_messages: Annotated[int, Field(ge=0, le=1_000_000)] = 2
     minimum_from_contact: Annotated[int, Field(ge=0, le=1_000_000)] = 0
     minimum_from_user: Annotated[int, Field(ge=0, le=1_000_000)] = 0
@@ -55,15 +56,15 @@ class Policy(CamelModel):
     category: Label | None = None
     quality: Label | None = None
     settle_seconds: Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)] | None = None
-    """None uses the setting SNAPSHOTS_SETTLE_SECONDS."""
+    """Seconds. None means the setting SNAPSHOTS_SETTLE_SECONDS."""
     redact: Annotated[list[str], Field(fail_fast=True), AfterValidator(check_kinds)] = Field(default_factory=list)
-    """Kinds of personal data to redact in every snapshot of the organization, whatever asks for it."""
+    """Kinds of personal data to redact in every snapshot of the organization, not only in those of closings."""
     redact_regions: Annotated[list[str], Field(fail_fast=True), AfterValidator(check_regions)] = Field(
         default_factory=list
     )
     """Regions of phone numbers and national ids, such as `DE`."""
     redact_version: Annotated[int, Field(ge=0)] = 0
-    """Grows with each change of the two fields before it."""
+    """Grows by 1 with each change of `redact` or `redact_regions`."""
     keep_for: Annotated[list[str], Field(fail_fast=True), AfterValidator(check_keep_for)] = Field(default_factory=list)
     """How long snapshots are kept, such as `400d`, and `good=1000d` for one quality; empty keeps them forever."""
 
@@ -80,12 +81,12 @@ class Policy(CamelModel):
         return self.minimum_messages > 0 or self.counts_sides
 
     def settle(self, settings: Settings) -> timedelta:
-        """Returns how long after its closing a conversation's new messages are still part of the snapshot."""
+        """Return the settle delay: how long after a closing new messages still become part of the snapshot."""
         own = settings.settle_seconds if self.settle_seconds is None else self.settle_seconds
         return timedelta(seconds=own)
 
     def skip_reason(self, conversation: ObjectId, channels: Iterable[str]) -> str | None:
-        """Returns why a closing is skipped, without regard to its messages; None if it is not."""
+        """Return why a closing is skipped, judged without its messages, or None if it is admitted."""
         if not self.enabled:
             return "policy_disabled"
         if self.channel_types is not None:
@@ -95,7 +96,7 @@ class Policy(CamelModel):
         return None if self.samples(conversation) else "sampled_out"
 
     def skip_reason_by_count(self, total: int, from_contact: int, from_user: int) -> str | None:
-        """Returns why a closing with these message counts is skipped; None if it is not."""
+        """Return why a closing with these numbers of messages is skipped, or None if it is admitted."""
         if total < self.minimum_messages:
             return "too_few_messages"
         if from_contact < self.minimum_from_contact:
@@ -103,15 +104,15 @@ class Policy(CamelModel):
         return "too_few_from_user" if from_user < self.minimum_from_user else None
 
     def samples(self, conversation: ObjectId) -> bool:
-        """Whether a conversation is sampled.
+        """Whether a conversation belongs to the sample that `sampling_share` selects.
 
-        Depends on its id alone, so the answer never changes, and a larger share includes every smaller one.
+        The answer depends on its id alone, so it never changes, and a larger share includes every smaller one.
         """
         place = int.from_bytes(hashlib.sha256(str(conversation).encode()).digest()[:8])
         return place < self.sampling_share * _SHARES
 
     def to_json(self) -> dict[str, Any]:
-        """Returns all fields, named in camelCase."""
+        """Return all fields as a JSON object with camelCase names."""
         return self.model_dump(by_alias=True)
 
 
@@ -119,12 +120,12 @@ DEFAULT = Policy()
 
 
 def fingerprint(policy: Policy | None) -> str:
-    """Returns a hash of a policy, to notice a change; of an invalid one, a constant."""
+    """Return a hash of a policy, by which a change is noticed, or a constant if the policy is invalid."""
     return hashlib.sha256(policy.model_dump_json().encode()).hexdigest()[:16] if policy else "invalid"
 
 
 def policies_of(connections: Connections) -> "Policies":
-    """Return the policies of this process, whose cache all runs share."""
+    """Return the `Policies` of this process, whose cache all runs share."""
     if connections not in _SHARED:
         _SHARED[connections] = Policies(connections)
     return _SHARED[connections]
@@ -142,7 +143,7 @@ class Policies:
         return self._connections.database[self._connections.settings.policies_collection]
 
     def of(self, organizations: Iterable[ObjectId]) -> dict[ObjectId, Policy | None]:
-        """Returns each organization's policy, up to 3 s old; None if its document is invalid (which is logged)."""
+        """Return each organization's policy, up to 3 s old, or None if its document is invalid, which is logged."""
         keys = set(organizations)
         now = time.monotonic()
         fresh = {key: cached for key in keys if (cached := self._cache.get(key)) and now - cached[0] < _CACHE_SECONDS}
@@ -164,23 +165,23 @@ class Policies:
             return None
 
     def read(self, document: Document) -> Policy:
-        """Returns the policy of a document. Raises InvalidRequest, which names the faulty fields."""
+        """Read the policy in a document. Raises InvalidRequest, which names the faulty fields."""
         fields = {name: value for name, value in document.items() if name not in _OWN_FIELDS}
         return Policy.read(fields, self._connections.settings)
 
     def get(self, organization: ObjectId, session: ClientSession | None = None) -> tuple[Policy, bool]:
-        """Returns the current policy, and whether the organization has one of its own. Raises InvalidRequest."""
+        """Return the current policy, and whether the organization has one of its own. Raises InvalidRequest."""
         with store_errors():
             document = self.collection.find_one({"organizationId": organization}, session=session)
         return (self.read(document), True) if document else (DEFAULT, False)
 
     def all(self) -> list[Document]:
-        """Returns the policy documents, sorted by organization."""
+        """Return the policy documents, sorted by organization."""
         with store_errors():
             return list(self.collection.find().sort("organizationId", 1))
 
     def set(self, organization: ObjectId, fields: Document, clear: Sequence[str] = ()) -> Policy:
-        """Sets these fields, resets those in `clear` to their defaults, and returns the resulting policy.
+        """Set these fields, reset those in `clear` to their defaults, and return the resulting policy.
 
         Raises InvalidRequest before anything is written.
         """

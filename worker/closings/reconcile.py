@@ -1,4 +1,4 @@
-"""The reconcile accepts closings of the last 48 hours that have no request, whatever was down when they happened."""
+"""The reconcile accepts closings of the last 48 hours that have no request, because something was down at the time."""
 
 import time
 from collections import defaultdict
@@ -25,9 +25,9 @@ _BATCH = 500
 
 @dataclass
 class ReconcileResult:
-    """Counts of closings that one reconcile dealt with.
+    """Numbers of closings by what a reconcile did with them.
 
-    `unresolved` counts conversations that were reopened since they were read, or that cannot be accepted at all.
+    `unresolved`: conversations that were reopened after they were read, or that cannot be accepted at all.
     """
 
     seen: int = 0
@@ -37,7 +37,7 @@ class ReconcileResult:
 
 
 class Reconcile:
-    """Any number may run at once, because a closing's request id makes it one request."""
+    """Searches for missed closings. Any number may run at once, because a closing's request id makes it one request."""
 
     def __init__(self, service: Service, closings: Closings | None = None) -> None:
         self._service = service
@@ -47,7 +47,7 @@ class Reconcile:
         self._checkpoints = Checkpoints(service.connections)
 
     def run_slice(self, budget: timedelta | None = None) -> ReconcileResult:
-        """Reconciles the last 48 hours until `budget`, by default the run deadline, is used up.
+        """Reconcile the last 48 hours until `budget`, by default the run deadline, is used up.
 
         The next call continues where this one stopped. Raises TransientError.
         """
@@ -61,13 +61,13 @@ class Reconcile:
         return result
 
     def run_all(self, since: datetime | None = None) -> ReconcileResult:
-        """Reconciles the last 48 hours, or everything from `since` if that is earlier. Raises TransientError."""
+        """Reconcile the last 48 hours, or everything since `since` if that is earlier. Raises TransientError."""
         now = self._service.clock.now()
         oldest = now - WINDOW
         return self._walk(min(oldest, since) if since else oldest, now, None)[0]
 
     def _walk(self, since: datetime, until: datetime, stop_at: float | None) -> tuple[ReconcileResult, datetime | None]:
-        """Returns the counts, and the `resolvedAt` to continue from; None if it reached the end."""
+        """Return the counts, and the `resolvedAt` to continue from, or None if all closings were checked."""
         result = ReconcileResult()
         resolved_at = self._fields["resolvedAt"]
         for batch in self._batches(_not_dated_between(resolved_at, since, until)):
@@ -75,13 +75,14 @@ class Reconcile:
         for batch in self._batches({resolved_at: {"$gte": since, "$lte": until}}):
             self._accept(batch, result)
             reached: datetime = batch[-1]["resolvedAt"]
-            # Only if it made progress: more closings in one millisecond than a batch holds would stop it forever.
+            # Stop only after some progress: otherwise more closings in one millisecond than fit into a batch would stop
+            # it forever.
             if stop_at and time.monotonic() > stop_at and reached > since and len(batch) == _BATCH:
                 return result, reached
         return result, None
 
     def _batches(self, dated: Document) -> Iterator[list[Document]]:
-        """Yields resolved conversations, earliest first, without imports, which note the date that they set."""
+        """Yield resolved conversations, earliest first, without those that an import has stored as resolved."""
         condition = {
             **dated,
             self._fields["isResolved"]: self._fields.may_be_resolved,
@@ -109,7 +110,7 @@ class Reconcile:
         result.unresolved += sum(1 for _ in tally.failures())
 
     def _without_request(self, batch: Sequence[Document]) -> dict[str, Document]:
-        """Returns the closings without a request, by the id that it would have."""
+        """Return the closings without a request, by the request id that each would have."""
         closings = {record_id(document): document for document in batch}
         if not closings:
             return {}
@@ -124,7 +125,7 @@ class Reconcile:
 
 
 def _not_dated_between(field: str, since: datetime, until: datetime) -> Document:
-    """Matches conversations whose date of resolution is in this period but not a date; they are recorded as skipped.
+    """Match conversations resolved in this period whose `resolvedAt` is not a BSON date. They are recorded as skipped.
 
     Text is compared as ISO 8601 of any offset, numbers as milliseconds or seconds. Each branch is a range of the index.
     """

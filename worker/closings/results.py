@@ -1,4 +1,4 @@
-"""What is reported as resolved, and what became of each report."""
+"""Reports of resolved conversations, and their results."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -62,15 +62,15 @@ class ClosingTally:
         return [result for result in self.results if isinstance(result, Skipped)]
 
     def failures(self) -> Iterator[tuple[ClosingReport, SnapshotError]]:
-        """Yields the reports that were neither accepted nor skipped, each with its error."""
+        """Yield the reports that were neither accepted nor skipped, each with its error."""
         for closing, result in zip(self.closings, self.results, strict=True):
             if isinstance(result, SnapshotError):
                 yield closing, result
 
     def raise_transient(self) -> None:
-        """Raises the first error after which the same reports should be submitted again.
+        """Raise the first error after which the same reports should be submitted again.
 
-        A conversation that is not resolved, or that breaks our own code, is no reason to repeat the others.
+        A conversation that is not resolved, or that causes an unexpected error, is no reason to repeat the others.
         """
         for _, error in self.failures():
             if isinstance(error, TransientError) and not isinstance(error, NotResolvedYet | UnexpectedError):

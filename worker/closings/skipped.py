@@ -43,7 +43,7 @@ class SkippedClosings:
         return self._connections.database[name].with_options(write_concern=WriteConcern(w=1))
 
     def record(self, closings: Sequence[SkippedClosing], at: datetime) -> set[str]:
-        """Stores the closings and returns the request ids of those that are new. A new reason replaces the old one."""
+        """Store the closings; return the request ids of those that are new. A new reason replaces the old one."""
         if not closings:
             return set()
         updates = [
@@ -66,10 +66,10 @@ class SkippedClosings:
         return {closings[place].request_id for place in upserted or {}}
 
     def recently_checked(self, request_ids: Iterable[str], policies: Mapping[ObjectId, str], at: datetime) -> set[str]:
-        """Returns the closings that need not be checked again yet.
+        """Return the request ids of the closings that need not be checked again yet.
 
-        A closing is checked again when its organization's policy has changed. Because messages may have been added, it
-        is checked by every reconcile for 15 minutes, and then after waits that double: 15 minutes, 30 and so on.
+        A closing is checked again when its organization's policy has changed. Because messages may have been added,
+        every reconcile checks it for 15 minutes, and then it is checked at growing intervals: 15 minutes, 30 and so on.
         """
         fields = {"organizationId": 1, "leftOutAt": 1, "checkedAt": 1, "policy": 1}
         with store_errors():
@@ -84,12 +84,12 @@ class SkippedClosings:
         }
 
     def forget(self, request_ids: Iterable[str]) -> None:
-        """Removes the records of closings that were accepted after all, after another message or policy change."""
+        """Remove the records of closings that were accepted after all, because of another message or a new policy."""
         with store_errors():
             self.collection.delete_many({"_id": {"$in": list(request_ids)}})
 
     def counts(self, organizations: Iterable[ObjectId]) -> Mapping[ObjectId, dict[str, int]]:
-        """Returns, for each organization, how many closings of the last week were skipped for each reason."""
+        """Return for each organization how many closings of the last week were skipped, by reason."""
         counts: dict[ObjectId, dict[str, int]] = {organization: {} for organization in organizations}
         pipeline: list[Document] = [
             {"$match": {"organizationId": {"$in": list(counts)}}},

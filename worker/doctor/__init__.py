@@ -1,4 +1,4 @@
-"""The checks of an installation, one module per subject, and those of one process by its container.
+"""Checks an installation, with one module per subject, and the liveness of a single process for containers.
 
 Every problem that `snapshots doctor` finds comes with advice.
 """

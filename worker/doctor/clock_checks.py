@@ -1,4 +1,7 @@
-"""Compares the clocks of this host, Redis and MongoDB. Decisions use MongoDB's; the others matter at the edges."""
+"""Compares the clocks of this host, Redis and MongoDB.
+
+MongoDB's clock decides; the others are used for a few things.
+"""
 
 import time
 from collections.abc import Callable, Iterator
@@ -39,7 +42,7 @@ def check(connections: Connections) -> Iterator[Finding]:
 
 
 def _offset(read: Callable[[Connections], float], connections: Connections) -> tuple[float, float]:
-    """Return how many seconds a server is ahead of this host, and the error of that: half the round trip."""
+    """Return how many seconds a server's clock is ahead of this host's, and the uncertainty: half the round trip."""
     began, start = time.time(), time.monotonic()
     server_time = read(connections)
     half = (time.monotonic() - start) / 2

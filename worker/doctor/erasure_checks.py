@@ -1,4 +1,4 @@
-"""Checks that nobody who was erased can come back: the key of the tombstones, and the log of erasures."""
+"""Checks the key of the tombstones and the log of erasures, so that no erased contact is accepted again."""
 
 from collections.abc import Iterator
 
@@ -19,7 +19,7 @@ def check(service: Service) -> Iterator[Finding]:
         count = tombstones.collection.estimated_document_count() - bool(mark)
     if mark and mark["fingerprint"] != tombstones.fingerprint:
         message = f"{PREFIX}ERASURE_KEY is not the key that contacts were erased with: nothing is accepted."
-        yield failure(message, "Set the key that the tombstones were made with, in all processes.")
+        yield failure(message, "Set SNAPSHOTS_ERASURE_KEY to the key that contacts were erased with, in all processes.")
     try:
         log.check(service.settings)
     except InvalidSettings as error:

@@ -18,7 +18,7 @@ class Level(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One fact. `advice` says what to do about a problem. Neither holds personal data or passwords."""
+    """A result of a check. `advice` says what to do about a problem. Neither text has personal data or passwords."""
 
     level: Level
     message: str
@@ -33,7 +33,7 @@ class CheckResult:
     findings: tuple[Finding, ...]
     seconds: float
     server_is_down: bool = False
-    """Whether the check ended because its server cannot be used: checks that need it have nothing to say."""
+    """Whether the check ended because its server cannot be used. Other checks that need the server are then skipped."""
 
 
 def ok(message: str) -> Finding:

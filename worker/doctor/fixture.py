@@ -1,4 +1,4 @@
-"""The doctor's own conversation, in an organization of its own, and its complete removal."""
+"""Stores the conversation of the test request, in an organization of its own, and removes it completely."""
 
 import time
 from datetime import timedelta
@@ -14,7 +14,7 @@ from worker.stores.connections import Connections, Document, store_errors
 
 _ATTEMPTS = 10
 _ABANDONED_AFTER = timedelta(minutes=10)
-"""Age at which a conversation belongs to a doctor that was killed; a younger one may belong to one that is running."""
+"""A conversation of this age belongs to a doctor that was killed. A younger one may belong to a running doctor."""
 
 
 class Fixture:
@@ -55,7 +55,7 @@ class Fixture:
         remove(self._connections, self.contact, self.conversation)
 
     def remove_old(self) -> None:
-        """Remove what earlier, killed doctors left. Raises StoreUnavailable, StoreConflict."""
+        """Remove what killed doctors have left behind. Raises StoreUnavailable, StoreConflict."""
         before = ObjectId.from_datetime(self._connections.clock.now() - _ABANDONED_AFTER)
         stored = self._fields.conversation
         database, old = self._connections.database, {"_id": {"$lt": before}}

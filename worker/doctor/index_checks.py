@@ -11,7 +11,7 @@ from worker.stores.indexes import Index, own_indexes, required_indexes
 
 _SECONDS = 10
 _DISQUALIFYING = ("sparse", "partialFilterExpression", "hidden", "collation")
-"""Options with which an index on the same keys cannot serve our reads, unless ours has the same."""
+"""Options that make an index on the same keys useless for our reads, unless our index has the same option."""
 
 
 def check(connections: Connections) -> Iterator[Finding]:
@@ -53,11 +53,11 @@ def _fault(index: Index, existing: list[Mapping[str, Any]]) -> Finding | None:
 
 
 def _foreign_on_ledger(ours: list[Index], existing: list[Mapping[str, Any]], ledger: str) -> Iterator[Finding]:
-    """Find indexes that are not ours. A request's entry changes three times, and each index makes that slower."""
+    """Find foreign indexes on the ledger. An entry changes three times, and each index makes these writes slower."""
     known = [list(index.keys) for index in ours if index.collection == ledger]
     foreign = [found["name"] for found in existing if list(found["key"].items()) not in [[("_id", 1)], *known]]
     if foreign:
         yield warning(
             f"The collection {ledger} has indexes that this project does not use: {', '.join(foreign)}.",
-            "Each slows down every request. Drop those that nothing needs.",
+            "Each of them slows down every request. Drop those that no other program needs.",
         )

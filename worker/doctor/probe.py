@@ -32,7 +32,7 @@ _POLL_SECONDS = 0.01
 _SETTLE_SECONDS = 5.0
 """How long to wait until the listener has acknowledged the intake entry; it does so after the request is accepted."""
 _RECENT = 500
-"""Number of recent events, or messages of a queue, that are searched for the request's own."""
+"""How many recent events, or messages of a queue, are searched for those of the test request."""
 _SLOW = timedelta(seconds=5)
 
 Result = TypeVar("Result")
@@ -53,7 +53,7 @@ class Probe:
         self.steps: dict[str, float] = {}
 
     def __call__(self) -> Iterator[Finding]:
-        """Send the test request, and report how far it comes. Raises TransientError."""
+        """Send the test request, and report how far it gets. Raises TransientError."""
         self._fixture.remove_old()
         try:
             with self._timed("conversation stored"):
@@ -119,7 +119,7 @@ class Probe:
         return _wait(poll, self._patience)
 
     def _send(self) -> str:
-        """Send the request, and name the way that it takes."""
+        """Send the request; return where it enters, for the finding."""
         body = {
             "organizationId": str(DOCTORS_ORGANIZATION),
             "contactId": str(self._fixture.contact),
@@ -156,7 +156,7 @@ class Probe:
     # --- removal --------------------------------------------------------------------------------------
 
     def _remove(self) -> None:
-        """Remove everything. If a server is down, the next doctor removes what is left there."""
+        """Remove everything that the test request has left. If a server is down, the next doctor does it."""
         try:
             entry = self._ledger_entry()
             self._fixture.remove()
@@ -180,7 +180,7 @@ class Probe:
                 client.xdel(self._names.requests_stream, self._intake_entry)
 
     def _intake_is_settled(self) -> bool | None:
-        """Whether no listener holds the intake entry any more."""
+        """True once no listener holds the intake entry any more, otherwise None."""
         entry: Any = self._intake_entry
         stream, group = self._names.requests_stream, self._names.consumer_group
         with broker_errors():

@@ -1,4 +1,4 @@
-"""Checks workers, beat and the work that is left undone."""
+"""Checks workers, beat and the ledger."""
 
 from collections.abc import Iterator
 from datetime import timedelta

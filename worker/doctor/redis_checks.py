@@ -42,7 +42,10 @@ def check(connections: Connections) -> Iterator[Finding]:
 
 
 def _require(settings: Settings) -> None:
-    """Raises UnusableServer, BrokerUnavailable. What the ACL refuses is reported later, all of it at once."""
+    """Raise UnusableServer or BrokerUnavailable if Redis cannot be used.
+
+    Missing permissions are reported later, all at once.
+    """
     try:
         redis_check.check(settings)
     except UnusableServer as error:

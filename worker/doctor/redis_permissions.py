@@ -51,7 +51,7 @@ _TRANSACTION = ("MULTI", "EXEC", "DISCARD")
 _CONNECTION = ("AUTH", "HELLO")
 _PUBSUB = ("PUBLISH", "SUBSCRIBE", "PSUBSCRIBE", "UNSUBSCRIBE", "PUNSUBSCRIBE")
 _OPTIONAL: tuple[Command, ...] = (("INFO",), ("CONFIG", "GET", "appendonly"))
-"""Used by the doctor and for the metrics of Redis's memory, and in the ACL category @dangerous."""
+"""Commands that only the doctor and the metrics of Redis's memory use. They are in the ACL category @dangerous."""
 _CONTAINERS = frozenset({"XGROUP", "XINFO", "SCRIPT", "CLIENT", "CONFIG"})
 
 
@@ -88,7 +88,7 @@ def check(connections: Connections) -> Iterator[Finding]:
 
 
 def _own_client(settings: Settings) -> Any:
-    """Open a connection of its own, so that no other use of it is left in a transaction."""
+    """Open a separate connection, so that no other command runs inside the transaction."""
     return settings.redis.client(
         protocol=2,  # replies to PSUBSCRIBE come in order
         single_connection_client=True,
@@ -124,7 +124,7 @@ def _refused(client: Any, settings: Settings) -> Iterator[str]:
 
 
 def _refused_by(client: Any, command: Command) -> str | None:
-    """Send a command; return what the ACL does not allow. Other errors are of no interest."""
+    """Send a command; return what the ACL refuses, or None. Other errors are ignored."""
     connection = client.connection
     connection.send_command(*command)
     try:

@@ -1,4 +1,4 @@
-"""Checks the settings for combinations that are valid one by one and wrong together."""
+"""Checks the settings for values that are valid one by one but wrong in combination."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -47,5 +47,5 @@ def _unknown() -> Iterator[Finding]:
 
 def _tokens(settings: Settings) -> Iterator[Finding]:
     if not (settings.jwt_secret or settings.jwt_public_key or settings.jwt_jwks):
-        # Only the API needs one; wherever else the doctor runs, having none is right.
-        yield ok("nothing here verifies tokens, so `snapshots api` would not start with these settings")
+        # Only the API needs a key; where the doctor runs for other processes, it is right to have none.
+        yield ok("no key that verifies tokens is set, so `snapshots api` would not start with these settings")

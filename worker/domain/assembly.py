@@ -35,7 +35,7 @@ _RAW: CodecOptions[RawBSONDocument] = CodecOptions(document_class=RawBSONDocumen
 
 @dataclass(frozen=True, slots=True)
 class Messages:
-    """A conversation's messages as a snapshot stores them: in order of time, then of `_id`."""
+    """A conversation's messages as a snapshot stores them, sorted by time and then by `_id`."""
 
     encoded: bytes
     """The array as BSON."""
@@ -74,9 +74,9 @@ class Snapshot:
 
 
 def encode_messages(sources: Sequence[Mapping[str, Any]], *, count_omitted: bool = False) -> Messages | None:
-    """Encode source documents, given in any order, as a snapshot stores them; None if there are none.
+    """Encode source documents, given in any order, as a snapshot stores them. Returns None if there are none.
 
-    `count_omitted`: the documents have the field `omitted`, and those where it is true are only counted.
+    `count_omitted`: the documents have the field `omitted`, and those in which it is true are counted but left out.
     """
     kept = [each for each in sources if not each[OMITTED]] if count_omitted else sources
     if not kept:
@@ -98,7 +98,10 @@ def decode_messages(messages: Messages) -> list[dict[str, Any]]:
 
 
 def replace_messages(messages: Messages, changed: Mapping[int, Mapping[str, Any]]) -> Messages:
-    """Return the messages with others in the given places, counted from 0. All others stay the same to the byte."""
+    """Return the messages with those at the positions in `changed`, from 0, replaced.
+
+    The others keep their exact bytes.
+    """
     if not changed:
         return messages
     every: list[Any] = list(RawBSONDocument(messages.encoded, _RAW).values())

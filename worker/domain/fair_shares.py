@@ -1,7 +1,7 @@
-"""Who is next, so that no organization waits behind the flood of another.
+"""Decides whose request comes next, so that no organization waits behind the flood of another.
 
-Workers take turns between the interactive and the bulk queue. An organization with few requests uses the former, and
-one with many the latter, where its requests share chunks and nobody else waits behind them.
+Workers take turns between the interactive and the bulk queue. An organization with few requests uses the interactive
+queue. One with many uses the bulk queue, where its requests share chunks and delay nobody else.
 """
 
 import time
@@ -14,9 +14,9 @@ Item = TypeVar("Item")
 
 
 def light(organizations: Iterable[Organization], most: int) -> set[Organization]:
-    """Return the organizations with the fewest requests, as long as they amount to at most `most` requests together.
+    """Return the organizations with the fewest requests: as many as have at most `most` requests together.
 
-    `organizations` has the organization of each request.
+    `organizations`: one item for each request.
     """
     found: set[Organization] = set()
     for organization, count in reversed(Counter(organizations).most_common()):
@@ -28,7 +28,7 @@ def light(organizations: Iterable[Organization], most: int) -> set[Organization]
 
 
 class Allowance:
-    """How many requests of each organization may go to the interactive queue in a second. For one thread."""
+    """Limits how many requests of each organization go to the interactive queue in a second. Not thread-safe."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -36,7 +36,7 @@ class Allowance:
         self._counts: Counter[Hashable] = Counter()
 
     def take(self, organization: Hashable) -> bool:
-        """Count a request; return whether it is among the first ones of this second."""
+        """Count a request; return whether it is within the limit of this second."""
         if self._second != (second := int(time.monotonic())):
             self._second, self._counts = second, Counter()
         self._counts[organization] += 1
@@ -44,12 +44,12 @@ class Allowance:
 
 
 class Turns(Generic[Item]):
-    """Items that wait. Organizations take turns, one item each; items of the same organization keep their order."""
+    """A queue in which organizations take turns, one item each. Items of the same organization keep their order."""
 
     def __init__(self) -> None:
         self._waiting: dict[Hashable, deque[Item]] = {}
         self._turns: deque[Hashable] = deque()
-        """Each organization with waiting items once, the next one first."""
+        """Every organization with waiting items, once, beginning with the one whose turn is next."""
         self._count = 0
 
     def __len__(self) -> int:
@@ -60,7 +60,7 @@ class Turns(Generic[Item]):
             yield from items
 
     def add(self, organization: Hashable, item: Item) -> None:
-        """Let an item wait, behind those of its organization."""
+        """Add an item behind those of its organization."""
         if organization not in self._waiting:
             self._waiting[organization] = deque()
             self._turns.append(organization)

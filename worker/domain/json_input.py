@@ -1,7 +1,9 @@
-"""Reads JSON from outside at a cost that is linear in its size: too large an input is refused before it is parsed.
+"""Reads JSON from callers at a cost that is linear in its size.
 
-Parsed values take far more memory than their text (an empty array takes 3 bytes of JSON and 70 of memory), so an input
-may contain only as many values as a valid request can, which is counted in its bytes.
+An input that is too large is refused before it is parsed.
+
+Parsed values take far more memory than their text: an empty array takes 3 bytes of JSON and 70 of memory. An input may
+therefore contain only as many values as a valid request can, which is checked by counting commas and brackets.
 """
 
 from collections.abc import Mapping
@@ -14,11 +16,11 @@ from worker.errors import InvalidRequest
 from worker.settings import Settings
 
 _OTHER_VALUES = 100
-"""Commas and brackets that a valid request has apart from its arrays and texts, rounded up."""
+"""How many commas and brackets a valid request has outside of its arrays and texts, rounded up."""
 
 
 def read_json(raw: bytes, limits: Settings, max_bytes: int, field: str) -> Any:
-    """Returns the value of a JSON text of at most `max_bytes`. Raises InvalidRequest, which names `field`."""
+    """Return the value of a JSON text of at most `max_bytes`. Raises InvalidRequest, which names `field`."""
     if len(raw) > max_bytes:
         raise _fault(field, f"should have at most {max_bytes} bytes, but has {len(raw)}")
     values = sum(raw.count(character) for character in (b",", b"[", b"{"))
@@ -35,7 +37,7 @@ def read_json(raw: bytes, limits: Settings, max_bytes: int, field: str) -> Any:
 
 
 def read_json_object(raw: bytes, limits: Settings, max_bytes: int, field: str) -> dict[str, Any]:
-    """Returns a JSON object; otherwise as `read_json`."""
+    """Return a JSON object. See `read_json` for the limits and errors."""
     value = read_json(raw, limits, max_bytes, field)
     if not isinstance(value, dict):
         raise _fault(field, f"should be a JSON object, not {json_type(value)}")
@@ -43,7 +45,7 @@ def read_json_object(raw: bytes, limits: Settings, max_bytes: int, field: str) -
 
 
 def check_size(value: Any, limits: Settings, max_bytes: int, field: str) -> None:
-    """Checks the same limits for a value that was parsed by someone else. Stops at the first excess."""
+    """Check the same limits for a value that is already parsed. Stops as soon as one is exceeded."""
     values, size = _max_values(limits), max_bytes
     stack = [value]
     while stack:
@@ -66,7 +68,7 @@ def check_size(value: Any, limits: Settings, max_bytes: int, field: str) -> None
 
 
 def _max_values(limits: Settings) -> int:
-    """Returns how many commas and brackets a valid request contains at most, if its texts consist of nothing else."""
+    """Return the most commas and brackets of a valid request, whose texts may consist of nothing else."""
     texts = (
         limits.max_notes_length + 2 * limits.max_label_length + limits.max_tags * limits.max_tag_length + MAX_REQUEST_ID
     )

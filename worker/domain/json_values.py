@@ -18,7 +18,8 @@ _CYCLE_YEARS = 400
 _CYCLE_MS = 146_097 * 86_400_000
 """Length of 400 years, after which the Gregorian calendar repeats."""
 _MAX_MS = 8_640_000_000_000_000
-"""The limit of JavaScript's Date, in both directions from 1970. https://tc39.es/ecma262/#sec-time-values-and-time-range"""
+"""The limit of JavaScript's Date before and after 1970, in ms.
+https://tc39.es/ecma262/#sec-time-values-and-time-range"""
 
 
 def render(value: Any) -> Any:
@@ -68,7 +69,7 @@ def _as_text(value: Any) -> str | None:
 
 
 def _far_date(milliseconds: int) -> str | None:
-    """Format a date that may lie outside Python's years 1 to 9999 like JavaScript; None beyond its limit."""
+    """Format a date as JavaScript does, also outside of Python's years 1 to 9999. None beyond JavaScript's limit."""
     if abs(milliseconds) > _MAX_MS:
         return None
     cycles, rest = divmod(milliseconds, _CYCLE_MS)

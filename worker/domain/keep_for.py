@@ -14,10 +14,10 @@ _MOST = 100
 
 @dataclass(frozen=True, slots=True)
 class KeepFor:
-    """The times that an organization keeps its snapshots. A quality without a time of its own has the general one."""
+    """How long an organization keeps its snapshots. A quality without a time of its own has the general one."""
 
     general: timedelta | None
-    """None keeps snapshots of other qualities, and of none, forever."""
+    """The time for all other snapshots. None keeps them forever."""
     by_quality: Mapping[str, timedelta]
 
     @classmethod
@@ -38,7 +38,7 @@ class KeepFor:
         return cls(general, {quality: time for quality, time in times.items() if quality is not None})
 
     def expired(self, now: datetime) -> dict[str, Any] | None:
-        """Return the condition for snapshots that are too old at a time; None if there is no time at all."""
+        """Return the filter for snapshots that are too old at `now`, or None if all are kept forever."""
         each: list[dict[str, Any]] = [
             {"quality": quality, "createdAt": {"$lt": now - time}} for quality, time in self.by_quality.items()
         ]
@@ -47,7 +47,7 @@ class KeepFor:
             each.append({"quality": others, "createdAt": {"$lt": now - self.general}})
         if not each:
             return None
-        # The range of all, so that the index on `createdAt` serves it.
+        # One range that covers all of them, so that the index on `createdAt` serves the filter.
         return {"createdAt": {"$lt": max(one["createdAt"]["$lt"] for one in each)}, "$or": each}
 
 

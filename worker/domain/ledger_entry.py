@@ -1,4 +1,4 @@
-"""A request as the ledger keeps it, and the conditions that the rest of the code asks of it.
+"""The ledger entry: the type of a stored request, and all conditions on it that the code uses.
 
 Every condition has one definition here: as a MongoDB filter, as an aggregation expression, or as a predicate on an
 entry that has been read. The filters name absent fields (`"unsent": None`), because the index over a request's life
@@ -24,7 +24,7 @@ Condition = dict[str, Any]
 """A MongoDB filter."""
 
 DOCTORS_ORGANIZATION = ObjectId(b"snap-doctor!")
-"""The organization of the request that `snapshots doctor` makes and removes again. It is not counted."""
+"""The organization of the test request that `snapshots doctor` sends and removes again. It is not counted."""
 
 
 class Failure(TypedDict):
@@ -42,7 +42,7 @@ class Redaction(TypedDict):
     policy: int
     """The version of the policy's redaction."""
     counts: dict[str, int]
-    """Replaced places by kind; kinds of which there were none are absent."""
+    """How many places were replaced, by kind. Kinds with 0 are absent."""
 
 
 class LedgerEntry(TypedDict, total=False):
@@ -73,9 +73,9 @@ class LedgerEntry(TypedDict, total=False):
     quality: str
     category: str
     trigger: str
-    """How the request came in: `worker.domain.requests.Trigger`."""
+    """The entry point of the request: `worker.domain.requests.Trigger`."""
     traceparent: str
-    """The producer's trace, which goes out with the event."""
+    """The producer's trace, which is sent in the event."""
 
     # When it runs.
     acceptedAt: datetime
@@ -85,37 +85,37 @@ class LedgerEntry(TypedDict, total=False):
     queue: str
     """The queue of its wake-up call. Absent until `notBefore` has passed."""
     enqueuedAt: datetime
-    """When its last wake-up call was published, or will be due."""
+    """When its last wake-up call was published, or, after a retry, when the call is due."""
     redrivenAt: datetime
 
     # Attempts of this round.
     attempts: int
     """Attempts that failed with a transient error."""
     awaited: int
-    """How many of them found the contact or conversation missing."""
+    """How many of `attempts` failed because the contact or conversation did not exist."""
     lastError: Failure
     swept: int
     """How often the sweep has enqueued it again."""
     sweptBy: str
-    """A random mark of the sweep that last enqueued it."""
+    """The random id of the sweep that last enqueued it."""
     unended: int
-    """Runs that began and did not end: each may have been killed by this request."""
+    """Runs that began and did not end, so that this request may have killed their processes."""
     unendedRuns: list[ObjectId]
 
     # The outcome.
     finishedAt: datetime
     snapshotId: ObjectId
-    """The snapshot made, or with `unchanged` the earlier one that has the same content."""
+    """The new snapshot or, with `unchanged`, the earlier one that has the same content."""
     messageCount: int
     unchanged: bool
     redaction: Redaction
     """Present if the organization's policy names kinds of personal data to redact."""
     error: Failure
     unsent: bool
-    """True while the outcome's event may not be on the stream; absent otherwise, and where `worker.stores.outbox` has
-    the decision instead."""
+    """True while the event may not be in the stream. Absent otherwise, and if `worker.stores.outbox` has the
+    decision."""
     sentAt: datetime
-    """When the event went out. Absent where the outbox had the decision, unless the sweep emitted the event."""
+    """When the event was emitted. Absent if the outbox had the decision, unless the sweep emitted the event."""
     deletedAt: datetime
     """When the snapshot was deleted."""
     repeats: int
@@ -126,7 +126,7 @@ PERSONAL = (
     *("contactId", "conversationId", "messageIds", "userId", "notes", "tags", "quality", "category"),
     *("traceparent", "lastError"),
 )
-"""What is removed from the entries of an erased contact. Identity, accounting and times stay."""
+"""The fields that are removed from the entries of an erased contact. Ids, counts and times stay."""
 
 # --- filters --------------------------------------------------------------------------------------------
 
@@ -135,19 +135,19 @@ OPEN: Condition = {"status": ACCEPTED, "unsent": None, "finishedAt": None}
 
 FINISHED: Condition = {"status": {"$in": [COMPLETED, FAILED]}}
 UNSENT: Condition = {**FINISHED, "unsent": True}
-"""The outbox: finished, and the event may not be out."""
+"""Finished, and the event may not have been emitted."""
 SENT: Condition = {**FINISHED, "unsent": None}
 
 NOT_STRIPPED: Condition = {"acceptedAt": {"$exists": True}}
 """Retention has not reduced the entry to its key and outcome."""
 
 REDRIVABLE: Condition = {"status": FAILED, "unsent": None, "contactId": {"$exists": True}}
-"""Failed, its event is out, and the request itself is still known. `is_redrivable` says the same of one entry."""
+"""Failed, its event was emitted, and retention has not stripped the request. `is_redrivable` tests one entry."""
 
 SENT_OR_NOT: Condition = {"$in": [None, True]}
-"""Both values of `unsent`, as point ranges: an index read stays sorted by `finishedAt`."""
+"""Matches both values of `unsent` as point ranges, so that an index read stays sorted by `finishedAt`."""
 _SENT_OR_NOT_COVERED: Condition = {"$gte": MinKey()}
-"""The same as one range: the index alone answers a count."""
+"""Matches the same as one range, so that a count reads only the index."""
 
 
 def enqueued_in(queues: str | Sequence[str]) -> Condition:
@@ -161,12 +161,12 @@ def due_by(now: datetime) -> Condition:
 
 
 def finished_in(window: Mapping[str, datetime]) -> Condition:
-    """Match requests that finished within a window such as `{"$gte": since}`, read in order of `finishedAt`."""
+    """Match requests that finished within a window such as `{"$gte": since}`, for reads sorted by `finishedAt`."""
     return {**FINISHED, "unsent": SENT_OR_NOT, "finishedAt": dict(window)}
 
 
 def counted_in(window: Mapping[str, datetime], status: Status | None = None) -> Condition:
-    """Match requests that finished within a window, for counts and groups: the index alone answers."""
+    """Match requests that finished within a window. For counts and groups, which then read only the index."""
     return {
         "status": status or FINISHED["status"],
         "unsent": _SENT_OR_NOT_COVERED,
@@ -177,11 +177,11 @@ def counted_in(window: Mapping[str, datetime], status: Status | None = None) -> 
 # --- aggregation expressions ----------------------------------------------------------------------------
 
 WAITING_SINCE: Condition = {"$ifNull": ["$redrivenAt", "$dueAt", "$acceptedAt"]}
-"""The same as `waiting_since`; null once retention has stripped the entry."""
+"""`waiting_since` as an expression. Null once retention has stripped the entry."""
 
 
 def is_unsent_by(noted: Sequence[datetime]) -> Condition:
-    """Whether the event may not be out. `noted`: the times of the decisions in the outbox, which their entries have."""
+    """Whether the event may be unsent. `noted`: the times of the decisions in the outbox, which equal `finishedAt`."""
     return {"$or": [{"$eq": ["$unsent", True]}, {"$in": ["$finishedAt", list(noted)]}]}
 
 
@@ -194,12 +194,12 @@ def is_open(entry: LedgerEntry) -> bool:
 
 
 def is_finished(entry: LedgerEntry) -> bool:
-    """Whether the entry has an outcome, and still all that its event says: retention has not stripped it."""
+    """Whether the entry has an outcome, and all fields of its event because retention has not stripped it."""
     return not is_open(entry) and "acceptedAt" in entry
 
 
 def is_unsent(entry: LedgerEntry) -> bool:
-    """Whether the outcome's event may not be out."""
+    """Whether the event of the outcome may be unsent, according to the entry alone."""
     return bool(entry.get("unsent"))
 
 
@@ -211,8 +211,8 @@ def is_redrivable(entry: LedgerEntry) -> bool:
 def groups_by_suspicion(entries: Sequence[LedgerEntry]) -> Iterator[list[LedgerEntry]]:
     """Yield the entries that may run together, the least suspect first.
 
-    A request is suspected of killing its worker once a run of it began and did not end. That is seldom its fault, so
-    the requests of such a run get a second run together, without others; after that, each runs alone.
+    A request is a suspect once a run of it began and did not end, because it may have killed the worker. Usually it did
+    not. The requests of such a run are therefore run a second time together, without others, and after that each alone.
     """
     once = [entry for entry in entries if entry.get("unended") == 1]
     several = sorted((entry for entry in entries if entry.get("unended", 0) > 1), key=lambda entry: entry["unended"])
@@ -222,12 +222,12 @@ def groups_by_suspicion(entries: Sequence[LedgerEntry]) -> Iterator[list[LedgerE
 
 
 def waiting_since(entry: LedgerEntry) -> datetime:
-    """Return when the current round began to wait: when it was redriven or due, otherwise accepted."""
+    """Return since when the request has been waiting in this round: its redrive, its due time, or its acceptance."""
     return entry.get("redrivenAt") or entry.get("dueAt") or entry["acceptedAt"]
 
 
 def as_failed(entry: LedgerEntry, at: datetime, error: SnapshotError) -> LedgerEntry:
-    """Return a copy of the entry that has failed; that of an erased contact loses what the caller sent."""
+    """Return a copy of the entry as failed. If the contact was erased, the copy lacks what the caller sent."""
     removed = PERSONAL if isinstance(error, ContactErased) else ()
     kept = cast("LedgerEntry", {name: value for name, value in entry.items() if name not in removed})
     return with_fields(kept, status=FAILED, finishedAt=at, unsent=True, error=error.outcome())

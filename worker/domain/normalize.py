@@ -1,6 +1,6 @@
-"""Converts a message of the platform to the form that a snapshot stores. Pure.
+"""Converts a message from the platform's form to the one that a snapshot stores. Pure.
 
-The platform's messages have two forms, and irregular documents occur in both. Settings may give the sources other
+The platform's messages have two forms, and irregular documents occur in both. Settings may give the source fields other
 names (`worker.domain.source_fields`). Each stored field and its source:
 
 | stored | source | irregular values |
@@ -30,14 +30,14 @@ from worker.domain.source_fields import Expression, MessageFields
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SENDERS = {"inbound": "contact", "outbound": "user"}
 _FIRST_MILLISECONDS = 1e11
-"""Numbers from here on are milliseconds: as seconds they would lie after the year 5138."""
+"""Numbers from this one on are milliseconds. As seconds, they would be dates after the year 5138."""
 _DIGITS_ONLY = re.compile(r"\d{9,}", re.ASCII)
 """Python also parses 13 digits as a date, of an arbitrary century; they are milliseconds stored as text."""
 
 
 @dataclass(frozen=True)
 class ServerShape:
-    """`shape` as aggregation expressions over the platform's fields.
+    """`shape` as MongoDB aggregation expressions over the platform's fields.
 
     Correct for messages whose fields have the types that `worker.source.message_pipeline` checks.
     """
@@ -46,12 +46,12 @@ class ServerShape:
 
     @cached_property
     def sender(self) -> Expression:
-        """The sender; null if neither sender nor direction tell."""
+        """The sender; null if neither `sender` nor `direction` is known."""
         return {"$ifNull": [self.fields.expression("sender"), self._switch(_SENDERS.items(), [])]}
 
     @cached_property
     def sender_type(self) -> Expression:
-        """The sender type; null if nothing tells."""
+        """The sender type; null if no field determines it."""
         by_direction = [("outbound", "HUMAN"), ("inbound", "CONTACT")]
         guessed = self._switch(by_direction, [("user", "HUMAN"), ("contact", "CONTACT")])
         is_ai = {"$eq": [self.fields.expression("isAIGenerated"), True]}

@@ -1,6 +1,6 @@
 """The requests that callers send, validated.
 
-The limits come from the settings through Pydantic's validation context, so that the same models serve every way in.
+The limits come from the settings through Pydantic's validation context, so that every entry point uses these models.
 """
 
 import hashlib
@@ -54,7 +54,7 @@ Trigger = Literal["api", "client", "stream", "task", "conversation.resolved", "b
 
 
 def read_object_id(value: Any) -> ObjectId:
-    """Returns the ObjectId of an ObjectId or of 24 hex digits. Raises ValueError."""
+    """Return an ObjectId, given as one or as 24 hex digits. Raises ValueError."""
     if isinstance(value, ObjectId):
         return value
     if isinstance(value, str) and len(value) == 24:
@@ -134,7 +134,7 @@ class SnapshotRequest(CamelModel):
     request_id: RequestId | None = None
 
     def body(self) -> dict[str, Any]:
-        """Returns the caller's fields as the ledger stores them: in camelCase, without the request id."""
+        """Return the caller's fields as the ledger stores them: in camelCase, without the request id."""
         body = {_ALIASES[name]: value for name, value in vars(self).items() if value is not None}
         body.pop("requestId", None)
         return body
@@ -152,5 +152,5 @@ _canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), default=str
 
 
 def body_hash(body: Mapping[str, Any]) -> str:
-    """Returns the SHA-256 (hex) of the body as canonical JSON, which does not depend on the order of the fields."""
+    """Return the SHA-256 (hex) of the body as canonical JSON, which does not depend on the order of the fields."""
     return hashlib.sha256(_canonical(body).encode()).hexdigest()

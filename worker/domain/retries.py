@@ -23,7 +23,7 @@ class GiveUp:
 
 
 def backoff(attempts: int, settings: Settings, dice: random.Random | None = None) -> timedelta:
-    """Return an exponential delay with jitter between half and all of it, never below the floor.
+    """Return an exponential delay with jitter: between half of it and all of it, and never below the floor.
 
     Full jitter could be 0 s.
     """
@@ -36,9 +36,9 @@ def backoff(attempts: int, settings: Settings, dice: random.Random | None = None
 def next_attempt(error: SnapshotError, attempts: int, settings: Settings, *, awaited: int = 0) -> Retry | GiveUp:
     """Decide what follows an attempt that ended with `error`.
 
-    `attempts`: the failed attempts before it; `awaited`: how many of those found a parent document missing. Attempts
-    are unlimited while the store is down or a parent document may still come (the caller limits that time), otherwise
-    limited to `retry_attempts`.
+    `attempts`: the failed attempts before it; `awaited`: how many of those found a parent document missing. The number
+    of attempts is unlimited while MongoDB is down or while a missing parent may still come, a time that the caller
+    limits. Otherwise it is limited to `retry_attempts`.
     """
     if isinstance(error, PermanentError):
         return GiveUp(error)

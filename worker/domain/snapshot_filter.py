@@ -1,6 +1,6 @@
-"""The filters of snapshots, and the MongoDB conditions that they stand for: one set for all that selects snapshots.
+"""The filters that select snapshots, in all commands and endpoints, and the MongoDB conditions for them.
 
-Every value in a condition is a plain one, never an operator of the caller.
+Values from the caller are always compared as plain values, never as MongoDB operators.
 """
 
 import re
@@ -15,14 +15,14 @@ from worker.domain.validation import check_text
 
 MAX_Q = 200
 NOT_ARCHIVED: dict[str, Any] = {"$in": [False, None]}
-"""Snapshots of the platform may lack the field; its model then takes them as not archived."""
+"""Snapshots that the platform created may lack the field, and then count as not archived."""
 _ARCHIVED: dict[str, Any] = {"true": True, "false": NOT_ARCHIVED, "all": {"$in": [False, True, None]}}
 _TIME = re.compile(r"(\d{4}-\d\d-\d\d)(?:[Tt](\d\d:\d\d):(\d\d)(?:\.(\d{1,9}))?([Zz]|[+-]\d\d:\d\d))?", re.ASCII)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def _read_time(value: Any) -> DatetimeMS:
-    """Read an RFC 3339 time with its offset, or a day, which means its start in UTC."""
+    """Read an RFC 3339 time with an offset, or a day, which means the start of that day in UTC."""
     if isinstance(value, str) and (match := _TIME.fullmatch(value)):
         day, minute, second, fraction, offset = match.groups()
         try:
@@ -48,7 +48,7 @@ def _offset(written: str) -> timedelta:
 
 def _check_q(value: str) -> str:
     if not 1 <= len(value) <= MAX_Q:
-        raise ValueError(f"should have 1 to {MAX_Q} characters, it has {len(value)}")
+        raise ValueError(f"should have 1 to {MAX_Q} characters, but has {len(value)}")
     return check_text(value)
 
 
@@ -69,7 +69,7 @@ class SnapshotFilter(CamelModel):
     q: Annotated[str, AfterValidator(_check_q)] | None = None
 
     def condition(self, organization: ObjectId) -> dict[str, Any]:
-        """Return the condition on the snapshot collection."""
+        """Return the MongoDB filter for the organization's snapshots."""
         condition: dict[str, Any] = {"organizationId": organization, "isArchived": _ARCHIVED[self.is_archived]}
         equal = {
             "quality": self.quality,

@@ -16,12 +16,12 @@ Expression = Any
 """An aggregation expression."""
 
 NOT_FLAGGED = (None, False, 0, "", "false")
-"""Values of a flag that do not set it; a missing field does not either."""
+"""Values of a flag that mean that it is not set. A missing field means the same."""
 OMITTED = "omitted"
-"""The field of a projection that tells whether a message is omitted; no field of the platform."""
+"""A computed field that tells whether a message is omitted. The platform has no such field."""
 _FLAG_TEXTS = {"true": True, "false": False}
 RESOLVED: Document = {"$exists": True, "$nin": [False, None]}
-"""The condition on `isResolved` without a list of values; it also finds values of a wrong type."""
+"""The condition on `isResolved` if no list of values is set. It also matches values of a wrong type."""
 
 MESSAGE = {
     "organizationId": "organization_field",
@@ -58,7 +58,7 @@ USER = {
     "lastName": "user_last_name_field",
     "email": "user_email_field",
 }
-"""The fields that this service reads, each with the setting that names it, if there is one."""
+"""The fields that this service reads, each with the name of its setting, or None if it has none."""
 
 
 @dataclass(frozen=True)
@@ -68,13 +68,13 @@ class CollectionFields:
     paths: Mapping[str, str]
     """The stored path of each field."""
     values: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    """Of fields whose values are translated: this service's value for each stored one."""
+    """For fields whose values are translated, this service's value by stored value."""
 
     def __getitem__(self, name: str) -> str:
         return self.paths[name]
 
     def expression(self, name: str) -> Expression:
-        """Return a field's value, translated. Values that no pair names stay as they are."""
+        """Return an expression for a field's value, translated. Values without a translation stay as they are."""
         path = f"${self.paths[name]}"
         if not (pairs := self.values.get(name)):
             return path
@@ -82,7 +82,7 @@ class CollectionFields:
         return {"$switch": {"branches": branches, "default": path}}
 
     def projection(self, names: Iterable[str]) -> Document:
-        """Return a projection that yields these fields under their names here."""
+        """Return a projection that yields these fields under this service's names."""
         expressions = {name: self.expression(name) for name in names}
         return {name: 1 if each == f"${name}" else each for name, each in expressions.items()}
 
@@ -109,17 +109,17 @@ class MessageFields(CollectionFields):
     """The fields of messages."""
 
     flags: tuple[str, ...] = ()
-    """Paths of the flags with which a message is omitted."""
+    """Paths of the flags that omit a message."""
 
     @cached_property
     def omitted(self) -> Expression | None:
-        """Whether a message is omitted; None if the settings name no flag."""
+        """An expression for whether a message is omitted, or None if the settings name no flag."""
         flagged = [{"$not": [{"$in": [{"$ifNull": [f"${path}", None]}, list(NOT_FLAGGED)]}]} for path in self.flags]
         return {"$or": flagged} if flagged else None
 
     @property
     def kept(self) -> Document:
-        """The filter for messages that are not omitted; empty if the settings name no flag."""
+        """The filter for messages that are not omitted. Empty if the settings name no flag."""
         return {path: {"$in": list(NOT_FLAGGED)} for path in self.flags}
 
     def projection(self, names: Iterable[str]) -> Document:
@@ -132,7 +132,7 @@ class ConversationFields(CollectionFields):
     """The fields of conversations."""
 
     resolved_values: tuple[str, ...] = ()
-    """Values that mean resolved; without any, `true` does."""
+    """Values that mean resolved. If there are none, `true` means it."""
 
     @property
     def may_be_resolved(self) -> Document:
@@ -184,7 +184,7 @@ def _is_one_of(path: str, values: Iterable[str]) -> Expression:
 
 
 def _forms(value: str) -> list[Any]:
-    """Return what a value of the settings stands for: text, and the flag or the number that the text names."""
+    """Return the stored values for a value in the settings: the text, and the boolean or number that it spells."""
     if value in _FLAG_TEXTS:
         return [value, _FLAG_TEXTS[value]]
     return [value, int(value)] if value.lstrip("-").isdecimal() and len(value) < 10 else [value]

@@ -1,7 +1,7 @@
-"""How a task ends whose requests failed: the text that Flower shows, and the list of the requests in it. Pure.
+"""The error that ends a task whose requests failed: the text that Flower shows, and the list of requests. Pure.
 
-The list stands in the event's field for a traceback, which would only show our own code. It is what a retry from Flower
-redrives.
+The list takes the place of the traceback in the task's event, because a traceback would only show our own code. A retry
+from Flower redrives the requests in it.
 """
 
 import re
@@ -17,9 +17,9 @@ _LINE = re.compile(r"^([0-9a-f]{24}): ", re.MULTILINE)
 
 
 def task_failure(failures: Mapping[ObjectId, Failure], total: int) -> RequestFailed:
-    """Return the error that ends a task of `total` requests, of which these failed.
+    """Return the error for a task of `total` requests, of which `failures` failed.
 
-    One request: the ledger's code and message. Several: how many of how many, by code.
+    For one request it has the ledger's code and message, for several the number of failures by code.
     """
     lines = [f"{key}: {_reason(failure)}" for key, failure in failures.items()]
     if total == 1:

@@ -13,7 +13,7 @@ _VALID = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{
 
 
 def read_traceparent(given: Any) -> str | None:
-    """Return a producer's traceparent, or None if it is missing or invalid; the request then starts a trace.
+    """Return a producer's traceparent, or None if it is missing or invalid. Without one, the request starts a trace.
 
     An invalid traceparent does not make the request invalid: https://www.w3.org/TR/trace-context/#processing-model
     """

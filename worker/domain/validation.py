@@ -1,7 +1,7 @@
-"""Validates what callers send, without a database's types or settings, so that the Python client can use it too.
+"""Validates what callers send. It needs no database types and no settings, so that the Python client can use it too.
 
 Error messages name the field, the fault and what is allowed, never the value. Lengths are checked before contents, and
-at most `MAX_FAULTS` faults are looked for, so that the cost of a faulty input is linear in its size.
+validation stops after `MAX_FAULTS` faults, so that the cost of a faulty input is linear in its size.
 """
 
 import re
@@ -16,7 +16,7 @@ from pydantic.alias_generators import to_camel
 from ..errors import InvalidRequest
 
 DERIVED_PREFIXES = ("stream:", "task:", "resolved:", "all:")
-"""Prefixes of derived request ids, which make one request of an entry that is read twice."""
+"""Prefixes of derived request ids, by which an entry that is read twice is recognised as one request."""
 
 MAX_REQUEST_ID = 200
 LINE_BREAKS = "\n\r\t"
@@ -24,9 +24,9 @@ CONTROL = r"\u0000-\u001f\u007f-\u009f"
 LINE = rf"^[^{CONTROL}]*$"
 LINES = r"^[^\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f]*$"
 NOT_BLANK = rf"^[^{CONTROL}]*[^{CONTROL}\s][^{CONTROL}]*$"
-"""What `check_text` accepts as JSON Schema patterns: a single line, several lines, a line that is not blank."""
+"""JSON Schema patterns for what `check_text` accepts: a single line, several lines, a line that is not blank."""
 MAX_FAULTS = 20
-"""Faults that one error names at most."""
+"""The most faults that one error names."""
 _MAX_PATH_LENGTH = 100
 
 _SURROGATES = r"\ud800-\udfff"
@@ -37,7 +37,10 @@ _FORBIDDEN = {
 
 
 def check_text(value: str, allowed: str = "") -> str:
-    """Returns text without control characters, except those in `allowed`: none, or LINE_BREAKS. Raises ValueError."""
+    """Return the text if its only control characters are those in `allowed` (none, or LINE_BREAKS).
+
+    Raises ValueError.
+    """
     if found := _FORBIDDEN[allowed].search(value):
         code = ord(found[0])
         if 0xD800 <= code <= 0xDFFF:
@@ -47,21 +50,24 @@ def check_text(value: str, allowed: str = "") -> str:
 
 
 def check_length(value: str, most: int | None) -> str:
-    """Returns text of at most `most` characters. Raises ValueError."""
+    """Return the text if it has at most `most` characters. Raises ValueError."""
     if most is not None and len(value) > most:
         raise ValueError(f"should have at most {most} characters, but has {len(value)}")
     return value
 
 
 def check_count(value: Any, most: int, items: str) -> Any:
-    """Returns a list of at most `most` items, before they are looked at. Raises ValueError."""
+    """Return the value unless it is a list of more than `most` items, which are not validated yet.
+
+    Raises ValueError.
+    """
     if isinstance(value, list) and len(value) > most:
         raise ValueError(f"should have at most {most} {items}, but has {len(value)}")
     return value
 
 
 def check_tags(value: list[str], longest: int | None = None) -> list[str]:
-    """Returns tags of which none is blank or longer than `longest` characters. Raises ValueError."""
+    """Return the tags if none is blank or longer than `longest` characters. Raises ValueError."""
     for number, tag in enumerate(value):
         if longest is not None and len(tag) > longest:
             raise ValueError(f"tag {number} should have at most {longest} characters, but has {len(tag)}")
@@ -72,7 +78,7 @@ def check_tags(value: list[str], longest: int | None = None) -> list[str]:
 
 
 def check_message_ids(value: list[Any]) -> list[Any]:
-    """Returns ids of which none is repeated. Raises ValueError."""
+    """Return the ids if there is at least one and none is repeated. Raises ValueError."""
     if not value:
         raise ValueError("should name at least one message; omit the field to include all messages")
     seen: set[Any] = set()
@@ -84,7 +90,7 @@ def check_message_ids(value: list[Any]) -> list[Any]:
 
 
 def check_request_id(value: str, most: int = MAX_REQUEST_ID) -> str:
-    """Returns a caller's own request id: 1 to 200 characters, without a prefix of derived ids. Raises ValueError."""
+    """Return a caller's request id if it has 1 to `most` characters and no prefix of derived ids. Raises ValueError."""
     if not 1 <= len(value) <= most:
         raise ValueError(f"should have 1 to {most} characters, but has {len(value)}")
     if value.startswith(DERIVED_PREFIXES):
@@ -95,15 +101,15 @@ def check_request_id(value: str, most: int = MAX_REQUEST_ID) -> str:
 
 
 def json_type(value: Any) -> str:
-    """Returns JSON's name for the type of a value, with its article."""
+    """Return JSON's name for the type of a value, with its article, such as `an array`."""
     names = {type(None): "null", bool: "a boolean", str: "a string", list: "an array", tuple: "an array"}
     return names.get(type(value)) or ("a number" if isinstance(value, int | float) else "an object")
 
 
 class CamelModel(BaseModel):
-    """A strict model whose fields are camelCase outside, without further fields.
+    """A strict model whose fields are camelCase in JSON. Unknown fields are refused.
 
-    Lists of a model need `Field(fail_fast=True)`, or a long list of faulty items costs an error for each of them.
+    Lists in a model need `Field(fail_fast=True)`; otherwise a long list of faulty items makes an error for each item.
     """
 
     model_config = ConfigDict(
@@ -118,10 +124,10 @@ class CamelModel(BaseModel):
 
     @classmethod
     def read(cls, data: Any, limits: Any = None, given: Mapping[str, Any] | None = None) -> Self:
-        """Returns the model of a JSON object; `limits` are the settings, for checks that need them.
+        """Validate a JSON object and return the model. `limits`: the settings, for checks that need them.
 
-        `given` are fields with values that the caller must not send, because they are known, as from a token.
-        Raises InvalidRequest, which lists for each faulty field what is wrong and what is allowed, never its value.
+        `given`: fields that the caller must not send because their values are known, for example from a token. Raises
+        InvalidRequest, which says for each faulty field what is wrong and what is allowed, but never its value.
         """
         if not isinstance(data, Mapping):
             raise InvalidRequest([{"field": "body", "message": f"should be a JSON object, not {json_type(data)}"}])
@@ -144,7 +150,7 @@ class CamelModel(BaseModel):
 
 @cache
 def _names_outside(model: type[BaseModel]) -> dict[str, None]:
-    """Returns the names of a model's fields in what callers send, in order. `model_fields` is slow."""
+    """Return the names of a model's fields in JSON, in order. Cached, because `model_fields` is slow."""
     return dict.fromkeys(field.alias or name for name, field in model.model_fields.items())
 
 
@@ -156,7 +162,7 @@ def _unknown_fields(data: Mapping[Any, Any], allowed: Sequence[str]) -> list[dic
 
 
 def faults(error: ValidationError) -> list[dict[str, str]]:
-    """Returns Pydantic's errors as `[{field, message}]`, without the input."""
+    """Return Pydantic's errors as `[{field, message}]`, without the input."""
     return [
         {"field": _path(fault["loc"]), "message": _message(fault["type"], fault["msg"])}
         for fault in error.errors(include_input=False, include_url=False)[:MAX_FAULTS]
@@ -164,7 +170,7 @@ def faults(error: ValidationError) -> list[dict[str, str]]:
 
 
 def _path(location: Iterable[Any]) -> str:
-    """Returns a field's path. The name of an unknown field is the caller's text, so it is cut and escaped."""
+    """Return a field's path. The name of an unknown field comes from the caller, so it is shortened and escaped."""
     path = ".".join(str(part)[:_MAX_PATH_LENGTH] for part in location)
     return path[:_MAX_PATH_LENGTH].encode("unicode_escape").decode()[:_MAX_PATH_LENGTH] or "body"
 

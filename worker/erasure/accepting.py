@@ -32,7 +32,7 @@ NOTHING = "Nothing of this contact was found in this organization."
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """How much is kept of a contact."""
+    """How many documents are stored of a contact."""
 
     on_platform: bool
     snapshots: int
@@ -45,7 +45,7 @@ class Found:
 
 
 def find(service: Service, person: Person) -> Found:
-    """Look for a contact: the platform's document, snapshots, requests. Raises StoreUnavailable, StoreConflict."""
+    """Look for a contact's document, snapshots and requests. Raises StoreUnavailable, StoreConflict."""
     organization, contact = person
     database, names = service.connections.database, service.settings
     of = service.connections.fields.contact
@@ -73,7 +73,7 @@ def accept_erasure(
     *,
     redact_mentions: bool = False,
 ) -> Job:
-    """Write the tombstone and accept the erasure; return the one in progress, as it was asked for, if there is one.
+    """Write the tombstone and accept the erasure. If one is in progress, return that one unchanged.
 
     `redact_mentions`: replace the person's addresses and numbers in other people's snapshots.
 
@@ -100,7 +100,7 @@ def accept_erasure(
             return open_  # another process was faster
         Holds(service).check(person, session)
         job = _accept(jobs, found.identifiers, tombstone, user, session)
-        log.append(service.settings, tombstone)  # before the database: it may only know more
+        log.append(service.settings, tombstone)  # before the database, so that the log never has fewer tombstones
         return job
 
     job = in_transaction(service.connections, write)
@@ -109,7 +109,7 @@ def accept_erasure(
 
 
 def accept_again(jobs: Jobs, contact: ObjectId, tombstone: Document) -> Job:
-    """Accept the erasure of a contact whom a restored backup has brought back; return the one in progress, if any."""
+    """Accept the erasure of a contact who is back because of a restored backup, or return the one in progress."""
     organization = tombstone["organizationId"]
     if open_ := _in_progress(jobs, organization, tombstone["_id"]):
         return open_
@@ -156,13 +156,13 @@ def _accept(
 
 
 def _beginning(identifiers: Identifiers) -> Mapping[str, Any]:
-    """The first checkpoint. It holds the identifiers, and is removed when the job is finished."""
+    """Return the first checkpoint. It holds the identifiers, and is removed when the job is finished."""
     counts: dict[str, Any] = {name: {} for name in ("removed", "found", "mentions", "others")}
     return {"phase": "records", "rounds": 0, "ids": b"", **counts, **identifiers.as_fields()}
 
 
 def lift(jobs: Jobs, organization: ObjectId, contact: ObjectId) -> None:
-    """End the effect of a tombstone, which stays as a record. Raises NotFound, ErasureInProgress."""
+    """Lift a tombstone: it stays as a record without effect. Raises NotFound, ErasureInProgress."""
     service = jobs.service
     tombstones, now = service.tombstones, service.clock.now()
     key = tombstones.hash((organization, contact))

@@ -1,4 +1,4 @@
-"""Removes a person from Redis: waiting and unacknowledged messages, intake entries, rejected entries, events."""
+"""Removes a person's data from Redis: waiting and unacknowledged messages, intake entries, rejected entries, events."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -17,11 +17,11 @@ _PAGE = 500
 _UNACKED, _UNACKED_INDEX = b"unacked", "unacked_index"
 """kombu's defaults: a hash of the messages that workers hold, and when each was taken."""
 _PREFIXES = ("snapshots", "unacked", "_kombu")
-"""How the names of our keys, and of Celery's, begin."""
+"""Prefixes of the names of our keys and of Celery's."""
 
 
 class Broker:
-    """What Redis has of one person. All methods raise BrokerUnavailable."""
+    """Finds and removes one person's data in Redis. All methods raise BrokerUnavailable."""
 
     def __init__(self, service: Service, own: Slice, person: Identifiers) -> None:
         self._own = own
@@ -33,9 +33,10 @@ class Broker:
         self._streams = (names.requests_stream, names.rejected_stream, names.events_stream)
 
     def search(self, counts: Counter[str], others: Counter[str] | None = None) -> bool:
-        """Continue to search every key and remove what is the person's; return whether all keys were searched.
+        """Continue to search all keys and remove the person's items; return whether all keys were searched.
 
-        Streams first, because they may be long. `others`: counts of items in keys that are not ours, which stay.
+        Streams come first, because they may be long. `others`: receives the numbers of items found in keys of other
+        programs, which are not removed.
         """
         state = self._own.checkpoint.setdefault("redis", {"stream": 0, "after": "-", "cursor": None})
         with broker_errors():
@@ -56,7 +57,7 @@ class Broker:
         stream = self._streams[state["stream"]]
         try:
             entries = self._redis.xrange(stream, min=state["after"], count=_PAGE)
-        except redis.ResponseError:  # not a stream: someone else's
+        except redis.ResponseError:  # not a stream, so another program's
             entries = []
         doomed = [key for key, fields in entries if self._is_persons(_parts(fields))]
         if doomed:
@@ -102,7 +103,7 @@ class Broker:
         match kind:
             case "string":
                 return [client.get(key) or b""]
-            case "list":  # selected first, because a removal moves what follows
+            case "list":  # selected before any is removed, because a removal moves the following ones
                 return [value for value in self._list(key) if self._is_persons([value])]
             case "hash":
                 return list(client.hgetall(key).items())
@@ -130,7 +131,7 @@ class Broker:
             client.zrem(_UNACKED_INDEX, item[0])
 
     def _list(self, key: bytes) -> Iterator[bytes]:
-        """Yield from the left, where messages are added: what is added or taken meanwhile lets none be missed."""
+        """Yield from the left, where messages are added, so that none is missed while others are added or taken."""
         first = 0
         while values := self._redis.lrange(key, first, first + _PAGE - 1):
             yield from values
@@ -150,5 +151,5 @@ def _parts(item: Any) -> list[bytes]:
 
 
 def _place(name: str) -> str:
-    """The name of a key without ids, for counts that anyone may read."""
+    """Return the name of a key without ids, for counts that anyone may read."""
     return name if name in (*QUEUES, _UNACKED.decode(), _UNACKED_INDEX) else f"{name.split(':', 1)[0]}:*"

@@ -19,12 +19,12 @@ from worker.jobs.slices import Slice
 from worker.jobs.store import Jobs
 
 _ROUNDS = 50
-"""Rounds that find something again before the job fails."""
+"""After so many searches that still find something, the job fails."""
 _LONGEST_PAUSE = timedelta(seconds=10)
 
 
 class ErasureIncomplete(PermanentError):
-    """Every search finds data of the person again."""
+    """Each search found new data of the person. Stop the program that writes it, and request the erasure again."""
 
     code = "erasure_incomplete"
 
@@ -38,9 +38,9 @@ class Erasure:
     """
 
     def __init__(self, jobs: Jobs, settle: timedelta | None = None, *, only_records: bool = False) -> None:
-        """`settle`: how long whatever began before the tombstone may go on: longer than a task's hard time limit.
+        """`settle`: how long work that began before the tombstone may still run: longer than a task's hard time limit.
 
-        `only_records`: leave all that follows to other processes.
+        `only_records`: stop after the step `records` and leave the others to another process.
         """
         self._only_records = only_records
         self._jobs = jobs
@@ -48,7 +48,7 @@ class Erasure:
         self._settle = jobs.lease if settle is None else settle
 
     def __call__(self, own: Slice) -> Mapping[str, Any] | None:
-        """Continue a job; return its result, the receipt, once nothing is found any more.
+        """Continue a job; return its result, the receipt, once a search finds nothing any more.
 
         Raises ErasureIncomplete, InvalidSettings, DestinationFailed and all TransientErrors.
         """
@@ -83,7 +83,7 @@ class Erasure:
         return None
 
     def clean_up(self, _: Job) -> None:
-        """Let the checkpoint be removed, and with it the identifiers. The tombstone stays."""
+        """Do nothing: the checkpoint is removed with the identifiers in it, and the tombstone stays."""
 
     def _begin_again(self, own: Slice) -> None:
         own.checkpoint["rounds"] += 1
@@ -124,7 +124,7 @@ class Erasure:
         return done
 
     def _wait(self, own: Slice, _: Identifiers) -> bool:
-        """Wait until every run that may have read something before it was removed is over."""
+        """Wait until every run has ended that may have read data before it was removed."""
         left = own.checkpoint["removedAt"] + self._settle - self._service.clock.now()
         if left <= timedelta(0):
             return True
@@ -132,7 +132,7 @@ class Erasure:
         return False
 
     def _search(self, own: Slice, person: Identifiers) -> bool:
-        """Search all collections and all keys once more. What is found in Redis is removed at once."""
+        """Search all collections and all keys in Redis once more. Items found in Redis are removed at once."""
         state = own.checkpoint
         found, mentions = Counter[str](state["found"]), Counter[str](state["mentions"])
         others = Counter[str](state["others"])

@@ -12,7 +12,7 @@ class ErasedData(JobData):
 
 
 class ContactErasedEvent(JobEvent):
-    """Sent once everything was searched and nothing of the contact was found any more."""
+    """Sent once everything has been searched and nothing of the contact is left."""
 
     type: Literal["training.contact.erased"]
     data: ErasedData

@@ -1,7 +1,8 @@
-"""Removes a person, or snapshots that are too old, from the exports at the destination of the settings.
+"""Removes a person's snapshots, or snapshots that are too old, from the exports in SNAPSHOTS_EXPORTS_URL.
 
-A finished export loses the data files that hold one of these snapshots, and its lists of ids lose the ids. Its manifest
-is marked stale: `snapshots exports rebuild` makes the missing files without them. An export in progress begins again.
+In a finished export, the data files that contain one of these snapshots are deleted, its id is removed from the list of
+ids, and the manifest is marked stale: `snapshots exports rebuild` writes the missing files without these snapshots. An
+export in progress begins again.
 """
 
 import hashlib
@@ -31,15 +32,16 @@ _PAGE = 50
 
 
 class Files:
-    """The exports of the organization of a job whose checkpoint has the `ids` of what was removed, and `removedAt`.
+    """Removes snapshots from an organization's exports, for the job of an erasure or of retention.
 
-    All methods raise DestinationFailed, DestinationUnavailable, StoreUnavailable, StoreConflict.
+    The job's checkpoint has the `ids` of the removed snapshots, and `removedAt`. All methods raise DestinationFailed,
+    DestinationUnavailable, StoreUnavailable, StoreConflict.
     """
 
     def __init__(
         self, jobs: Jobs, own: Slice, person: Identifiers | None = None, *, reason: Literal["erased", "expired"]
     ) -> None:
-        """`person`: also remove the exports of this contact alone."""
+        """`person`: also remove exports that were filtered by this contact."""
         self._jobs = jobs
         self._own = own
         self._person = person
@@ -49,7 +51,7 @@ class Files:
         self._mentioned = _as_text(own.checkpoint.get("mentioned", b""))
 
     def remove(self, counts: Counter[str]) -> bool:
-        """Continue with the next exports, newest first; return whether all are done."""
+        """Process the next exports, newest first; return whether all are done."""
         state = self._own.checkpoint
         which = JobFilter(self._own.job.organization, "export")
         while page := self._jobs.list(which, _PAGE, state.get("export")):
@@ -84,13 +86,16 @@ class Files:
     def _open(self, job: Job) -> Destination | None:
         try:
             return open_destination(self._settings, job.id)
-        except InvalidSettings:  # the workers have no destination any more
+        except InvalidSettings:  # the setting was removed, so no worker can reach the files
             return None
 
     # --- in progress ----------------------------------------------------------------------------------------
 
     def _restart(self, job: Job, counts: Counter[str]) -> None:
-        """Let an export begin again that may have selected the person, held by our own lease meanwhile."""
+        """Restart an export that may have selected the person.
+
+        Our own lease on it keeps other slices out in the meantime.
+        """
         moment = (job.checkpoint or {}).get("moment")
         if moment is None or moment > self._own.checkpoint["removedAt"]:
             return
@@ -102,7 +107,7 @@ class Files:
             after = ReturnDocument.AFTER
             found = self._jobs.collection.find_one_and_update(condition, change, return_document=after)
         if found is None:
-            self._clean(self._jobs.get(job.id), counts)  # another slice was faster
+            self._clean(self._jobs.get(job.id), counts)  # another slice has claimed it
             return
         Selection(self._jobs.service.connections, job.id).remove()
         if not job.is_local and (destination := self._open(job)):
@@ -113,7 +118,10 @@ class Files:
     # --- finished -------------------------------------------------------------------------------------------
 
     def _clean_files(self, destination: Destination) -> int:
-        """Remove the files that hold one of the snapshots; return their number. The manifest is marked first."""
+        """Remove the data files that contain one of the snapshots; return how many.
+
+        The manifest is marked stale first.
+        """
         with destination.open(NAME) as file:
             manifest: dict[str, Any] = json.load(file)
         stale: dict[str, str] = dict(manifest.get("stale", {}).get("files", {}))
@@ -138,12 +146,12 @@ class Files:
         removed = [path for path in stale if path in paths]
         for path in removed:
             destination.discard(path)
-        for path, content in left.items():  # last: an interruption before it repeats the rest
+        for path, content in left.items():  # written last, so that an interruption repeats the steps before
             destination.replace(path, content)
         return len(removed)
 
     def _current(self, lines: Sequence[bytes]) -> list[bytes]:
-        """Return the lines, those of snapshots whose mentions were redacted with the hashes that they have now."""
+        """Return the lines of a list of ids, with the current hashes of snapshots in which mentions were redacted."""
         mentioned = [ObjectId(key.decode()) for line in lines if (key := line.partition(b"\t")[0]) in self._mentioned]
         if not mentioned:
             return list(lines)
@@ -161,7 +169,7 @@ def _as_text(ids: bytes) -> set[bytes]:
 
 
 def _pairs(files: Iterable[dict[str, Any]]) -> list[tuple[dict[str, Any], dict[str, Any] | None]]:
-    """Pair each list of ids with its data file. A side without any row has no data file."""
+    """Pair each list of ids with its data file, or with None: a split without rows has no data file."""
     records = list(files)
     pairs: list[tuple[dict[str, Any], dict[str, Any] | None]] = []
     by_side = {

@@ -1,4 +1,4 @@
-"""Legal holds: contacts who must not be erased for a while, with the reason."""
+"""Legal holds: contacts who must not be erased until a date, with the reason."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ class LegalHold(Refused):
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """A hold of one contact. It ends by itself."""
+    """A hold on one contact, which ends at the time `until`."""
 
     organization: ObjectId
     contact: ObjectId
@@ -38,7 +38,7 @@ class Hold:
         return cls(*ids, document["reason"], document["until"], document["setAt"])
 
     def as_fields(self) -> dict[str, Any]:
-        """Return the hold with its names in JSON."""
+        """Return the hold as a JSON object with camelCase names."""
         ids = {"organizationId": self.organization, "contactId": self.contact}
         return {**ids, "reason": self.reason, "until": self.until, "setAt": self.set_at}
 
@@ -54,7 +54,7 @@ class Holds:
         return self._service.connections.database[self._service.settings.holds_collection]
 
     def set(self, person: Person, reason: str, until: datetime) -> Hold:
-        """Set or replace the hold of a contact. Raises ContactErased."""
+        """Set or replace the hold on a contact. Raises ContactErased."""
         hold = Hold(*person, reason, until, self._service.clock.now())
 
         def write(session: ClientSession) -> None:
@@ -67,7 +67,7 @@ class Holds:
         return hold
 
     def list(self, organization: ObjectId | None = None, session: ClientSession | None = None) -> Sequence[Hold]:
-        """Return the holds that have not ended, those that end first first."""
+        """Return the holds that have not ended, sorted by when they end, earliest first."""
         condition: Document = {"until": {"$gt": self._service.clock.now()}}
         if organization:
             condition["organizationId"] = organization
@@ -75,13 +75,13 @@ class Holds:
             return [Hold.read(each) for each in self.collection.find(condition, session=session).sort("until", 1)]
 
     def lift(self, person: Person) -> None:
-        """Remove the hold of a contact. Raises NotFound."""
+        """Remove the hold on a contact. Raises NotFound."""
         with store_errors():
             if not self.collection.delete_many(_of(person)).deleted_count:
                 raise NotFound("This contact has no hold.")
 
     def check(self, person: Person, session: ClientSession | None = None) -> None:
-        """Raises LegalHold if the contact must not be erased now."""
+        """Raise LegalHold if the contact must not be erased now."""
         now = self._service.clock.now()
         with store_errors():
             found = self.collection.find_one({**_of(person), "until": {"$gt": now}}, session=session)
@@ -89,7 +89,7 @@ class Holds:
             raise LegalHold(reason=found["reason"], until=to_json(found["until"]))
 
     def remove(self, person: Person, session: ClientSession) -> None:
-        """Remove a hold that has ended, because it names the contact.
+        """Remove the ended hold on an erased contact, because it names the contact.
 
         It writes even if there is none, so that the transaction conflicts with one that sets a hold at the same time.
         """

@@ -1,4 +1,4 @@
-"""The log of erasures outside the database, from which tombstones come back after a restore.
+"""The log of erasures outside the database, from which tombstones are written again after a restore.
 
 An entry is a JSON object: `hash` (the `_id` of the tombstone), `organizationId`, `erasedAt`, `redactMentions` if that
 was asked for, `liftedAt` if it was lifted. The last entry of a hash counts. No entry holds personal data.
@@ -32,7 +32,7 @@ def check(settings: Settings) -> None:
 
 
 def append(settings: Settings, tombstone: Document) -> None:
-    """Add an entry, durably, if there is a log. Raises InvalidSettings, DestinationUnavailable."""
+    """Add an entry durably, unless no log is set. Raises InvalidSettings, DestinationUnavailable."""
     place = open_log(settings)
     if place is None:
         return
@@ -40,13 +40,13 @@ def append(settings: Settings, tombstone: Document) -> None:
     entry: Document = {"hash": tombstone["_id"], "organizationId": str(tombstone["organizationId"]), **times}
     if tombstone.get("redactMentions"):
         entry["redactMentions"] = True
-    # By time, because the last one counts.
+    # Named by time, because the last entry counts.
     kind, at = max(times.items(), key=lambda time: time[1])
     place.append(f"{at.replace(':', '')}-{kind}-{tombstone['_id']}", json.dumps(entry).encode())
 
 
 def read(place: LogPlace) -> dict[str, Document]:
-    """Return the tombstones of the log by hash; an entry that cannot be read is skipped.
+    """Return the tombstones in the log by hash. Entries that cannot be read are skipped.
 
     Raises InvalidSettings, DestinationUnavailable.
     """
@@ -70,7 +70,7 @@ def _tombstone(line: Any) -> Document:
 
 
 def missing(service: Service) -> list[Document]:
-    """Return the tombstones of the log that the database lacks, because it is older.
+    """Return the tombstones in the log that are missing in the database, because an older backup was restored.
 
     Raises InvalidSettings and all TransientErrors.
     """

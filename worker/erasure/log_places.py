@@ -1,4 +1,4 @@
-"""Where the log of erasures is: a file, or a bucket, which has one small object for each entry."""
+"""Where the log of erasures is stored: in a file, or in a bucket, with one small object for each entry."""
 
 import fcntl
 import os
@@ -24,14 +24,14 @@ class LogPlace(Protocol):
         """Look whether entries can be added, as far as that shows without adding one."""
 
     def append(self, name: str, entry: bytes) -> None:
-        """Add an entry, durably. `name` is unique, and orders the entries."""
+        """Add an entry durably. `name` is unique, and entries are sorted by it."""
 
     def entries(self) -> list[bytes]:
         """Return all entries in order."""
 
 
 def open_log(settings: Settings) -> LogPlace | None:
-    """Return the log of the settings; None if none is set. Raises InvalidSettings."""
+    """Return the log that SNAPSHOTS_ERASURE_LOG names, or None if it is not set. Raises InvalidSettings."""
     url = settings.erasure_log
     if url is None:
         return None
@@ -41,7 +41,7 @@ def open_log(settings: Settings) -> LogPlace | None:
 
 
 class LogFile:
-    """A file with a line for each entry. A line that a crash cut short is an entry, too, which cannot be read."""
+    """A file with a line for each entry. A line that a crash has truncated is returned too; it cannot be read."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -71,7 +71,7 @@ class LogFile:
 
 
 class LogBucket:
-    """A prefix of a bucket. Nothing can be appended to an object, so each entry is one of its own."""
+    """A prefix in a bucket. Objects cannot be appended to, so each entry is an object."""
 
     def __init__(self, url: str) -> None:
         """`url`: `s3://bucket/prefix`. Raises InvalidSettings."""

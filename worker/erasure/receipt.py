@@ -1,7 +1,7 @@
-"""The receipt of an erasure, signed with Ed25519, and its check, which needs nothing but the public key.
+"""The receipt of an erasure: signed with Ed25519, and verified with nothing but the public key.
 
-It holds counts and a keyed hash, no personal data. Its file is exactly the bytes that `encode` returns, so that one
-changed byte does not verify.
+It holds counts and a keyed hash, no personal data. A file with a receipt consists of exactly the bytes that `encode`
+returns, so a single changed byte is noticed.
 """
 
 import base64
@@ -45,12 +45,12 @@ def sign(receipt: Mapping[str, Any], key: Ed25519PrivateKey) -> dict[str, Any]:
 
 
 def encode(receipt: Mapping[str, Any]) -> bytes:
-    """Return the bytes of a receipt's file."""
+    """Return the bytes of the file for a receipt."""
     return (json.dumps(receipt, indent=2, sort_keys=True, ensure_ascii=True) + "\n").encode()
 
 
 def check(content: bytes, key: Ed25519PublicKey) -> dict[str, Any]:
-    """Return the receipt that a file holds. Raises ReceiptInvalid."""
+    """Verify the content of a receipt's file; return the receipt. Raises ReceiptInvalid."""
     try:
         receipt = json.loads(content)
         signature = base64.b64decode(receipt[_SIGNATURE], validate=True)
@@ -66,7 +66,7 @@ def check(content: bytes, key: Ed25519PublicKey) -> dict[str, Any]:
 
 
 def signing_key(settings: Settings) -> Ed25519PrivateKey:
-    """Read the key file of the settings. Raises InvalidSettings."""
+    """Read the key file that SNAPSHOTS_ERASURE_SIGNING_KEY names. Raises InvalidSettings."""
     path = settings.erasure_signing_key
     if path is None:
         raise InvalidSettings(f"{VARIABLE} is not set: it names the key file that `snapshots erase keys` makes.")
@@ -82,7 +82,7 @@ def signing_key(settings: Settings) -> Ed25519PrivateKey:
 
 
 def check_signing_key(settings: Settings) -> None:
-    """Read the key file of the settings if they name one. Raises InvalidSettings."""
+    """Check that the key file of the settings can be read, if they name one. Raises InvalidSettings."""
     if settings.erasure_signing_key is not None:
         signing_key(settings)
 
@@ -101,7 +101,7 @@ def read_public_key(path: Path) -> Ed25519PublicKey:
 
 
 def make_keys(private: Path) -> Path:
-    """Write a new key, which only its owner can read, and the public key beside it; return the latter's path.
+    """Write a new key, readable by its owner only, and the public key beside it; return the path of the public key.
 
     Raises FileExistsError, OSError.
     """

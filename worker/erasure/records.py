@@ -1,6 +1,6 @@
-"""Removes a person's snapshots, and what the ledger says of them.
+"""Removes a person's snapshots, and the person's data from ledger entries.
 
-The entries of requests stay, with their identity, times and outcome, so that the accounting holds.
+The ledger entries stay, with their ids, times and outcomes, so that the counts still add up.
 """
 
 from collections import Counter
@@ -25,7 +25,7 @@ from worker.stores.counts import record_changes, removals
 _BATCH = 200
 _ID_BYTES = 12
 PREFIX = "erased:"
-"""Begins the request id of an entry whose own one named the contact."""
+"""Prefix of the request id that replaces one which contained the contact's id."""
 
 
 class Records:
@@ -43,8 +43,9 @@ class Records:
     def fail_open(self) -> int:
         """Fail the requests in flight. This comes after the tombstone is durable: see `Committer.commit`."""
         condition = {**self._of_contact, "status": ACCEPTED}
-        # The content stays until `scrub`, which has to find the entries. The time limit is that of a run: the counts
-        # (`worker.stores.counts`) rely on it that no request finishes long before it is written.
+        # The content stays until `_scrubbed`, because the entries are found by it. The time limit is that of a run,
+        # because the counts (`worker.stores.counts`) rely on a request's `finishedAt` being close to when it is
+        # written.
         with store_errors(), pymongo.timeout(self._names.run_deadline.total_seconds()):
             failed = {
                 "status": FAILED,
@@ -56,7 +57,7 @@ class Records:
             return self._ledger.update_many(condition, change).modified_count
 
     def remove(self, counts: Counter[str]) -> bool:
-        """Remove snapshots, then the content of ledger entries, in batches; return whether nothing is left."""
+        """Remove snapshots and then the content of ledger entries, in batches; return whether nothing is left."""
         while not self._own.is_over:
             with store_errors():
                 found = list(self._snapshots.find(self._of_snapshot, {"_id": 1}).limit(_BATCH))
@@ -66,7 +67,7 @@ class Records:
         return False
 
     def left(self) -> int:
-        """Count what is left."""
+        """Return the number of snapshots and ledger entries that still name the contact."""
         with store_errors():
             entries = self._ledger.count_documents(self._of_contact)
             return entries + self._snapshots.count_documents(self._of_snapshot)
@@ -85,7 +86,7 @@ class Records:
             return list(self._ledger.find({**self._of_contact, **FINISHED}, {"_id": 1}).limit(_BATCH))
 
     def _erase(self, ids: Sequence[Any], counts: Counter[str]) -> None:
-        """Remove a batch in one transaction with the checkpoint, which remembers the ids for the export files."""
+        """Remove a batch in one transaction with the checkpoint, which keeps the ids for the removal of files."""
         now = self._service.clock.now()
         state = self._own.checkpoint
         with self._service.connections.transaction() as session:
@@ -112,7 +113,10 @@ class Records:
         return removals(self._person.organization, removed, entries)
 
     def _scrubbed(self, now: datetime) -> list[Document]:
-        """The entry without what the caller sent. An event that Redis may still have goes out again, without it."""
+        """Return the update that removes what the caller sent.
+
+        If Redis may still have the event, it is emitted again without it.
+        """
         recent = {"$gt": ["$finishedAt", now - self._names.events_retention]}
         had_snapshot = {"$and": [{"$eq": ["$status", COMPLETED]}, {"$ne": [{"$type": "$unchanged"}, "bool"]}]}
         named = {"$regexMatch": {"input": "$requestId", "regex": str(self._person.contact), "options": "i"}}
@@ -131,5 +135,5 @@ def _without_details() -> Document:
 
 
 def unpacked(ids: bytes) -> list[ObjectId]:
-    """Return the ids that the checkpoint holds in 12 bytes each."""
+    """Read ids from the checkpoint, which holds 12 bytes for each."""
     return [ObjectId(ids[first : first + _ID_BYTES]) for first in range(0, len(ids), _ID_BYTES)]

@@ -1,4 +1,4 @@
-"""Erases people again whom a restored backup has brought back, before a worker takes its first message."""
+"""Erases people again who are back because of a restored backup, before a worker takes its first message."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
@@ -19,9 +19,10 @@ _log = get_logger(__name__)
 
 
 def restore(service: Service) -> int:
-    """Write the tombstones that the database lacks, and remove the records of those people; return how many tombstones.
+    """Write the missing tombstones, and remove the records of those people; return the number of tombstones.
 
-    The workers do the rest of the erasures. Raises InvalidSettings and all TransientErrors; it can be repeated.
+    The workers do the rest of the erasures. Raises InvalidSettings and all TransientErrors, after which it can be
+    repeated.
     """
     lost = log.missing(service)
     if not lost:
@@ -33,14 +34,17 @@ def restore(service: Service) -> int:
         for contact in chain(_contacts(service, organization), _of_platform(service, organization, buried)):
             if tombstone := buried.pop(service.tombstones.hash((organization, contact)), None):
                 _remove(jobs, contact, tombstone)
-    # Last, so that a process that is killed before it begins again.
+    # Written last, so that the next start repeats everything if this process is killed before.
     service.tombstones.put(lost)
     _log.warning("erasures_restored", tombstones=len(lost))
     return len(lost)
 
 
 def _remove(jobs: Jobs, contact: ObjectId, tombstone: Document) -> None:
-    """Bury the contact, and run its erasure until the records are gone; another process may be at it as well."""
+    """Accept the contact's erasure and run it until the records are removed.
+
+    Another process may do the same at once.
+    """
     job = accept_again(jobs, contact, tombstone)
     work = Erasure(jobs, only_records=True)
     while (job.checkpoint or {}).get("phase") == "records":
@@ -49,7 +53,7 @@ def _remove(jobs: Jobs, contact: ObjectId, tombstone: Document) -> None:
 
 
 def _contacts(service: Service, organization: ObjectId) -> Iterable[ObjectId]:
-    """Return all contacts of whom there are snapshots or requests."""
+    """Return all contacts who have snapshots or requests."""
     pipeline: list[Document] = [{"$match": {"organizationId": organization}}, {"$group": {"_id": "$contactId"}}]
     names = service.settings
     found: set[ObjectId] = set()

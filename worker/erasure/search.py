@@ -12,13 +12,13 @@ from worker.stores.connections import Document
 
 
 class Search:
-    """Searches documents as they are stored. Raises StoreUnavailable, StoreConflict."""
+    """Searches the raw BSON of documents. Raises StoreUnavailable, StoreConflict."""
 
     def __init__(self, service: Service, own: Slice, person: Identifiers) -> None:
         self._own = own
         self._person = person
         names = service.settings
-        # A snapshot or request belongs to the contact that its field names, whatever its texts say.
+        # A snapshot or request belongs to the contact in its field `contactId`, whatever its texts contain.
         self._of_people = of_people(names, person)
         others = (
             *(names.jobs_collection, names.exports_collection, names.policies_collection, names.left_out_collection),
@@ -28,9 +28,10 @@ class Search:
         self._pages = Pages(service, own, "search", {**self._of_people, **dict.fromkeys(others, everything)})
 
     def __call__(self, left: Counter[str], mentions: Counter[str]) -> bool:
-        """Continue; return whether everything was searched.
+        """Continue the search; return whether everything was searched.
 
-        `left`: documents that name the contact. `mentions`: other people's documents that have an address or number.
+        Adds counts by collection to `left`, for documents that name the contact, and to `mentions`, for other people's
+        documents that contain the person's e-mail address or phone number.
         """
 
         own_ids = stored_forms([self._person.contact])

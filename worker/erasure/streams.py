@@ -1,4 +1,4 @@
-"""Makes Redis forget deleted entries of a stream.
+"""Makes Redis free the memory of deleted stream entries.
 
 XDEL only marks an entry: its bytes stay in the node of up to 100 entries that it shares with its neighbours, in memory
 and in the append-only file, until the whole node is deleted. So the neighbours are added again and deleted as well.
@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from typing import Any
 
 _NODE = 100
-"""Entries of a node at most: the default of `stream-node-max-entries`."""
+"""The most entries of a node, by the default of `stream-node-max-entries`."""
 
 
-# KEYS: stream. ARGV: number of entries, their ids, and for each the number of names and values, followed by these.
-# The last node may have deleted entries and still have room. An entry as large as a node makes what is added next begin
-# a new one. Nobody sees this entry.
+# KEYS: stream. ARGV: number of entries, their ids, and for each the number of names and values, followed by these. The
+# last node may contain deleted entries and still have room. An entry as large as a node is added and deleted in the
+# same script, so that the next entry begins a new node.
 _MOVE = """
 local count = tonumber(ARGV[1])
 local filler = redis.call('XADD', KEYS[1], '*', 'filler', string.rep('x', 16384))
@@ -32,7 +32,7 @@ for i = 2, count + 1 do redis.call('XDEL', KEYS[1], ARGV[i]) end
 def move_neighbours(client: Any, stream: str, first: bytes, last: bytes) -> None:
     """Move the entries that may share a node with those from `first` to `last` to the end of the stream.
 
-    Consumers see them once more, which they have to expect of any event.
+    Consumers get them once more, which they have to expect of every event.
     """
     if neighbours := _neighbours(client, stream, first, last):
         arguments: list[Any] = [len(neighbours), *(key for key, _ in neighbours)]
@@ -42,7 +42,7 @@ def move_neighbours(client: Any, stream: str, first: bytes, last: bytes) -> None
 
 
 def delete_acknowledged_neighbours(client: Any, stream: str, first: bytes, last: bytes) -> None:
-    """Delete those of the entries that may share a node which every consumer group has acknowledged.
+    """Of the entries that may share a node, delete those that every consumer group has acknowledged.
 
     The others stay until they are acknowledged and trimmed.
     """
@@ -52,7 +52,7 @@ def delete_acknowledged_neighbours(client: Any, stream: str, first: bytes, last:
         name, delivered = group["name"], _parts(group["last-delivered-id"])
         pending = client.xpending_range(stream, name, "-", "+", 10 * _NODE) if group["pending"] else []
         held = {each["message_id"] for each in pending}
-        # Of more pending entries than were read, only those before the last one are known.
+        # If there are more pending entries than were read, only those before the last one are known.
         known = _parts(pending[-1]["message_id"]) if len(pending) == 10 * _NODE else delivered
         done = [key for key in done if key not in held and _parts(key) <= min(delivered, known)]
     if groups and done:
@@ -60,7 +60,7 @@ def delete_acknowledged_neighbours(client: Any, stream: str, first: bytes, last:
 
 
 def _neighbours(client: Any, stream: str, first: bytes, last: bytes) -> Sequence[Any]:
-    """Return the entries around and between two that were deleted, in order."""
+    """Return the entries before, between and after the deleted ones that may share a node with them, in order."""
     before = client.xrevrange(stream, max=f"({first.decode()}", count=_NODE)
     between = client.xrange(stream, min=first, max=last)
     return [*reversed(before), *between, *client.xrange(stream, min=f"({last.decode()}", count=_NODE)]

@@ -16,7 +16,7 @@ from worker.stores.connections import store_errors
 
 
 def check_export(service: Service, organization: ObjectId, given: Any) -> ExportSpec:
-    """Check what a caller asks for. Raises InvalidRequest, EmptySelection, InvalidSettings."""
+    """Validate the fields of a requested export. Raises InvalidRequest, EmptySelection, InvalidSettings."""
     spec = ExportSpec.checked(given, service.settings)
     check_packages(spec.training_format, spec.compress)
     with store_errors():
@@ -26,7 +26,7 @@ def check_export(service: Service, organization: ObjectId, given: Any) -> Export
 
 
 def accept_export(service: Service, organization: ObjectId, given: Any, user: ObjectId | None = None) -> Job:
-    """Check and accept an export that workers write to the destination of the settings.
+    """Check and accept an export that workers write to SNAPSHOTS_EXPORTS_URL.
 
     Raises InvalidRequest, EmptySelection, InvalidSettings, StoreUnavailable, StoreConflict.
     """
@@ -36,7 +36,7 @@ def accept_export(service: Service, organization: ObjectId, given: Any, user: Ob
 
 
 def delete_export(service: Service, job: Job) -> None:
-    """Delete a finished export: its record, and its files unless a command has made them.
+    """Delete the record of a finished export, and its files unless a command has written them.
 
     Raises InvalidSettings, DestinationFailed, DestinationUnavailable, StoreUnavailable, StoreConflict.
     """

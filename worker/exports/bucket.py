@@ -1,4 +1,7 @@
-"""A bucket that speaks S3. An upload is atomic when it completes; the manifest comes last and makes it whole."""
+"""Exports in a bucket with the S3 protocol.
+
+Each upload is atomic; the manifest is uploaded last and completes an export.
+"""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,7 +17,7 @@ _MANIFEST = "manifest.json"
 
 @contextmanager
 def bucket_errors(where: str) -> Iterator[None]:
-    """Translate the errors of s3fs, which gives OSErrors, and those of botocore that it passes on."""
+    """Translate the errors of s3fs, which are OSErrors, and those of botocore that s3fs passes on."""
     from botocore.exceptions import BotoCoreError, NoCredentialsError
 
     try:
@@ -34,7 +37,7 @@ def open_s3(variable: str) -> Any:
     except ModuleNotFoundError:
         extra = "pip install 'training-snapshots[exports]'"
         raise InvalidSettings(f"{variable} names a bucket, which needs the extra exports: {extra}") from None
-    # Listings would be remembered, and other processes write to the same place.
+    # Without it, listings would be cached although other processes write to the same prefix.
     return fsspec.filesystem("s3", use_listings_cache=False)
 
 
@@ -52,7 +55,7 @@ class Bucket:
         self._staging = f"{root}/.{export}"
 
     def begin(self, place: str) -> None:
-        """A bucket has no folders."""
+        """Do nothing: a bucket has no folders."""
 
     @contextmanager
     def create(self, place: str, name: str) -> Iterator[IO[bytes]]:

@@ -117,7 +117,7 @@ def _field(key: str, path: str, column: str, kind: Any) -> dict[str, Any]:
 
 
 def _leaf(name: str, kind: Any) -> tuple[str, str]:
-    """Return the path and the type of a field of an object; of a list of objects, the first one's only field.
+    """Return the path and type of a field of an object. For a list of objects, take the only field of its items.
 
     The rows of `vertex` and `nova` have such lists, always of one text.
     """

@@ -62,16 +62,16 @@ class Destination(Protocol):
     """The files of one export. All methods raise DestinationFailed and DestinationUnavailable."""
 
     where: str
-    """The place as users see it."""
+    """The folder or URL as users see it."""
 
     def begin(self, place: str) -> None:
-        """Make a staging place. Only the latest slice does so."""
+        """Create the staging place of a slice. Called only by the slice that holds the lease."""
 
     def create(self, place: str, name: str) -> AbstractContextManager[IO[bytes]]:
         """Write a staged file, which is durable at the end of the block."""
 
     def publish(self, staged: Mapping[str, str], place: str) -> None:
-        """Give staged files (`place/name`, by final path) their final names, all of them or none.
+        """Give staged files their final names, all of them or none. `staged`: `place/name` by final path.
 
         It can be repeated after it was interrupted. The last of them is the manifest.
         """
@@ -80,26 +80,26 @@ class Destination(Protocol):
         """Return the manifest of the finished files; None if there are none."""
 
     def open(self, path: str) -> IO[bytes]:
-        """Open a finished file. `path` is one of the manifest's, never a caller's."""
+        """Open a finished file for reading. `path` must come from the manifest, never from a caller."""
 
     def replace(self, path: str, content: bytes) -> None:
-        """Give a finished file another content, all of it or none."""
+        """Replace the content of a finished file atomically."""
 
     def discard(self, path: str) -> None:
-        """Remove one finished file, if it is there."""
+        """Remove one finished file, if it exists."""
 
     def paths(self) -> list[str]:
         """Return the paths of the finished files."""
 
     def remove_staging(self) -> None:
-        """Remove what is staged."""
+        """Remove all staged files."""
 
     def remove(self) -> None:
-        """Remove everything that is of this export."""
+        """Remove all files of this export, staged and finished."""
 
 
 class Folder:
-    """A folder, which appears as a whole."""
+    """An export in a folder, which appears under its final name only when it is complete."""
 
     def __init__(self, final: Path, staging: Path, export: ObjectId | None = None) -> None:
         """`staging`: in the same file system. `export`: set if others may write to `final`, whose files stay."""
@@ -129,7 +129,7 @@ class Folder:
                 try:
                     (self._staging / source).rename(target)
                 except FileNotFoundError:
-                    if not target.exists():  # else it was moved before an interruption
+                    if not target.exists():  # otherwise it was moved before an interruption
                         raise
             for folder in {whole, *(path.parent for path in whole.rglob("*"))}:
                 _sync(folder)
@@ -199,7 +199,7 @@ def _sync(folder: Path) -> None:
 def _remove(folder: Path) -> None:
     """Remove a folder as a whole: renamed first, so that nobody sees half of it or adds to it."""
     doomed = folder.with_name(f".{folder.name.lstrip('.')}.removed")
-    for _ in range(2):  # the first time, what an interrupted removal has left
+    for _ in range(2):  # the first one is what an interrupted removal has left
         if doomed.exists():
             shutil.rmtree(doomed)
         if folder.exists():

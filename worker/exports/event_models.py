@@ -1,4 +1,4 @@
-"""The events of exports, for their schemas in docs/schemas."""
+"""The events of exports, from which their schemas in docs/schemas are made."""
 
 from datetime import datetime
 from typing import Any, Literal
@@ -23,7 +23,7 @@ class ExportCompletedEvent(JobEvent):
 
 
 class ExportFailedEvent(JobEvent):
-    """Sent once the failure is recorded. No files are left."""
+    """Sent once the failure is recorded. The export leaves no files."""
 
     type: Literal["training.export.failed"]
     data: FailedData

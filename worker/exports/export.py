@@ -41,7 +41,7 @@ class Export:
         return key.get_secret_value() if key else ""
 
     def __call__(self, own: Slice) -> Mapping[str, Any] | None:
-        """Continue a job; return its result once its files are published.
+        """Continue a job; return its result once its files have their final names.
 
         Raises EmptySelection, NothingRepresentable, DestinationFailed and all TransientErrors.
         """
@@ -65,12 +65,15 @@ class Export:
         return result
 
     def clean_up(self, job: Job) -> None:
-        """Remove everything of a job that has failed or was cancelled. Raises TransientError and DestinationFailed."""
+        """Remove the selection and all files of a failed or cancelled job.
+
+        Raises TransientError and DestinationFailed.
+        """
         Selection(self._service.connections, job.id).remove()
         self._open_destination(job).remove()
 
     def _write(self, own: Slice, spec: ExportSpec, selection: Selection, destination: Destination) -> list[Part] | None:
-        """Write the shards that are left; return all parts, or None if the slice was over before."""
+        """Write the remaining shards; return all parts, or None if the slice ended before."""
         state = own.checkpoint
         parts = [Part(**each) for each in state["parts"]]
         writer = PartWriter(self._service, own.job.organization, spec, destination)

@@ -1,4 +1,4 @@
-"""Removes what a command that was killed has left beside the folder that it was writing.
+"""Removes the hidden folders that killed commands have left beside the folders that they were writing.
 
 A command holds a lock while it writes, on a file beside its hidden folder. The lock ends with the process, so a
 process that can take it knows that the command is dead.
@@ -21,7 +21,7 @@ _LOCK = re.compile(r"\.[0-9a-f]{24}\.lock", re.ASCII)
 
 @contextmanager
 def owned(parent: Path, export: ObjectId) -> Iterator[None]:
-    """Own the hidden folder of an export in `parent` until the block or the process ends.
+    """Hold the lock on the hidden folder of an export in `parent` until the block or the process ends.
 
     Raises DestinationFailed, DestinationUnavailable.
     """
@@ -37,7 +37,7 @@ def owned(parent: Path, export: ObjectId) -> Iterator[None]:
 
 
 def remove_leftovers(parent: Path) -> None:
-    """Remove what dead commands have left in a folder."""
+    """Remove the hidden folders in `parent` whose commands are dead."""
     for lock in parent.glob(".*.lock"):
         if _LOCK.fullmatch(lock.name):
             with suppress(OSError), lock.open("r+b") as file:
@@ -60,7 +60,7 @@ def _hold(lock: Path) -> int:
         descriptor = os.open(lock, os.O_CREAT | os.O_RDWR, 0o644)
         with suppress(OSError):  # a file system without locks
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-        # Another command may have taken the file for a dead one's, before it was locked, and removed it.
+        # Before it was locked, another command may have removed the file as one of a dead command.
         if lock.exists() and os.path.samestat(lock.stat(), os.fstat(descriptor)):
             return descriptor
         os.close(descriptor)

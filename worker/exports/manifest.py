@@ -1,4 +1,4 @@
-"""The manifest: what is in an export, from which it can be verified and rebuilt."""
+"""The manifest: the description of an export, from which its files can be verified and rebuilt."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -29,7 +29,7 @@ class Plan:
 
 
 def plan_files(spec: ExportSpec, parts: Sequence[Part], shards: Mapping[str, Any]) -> Plan:
-    """Name the files of an export. A side without any row has no data file."""
+    """Name the files of an export. A split without rows has no data file."""
     suffix = SUFFIXES.get(spec.compress or "", "")
     data = []
     for part in parts:
@@ -101,7 +101,7 @@ def manifest_of(
 
 
 def _redaction(spec: ExportSpec, plan: Plan) -> dict[str, Any]:
-    """Return what was redacted by the export and at capture; nothing if neither was asked to."""
+    """Return the fields on what the export and earlier captures redacted. Empty if neither redacts anything."""
     counted: dict[str, dict[str, int]] = {"redacted": {}, "captured": {}, "policies": {}}
     for _, part in plan.ids:
         for name, counts in counted.items():

@@ -1,4 +1,4 @@
-"""Finds the destination of an export."""
+"""Opens the destination of an export."""
 
 import os
 from pathlib import Path
@@ -15,7 +15,8 @@ from worker.settings import Settings
 def open_destination(settings: Settings, export: ObjectId) -> Destination:
     """Return the destination of an export that workers write.
 
-    Raises InvalidSettings if none is set or the extra for buckets is not installed.
+    Raises InvalidSettings if SNAPSHOTS_EXPORTS_URL is not set, or names a bucket and the extra `exports` is not
+    installed.
     """
     url = settings.exports_url
     if not url:
@@ -49,5 +50,5 @@ def fault_of_folder(settings: Settings) -> str | None:
 
 
 def open_folder(folder: Path, export: ObjectId) -> Destination:
-    """Return the destination of an export that a command writes into a folder of its user."""
+    """Return the destination of an export that a command writes into a folder."""
     return Folder(folder, folder.parent / f".{export}", export)

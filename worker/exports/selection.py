@@ -1,7 +1,7 @@
-"""The frozen selection: which snapshots an export has, on which side and in which shard, and their editable fields.
+"""The selection of an export: its snapshots with their split, shard and editable fields, frozen at one moment.
 
-Captured messages never change, so that this freezes the content of one moment. The documents of one slice and the
-job's checkpoint are written in one transaction, which a slice that was taken over cannot commit.
+Captured messages never change, so this is enough to freeze the whole content. The documents of one slice are written in
+one transaction with the job's checkpoint, which a slice that has lost its lease cannot commit.
 """
 
 import re
@@ -18,7 +18,7 @@ from worker.service import Service
 from worker.stores.connections import PLAIN, Connections, Document, store_errors
 
 EDITABLE = ("notes", "tags", "quality", "category", "isArchived", "updatedAt", "__v")
-"""The fields that may change after the capture, with those that MongoDB or Mongoose changes with them."""
+"""The fields that may change after the capture, including those that Mongoose changes with every edit."""
 
 NAIVE = PLAIN.with_options(tz_aware=False)
 """Rows are the same without a time zone, which is UTC, and decoding takes half the time."""
@@ -33,10 +33,10 @@ class Selected:
     size: int
     """Bytes of its document."""
     fields: Mapping[str, Any]
-    """Its editable fields, as they were at the moment of the selection."""
+    """Its editable fields at the moment of the selection."""
 
     def apply(self, document: Document) -> Document:
-        """Give the document its editable fields of then, in the document's order, and return it."""
+        """Set the document's editable fields to those of the selection, in the document's order, and return it."""
         for name in EDITABLE:
             if name in self.fields:
                 document[name] = self.fields[name]
@@ -46,7 +46,7 @@ class Selected:
 
     @classmethod
     def of(cls, document: Document) -> "Selected":
-        """Read an entry of the selection, or a projection of a snapshot."""
+        """Read an entry of the selection or a projection of a snapshot, which have the same fields."""
         fields = {name: document[name] for name in EDITABLE if name in document}
         content_hash = document.get("contentHash")
         if not (isinstance(content_hash, str) and _HASH.fullmatch(content_hash)):
@@ -58,7 +58,7 @@ class Selected:
 
 
 def read_selected(service: Service, organization: ObjectId, ids: Sequence[ObjectId]) -> dict[ObjectId, Selected]:
-    """Return snapshots as they are now. Raises StoreUnavailable, StoreConflict."""
+    """Return the current fields of snapshots by id. Raises StoreUnavailable, StoreConflict."""
     which = {"_id": {"$in": list(ids)}, "organizationId": organization}
     projection = {**dict.fromkeys(("contentHash", *EDITABLE), 1), "size": {"$bsonSize": "$$ROOT"}}
     with store_errors():
@@ -83,7 +83,7 @@ class Selection:
         return {**place, "hashes": Binary(hashes), "entries": [each.entry() for each in entries]}
 
     def shard(self, split: str, shard: int) -> Iterator[list[Selected]]:
-        """Yield the snapshots of a shard, in order of `_id`, in lists. Raises StoreUnavailable, StoreConflict."""
+        """Yield lists of the snapshots of a shard, in order of `_id`. Raises StoreUnavailable, StoreConflict."""
         which = {"job": self._job, "split": split, "shard": shard}
         collection = self.collection.with_options(NAIVE)
         with store_errors(), collection.find(which, {"entries": 1}, batch_size=2).sort("number", 1) as cursor:
@@ -91,7 +91,7 @@ class Selection:
                 yield [Selected.of(each) for each in document["entries"]]
 
     def known_hashes(self) -> set[bytes]:
-        """Return the hashes of the contents that were selected so far. Raises StoreUnavailable, StoreConflict."""
+        """Return the content hashes of all snapshots selected so far. Raises StoreUnavailable, StoreConflict."""
         known: set[bytes] = set()
         with (
             store_errors(),
@@ -106,7 +106,7 @@ class Selection:
     # --- what stratification needs --------------------------------------------------------------------------
 
     def marks(self, number: int, marks: "array[int]") -> Document:
-        """Return a document with marks to insert."""
+        """Return a document to insert with these marks (see `Splitter.mark`)."""
         return {"job": self._job, "number": number, "marks": Binary(marks.tobytes())}
 
     def all_marks(self) -> "array[int]":
@@ -118,7 +118,7 @@ class Selection:
         return found
 
     def replace_marks(self, moved: Mapping[int, str], session: ClientSession) -> None:
-        """Replace the marks by the places of the people who change sides."""
+        """Replace the marks by the places of the people whom stratification moves to another split."""
         self.collection.delete_many({"job": self._job, "marks": {"$exists": True}}, session=session)
         for side in sorted(set(moved.values())):
             places = array("Q", (place for place, other in moved.items() if other == side))
@@ -128,7 +128,10 @@ class Selection:
                 self.collection.insert_one(document, session=session)
 
     def moved(self) -> dict[int, str]:
-        """Return the places of the people who change sides. Raises StoreUnavailable, StoreConflict."""
+        """Return the places and new splits of the people whom stratification moves.
+
+        Raises StoreUnavailable, StoreConflict.
+        """
         found: dict[int, str] = {}
         with store_errors(), self.collection.find({"job": self._job, "places": {"$exists": True}}) as cursor:
             for document in cursor:
@@ -144,13 +147,13 @@ class Selection:
 _HASH = re.compile(r"[0-9a-f]{64}", re.ASCII)
 """A content hash as we make it. A platform may have stored other text there, which a list of ids cannot have."""
 _PLACES = 1_000_000
-"""Places in one document, of 8 bytes each."""
+"""The most places in one document, of 8 bytes each."""
 _SHORT = 16
-"""Bytes of a content hash that duplicates are recognised by: half of a SHA-256, to halve the memory."""
+"""Duplicates are recognised by this many bytes of the content hash: half of a SHA-256, which halves the memory."""
 
 
 def _short(content_hash: str) -> bytes:
-    """Zeros stand for a snapshot without a content hash, which has no duplicates."""
+    """Return the bytes that are compared. Zeros stand for a missing content hash, which is never a duplicate."""
     try:
         return bytes.fromhex(content_hash)[:_SHORT].ljust(_SHORT, b"\0")
     except ValueError:
@@ -158,7 +161,7 @@ def _short(content_hash: str) -> bytes:
 
 
 def is_duplicate(known: set[bytes], content_hash: str) -> bool:
-    """Return whether the content is known already, and remember it."""
+    """Return whether the content hash is in `known`, and add it."""
     short = _short(content_hash)
     if not any(short):
         return False

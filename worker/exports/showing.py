@@ -1,4 +1,4 @@
-"""An export as commands and the HTTP API show it."""
+"""The fields of an export in the output of commands and in the HTTP API."""
 
 from typing import Any
 

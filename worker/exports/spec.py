@@ -1,4 +1,4 @@
-"""What a caller asks of an export."""
+"""The specification of an export, validated from what a caller sends."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
@@ -30,7 +30,7 @@ def _check_split(value: str) -> str:
 
 
 class ExportSpec(SnapshotFilter):
-    """The body of `POST /api/training/exports`: the list's filters, the format, how to divide and write."""
+    """The body of `POST /api/training/exports`: filters, format, split, redaction and compression."""
 
     format: Annotated[str, Field(max_length=100)]
     split: Annotated[str, Field(max_length=50), AfterValidator(_check_split)] | None = None
@@ -60,7 +60,7 @@ class ExportSpec(SnapshotFilter):
         return spec
 
     def stored(self) -> dict[str, Any]:
-        """Return the fields that were given, as JSON values; `ExportSpec.read` reads them again."""
+        """Return the given fields as JSON values, which `read_spec` reads again."""
         given: dict[str, Any] = {}
         for name, value in self.model_dump(by_alias=True, exclude_defaults=True).items():
             given[name] = str(value) if isinstance(value, ObjectId) else value

@@ -1,4 +1,4 @@
-"""The split into training, validation and test data, by person."""
+"""The split into training, validation and test data. All snapshots of a person are in the same split."""
 
 import hmac
 import re
@@ -22,12 +22,12 @@ _NUMBER = re.compile(r"\d{1,3}(\.\d{1,4})?", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Shares:
-    """The shares of the sides, in the order of `SPLITS`; they add up to 1."""
+    """The shares of the splits, in the order of `SPLITS`. They add up to 1."""
 
     shares: tuple[float, float, float]
 
     def side(self, point: float) -> str:
-        """Return the side of a point from 0 up to, and without, 1."""
+        """Return the split for a point, a number from 0 to below 1."""
         first, second, third = self.shares
         if point < first:
             return SPLITS[0]
@@ -43,27 +43,27 @@ def parse_shares(text: str) -> Shares:
     if (total := sum(numbers)) != 100:
         raise ValueError(f"should add up to 100; {text} adds up to {total}")
     if not numbers[0]:
-        raise ValueError("should have a first percentage above 0, or there is nothing to train on")
+        raise ValueError("should have a first percentage above 0; otherwise there is nothing to train on")
     train, validation, test = (float(number / 100) for number in numbers)
     return Shares((train, validation, 1 - train - validation if test else 0.0))
 
 
 class Splitter:
-    """Assigns each person a side: by a hash of the organization, the contact and the key, and by nothing else."""
+    """Assigns each person to a split, by nothing but a hash of the organization, the contact and the key."""
 
     def __init__(self, organization: ObjectId, key: str, shares: Shares | None, moved: Mapping[int, str]) -> None:
-        """`moved`: the places of people whom stratification puts on another side than their hash."""
+        """`moved`: the splits of people whom stratification has moved, by their place."""
         self._secret = key.encode() + organization.binary
         self._shares = shares
         self._moved = moved
 
     @property
     def fingerprint(self) -> str:
-        """Identifies the key without revealing it."""
+        """A hash that identifies the key without revealing it."""
         return hmac.digest(self._secret, b"fingerprint", "sha256").hex()[:16]
 
     def place(self, person: ObjectId) -> int:
-        """Return the person's place from 0 up to, and without, 2**53."""
+        """Return the person's place: an integer from 0 to below 2**53, derived from the hash."""
         digest = hmac.digest(self._secret, person.binary, "sha256")
         return int.from_bytes(digest[:8]) >> _STRATUM_BITS
 
@@ -79,11 +79,11 @@ class Splitter:
 
 
 def stratify(shares: Shares, marks: "array[int]") -> dict[int, str]:
-    """Return the places of the people to move, so that each quality has its share on each side.
+    """Return the people to move, by place, so that each quality has the same shares of the splits.
 
-    `marks`: one for each snapshot, in any order (`Splitter.mark`). People of the same main quality form a stratum. A
-    stratum is cut, in order of the people's places, where the shares of its snapshots are reached; that is near where
-    the hash alone would cut it, so few people move. A million snapshots take less than 100 MB.
+    `marks`: one for each snapshot, in any order (`Splitter.mark`). People of the same main quality form a stratum.
+    Within a stratum, people are sorted by place and divided where the shares of its snapshots are reached. That is
+    close to where the hash alone would divide them, so few people move. A million snapshots take less than 100 MB.
     """
     strata: dict[int, tuple[array[int], array[int]]] = {}
     for place, of_person in groupby(sorted(marks), key=lambda mark: mark >> _STRATUM_BITS):
@@ -95,7 +95,7 @@ def stratify(shares: Shares, marks: "array[int]") -> dict[int, str]:
     for places, weights in strata.values():
         total, before = sum(weights), 0
         for place, weight in zip(places, weights, strict=True):
-            # The middle of a person's snapshots decides, so that rounding favours no side.
+            # The middle of a person's snapshots decides, so that rounding favours no split.
             side = shares.side((before + weight / 2) / total)
             before += weight
             if side != shares.side(place / _PLACES):
@@ -104,12 +104,12 @@ def stratify(shares: Shares, marks: "array[int]") -> dict[int, str]:
 
 
 def quality_of(value: object) -> str:
-    """Return a snapshot's quality for counts: its text, or `none`."""
+    """Return the name under which a snapshot's quality is counted: the quality, or `none`."""
     return value if isinstance(value, str) and value else "none"
 
 
 def merge(into: dict[str, int], counts: Mapping[str, int]) -> None:
-    """Add counts by name; names stay in alphabetical order."""
+    """Add counts to `into`, by name. Its names stay in alphabetical order."""
     total = Counter(into) + Counter(counts)
     into.clear()
     into.update(sorted(total.items()))

@@ -1,6 +1,6 @@
-"""The pass before the selection of an export that is stratified: which people change sides.
+"""The pass before the selection of a stratified export, which decides who moves to another split.
 
-It reads person and quality of each snapshot, in slices, and keeps them in MongoDB, 8 bytes for each.
+It reads the person and the quality of each snapshot, in slices, and stores 8 bytes for each in MongoDB.
 """
 
 from array import array
@@ -16,11 +16,11 @@ from worker.stores.connections import Document
 
 PAGE = 20_000
 ReadPage = Callable[[ObjectId | None, Document, int], list[Document]]
-"""Reads so many snapshots after an id, with these fields, as they were at the moment of the export."""
+"""Reads snapshots at the moment of the export: after this id, with this projection, and at most this many."""
 
 
 class Stratifying:
-    """Works on the pass. Its state is in the checkpoint: `stratify` until it is over, and `strata`, the qualities."""
+    """Runs the pass. Its state is in the checkpoint: `stratify` until the pass is over, and `strata`, the qualities."""
 
     def __init__(self, service: Service, own: Slice, splitter: Splitter, selection: Selection, read: ReadPage) -> None:
         self._service = service
@@ -51,7 +51,7 @@ class Stratifying:
         quality = quality_of(document.get("quality"))
         if quality not in strata and len(strata) < MAX_STRATA - 1:
             strata.append(quality)
-        # All that are too many form one stratum.
+        # Qualities beyond the limit form one stratum together.
         stratum = strata.index(quality) if quality in strata else MAX_STRATA - 1
         return self._splitter.mark(person_of(document), stratum)
 
@@ -65,6 +65,6 @@ class Stratifying:
 
 
 def person_of(document: Document) -> ObjectId:
-    """Return the contact of a snapshot. A snapshot without one stands for itself."""
+    """Return the contact of a snapshot, or the snapshot's own id if it has no contact."""
     person = document.get("contactId")
     return person if isinstance(person, ObjectId) else document["_id"]

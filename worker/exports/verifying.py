@@ -1,4 +1,4 @@
-"""Checks the files of an export against its manifest, and makes them again from the database."""
+"""Verifies the files of an export against its manifest, and rebuilds them from the database."""
 
 import csv
 import hashlib
@@ -26,13 +26,13 @@ _BATCH = 500
 
 
 class ManifestUnreadable(PermanentError):
-    """The manifest is missing, or is not one of this version."""
+    """The manifest is missing, damaged, or of another version."""
 
     code = "manifest_unreadable"
 
 
 class SourcesChanged(Refused):
-    """Snapshots of the export are gone or were edited, so that it cannot be made again."""
+    """Snapshots of the export were deleted or edited, so it cannot be rebuilt."""
 
     code = "sources_changed"
 
@@ -57,14 +57,14 @@ class _Format(BaseModel):
 
 
 class _Stale(BaseModel):
-    """Data files that were removed, each with its list of ids, which no longer has the snapshots that had to go."""
+    """Data files that were removed from an export, by path, with the paths of their lists of ids, and the reason."""
 
     reason: str = "erased"
     files: dict[str, str]
 
 
 class _Manifest(BaseModel):
-    """What is read of a manifest, which may come from anywhere."""
+    """The fields that are read from a manifest. They are validated, because the file may come from anywhere."""
 
     manifest_version: Annotated[Literal[1], Field(alias="manifestVersion")]
     organization_id: Annotated[Id, Field(alias="organizationId")]
@@ -76,7 +76,7 @@ class _Manifest(BaseModel):
 
 @dataclass
 class Verification:
-    """What is wrong with the files of an export, as sentences by path."""
+    """The result of a verification: faults by path, each as a sentence that continues the path."""
 
     checked: int
     faults: dict[str, str]
@@ -119,7 +119,7 @@ def _fault(destination: Destination, record: _Record) -> str | None:
         return "is missing"
     if size != record.bytes:
         return f"has {size:,} bytes instead of {record.bytes:,}"
-    return None if sha256 == record.sha256 else "has another content"
+    return None if sha256 == record.sha256 else "has different content"
 
 
 def _digest(file: IO[bytes]) -> tuple[int, str]:
@@ -131,7 +131,7 @@ def _digest(file: IO[bytes]) -> tuple[int, str]:
 
 
 class Rebuild:
-    """Makes the data files of an export again, from the snapshots that its manifest names."""
+    """Rebuilds the data files of an export from the snapshots that its manifest names."""
 
     def __init__(self, service: Service, source: Destination) -> None:
         """Raises ManifestUnreadable."""
@@ -144,9 +144,9 @@ class Rebuild:
         self.edited: list[str] = []
 
     def __call__(self, target: Destination) -> list[str]:
-        """Write the files to `target`; return the paths of data files that differ from the manifest, if any.
+        """Write the files to `target`; return the paths of data files that differ from the manifest.
 
-        Raises ManifestUnreadable, or SourcesChanged, which names the snapshots that are gone or were edited.
+        Raises ManifestUnreadable, or SourcesChanged, which names the snapshots that were deleted or edited.
         """
         others = [each for each in self.manifest.files if each.kind != "data"]
         ids = [each for each in others if each.kind == "ids"]
@@ -183,7 +183,7 @@ class Rebuild:
         return []
 
     def _manifest_with(self, remade: Mapping[str, Part]) -> bytes:
-        """Return the manifest, with the files that were made without what was removed."""
+        """Return the manifest, updated with the files that were rebuilt without the removed snapshots."""
         with self._source.open(NAME) as file:
             content = file.read()
         if not remade:
@@ -196,9 +196,9 @@ class Rebuild:
         return encode(manifest)
 
     def _check(self, others: Sequence[_Record], ids: Sequence[_Record]) -> None:
-        """Check that the export can be made again from its ids and from the database, before anything is written."""
+        """Check that the export can be rebuilt from its lists of ids and the database, before anything is written."""
         if self._spec.training_format.version != self.manifest.format.version:
-            raise ManifestUnreadable("The format has another version now, which makes other rows.")
+            raise ManifestUnreadable("The format has changed since the export, so the rows would differ.")
         for each in others:
             if fault := _fault(self._source, each):
                 raise ManifestUnreadable(f"{each.path} of {self._source.where} {fault}.")
@@ -206,11 +206,11 @@ class Rebuild:
             for _ in self._selection(each.path):
                 pass
         if self.gone or self.edited:
-            message = f"{len(self.gone)} snapshots are gone and {len(self.edited)} were edited since the export."
+            message = f"{len(self.gone)} snapshots were deleted and {len(self.edited)} were edited since the export."
             raise SourcesChanged(message, gone=self.gone, edited=self.edited)
 
     def _selection(self, path: str) -> Iterator[list[Selected]]:
-        """Yield the snapshots of one file of ids as they are now, and note those that are gone or were edited."""
+        """Yield the current snapshots in a list of ids, and record those that were deleted or edited."""
         with self._source.open(path) as file:
             lines = csv.reader(io.TextIOWrapper(file, encoding="ascii", newline=""), delimiter="\t")
             batch: list[tuple[ObjectId, str, str, str]] = []

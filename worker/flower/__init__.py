@@ -1,1 +1,1 @@
-"""What we add to Flower: the columns of requests, search by them, a Retry button, and no personal data."""
+"""Extends Flower: columns for requests, search by them, a Retry button, and the removal of personal data."""

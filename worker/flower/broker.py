@@ -1,4 +1,4 @@
-"""How Flower reads the lengths of queues: through the same address of Redis as every other process.
+"""Lets Flower read the lengths of queues through the same Redis address as every other process.
 
 Flower's own classes ask the first Sentinel only, and ignore the user and the database of a Unix socket.
 """
@@ -26,7 +26,7 @@ class QueueReader(RedisBase):  # type: ignore[misc]
 
 
 def read_queues_at(address: RedisAddress) -> None:
-    """Let all pages and the API of Flower read the queues at this address."""
+    """Make all of Flower's pages and its API read the queues at this address."""
 
     def get_broker(handler: Any) -> QueueReader:
         options = handler.capp.conf.broker_transport_options

@@ -1,4 +1,4 @@
-"""The workers' events, before Flower stores them.
+"""Changes the workers' events before Flower stores them.
 
 Flower applies `format_task` to its pages but not to its API, so personal data must be removed from the events. Our own
 contain none, but any producer may send a `task-sent` event with its arguments, and the text of an unexpected error may
@@ -40,8 +40,8 @@ def without_personal_data(event: Mapping[str, Any]) -> dict[str, Any]:
 def begin_again(task: Any) -> None:
     """Let a failed task of Flower run again, as `task-received` reports after a retry.
 
-    Celery takes an event of an earlier state for one that came late, and would show the failure until the task ends.
-    The failed requests stay known, so that Retry can be pressed again.
+    Celery would treat this event as a late one, because it belongs to an earlier state, and show the failure until the
+    task ends. The failed requests stay known, so that Retry can be pressed again.
     """
     if task.state == "FAILURE":
         task.failed_before = failed_in_task(task)

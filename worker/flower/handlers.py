@@ -1,4 +1,4 @@
-"""Flower's pages with what we add to them: the Retry button, links to requests, and search by the ledger's fields."""
+"""Flower's pages with our additions: the Retry button, links to requests, and search by the ledger's fields."""
 
 import hashlib
 from collections.abc import Callable, Iterable
@@ -27,7 +27,7 @@ _FOLDER = Path(__file__).parent
 _FILES = _FOLDER / "static"
 _VERSION = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(_FILES.iterdir()))).hexdigest()[:12]
 _MAX_TASKS = 100
-"""Tasks that one request may retry: the longest page of the list."""
+"""The most tasks that one HTTP request may retry, which is the longest page of the list."""
 
 
 def replace_handlers(handlers: list[Any], labels: Labels) -> None:
@@ -48,7 +48,7 @@ def replace_handlers(handlers: list[Any], labels: Labels) -> None:
 
 
 class _Loader(Loader):
-    """Loads our templates, and Flower's where we have none of that name."""
+    """Loads our templates, or Flower's if we have none with that name."""
 
     def _create_template(self, name: str) -> Template:
         folder = _FOLDER / "templates"
@@ -88,7 +88,7 @@ class TasksPage(_Page, TasksView):  # type: ignore[misc]
 
 
 class Retry(BaseHandler):  # type: ignore[misc]
-    """Retries the tasks that a form names, and answers for each what became of it."""
+    """Retries the tasks that a form names, and answers with the result for each."""
 
     def check_xsrf_cookie(self) -> None:
         """Require the token of Flower's pages. Flower requires none where its login is basic."""

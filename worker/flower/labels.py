@@ -1,4 +1,4 @@
-"""The columns of ours on Flower's pages: the request of a task, its organization, trigger and outcome.
+"""Our columns on Flower's pages: the request of a task, its organization, trigger and outcome.
 
 They are read from the ledger when a page is shown or a search needs them; the workers' events contain ledger ids only.
 """
@@ -54,7 +54,7 @@ class Label:
     trigger: str
     outcome: str
     final: bool
-    """Whether it cannot change any more: the request has completed."""
+    """Whether the label cannot change any more, because the request has completed."""
 
 
 _UNKNOWN = Label("", "", "", final=False)
@@ -93,7 +93,7 @@ class Labels:
     # --- for searches ---------------------------------------------------------------------------------
 
     def text(self, keys: Iterable[ObjectId], field: str) -> str:
-        """Return what the labels of these requests say in one field, in lower case."""
+        """Return the text of one field in the labels of these requests, in lower case."""
         found = (self._known.get(key, _UNKNOWN) for key in keys)
         return "\0".join(str(getattr(each, field)).casefold() for each in found)
 

@@ -1,4 +1,4 @@
-"""Which logins Flower may start with, and what its answers tell a browser."""
+"""The logins with which Flower may start, and the security headers of its answers."""
 
 import hashlib
 import re
@@ -56,4 +56,4 @@ SECURITY_HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
-"""Sent with every answer of Flower. Its tables set inline styles, which cannot be listed."""
+"""The headers of every answer of Flower. Styles are not restricted by hash, because its tables set inline styles."""

@@ -40,14 +40,14 @@ which several are described."""
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What became of the retry of one task."""
+    """The result of retrying one task."""
 
     task: str
     result: str
     """`retried`, if any request was; `unknown_task`, `no_request`, `unavailable`, or why none was retried."""
     message: str
     requests: int = 0
-    """How many requests are retried."""
+    """The number of requests that are being retried."""
     received: float | None = None
     """When a worker last received the task before the retry: a later time is that of the retry."""
 
@@ -58,7 +58,7 @@ def unknown_task(task: str) -> Answer:
 
 
 def retry(task: str, keys: Sequence[ObjectId], received: float | None = None) -> Answer:
-    """Redrive those of a task's requests that have failed, as the same task. Blocks for up to 10 s."""
+    """Redrive the failed requests of a task, under the same task id. Blocks for up to 10 s."""
     if not keys:
         return Answer(task, "no_request", "This task lists no failed request of the ledger.")
     try:
@@ -91,7 +91,7 @@ def _reason(entry: LedgerEntry | None) -> str:
 
 
 def _message(redriven: int, reasons: Counter[str], total: int) -> str:
-    """Describe what became of the requests of one task."""
+    """Describe the results for the requests of one task."""
     if total == 1:
         return "The request is being retried." if redriven else _REASONS[next(iter(reasons))][0]
     parts = [f"{redriven} being retried"] if redriven else []

@@ -1,7 +1,7 @@
 """Flower's search, with the organization, the trigger, the outcome and the reason of a task.
 
-Flower indexes what the events contain, and has no hook for more. This module replaces two classes of it and the list of
-its fields. A search by a field of ours reads the ledger first (`needs_labels`).
+Flower indexes only the content of events, and has no hook for more. This module therefore replaces two of its classes
+and its list of fields. A search by one of our fields reads the ledger first (`needs_labels`).
 """
 
 from typing import Any, cast
@@ -24,7 +24,7 @@ def extend_search(labels: Labels) -> None:
 
 
 def needs_labels(query: str) -> bool:
-    """Whether a search looks at fields of ours, which a term without a field does. Raises QuerySyntaxError."""
+    """Whether a search uses our fields, as a term without a field does. Raises QuerySyntaxError."""
     return any(field is None or field in SEARCHABLE for field in _fields(_base.parse_query(query)))
 
 
@@ -35,7 +35,7 @@ def _fields(expression: Any) -> list[str | None]:
 
 
 class _Document(_base.SearchDocument):  # type: ignore[misc]
-    """What Flower knows of a task, with the reason of its last failure and its requests."""
+    """The searchable fields of a task, with the reason of its last failure and the labels of its requests."""
 
     __slots__ = ("keys", "reason")
 

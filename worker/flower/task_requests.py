@@ -1,4 +1,4 @@
-"""Which requests of the ledger a task of Flower names."""
+"""Reads which requests of the ledger a task in Flower names."""
 
 import re
 from typing import Any, NamedTuple
@@ -20,7 +20,7 @@ class NamedRequest(NamedTuple):
 
 
 def named_request(arguments: Any) -> NamedRequest | None:
-    """Return what the arguments of a task name, or None if they are not ledger ids."""
+    """Return the requests that the arguments of a task name, or None if they are not ledger ids."""
     match = _ARGUMENTS.fullmatch(str(arguments))
     return NamedRequest(ObjectId(match[2]), int(match[1] or 1)) if match else None
 
@@ -36,7 +36,7 @@ def known_requests(task: Any) -> list[ObjectId]:
 def retryable_requests(task: Any) -> list[ObjectId]:
     """Return the requests that a retry of the task redrives if they have failed.
 
-    All of a task's requests are known if it is one; of a chunk, those that have failed.
+    If the task has one request, that is it. Of a chunk, only the failed requests are known.
     """
     first = named_request(task.args)
     if first is None or task.name != CREATE:
@@ -45,5 +45,5 @@ def retryable_requests(task: Any) -> list[ObjectId]:
 
 
 def failed_in_task(task: Any) -> list[ObjectId]:
-    """Return the requests that the task lists as failed; once it runs again, those that had failed before."""
+    """Return the requests that the task lists as failed or, while it is retried, those that had failed before."""
     return failed_requests(str(task.traceback or "")) or getattr(task, "failed_before", [])

@@ -1,4 +1,4 @@
-"""What a format is. `worker.formats.registry` finds the modules next to this one that have a `FORMAT`."""
+"""The base class of formats. `worker.formats.registry` finds the modules of this package that have a `FORMAT`."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
@@ -18,16 +18,19 @@ class Format(ABC):
 
     name: ClassVar[str]
     version: ClassVar[int] = 1
-    """Grows whenever the same snapshot would give other rows."""
+    """Increased whenever the same snapshot would give different rows."""
     suffix: ClassVar[str] = "jsonl"
     """Ending of the data files, without the dot: `jsonl` (`lines`) or `parquet` (`arrow_schema`)."""
     purpose: ClassVar[str]
-    """Who reads it, in a few words, for help texts."""
+    """What the format is for, in a few words, for help texts."""
     takes: ClassVar[frozenset[str]] = frozenset()
     """The fields of `Options` that it uses."""
 
     def check(self, options: Options) -> None:
-        """Raises InvalidRequest, which names the option, if the format does not have it or refuses its value."""
+        """Check the options.
+
+        Raises InvalidRequest, which names an option that the format does not have, or whose value it refuses.
+        """
         given = {each.name for each in fields(options) if getattr(options, each.name) not in {None, False}}
         errors = [
             {"field": to_camel(name), "message": f"is not an option of the format {self.name}"}
@@ -51,7 +54,7 @@ class Format(ABC):
         """Return the columns of the rows, in the notation of `worker.formats.columns`."""
 
     def certain_columns(self, options: Options) -> dict[str, Any]:
-        """Return the columns that every row has."""
+        """Return the columns that every row is certain to have, for the Croissant description."""
         return self.columns(options)
 
     def path(self, split: str, index: int, count: int) -> str:
@@ -63,16 +66,16 @@ class Format(ABC):
         return {"README.md": card(dataset, self.columns(dataset.options), list(self.warnings(dataset)))}
 
     def warnings(self, dataset: Dataset) -> Iterator[str]:
-        """Yield what the format's readers would not accept of the files, as sentences for the dataset card."""
+        """Yield a sentence for the dataset card for each fault that readers of the format would not accept."""
         yield from ()
 
     def arrow_schema(self) -> Any:
-        """Return the `pyarrow.Schema` of the rows; None if the format is no Parquet."""
+        """Return the `pyarrow.Schema` of the rows, or None if the format is not Parquet."""
         return None
 
 
 def _is_prompt(text: str) -> bool:
-    """Whether the text has something visible and UTF-8 can represent it."""
+    """Whether the text has visible characters and can be encoded as UTF-8."""
     try:
         check_text(text)
     except Skipped:

@@ -15,7 +15,7 @@ from worker.formats.dataset import SPLITS, Dataset
 def card(dataset: Dataset, columns: Columns, warnings: Sequence[str]) -> bytes:
     """Return `README.md` with `configs` and `dataset_info`: the files, columns and row counts of each split.
 
-    Files without rows are not named: nothing is to be read from them.
+    Files without rows are left out.
     """
     files = {split: [file for file in dataset.files.get(split, ()) if file.rows] for split in SPLITS}
     files = {split: each for split, each in files.items() if each}

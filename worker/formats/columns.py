@@ -57,7 +57,7 @@ def to_arrow(columns: Columns) -> Any:
 
 
 def as_json(columns: Columns) -> dict[str, Any]:
-    """Return the columns as they are in JSON, where a timestamp is text."""
+    """Return the columns for rows in JSON, in which a timestamp is text."""
 
     def plain(kind: Any) -> Any:
         match kind:
@@ -72,7 +72,7 @@ def as_json(columns: Columns) -> dict[str, Any]:
 
 
 def fit(name: str, value: Any, kind: Any) -> Any:
-    """Return a field of a snapshot in the type of its column; a timestamp is a `datetime` in UTC.
+    """Return the value of a snapshot's field, converted to the type of its column. A timestamp is a `datetime` in UTC.
 
     Raises Skipped as `malformed_snapshot`, `date_out_of_range` or `invalid_text`. Null fits every column.
     """

@@ -1,4 +1,4 @@
-"""What an export consists of, as the files that describe it name it. Pure."""
+"""The description of a finished export, for the files that describe it (dataset card, Croissant). Pure."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ SPLITS = ("train", "validation", "test")
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the caller of an export may choose."""
+    """The options of a format that the caller of an export may set."""
 
     system: str | None = None
     """System prompt of every row."""
@@ -30,12 +30,12 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """A finished export, as the files that describe it name it."""
+    """A finished export: its name, description and data files."""
 
     name: str
     description: str
     moment: datetime
-    """The moment whose content the export has."""
+    """The moment at which the snapshots were selected."""
     files: Mapping[str, Sequence[File]]
     """The data files of each split that has any, in order. Splits are named as in `SPLITS`."""
     options: Options = field(default_factory=Options)

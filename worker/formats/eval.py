@@ -1,4 +1,4 @@
-"""Test cases of an agent: the conversation up to the last answer, and that answer as what is expected.
+"""Test cases for an agent: the conversation up to the last answer, and that answer as the expected one.
 
 One row serves three programs:
 
@@ -26,7 +26,7 @@ _METADATA = {"quality": "string", "category": "string", "tags": ["string"], "con
 
 
 class Eval(Format):
-    """`eval`: one test case of each conversation. The system prompt is a matter of the agent that is tested."""
+    """`eval`: one test case for each conversation, without a system prompt, which the tested agent has itself."""
 
     name = "eval"
     purpose = "test cases for Inspect, DeepEval and promptfoo"

@@ -15,7 +15,7 @@ _CERTAIN = ("_id", "organizationId", "messages")
 
 
 class Jsonl(Format):
-    """`jsonl`: everything that the snapshot has. Nothing is skipped but text that is not valid Unicode."""
+    """`jsonl`: all fields of the snapshot. Only snapshots with text that is not valid Unicode are skipped."""
 
     name = "jsonl"
     purpose = "whole snapshots, for any program"
@@ -26,7 +26,7 @@ class Jsonl(Format):
         return as_json(fields)
 
     def certain_columns(self, options: Options) -> dict[str, Any]:
-        """Return the columns without which there is no snapshot."""
+        """Return the columns that every snapshot has."""
         return {name: kind for name, kind in self.columns(options).items() if name in _CERTAIN}
 
     def rows(self, snapshot: Mapping[str, Any], options: Options) -> list[Row]:

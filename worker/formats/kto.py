@@ -1,4 +1,4 @@
-"""Rated conversations, for Kahneman-Tversky optimization: a good or bad rating is all that it needs.
+"""Rated conversations for Kahneman-Tversky optimization, which needs only good or bad ratings.
 
 An unpaired preference dataset in TRL's conversational form, `prompt`, `completion` and `label`:
 https://huggingface.co/docs/trl/dataset_formats#unpaired-preference

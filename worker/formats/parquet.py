@@ -18,11 +18,11 @@ from worker.formats.turns import messages_of
 
 
 class Parquet(Format):
-    """`parquet`: everything that the documented fields of a snapshot have. Other fields are no columns."""
+    """`parquet`: all documented fields of the snapshot. Other fields have no column."""
 
     name = "parquet"
     suffix = "parquet"
-    purpose = "Hugging Face `datasets`, pandas, DuckDB and all that read Parquet"
+    purpose = "Hugging Face `datasets`, pandas, DuckDB and other readers of Parquet"
 
     def columns(self, options: Options) -> dict[str, Any]:
         """Return the columns of the rows."""

@@ -1,4 +1,4 @@
-"""Rows, their lines, and the reason for which a snapshot has none. Pure."""
+"""Rows, their encoding as lines, and the error for a snapshot that has no row. Pure."""
 
 import json
 from typing import Any
@@ -46,12 +46,12 @@ def line_of(text: str) -> bytes:
 
 
 def invalid_text() -> Skipped:
-    """The reason for a text that UTF-8 cannot represent."""
+    """Return the error for text that UTF-8 cannot represent."""
     return Skipped("invalid_text", "A text contains half of a surrogate pair, which UTF-8 cannot represent.")
 
 
 def check_text(text: str) -> None:
-    """Raises Skipped if UTF-8 cannot represent the text."""
+    """Raise Skipped if UTF-8 cannot represent the text."""
     if not text.isascii():
         try:
             text.encode()

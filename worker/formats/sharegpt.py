@@ -65,7 +65,7 @@ class Sharegpt(Format):
 
 
 def _plain(path: str) -> str:
-    """The path of a file that is compressed, without the compression's ending."""
+    """Return the path of a file without the ending of its compression."""
     return path[: path.index(".jsonl") + len(".jsonl")]
 
 

@@ -31,4 +31,4 @@ SNAPSHOT = {
     "updatedAt": _DATE,
     "__v": "int64",
 }
-"""All fields but `messages`."""
+"""The columns of all fields except `messages`."""

@@ -12,7 +12,7 @@ from worker.formats.rows import Skipped, check_text
 
 
 class Turn(NamedTuple):
-    """What one side says until the other side answers."""
+    """What one side says until the other one answers."""
 
     role: str
     """`user` or `assistant`."""
@@ -51,7 +51,7 @@ def turns(snapshot: Mapping[str, Any]) -> list[Turn]:
 
 
 def answered(snapshot: Mapping[str, Any]) -> list[Turn]:
-    """Return the turns up to the last one of the assistant; at least one of each side.
+    """Return the turns up to the assistant's last one, with at least one turn of each side.
 
     The customer's turns after it are cut off, because nothing can be learnt from a question without an answer.
     Raises Skipped: as `turns`, `no_assistant_turn`, and `no_user_turn` if the customer says nothing before it.
@@ -67,10 +67,12 @@ def answered(snapshot: Mapping[str, Any]) -> list[Turn]:
 
 
 def from_user(snapshot: Mapping[str, Any]) -> list[Turn]:
-    """Return the turns from the first of the customer to the last of the assistant: they alternate, an even number.
+    """Return the turns from the customer's first one to the assistant's last one.
 
-    A greeting of the platform's side before the first turn of the customer is no answer, and is cut off.
-    Raises Skipped as `answered`.
+    They alternate, and their number is even.
+
+    A greeting by the platform's side before the customer's first turn is not an answer, and is cut off. Raises Skipped
+    as `answered`.
     """
     found = answered(snapshot)
     return found[1:] if found[0].role == "assistant" else found

@@ -33,7 +33,7 @@ class Refusal:
 
 @dataclass(slots=True)
 class Report:
-    """Counts of lines, with `read` = `stored` + `already_there` + refused, and of new contacts and messages."""
+    """Numbers of lines, with `read` = `stored` + `already_there` + refused, and of new contacts and messages."""
 
     organization_id: ObjectId
     read: int = 0

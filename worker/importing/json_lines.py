@@ -14,7 +14,7 @@ _GZIP_MAGIC = b"\x1f\x8b"  # RFC 1952, section 2.3.1
 
 
 class Line(NamedTuple):
-    """A line. `number` starts at 1; `position` is the number of bytes of the file on disk that were read so far."""
+    """A line. `number` starts at 1. `position`: how many bytes of the file on disk were read so far."""
 
     number: int
     content: bytes

@@ -108,7 +108,7 @@ class Conversation(_Form):
 
     @property
     def contact_key(self) -> tuple[str, str]:
-        """What identifies the contact: the e-mail, else the phone number, else this conversation."""
+        """The key that identifies the contact: the e-mail, else the phone number, else this conversation."""
         contact = self.contact or Person()
         if email := email_key(contact.email):
             return "email", email

@@ -48,7 +48,10 @@ class SourceDocuments:
 
     @cached_property
     def content_hash(self) -> str:
-        """Distinguishes a repeated conversation from a different one with the same ref; stored as `importHash`."""
+        """A hash that distinguishes a repeated conversation from another one with the same ref.
+
+        Stored as `importHash`.
+        """
         return self.conversation.content_hash()
 
     @cached_property

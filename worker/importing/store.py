@@ -35,7 +35,7 @@ class DocumentRefused(Refused):
 
 @dataclass(slots=True)
 class WriteResult:
-    """The counts of a batch; `rejected` maps places in the batch to reasons."""
+    """The counts of a batch. `rejected`: reasons by position in the batch."""
 
     stored: int = 0
     already_there: int = 0
@@ -83,7 +83,7 @@ class ImportStore:
                 try:
                     self._collection(name).create_index(keys)
                 except OperationFailure as error:
-                    # The platform has the index under another name or with other options, which is as good.
+                    # The platform has the index under another name or with other options, which serves as well.
                     if error.code not in _INDEX_CONFLICTS:
                         raise
 

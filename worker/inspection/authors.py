@@ -1,7 +1,7 @@
-"""Finds out from sampled messages which field tells who wrote a message, and how its values translate. Pure.
+"""Finds the field of sampled messages that says who wrote a message, and the translation of its values. Pure.
 
-The words for each side are those that messaging platforms use. `user` is ambiguous: it is the customer wherever another
-value names the platform's side.
+The words for each side are those that messaging platforms use. `user` is ambiguous: it means the customer if another
+value means the platform's side.
 """
 
 from collections.abc import Iterable, Mapping
@@ -34,13 +34,13 @@ _FLAGS = {
     **dict.fromkeys(("isinbound", "inbound", "isincoming", "incoming", "fromcustomer", "isfromcustomer"), "false"),
     **dict.fromkeys(("fromcontact", "isfromcontact", "fromuser", "isfromuser", "fromclient", "isfromclient"), "false"),
 }
-"""Names of flags, with the value that means outbound."""
+"""Names of flags, each with the value that means outbound."""
 _LEAST_SHARE = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Authors:
-    """Whether the present settings tell who wrote a message, by which path, and the settings that would."""
+    """Whether the current settings say who wrote a message, by which path, and otherwise settings that would."""
 
     fits: bool
     path: str
@@ -49,7 +49,7 @@ class Authors:
 
 
 def find_authors(profile: Profile, fields: MessageFields) -> Authors:
-    """Judge the present settings and, if they do not tell who wrote the messages, suggest others."""
+    """Judge the current settings and, if they do not say who wrote the messages, suggest others."""
     for name, allowed in (("sender", SENDERS), ("direction", DIRECTIONS), ("senderType", SENDER_TYPES)):
         here = profile.at(fields[name])
         if _fits(here, fields.values.get(name, {}), allowed, profile.sampled):

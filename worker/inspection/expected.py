@@ -1,4 +1,4 @@
-"""What this service expects of each field that it reads, and the names that other platforms give it."""
+"""The expected types of each field that this service reads, and the names that other platforms use for it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ class Expected:
     kinds: tuple[str, ...]
     required: bool = False
     names: tuple[str, ...] = ()
-    """Names on other platforms, in lower case without separators, the likeliest first."""
+    """Names that other platforms use, in lower case without separators, most likely first."""
 
 
 _NAME = ("string", "number")
@@ -112,7 +112,7 @@ FLAGS: Mapping[str, tuple[str, ...]] = {
         *("iswhisper", "whisper", "staffonly", "isstaffonly", "agentonly", "isagentonly"),
     ),
 }
-"""Names of the two flags of messages with which they may be omitted."""
+"""Names of the two flags by which messages can be omitted."""
 
 COLLECTIONS: Mapping[Group, tuple[str, ...]] = {
     "contact": ("contacts", "contact", "customers", "customer", "clients", "leads", "visitors", "people", "endusers"),

@@ -24,14 +24,14 @@ _ORDER: tuple[Group, ...] = ("contact", "conversation", "message", "user")
 _SOURCES: tuple[Group, ...] = ("contact", "conversation", "message")
 _JUDGED_TOGETHER = ("organizationId", "contactId", "conversationId", "sender", "direction", "senderType")
 _JOINED = 0.5
-"""Share of sampled references that have to lead somewhere."""
+"""The share of sampled references that must lead to existing documents."""
 _CANDIDATES = 8
-"""References that are looked up at most, for each field."""
+"""The most references that are looked up for each field."""
 
 
 @dataclass
 class Inspected:
-    """One collection with its findings."""
+    """One collection with the findings about its fields."""
 
     group: Group
     sample: Sample
@@ -40,7 +40,10 @@ class Inspected:
 
 @dataclass
 class Inspection:
-    """The result. `settings` would map what does not fit, by name without prefix."""
+    """The result of an inspection.
+
+    `settings`: values that would map the fields that do not fit, by name without prefix.
+    """
 
     database: str
     collections: list[Inspected]
@@ -48,13 +51,13 @@ class Inspection:
 
     @property
     def fits(self) -> bool:
-        """Whether everything that is required fits with the present settings."""
+        """Whether all required fields fit with the current settings."""
         faults = [each for one in self.collections for each in one.findings if each.level is Level.FAULT]
         return not faults
 
 
 class Inspector:
-    """Inspects one database. `size`: documents of a sample; `seconds`: the time for each sample."""
+    """Inspects one database. `size`: the documents in each sample. `seconds`: the time limit for each sample."""
 
     def __init__(self, connections: Connections, size: int, seconds: float) -> None:
         self._connections = connections
@@ -92,7 +95,7 @@ class Inspector:
     # --- collections --------------------------------------------------------------------------------------
 
     def _collection(self, group: Group, existing: list[str]) -> str:
-        """Return the collection of the settings or, if it is missing or empty, one whose name suggests the same."""
+        """Return the collection that the settings name or, if it is missing or empty, one with a similar name."""
         setting = f"{group}s_collection"
         configured: str = getattr(self._names, setting)
         if configured in existing and not is_empty(self._connections, configured):
@@ -140,7 +143,7 @@ class Inspector:
         return replace(found, settings={} if organization == path else {"organization_field": organization})
 
     def _references(self, one: Inspected, inspected: Mapping[Group, Inspected], organization: str) -> Iterator[Finding]:
-        """Judge the contact and the conversation of a document; a message needs only one of them."""
+        """Judge the references to contacts and conversations. A message needs only one of the two."""
         targets: dict[str, Group] = {"contactId": "contact", "conversationId": "conversation"}
         names = [name for name in targets if name in EXPECTED[one.group]]
         found = [self._reference(name, one, inspected[targets[name]], organization) for name in names]
@@ -162,7 +165,7 @@ class Inspector:
         return replace(found, level=level, settings=settings)
 
     def _organization(self, inspected: Mapping[Group, Inspected]) -> str:
-        """Return the path with the organization's id: that of the settings or, if it does not fit, a better one."""
+        """Return the path of the organization's id: the one in the settings or, if that does not fit, a better one."""
         path = self._fields["message"]["organizationId"]
         expected = EXPECTED["message"]["organizationId"]
         profiles = [inspected[group].sample.profile for group in _SOURCES if inspected[group].sample.profile.sampled]
@@ -173,7 +176,7 @@ class Inspector:
         return best_path(expected, alike) or path
 
     def _reference(self, name: str, one: Inspected, target: Inspected, organization: str) -> Finding:
-        """Judge a reference by whether it leads to documents of the other collection."""
+        """Judge a reference by how many of its ids exist in the other collection."""
         expected, profile = EXPECTED[one.group][name], one.sample.profile
         path = self._fields[one.group][name]
         found = judge(name, path, expected, profile)
@@ -227,7 +230,7 @@ def _judge_ids(profile: Profile) -> Finding:
     share = f"{profile.sampled - profile.ids} of {profile.sampled}"
     level = Level.PARTLY if profile.ids else Level.FAULT
     return Finding(
-        "_id", "_id", level, f"{share} are no ObjectIds, nor text of 24 hex digits; no request can name them"
+        "_id", "_id", level, f"{share} are neither ObjectIds nor text of 24 hex digits, so no request can name them"
     )
 
 

@@ -1,4 +1,4 @@
-"""Compares a collection's profile with what is expected of its fields, and finds others for those that do not. Pure.
+"""Compares a collection's profile with the expected fields, and finds other fields for those that do not fit. Pure.
 
 A field is suggested if its name is one that other platforms use, and at least half of its values have accepted types.
 """
@@ -12,7 +12,7 @@ from worker.inspection.expected import ID, Expected, spelled
 from worker.inspection.profile import PathProfile, Profile
 
 _LEAST_SHARE = 0.5
-"""Share of a path's values that have to be of an accepted type before the path is suggested."""
+"""The share of a path's values that must have an accepted type before the path is suggested."""
 _CLOSED = frozenset({"closed", "resolved", "solved", "done", "completed", "complete", "finished", "ended"})
 _MERE_IDS = ("id", "ref", "oid", "key")
 _STATES = ("status", "state", "stage")
@@ -24,7 +24,7 @@ class Level(Enum):
 
     FITS = "fits"
     OPTIONAL = "optional"
-    """It is not there, and nothing depends on it."""
+    """The field is missing, but nothing depends on it."""
     PARTLY = "partly"
     """Some documents do not fit."""
     FAULT = "does not fit"
@@ -32,18 +32,18 @@ class Level(Enum):
 
 @dataclass(frozen=True)
 class Finding:
-    """What a sample has of one field."""
+    """The result for one field."""
 
     name: str
     path: str
     level: Level
     text: str
     settings: Mapping[str, str] = field(default_factory=dict)
-    """Settings that would map it, without their prefix."""
+    """Settings that would map the field, by name without prefix."""
 
 
 def judge(name: str, path: str, expected: Expected, profile: Profile) -> Finding:
-    """Compare what the sample has at a path with what is expected there."""
+    """Compare the sampled values at a path with the expected types."""
     here = profile.at(path)
     fitting = here.accepted(expected.kinds)
     accepted = " or ".join(expected.kinds)
@@ -85,7 +85,7 @@ def paths_of_ids(profile: Profile, names: Iterable[str]) -> list[str]:
 
 
 def best_flag(names: Iterable[str], profile: Profile, *, dates: bool) -> str | None:
-    """Return the path of a flag, or of a date that serves as one, that a sample has at least as null."""
+    """Return the path of a flag, or of a date that serves as one, that some sampled document has (null counts)."""
     kinds = {"bool", "date"} if dates else {"bool"}
     found = [path for path, each in profile.paths.items() if set(each.kinds) <= kinds]
     ranked = [(rank, path) for path in found if (rank := _rank(path, tuple(names))) is not None]
@@ -93,7 +93,7 @@ def best_flag(names: Iterable[str], profile: Profile, *, dates: bool) -> str | N
 
 
 def resolved_settings(expected: Expected, profile: Profile, fields: CollectionFields) -> dict[str, str]:
-    """Return settings for a flag, a state or an inverted flag that tells whether a conversation is resolved."""
+    """Return settings for a flag, an inverted flag or a state by which conversations are resolved."""
     if path := best_path(expected, profile):
         return {} if path == fields["isResolved"] else {"conversation_resolved_field": path}
     for path, here in profile.paths.items():
@@ -111,9 +111,9 @@ def _is_accepted(here: PathProfile, expected: Expected) -> bool:
 
 
 def _rank(path: str, names: tuple[str, ...]) -> int | None:
-    """Return how likely a path's name is, 0 being the likeliest; None if it is none of the names.
+    """Return the rank of a path by its name, 0 being the most likely, or None if it matches none of the names.
 
-    The whole path counts more than its last part, and that more than the level above a mere `id` or `ref`.
+    A match of the whole path ranks above one of its last part, and that above one of the level above `id` or `ref`.
     """
     parts = [spelled(part) for part in path.split(".")]
     above = [(2, parts[-2])] if len(parts) > 1 and parts[-1] in _MERE_IDS else []

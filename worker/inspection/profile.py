@@ -1,4 +1,4 @@
-"""Profiles sampled documents: which paths they have, with which types and, where there are few, which values."""
+"""Profiles sampled documents: their paths, the types of the values and, if they are few, the values."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -31,17 +31,17 @@ _KINDS = (
 
 @dataclass
 class PathProfile:
-    """What the sampled documents have at one path."""
+    """The values of the sampled documents at one path."""
 
     present: int = 0
-    """Documents with a value other than null."""
+    """How many documents have a value other than null."""
     kinds: Counter[str] = field(default_factory=Counter)
-    """Types of the values, null aside."""
+    """The types of the values, except null."""
     ids: set[ObjectId] = field(default_factory=set)
     """Up to 100 different ids."""
     id_count: int = 0
     values: Counter[str] | None = field(default_factory=Counter)
-    """The values as the settings write them; None if there are more than 20, or they are no short names."""
+    """The values as they are written in settings, or None if there are more than 20 or they are not short names."""
 
     def accepted(self, kinds: Iterable[str]) -> int:
         """Return how many values have one of these types."""
@@ -76,7 +76,7 @@ class Profile:
 
     sampled: int = 0
     ids: int = 0
-    """Documents whose `_id` is an id."""
+    """How many documents have an `_id` that is an id."""
     paths: dict[str, PathProfile] = field(default_factory=dict)
 
     def add(self, document: Mapping[str, Any]) -> None:

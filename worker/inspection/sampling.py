@@ -22,11 +22,11 @@ class Sample:
 
     collection: str
     documents: int = 0
-    """Documents of the collection, estimated by MongoDB."""
+    """MongoDB's estimate of the number of documents in the collection."""
     profile: Profile = field(default_factory=Profile)
     seconds: float = 0.0
     cut_short: bool = False
-    """Whether the time was over before the sample was complete."""
+    """Whether the time ran out before the sample was complete."""
 
 
 def collection_names(connections: Connections) -> list[str]:
@@ -63,7 +63,7 @@ def sample(connections: Connections, collection: str, size: int, seconds: float)
 
 
 def known(connections: Connections, collection: str, ids: Iterable[ObjectId]) -> set[ObjectId]:
-    """Return those of the ids that a collection has as `_id`. Raises StoreUnavailable, StoreConflict."""
+    """Return the ids that exist as `_id` in a collection. Raises StoreUnavailable, StoreConflict."""
     wanted = stored_forms(ids)
     if not wanted:
         return set()

@@ -1,7 +1,7 @@
-"""Flower of a local stack: its address, its login and its process.
+"""Flower in a local stack: its address, login and process.
 
-FLOWER_* variables of the environment apply. Where they name no login, one is generated, and stored in the data folder
-like the secret of the API.
+FLOWER_* variables of the environment apply. If they name no login, one is generated and stored in the data folder, like
+the secret of the API.
 """
 
 import base64

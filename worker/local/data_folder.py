@@ -94,7 +94,7 @@ def _open(path: Path, patience: float) -> DataFolder:
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         if (path / "lock").exists() or not any(path.iterdir()):
-            path.chmod(0o700)  # not if it was somebody's folder before, such as /tmp
+            path.chmod(0o700)  # not if the folder existed before with other content, such as /tmp
         return DataFolder(path.resolve(), _lock_within(path, patience), temporary=False)
     except OSError as error:
         raise _unusable(path, error) from error

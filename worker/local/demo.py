@@ -24,7 +24,7 @@ Progress = Callable[[int, int], None]
 
 TIMEOUT_SECONDS = 60.0
 _LATE_SECONDS = 1.5
-"""How long after its request the missing contact is inserted."""
+"""Seconds after the request at which the missing contact is inserted."""
 
 
 @dataclass

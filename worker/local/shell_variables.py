@@ -54,6 +54,6 @@ def _given_settings() -> dict[str, str]:
 
 
 def _first_sample(organization: ObjectId) -> SourceDocuments:
-    """Return what an import of the samples makes of the first one; its ids are derived from the organization."""
+    """Return the documents that an import makes of the first sample. Their ids are derived from the organization."""
     with SAMPLES.open("rb") as file:
         return SourceDocuments(organization, parse(file.readline()), datetime.now(UTC))

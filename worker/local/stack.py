@@ -80,9 +80,9 @@ def stack(
 
 
 def _erasure_keys(settings: Settings, folder: Path) -> dict[str, Any]:
-    """Return keys for erasures, kept in the data folder with the database; none if the settings name either.
+    """Return generated keys for erasures, stored in the data folder; none if the settings name one of them.
 
-    A database of one's own needs a key that lasts as long as it does.
+    They are stored next to the database, because its tombstones are useless without the key.
     """
     if settings.model_fields_set & {"mongo_url", "erasure_key", "erasure_signing_key"}:
         return {}

@@ -56,7 +56,7 @@ class Supervisor:
             each.started_at = time.monotonic()
 
     def restarts(self, child: Child) -> int:
-        """Return how often this child was restarted."""
+        """Return how many times this child was restarted."""
         return sum(each.restarts for each in self._supervised if each.child is child)
 
     def tend(self) -> None:

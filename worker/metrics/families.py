@@ -20,9 +20,9 @@ TRIGGERS: tuple[str, ...] = get_args(Trigger)
 
 
 class HighWater:
-    """Keeps counters from falling. A redrive takes back a failure that was shown but not yet added to the totals.
+    """Keeps counters from decreasing. A redrive can take back a failure that was shown but not yet added to the totals.
 
-    Prometheus would take a counter that falls for one that was reset, and count its whole value again.
+    Prometheus would treat a decrease as a reset, and count the whole value again.
     """
 
     def __init__(self) -> None:
@@ -58,7 +58,7 @@ def of_outcomes(outcomes: Outcomes, high_water: HighWater) -> Iterator[Metric]:
     since = min((waiting.since for waiting in outcomes.in_flight.values() if waiting.since), default=None)
     yield gauge(
         "oldest_waiting_seconds",
-        "Age of the oldest request that is due and has no outcome",
+        "Age in seconds of the oldest request that is due and has no outcome",
         (),
         {(): _age(since, outcomes.at)},
     )
@@ -108,17 +108,23 @@ def _histogram(finished: dict[Kind, Sums], high_water: HighWater) -> HistogramMe
 
 
 def of_rejections(counts: RejectionCounts, high_water: HighWater) -> Iterator[Metric]:
-    """Count rejected entries by way in: the trigger of an entry may be what is wrong with it."""
-    yield counter("rejected", "Intake entries rejected, by way in", ("trigger", "code"), counts, high_water)
+    """Count rejected entries by entry point, because the trigger in the entry may be the very fault."""
+    yield counter(
+        "rejected",
+        "Rejected entries and messages",
+        ("trigger", "code"),
+        counts,
+        high_water,
+    )
 
 
 def of_broker(broker: BrokerGauges) -> Iterator[Metric]:
-    """Show queues, streams and memory."""
+    """Yield the metrics of queues, streams and memory."""
     queues = {(name,): float(length) for name, length in broker.queues.items()}
     yield gauge("queue_messages", "Messages waiting in a queue", ("queue",), queues)
     yield gauge("unacked_messages", "Messages delivered to workers and not acknowledged yet", (), {(): broker.unacked})
     oldest = {(name,): _age(since, broker.now) for name, since in broker.oldest.items()}
-    yield gauge("queue_oldest_seconds", "Age of the oldest message waiting in a queue", ("queue",), oldest)
+    yield gauge("queue_oldest_seconds", "Age in seconds of the oldest message waiting in a queue", ("queue",), oldest)
     if broker.intake:
         unread = {} if broker.intake.lag is None else {(): float(broker.intake.lag)}
         yield gauge("intake_lag_entries", "Intake entries not delivered to a listener yet", (), unread)
@@ -129,18 +135,21 @@ def of_broker(broker: BrokerGauges) -> Iterator[Metric]:
             {(): broker.intake.pending},
         )
         age = {(): _age(broker.intake.oldest, broker.now)}
-        yield gauge("intake_lag_seconds", "Age of the oldest intake entry not delivered yet", (), age)
+        yield gauge("intake_lag_seconds", "Seconds since the oldest undelivered intake entry", (), age)
     lags = {(name,): float(group.lag) for name, group in broker.consumers.items() if group.lag is not None}
     yield gauge("event_consumer_lag_entries", "Events not delivered to a consumer group yet", ("group",), lags)
     ages = {(name,): _age(group.oldest, broker.now) for name, group in broker.consumers.items()}
     yield gauge(
-        "event_consumer_lag_seconds", "Age of the oldest event not delivered to a consumer group yet", ("group",), ages
+        "event_consumer_lag_seconds",
+        "Seconds since a consumer group's oldest undelivered event",
+        ("group",),
+        ages,
     )
     yield gauge("rejected_entries", "Entries in the stream of rejected entries", (), {(): broker.rejected})
-    yield gauge("redis_memory_bytes", "Memory used by Redis", (), _known(broker.memory))
+    yield gauge("redis_memory_bytes", "Memory used by Redis, in bytes", (), _known(broker.memory))
     yield gauge(
         "redis_memory_limit_bytes",
-        "maxmemory of Redis, or the memory of its machine if maxmemory is 0",
+        "maxmemory of Redis in bytes, or the memory of its machine if maxmemory is 0",
         (),
         _known(broker.memory_limit),
     )
@@ -151,11 +160,11 @@ def _known(value: float | None) -> dict[tuple[str, ...], float]:
 
 
 def of_store(store: StoreGauges) -> Iterator[Metric]:
-    """Show the outbox, skipped closings and the sweep."""
-    yield gauge("events_unsent", "Outcomes whose event has not been sent", (), {(): store.unsent})
+    """Yield the metrics of the outbox, skipped closings and the sweep."""
+    yield gauge("events_unsent", "Outcomes whose event has not been emitted", (), {(): store.unsent})
     yield gauge(
         "event_lag_seconds",
-        "Age of the oldest event that has not been sent",
+        "Age in seconds of the oldest event that has not been emitted",
         (),
         {(): _age(store.unsent_since, store.at)},
     )
@@ -167,10 +176,10 @@ def of_store(store: StoreGauges) -> Iterator[Metric]:
 
 
 def of_totals(totals: Totals, high_water: HighWater) -> Iterator[Metric]:
-    """Show whether the counts of each organization add up, and whether they were right."""
+    """Yield the metrics of the identity and of the comparison of the kept counts."""
     known = totals.identities
     yield gauge("organizations", "Organizations with requests", (), {(): len(known)})
-    about = "Counts of an organization that differed from the full count, and were corrected"
+    about = "Kept counts of an organization that differed from a full count and were corrected"
     yield counter("count_mismatches", about, (), {(): totals.mismatches}, high_water)
     about = (
         "Organizations whose accepted requests are not completed + failed + in flight, or whose snapshots do not match"
@@ -179,10 +188,10 @@ def of_totals(totals: Totals, high_water: HighWater) -> Iterator[Metric]:
 
 
 def of_servers(*, mongo: bool, redis: bool) -> Metric:
-    """Show which servers answer."""
+    """Yield whether MongoDB and Redis answer."""
     return gauge(
         "server_up",
-        "1 if the server answers within the time of a scrape",
+        "1 if the server answers within the time limit of a scrape, else 0",
         ("server",),
         {("mongo",): mongo, ("redis",): redis},
     )
@@ -197,7 +206,7 @@ def counter(name: str, about: str, labelled: Labels, values: Mapping[Any, float]
 
 
 def gauge(name: str, about: str, labelled: Labels, values: Mapping[Any, float]) -> Metric:
-    """Return the gauge `snapshots_<name>`; `values` are by the values of its labels."""
+    """Return the gauge `snapshots_<name>`. `values`: by label values."""
     family = GaugeMetricFamily(f"snapshots_{name}", about, labels=labelled)
     for labels, value in values.items():
         family.add_metric(labels, float(value))

@@ -23,12 +23,12 @@ _MAX_GROUPS = 50
 
 @dataclass(slots=True)
 class ConsumerGroup:
-    """A consumer group. `lag`: entries not delivered to it yet; None if Redis cannot tell."""
+    """A consumer group. `lag`: the number of entries not delivered to it yet, or None if Redis does not know it."""
 
     pending: int
     lag: int | None
     oldest: datetime | None
-    """When the oldest entry that was not delivered yet was added, by Redis's clock."""
+    """When the oldest entry not delivered yet was added, by Redis's clock."""
 
 
 @dataclass(slots=True)
@@ -41,7 +41,7 @@ class BrokerGauges:
     unacked: int
     memory: int | None
     memory_limit: int | None
-    """Bytes: `maxmemory`, or the memory of the machine where it is not set. None if the ACL does not allow INFO."""
+    """In bytes: `maxmemory`, or the machine's memory if that is not set. None if the ACL does not allow INFO."""
     rejected: int
     intake: ConsumerGroup | None
     consumers: dict[str, ConsumerGroup] = field(default_factory=dict)
@@ -64,7 +64,7 @@ class StoreGauges:
 
 
 def read_broker(connections: Connections) -> BrokerGauges:
-    """Read what waits in Redis. Raises BrokerUnavailable."""
+    """Read queues, streams and memory of Redis. Raises BrokerUnavailable."""
     names = connections.settings
     waiting = backlog(connections)
     client: Any = connections.redis
@@ -116,7 +116,7 @@ def _added_at(entry: bytes) -> datetime:
 
 
 def read_store(connections: Connections) -> StoreGauges:
-    """Read from indexes alone. Raises StoreUnavailable, StoreConflict."""
+    """Read the figures from indexes alone. Raises StoreUnavailable, StoreConflict."""
     names = connections.settings
     with store_errors(), pymongo.timeout(_STORE_SECONDS):
         unsent = _one(

@@ -52,7 +52,7 @@ class Sums:
 
 @dataclass(slots=True)
 class InFlight:
-    """Sums over requests in flight. `since`: how long the oldest due request has waited; None if none is due."""
+    """Sums over requests in flight. `since`: since when the oldest due request has waited, or None if none is due."""
 
     requests: int = 0
     attempts: int = 0

@@ -1,11 +1,11 @@
 """Counts requests and their outcomes by folding the ledger into totals.
 
-The work is done by prefork processes that are killed, recycled and scaled. Counters in their memory would end with
-them, and writing counters down costs a round trip per request or, unacknowledged, their accuracy. The ledger has it all
-already, so nothing is counted on the path of a request. A scrape groups on the server the entries that have finished
-since the last one, and adds those that no late commit can change any more to totals in the state collection, by
-compare-and-set on the time up to which they reach. A million old entries cost a scrape nothing, retention may strip
-them, and no entry is counted twice, whichever processes scrape or die.
+Requests are processed by prefork processes that are killed, recycled and scaled. Counters in their memory would be lost
+with them, and storing counters would cost a round trip per request or, if unacknowledged, accuracy. The ledger already
+has all the information, so nothing is counted on the path of a request. A scrape lets MongoDB group the entries that
+have finished since the last one. Those that no late commit can change any more are added to totals in the state
+collection, by compare-and-set on the time up to which the totals reach. A million old entries cost a scrape nothing,
+retention may strip them, and no entry is counted twice, whichever processes scrape or die.
 
 A failure that is redriven before it is added (within `lost_after`) counts only with its last round.
 """
@@ -36,11 +36,11 @@ from worker.stores.outbox import Outbox
 _CHECKPOINT = "measures"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SLICE_SIZE = 50_000
-"""Entries that one aggregation adds at most: a third of a second."""
+"""The most entries that one aggregation adds, which takes a third of a second."""
 _EXTRA_SECONDS = 10
-"""For the aggregation that has begun when the time of a call is over."""
+"""Additional time for an aggregation that is running when the time of a call is over."""
 _MOST_DECISIONS = 1000
-"""Decisions of the outbox that are regarded: more there are only while Redis refuses events."""
+"""The most decisions of the outbox that are considered. There are more only while Redis refuses events."""
 
 
 @dataclass(slots=True)
@@ -53,7 +53,7 @@ class Outcomes:
 
 
 class OutcomeFold:
-    """Reads outcomes, and adds those that have settled to the totals."""
+    """Reads outcomes, and adds those that cannot change any more to the totals."""
 
     def __init__(self, connections: Connections, slice_size: int = _SLICE_SIZE) -> None:
         self._connections = connections
@@ -65,7 +65,7 @@ class OutcomeFold:
         return self._connections.database[self._connections.settings.requests_collection]
 
     def __call__(self, seconds: float) -> Outcomes | None:
-        """Return the outcomes of now; None if older ones are still being added after `seconds`: call it again.
+        """Return the current outcomes, or None if after `seconds` older ones are still being added. Then call it again.
 
         Raises StoreUnavailable, StoreConflict.
         """
@@ -97,7 +97,7 @@ class OutcomeFold:
         return end
 
     def _current(self, stored: Document, reached: datetime, settled: datetime, now: datetime) -> Outcomes:
-        """Read in one aggregation what has finished since the totals, and what is in flight."""
+        """Read with one aggregation the requests that have finished since the totals, and those in flight."""
         end = max(reached, settled)
         ledger = self._connections.settings.requests_collection
         union = {"$unionWith": {"coll": ledger, "pipeline": in_flight_pipeline()}}

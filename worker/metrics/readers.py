@@ -14,7 +14,7 @@ log = get_logger(__name__)
 Figures = TypeVar("Figures")
 
 _MAX_AGE = 120.0
-"""Seconds after which figures are no longer shown: the server is too slow or cannot be reached."""
+"""Age in seconds from which on figures are not shown, because the server is too slow or cannot be reached."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class Reader(Generic[Figures]):
             self._figures = None
             log.info("metrics_unavailable", source=self._name, code=error.code, reason=error.message)
         except Exception:
-            # The boundary of the thread: a fault in one source must not stop the others, nor this one for good.
+            # The boundary of the thread: an error in one source must not stop the others, nor stop this one forever.
             self._figures = None
             log.exception("metrics_unavailable", source=self._name, code="unexpected")
         self._read_at = time.monotonic()

@@ -18,10 +18,11 @@ _NAME = "measures:rejected"
 _READ_SIZE, _MAX_READS, _SECONDS = 10, 200, 4.0
 """Entries per read, and reads and seconds per call; the next call continues. An entry may be over 1 MB."""
 _MAX_KINDS = 100
-"""Anyone who can write to the stream chooses codes, and each is a label value of Prometheus for good."""
+"""The most error codes that are counted apart. Anyone who can write to the stream may invent codes, and Prometheus
+keeps each label value."""
 
 RejectionCounts = dict[tuple[str, str], int]
-"""The number of rejected entries by way in (`stream` or `task`) and error code."""
+"""The number of rejected entries by entry point (`stream` or `task`) and error code."""
 
 
 class RejectionFold:
@@ -59,7 +60,7 @@ class RejectionFold:
 
 
 def _kind(fields: dict[bytes, bytes]) -> tuple[str, str]:
-    """Return the way in and the code of an entry, which anyone may have added."""
+    """Return the entry point and error code of an entry, which any program may have added."""
     way = "task" if fields.get(b"origin", b"").startswith(TASK_PREFIX.encode()) else "stream"
     try:
         code = from_json(fields[b"reason"])["code"]  # refuses what is nested too deeply

@@ -1,4 +1,4 @@
-"""The metrics of the whole system, read when someone asks for them."""
+"""The metrics of the whole system, read at each scrape."""
 
 import threading
 import time
@@ -27,7 +27,7 @@ _REUSE_IDENTITIES = Reuse(seconds=60.0)
 
 
 class SystemMetrics(Collector):
-    """Collects in whatever thread asks. A server that cannot be reached is left out; a slow one shows older figures."""
+    """A collector for Prometheus. Metrics of an unreachable server are left out; those of a slow one may be older."""
 
     def __init__(
         self, connections: Connections, reuse: Reuse | None = None, reuse_identities: Reuse = _REUSE_IDENTITIES
@@ -56,7 +56,7 @@ class SystemMetrics(Collector):
             reader.wait(_CLOSE_SECONDS)
 
     def collect(self) -> Iterator[Metric]:
-        """Collect in one thread at a time; callers that wait find what it read."""
+        """Yield the metrics. One thread at a time reads them, and waiting threads use what it has read."""
         with self._lock:
             yield from list(self._collect())
 

@@ -1,7 +1,7 @@
 """The connections and threads of the operations pages in one API process.
 
 They are separate from those of the API, so that a page delays no one who creates snapshots. An organization may occupy
-half of the threads at most, and reads have a time limit, so that no organization delays another.
+at most half of the threads, and reads have a time limit, so that no organization delays another.
 """
 
 import time
@@ -30,9 +30,9 @@ Result = TypeVar("Result")
 
 _READERS, _CHANGERS, _SESSION_THREADS, _OVERVIEW_THREADS = 4, 4, 2, 2
 _SLOTS = 2
-"""Reads of an organization in progress at once, and changes."""
+"""The most reads, and the most changes, of an organization in progress at once."""
 READ_SECONDS, COUNT_SECONDS = 2.0, 10.0
-"""Time limits of a page, and of the count before a redrive."""
+"""Time limits in seconds of a page, and of the count before a redrive."""
 
 
 class TooSlow(HttpError):
@@ -43,7 +43,7 @@ class TooSlow(HttpError):
 
 
 class Backend:
-    """What the pages of one API process work with. The connections are opened by their first use."""
+    """The resources of the pages in one API process. Connections are opened when they are first used."""
 
     def __init__(self, container: Container) -> None:
         self.container = container
@@ -66,7 +66,10 @@ class Backend:
     async def read(
         self, organization: ObjectId, function: Callable[[*Arguments], Result], *arguments: *Arguments
     ) -> Result:
-        """Call a function that reads, for the caller of this organization. Raises TooManyInProgress, TooSlow."""
+        """Call a function that reads, in a thread, on behalf of this organization.
+
+        Raises TooManyInProgress, TooSlow.
+        """
         async with self._read_slots.hold(organization):
             return await self._readers.run(_within, READ_SECONDS, function, *arguments)
 
@@ -80,7 +83,7 @@ class Backend:
     async def count(
         self, organization: ObjectId, function: Callable[[*Arguments], Result], *arguments: *Arguments
     ) -> Result:
-        """Call a function that counts what is to be changed. Raises TooManyInProgress, TooSlow."""
+        """Call a function that counts the documents to change. Raises TooManyInProgress, TooSlow."""
         return await self.change(organization, _within, COUNT_SECONDS, function, *arguments)
 
     async def session(self, function: Callable[[*Arguments], Result], *arguments: *Arguments) -> Result:
@@ -94,7 +97,7 @@ class Backend:
 
 
 def _within(seconds: float, function: Callable[[*Arguments], Result], *arguments: *Arguments) -> Result:
-    """Call the function with a time limit for MongoDB, which also ends the work of the server."""
+    """Call the function with a time limit for MongoDB, after which the server stops working on it as well."""
     started = time.monotonic()
     try:
         with pymongo.timeout(seconds):

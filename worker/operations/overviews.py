@@ -1,4 +1,4 @@
-"""Makes overviews in the background. Counting a million requests takes a busy server seconds: no page waits for it."""
+"""Makes overviews in the background, because counting a million requests takes a busy server seconds."""
 
 import asyncio
 import time
@@ -12,7 +12,7 @@ from worker.errors import SnapshotError
 from worker.operations.data.overview import Overview
 
 _MIN_AGE, _COST_FACTOR = 3.0, 10
-"""An overview is reused for this many seconds at least, and for this many times as long as it took to make."""
+"""An overview is reused for at least this many seconds, and for this many times as long as it took to make."""
 _MAX_AGE = 300.0
 """Seconds for which an older overview is shown while a new one is being made."""
 _MAX_CACHED = 100

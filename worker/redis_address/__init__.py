@@ -1,1 +1,1 @@
-"""Where Redis is: the parser of its URL, for all the programs that read one."""
+"""The address of Redis: the parser of its URL, and the clients and settings that are made from it."""

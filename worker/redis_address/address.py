@@ -1,4 +1,4 @@
-"""Where Redis is, and how redis-py, Celery, kombu and Flower are told so: a host, a Unix socket, or Sentinels."""
+"""The address of Redis (a host, a Unix socket or Sentinels), and settings for redis-py, Celery, kombu and Flower."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -41,7 +41,7 @@ class RedisAddress:
     """The options of redis-py's SSLConnection, always with `ssl_cert_reqs` and `ssl_check_hostname`. None: no TLS."""
 
     def __str__(self) -> str:
-        """Name the server in an error message."""
+        """Return the address without a password, for error messages."""
         if self.sentinels:
             return f"{self.sentinels.name} of the Sentinels {', '.join(map(shown, self.sentinels.hosts))}"
         return self.socket or shown((self.host or "", self.port))
@@ -53,7 +53,7 @@ class RedisAddress:
 
     @property
     def weakness(self) -> str | None:
-        """Say what the address does not verify although it asks for TLS, or None."""
+        """Return what the address does not verify although it uses TLS, or None."""
         if self.tls is None or self.verifies:
             return None
         if self.tls["ssl_cert_reqs"] == "none":
@@ -68,7 +68,7 @@ class RedisAddress:
         A connection that loses the primary, or finds that it has become a replica, raises redis.ConnectionError.
         `options`: those of redis-py's connections.
         """
-        import redis  # here, because some processes read settings and need no client
+        import redis  # imported here, because some processes read settings but need no client
         from redis.sentinel import Sentinel
 
         server = self._server
@@ -100,7 +100,7 @@ class RedisAddress:
     def sentinel_options(self) -> dict[str, Any]:
         """Return keyword arguments of `redis.Redis` for the Sentinels themselves, besides host and port.
 
-        Without retries: if one does not answer, the next one is asked.
+        They have no retries, because the next Sentinel is asked if one does not answer.
         """
         from redis.backoff import NoBackoff
         from redis.retry import Retry

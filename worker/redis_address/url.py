@@ -104,7 +104,7 @@ def _host(text: str, scheme: str) -> Host:
     elif not _HOST.fullmatch(host):
         raise ValueError("should have a host of letters, digits, hyphens, underscores and dots")
     try:
-        host.encode("idna")  # as the look-up does; its error is not an OSError
+        host.encode("idna")  # encoded as the name look-up does it, whose error is not an OSError
     except UnicodeError:
         raise ValueError("should have a host whose parts between the dots have 1 to 63 characters") from None
     try:
@@ -185,7 +185,7 @@ def _options(query: str) -> dict[str, str]:
     pairs = parse_qsl(query, keep_blank_values=True)
     options = dict(pairs)
     if unknown := [name for name in options if name not in _OPTIONS]:
-        raise ValueError(f"has the option {_shown(unknown[0])}; allowed are {', '.join(_OPTIONS)}")
+        raise ValueError(f"has the unknown option {_shown(unknown[0])}; allowed are {', '.join(_OPTIONS)}")
     if len(options) < len(pairs):
         raise ValueError("should have each option once")
     return options

@@ -33,7 +33,7 @@ def _check_path(value: str) -> str:
             "separated by single dots; a position in an array cannot be named"
         )
     if len(parts) > _MAX_LEVELS:
-        raise ValueError(f"should have at most {_MAX_LEVELS} levels; it has {len(parts)}")
+        raise ValueError(f"should have at most {_MAX_LEVELS} levels, but has {len(parts)}")
     if parts[0] == "_id":
         raise ValueError("should not be _id, which identifies a document and is always read")
     return value
@@ -153,11 +153,11 @@ class FieldSettings(BaseModel):
 
 
 def field_settings(group: Group) -> list[str]:
-    """Return the settings that name fields of a collection's documents."""
+    """Return the names of the settings for the fields of one collection."""
     own = (name for name in FieldSettings.model_fields if name.startswith(f"{group}_") and name.endswith("_field"))
     return ["organization_field", *own]
 
 
 def variable(name: str) -> str:
-    """Return the environment variable of a setting."""
+    """Return the name of a setting's environment variable."""
     return f"SNAPSHOTS_{name.upper()}"

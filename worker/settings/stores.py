@@ -26,7 +26,8 @@ class StoreSettings(BaseModel):
         "mongodb://127.0.0.1:27017/?replicaSet=rs0", description="MongoDB: a replica set; may name the database"
     )
     mongo_database: DatabaseName = Field(
-        "messaging", description="database of the platform and of this service; else the one that the URL names"
+        "messaging",
+        description="database of the platform and of this service; else the one that the URL names",
     )
 
     contacts_collection: CollectionName = Field("contacts", description="the platform's contacts; read-only")
@@ -37,12 +38,12 @@ class StoreSettings(BaseModel):
     messages_collection: CollectionName = Field("messages", description="the platform's messages; read-only, indexed")
     snapshots_collection: CollectionName = Field("trainingsnapshots", description="snapshots")
     requests_collection: CollectionName = Field("snapshotrequests", description="the ledger")
-    outbox_collection: CollectionName = Field("snapshotoutbox", description="outcomes whose events may not be out")
+    outbox_collection: CollectionName = Field("snapshotoutbox", description="outcomes whose events may be unsent")
     policies_collection: CollectionName = Field(
         "snapshotpolicies", description="policies that decide which closings make a snapshot"
     )
     left_out_collection: CollectionName = Field(
-        "snapshotleftout", description="closings that made no snapshot, with the reason"
+        "snapshotleftout", description="closings for which no snapshot was made, with the reason"
     )
     keys_collection: CollectionName = Field("snapshotkeys", description="integration keys of the HTTP API, hashed")
     state_collection: CollectionName = Field(
@@ -53,10 +54,12 @@ class StoreSettings(BaseModel):
     )
     jobs_collection: CollectionName = Field("snapshotjobs", description="exports and other long tasks, with progress")
     exports_collection: CollectionName = Field(
-        "snapshotexports", description="which snapshots an export has, while it runs"
+        "snapshotexports", description="the snapshots selected by exports in progress"
     )
     erasures_collection: CollectionName = Field("snapshoterasures", description="tombstones of erased contacts, hashed")
-    holds_collection: CollectionName = Field("snapshotholds", description="legal holds: contacts not to be erased yet")
+    holds_collection: CollectionName = Field(
+        "snapshotholds", description="legal holds: contacts that may not be erased"
+    )
     create_source_indexes: bool = Field(
         True, description="create the indexes needed on the platform's messages and conversations"
     )

@@ -1,4 +1,4 @@
-"""The types of settings: how the text of a variable is read, what is allowed, and the message if it is not.
+"""The types of settings: how the text of a variable is read, which values are allowed, and the message for others.
 
 A message continues the name of the variable, as in `SNAPSHOTS_RUN_DEADLINE: should be a duration`. It never quotes the
 value, which may contain a password.
@@ -18,7 +18,7 @@ from pymongo.uri_parser import parse_uri
 from worker.redis_address.url import parse_redis_url
 
 _OPTION_VALUE = re.compile(r"(?:The value of )?(\w+) (must be (?:an? [a-z ]+|'true' or 'false'|in \([\w', -]+\)))")
-"""PyMongo's texts about an option's value that do not quote it."""
+"""Matches PyMongo's messages about a wrong value of an option that do not quote the value."""
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 

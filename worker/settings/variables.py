@@ -26,7 +26,7 @@ SECRETS_DIRECTORY = "/run/secrets"
 # Kubernetes defines these for a Service whose name begins with snapshots-, and Docker for a linked container.
 _OF_SERVICES = re.compile(r"_SERVICE_(HOST|PORT(_\w+)?)$|_PORT_\d+_(TCP|UDP)(_(PROTO|PORT|ADDR))?$")
 _OTHER_VARIABLES = ["SECRETS_DIR", "VERSION"]
-"""SECRETS_DIR is read below; VERSION names the image in docker-compose.yml."""
+"""Variables that are not settings: SECRETS_DIR is read below, and VERSION names the image in docker-compose.yml."""
 
 
 class Settings(FieldSettings, StoreSettings, BaseSettings):
@@ -80,7 +80,7 @@ class Settings(FieldSettings, StoreSettings, BaseSettings):
         description="folder, or `s3://bucket/prefix`, for exports; all workers and API processes use it",
     )
     exports_split_key: SecretStr | None = Field(
-        None, description="key of the split by person; with another key everyone may change sides"
+        None, description="secret key of the split by person; with another key, people may move to other splits"
     )
 
     erasure_key: SecretStr | None = Field(
@@ -108,7 +108,7 @@ class Settings(FieldSettings, StoreSettings, BaseSettings):
         None, description="PEM file with the public key for tokens signed with RS256 or ES256"
     )
     jwt_jwks: Path | None = Field(None, description="JWKS file for tokens signed with RS256 or ES256")
-    jwt_leeway: Duration = Field(timedelta(seconds=5), description="tolerated when `iat` or `nbf` is in the future")
+    jwt_leeway: Duration = Field(timedelta(seconds=5), description="how far `iat` or `nbf` may be in the future")
     jwt_issuer: str | None = Field(None, description="required `iss` of a token")
     jwt_audience: str | None = Field(None, description="required `aud` of a token")
     api_host: str = Field("127.0.0.1", description="address that the HTTP API listens on")
@@ -117,9 +117,14 @@ class Settings(FieldSettings, StoreSettings, BaseSettings):
     api_rate_limit: int = Field(600, ge=0, description="HTTP requests per minute and user; 0 means no limit")
     api_max_body: int = Field(1_048_576, ge=1024, le=16_777_216, description="maximum bytes of an HTTP request body")
 
-    api_max_connections: int = Field(1000, ge=8, le=100_000, description="HTTP connections of a process at once")
-    api_lists: int = Field(2, ge=1, le=8, description="lists of an organization in progress at once; more get 429")
-    api_exports: int = Field(2, ge=1, le=8, description="exports of an organization in progress at once; more get 429")
+    api_max_connections: int = Field(1000, ge=8, le=100_000, description="maximum HTTP connections per process")
+    api_lists: int = Field(2, ge=1, le=8, description="maximum lists in progress per organization; more get 429")
+    api_exports: int = Field(
+        2,
+        ge=1,
+        le=8,
+        description="maximum export downloads in progress per organization; more get 429",
+    )
 
     flower_url: HttpUrl | None = Field(
         None, description="Flower's address as operators reach it, used to link to tasks"
@@ -175,9 +180,9 @@ class Settings(FieldSettings, StoreSettings, BaseSettings):
 
     @property
     def lost_after(self) -> timedelta:
-        """How long after its publication a wake-up call counts as lost, if no older one is waiting in the queue.
+        """How long after its publication a wake-up call counts as lost if it is older than all messages in the queue.
 
-        One run plus 5 s. A run that waits for MongoDB may last longer; it then costs one redundant wake-up call.
+        The run deadline plus 5 s. A run that waits for MongoDB may last longer, which costs one redundant wake-up call.
         """
         return self.run_deadline + timedelta(seconds=5)
 
@@ -207,7 +212,7 @@ def load(**values: Any) -> Settings:
 
 
 def unknown_variables() -> list[tuple[str, str | None]]:
-    """Return the variables that begin with SNAPSHOTS_ and are no setting, each with the nearest setting or None."""
+    """Return the variables that begin with SNAPSHOTS_ but are not settings, each with a similar setting or None."""
     known = [name.upper() for name in Settings.model_fields] + _OTHER_VARIABLES
     names = [name.removeprefix(PREFIX) for name in sorted(os.environ) if name.startswith(PREFIX)]
     unknown = [name for name in names if name not in known and not _OF_SERVICES.search(name)]
@@ -223,7 +228,7 @@ def _secrets_directory() -> Path | None:
 def _check_secrets() -> None:
     """Check the files in the secrets directory that are settings.
 
-    Pydantic only warns of a directory, which Docker makes in place of a file that it should mount and cannot find.
+    Pydantic only warns about a directory, which Docker creates in place of a file that it should mount but cannot find.
     Raises OSError if the directory cannot be read, InvalidSettings.
     """
     directory = _secrets_directory()
@@ -256,5 +261,5 @@ def _fault_text(message: str) -> str:
 
 @lru_cache(maxsize=1)
 def settings() -> Settings:
-    """Return this process's settings, read once."""
+    """Return the settings of this process, which are read once."""
     return load()

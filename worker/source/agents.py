@@ -14,16 +14,16 @@ Name = tuple[str, str]
 """First and last name; one of them may be empty."""
 
 _MOST_CONVERSATIONS = 1000
-"""Of the contacts of a chunk whose requests name no conversation."""
+"""The most conversations that are read for contacts whose requests name no conversation."""
 
 
 def name_of(person: Mapping[str, object]) -> Name:
-    """Return first and last name of a contact or a user."""
+    """Return the first and last name of a contact or user."""
     return describe(person.get("firstName")) or "", describe(person.get("lastName")) or ""
 
 
 def read_agents(connections: Connections, entries: Sequence[LedgerEntry]) -> dict[ObjectId, list[Name]]:
-    """Return, by the `_id` of each entry, the names of who resolved its conversations and of who asked for it.
+    """Return by each entry's `_id` the names of the users who resolved its conversations or requested it.
 
     Raises StoreUnavailable, StoreConflict.
     """

@@ -1,9 +1,10 @@
 """Reads the conversations that requests ask for, as the source of snapshots.
 
-A chunk costs one read, whatever its size: the parents (`worker.source.ownership`), and after them the messages, which
-the server shapes, sorts and groups, so that they arrive as the bytes that a snapshot stores. Exceptions cost more: a
-conversation with irregular messages is read again, alone, and shaped here; messages that name no contact cost 2 reads,
-messages that store ids as text one; and if a conversation is too large, all of the chunk are measured.
+A chunk costs one read, whatever its size. It returns the contacts and conversations (`worker.source.ownership`), and
+then the messages, which the server converts, sorts and groups, so that they arrive as the bytes that a snapshot stores.
+Exceptions cost more: a conversation with irregular messages is read again, alone, and converted here; messages that
+name no contact cost two more reads, and messages that store ids as text one more. If a conversation is too large, all
+conversations of the chunk are measured.
 """
 
 from collections import defaultdict
@@ -35,20 +36,20 @@ _Owner = Literal["contactId", "conversationId"]
 _OWNERS: tuple[_Owner, _Owner] = ("contactId", "conversationId")
 
 _SAMPLE = 10
-"""Conversations that suffice to tell which way to sort fits."""
+"""How many conversations must be read to decide which way of sorting fits."""
 _BULK_SHARE = 0.3
-"""Share of the run deadline that a read of many conversations may take. One that takes longer is likely to contain a
-conversation that is too large; measuring each takes little time."""
+"""Share of the run deadline that a read of many conversations may take. If it takes longer, one of them is probably too
+large, and measuring each takes little time."""
 _CUT_SHORT = (SnapshotTooLarge, StoreConflict, StoreUnavailable)
-"""How a read of many conversations ends if one of them is too large for the server's memory, a document, or the time.
-If the store itself is the cause, the next read fails as well."""
+"""The errors of a read of many conversations if one of them is too large for the server's memory, for a document, or
+for the time limit. If MongoDB itself is the cause, the next read fails as well."""
 
 
 @dataclass(frozen=True, slots=True)
 class _FirstRead:
     parents: Ownership
     groups: Groups | None
-    """Messages of the owners that most entries ask for, not checked yet. None: they have to be read separately."""
+    """Messages of the owners that most entries ask for, not checked yet. None if they have to be read separately."""
     cut_short: bool = False
 
 
@@ -62,15 +63,17 @@ class Conversations:
         self._pipeline = MessagePipeline(self._fields.message)
         self._bulk_seconds = connections.settings.run_deadline.total_seconds() * _BULK_SHARE
         self._index_order_fits = True
-        """False once most conversations have messages without `timestamp`: reading in index order would be in vain."""
+        """False once most conversations turn out to have messages without `timestamp`, which index order does not
+        fit."""
         self._sampled = self._irregular = 0
-        """Conversations read in index order since this was last looked at, and the irregular ones among them."""
+        """How many conversations were read in index order since the last decision, and how many of them were
+        irregular."""
 
     def fetch(self, entries: Iterable[LedgerEntry]) -> Iterator[Fetched]:
-        """Yield each entry with its conversation, or with the error that it fails with, in the order of arrival.
+        """Yield each entry with its conversation or the error of reading it, in the order in which they arrive.
 
-        ContactNotFound and ConversationNotFound describe the present; whether to wait is up to the caller.
-        Raises StoreUnavailable, StoreConflict.
+        ContactNotFound and ConversationNotFound mean that the document is missing now; the caller decides whether to
+        wait for it. Raises StoreUnavailable, StoreConflict.
         """
         entries = list(entries)
         key, wanted = _most_wanted(entries)
@@ -92,7 +95,7 @@ class Conversations:
 
     def _read_first(self, entries: Sequence[LedgerEntry], key: _Owner, wanted: Wanted) -> _FirstRead:
         """Read the parents and, in the same round trip, the messages of the owners that most entries ask for."""
-        # If two organizations ask for the same owner, one of them does so in vain; the parents tell which one.
+        # If two organizations ask for the same owner, it belongs to at most one of them; the parents tell to which.
         if not wanted or any(len({entry["organizationId"] for entry in some}) > 1 for some in wanted.values()):
             return _FirstRead(read_parents(self._connections, entries), None)
         pipeline = [{"$match": self._condition(key, wanted)}, *self._ways()[0](key)]
@@ -109,7 +112,7 @@ class Conversations:
     def _read_owners(
         self, key: _Owner, wanted: dict[ObjectId, list[LedgerEntry]], first: _FirstRead
     ) -> Iterator[Fetched]:
-        """Yield the entries that ask for all messages of an owner: in bulk as far as possible, the rest one by one."""
+        """Yield the entries that ask for all messages of an owner, read in bulk if possible, otherwise one by one."""
         if not wanted:
             return
         parents = first.parents
@@ -143,8 +146,8 @@ class Conversations:
     ) -> Generator[Fetched, None, bool]:
         """Yield the entries whose messages are regular, and remove their owners from `left`.
 
-        `groups`: of these owners, and perhaps of others, as already read in the first way. Returns whether the read
-        was cut short.
+        `groups`: messages of these owners, and perhaps of others, that were already read in the first way of sorting.
+        Returns whether the read was cut short.
         """
         ways = (self._pipeline.in_computed_order_of_text_ids,) if parents.has_text_ids else self._ways()
         for stages in ways:
@@ -166,7 +169,7 @@ class Conversations:
         return False
 
     def _sample(self, asked: int, irregular: int) -> None:
-        """Count conversations that were read in index order, many at once or one by one."""
+        """Count conversations that were read in index order, and how many of them were irregular."""
         self._sampled += asked
         self._irregular += irregular
         if self._sampled >= _SAMPLE:
@@ -187,8 +190,8 @@ class Conversations:
     ) -> Document:
         """Return the filter for all messages of these owners.
 
-        `unnamed`: conversations of the contact that have messages without a `contactId`. Each organization has a branch
-        of its own, so that a message of one is never another's, whatever ids it carries.
+        `unnamed`: conversations of the contact that have messages without a `contactId`. Each organization has its own
+        branch of the filter, so that no organization gets messages of another, whatever ids they have.
         """
         by_organization: dict[ObjectId, set[ObjectId]] = defaultdict(set)
         for owner, entries in wanted.items():
@@ -226,7 +229,7 @@ class Conversations:
                     message["contactId"]: None,
                     message["conversationId"]: {"$in": stored_forms(keys)},
                 }
-                # The value of an array field may be of another contact.
+                # One value of an array field may belong to another contact.
                 named = map(read_id, messages.distinct(message["conversationId"], without))
                 for key in {each for each in named if isinstance(each, ObjectId) and each in owners}:
                     unnamed[owners[key]].append(key)
@@ -268,7 +271,7 @@ def _parts(
 def _results(
     entries: Iterable[LedgerEntry], messages: Messages | SnapshotError | None, parents: Ownership
 ) -> Iterator[Fetched]:
-    """Yield entries that ask for the same messages, each with its contact, or with the error of reading them."""
+    """Yield the entries that ask for the same messages, each with its conversation, or with the error of reading it."""
     for entry in entries:
         if isinstance(messages, SnapshotError):
             yield entry, messages

@@ -1,4 +1,4 @@
-"""Ids in the platform's documents: ObjectIds, and in some documents the same ids stored as text of 24 hex digits."""
+"""Ids in the platform's documents: ObjectIds, which some documents store as text of 24 hex digits."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -23,7 +23,7 @@ def text_forms(key: ObjectId) -> set[str]:
 
 
 def id_of(field: str) -> dict[str, Any]:
-    """Return an aggregation expression for the value of a field that reads ids stored as text as ObjectIds."""
+    """Return an aggregation expression for the value of a field, in which an id stored as text becomes an ObjectId."""
     return {"$convert": {"input": field, "to": "objectId", "onError": field, "onNull": None}}
 
 

@@ -1,8 +1,8 @@
-"""Aggregation stages with which the server shapes, sorts and groups messages into the bytes that a snapshot stores.
+"""Aggregation stages with which the server converts, sorts and groups messages into the bytes that a snapshot stores.
 
-There are two ways to sort. Index order is a third faster, and fits only messages that have a `timestamp`; computed
-order also fits those that have only `createdAt`. Messages that fit neither are irregular: their group is marked,
-and read again without the server's shape.
+There are two ways to sort. Index order is a third faster, but works only for messages that have a `timestamp`; computed
+order also works for those that have only `createdAt`. Messages for which neither works are irregular: their group is
+marked, read again, and converted in Python (`worker.source.single`).
 """
 
 import struct
@@ -19,7 +19,7 @@ from worker.source.ids import id_of
 from worker.stores.connections import Document
 
 Stages = Callable[[str], list[Document]]
-"""From the field that names the owner (`contactId` or `conversationId`) to the stages after the `$match`."""
+"""A function from the field that names the owner (`contactId` or `conversationId`) to the stages after the `$match`."""
 
 _COUNT = b"\x10count\x00"
 _MESSAGES = b"\x04messages\x00"
@@ -35,7 +35,7 @@ class _Layout:
         self._names = (b"\x07_id\x00", _COUNT, b"\x09startedAt\x00", b"\x09endedAt\x00", b"\x10odd\x00", *omitted)
 
     def read(self, raw: bytes | memoryview) -> tuple[ObjectId, Messages] | None:
-        """Return owner and messages; None if a message is irregular, or the document has another layout."""
+        """Return the owner and the messages, or None if a message is irregular or the document has another layout."""
         if len(raw) < self._struct.size:
             return None
         (_, *pairs, last) = self._struct.unpack_from(raw)
@@ -49,7 +49,7 @@ class _Layout:
 
 
 MIN_MESSAGE_SIZE = 80
-"""The least bytes that a message takes in a snapshot: five named fields, a date, and a key of the array."""
+"""The fewest bytes that a message takes in a snapshot: five named fields, a date, and a key of the array."""
 _KEY_SIZE = 2
 """Bytes of a key in an array, besides its digits."""
 
@@ -80,13 +80,16 @@ class MessagePipeline:
         ]
 
     def in_computed_order(self, key: str) -> list[Document]:
-        """Shape first, then sort by the time that the shape has."""
+        """Convert the messages first, then sort by the time in the result."""
         if key not in self._computed_order:
             self._computed_order[key] = self._in_computed_order(f"${self._fields[key]}")
         return self._computed_order[key]
 
     def in_computed_order_of_text_ids(self, key: str) -> list[Document]:
-        """The same for owners some of whose messages name them as text: both kinds are one group."""
+        """As `in_computed_order`, for owners whose ids some messages store as text.
+
+        Both kinds of messages form one group.
+        """
         return self._in_computed_order(id_of(f"${self._fields[key]}"))
 
     def _in_computed_order(self, owner: Any) -> list[Document]:
@@ -106,7 +109,7 @@ class MessagePipeline:
         ]
 
     def sized(self, limit: int) -> list[Document]:
-        """Count messages, and the bytes that they take in a snapshot at least, keys of the array aside.
+        """Count messages, and the fewest bytes that they take in a snapshot, not counting the keys of the array.
 
         Reads no more than `limit` messages.
         """
@@ -115,7 +118,10 @@ class MessagePipeline:
         return [{"$limit": limit}, {"$group": {"_id": None, "count": {"$sum": 1}, "bytes": {"$sum": size}}}]
 
     def _regular(self, time: Any) -> list[Document]:
-        """Return the conditions under which the server's shape of a message is right; `time` is its expression."""
+        """Return the conditions under which the server converts a message correctly.
+
+        `time`: the expression for its time.
+        """
         strings = (self._fields.expression("content"), self._shape.sender, self._shape.sender_type)
         return [
             {"$eq": [{"$type": "$_id"}, "objectId"]},
@@ -150,12 +156,12 @@ class MessagePipeline:
         }
 
     def read_group(self, group: RawBSONDocument) -> tuple[ObjectId, Messages] | None:
-        """Return owner and messages of a group; None if a message in it is irregular, or all are omitted."""
+        """Return the owner and messages of a group, or None if one of the messages is irregular or all are omitted."""
         return self._layout.read(group.raw)
 
 
 def array_size(count: int, messages: int) -> int:
-    """Return the bytes of an array of `count` messages that take `messages` bytes themselves."""
+    """Return the size in bytes of an array of `count` messages that take `messages` bytes without their keys."""
     digits = count + sum(count - int(10**power) for power in range(1, len(str(count))))
     return messages + digits + _KEY_SIZE * count
 

@@ -19,7 +19,7 @@ _MAX_MISSING = 1000
 
 
 def read_named(connections: Connections, entry: LedgerEntry) -> Messages | MessagesNotFound | SnapshotTooLarge | None:
-    """Return the messages that an entry names, or the error if one is missing or not the contact's.
+    """Return the messages that an entry names, or the error if one is missing or belongs to another contact.
 
     Raises StoreUnavailable, StoreConflict.
     """
@@ -37,7 +37,7 @@ def read_named(connections: Connections, entry: LedgerEntry) -> Messages | Messa
 
 
 def _documents(connections: Connections, entry: LedgerEntry, ids: Sequence[ObjectId]) -> Iterator[Document]:
-    """Yield the messages with these ids; then those of the rest that store their `_id` as text."""
+    """Yield the messages with these ids, first those whose `_id` is an ObjectId, then those that store it as text."""
     missing = set(ids)
     for message in _find(connections, entry, ids):
         missing.discard(message["_id"])
@@ -57,7 +57,7 @@ def _find(connections: Connections, entry: LedgerEntry, ids: Sequence[StoredId])
 
 
 def _conversations_of(connections: Connections, entry: LedgerEntry, messages: Sequence[Document]) -> set[ObjectId]:
-    """Return those of the contact's conversations that messages without a `contactId` name."""
+    """Return the ids of the contact's conversations among those named by messages without a `contactId`."""
     keys = {read_id(message.get("conversationId")) for message in messages if message.get("contactId") is None}
     named = [key for key in keys if isinstance(key, ObjectId)]
     if not named:

@@ -1,4 +1,4 @@
-"""Reads the contacts and conversations that requests name, and checks to which organization and contact they belong."""
+"""Reads the contacts and conversations that requests name, and checks whose they are."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -34,7 +34,7 @@ class Ownership:
     """Whether these organizations have messages whose ids are stored as text."""
 
     def add(self, document: Document) -> None:
-        """Add one of the documents that `_union` marks, or else a contact."""
+        """Add a document: one that `_union` has marked, or else a contact."""
         kind = document.pop("kind", None)
         if kind == "unnamed":
             self.has_unnamed = True
@@ -43,7 +43,7 @@ class Ownership:
         elif isinstance(key := read_id(document["_id"]), ObjectId):
             owners = self.conversations if kind == "conversation" else self.contacts
             owners.setdefault(key, with_ids(document, "_id", *_OWNER_FIELDS))
-        # Else it is a group of messages whose owner is not an id, which no request names.
+        # Otherwise it is a group of messages whose owner is not an id, so no request names it.
 
     def check(self, entry: RequestFields) -> SnapshotError | None:
         """Return the error if the entry's contact or conversation is missing or belongs to another organization."""
@@ -75,7 +75,7 @@ def read_parents_and(
 ) -> tuple[Ownership, Iterator[RawBSONDocument]]:
     """Read the parents and, in the same round trip, the documents that the stage `groups` adds, which stay encoded.
 
-    `limit`: the most groups. Parents that seem to be missing are looked up once more, as documents that store ids as
+    `limit`: the most groups. Parents that seem to be missing are looked up once more among documents that store ids as
     text. Raises StoreUnavailable, StoreConflict, SnapshotTooLarge, also from the iterator.
     """
     documents = _read(connections, entries, groups, limit)
@@ -121,7 +121,10 @@ def _read(
 
 
 def _with_text_ids(fields: CollectionFields, organizations: Sequence[ObjectId]) -> Document:
-    """Match messages of these organizations that store an owner's id as text. Each branch is one seek in an index."""
+    """Match messages of these organizations that store an owner's id as text.
+
+    Each branch costs one seek in an index.
+    """
     organization = fields["organizationId"]
     return {
         "$or": [
@@ -157,7 +160,7 @@ def _add_stored_as_text(connections: Connections, entries: Sequence[RequestField
 
 
 def belongs(message: Document, contact: ObjectId, conversations: set[ObjectId]) -> bool:
-    """Return whether a message is the contact's, directly or, if it names no contact, by one of the `conversations`."""
+    """Return whether a message belongs to the contact. If it names no contact, its conversation decides."""
     owner, conversation = read_id(message.get("contactId")), read_id(message.get("conversationId"))
     return (
         owner == contact if owner is not None else isinstance(conversation, ObjectId) and conversation in conversations

@@ -1,4 +1,4 @@
-"""Reads one owner's messages without the server's shape, and measures them first."""
+"""Reads one owner's messages, converts them in Python instead of on the server, and measures them first."""
 
 from collections.abc import Iterable
 
@@ -14,9 +14,10 @@ _HEX_DIGITS = 24
 
 
 def measure(connections: Connections, condition: Document) -> int:
-    """Return the bytes that the matching messages take in a snapshot at least; more than `LARGEST` if they exceed it.
+    """Return the fewest bytes that the matching messages take in a snapshot, or a number above `LARGEST`.
 
-    Takes a time bounded by `LARGEST`, however many messages match. Raises StoreUnavailable, StoreConflict.
+    Stops counting above `LARGEST`, so the time is limited however many messages match. Raises StoreUnavailable,
+    StoreConflict.
     """
     messages = connections.database[connections.settings.messages_collection]
     fields = connections.fields.message
@@ -34,7 +35,10 @@ def measure(connections: Connections, condition: Document) -> int:
 
 
 def read_alone(connections: Connections, condition: Document) -> Messages | SnapshotTooLarge | None:
-    """Return the matching messages, shaped here; None if there are none. Raises StoreUnavailable, StoreConflict."""
+    """Return the matching messages, converted in Python; None if there are none.
+
+    Raises StoreUnavailable, StoreConflict.
+    """
     messages = connections.database[connections.settings.messages_collection].with_options(codec_options=PLAIN)
     with store_errors(), messages.find(condition, message_fields(connections.fields)) as cursor:
         found = read_bounded(cursor)
@@ -42,17 +46,17 @@ def read_alone(connections: Connections, condition: Document) -> Messages | Snap
 
 
 def message_fields(fields: SourceFields) -> Document:
-    """Return the projection on the fields of a message that a snapshot or its checks need."""
+    """Return the projection to the fields of a message that a snapshot or its checks need."""
     return fields.message.projection(MESSAGE)
 
 
 def encode(fields: SourceFields, messages: list[Document]) -> Messages | None:
-    """Encode messages that were read with the projection `message_fields`; None if there are none."""
+    """Encode messages that were read with the projection `message_fields`. Returns None if there are none."""
     return encode_messages(messages, count_omitted=fields.message.omitted is not None)
 
 
 def read_bounded(messages: Iterable[Document]) -> list[Document] | SnapshotTooLarge:
-    """Collect messages, but no more than fit into a snapshot."""
+    """Collect messages, or return SnapshotTooLarge as soon as they do not fit into a snapshot."""
     found: list[Document] = []
     size = 0
     for message in messages:
@@ -64,7 +68,7 @@ def read_bounded(messages: Iterable[Document]) -> list[Document] | SnapshotTooLa
 
 
 def _least_size(message: Document) -> int:
-    """Return the bytes that a message takes in a snapshot at least."""
+    """Return the fewest bytes that a message takes in a snapshot."""
     if message.get(OMITTED):
         return 0
     content, key = message.get("content"), message["_id"]

@@ -25,7 +25,8 @@ from worker.stores.mongo_errors import (
 )
 
 _FIRST_SECONDS, _SECONDS = 0.5, 1.5
-"""Of two attempts. After the first, only servers that have answered and are of no use are reported."""
+"""Time limits of the two attempts. After the first one, only servers that have answered but cannot be used are
+reported."""
 _DIRECT_MS = 800
 """Time limit of asking one member what it is, after no primary was found."""
 _OLDEST_WIRE_VERSION = 13
@@ -55,7 +56,7 @@ def check(connections: Connections) -> None:
         _check_within(_SECONDS, connections)
     except PyMongoError as error:
         if error.timeout and connections.mongo.topology_description.has_writable_server():
-            return  # it is there and slow, for which the command itself waits as long as it may
+            return  # the server is up but slow; the command itself then waits as long as it is allowed to
         raise _diagnose(connections, error) or error from error
 
 
@@ -74,7 +75,7 @@ def _check_within(seconds: float, connections: Connections) -> None:
 
 
 def fault_of(hello: Reply, wanted_set: str | None) -> Fault | None:
-    """Return why a server with this reply to `hello` cannot be used, apart from having no primary."""
+    """Return why a server with this reply to `hello` cannot be used, or None. A missing primary is no fault here."""
     if hello.get("maxWireVersion", 0) < _OLDEST_WIRE_VERSION:
         return Fault("is too old: upgrade to MongoDB 6.0 or newer", lasting=True)
     if hello.get("msg") == "isdbgrid":
@@ -122,9 +123,9 @@ def _allows_insert(privilege: Reply, database: str, collection: str) -> bool:
 
 
 def _diagnose(connections: Connections, error: PyMongoError, *, certain: bool = False) -> SnapshotError | None:
-    """Ask each server what it is, to say more than that no primary was found.
+    """Ask each server about its state, to explain why no primary was found.
 
-    `certain`: return None unless the reason is known already and will not pass while this process starts.
+    `certain`: return an error only if the reason is known for sure and will not pass while this process starts.
     """
     if is_dns(error):
         return _error([reason_of(error)])

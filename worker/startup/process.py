@@ -1,4 +1,4 @@
-"""What a process does before it begins: a command ends with the reason, a long-running process may wait."""
+"""Checks the servers before a process begins. A command exits with the reason; a long-running process may wait."""
 
 import sys
 
@@ -12,7 +12,7 @@ log = get_logger(__name__)
 
 
 def require(connections: Connections, *, mongo: bool = True, redis: bool = True) -> list[str]:
-    """Check the servers for a command that cannot do without them; return what may lose data.
+    """Check the servers for a command that needs them; return warnings about settings of Redis that may lose data.
 
     Raises UnusableServer, StoreUnavailable, BrokerUnavailable.
     """
@@ -23,7 +23,7 @@ def require(connections: Connections, *, mongo: bool = True, redis: bool = True)
 
 
 def require_for_requests(connections: Connections) -> None:
-    """Check the servers for a command that accepts requests: Redis may be down, because the sweep wakes them up later.
+    """Check the servers for a command that accepts requests. Redis may be down, because the sweep enqueues them later.
 
     Raises UnusableServer, StoreUnavailable.
     """
@@ -35,7 +35,7 @@ def require_for_requests(connections: Connections) -> None:
 
 
 def prepare(settings: Settings) -> bool:
-    """Check settings and servers for a long-running process, and log what is unwise; return whether MongoDB answers.
+    """Check settings and servers for a long-running process, and log warnings; return whether MongoDB answers.
 
     A server that is down is logged, and the process waits for it. Raises UnusableServer if waiting will not help.
     """
@@ -58,7 +58,7 @@ def prepare(settings: Settings) -> bool:
 
 
 def prepare_or_exit(settings: Settings) -> bool:
-    """As `prepare`, for processes of Celery: they end with code 2 and one sentence."""
+    """As `prepare`, but for Celery's processes: on an error, print one sentence and exit with code 2."""
     try:
         return prepare(settings)
     except UnusableServer as error:

@@ -1,4 +1,4 @@
-"""Whether Redis can be used: reachable, a primary of a supported version, and not about to lose what it holds."""
+"""Checks whether Redis can be used: reachable, a primary of a supported version, and configured to keep its data."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -13,13 +13,14 @@ from worker.startup import sentinel_check
 from worker.stores.redis_errors import VARIABLE, explain, is_lasting
 
 OLDEST = (7, 0)
-"""XAUTOCLAIM reports trimmed entries, and the script cache is neither stored nor replicated."""
+"""The first version in which XAUTOCLAIM reports trimmed entries and the script cache is neither stored nor
+replicated."""
 _CONNECT_SECONDS, _ANSWER_SECONDS = 2.0, 3.0
 Info = Mapping[str, Any]
 
 
 def check(settings: Settings) -> list[str]:
-    """Return what may lose data, one sentence each.
+    """Return warnings about settings that may lose data, one sentence each.
 
     Raises UnusableServer if waiting will not help, otherwise BrokerUnavailable.
     """
@@ -64,7 +65,7 @@ def fault_of(hello: Info) -> str | None:
 
 
 def is_full(info: Info) -> bool:
-    """Return whether Redis has reached `maxmemory` and may not evict anything, as far as `info` says so."""
+    """Return whether Redis has reached `maxmemory` and must not evict anything. False if `info` does not say."""
     limit = info.get("maxmemory") or 0
     return 0 < limit <= info.get("used_memory", 0) and info.get("maxmemory_policy") == "noeviction"
 
@@ -75,9 +76,9 @@ def parse_version(version: str) -> tuple[int, ...]:
 
 
 def read_info(client: "redis.Redis") -> Info:
-    """Return INFO with `appendonly` and `maxmemory_policy` as far as this user may know them. Raises RedisError.
+    """Return INFO with `appendonly` and `maxmemory_policy`, if this user may read them. Raises RedisError.
 
-    Managed services refuse CONFIG and allow INFO, which says both; a user without the right to either gets less.
+    Managed services refuse CONFIG but allow INFO, which has both. A user who may run neither gets an empty result.
     """
     info: dict[str, Any] = {}
     try:
@@ -90,7 +91,7 @@ def read_info(client: "redis.Redis") -> Info:
 
 
 def risks(info: Info) -> Iterator[str]:
-    """Yield what may lose data. An empty `info` means that it could not be read."""
+    """Yield warnings about settings that may lose data. An empty `info` means that they could not be read."""
     if "aof_enabled" not in info or "maxmemory_policy" not in info:
         yield (
             "It could not be read whether appendonly is yes and maxmemory-policy is noeviction (INFO is refused): "
@@ -120,7 +121,7 @@ def _client(settings: Settings) -> "redis.Redis":
 
 
 def _hello(client: Any) -> Info:
-    """Return the server's version, mode and role; nothing if this user may not ask."""
+    """Return the server's version, mode and role, or an empty reply if this user may not read them."""
     try:
         reply: Any = client.execute_command("HELLO")
     except redis.ResponseError:

@@ -1,4 +1,4 @@
-"""Whether the Sentinels can be used: they answer, watch a primary of this name, and have a replica to promote."""
+"""Checks whether the Sentinels answer, watch a primary of this name, and have a replica to promote."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -10,11 +10,11 @@ from worker.redis_address.address import Host, RedisAddress, Sentinels, shown
 from worker.stores.redis_errors import VARIABLE, explain, is_lasting, reason_of
 
 _ENOUGH = 3
-"""Sentinels, so that a majority remains when one of them is lost."""
+"""The number of Sentinels of which a majority remains when one is lost."""
 
 
 def check(address: RedisAddress) -> list[str]:
-    """Return what may go wrong at a failover, one sentence each.
+    """Return warnings about failovers, one sentence each.
 
     Raises UnusableServer if waiting will not help, BrokerUnavailable if no Sentinel answers.
     """
@@ -33,7 +33,7 @@ def check(address: RedisAddress) -> list[str]:
 
 
 def _primary(host: Host, own: Sentinels, address: RedisAddress) -> Mapping[str, Any]:
-    """Ask one Sentinel what it knows of the primary. Raises UnusableServer, BrokerUnavailable."""
+    """Ask one Sentinel for its state of the primary. Raises UnusableServer, BrokerUnavailable."""
     where = f"The Sentinel at {shown(host)} ({VARIABLE})"
     try:
         with redis.Redis(*host, **address.sentinel_options()) as client:
@@ -64,7 +64,10 @@ def _risks(own: Sentinels, found: list[Mapping[str, Any]], silent: list[str]) ->
 
 
 def risks(info: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what the primary may lose at a failover. `info`: of its INFO, as far as it could be read."""
+    """Yield warnings about data that the primary may lose at a failover.
+
+    `info`: its INFO, or what could be read of it.
+    """
     if "connected_slaves" in info and "min_slaves_good_slaves" not in info:
         yield (
             "min-replicas-to-write is 0, so a primary that is cut off goes on accepting entries, which are lost: "

@@ -1,4 +1,4 @@
-"""Finds the channels of snapshots, which stand in their conversations or contacts."""
+"""Finds the channels of snapshots, which their conversations or contacts have."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any

@@ -17,7 +17,7 @@ from worker.stores.connections import Document, store_errors
 from worker.stores.mongo_errors import MAX_TIME_EXPIRED
 
 TOP = 50
-"""Values of a field that are listed."""
+"""The most values of a field that are listed."""
 _FIRST, _LAST = "0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z"
 """`$dateToString` refuses dates beyond these years."""
 
@@ -30,10 +30,10 @@ class Selection:
     condition: Document
     session: ClientSession
     seconds: float
-    """The longest work of MongoDB on one aggregation."""
+    """MongoDB's time limit for one aggregation, in seconds."""
 
     def aggregate(self, stages: list[Document]) -> list[Document]:
-        """Return what the stages make of the snapshots. Raises StatisticsTooSlow, StoreUnavailable, StoreConflict."""
+        """Run an aggregation on the snapshots. Raises StatisticsTooSlow, StoreUnavailable, StoreConflict."""
         with store_errors(), _time_limit():
             return list(
                 self.collection.aggregate(
@@ -52,11 +52,11 @@ class Counts:
     snapshots: int
     message_counts: Counter[int]
     values: dict[str, Values]
-    """By the name of the figure."""
+    """The most frequent values, by the name of the field."""
 
 
 def count(selection: Selection) -> Counts:
-    """Count in one pass. The snapshots of the platform may lack any field, or have a value of another type."""
+    """Count in one pass. Snapshots that the platform created may lack any field, or have a value of another type."""
     texts = {"qualities": "quality", "categories": "category"}
     months = {"conversation_months": "conversationStartDate", "created_months": "createdAt"}
     facets: dict[str, list[Document]] = {
@@ -98,7 +98,7 @@ def count_duplicates(selection: Selection) -> Duplicates:
 
 
 def most_frequent(counted: list[tuple[str | None, int]]) -> Values:
-    """Return the figures of values that are in order of frequency."""
+    """Return the figures for values that are already sorted by frequency."""
     values = [Count(value=value, snapshots=number) for value, number in counted[:TOP]]
     return Values(values=values, more=len(counted) > TOP)
 

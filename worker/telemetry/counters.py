@@ -42,7 +42,7 @@ class IntakeCounts:
         self._since_log["lost"] += count
 
     def write_log(self) -> None:
-        """Logs what was counted since the last call, if anything was."""
+        """Log what was counted since the last call, if anything was."""
         if self._since_log:
             log.info("intake_counted", **self._since_log)
             self._since_log.clear()

@@ -102,7 +102,7 @@ class Spans:
         period.append(time.time_ns())
 
     def begin(self, entries: Iterable[LedgerEntry], period: Period) -> None:
-        """Begin the run of these entries, which were loaded in `period`. Entries that are running already go on."""
+        """Begin the run of these entries, which were loaded in `period`. A run that has already begun continues."""
         began, ended = period
         for entry in entries:
             if is_open(entry) and TRACEPARENT in entry and entry["_id"] not in self._running:

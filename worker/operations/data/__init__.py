@@ -1,1 +1,1 @@
-"""What the pages show and change. Nothing in here knows HTML."""
+"""The reads and changes behind the pages. Nothing here knows HTML."""

@@ -1,4 +1,4 @@
-"""Counts the requests of a filter by error code."""
+"""Counts the requests that match a filter by error code."""
 
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -16,7 +16,7 @@ _MAX_REQUESTS = 100_000
 
 @dataclass(frozen=True, slots=True)
 class ErrorGroup:
-    """The requests with one error code; `code` is None for requests that met no error."""
+    """The requests with one error code. `code` is None for requests without an error."""
 
     code: str | None
     count: int
@@ -26,7 +26,7 @@ class ErrorGroup:
 
 @dataclass(frozen=True, slots=True)
 class ErrorGroups:
-    """The groups, largest first. `complete` is false where there are more requests than were counted."""
+    """The groups, largest first. `complete` is False if there are more requests than were counted."""
 
     groups: list[ErrorGroup]
     complete: bool

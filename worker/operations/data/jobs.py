@@ -1,4 +1,4 @@
-"""Exports and backfills as the pages show them, and their end by an operator."""
+"""Exports and backfills for the pages, and how operators cancel or delete them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,12 +18,12 @@ Action = Literal["cancel", "delete"]
 ACTIONS: tuple[Action, ...] = ("cancel", "delete")
 KINDS: dict[Kind, str] = {"export": "Exports", "backfill": "Backfills"}
 _PERSONAL = ("notes", "q", "system")
-"""Fields of a job that may have anything in them, and are not shown."""
+"""Fields of a job that may contain personal data, and are not shown."""
 
 
 @dataclass(frozen=True, slots=True)
 class ShownJob:
-    """A job with what the pages derive from it. `total` is None while it is still being counted."""
+    """A job with the values that the pages derive from it. `total` is None while it is still being counted."""
 
     job: Job
     done: int
@@ -34,12 +34,12 @@ class ShownJob:
 
     @property
     def user(self) -> str:
-        """Who asked for it; empty for a command."""
+        """The user who requested the job; empty if a command did."""
         return str(self.job.user or self.job.spec.get("userId") or "")
 
     @property
     def asked(self) -> dict[str, str]:
-        """The fields that were asked for, in words."""
+        """The options of the job by their names in words."""
         given = {name: value for name, value in self.job.spec.items() if name != "userId"}
         return {name: "given" if name in _PERSONAL else _in_words(value) for name, value in given.items()}
 
@@ -54,7 +54,7 @@ class ShownJob:
 
     @property
     def action(self) -> Action | None:
-        """How an operator may end it."""
+        """What an operator may do now: cancel the job or delete it, or None."""
         if not self.job.is_finished:
             return "cancel"
         return "delete" if self.job.kind == "export" else None

@@ -1,7 +1,7 @@
 """Links that log a browser in to the operations pages, once.
 
-A link holds a random code. The database holds only the code's hash, who the link is for, and until when it works; what
-is used or expired is kept for a day, so that the page can say which it is.
+A link holds a random code. The database holds only the code's hash, whom the link logs in, and until when it works.
+Used and expired links are kept for a day, so that the page can say which is the case.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ PATH = "/operations/login/once"
 VALID_FOR = timedelta(minutes=10)
 _KEPT_FOR = timedelta(days=1)
 _CODE = re.compile(r"[A-Za-z0-9_-]{43}", re.ASCII)
-"""32 random bytes in base64."""
+"""The form of a code: 32 random bytes in URL-safe base64."""
 
 
 class LinkNotValid(HttpError):
@@ -32,7 +32,7 @@ class LinkNotValid(HttpError):
 
 @dataclass(frozen=True, slots=True)
 class LoginLink:
-    """A new link. `path` follows the address of the API, as the browser reaches it."""
+    """A new link. `path` is appended to the address at which the browser reaches the API."""
 
     path: str
     valid_until: datetime
@@ -49,7 +49,7 @@ class LoginLinks:
         return self._connections.database[self._connections.settings.state_collection]
 
     def create(self, caller: Caller) -> LoginLink:
-        """Store a link for this caller, and return its code. Raises StoreUnavailable, StoreConflict."""
+        """Store and return a link for this caller. Raises StoreUnavailable, StoreConflict."""
         code = secrets.token_urlsafe(32)
         now = self._connections.clock.now()
         valid_until = now + VALID_FOR
@@ -68,13 +68,19 @@ class LoginLinks:
         return LoginLink(f"{PATH}?code={code}", valid_until)
 
     def find(self, code: str) -> Caller:
-        """Return whom a valid link logs in, without using it. Raises LinkNotValid, StoreUnavailable, StoreConflict."""
+        """Return the caller whom a valid link logs in, without using it.
+
+        Raises LinkNotValid, StoreUnavailable, StoreConflict.
+        """
         link = self._read(code)
         self._check(link, self._connections.clock.now())
         return _caller_of(link)
 
     def use(self, code: str) -> Caller:
-        """Use a link: from now on it is not valid. Raises LinkNotValid, StoreUnavailable, StoreConflict."""
+        """Use a link, after which it is not valid any more; return its caller.
+
+        Raises LinkNotValid, StoreUnavailable, StoreConflict.
+        """
         now = self._connections.clock.now()
         valid = {"_id": _id_of(code), "usedAt": None, "validUntil": {"$gt": now}}
         with store_errors():

@@ -23,7 +23,7 @@ class Redriven:
 
 
 def count(service: Service, requests: RequestFilter, ids: Sequence[ObjectId] | None) -> int:
-    """Count the requests of the filter (and of `ids`, where given) that can be redriven."""
+    """Count the requests that match the filter, and have one of `ids` if given, and that can be redriven."""
     return count_redrivable(service.connections, requests, ids)
 
 

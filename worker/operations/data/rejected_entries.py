@@ -17,7 +17,7 @@ from worker.stores.connections import Connections, broker_errors
 
 _READ_SIZE = 20
 _SECONDS = 1.0
-"""A page is read for about this long at most: an organization may have few entries among many, and large ones."""
+"""Time limit in seconds for reading a page, because an organization may have few entries among many, or large ones."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class RejectedEntry:
 
     @cached_property
     def data(self) -> str:
-        """The content to correct: indented JSON where it is JSON, else the original text."""
+        """The content to correct: indented JSON if it is JSON, else the original text."""
         try:
             return _indented(self._content)
         except (ValueError, TypeError, RecursionError):
@@ -53,7 +53,7 @@ class RejectedEntry:
 
     @cached_property
     def type(self) -> str:
-        """The entry's type; where it is missing or unknown, the type that its content suggests."""
+        """The entry's type or, if that is missing or unknown, the type that its content suggests."""
         if self.fields.get("type") in {REQUESTED, RESOLVED}:
             return str(self.fields["type"])
         return REQUESTED if "contactId" in self.data or "conversationId" not in self.data else RESOLVED
@@ -77,7 +77,7 @@ class RejectedEntry:
 
 
 class RejectedEntries:
-    """The stream. Where an organization is given, the entries of others are invisible."""
+    """The stream of rejected entries. If an organization is given, only its entries are visible."""
 
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
@@ -122,7 +122,7 @@ class RejectedEntries:
 
 
 def _rejected_entry(key: bytes, fields: Mapping[bytes, bytes]) -> RejectedEntry:
-    """Read a stream entry, which anyone may have added: what cannot be read is empty."""
+    """Read a stream entry, which any program may have added. Fields that cannot be read are empty."""
     reason, original = _json_object(fields.get(b"reason")), _json_object(fields.get(b"entry"))
     origin = fields.get(b"origin", b"").decode(errors="replace")
     code, message = reason.get("code"), reason.get("message")

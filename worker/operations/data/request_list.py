@@ -1,4 +1,4 @@
-"""The list of requests, with counts where they can be made in time."""
+"""The list of requests, with counts if they can be made in time."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,16 +15,16 @@ from worker.stores.queries import RequestFilter, count_redrivable, list_requests
 
 Result = TypeVar("Result")
 _COUNT_SECONDS = 0.7
-"""Time limit of each count; the list is worth more than they are."""
+"""Time limit of each count in seconds. The list is shown even without the counts."""
 
 
 @dataclass(frozen=True, slots=True)
 class RequestList:
-    """One page of the list. `groups` and `redrivable` are None where counting took too long."""
+    """One page of the list. `groups` and `redrivable` are None if counting took too long."""
 
     entries: list[LedgerEntry]
     cursor: ObjectId | None
-    """Leads to the next page, if any."""
+    """The cursor of the next page, or None on the last page."""
     groups: ErrorGroups | None
     redrivable: int | None
 

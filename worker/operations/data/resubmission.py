@@ -1,8 +1,8 @@
 """Resubmits a corrected rejected entry.
 
-The corrected entry takes the normal path of the intake, with the request id that the original entry would have had:
-resubmitted twice, it is one request. It is then removed from the stream, and a key in Redis records for a while which
-request it became.
+The corrected entry is processed like any intake entry, with the request id that the original entry would have had, so
+resubmitting it twice makes one request. It is then removed from the stream, and a key in Redis records for a while
+which request it became.
 """
 
 from dataclasses import replace
@@ -44,7 +44,7 @@ class OtherOrganization(Refused):
 
 
 class AlreadyResubmitted(Refused):
-    """This entry has already been resubmitted; `result` is the id of its request, or why there is none."""
+    """This entry has already been resubmitted; `result` is the id of its request, or the reason why there is none."""
 
     code = "taken_in"
 
@@ -73,7 +73,7 @@ class Resubmission:
         raise self._recorded_result(key, organization) or NotFound("There is no such rejected entry.")
 
     def resubmit(self, entry: RejectedEntry, entry_type: str, data: str, organization: ObjectId | None) -> str:
-        """Accept the corrected entry. Returns the request's id, or `left out: <reason>` where a policy skips it.
+        """Accept the corrected entry; return the request's id, or `left out: <reason>` if a policy skips it.
 
         Raises InvalidRequest, OtherOrganization, RequestIdConflict, NotResolvedYet, ResubmissionInProgress,
         AlreadyResubmitted. It can be repeated after AcceptUnknown, StoreUnavailable and BrokerUnavailable.
@@ -111,7 +111,7 @@ class Resubmission:
             return replace(submitted, request_id=_task_request_id(entry), trigger="task")
         if _is_stream_id(entry.origin):
             return submitted
-        # The origin was written by someone else, so it may be the id of another entry.
+        # Any program may have written the origin, so it may be the id of another entry.
         return replace(submitted, request_id=_own_request_id(entry))
 
     def _accept(self, submitted: _REQUEST_OR_CLOSING) -> str:

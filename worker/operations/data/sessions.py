@@ -1,8 +1,8 @@
 """The sessions of browsers.
 
-The cookie holds a random secret, and the database holds what was proved at login, encrypted with that secret: a token,
-or the caller of a login link. Neither is of use without the other. Logging out deletes the database's half, so every
-API process refuses the cookie from then on.
+The cookie holds a random secret. The database holds the token of the login, or the caller of a login link, encrypted
+with that secret. Neither is of use without the other. Logging out deletes the document, so every API process refuses
+the cookie from then on.
 """
 
 import hashlib

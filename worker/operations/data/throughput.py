@@ -1,7 +1,7 @@
 """Throughput and latency of the last hour by the minute, at a cost that does not grow with the load.
 
-Outcomes are counted in an index; latencies are taken from the first outcomes of a minute. A minute that has settled is
-read once.
+Outcomes are counted in an index, and latencies are those of the first outcomes of each minute. A minute that cannot
+change any more is read only once.
 """
 
 from collections.abc import Sequence
@@ -19,9 +19,9 @@ from worker.stores.indexes import Index, own_indexes
 MINUTES = 60
 _MINUTE = timedelta(minutes=1)
 _SAMPLE_SIZE = 500
-"""Outcomes that are read per minute and status. Above it, the share of one organization is estimated from them."""
+"""The most outcomes that are read per minute and status. If there are more, an organization's share is estimated."""
 _SETTLED_AFTER = timedelta(seconds=30)
-"""How long after its end a minute is complete: an outcome's time is set before its transaction commits."""
+"""How long after its end a minute is complete, because an outcome's time is set before its transaction commits."""
 _SECONDS = 10
 _FINISHED: tuple[Status, Status] = (COMPLETED, FAILED)
 
@@ -60,7 +60,7 @@ class _Outcomes:
 
 
 class Throughput:
-    """Reads minutes, and caches those that have settled."""
+    """Reads minutes, and caches those that cannot change any more."""
 
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
@@ -85,7 +85,7 @@ class Throughput:
         return outcomes
 
     def _count(self, status: Status, start: datetime) -> int:
-        """Count in the index alone."""
+        """Count the outcomes of a minute with one status, from the index alone."""
         pipeline: list[dict[str, Any]] = [{"$match": _finished(status, start)}, {"$count": "count"}]
         with store_errors():
             rows = list(self._ledger.aggregate(pipeline, hint=self._index))

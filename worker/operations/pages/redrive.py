@@ -28,7 +28,7 @@ _REFRESH_SECONDS = 2
 
 @dataclass(frozen=True, slots=True)
 class _Selection:
-    """What to redrive: the requests of `ids`, or all of the filter where it is None."""
+    """What to redrive: the requests with these `ids`, or all that match the filter if `ids` is None."""
 
     filter: FilterForm
     ids: list[ObjectId] | None
@@ -68,7 +68,7 @@ def _count(backend: Backend, selection: _Selection) -> tuple[datetime, int]:
 
 
 async def redrive(request: PageRequest) -> Response:
-    """Redrive the requests that were counted, and none that failed since."""
+    """Redrive the requests that were counted, but none that have failed since."""
     selection, backend = _read_selection(request), request.backend
     until = exact_time("until", request.form["until"])
     confirmed = positive_number("count", request.form["count"])

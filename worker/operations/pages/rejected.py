@@ -102,7 +102,7 @@ def _render_form(
 
 
 def _redirect_to(result: str) -> Response:
-    """Redirect to the request that the entry became; to the list where a policy skipped it."""
+    """Redirect to the request that the entry became, or to the list if a policy skipped it."""
     is_request = re.fullmatch(r"[0-9a-f]{24}", result)
     path = f"{ROOT}/requests/{result}" if is_request else f"{ROOT}/rejected"
     return RedirectResponse(f"{path}?{urlencode({'resubmitted': result})}", 303, HEADERS)

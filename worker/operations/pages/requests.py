@@ -25,7 +25,7 @@ PAGE_SIZE = 25
 
 
 async def show_list(request: PageRequest) -> Response:
-    """List the requests of a filter, newest first, and count them by error code."""
+    """List the requests that match the filter, newest first, and count them by error code."""
     filter_form = read_filter(request.form, request.viewer)
     after = object_id("after", request.form["after"]) if request.form["after"] else None
     page = await request.read(_read_list, request.backend, filter_form, after)
@@ -72,13 +72,13 @@ async def show_one(request: PageRequest) -> Response:
 
 
 def _read_one(backend: Backend, key: ObjectId, organization: ObjectId | None) -> tuple[LedgerEntry, bool]:
-    """Return a request, and whether its event may not be out. Raises NotFound."""
+    """Return a request, and whether its event may not have been emitted. Raises NotFound."""
     entry = request_by_id(backend.connections, key, organization)
     return entry, is_unsent(entry) or Outbox(backend.connections).names([key])
 
 
 def _history_of(entry: Mapping[str, Any]) -> list[tuple[str, datetime, bool]]:
-    """Return what happened when, in order; the last item is true for what is still to come."""
+    """Return (event, time, whether it is still to come), sorted by time."""
     events = {
         "acceptedAt": "accepted",
         "notBefore": "to be enqueued",
@@ -93,7 +93,7 @@ def _history_of(entry: Mapping[str, Any]) -> list[tuple[str, datetime, bool]]:
 
 
 def _flower_address(base: str | None, request: ObjectId) -> str | None:
-    """Return the address of the request's tasks in Flower: those that name it, and the chunks in which it failed.
+    """Return the address in Flower of the tasks that name the request, and of the chunks in which it failed.
 
     Flower searches for `name:` and the value of the parameter, which may contain further terms (static/js/flower.js).
     """

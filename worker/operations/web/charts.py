@@ -44,7 +44,7 @@ class Dot:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A minute. The pointer finds its hint everywhere in the column, even where there is little to see."""
+    """The column of a minute. Its tooltip appears anywhere in the column, even if the bars are small."""
 
     x: float
     width: float
@@ -63,7 +63,7 @@ class Label:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """A chart; `description` says in words what it shows."""
+    """A chart. `description`: what it shows, in words, for screen readers."""
 
     name: str
     title: str

@@ -1,7 +1,7 @@
 """Protection against forged requests.
 
-A browser sends the cookie with every request, whichever site made it. Therefore a request that changes something must
-carry a token that only our pages know, and must not come from another site.
+A browser sends the cookie with every request, even if another site caused it. Therefore a request that changes
+something must contain a token that only our pages know, and must not come from another site.
 """
 
 import hashlib
@@ -16,12 +16,15 @@ CSRF_FIELD = "csrf"
 
 
 def csrf_token(session: str) -> str:
-    """Derive the token from the session's secret: every process derives the same, and none is stored."""
+    """Derive the token from the session's secret. All processes derive the same token, so none is stored."""
     return hmac.new(session.encode(), b"csrf of the operations page", hashlib.sha256).hexdigest()
 
 
 def check_csrf(expected: str | None, given: str) -> None:
-    """Raise Forbidden for a wrong token. `expected` is None without a cookie: browsers add no Authorization header."""
+    """Raise Forbidden for a wrong token.
+
+    `expected` is None without a cookie, because then no other site can forge the request.
+    """
     if expected is not None and not hmac.compare_digest(expected.encode(), given.encode()):
         raise Forbidden("The form does not belong to this session. Go back, reload the page, and submit it again.")
 

@@ -1,4 +1,4 @@
-"""What surrounds every page: authentication, the form, and an error page for whatever fails."""
+"""Common to all pages: authentication, the form, and an error page for every error."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ class PageRequest:
 
     @property
     def organization(self) -> ObjectId:
-        """The caller's organization, whose share of the threads the request uses."""
+        """The caller's organization, to whose share of threads the request belongs."""
         return self.viewer.caller.organization
 
     async def read(self, function: Callable[[*Arguments], Result], *arguments: *Arguments) -> Result:

@@ -1,4 +1,4 @@
-"""The ASGI app of a page, and the page of an error; without a valid token, a redirect to the login."""
+"""The ASGI app of a page, and error pages. Without a valid token, a page redirects to the login."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
@@ -59,9 +59,9 @@ async def _or_error_page(request: Request, answer: Callable[[Request], Awaitable
     except SnapshotError as error:
         return _answer_to(error, request)
     except ClientDisconnect:
-        raise  # no one is left to read a page
+        raise  # the client has disconnected
     except Exception:
-        # The boundary: a person gets a page, and the traceback goes to the log.
+        # The outermost boundary: the user gets an error page, and the traceback goes to the log.
         log.exception("operations_page_failed")
         return _error_page(500, "The page could not be shown. The API's log has the details.", "internal")
 

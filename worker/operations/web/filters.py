@@ -1,4 +1,4 @@
-"""The filter of the requests page, as it is chosen in its form and kept in addresses."""
+"""The filter of the requests page, which is read from its form or from the query of its address."""
 
 import re
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ class FilterForm:
     end: datetime | None = None
 
     def requests(self, now: datetime, until: datetime | None = None) -> RequestFilter:
-        """Return the filter as of `now`. `until` limits it further, whatever end was chosen."""
+        """Return the filter at the time `now`. `until` limits it further, even if a later end was chosen."""
         since = self.begin or (now - AGES[self.age] if self.age else None)
         ends = [end for end in (self.end, until) if end]
         return RequestFilter(self.organization, self.status, self.code or None, since, min(ends) if ends else None)

@@ -1,4 +1,4 @@
-"""How numbers, times and durations are shown."""
+"""Formats numbers, times and durations for the pages."""
 
 import re
 from datetime import datetime
@@ -21,7 +21,7 @@ def timestamp(moment: datetime | None) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """Format in the largest unit of which it is at least one."""
+    """Format a duration in the largest unit of which it has at least one."""
     if seconds is None:
         return NONE
     if seconds < 1:
@@ -57,7 +57,7 @@ def seconds_between(start: datetime | None, end: datetime | None) -> float | Non
 
 
 def attempts(entry: LedgerEntry) -> str:
-    """Return the number of attempts of this round that have ended, if it is still known."""
+    """Return the number of ended attempts in this round, or a dash if retention has removed it."""
     if "acceptedAt" not in entry:
         return NONE
     return str(int(entry.get("attempts") or 0) + (not is_open(entry)))

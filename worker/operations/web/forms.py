@@ -14,10 +14,10 @@ from worker.domain.requests import read_object_id
 from worker.errors import InvalidRequest
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-"""No request is older. Without this limit, a period before the year 1 would overflow."""
+"""No request is older than this. Without the limit, a period before the year 1 would overflow."""
 _MAX_FIELDS = 1000
 _SMALL = 65_536
-"""Bytes of a form that is parsed at once. 3 MB of escapes take a second."""
+"""Up to this size in bytes, a form is parsed in the event loop. Parsing 3 MB of escapes takes a second."""
 Fields = Mapping[str, Sequence[str]]
 Run = Callable[[Callable[[str], Fields], str], Awaitable[Fields]]
 
@@ -40,7 +40,7 @@ class Form:
         return self._fields.get(name, [""])[-1].strip()
 
     def all(self, name: str) -> Sequence[str]:
-        """Return all values of a field that may occur several times."""
+        """Return all values of a repeatable field."""
         return self._fields.get(name, [])
 
 
@@ -106,7 +106,7 @@ def positive_number(field: str, given: str) -> int:
 
 
 def natural_number(given: str) -> int:
-    """Return the number; 0 if it is not one."""
+    """Return the number, or 0 if the text is not a number."""
     return int(given) if given.isascii() and given.isdecimal() and len(given) < 10 else 0
 
 

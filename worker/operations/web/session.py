@@ -1,4 +1,4 @@
-"""Who uses the operations pages: the ADMIN whose token is in a header, or in the session that a cookie names."""
+"""Who views the operations pages: the ADMIN whose token is in a header or in the session of the cookie."""
 
 import re
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ COOKIE = "snapshots_operations"
 
 @dataclass(frozen=True, slots=True)
 class Viewer:
-    """The caller. `csrf`: the token that its forms must carry; None where the caller's token came in a header."""
+    """The caller. `csrf`: the token that the forms must contain, or None if the caller's token came in a header."""
 
     caller: Caller
     csrf: str | None
@@ -30,14 +30,14 @@ class Viewer:
         return None if self.caller.operator else self.caller.organization
 
     def restrict(self, requested: ObjectId | None) -> ObjectId | None:
-        """Return the organization to show where `requested` is asked for. Raises Forbidden."""
+        """Return the organization to show if `requested` is asked for; None means all. Raises Forbidden."""
         if self.organization is None or requested in (None, self.organization):
             return requested or self.organization
         raise Forbidden("This token may only see its own organization.")
 
 
 async def viewer_of(request: Request, backend: Backend) -> Viewer:
-    """Return who sees the page.
+    """Return the caller who views the page.
 
     Raises TokenMissing, TokenExpired, TokenInvalid, RateLimited, Forbidden, StoreUnavailable.
     """
@@ -83,12 +83,15 @@ def delete_cookie(response: Response, request: Request) -> None:
 
 
 def _is_https(request: Request) -> bool:
-    """Tell whether the browser uses https, also behind a proxy. A forged header only costs its sender the cookie."""
+    """Return whether the browser uses https, also behind a proxy.
+
+    A forged header only makes its own sender lose the cookie.
+    """
     forwarded = request.headers.get("x-forwarded-proto", "").split(",")[0].strip().lower()
     return "https" in {request.url.scheme, forwarded}
 
 
 def path_after_login(given: str) -> str:
-    """Return `given` if it is the path of an operations page, else the path of the overview."""
+    """Return `given` if it is the path of an operations page, otherwise the path of the overview."""
     valid = re.fullmatch(rf"{ROOT}(/[A-Za-z0-9/._-]*)?(\?[A-Za-z0-9=&%.:_+-]*)?", given, re.ASCII)
     return given if valid and not given.startswith(LOGIN) else ROOT
