@@ -2,32 +2,38 @@
 
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 
 from worker.redaction.kinds import Span
 from worker.redaction.numbers import Run, is_word
-from worker.redaction.words import any_of
+from worker.redaction.words import words
 
 # Issuer's digits, and how many digits such a number has. https://en.wikipedia.org/wiki/Payment_card_number
 _ISSUERS = (
-    (r"4", {13, 16, 19}),
+    (r"4", {16, 19}),
     (r"5[1-5]|222[1-9]|22[3-9]|2[3-6]|27[01]|2720|220[0-4]|9792|3528|3529|35[3-8]|50|56|57|58|60|65|81|82|508", {16}),
     (r"3[47]|1800|2131", {15}),
     (r"30[0-5]|3[689]", {14, 16}),
     (r"6", {16, 18, 19}),
+    (r"50(?:18|20|38)|5893|6304|6759|676[1-3]", {17, 18, 19}),
     (r"35|62", {16, 17, 18, 19}),
 )
 _STARTS = [(re.compile(pattern), lengths) for pattern, lengths in _ISSUERS]
 _PREFERRED = (16, 15, 14, 19, 18, 17, 13, 12)
-_CARD_WORDS = re.compile(any_of("card_words"))
+_LONG, _GROUPS_OF_LONG = (19, 18, 17), 5
+_CARD_WORDS = words("card_words")
 _LONGEST = max(_PREFERRED)
 _DOUBLED = bytes.maketrans(b"0123456789", b"0246813579")
 _MAX_GROUPS = 400
 """Of one run: longer ones are tables of figures."""
+_IN_IBAN = re.compile(r"(?<![a-z0-9])[a-z]{2}[0-9]{2}(?:[ -]?[a-z0-9]{4}){0,8}[ -]?$")
 
 
 def find_cards(run: Run) -> Iterator[Span]:
     """Yield the card numbers in a run. They begin and end with a group of digits."""
     if run.digit_count < min(_PREFERRED) or is_word(run.text, run.end):
+        return
+    if _is_in_iban(run):
         return
     groups = run.groups[:_MAX_GROUPS]
     is_named = bool(_CARD_WORDS.search(run.before))
@@ -57,10 +63,25 @@ def _last_group(run: Run, first: int, groups: list[tuple[int, int]], is_named: b
             break
         digits += run.text[start:end]
         ends[len(digits)] = place
-    for length in _PREFERRED:
+    long = [length for length in _LONG if length in ends and _goes_on(run, groups[first : ends[length] + 1])]
+    for length in (*long, *_PREFERRED):
         if length in ends and _is_card(digits[:length], is_named):
             return ends[length]
     return None
+
+
+def _goes_on(run: Run, groups: list[tuple[int, int]]) -> bool:
+    """Whether the last group is the rest of a long number in groups of four, not a number of its own."""
+    between = {run.text[end:start] for (_, end), (start, _) in pairwise(groups)}
+    sizes = [end - start for start, end in groups]
+    return len(sizes) == _GROUPS_OF_LONG and set(sizes[:-1]) == {4} and len(between) == 1
+
+
+def _is_in_iban(run: Run) -> bool:
+    """Whether an account number began before the run, or begins with its first two digits."""
+    start, end = run.groups[0]
+    before = run.before + run.text[start:end] + " " if end - start == 2 else run.before
+    return bool(_IN_IBAN.search(before))
 
 
 def _is_card(digits: str, is_named: bool) -> bool:

@@ -20,11 +20,13 @@ _LOCAL_LATIN = re.compile(rf"[{_LATIN}.+_%&'-]{{1,64}}")
 _LOCAL_OTHER = re.compile(rf"(?:[^\W{_LATIN}]|[{_WORD}0-9.+_-](?<![A-Za-z])){{1,64}}")
 _LOCAL_QUOTED = re.compile(r'"(?:[^"\\\x00\n]|"(?=\\)|\\){1,64}"')
 _TRIMMED = ".-'%&+"
+_SPACELESS = re.compile("[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7a3]")
 _GENERIC = {"com", "net", "org", "edu", "gov"}
 _COMMON = (
     "com|net|org|edu|gov|io|co|info|biz|me|app|dev|eu|de|fr|es|it|uk|ru|jp|cn|br|in|nl|pl|ch|at|se|no|fi|dk"
     "|pt|tr|ir|us|ca|au"
 )
+_ENDS_COMMONLY = re.compile(rf"(?i)\.(?:{_COMMON}|[a-z]{{2}})$")
 _DOT = r"(?: ?[\[({]\s?(?:dot|\.)\s?[\])}] ?| dot | ?\. ?)"
 _SPELT = re.compile(
     rf"(?i:(?: ?[\[({{<] ?(?:at|@) ?[\])}}>] ?| @ )[{_LATIN}-]{{1,63}}+(?:{_DOT}[{_LATIN}-]{{1,63}}){{0,3}}?{_DOT}"
@@ -38,7 +40,10 @@ def find_emails(text: str) -> Iterator[Span]:
     if "@" in text:
         for found in _DOMAIN.finditer(text):
             if start := _local_start(text, found.start()):
-                end = found.start() + len(_without_next_sentence(found[0]))
+                domain = _without_next_sentence(found[0])
+                if _is_mention(text[found.start() - 1], domain):
+                    continue
+                end = found.start() + len(domain)
                 yield Span(start - 1, end, "email", text[start - 1 : end].casefold())
         for found in _AT_ADDRESS.finditer(text):
             if start := _local_start(text, found.start()):
@@ -62,6 +67,11 @@ def _local_start(text: str, at: int) -> int:
         return 0
     local = found[0] if before[0] == '"' else found[0].rstrip(_TRIMMED)
     return at - len(local) + 1 if local else 0
+
+
+def _is_mention(before: str, domain: str) -> bool:
+    """Whether `@` and a name follow a word of a script without spaces: `问@anna.weber` is no address."""
+    return bool(_SPACELESS.match(before)) and domain.isascii() and not _ENDS_COMMONLY.search(domain)
 
 
 def _without_next_sentence(domain: str) -> str:

@@ -12,6 +12,16 @@ from worker.redaction.numbers import Run, is_word
 _FIELD = re.compile(r"(\d+)!?([nac])")
 _CLASS = {"n": "[0-9]", "a": "[A-Za-z]", "c": "[0-9A-Za-z]"}
 _BETWEEN = r"[ .\-]{0,2}"
+_UNREGISTERED = {
+    **dict.fromkeys(("AO", "CV", "MZ", "ST"), "21!n"),
+    **dict.fromkeys(("BF", "BJ", "CI", "ML", "NE", "SN", "TG"), "2!c22!n"),
+    **dict.fromkeys(("CF", "CG", "CM", "GA", "GQ", "KM", "TD"), "23!n"),
+    "DZ": "22!n",
+    "IR": "22!n",
+    "MA": "24!n",
+    "MG": "23!n",
+}
+"""The rest of the number in countries that use such numbers without being in the registry."""
 
 
 def find_ibans(run: Run) -> Iterator[Span]:
@@ -34,7 +44,7 @@ def find_ibans(run: Run) -> Iterator[Span]:
 def _pattern(country: str) -> re.Pattern[str] | None:
     """Return the pattern of a country's numbers, by the registry in python-stdnum; None if it has none."""
     (_, properties), *_ = numdb.get("iban").info(country)
-    if not (layout := properties.get("bban")):
+    if not (layout := properties.get("bban") or _UNREGISTERED.get(country)):
         return None
     classes = [_CLASS[kind] for count, kind in _FIELD.findall(layout) for _ in range(int(count))]
     return re.compile(_BETWEEN.join([*country, "[0-9]", "[0-9]", *classes]) + "(?![0-9A-Za-z])", re.IGNORECASE)

@@ -8,10 +8,11 @@ import re
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import NamedTuple
-from unicodedata import category, normalize
+from unicodedata import category
 
 from worker.redaction.kinds import Span
-from worker.redaction.words import any_of, read_words
+from worker.redaction.name_forms import has_ending, is_turkish, same_length_lower, spellings
+from worker.redaction.words import is_latin, read_words
 
 _SPACELESS = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
 """Thai, Lao, Burmese, Khmer, Chinese and Japanese: no spaces between words."""
@@ -23,15 +24,27 @@ _SEPARATORS = re.compile(r"\s{1,2}|,\s?|[\u00b7\u30fb-]")
 _SPLIT = re.compile(r"[\s,.\u00b7\u30fb]+")
 _INITIAL = re.compile(r"[^\W\d_a-z]\.?")
 _PARTICLES = frozenset(read_words("name_particles"))
-_CALLED = re.compile(rf"(?:{any_of('words_before_names')})[\s,.:!-]{{1,3}}$")
+_CUES = tuple(read_words("words_before_names"))
+_CUE_END = re.compile(r"\w(?=[^\w\x00]{0,4}$)")
+_ALONE_BEFORE = re.compile(r"(?:^|[^\w])$")
+_ALONE_AFTER = re.compile(r"[^\S\n]*(?:$|[\n\x00]|[^\w\s])")
+_MARKED = frozenset(
+    ["''", '""', "()", "<>", "[]", "**", "__", "\u201c\u201d", "\u201e\u201c", "\u2018\u2019", "«»", "「」"]
+)
+"""Quotes, brackets, and signs for bold text around a name."""
 _SIGNED = re.compile(r"(?:^|[\n\x00]|[-\u2013\u2014,]\s?)$")
 _TITLE_AFTER = re.compile(r"\s?(?:先生|女士|小姐|太太|老师|老師|经理|さん|様|さま|くん|ちゃん|氏|님|씨|군|양)")
+_SAID_AFTER = re.compile(r"\s?(?:です|と申し|といい|より|宛|입니다|예요|이에요|이라고|라고|드림|올림|고객|敬上)")
+"""What follows a name of one character that stands alone."""
 _ADDRESS_SIGNS = frozenset("./@_")
 _ADDRESS_GOES_ON = re.compile(r"\.\w|[/@_]")
 _IN_SENTENCE = re.compile(r"[a-zß-öø-\u024f],? $")
 _NEXT_CAPITAL = re.compile(r" ?[A-Z\u00c0-\u00de]")
 _SMALL_WORD = re.compile(r" (?:i|you|we|he|she|it|they|the|this|that|be|not|a|an|have)\b")
 _CUE_REACH = 32
+_MIN_WITH_ENDING, _MIN_UNCASED_WITH_ENDING = 4, 3
+_NO_MARKS = frozenset("\ufe0e\ufe0f\u20e3")
+"""They are part of an emoji, not of the word before."""
 
 
 class _Word(NamedTuple):
@@ -44,6 +57,8 @@ class _Word(NamedTuple):
     forms: frozenset[str]
     """As it is written where it cannot be an ordinary word."""
     is_ordinary: bool
+    particles: str
+    """What belongs to the name before this part, in lower case with spaces: `van der `."""
 
 
 class _Found(NamedTuple):
@@ -57,16 +72,24 @@ def find_names(text: str, people: Sequence[tuple[str, ...]]) -> Iterator[Span]:
     words = _words(tuple(people))
     if not words:
         return
-    lower = _same_length_lower(text)
-    found = [each for word in words for each in _occurrences(lower, word)]
+    lower = same_length_lower(text)
+    in_turkish = is_turkish(text)
+    found = [each for word in words for each in _occurrences(text, lower, word, in_turkish)]
     found.sort(key=lambda each: (each.start, -each.end))
     for group in _groups(text, found):
         if _is_full_name(text, group):
-            yield Span(group[0].start, group[-1].end, "name", str(group[0].word.person))
+            yield Span(_with_particles(lower, group[0]), group[-1].end, "name", str(group[0].word.person))
         else:
             for each in group:
                 if _is_name(text, each):
-                    yield Span(each.start, each.end, "name", str(each.word.person))
+                    yield Span(_with_particles(lower, each), each.end, "name", str(each.word.person))
+
+
+def _with_particles(lower: str, found: _Found) -> int:
+    """Return where a name begins whose part was found: `van der Veen` has two particles."""
+    start = found.start - len(found.word.particles)
+    is_whole = start >= 0 and lower.startswith(found.word.particles, start)
+    return start if is_whole and (start == 0 or not _is_part_of_word(lower[start - 1])) else found.start
 
 
 @lru_cache(512)
@@ -78,46 +101,38 @@ def _words(people: tuple[tuple[str, ...], ...]) -> list[_Word]:
         spaceless = [name for name in names if _SPACELESS.search(name) and not _SPLIT.search(name)]
         # In Chinese, Japanese and Korean a full name is one word, in either order of its parts.
         if len(names) == 2 and (len(spaceless) == 2 or all(map(_HANGUL.search, names))):
-            parts += [names[0] + names[1], names[1] + names[0]]
-        for part in parts:
-            for form in {normalize("NFC", part), normalize("NFD", part), _plain(part)}:
-                lower = _same_length_lower(form)
+            parts += [(names[0] + names[1], ""), (names[1] + names[0], "")]
+        for part, particles in parts:
+            for form in spellings(part):
+                lower = same_length_lower(form)
                 forms = frozenset({form, form.upper(), form[:1].upper() + form[1:]})
-                words.setdefault(lower, _Word(lower, part, person, forms, is_ordinary(lower)))
+                ordinary = is_ordinary(lower) or is_ordinary(part.lower())
+                words.setdefault(lower, _Word(lower, part, person, forms, ordinary, particles))
     return list(words.values())
 
 
-def _parts(name: str) -> Iterator[str]:
+def _parts(name: str) -> Iterator[tuple[str, str]]:
+    """Yield the parts of a name, each with the particles before it."""
+    particles = ""
     for part in (each.strip("\"'()[]-") for each in _SPLIT.split(name.strip())):
-        if part.lower() in _PARTICLES or not any(map(str.isalpha, part)):
+        if part.lower() in _PARTICLES:
+            particles += same_length_lower(part) + " "
             continue
-        if len(part) > 1 or _SPACELESS.search(part) or _HANGUL.search(part):
-            yield part
+        if any(map(str.isalpha, part)) and (len(part) > 1 or _SPACELESS.search(part) or _HANGUL.search(part)):
+            yield part, particles
             if "-" in part:
-                yield from (each for each in part.split("-") if len(each) > 2)
+                yield from ((each, "") for each in part.split("-") if len(each) > 2)
+        particles = ""
 
 
-def _plain(text: str) -> str:
-    """Return a text without accents; in scripts without capital letters, marks are vowels and stay."""
-    if text.lower() == text.upper():
-        return text
-    return "".join(each for each in normalize("NFD", text) if category(each) != "Mn")
-
-
-def _same_length_lower(text: str) -> str:
-    """Return a text in lower case, one character for one: a Turkish capital I with a dot would become two."""
-    lower = text.lower()
-    if len(lower) == len(text):
-        return lower
-    return "".join(small if len(small := each.lower()) == 1 else each for each in text)
-
-
-def _occurrences(lower: str, word: _Word) -> Iterator[_Found]:
+def _occurrences(text: str, lower: str, word: _Word, in_turkish: bool) -> Iterator[_Found]:
     size = len(word.lower)
     start = lower.find(word.lower)
     while start >= 0:
         end = start + size
-        if _starts(lower, start, word.lower) and _ends(lower, end, word.lower):
+        if _starts(lower, start, word.lower) and (
+            _ends(lower, end, word.lower) or _is_inflected(text, lower, start, word, in_turkish)
+        ):
             yield _Found(start, end, word)
         start = lower.find(word.lower, end)
 
@@ -137,8 +152,19 @@ def _ends(lower: str, end: int, word: str) -> bool:
     return bool(_SPACELESS.match(lower[end]) or _HANGUL.match(lower[end]))
 
 
+def _is_inflected(text: str, lower: str, start: int, word: _Word, in_turkish: bool) -> bool:
+    """Whether a name goes on with an ending: `Annas`, `Ahmete`. In lower case it may be another word: `andere`."""
+    is_cased = text[start].lower() != text[start].upper()
+    if word.is_ordinary or len(word.lower) < (_MIN_WITH_ENDING if is_cased else _MIN_UNCASED_WITH_ENDING):
+        return False
+    is_written_so = not is_cased or text[start].isupper()
+    return is_written_so and has_ending(lower, start + len(word.lower), in_turkish)
+
+
 def _is_part_of_word(character: str) -> bool:
-    return character.isalnum() or character == "_" or category(character)[0] == "M"
+    if character.isalnum() or character == "_":
+        return True
+    return category(character)[0] == "M" and character not in _NO_MARKS
 
 
 def _groups(text: str, found: Sequence[_Found]) -> Iterator[list[_Found]]:
@@ -185,21 +211,47 @@ def _is_name(text: str, found: _Found) -> bool:
     """Whether one part of a name is written like a name where it stands alone."""
     start, end, word = found
     given = text[start:end]
+    before = text[max(0, start - _CUE_REACH) : start]
     if _SPACELESS.match(given) or _HANGUL.match(given):
-        return len(given) > 1 or bool(_TITLE_AFTER.match(text, end))
+        return len(given) > 1 or bool(_TITLE_AFTER.match(text, end)) or _stands_alone(text, before, end)
     is_written_so = given in word.forms or given.istitle() or given.isupper()
     is_capitalised = given.lower() == given.upper() or (given[0] == given[0].upper() and is_written_so)
-    if not word.is_ordinary and len(given) > 2:
-        return is_capitalised or (len(given) > 3 and not _is_in_address(text, start, end))
-    before = text[max(0, start - _CUE_REACH) : start]
-    if not is_capitalised:
-        return False
-    if _CALLED.search(before.lower()):
+    is_distinct = not word.is_ordinary and len(given) > 2
+    if is_distinct and (is_capitalised or (len(given) > 3 and not _is_in_address(text, start, end))):
+        return True
+    is_cased = given.lower() != given.upper()
+    if not is_capitalised or not is_cased:
+        return bool(_ALONE_AFTER.match(text, end)) and _is_called(before)
+    if _is_called(before):
         return not _continues_sentence(text, end)
+    if before[-1:] + text[end : end + 1] in _MARKED:
+        return True
     if _IN_SENTENCE.search(before) and not _NEXT_CAPITAL.match(text, end) and given.lower() not in _capitalised_words():
         return given[1:].islower()
     # A message that is only the name, or a signature.
     return bool(_SIGNED.search(before)) and _is_end(text, end)
+
+
+def _is_called(before: str) -> bool:
+    """Whether a text ends with words that address or introduce a person, such as `my name is`."""
+    found = _CUE_END.search(before)
+    if found is None:
+        return False
+    said = before[: found.end()].lower()
+    if not said.endswith(_CUES):
+        return False
+    starts = (len(said) - len(cue) for cue in _CUES if said.endswith(cue))
+    return any(start == 0 or not said[start - 1].isalnum() or not is_latin(said[start:]) for start in starts)
+
+
+def _stands_alone(text: str, before: str, end: int) -> bool:
+    """Whether a name of one character is set off from the words around it: `我叫明。`"""
+    is_off = bool(_ALONE_BEFORE.search(before))
+    if is_off and _SAID_AFTER.match(text, end):
+        return True
+    # In Korean many words have one character and spaces around them.
+    is_off = is_off and not _HANGUL.match(text[end - 1])
+    return (is_off or _is_called(before)) and bool(_ALONE_AFTER.match(text, end))
 
 
 def _is_in_address(text: str, start: int, end: int) -> bool:

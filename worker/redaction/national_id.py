@@ -8,6 +8,7 @@ from typing import Any
 
 from worker.redaction.kinds import Hints, Span
 from worker.redaction.numbers import Run, is_word
+from worker.redaction.words import words
 
 # Numbers with letters in them, or with so many check digits that chance hardly makes one: looked for everywhere.
 _EVERYWHERE = (
@@ -31,35 +32,57 @@ _SHAPES = re.compile("|".join(f"(?:{pattern.pattern})" for _, pattern in _EVERYW
 """All at once, because most runs have none of these shapes."""
 # Digits alone, of which every tenth or hundredth number would pass: looked for in the regions only.
 _IN_REGION = {
+    "AR": ("ar.cuit",),
     "AT": ("at.vnr",),
+    "AU": ("au.tfn",),
     "BE": ("be.nn",),
     "BG": ("bg.egn",),
     "BR": ("br.cpf",),
     "CA": ("ca.sin",),
+    "CL": ("cl.rut",),
     "CZ": ("cz.rc",),
     "DE": ("de.idnr",),
     "DK": ("dk.cpr",),
+    "DO": ("do.cedula",),
+    "EC": ("ec.ci",),
     "EE": ("ee.ik",),
     "GB": ("gb.nhs",),
     "GR": ("gr.amka",),
     "HR": ("hr.oib",),
     "IL": ("il.idnr",),
     "IN": ("in_.aadhaar",),
+    "IS": ("is_.kennitala",),
+    "JP": ("jp.in_",),
     "KR": ("kr.rrn",),
     "LT": ("lt.asmens",),
     "LV": ("lv.pk",),
     "NL": ("nl.bsn",),
     "NO": ("no.fodselsnummer",),
+    "NZ": ("nz.ird",),
     "PL": ("pl.pesel",),
     "PT": ("pt.nif",),
     "RO": ("ro.cnp",),
+    "RU": ("ru.inn",),
     "SE": ("se.personnummer",),
+    "SI": ("si.emso",),
+    "SK": ("sk.rc",),
     "TH": ("th.pin",),
     "TR": ("tr.tckimlik",),
     "UA": ("ua.rntrc",),
     "ZA": ("za.idnr",),
 }
+_SIZES = {"au.tfn": {9}, "il.idnr": {9}, "ru.inn": {12}}
+"""How many digits a person's number has, where other numbers or shorter ones would pass as well."""
 _MIN_DIGITS, _MAX_DIGITS = 5, 22
+_NONE = re.compile(
+    r"(?:19|20)[0-9]{2}[-./ ]?[01]?[0-9][-./ ]?[0-3]?[0-9]|[0-3]?[0-9][-./ ][01]?[0-9][-./ ](?:19|20)?[0-9]{2}"
+    r"|[0-9]{1,3}(?:\.[0-9]{1,3}){3}|[0-9]{1,3}\.[0-9]+|(?:19|20)[0-9]{2}[-/](?:19|20)[0-9]{2}"
+)
+"""Dates, IP addresses, decimals."""
+_NOT_AFTER = re.compile(r",[0-9]{2}\b|[.][0-9]| ?[€$£¥%°]| ?(?:eur|usd|gbp|chf|brl)\b|[/=&]|[?][a-z0-9]", re.IGNORECASE)
+_NOT_BEFORE = frozenset("#+-/$€£")
+_ID_WORDS = words("id_words")
+_PHONE_WORDS = words("phone_words")
 _REACH = 8
 """Letters before the first digits: an Italian number begins with six."""
 _OTHER_WORDS = re.compile(
@@ -77,23 +100,40 @@ def find_national_ids(run: Run, hints: Hints) -> Iterator[Span]:
     if not is_word(text, start - 1) and _SHAPES.match(text, start):
         for name, pattern in _EVERYWHERE:
             found = pattern.match(text, start)
-            if found and not is_word(text, found.end()) and found.end() > run.start and _is_valid(name, found[0]):
+            if found and not _goes_on(text, found.end()) and found.end() > run.start and _is_valid(name, found[0]):
                 yield _span(start, found[0])
                 return
     given = text[run.start : run.end]
     if _may_be_digits_alone(run, given):
         names = [name for region in hints.regions for name in _IN_REGION.get(region, ())]
-        if any(_is_valid(name, given) for name in names):
+        fits = any(run.digit_count in _SIZES.get(name, {run.digit_count}) and _is_valid(name, given) for name in names)
+        if fits and not _is_phone(run, given, hints):
             yield _span(run.start, given)
 
 
 def _may_be_digits_alone(run: Run, given: str) -> bool:
     if not _MIN_DIGITS <= run.digit_count <= _MAX_DIGITS or is_word(run.text, run.start - 1):
         return False
-    if is_word(run.text, run.end) or run.text[run.start - 1 : run.start] in {"#", "+", "-"}:
+    if is_word(run.text, run.end) or run.text[run.start - 1 : run.start] in _NOT_BEFORE:
         return False
-    # With a leading zero and separators it is a phone number.
-    return not (given.startswith("0") and not given.isdigit()) and not _OTHER_WORDS.search(run.before)
+    if _NONE.fullmatch(given) or _NOT_AFTER.match(run.text, run.end) or _OTHER_WORDS.search(run.before):
+        return False
+    # With a leading zero and separators it is a phone number, unless the text speaks of an identity.
+    is_dialled = given.startswith("0") and not given.isdigit()
+    return (not is_dialled and run.text[run.start - 1 : run.start] != "=") or bool(_ID_WORDS.search(run.before))
+
+
+def _is_phone(run: Run, given: str, hints: Hints) -> bool:
+    """Whether digits that could be both are a phone number by the words before them."""
+    if not _PHONE_WORDS.search(run.sentence) or _ID_WORDS.search(run.before):
+        return False
+    from worker.redaction.phone import is_valid
+
+    return is_valid(given, hints.regions)
+
+
+def _goes_on(text: str, end: int) -> bool:
+    return is_word(text, end) or (text[end : end + 1] in {"-", "."} and text[end + 1 : end + 2].isdigit())
 
 
 def _span(start: int, given: str) -> Span:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from functools import cached_property
 
 # Possessive, so that a megabyte of digits is read once.
-_RUN = re.compile(r"[0-9]++(?:(?:[ ().\-_]{1,3}+|/)[0-9]++)*+")
+_RUN = re.compile(r"[0-9]++(?:(?:[ ().\-_]{1,3}+|/ ?)[0-9]++)*+")
 _GROUP = re.compile("[0-9]+")
 _MIN_DIGITS, _MIN_LENGTH = 2, 7
 _WORD = frozenset("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_")
@@ -65,3 +65,13 @@ def _may_begin_with_letters(text: str, start: int) -> bool:
 def is_word(text: str, place: int) -> bool:
     """Whether an ASCII letter, digit or underscore stands at a place."""
     return place >= 0 and text[place : place + 1] in _WORD
+
+
+def is_joined(text: str, place: int) -> bool:
+    """Whether what stands at a place belongs to a word that would go on after it.
+
+    Chinese, Korean or Hebrew letters do not: a number may follow them without a space.
+    """
+    if place < 0 or place >= len(text):
+        return False
+    return text[place] in _WORD or text[place].lower() != text[place].upper()

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from functools import lru_cache
 
 import phonenumbers
@@ -9,7 +10,7 @@ from phonenumbers import NumberParseException, PhoneNumberMatcher
 
 from worker.redaction.kinds import Hints, Span
 from worker.redaction.numbers import Run, is_word
-from worker.redaction.words import any_of
+from worker.redaction.words import read_words, words
 
 _MIN_DIGITS, _MAX_DIGITS = 7, 15
 _MAX_RUN = 64
@@ -18,20 +19,30 @@ _LONGEST_PLACE = 40
 _DATE = re.compile(
     r"(?<![0-9])(?<![0-9][-./])(?:(?:19|20)[0-9]{2}([-./ ])(?:0?[1-9]|1[0-2])\1(?:0?[1-9]|[12][0-9]|3[01])"
     r"|(?:0?[1-9]|[12][0-9]|3[01])([-./])(?:0?[1-9]|[12][0-9]|3[01])\2(?:19|20)?[0-9]{2}"
-    r"|(?:19|20)[0-9]{2} ?[-/] ?(?:19|20)?[0-9]{2})(?![0-9])"
+    r"|(?:19|20)[0-9]{2} ?[-/] ?(?:19|20)?[0-9]{2})(?![-./]?[0-9])"
 )
-_COMPACT_DATE = re.compile(r"(?:19|20)[0-9]{2}(?:0[1-9]|1[0-2])(?:0[1-9]|[12][0-9]|3[01])(?:[0-9]{6})?")
+_COMPACT_DATE = re.compile(r"(?:19|20)[0-9]{2}(?:0[1-9]|1[0-2])(?:0[1-9]|[12][0-9]|3[01])(?:[0-9]{6})?|1[67][0-9]{8}")
+"""Also with a time, and in seconds since 1970."""
 _FIGURES = re.compile(
-    r"[0-9]{1,3}(?:\.[0-9]{3})+|[0-9]{1,3}(?: [0-9]{3})+|[0-9]+\.[0-9]+|[0-9]{1,3}(?:\.[0-9]{1,3}){3}"
-    r"|[0-9]{1,3}\.[0-9]{1,2}\.[0-9]{3,5}\.[0-9]{1,4}"
+    r"[0-9]{1,2}(?:\.[0-9]{3}){1,2}|[0-9]{1,2}(?: [0-9]{3}){1,2}|[0-9]{3}[. ][0-9]{3}|(?:0|[1-9][0-9]*)\.[0-9]+"
+    r"|(?:0|[1-9][0-9]{0,2})(?:\.(?:0|[1-9][0-9]{0,2})){3}|[0-9]{1,3}\.[0-9]{1,2}\.[0-9]{3,5}\.[0-9]{1,4}"
 )
 """Large numbers, decimals, IP addresses and versions."""
+_NEVER = re.compile(
+    r"(?:[1-9]?[0-9]|1[0-9]{2})\.[0-9]{4,}(?: .*)?|(?:0|[1-9][0-9]{0,2})(?:\.(?:0|[1-9][0-9]{0,2})){3}(?:/[0-9]{1,2})?"
+    r"|[0-9]{1,3}\.[0-9]{1,2}\.[0-9]{3,5}\.[0-9]{1,4}|(?:19|20)[0-9]{12}|97[89][- ]?[0-9][0-9 -]{8,12}"
+)
+"""Not even after words that speak of a phone: coordinates, IP addresses, versions, dates with a time, ISBNs."""
+_CURRENCY = re.compile(rf",[0-9]{{2}}\b| ?(?:{'|'.join(read_words('currencies'))})", re.IGNORECASE)
 _EXTENSION = re.compile(r"(?i: ?(?:x|ext\.?|extension|durchwahl) ?)[0-9]{1,6}(?![0-9A-Za-z])")
 _AMERICAN = re.compile(r"(?:1[-. ])?\(?[2-9][0-9]{2}(?:\)[ -]?|[-. ])[2-9][0-9]{2}[-. ][0-9]{4}")
 _NANP = 1
-_PHONE_WORDS = re.compile(any_of("phone_words"))
-_OTHER_WORDS = re.compile(any_of("other_number_words"))
-_NOT_BEFORE = frozenset("#$€£¥₹₽₩№=_@*")
+_PHONE_WORDS = words("phone_words")
+_OTHER_WORDS = words("other_number_words")
+_NOT_BEFORE = frozenset("#$€£¥₹₽₩№@")
+_MARKS = frozenset("=_*")
+"""Before or around a number they are a sign of nothing, but `*` may be part of a masked number."""
+_NUMBER = re.compile("[0-9]{3}")
 _NOT_AFTER = frozenset("%€$£¥₹₽₩°_=")
 _JOINED = frozenset("-/.:_,")
 
@@ -50,12 +61,14 @@ def find_phones(run: Run, hints: Hints) -> Iterator[Span]:
             yield from _spans(run, start, [found])
             # Another number may follow without its country code.
             rest = start + found[1] + (run.text[start + found[1] : end].find(" ") + 1 or end)
-            if rest < end:
+            if rest < end and not _DATE.search(run.text, rest, end):
                 yield from _spans(run, rest, _national(run.text[rest:end], regions, True))
             return
     elif start > 0 and run.text[start - 1] in _NOT_BEFORE:
         return
     says = _context(run)
+    if says <= 0 and _is_marked(run.text, start, end):
+        return
     if says >= 0 and not _DATE.search(given):
         yield from _spans(run, start, _national(given, regions, says > 0))
 
@@ -88,12 +101,33 @@ def _spans(run: Run, start: int, found: Sequence[tuple[int, int, str]]) -> Itera
         yield Span(start + first, extension.end() if extension else start + last, "phone", value)
 
 
+def is_valid(given: str, regions: Sequence[str]) -> bool:
+    """Whether a text is a number that may be assigned in one of the regions."""
+    for region in regions:
+        with suppress(NumberParseException):
+            if phonenumbers.is_valid_number(phonenumbers.parse(given, region)):
+                return True
+    return False
+
+
+def _is_marked(text: str, start: int, end: int) -> bool:
+    """Whether the sign before a number makes it something else: a value in code, digits of which others are masked."""
+    mark = text[start - 1 : start]
+    if mark == "=":
+        return is_word(text, start - 2)
+    return bool(mark) and mark in _MARKS and mark != text[end : end + 1]
+
+
 def _with_plus(run: Run) -> int:
     """Return where a run begins if `+` and an opening bracket before it are part of it."""
     text, start = run.text, run.start
+    inner = text[run.start : run.end]
+    # A bracket that is not closed within the number stands around it.
+    brackets = inner.count(")") - inner.count("(")
     for sign in ("(", "+", "("):
-        if text[start - 1 : start] == sign and start > 0:
+        if text[start - 1 : start] == sign and start > 0 and (sign == "+" or brackets > 0):
             start -= 1
+            brackets -= sign == "("
     return start
 
 
@@ -106,27 +140,24 @@ def _is_other(run: Run, start: int, end: int) -> bool:
         return False
     if start > 1 and text[start - 1] in _JOINED - {":", ",", "."} and is_word(text, start - 2):
         return True
-    if text[end : end + 1] in _NOT_AFTER and end < len(text):
+    if (text[end : end + 1] in _NOT_AFTER and end < len(text) and text[end] != text[start - 1 : start]) or (
+        _CURRENCY.match(text, end)
+    ):
         return True
     return text[end : end + 1] in {"-", "/", "@"} and is_word(text, end + 1)
 
 
 def _context(run: Run) -> int:
     """Return 1 if the words before the run speak of a phone, -1 if of another number, 0 if of neither."""
-    phone, other = _last(_PHONE_WORDS, run.before), _last(_OTHER_WORDS, run.sentence)
+    phone, other = _PHONE_WORDS.last(run.before), _OTHER_WORDS.last(run.sentence)
+    if other is not None and _NUMBER.search(run.sentence, other.end()):
+        other = None  # The word spoke of the number that follows it.
     if phone is None or other is None:
         return int(phone is not None) - int(other is not None)
     # `order number` is one word in some languages.
     ahead = len(run.before) - len(run.sentence)
     is_other = other.end() + ahead >= phone.end() or phone.start() - other.end() - ahead <= 1
     return -1 if is_other else 1
-
-
-def _last(words: re.Pattern[str], text: str) -> re.Match[str] | None:
-    found = None
-    for each in words.finditer(text):
-        found = each
-    return found
 
 
 @lru_cache(4096)
@@ -165,6 +196,8 @@ def _ends(given: str) -> list[int]:
 def _national(given: str, regions: tuple[str, ...], expected: bool) -> list[tuple[int, int, str]]:
     """Return the numbers without country code. `expected`: the text before speaks of a phone."""
     digits = "".join(filter(str.isdigit, given))
+    if _NEVER.fullmatch(given):
+        return []
     if not expected and (_FIGURES.fullmatch(given) or _COMPACT_DATE.fullmatch(digits)):
         return []
     for region in regions:

@@ -34,6 +34,8 @@ _TABLE = {
 }
 _ODD = re.compile("[" + "".join(map(chr, _TABLE)).replace("-", r"\-") + "]")
 _HIDDEN = re.compile(f"[{_INVISIBLE}]+")
+_LONG_VOWEL = re.compile("(?<=[0-9])\u30fc(?=[0-9])")
+"""In Japanese the sign for a long vowel is often typed for the dash of a number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,4 +66,6 @@ def normalize(text: str) -> Normal:
             after = found.end()
         offsets += range(after, len(text))
         text = "".join([*pieces, text[after:]])
-    return Normal(text.translate(_TABLE) if _ODD.search(text) else text, offsets)
+    if _ODD.search(text):
+        text = text.translate(_TABLE)
+    return Normal(_LONG_VOWEL.sub("-", text) if "\u30fc" in text else text, offsets)

@@ -5,15 +5,18 @@ from collections.abc import Iterator
 
 from worker.redaction.kinds import Span
 
+# `page_token` leads to the next page of a list.
 _NAMES = (
-    "(?:access|id|refresh|auth|api|csrf|xsrf|session|reset|verification|verify|login|invite|security|x-amz-security)?"
-    "[_-]?(?:token|secret|signature|sig|key|jwt|otp|passw(?:or)?d|passcode|pwd|pass|pw|sessionid|session|sid|auth|credential)"
-    "|api[_-]?key|client[_-]?secret|code|ticket|hash|hmac|nonce|x-amz-(?:credential|signature)|phpsessid|jsessionid"
+    "(?!(?:next|page|prev|continuation)[_-]?)[a-z0-9_.-]{0,40}?"
+    "(?:token|secret|signature|credential|passw(?:or)?d|passcode|session[_-]?id|sessid|api[_-]?key)"
+    "|(?:[a-z0-9_.-]{0,40}?[_-])?(?:sig|key|jwt|otp|pwd|pass|pw|session|sid|auth|hmac|nonce)"
+    "|(?:id|access|auth|api)key|code|ticket|hash"
 )
-_END = r"[^\s&#\x00\"'<>;,)\]}]"
+# Secrets are in ASCII, and what stands around a link may follow it without a space.
+_END = r"[!$%(+./0-9:=?@A-Z\[\\^_a-z{|~-]"
 _PARAMETER = re.compile(rf"[?&#;](?i:{_NAMES})=({_END}{{6,}}+)")
 _PASSWORD = re.compile(r"://[^\s:/@?#\x00\"'<>]{0,256}+:([^\s/@?#\x00\"'<>]{1,256}+)@")
-_URL = re.compile(r"://([^\s\x00\"'<>]{1,2000}+)")
+_URL = re.compile(r"://([!#$%&()+,./0-9:;=?@A-Z\[\]\\^_a-z{|}~-]{1,2000}+)")
 _GIVES_ACCESS = re.compile(
     r"(?i)reset|verif|confirm|activat|invit|unsubscribe|magic|login|signin|auth|token|share|join"
 )
@@ -26,7 +29,7 @@ _JWT = re.compile(r"(?<![A-Za-z0-9_-])eyJ[A-Za-z0-9_-]{8,}+\.eyJ[A-Za-z0-9_-]{8,
 _QUERY = re.compile("[?#]")
 _PUBLIC = {"channel", "transactions", "tx", "address", "block", "commit"}
 _WEAK = {"code", "hash", "key", "ticket"}
-_TRAILING = ".,:;!?"
+_TRAILING = ".,:;!?)]}"
 _PLACEHOLDER = re.compile(r"\[[A-Z_]+_[0-9]+\]?")
 
 

@@ -1,6 +1,7 @@
 """Lists of words in many languages, in the text files next to this module."""
 
 import re
+from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 
@@ -10,20 +11,45 @@ def read_words(name: str) -> list[str]:
     return (files(__package__) / f"{name}.txt").read_text("utf-8").splitlines()
 
 
-@cache
-def any_of(name: str) -> str:
-    """Return a pattern for the phrases of a list, in lower case.
+class Words:
+    """A list of phrases, looked for in text in lower case.
 
     `call*` also matches longer words. In scripts that write words together, or inflect them much, a phrase is also
-    found within words.
+    found within words. Most texts are ASCII, where few of the phrases can be, so that these are looked for alone.
     """
+
+    def __init__(self, name: str) -> None:
+        phrases = read_words(name)
+        self._all = re.compile(_any_of(phrases))
+        self._ascii = re.compile(_any_of([phrase for phrase in phrases if phrase.isascii()]))
+
+    def search(self, text: str) -> re.Match[str] | None:
+        """Return the first phrase in a text."""
+        return (self._ascii if text.isascii() else self._all).search(text)
+
+    def last(self, text: str) -> re.Match[str] | None:
+        """Return the last phrase in a text."""
+        found = None
+        for each in (self._ascii if text.isascii() else self._all).finditer(text):
+            found = each
+        return found
+
+
+@cache
+def words(name: str) -> Words:
+    """Return a list by the name of its file."""
+    return Words(name)
+
+
+def _any_of(phrases: Sequence[str]) -> str:
     whole: list[str] = []
     anywhere: list[str] = []
-    for phrase in read_words(name):
+    for phrase in phrases:
         pattern = re.escape(phrase.removesuffix("*")) + (r"\w*" if phrase.endswith("*") else "")
-        (whole if _is_latin(phrase) else anywhere).append(pattern)
+        (whole if is_latin(phrase) else anywhere).append(pattern)
     return "|".join([rf"\b(?:{'|'.join(whole)})\b", *anywhere])
 
 
-def _is_latin(phrase: str) -> bool:
+def is_latin(phrase: str) -> bool:
+    """Whether a phrase has letters of the Latin script only."""
     return all(each < "\u0250" or "\u1e00" <= each < "\u1f00" for each in phrase)

@@ -35,7 +35,7 @@ FOUND = [
     ("phone", "Is this the right version? 030 121669", "Is this the right version? [PHONE_1]"),
     ("phone", "Desk: +1-903-140-4508x769", "Desk: [PHONE_1]"),
     ("card", "my card 501864667909", "my card [CARD_1]"),
-    ("name", "Schmidt, Anna: Annas Tasche, Anna's", "[NAME_1]: Annas Tasche, [NAME_1]'s"),
+    ("name", "Schmidt, Anna: Annas Tasche, Anna's", "[NAME_1]: [NAME_1]s Tasche, [NAME_1]'s"),
     ("national_id", "RSSMRA85T10A562S, 12345678Z", "[NATIONAL_ID_1], [NATIONAL_ID_2]"),
     ("national_id", "SSN 536-90-4399", "SSN [NATIONAL_ID_1]"),
 ]
