@@ -15,7 +15,7 @@ from support.exporting import Exporting, add_snapshots
 from support.ledger import Bench, bench_on
 from worker.closings.policies import Policies
 from worker.erasure.holds import Holds
-from worker.errors import SnapshotDeleted
+from worker.errors import SnapshotDeleted, StoreConflict
 from worker.exports.places import open_destination, open_folder
 from worker.exports.verifying import Rebuild, verify
 from worker.jobs.job import Job
@@ -128,6 +128,34 @@ def test_legal_hold_that_is_set_after_a_batch_was_read_counts(bench: Bench, monk
     (job,) = jobs.list(JobFilter(bench.organization, "retention"), 1)
     run_slice(jobs, job.id, "test", Expiring(jobs), lambda _: None)
     assert (held in bench.snapshots(), free in bench.snapshots()) == (True, False)
+
+
+def test_legal_hold_that_is_set_after_the_holds_were_read_aborts_the_batch(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contact = bench.contact()
+    held, free = captured(bench, 500, contact), captured(bench, 500)
+    keep_for(bench, "400d")
+    bench.advance(minutes=11)
+    assert Sweep(bench.service)().expiring == 1
+    read = Holds.list
+
+    def read_too_early(holds: Holds, *which: Any) -> Any:
+        found = read(holds, *which)
+        if isinstance(which[-1], ClientSession):
+            holds.set((bench.organization, contact), "case 17", bench.ago(days=-2))
+        return found
+
+    monkeypatch.setattr(Holds, "list", read_too_early)
+    jobs = Jobs(bench.service)
+    (job,) = jobs.list(JobFilter(bench.organization, "retention"), 1)
+    with pytest.raises(StoreConflict):
+        run_slice(jobs, job.id, "test", Expiring(jobs), lambda _: None)
+    assert held in bench.snapshots()
+    monkeypatch.undo()
+    run_slice(jobs, job.id, "test", Expiring(jobs), lambda _: None)
+    assert (held in bench.snapshots(), free in bench.snapshots()) == (True, False)
+    assert [each["contactId"] for each in bench.database.snapshotholds.find()] == [contact]
 
 
 def test_policy_that_is_cleared_before_the_job_runs_removes_nothing(bench: Bench) -> None:

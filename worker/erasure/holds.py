@@ -1,11 +1,12 @@
 """Legal holds: contacts who must not be erased until a date, with the reason."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from bson import ObjectId
+from pymongo import UpdateOne
 from pymongo.client_session import ClientSession
 from pymongo.collection import Collection
 
@@ -98,6 +99,20 @@ class Holds:
             self.collection.delete_many(_of(person), session=session)
             self.collection.insert_one(dict(key), session=session)
             self.collection.delete_one(key, session=session)
+
+    def exclude(self, people: Iterable[Person], session: ClientSession) -> None:
+        """Let a transaction conflict with one that sets a hold of one of these people at the same time.
+
+        Otherwise a hold that is set after the transaction has read the holds would not count.
+        """
+        keys = [_key(person) for person in people]
+        if keys:
+            mark: Any = {"$set": {"excludedBy": ObjectId()}}
+            with store_errors():
+                self.collection.bulk_write(
+                    [UpdateOne({"_id": key}, mark, upsert=True) for key in keys], session=session
+                )
+                self.collection.delete_many({"_id": {"$in": keys}, "until": None}, session=session)
 
 
 def _key(person: Person) -> str:

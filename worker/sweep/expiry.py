@@ -25,7 +25,7 @@ from worker.jobs.slices import Slice
 from worker.jobs.store import JobFilter, Jobs
 from worker.log import get_logger
 from worker.service import Service
-from worker.source.ids import stored_forms
+from worker.source.ids import read_id, stored_forms
 from worker.stores.checkpoints import EXPIRED, Checkpoints
 from worker.stores.connections import Document, store_errors
 from worker.stores.counts import record_changes, removals
@@ -202,7 +202,9 @@ class Expiring:
             if condition is None:
                 return False
             which = {**condition, "_id": {"$in": [each["_id"] for each in batch]}}
-            removed = list(snapshots.find(which, {"requestId": 1}, session=session))
+            removed = list(snapshots.find(which, {"requestId": 1, "contactId": 1}, session=session))
+            contacts = {contact for each in removed if isinstance(contact := read_id(each.get("contactId")), ObjectId)}
+            Holds(self._service).exclude([(own.job.organization, contact) for contact in contacts], session)
             gone = [each["_id"] for each in removed]
             self._remove(own, removed, session)
             state["ids"] += b"".join(key.binary for key in gone if isinstance(key, ObjectId))
