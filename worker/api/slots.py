@@ -14,7 +14,7 @@ from worker.api.responses import TooManyInProgress
 class _Organization:
     semaphore: asyncio.Semaphore
     users: int = field(default=0)
-    """Operations that hold a slot or wait for one."""
+    """How many operations hold a slot or wait for one."""
 
 
 class Slots:

@@ -18,18 +18,18 @@ class Progress:
     """Counts of conversations and of their requests."""
 
     conversations: int | None = None
-    """Selected conversations; None while they are still being counted."""
+    """How many conversations are selected, or None while they are still being counted."""
     requests: int = 0
-    """Accepted requests, both new ones and those that existed before."""
+    """How many requests are accepted, both new ones and those that existed before."""
     accepted: int = 0
-    """Requests that did not exist before this backfill."""
+    """How many of `requests` did not exist before this backfill."""
     completed: int = 0
     failures: Counter[str] = field(default_factory=Counter)
-    """Failed requests by error code."""
+    """How many requests failed, by error code."""
     deleted: int = 0
-    """Conversations whose snapshot was deleted. They get no new one."""
+    """How many conversations had a snapshot that was deleted. They get no new one."""
     refused: Counter[str] = field(default_factory=Counter)
-    """Conversations for which no request could be made, by error code."""
+    """For how many conversations no request could be made, by error code."""
 
     @property
     def failed(self) -> int:
@@ -71,12 +71,12 @@ class Checkpoint:
     """Where the next slice continues."""
 
     counted: int = 0
-    """Conversations counted so far, if every page has to be read to count them."""
+    """How many conversations are counted so far, if every page has to be read to count them."""
     counted_after: Position = None
     after: Position = None
     """The last conversation that was requested."""
     taken: int = 0
-    """Conversations that were requested or refused. `limit` applies to this number."""
+    """How many conversations were requested or refused. `limit` applies to this number."""
     exhausted: bool = False
     """Whether no conversations are left to request."""
     open: list[ObjectId] = field(default_factory=list)

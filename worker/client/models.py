@@ -138,7 +138,7 @@ class Redaction(_EventPart):
     policy: Annotated[int, Field(ge=1)]
     """The version of the policy's redaction."""
     counts: dict[str, int]
-    """Replaced places by kind, such as `email`."""
+    """How many places were replaced, by kind, such as `email`."""
 
 
 class CompletedData(EventData):

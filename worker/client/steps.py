@@ -69,14 +69,14 @@ class Driver(Generic[Result]):
         self.send(None)
 
     def send(self, reply: Any) -> None:
-        """Pass the result of the current step to the generator. Raises what the generator raises."""
+        """Pass the result of the current step to the generator. Raises the generator's errors."""
         try:
             self.step = self._steps.send(reply)
         except StopIteration as end:
             self.done, self.result = True, end.value
 
     def throw(self, error: Exception) -> None:
-        """Throw the error of the current step into the generator. Raises what the generator raises."""
+        """Throw the error of the current step into the generator. Raises the generator's errors."""
         try:
             self.step = self._steps.throw(error)
         except StopIteration as end:

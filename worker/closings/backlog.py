@@ -33,7 +33,7 @@ class _Read:
 
     end: Position
     left: int
-    """Changes that are not accepted yet."""
+    """How many of the changes are not accepted yet."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,7 +43,7 @@ class Messages:
     started_at: DatetimeMS
     ended_at: DatetimeMS
     omitted: int | None = None
-    """Deleted and internal messages that were omitted; None if no setting names such a flag."""
+    """How many deleted and internal messages were omitted, or None if no setting names such a flag."""
 
     @property
     def content_hash(self) -> str:

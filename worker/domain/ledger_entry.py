@@ -90,7 +90,7 @@ class LedgerEntry(TypedDict, total=False):
 
     # Attempts of this round.
     attempts: int
-    """Attempts that failed with a transient error."""
+    """How many attempts of this request failed with a transient error."""
     awaited: int
     """How many of `attempts` failed because the contact or conversation did not exist."""
     lastError: Failure
@@ -99,7 +99,7 @@ class LedgerEntry(TypedDict, total=False):
     sweptBy: str
     """The random id of the sweep that last enqueued it."""
     unended: int
-    """Runs that began and did not end, so that this request may have killed their processes."""
+    """How many runs began and did not end, so that this request may have killed their processes."""
     unendedRuns: list[ObjectId]
 
     # The outcome.

@@ -1,7 +1,7 @@
-"""Replaces a person's e-mail addresses and phone numbers in other people's snapshots and notes, if that is asked for.
+"""Replaces a person's e-mail addresses and phone numbers in other people's snapshots and notes, if requested.
 
-Documents are found as the last search counts them: by an address or number as the platform has it. In these documents
-other spellings of the same number are replaced as well.
+Documents are found in the same way as in the last step of an erasure: by an address or number in the platform's
+spelling. In these documents, other spellings of the same number are replaced as well.
 """
 
 import re
@@ -40,7 +40,7 @@ class PersonEngine:
         for text in texts:
             kind = "email" if "@" in text else "phone"
             self._values[kind, self._normal(kind, text)] = text
-            # Not within another address or a longer number.
+            # Does not match within another address or a longer number.
             before, after = (r"(?<![\w.+-])", r"(?![\w-]|\.\w)") if kind == "email" else (r"(?<!\d)", r"(?!\d)")
             patterns.append((kind, re.compile(f"{before}{re.escape(text)}{after}", re.IGNORECASE)))
         self._patterns = patterns
@@ -61,7 +61,10 @@ class PersonEngine:
 
 
 class Mentions:
-    """The documents of other people in the person's organization. Raises StoreUnavailable, StoreConflict, LeaseLost."""
+    """Redacts the documents of other people in the person's organization.
+
+    Raises StoreUnavailable, StoreConflict, LeaseLost.
+    """
 
     def __init__(self, service: Service, own: Slice, person: Identifiers) -> None:
         self._service = service
@@ -73,10 +76,10 @@ class Mentions:
         self._pages = Pages(service, own, "mention", conditions)
 
     def redact(self) -> bool:
-        """Continue with the next documents; return whether all of the organization were read.
+        """Process the next documents; return whether all documents of the organization were read.
 
-        The checkpoint remembers the snapshots for the export files (`mentioned`), and counts documents by collection
-        (`redacted`).
+        The checkpoint keeps the ids of changed snapshots for the export files (`mentioned`), and counts of documents by
+        collection (`redacted`).
         """
         return self._pages.visit(self._look_at)
 
@@ -103,7 +106,7 @@ class Mentions:
             self._own.save(session)
 
     def _of_snapshot(self, document: Document) -> Document:
-        """Return what changes. Only the texts do, so that everything else stays the same to the byte."""
+        """Return the changed fields of a snapshot. Only texts change, so everything else keeps its exact bytes."""
         messages = document.get("messages")
         listed = messages if isinstance(messages, list) and all(isinstance(each, Mapping) for each in messages) else []
         fields = {name: value for name, value in document.items() if name not in _OF_CUSTOMER}
@@ -125,7 +128,10 @@ class Mentions:
         return {**change, "updatedAt": now, "erasedMentions": {"at": now, "counts": dict(counts)}}
 
     def _of_entry(self, entry: Document) -> Document:
-        """Return the notes of a finished request. Its labels stay: its event has them, and must not change."""
+        """Return the changed notes of a finished request.
+
+        Its labels stay, because its event contains them and must not change.
+        """
         notes = entry.get("notes")
         if entry.get("status") not in FINISHED["status"]["$in"] or not isinstance(notes, str):
             return {}

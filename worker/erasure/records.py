@@ -29,7 +29,10 @@ PREFIX = "erased:"
 
 
 class Records:
-    """The snapshots and ledger entries of one person. All methods raise StoreUnavailable, StoreConflict, LeaseLost."""
+    """Removes the snapshots and the data in ledger entries of one person.
+
+    All methods raise StoreUnavailable, StoreConflict, LeaseLost.
+    """
 
     def __init__(self, service: Service, own: Slice, person: Identifiers) -> None:
         self._service = service

@@ -1,4 +1,4 @@
-"""Writes rows as bytes that depend on the rows only: JSON Lines, compressed or not, or Parquet."""
+"""Encodes rows as JSON Lines, compressed or not, or as Parquet. The bytes depend on nothing but the rows."""
 
 import hashlib
 import io
@@ -24,7 +24,7 @@ class _Compressor(Protocol):
 
 
 class Hashed:
-    """A binary file that is written once: counts and hashes what goes into it."""
+    """A binary file that is only written. Counts and hashes the written bytes."""
 
     closed = False
 
@@ -47,7 +47,7 @@ class Hashed:
         return self.bytes
 
     def flush(self) -> None:
-        """The destination does it at the end."""
+        """Do nothing: the destination flushes the file at the end."""
 
 
 class Encoder(Protocol):
@@ -57,7 +57,7 @@ class Encoder(Protocol):
         """Add the rows of one snapshot, all or none; return how many. Raises Skipped."""
 
     def close(self) -> None:
-        """Write what is left."""
+        """Write the remaining rows and close the encoder."""
 
 
 def encoder_of(form: Format, options: Options, out: Hashed, compress: str | None) -> Encoder:
@@ -97,7 +97,7 @@ class _Lines:
 
 def _compressor(name: str | None) -> _Compressor | None:
     if name == "gzip":
-        return zlib.compressobj(6, zlib.DEFLATED, 16 + zlib.MAX_WBITS)  # its header has no time and no name
+        return zlib.compressobj(6, zlib.DEFLATED, 16 + zlib.MAX_WBITS)  # without a time and a name in its header
     if name == "zstd":
         try:
             import zstandard

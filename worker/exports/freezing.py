@@ -18,10 +18,10 @@ from worker.stores.connections import Document, store_errors
 
 _BATCH = 4000
 _BATCH_BYTES = 4_000_000
-"""Snapshots of one read, and bytes of their editable fields in one document: notes may be long."""
+"""The most bytes of the editable fields in one document of the selection, because notes may be long."""
 SHARD_ROWS = 25_000
 SHARD_BYTES = 64_000_000
-"""The most snapshots of one file, and the most bytes that they have in MongoDB: a slice can write it in time."""
+"""The most snapshots in one data file, and their most bytes in MongoDB, so that a slice can write the file in time."""
 _SNAPSHOT_TOO_OLD = 239
 _RESTARTS = 3
 _PROJECTION = {**dict.fromkeys(("contactId", "contentHash", *EDITABLE), 1), "size": {"$bsonSize": "$$ROOT"}}
@@ -34,7 +34,7 @@ class EmptySelection(PermanentError):
 
 
 class SelectionTooSlow(PermanentError):
-    """MongoDB keeps the state of one moment for too short a time: raise minSnapshotHistoryWindowInSeconds."""
+    """MongoDB's history is too short to select all snapshots: raise minSnapshotHistoryWindowInSeconds."""
 
     code = "selection_too_slow"
 
@@ -59,7 +59,7 @@ class Freezing:
         """
         state = self._own.checkpoint
         if not state:
-            self._selection.remove()  # an erasure may have let the export begin again
+            self._selection.remove()  # an erasure may have restarted the export
             self._begin()
         try:
             return self._stratify() and self._select()
@@ -184,7 +184,7 @@ def shards_in_order(shards: Mapping[str, Any]) -> list[tuple[str, int, int]]:
 
 
 def _within(entries: list[Selected]) -> Iterator[list[Selected]]:
-    """Yield lists whose editable fields have a few MB, which a document may have."""
+    """Yield lists whose editable fields together fit into one document."""
     some: list[Selected] = []
     size = 0
     for each in entries:

@@ -31,7 +31,7 @@ class Selected:
     id: ObjectId
     content_hash: str
     size: int
-    """Bytes of its document."""
+    """Size of its document in bytes."""
     fields: Mapping[str, Any]
     """Its editable fields at the moment of the selection."""
 

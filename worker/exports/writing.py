@@ -27,7 +27,7 @@ from worker.stores.connections import Document, store_errors
 log = get_logger(__name__)
 
 _READ_BYTES, _READ_COUNT = 4_000_000, 400
-"""How much is in memory at once: bytes and number of snapshots."""
+"""The most bytes and snapshots that are in memory at once."""
 _PEOPLE = ("_id", "organizationId", "contactId", "conversationId", "userId")
 _sorted_json = JsonEncoder(sort_keys=True)
 DELETED = "deleted"
@@ -36,7 +36,7 @@ DELETED = "deleted"
 
 @dataclass
 class Part:
-    """A finished shard: its two staged files, and what is in them."""
+    """A finished shard: its two staged files, and counts of their content."""
 
     split: str
     shard: int
@@ -51,20 +51,20 @@ class Part:
     skipped: dict[str, int] = field(default_factory=dict)
     quality: dict[str, int] = field(default_factory=dict)
     redacted: dict[str, int] = field(default_factory=dict)
-    """Places that the export replaced, by kind."""
+    """How many places the export has redacted, by kind."""
     captured: dict[str, int] = field(default_factory=dict)
-    """Places that were replaced at capture, by kind."""
+    """How many places were redacted at capture, by kind."""
     policies: dict[str, int] = field(default_factory=dict)
-    """Snapshots that were redacted at capture, by the version of the policy."""
+    """How many snapshots were redacted at capture, by the version of the policy."""
 
 
 def fields_hash(selected: Selected) -> str:
-    """Identify the editable fields of a snapshot, so that an edit is noticed."""
+    """Return a hash of a snapshot's editable fields, by which an edit is noticed."""
     return hashlib.sha256(_sorted_json(selected.fields).encode()).hexdigest()[:16]
 
 
 def id_line(selected: Selected, outcome: object) -> bytes:
-    """Return the line of a snapshot in a list of ids: id, hashes, and the number of rows or why it has none."""
+    """Return a snapshot's line in a list of ids: the id, hashes, and the number of rows or the skip reason."""
     return f"{selected.id}\t{selected.content_hash}\t{fields_hash(selected)}\t{outcome}\n".encode()
 
 
@@ -81,7 +81,7 @@ class PartWriter:
         self._collection = service.snapshots.collection.with_options(NAIVE)
 
     def write(self, split: str, shard: int, place: str, selection: Iterable[list[Selected]]) -> Part:
-        """Write a shard to two files in `place`: the rows, and the ids with hashes and outcome.
+        """Write a shard to two files in `place`: the rows, and the list of ids with hashes and results.
 
         Raises DestinationFailed, DestinationUnavailable, StoreUnavailable, StoreConflict.
         """
@@ -118,7 +118,7 @@ class PartWriter:
             return {each["_id"]: each for each in self._collection.find(which, batch_size=_READ_COUNT)}
 
     def _agents(self, documents: Iterable[Document]) -> Mapping[Any, Sequence[Name]]:
-        """Return the names of the agents of each snapshot, as the platform has them now."""
+        """Return the current names of the agents of each snapshot."""
         if not self._names_agents:
             return {}
         asked = [
@@ -137,7 +137,7 @@ class PartWriter:
         agents: Mapping[Any, Sequence[Name]],
         part: Part,
     ) -> int | str:
-        """Add a snapshot, and what was redacted to `part`; return the number of rows, or the reason why it has none."""
+        """Add the rows of a snapshot, and its redactions to `part`; return the number of rows, or the skip reason."""
         if document is None:
             return DELETED
         try:
@@ -171,7 +171,7 @@ class PartWriter:
 
 
 def _batches(selection: Iterable[list[Selected]]) -> Iterator[list[Selected]]:
-    """Yield as many snapshots as may be in memory at once."""
+    """Yield lists of as many snapshots as may be in memory at once."""
     batch: list[Selected] = []
     size = 0
     for entries in selection:

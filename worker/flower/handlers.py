@@ -91,7 +91,7 @@ class Retry(BaseHandler):  # type: ignore[misc]
     """Retries the tasks that a form names, and answers with the result for each."""
 
     def check_xsrf_cookie(self) -> None:
-        """Require the token of Flower's pages. Flower requires none where its login is basic."""
+        """Require the XSRF token of Flower's pages, which Flower does not check if its login is basic."""
         super().check_xsrf_cookie()
         RequestHandler.check_xsrf_cookie(self)
 

@@ -26,7 +26,7 @@ _METADATA = {"quality": "string", "category": "string", "tags": ["string"], "con
 
 
 class Eval(Format):
-    """`eval`: one test case for each conversation, without a system prompt, which the tested agent has itself."""
+    """The format `eval`: a row is a test case for each conversation, without the system prompt of the tested agent."""
 
     name = "eval"
     purpose = "test cases for Inspect, DeepEval and promptfoo"

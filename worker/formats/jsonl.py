@@ -15,7 +15,7 @@ _CERTAIN = ("_id", "organizationId", "messages")
 
 
 class Jsonl(Format):
-    """`jsonl`: all fields of the snapshot. Only snapshots with text that is not valid Unicode are skipped."""
+    """The format `jsonl`: a row is the whole snapshot. Only text that is not valid Unicode makes it skip one."""
 
     name = "jsonl"
     purpose = "whole snapshots, for any program"

@@ -15,7 +15,7 @@ from worker.formats.turns import answered
 
 
 class Kto(Format):
-    """`kto`: the last answer, labelled with the snapshot's quality."""
+    """The format `kto`: a row is the last answer, labelled with the snapshot's quality."""
 
     name = "kto"
     purpose = "preference tuning by good and bad ratings with TRL's KTO trainer"

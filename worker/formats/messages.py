@@ -23,7 +23,7 @@ CHAT = [{"role": "string", "content": "string"}]
 
 
 class Messages(Format):
-    """`messages`: the whole conversation up to the last answer. A greeting by the platform's side stays."""
+    """The format `messages`: a row is the conversation up to the last answer. A greeting of the platform stays."""
 
     name = "messages"
     purpose = "supervised fine-tuning with OpenAI, TRL or Axolotl"

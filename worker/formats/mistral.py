@@ -16,7 +16,7 @@ from worker.formats.turns import from_user
 
 
 class Mistral(Format):
-    """`mistral`: from the first question to the last answer."""
+    """The format `mistral`: a row is the conversation from the first question to the last answer."""
 
     name = "mistral"
     purpose = "fine-tuning with Mistral"

@@ -18,7 +18,7 @@ _VERSION = "bedrock-conversation-2024"
 
 
 class Nova(Format):
-    """`nova`: from the first question to the last answer."""
+    """The format `nova`: a row is the conversation from the first question to the last answer."""
 
     name = "nova"
     purpose = "fine-tuning of Amazon Nova on Bedrock"

@@ -18,7 +18,7 @@ from worker.formats.turns import messages_of
 
 
 class Parquet(Format):
-    """`parquet`: all documented fields of the snapshot. Other fields have no column."""
+    """The format `parquet`: a row has all documented fields of the snapshot. Other fields have no column."""
 
     name = "parquet"
     suffix = "parquet"

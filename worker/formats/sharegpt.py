@@ -18,7 +18,7 @@ _SIDES = {"user": "human", "assistant": "gpt"}
 
 
 class Sharegpt(Format):
-    """`sharegpt`: from the first question to the last answer."""
+    """The format `sharegpt`: a row is the conversation from the first question to the last answer."""
 
     name = "sharegpt"
     purpose = "supervised fine-tuning with LLaMA-Factory"

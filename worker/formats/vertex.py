@@ -25,7 +25,7 @@ _ROLES = {"user": "user", "assistant": "model"}
 
 
 class Vertex(Format):
-    """`vertex`: from the first question to the last answer."""
+    """The format `vertex`: a row is the conversation from the first question to the last answer."""
 
     name = "vertex"
     purpose = "supervised tuning of Gemini on Vertex AI"

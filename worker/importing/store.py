@@ -88,7 +88,7 @@ class ImportStore:
                         raise
 
     def store(self, batch: Sequence[SourceDocuments]) -> WriteResult:
-        """Stores the conversations that are new; one whose documents MongoDB refuses is rejected alone.
+        """Store the new conversations of a batch. If MongoDB refuses a document, only its conversation is rejected.
 
         Raises StoreUnavailable or StoreConflict after trying for 90 s.
         """

@@ -111,7 +111,7 @@ def of_rejections(counts: RejectionCounts, high_water: HighWater) -> Iterator[Me
     """Count rejected entries by entry point, because the trigger in the entry may be the very fault."""
     yield counter(
         "rejected",
-        "Rejected entries and messages",
+        "Rejected intake entries and Celery messages",
         ("trigger", "code"),
         counts,
         high_water,
@@ -135,7 +135,7 @@ def of_broker(broker: BrokerGauges) -> Iterator[Metric]:
             {(): broker.intake.pending},
         )
         age = {(): _age(broker.intake.oldest, broker.now)}
-        yield gauge("intake_lag_seconds", "Seconds since the oldest undelivered intake entry", (), age)
+        yield gauge("intake_lag_seconds", "Age in seconds of the oldest undelivered intake entry", (), age)
     lags = {(name,): float(group.lag) for name, group in broker.consumers.items() if group.lag is not None}
     yield gauge("event_consumer_lag_entries", "Events not delivered to a consumer group yet", ("group",), lags)
     ages = {(name,): _age(group.oldest, broker.now) for name, group in broker.consumers.items()}

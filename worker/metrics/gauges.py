@@ -54,13 +54,13 @@ class StoreGauges:
 
     at: datetime
     unsent: int
-    """Outcomes whose event has not been sent."""
+    """How many outcomes have an event that has not been emitted."""
     unsent_since: datetime | None
     left_out: dict[str, int]
-    """Closings of the last week for which no snapshot was made, by reason."""
+    """For how many closings of the last week no snapshot was made, by reason."""
     swept_at: datetime | None
     expired: int = 0
-    """Snapshots that were removed because of their age."""
+    """How many snapshots were removed because of their age."""
 
 
 def read_broker(connections: Connections) -> BrokerGauges:

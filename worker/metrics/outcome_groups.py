@@ -39,9 +39,9 @@ class Sums:
     requests: int = 0
     seconds: float = 0.0
     attempts: int = 0
-    """Attempts that failed."""
+    """How many attempts failed."""
     swept: int = 0
-    """Wake-up calls that were lost."""
+    """How many wake-up calls were lost."""
 
     def add(self, other: "Sums") -> None:
         self.requests += other.requests

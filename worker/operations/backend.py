@@ -87,7 +87,7 @@ class Backend:
         return await self.change(organization, _within, COUNT_SECONDS, function, *arguments)
 
     async def session(self, function: Callable[[*Arguments], Result], *arguments: *Arguments) -> Result:
-        """Call a function of `sessions` or `login_links`, which have threads of their own. Raises TooSlow."""
+        """Call a function of `sessions` or `login_links` in one of their own threads. Raises TooSlow."""
         return await self._session_threads.run(_within, READ_SECONDS, function, *arguments)
 
     def close(self) -> None:

@@ -181,7 +181,7 @@ def _options(connections: Connections) -> dict[str, Any]:
 
 
 def _servers(connections: Connections) -> list[tuple[str, int]]:
-    """Return three servers at most, to end in time."""
+    """Return up to three servers, so that the check ends in time."""
     return _all_servers(connections)[:3]
 
 

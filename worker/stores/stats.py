@@ -43,11 +43,11 @@ class Identity:
     failed: int = 0
     in_flight: int = 0
     deleted: int = 0
-    """Completed requests whose snapshot was deleted later."""
+    """How many completed requests have a snapshot that was deleted later."""
     unchanged: int = 0
-    """Completed requests that found an earlier snapshot unchanged."""
+    """How many completed requests found an earlier snapshot unchanged."""
     snapshots: int = 0
-    """Documents in the snapshots collection."""
+    """How many documents the snapshots collection has."""
 
     @property
     def holds(self) -> bool:

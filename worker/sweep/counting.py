@@ -31,33 +31,33 @@ from worker.sweep.budget import Budget
 log = get_logger(__name__)
 
 _FOLD_SECONDS = 0.3
-"""The share of a sweep; the next sweep continues."""
+"""The time that the fold may take in one sweep. The next sweep continues."""
 _REQUESTS = 50_000
-"""A comparison counts no more organizations than have about so many requests: a tenth of a second."""
+"""A comparison counts organizations with about this many requests together, which takes a tenth of a second."""
 _COST_FACTOR = 20
-"""After a comparison, none follows for so many times as long as it took."""
+"""After a comparison, the next one waits for this many times as long as it took."""
 _MOST_SECONDS, _PAUSE = 10.0, timedelta(seconds=45)
-"""How long a comparison may take, and how long none follows if it takes longer."""
+"""How many seconds a comparison may take, and how long the next one waits if it takes longer."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Comparison:
-    """Some organizations, compared at one moment. `differences`: in full minus as known."""
+    """The comparison of some organizations at one moment. `differences`: full counts minus kept counts."""
 
     state: Document
     last: ObjectId | None
-    """The last of the organizations; None if it is the last of all."""
+    """The last of the organizations, or None if no further ones follow."""
     differences: Tally
 
 
 class Counting:
-    """The share of a sweep in the counts. Several may run at once."""
+    """The work of a sweep on the counts. Several may run at once."""
 
     def __init__(self, service: Service) -> None:
         self._connections = service.connections
 
     def __call__(self, budget: Budget | None = None) -> None:
-        """Add what has finished, then compare some organizations. Raises StoreUnavailable."""
+        """Add finished requests to the counts, then compare some organizations. Raises StoreUnavailable."""
         share = budget.share(_FOLD_SECONDS) if budget else Budget(_FOLD_SECONDS)
         try:
             while fold(self._connections) and not share.is_over:
@@ -70,7 +70,7 @@ class Counting:
         try:
             with pymongo.timeout(_MOST_SECONDS):
                 self.compare()
-        except TransientError as error:  # an organization that is too large must not take all the time of all sweeps
+        except TransientError as error:  # a very large organization must not take all the time of every sweep
             if budget and budget.is_nearly_over:
                 raise
             log.warning("comparison_postponed", reason=error.message)
@@ -81,7 +81,8 @@ class Counting:
     def compare(self) -> int:
         """Count the next organizations in full, and correct what differs; return how many of them differed.
 
-        In the first turn, nothing is known of organizations that are still to come, and no difference is a mismatch.
+        In the first turn, no counts are kept yet of organizations that are still to come, so differences are not
+        mismatches.
         """
         now = self._connections.clock.now()
         began = time.monotonic()
@@ -132,7 +133,7 @@ class Counting:
         return _Comparison(state, last, differences)
 
     def _last_of_next(self, state: Document, session: ClientSession) -> ObjectId | None:
-        """Return the last of the next organizations, or None if they are the last ones.
+        """Return the last organization of the next comparison, or None if it reaches the last of all.
 
         They have about as many requests as a comparison may count, and those in between that are not known yet, too.
         """
@@ -164,9 +165,9 @@ class Counting:
             )
 
     def _save(self, compared: _Comparison, changes: Document) -> bool:
-        """Correct the counts, and record how far the comparison has come; return whether no other did meanwhile.
+        """Correct the counts, and record how far the comparison has come; return False if another sweep was first.
 
-        A fold may add to the same documents between the comparison and this: both only add.
+        A fold may have changed the same documents since the comparison, which is harmless because both only add.
         """
         kept = counts_of(self._connections)
         with self._connections.transaction() as session:

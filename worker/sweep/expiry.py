@@ -1,7 +1,7 @@
 """Removes snapshots that are older than their organization's policy keeps them.
 
-The sweep looks for them and lets a job remove them, because only the workers of exports reach the files. The policy
-and the holds are read again before each batch: what was changed meanwhile counts at once.
+The sweep looks for such snapshots and lets a job remove them, because only the workers of exports can reach the files.
+The policy and the legal holds are read again before each batch, so that changes take effect at once.
 """
 
 from collections import Counter
@@ -37,12 +37,12 @@ _NAME = "expiry"
 _LOOK = timedelta(minutes=10)
 _LOOK_SECONDS = 1.0
 _PAUSE = timedelta(days=1)
-"""An organization's files of exports change once a day at most, unless its policy was changed."""
+"""Export files of an organization are changed at most once a day, unless its policy has changed."""
 _BATCH = 200
 _READ = 5_000
-"""Snapshots that one read examines at most, for those that are too old."""
+"""The most snapshots that one read examines to find those that are too old."""
 _MOST = 20_000
-"""Snapshots that are removed before the files: the job holds their ids."""
+"""The most snapshots that are removed before the files are cleaned, because the job holds their ids."""
 
 
 class Expiry:
@@ -88,9 +88,11 @@ class Expiry:
         return True
 
     def _may_have_any(self, condition: Document) -> bool:
-        """Return whether there are such snapshots, or no answer comes in time, because many old ones have to stay.
+        """Return whether there are such snapshots.
 
-        The job then searches without that limit, so that one organization does not keep the sweep from its repairs.
+        True also if there is no answer in time, because many old ones must stay.
+
+        The job then searches without a time limit, so that one organization does not delay the sweep's repairs.
         """
         try:
             with store_errors(), pymongo.timeout(_LOOK_SECONDS):
@@ -99,7 +101,7 @@ class Expiry:
             return True
 
     def condition(self, organization: ObjectId, session: ClientSession | None = None) -> Document | None:
-        """Return the condition for an organization's snapshots that are too old now; None if it keeps all of them.
+        """Return the filter for an organization's snapshots that are too old now, or None if it keeps all of them.
 
         A contact under a legal hold keeps all snapshots. A policy that cannot be read removes nothing.
         """
@@ -140,7 +142,7 @@ class Expiring:
         self._expiry = Expiry(self._service)
 
     def __call__(self, own: Slice) -> Mapping[str, Any] | None:
-        """Continue a job; return the counts by place once nothing is left to remove.
+        """Continue a job; return the numbers of removed documents by place once nothing is left to remove.
 
         Raises all TransientErrors.
         """
@@ -150,7 +152,7 @@ class Expiring:
                 removed = Counter[str](state["removed"])
                 try:
                     done = Files(self._jobs, own, reason="expired").remove(removed)
-                except DestinationFailed as error:  # a job that fails would forget what the files must lose
+                except DestinationFailed as error:  # a job that fails would lose the ids that the files still have
                     raise DestinationUnavailable(error.message) from error
                 state["removed"] = dict(removed)
                 if done:
@@ -166,7 +168,7 @@ class Expiring:
         return None
 
     def clean_up(self, _: Job) -> None:
-        """Nothing is left of a job that has failed: what it removed is removed."""
+        """Do nothing: a failed job leaves no files, and what it has removed stays removed."""
 
     def _result(self, own: Slice) -> dict[str, Any]:
         removed = dict(sorted(own.checkpoint["removed"].items()))
@@ -186,7 +188,7 @@ class Expiring:
         with store_errors():
             rows = snapshots.find({**condition, "createdAt": times}, {"createdAt": 1}).sort("createdAt", 1)
             batch = list(rows.limit(_BATCH))
-        # What is kept for longer is not read again with each batch.
+        # Snapshots that are kept for longer are not read again with each batch.
         if until and len(batch) < _BATCH:
             state["since"] = until
         elif batch:

@@ -35,7 +35,7 @@ class _Running:
 
     span: Span
     steps: dict[str, int] = field(default_factory=dict)
-    """The begin of each step that has not ended yet."""
+    """The start of each step that has not ended yet."""
 
 
 class Spans:

@@ -35,7 +35,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Dot:
-    """A line of a single point."""
+    """A point without neighbours, which cannot be drawn as a line."""
 
     kind: str
     x: float
