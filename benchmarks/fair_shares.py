@@ -1,7 +1,8 @@
 """`python -m benchmarks.fair_shares`: how long one organization waits while another floods an entry point.
 
 A floods each entry point alone, and again while B sends one request a second through the same one (over HTTP during a
-backfill). Measured: the seconds from B's request to its outcome, and the rate of A's outcomes in both runs.
+backfill). Measured: the seconds from B's request to its outcome, and the rate of A's outcomes in both runs, from A's
+first acceptance to its last outcome.
 
     python -m benchmarks.fair_shares --requests 50000 --only stream --only closings
 """
@@ -14,6 +15,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from datetime import UTC, datetime
+from http import HTTPStatus
 from secrets import token_hex
 from statistics import quantiles
 from typing import Any, Self
@@ -28,16 +30,10 @@ from bson import ObjectId
 
 from benchmarks.dataset import ORGANIZATIONS, contact_id, conversation_id, seed_numbers
 from benchmarks.machine import about
-from worker.backfills.accepting import accept_backfill
-from worker.errors import BackfillInProgress
-from worker.jobs.job import Job
-from worker.jobs.store import Jobs
 from worker.local.data_folder import data_folder
 from worker.local.embedded import Options, servers
 from worker.local.stack import Stack, stack
-from worker.service import Service
 from worker.settings import PREFIX, Settings, load
-from worker.stores.connections import Connections
 
 PATHS = ("stream", "http", "closings", "backfill")
 DATABASE = "benchmarks"
@@ -118,28 +114,29 @@ class Sender:
         await asyncio.gather(*(post() for _ in range(_CONNECTIONS)))
 
     def _closings(self, first: int, count: int) -> None:
-        ids = [conversation_id(number) for number in self._numbers[first : first + count]]
-        if len(ids) < count:
-            raise RuntimeError("There are too few conversations to close.")
+        ids = self._conversations(first, count)
         with pymongo.MongoClient[Any](self._settings.mongo_url) as client:
             change = {"$set": {"isResolved": True, "resolvedAt": datetime.now(UTC)}}
             client[DATABASE].conversations.update_many({"_id": {"$in": ids}}, change)
 
     def _backfill(self, first: int, count: int) -> None:
-        with closing(Connections(self._settings)) as connections:
-            service = Service(connections, lambda *_, **__: None)
-            connections.database.snapshotrequests.delete_many({"organizationId": A})  # or nothing would be left to do
-            given = {"userId": str(B), "notes": f"from {first}", "limit": count}
-            job = self._accepted(Jobs(service), given)
-            overdue = {"$set": {"enqueuedAt": datetime(2026, 1, 1, tzinfo=UTC)}}  # the next sweep enqueues it
-            connections.database.snapshotjobs.update_one({"_id": job.id}, overdue)
+        """Request conversations that no backfill had before: they get a channel of their own."""
+        channel = f"backfill{first}"
+        with pymongo.MongoClient[Any](self._settings.mongo_url) as client:
+            change = {"$set": {"channelType": channel}}
+            client[DATABASE].conversations.update_many({"_id": {"$in": self._conversations(first, count)}}, change)
+        url, head = f"{self._url}/api/training/backfills", {"Authorization": f"Bearer {self._token}"}
+        while (
+            answer := httpx.post(url, json={"channels": [channel]}, headers=head)
+        ).status_code == HTTPStatus.CONFLICT:
+            time.sleep(0.1)  # the one before has its outcomes, and notes them
+        answer.raise_for_status()
 
-    def _accepted(self, jobs: Jobs, given: Mapping[str, Any]) -> Job:
-        while True:
-            try:
-                return accept_backfill(jobs, self._organization, given, enqueue=False)
-            except BackfillInProgress:  # the one before has its outcomes, and notes them
-                time.sleep(0.1)
+    def _conversations(self, first: int, count: int) -> list[ObjectId]:
+        ids = [conversation_id(number) for number in self._numbers[first : first + count]]
+        if len(ids) < count:
+            raise RuntimeError("There are too few conversations.")
+        return ids
 
 
 def _flood(settings: Settings, url: str, contacts: int, path: str, first: int, count: int) -> None:
@@ -187,8 +184,8 @@ def _next_second() -> ObjectId:
 class Run:
     """The runs on one stack."""
 
-    def __init__(self, running: Stack, database: Any, contacts: int) -> None:
-        self._running, self._database, self._contacts = running, database, contacts
+    def __init__(self, running: Stack, database: Any, contacts: int, every: float) -> None:
+        self._running, self._database, self._contacts, self._every = running, database, contacts, every
         self._b = Sender(running.settings, running.api.url, B, contacts)
         self._sent = dict.fromkeys(PATHS, 0)
         self._of_b = 0
@@ -196,7 +193,6 @@ class Run:
     def __call__(self, path: str, count: int, beside: bool) -> Mapping[str, Any]:
         """Flood; return A's rate, and the seconds of B's requests if it sends any."""
         ledger, since = self._database.snapshotrequests, _next_second()
-        began = time.time()
         first, self._sent[path] = self._sent[path], self._sent[path] + count
         order = (self._running.settings, self._running.api.url, self._contacts, path, first, count)
         sent: dict[int, float] = {}
@@ -212,8 +208,8 @@ class Run:
                 else:
                     self._b.send(path, number, 1)
                     sent[number] = begun
-                time.sleep(max(0.0, begun + 1 - time.time()))
-            rate = count / (_wait(ledger, of_a, count, flood) - began)
+                time.sleep(max(0.0, begun + self._every - time.time()))
+            last = _wait(ledger, of_a, count, flood)
             if beside:
                 _wait(ledger, of_b, len(sent), flood)
         if path in ("stream", "closings") and beside:
@@ -221,7 +217,8 @@ class Run:
             waits = [end["finishedAt"].timestamp() - at for end, at in zip(ends, sent.values(), strict=True)]
         else:
             waits = list(sent.values())
-        return {"rate": round(rate), "waits": waits}
+        began = ledger.find_one(of_a, sort=[("acceptedAt", 1)])["acceptedAt"].timestamp()
+        return {"rate": round(count / (last - began)), "waits": waits}
 
 
 def _summary(runs: list[Mapping[str, Any]]) -> dict[str, Any]:
@@ -243,9 +240,10 @@ def _summary(runs: list[Mapping[str, Any]]) -> dict[str, Any]:
 @click.command()
 @click.option("--requests", "count", type=click.IntRange(100), default=50_000, show_default=True)
 @click.option("--messages", type=click.IntRange(1), default=10, show_default=True, help="Of each conversation.")
+@click.option("--every", type=float, default=1.0, show_default=True, help="Seconds from one request of B to the next.")
 @click.option("--rounds", type=click.IntRange(1), default=1, show_default=True)
 @click.option("--only", type=click.Choice(PATHS), multiple=True, default=PATHS, help="An entry point; may be repeated.")
-def main(count: int, messages: int, rounds: int, only: tuple[str, ...]) -> None:
+def main(count: int, messages: int, every: float, rounds: int, only: tuple[str, ...]) -> None:
     """Measures fair shares, and prints the result as JSON."""
     os.environ |= {f"{PREFIX}SETTLE_SECONDS": "0", f"{PREFIX}API_RATE_LIMIT": "0", _SECRET: token_hex(32)}
     contacts = 2 * rounds * count  # a conversation is closed once
@@ -257,7 +255,7 @@ def main(count: int, messages: int, rounds: int, only: tuple[str, ...]) -> None:
         ):
             for organization, number in ((A, contacts), (B, 5000)):
                 seed_numbers(client[DATABASE], _contacts(organization, number), messages)
-            run = Run(running, client[DATABASE], contacts)
+            run = Run(running, client[DATABASE], contacts, every)
             for path in only:
                 runs = [run(path, count, beside=beside) for _ in range(rounds) for beside in (False, True)]
                 click.echo(json.dumps({path: _summary(runs)}))
