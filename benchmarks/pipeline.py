@@ -41,6 +41,11 @@ class Pipeline:
         """Returns process ids by name."""
         return {child.name: child.pid for child in self._children}
 
+    @property
+    def logs(self) -> dict[str, Path]:
+        """Returns the log of each process, by name."""
+        return {child.name: child.log for child in self._children if child.log}
+
     def warm_up(self) -> None:
         """Sends some requests of each kind, whose events do not count."""
         for kind in ("interactive", "stream"):

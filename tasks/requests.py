@@ -17,7 +17,7 @@ from worker.domain.traceparent import TRACEPARENT, read_traceparent
 from worker.errors import ContactErased, InvalidRequest, Refused, TransientError
 from worker.intake.entries import REQUEST, TASK_PREFIX, read_task, reject
 from worker.log import get_logger
-from worker.runs.batching import Batching
+from worker.runs.batching import BACKLOG, Batching
 from worker.runs.commit import Postponed, RunResult
 from worker.runs.run import Run
 from worker.stores.wakeups import CREATE, INTERACTIVE
@@ -29,8 +29,6 @@ log = get_logger(__name__)
 
 _CONTINUE_SECONDS = 4.0
 """How long a task goes on with other waiting requests. Well below the time that a shutdown allows."""
-_BACKLOG = 20
-"""The number of requests in a run from which on the queue counts as a backlog."""
 _MAX_IDS = 1000
 """The most ledger ids in one message. Our own messages have at most 500."""
 _batching = cache(Batching)
@@ -67,7 +65,7 @@ def create(self: Task[Any, Any], ids: Any) -> None:
         # In a backlog, reading requests from the ledger is faster; each of their messages then costs only one lookup.
         # With few requests it would not be worth that lookup.
         is_done = not (postponed or failures)
-        continues = len(keys) >= _BACKLOG and is_done and time.monotonic() < began + _CONTINUE_SECONDS
+        continues = len(keys) >= BACKLOG and is_done and time.monotonic() < began + _CONTINUE_SECONDS
         keys = batching.more() if batching and continues else []
     if failures:
         _publish(self, postponed)

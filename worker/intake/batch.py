@@ -23,11 +23,11 @@ Item = TypeVar("Item")
 Decoded = list[tuple[IntakeEntry, Item]]
 """Entries, each with the request or closing that was read from it."""
 
-_INTERACTIVE_LIMIT = 16
+INTERACTIVE_LIMIT = 16
 """Up to this many requests, new or waiting for a worker, each request gets a message of its own."""
-_CHUNKS = 4
+CHUNKS = 4
 """A larger batch is split into at least this many messages, for several workers, unless they would be tiny."""
-_SMALLEST_CHUNK = 10
+SMALLEST_CHUNK = 10
 _GIVE_UP_MS = 60_000
 """Age at which an entry is rejected if its conversation is still not resolved, or if it still causes an unexpected
 error."""
@@ -56,7 +56,7 @@ class Intake:
 
     def needs_chunks(self, entries: int, waiting: int) -> bool:
         """Whether to enqueue chunks instead of single messages, given the new entries and the messages in the queue."""
-        return entries + waiting > _INTERACTIVE_LIMIT
+        return entries + waiting > INTERACTIVE_LIMIT
 
     def __call__(self, entries: Sequence[IntakeEntry], waiting: int = 0) -> int:
         """Process a batch; return how many entries stay pending and have to be tried again.
@@ -67,7 +67,7 @@ class Intake:
         queue = BULK if self.needs_chunks(len(entries), waiting) else INTERACTIVE
         outcome = _Outcome()
         requests, closings = self._decode(entries, queue, outcome)
-        if len(entries) > _INTERACTIVE_LIMIT:
+        if len(entries) > INTERACTIVE_LIMIT:
             requests = _favour_light(requests)
         self._accept_requests(requests, len(entries), outcome)
         self._accept_closings(closings, outcome)
@@ -137,7 +137,7 @@ class Intake:
         for receipt in receipts:
             if receipt.created and (queue := receipt.entry.get("queue")):
                 by_queue.setdefault(queue, []).append(receipt.entry)
-        chunk = min(max(_SMALLEST_CHUNK, -(-batch_size // _CHUNKS)), self._service.settings.chunk_size)
+        chunk = min(max(SMALLEST_CHUNK, -(-batch_size // CHUNKS)), self._service.settings.chunk_size)
         for queue, entries in by_queue.items():
             self._service.wake(queue, entries, 1 if queue == INTERACTIVE else chunk)
 
@@ -168,7 +168,7 @@ class Intake:
 
 def _favour_light(requests: Decoded[NewRequest]) -> Decoded[NewRequest]:
     """In a large batch, move the requests of the organizations with the fewest to the interactive queue."""
-    few = light((request.request.organization_id for _, request in requests), _INTERACTIVE_LIMIT)
+    few = light((request.request.organization_id for _, request in requests), INTERACTIVE_LIMIT)
     return [
         (entry, replace(request, queue=INTERACTIVE) if request.request.organization_id in few else request)
         for entry, request in requests

@@ -34,7 +34,7 @@ log = get_logger(__name__)
 _BLOCK = timedelta(seconds=1)
 """How long a read waits for new entries, which delays SIGTERM and upkeep. Below the socket timeout of 5 s."""
 _SHORTEST_BLOCK = timedelta(milliseconds=10)
-_COALESCE_SECONDS = 0.015
+COALESCE_SECONDS = 0.015
 """How long to gather more entries under pressure."""
 _TRIM_SECONDS, _FORGET_SECONDS, _LOG_SECONDS = 10.0, 60.0, 10.0
 _SHOW_ALIVE_SECONDS = 3.0
@@ -179,7 +179,7 @@ class Listener:
             self._process_backlog()
             return
         if self._intake.needs_chunks(len(entries), waiting) and len(entries) < self._settings.chunk_size:
-            time.sleep(_COALESCE_SECONDS)
+            time.sleep(COALESCE_SECONDS)
             more, waiting = self._stream.read_new(self._batch_size - len(entries))
             entries += more
         self._process(entries, waiting)

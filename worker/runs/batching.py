@@ -20,12 +20,14 @@ from worker.stores.wakeups import BULK, INTERACTIVE
 
 log = get_logger(__name__)
 
-_SHORT_QUEUE = 3
+SHORT_QUEUE = 3
 """Queue length up to which requests are not batched."""
+BACKLOG = 20
+"""The number of requests in a run from which on the queue counts as a backlog."""
 _LOOKUP_SECONDS = 1.0
 _LOOKUP_LIMIT = 4000
 """The most entries that one lookup reads, including those that other runs have claimed."""
-_PAUSE_SECONDS = 0.05
+PAUSE_SECONDS = 0.05
 """Pause after a lookup that found nothing."""
 
 
@@ -52,7 +54,7 @@ class Batching:
         except TransientError as error:
             log.info("batching_skipped", reason=error.message)
             return list(keys)
-        if waiting > _SHORT_QUEUE and (mine or time.monotonic() >= self._next_lookup):
+        if waiting > SHORT_QUEUE and (mine or time.monotonic() >= self._next_lookup):
             return mine + self._claim_waiting(self._chunk_size - len(mine))
         return mine
 
@@ -93,5 +95,5 @@ class Batching:
         except TransientError as error:
             log.info("batching_cut_short", claimed=len(claimed), reason=error.message)
         if not claimed:
-            self._next_lookup = time.monotonic() + _PAUSE_SECONDS
+            self._next_lookup = time.monotonic() + PAUSE_SECONDS
         return claimed
