@@ -120,3 +120,8 @@ def test_dry_run_shows_what_a_policy_would_change(bench: Bench, monkeypatch: pyt
     assert shown.exit_code == 0, shown.output
     assert f"- {TEXTS[1]}\n+ {CLEAN[1]}\n" in shown.output
     assert bench.database.trainingsnapshots.count_documents({}) == 0
+
+
+def test_dry_run_shows_control_characters_instead_of_sending_them_to_the_terminal() -> None:
+    shown = CliRunner().invoke(redact, ["--dry-run", "--text", "\x1b[2J a@example.com\r\x9b"])
+    assert "- \u241b[2J a@example.com\u240d\ufffd\n+ \u241b[2J [EMAIL_1]\u240d\ufffd\n" in shown.output

@@ -16,6 +16,12 @@ from worker.redaction.redactor import Redactor, describe_counts
 from worker.redaction.snapshot import Change, RedactedSnapshot, redact_snapshot
 from worker.runs.redacting import preview
 
+_VISIBLE = {
+    **{code: 0x2400 + code for code in range(0x20) if chr(code) not in "\n\t"},
+    **dict.fromkeys(range(0x7F, 0xA0), 0xFFFD),
+}
+"""Signs for control characters: those of a customer's message must not reach the operator's terminal."""
+
 
 @click.command()
 @click.option("--dry-run", is_flag=True, required=True, help="Only show; this command never changes anything.")
@@ -92,7 +98,7 @@ def _pieces(change: Change) -> Iterator[tuple[str, str | None]]:
     """Yield the pieces of the original text, each with its placeholder if it is replaced."""
     after = 0
     for each in change.replacements:
-        yield change.before[after : each.start], None
-        yield change.before[each.start : each.end], each.placeholder
+        yield change.before[after : each.start].translate(_VISIBLE), None
+        yield change.before[each.start : each.end].translate(_VISIBLE), each.placeholder
         after = each.end
-    yield change.before[after:], None
+    yield change.before[after:].translate(_VISIBLE), None

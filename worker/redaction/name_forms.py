@@ -25,6 +25,8 @@ _GERMAN = {ord("ä"): "ae", ord("ö"): "oe", ord("ü"): "ue", ord("Ä"): "Ae", o
 
 def spellings(part: str) -> set[str]:
     """Return the ways to write a part of a name: with and without accents, and in other cases."""
+    if part.isascii():
+        return {part}
     lower = part.lower()
     others = {each.capitalize() if part.istitle() else each for each in _other_cases(lower)}
     return {normalize("NFC", part), normalize("NFD", part), _plain(part), _plain(part.translate(_GERMAN)), *others}
