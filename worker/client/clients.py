@@ -60,7 +60,12 @@ class SnapshotClient:
         self._names = names or Names()
 
     def request(self, organization_id: object, contact_id: object, **fields: Unpack[RequestFields]) -> Sent:
-        """Send a request. It is accepted once a listener has read it. Ids are ObjectIds or 24 hex digits.
+        """Send a request for a snapshot of a conversation, or of all messages of a contact.
+
+        Returns a `Sent`, which `wait` takes. The request is accepted once a listener has read it. Ids are ObjectIds or
+        text of 24 hex digits; `fields` are those of `RequestFields`:
+
+            sent = client.request(organization, contact, conversation_id=conversation, tags=["refund"])
 
         Raises InvalidRequest, NotDurable or, after a few attempts, BrokerUnavailable. Redis may then have the request:
         retry it with the request id in `error.details["requestId"]`.
