@@ -5,6 +5,7 @@ a pipe gets. `--docs` also renews docs/screenshots/terminal-*.svg, which the doc
 """
 
 import argparse
+import json
 import os
 import shlex
 import shutil
@@ -40,7 +41,15 @@ COMMANDS = {
     "request-failed": f"snapshots request {ORGANIZATION} --contact 6a1b2c3d4e5f60718293a4b5",
     "requests-list": "snapshots requests list --limit 5",
     "requests-failed": "snapshots requests list --status failed",
+    "requests-show": "snapshots requests show $REQUEST_ID",
     "requests-redrive": "snapshots requests redrive --status failed --dry-run",
+    "backfill": f"snapshots backfill {ORGANIZATION}",
+    "backfill-list": "snapshots backfill list",
+    "show": "snapshots show $REQUEST_ID",
+    "stats": f"snapshots stats {ORGANIZATION}",
+    "export": f"snapshots export {ORGANIZATION} --format messages --split 90/5/5",
+    "export-help": "snapshots export --help",
+    "exports-list": "snapshots exports list",
     "events": "snapshots events --count 3",
     "status": "snapshots status",
     "doctor": "snapshots doctor",
@@ -49,6 +58,12 @@ COMMANDS = {
     "policy-list": "snapshots policy list",
     "keys-create": f"snapshots keys create {ORGANIZATION} --user $CONTACT_ID --name nightly",
     "keys-list": "snapshots keys list",
+    "redact": "snapshots redact --dry-run --text 'Call +49 170 1234567' --redact email,phone",
+    "hold-set": f"snapshots hold set {ORGANIZATION} --contact $CONTACT_ID --reason 'case 17' --until 90d",
+    "hold-list": "snapshots hold list",
+    "erase": f"snapshots erase {ORGANIZATION} --contact $CONTACT_ID --dry-run",
+    "delete": f"snapshots delete $REQUEST_ID {ORGANIZATION} --yes",
+    "inspect": "snapshots inspect",
     "login": "snapshots login",
     "usage-error": "snapshots request --nope",
     "settings-error": "env SNAPSHOTS_CHUNK_SIZE=many snapshots status",
@@ -72,6 +87,9 @@ def main() -> None:
         for name, command in COMMANDS.items():
             draw(name, f"$ {command}\n{on_terminal(command, variables)}", given.folder, docs=given.docs)
             (given.folder / f"{name}-piped.txt").write_text(piped(command, variables))
+            if name == "requests-failed":
+                listed = json.loads(piped("snapshots requests list --limit 1 --json", variables))
+                variables["REQUEST_ID"] = listed["requests"][0]["_id"]
             print(name)
 
 
@@ -147,7 +165,7 @@ def draw(name: str, shown: str, folder: Path, *, docs: bool) -> None:
     for theme, colours in THEMES.items():
         with Path(os.devnull).open("w") as nowhere:
             console = Console(record=True, width=COLUMNS, file=nowhere, force_terminal=True)
-            console.print(Text.from_ansi(shown), soft_wrap=True)
+            console.print(Text.from_ansi(f"{shown}\n"), overflow="fold")  # the last line would lack its underscores
         svg = console.export_svg(title=f"snapshots {name}".strip(), theme=colours, unique_id=f"{name}-{theme}")
         (folder / f"{name}-{theme}.svg").write_text(svg)
         if docs and IN_DOCS.get(name) == theme:

@@ -88,6 +88,14 @@ def test_fields_of_the_ledger() -> None:
     }
 
 
+def test_each_collection_is_described() -> None:
+    fields = load().model_dump()
+    names = {value for name, value in fields.items() if name.endswith("_collection")}
+    described = {name for name, *_ in rows("Other collections")}
+    elsewhere = {fields[f"{name}_collection"] for name in ("contacts", "users", "conversations", "messages")}
+    assert described == names - elsewhere - {fields["snapshots_collection"], fields["requests_collection"]}
+
+
 def test_indexes() -> None:
     documented = [(collection, index) for collection, index, _ in rows("Indexes")]
     settings = load()

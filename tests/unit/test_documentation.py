@@ -69,6 +69,13 @@ def test_commands_that_are_named_exist_with_their_options() -> None:
     assert not faults
 
 
+def test_help_fits_a_terminal_of_80_columns() -> None:
+    context = click.Context(main, terminal_width=80)
+    helps = {name: command.get_help(context) for name, command in _all_commands(main, "snapshots")}
+    wide = [f"{name}: {line}" for name, text in helps.items() for line in text.splitlines() if len(line) > 80]
+    assert wide == []
+
+
 def _exists(text: str) -> bool:
     """Tell whether subcommands and options exist. `a|b` stands for one of several subcommands."""
     words = shlex.split(text.split(" | ", maxsplit=1)[0].replace("...", ""), comments=True)[1:]
@@ -78,8 +85,6 @@ def _exists(text: str) -> bool:
         if not found[0] or None in found:
             return False
         command, words = found[0], words[1:]
-    if command.context_settings.get("ignore_unknown_options"):  # they are another program's
-        return True
     if command.context_settings.get("ignore_unknown_options"):  # they are another program's
         return True
     options = {

@@ -66,7 +66,7 @@ def backfill(
     \b
     Example:
         snapshots backfill --organization ID --dry-run
-        snapshots backfill --organization ID --channel whatsapp --min-messages 4 --tag backfill
+        snapshots backfill --organization ID --channel whatsapp --min-messages 4
         snapshots backfill show 6a1b2c3d4e5f60718293a4b5
     """
     if context.invoked_subcommand is not None:

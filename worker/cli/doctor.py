@@ -39,7 +39,7 @@ def doctor(context: click.Context, no_request: bool, wait: float, as_json: bool)
     \b
     Example:
         snapshots doctor
-        snapshots doctor --no-request --json | jq '.findings[] | select(.level == "failure") | .advice'
+        snapshots doctor --no-request --json | jq '.findings[].advice'
     """
     from worker.doctor.examination import examine
 
@@ -92,4 +92,4 @@ def _print(found: "Examination") -> None:
             "test request: " + ", ".join(f"{name} {seconds * 1000:,.0f} ms" for name, seconds in found.steps.items())
         )
     warnings = sum(finding.level is Level.WARNING for check in found.checks for finding in check.findings)
-    out.print(f"{found.failures} failure(s), {warnings} warning(s)")
+    out.print(f"failures: {found.failures}, warnings: {warnings}")

@@ -26,7 +26,7 @@ def show(snapshot: ObjectId, organization: ObjectId | None, as_json: bool) -> No
     \b
     Example:
         snapshots show 6a1b2c3d4e5f60718293a4b5
-        snapshots show 6a1b2c3d4e5f60718293a4b5 --json | jq -r '.messages[].content'
+        snapshots show 6a1b2c3d4e5f60718293a4b5 --json | jq '.messages[].content'
     """
     print_json(_find(open_service(), snapshot, organization), indent=None if as_json else 2)
 

@@ -15,16 +15,18 @@ from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
 from worker.cli.group import FAILED
-from worker.cli.options import ObjectIdType, TextType, json_option, organization_option
+from worker.cli.options import ObjectIdType, TextType, json_option
 from worker.cli.output_files import new_folder
 from worker.cli.redaction_options import redact_option, redact_regions_option
 from worker.cli.shared import open_producer, open_service, print_json, program, resume_hint
+from worker.cli.snapshot_filters import snapshot_filter_options
 from worker.errors import StoreConflict
 from worker.exports.accepting import accept_export, check_export
 from worker.exports.export import Export
 from worker.exports.leftovers import owned, remove_leftovers
 from worker.exports.places import open_folder
 from worker.exports.showing import shown
+from worker.formats.registry import FORMATS
 from worker.jobs.job import ACCEPTED, COMPLETED, TASKS, Job
 from worker.jobs.slices import run_slice
 from worker.jobs.store import Jobs
@@ -36,21 +38,11 @@ OnProgress = Callable[[Job], None]
 
 
 @click.command()
-@organization_option
+@click.option("--organization", type=ObjectIdType(), required=True, help="The organization.")
 @click.option(
-    "--format", "format_", required=True, type=TextType(), help="messages, kto, parquet, ...: docs/exports.md."
+    "--format", required=True, type=TextType(), metavar="NAME", help=f"One of {', '.join(FORMATS)}: docs/formats.md."
 )
-@click.option("--quality", type=TextType(), help="Only snapshots of this quality.")
-@click.option("--category", type=TextType(), help="Only snapshots of this category.")
-@click.option("--tag", type=TextType(), help="Only snapshots with this tag.")
-@click.option("--contact", type=ObjectIdType(), help="Only snapshots of this contact.")
-@click.option("--conversation", type=ObjectIdType(), help="Only snapshots of this conversation.")
-@click.option("--from", "from_", type=TextType(), help="Only snapshots made at or after this time, such as 2026-05-18.")
-@click.option("--to", type=TextType(), help="Only snapshots made at or before this time.")
-@click.option(
-    "--archived", type=click.Choice(["true", "false", "all"]), default="false", help="Include archived snapshots."
-)
-@click.option("--q", type=TextType(), help="Only snapshots whose notes contain this text.")
+@snapshot_filter_options
 @click.option("--split", type=TextType(), help="Percentages for train, validation and test by person, such as 90/5/5.")
 @click.option("--stratify", type=click.Choice(["quality"]), help="Give each quality the same shares.")
 @click.option("--dedupe", is_flag=True, help="Leave out snapshots whose messages equal those of an earlier snapshot.")
@@ -68,7 +60,7 @@ OnProgress = Callable[[Job], None]
 @json_option
 @click.pass_context
 def export(
-    context: click.Context, /, organization: ObjectId | None, output: Path | None, as_json: bool, **options: Any
+    context: click.Context, /, organization: ObjectId, output: Path | None, as_json: bool, **options: Any
 ) -> None:
     """Export the snapshots of an organization as training data.
 
@@ -77,11 +69,9 @@ def export(
     \b
     Example:
         snapshots export --organization ID --format messages -o training
-        snapshots export --organization ID --format kto --from 2026-05-01 --split 90/5/5 --dedupe
-        snapshots export --organization ID --format messages --redact email,phone -o training
+        snapshots export --organization ID --format kto --split 90/5/5 --dedupe
+        snapshots export --organization ID --format jsonl --redact email -o data
     """
-    if organization is None:
-        raise click.UsageError("Missing option '--organization'.")
     given = _fields(options)
     done = _export_here(organization, given, output) if output else _export_there(organization, given)
     if as_json:
@@ -92,8 +82,7 @@ def export(
 
 
 def _fields(options: dict[str, Any]) -> dict[str, Any]:
-    names = {"format_": "format", "contact": "contactId", "conversation": "conversationId", "from_": "from"}
-    names |= {"archived": "isArchived", "weight_bad": "weightBad", "redact_regions": "redactRegions"}
+    names = {"weight_bad": "weightBad", "redact_regions": "redactRegions"}
     return {
         names.get(name, name): str(value) if isinstance(value, ObjectId) else value
         for name, value in options.items()

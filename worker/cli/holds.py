@@ -42,7 +42,7 @@ def set_(organization: ObjectId, contact: ObjectId, reason: str, until: datetime
 
     \b
     Example:
-        snapshots hold set --organization ID --contact ID --reason "case 17" --until 90d
+        snapshots hold set --organization ID --contact ID --reason C17 --until 90d
     """
     service = open_service()
     now = service.clock.now()

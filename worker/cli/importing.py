@@ -42,7 +42,8 @@ def import_command(
     is one conversation:
 
     \b
-    {"conversation": {"ref": "chat-17", "channelType": "whatsapp", "language": "en"},
+    {"conversation": {"ref": "chat-17", "channelType": "whatsapp",
+                      "language": "en"},
      "contact": {"firstName", "lastName", "phoneNumber", "email"}, "agent": {...},
      "messages": [{"content": "Hello", "sender": "contact" or "user",
                    "senderType": "CONTACT", "HUMAN", "AI" or "SYSTEM",
@@ -50,7 +51,7 @@ def import_command(
 
     \b
     Example:
-        snapshots import conversations.jsonl more.jsonl.gz --organization 6a1b2c3d4e5f60718293a4b5
+        snapshots import conversations.jsonl more.jsonl.gz --organization ID
 
     The exit code is 1 if a line was refused or MongoDB is unavailable, 2 if it cannot be used at all.
     """

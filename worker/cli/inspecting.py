@@ -47,7 +47,7 @@ def inspect(context: click.Context, sample: int, seconds: float, as_json: bool) 
     \b
     Example:
         snapshots inspect
-        snapshots inspect --json | jq -r '.settings | to_entries[] | "\\(.key)=\\(.value)"'
+        snapshots inspect --json | jq .settings
     """
     from worker.inspection.inspection import Inspector
 

@@ -61,7 +61,7 @@ def create(
 
     \b
     Example:
-        snapshots keys create --organization ID --user ID --role ADMIN --name "nightly export"
+        snapshots keys create --organization ID --user ID --name nightly
     """
     if operator and role.upper() != "ADMIN":
         raise click.UsageError("--operator needs --role ADMIN.")

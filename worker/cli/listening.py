@@ -28,7 +28,8 @@ def listen(context: click.Context) -> None:
     \b
     Example:
         snapshots listen
-        redis-cli XADD snapshots:requests '*' type snapshot.requested data '{"organizationId": "...", ...}'
+        redis-cli XADD snapshots:requests '*' type snapshot.requested \\
+            data '{"organizationId": "...", "contactId": "..."}'
     """
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -45,8 +45,8 @@ def policy() -> None:
 
     \b
     Example:
-        snapshots policy get --organization 6a1b2c3d4e5f60718293a4b5
-        snapshots policy set --organization 6a1b2c3d4e5f60718293a4b5 --minimum-from-contact 1 --tag auto
+        snapshots policy get --organization ID
+        snapshots policy set --organization ID --minimum-from-contact 1 --tag auto
         snapshots policy list
     """
 
@@ -61,7 +61,7 @@ def get(organization: ObjectId, as_json: bool) -> None:
 
     \b
     Example:
-        snapshots policy get --organization 6a1b2c3d4e5f60718293a4b5 --json
+        snapshots policy get --organization ID --json
     """
     service = open_service()
     policy, own = Policies(service.connections).get(organization)
@@ -109,7 +109,11 @@ def get(organization: ObjectId, as_json: bool) -> None:
     help="How long snapshots are kept, such as 400d; good=1000d for one quality. Repeatable; replaces all times.",
 )
 @click.option(
-    "--clear", multiple=True, type=click.Choice(list(_CLEARED)), help="Reset this setting to its default. Repeatable."
+    "--clear",
+    multiple=True,
+    type=click.Choice(list(_CLEARED)),
+    metavar="SETTING",
+    help="Reset this setting to its default, such as channel-type. Repeatable.",
 )
 @json_option
 def set_(organization: ObjectId, clear: tuple[str, ...], as_json: bool, **options: Any) -> None:
@@ -126,11 +130,11 @@ def set_(organization: ObjectId, clear: tuple[str, ...], as_json: bool, **option
 
     \b
     Example:
-        snapshots policy set --organization 6a1b2c3d4e5f60718293a4b5 --channel-type whatsapp --sampling-share 0.25
-        snapshots policy set --organization 6a1b2c3d4e5f60718293a4b5 --disabled
-        snapshots policy set --organization 6a1b2c3d4e5f60718293a4b5 --redact email,phone,name --redact-regions DE,AT
-        snapshots policy set --organization 6a1b2c3d4e5f60718293a4b5 --keep-for 400d --keep-for good=1000d
-        snapshots policy set --organization 6a1b2c3d4e5f60718293a4b5 --clear channel-type --clear settle-seconds
+        snapshots policy set --organization ID --sampling-share 0.25
+        snapshots policy set --organization ID --disabled
+        snapshots policy set --organization ID --redact phone --redact-regions DE
+        snapshots policy set --organization ID --keep-for good=1000d
+        snapshots policy set --organization ID --clear channel-type
     """
     options["redactRegions"] = options.pop("redact_regions")
     given = {name: value for name, value in options.items() if value not in (None, ())}

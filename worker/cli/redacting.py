@@ -46,7 +46,7 @@ def redact(
 
     \b
     Example:
-        snapshots redact --dry-run --text 'Call +49 170 1234567' --redact email,phone
+        snapshots redact --dry-run --text 'Call +49 170 1234567' --redact phone
         snapshots redact --dry-run --organization ID --conversation ID
     """
     if (text is None) == (conversation is None):

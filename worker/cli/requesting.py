@@ -73,7 +73,7 @@ def request(
 
     \b
     Example:
-        snapshots request --organization ID --contact ID --conversation ID --tag refund --quality good --wait
+        snapshots request --organization ID --contact ID --tag refund --wait
         snapshots request --organization ID --all --category backfill
 
     --all is the same as `snapshots backfill`, which can also select conversations: see its help.

@@ -69,7 +69,7 @@ def list_(
 
     \b
     Example:
-        snapshots requests list --organization ID --code empty_conversation --limit 10
+        snapshots requests list --organization ID --code empty_conversation
         snapshots requests list --json | jq '.requests[].requestId'
     """
     service = open_service()
@@ -144,7 +144,7 @@ def redrive(
     \b
     Example:
         snapshots requests redrive 6a1b2c3d4e5f60718293a4b5
-        snapshots requests redrive --organization ID --code contact_not_found --since 2h --dry-run
+        snapshots requests redrive --code contact_not_found --since 2h --dry-run
     """
     if status not in {None, FAILED_STATUS}:
         raise click.BadParameter("Only failed requests can be redriven.", param_hint="'--status'")

@@ -5,19 +5,25 @@ from typing import Any
 
 import click
 
-from worker.cli.options import Command, ObjectIdType
+from worker.cli.options import Command, ObjectIdType, TextType
 from worker.domain.snapshot_filter import SnapshotFilter
 from worker.settings import Settings
 
 _OPTIONS = (
-    click.option("--quality", help="Only snapshots of this quality, such as good."),
-    click.option("--category", help="Only snapshots of this category, such as billing."),
-    click.option("--tag", help="Only snapshots with this tag."),
+    click.option("--quality", type=TextType(), help="Only snapshots of this quality, such as good."),
+    click.option("--category", type=TextType(), help="Only snapshots of this category, such as billing."),
+    click.option("--tag", type=TextType(), help="Only snapshots with this tag."),
     click.option("--contact", "contactId", type=ObjectIdType(), help="Only snapshots of this contact."),
     click.option("--conversation", "conversationId", type=ObjectIdType(), help="Only snapshots of this conversation."),
-    click.option("--from", "from", metavar="TIME|DAY", help="Only snapshots made at or after this time."),
     click.option(
-        "--to", "to", metavar="TIME|DAY", help="Only snapshots made at or before this time; a day means its start."
+        "--from", "from", type=TextType(), metavar="TIME|DAY", help="Only snapshots made at or after this time."
+    ),
+    click.option(
+        "--to",
+        "to",
+        type=TextType(),
+        metavar="TIME|DAY",
+        help="Only snapshots made at or before this time; a day means its start.",
     ),
     click.option(
         "--archived",
@@ -27,7 +33,7 @@ _OPTIONS = (
         show_default=True,
         help="Archived snapshots: leave them out, only them, or all.",
     ),
-    click.option("--notes-contain", "q", metavar="TEXT", help="Only snapshots whose notes contain this text."),
+    click.option("--notes-contain", "--q", "q", type=TextType(), help="Only snapshots whose notes contain this text."),
 )
 _NAMES = ("quality", "category", "tag", "contactId", "conversationId", "from", "to", "isArchived", "q")
 

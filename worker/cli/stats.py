@@ -41,7 +41,8 @@ def stats(organization: ObjectId, sample: int, as_json: bool, **given: Any) -> N
     \b
     Example:
         snapshots stats --organization ID
-        snapshots stats --organization ID --quality good --from 2026-05-01 --json | jq .sample.formats
+        snapshots stats --organization ID --quality good --from 2026-05-01
+        snapshots stats --organization ID --json | jq .sample.formats
     """
     service = open_service()
     selected = read_snapshot_filter(given, service.settings)

@@ -86,7 +86,7 @@ def _print(service: Service, counts: Totals, since: datetime | None, waiting: Ba
         shown = worst_first(shown)[:_MOST_ROWS]
         rows.append(("all", *_numbers(sum_of(counts.identities)), "yes" if _holds(counts.identities) else "NO"))
     rows += [(str(each.organization), *_numbers(each), "yes" if each.holds else "NO") for each in shown]
-    print_table(("organization", *_NUMBERS, "holds"), rows, "There are no requests.", _NUMBERS)
+    print_table(("organization", *_NUMBERS, "adds up"), rows, "There are no requests.", _NUMBERS)
     if more > 0:
         click.echo(f"and {more:,} more organizations; --json shows them")
     if waiting.lengths:

@@ -39,7 +39,7 @@ def check_workers(connections: Connections) -> Iterator[Finding]:
     if not queues:
         yield failure(f"No worker answers within {_ANSWER_SECONDS:g} s.", _START)
         return
-    yield ok(f"{len(queues)} worker(s): {', '.join(sorted(queues))}")
+    yield ok(f"running: {', '.join(sorted(queues))}")
     served = {queue["name"] for consumed in queues.values() for queue in consumed}
     for name in QUEUES:
         if name not in served:
@@ -89,11 +89,11 @@ def check_ledger(connections: Connections) -> Iterator[Finding]:
     if broken:
         shown = ", ".join(broken[:5]) + (f" and {len(broken) - 5} more" if len(broken) > 5 else "")
         yield failure(
-            f"The counts of {len(broken)} organization(s) do not add up: {shown}.",
+            f"The counts of these organizations do not add up: {shown}.",
             "Run `snapshots status --organization ID` for each, and see docs/reliability.md.",
         )
     else:
-        yield ok(f"{sum(identity.accepted for identity in found):,} requests of {len(found)} organization(s) add up")
+        yield ok(f"requests: {sum(each.accepted for each in found):,}, organizations: {len(found):,}; all add up")
     since = oldest_request(connections)
     age = connections.clock.now() - since if since else timedelta(0)
     if age > _LATE:

@@ -31,7 +31,7 @@ def check(connections: Connections) -> Iterator[Finding]:
         if not listeners:
             yield failure(f"No listener reads {names.requests_stream}.", _START)
         else:
-            yield ok(f"{listeners} listener(s), {found.intake.pending} entries in progress")
+            yield ok(f"listeners: {listeners}, entries in progress: {found.intake.pending}")
         yield from _intake_lag(found)
     yield from _consumers(found)
     if found.rejected:
