@@ -84,6 +84,8 @@ def flower_shows_failed_tasks_after_a_login_and_retries_them(site: Site, browser
         page.locator("dd").get_by_role("link", name=first).first.click()
         expect(page).to_have_url(f"{site.api}{ROOT}/requests/{first}")
         page.go_back()
+        page.get_by_role("button", name="Retry").click()
+        expect(page.locator("#retry-answers")).to_contain_text("Retried 1 task: 1 FAILURE.", timeout=30_000)
         site.send()
         page.get_by_role("button", name="Retry").click()
         expect(page.locator(".badge", has_text="SUCCESS")).to_be_visible(timeout=30_000)
@@ -103,6 +105,11 @@ def _select_and_retry(page: Page, site: Site, keys: list[str]) -> None:
     expect(rows).to_have_count(len(keys), timeout=10_000)
     for key in keys:
         rows.filter(has_text=key).get_by_role("checkbox").check()
+    wide = page.viewport_size
+    assert wide is not None
+    page.set_viewport_size({"width": 390, "height": 844})
+    expect(page.get_by_role("button", name=f"Retry {len(keys)}")).to_be_in_viewport(ratio=1)
+    page.set_viewport_size(wide)
     if taking_screenshots():
         page.screenshot(path=pictures() / "flower.png")
     page.get_by_role("button", name=f"Retry {len(keys)}").click()

@@ -36,6 +36,28 @@ def test_printed_settings_make_the_platform_fit_and_give_a_correct_snapshot(sett
     assert (snapshot["customerName"], snapshot["omittedMessageCount"]) == ("Priya Holloway", 2)
 
 
+def test_author_of_a_message_is_not_taken_for_its_contact(settings: Settings) -> None:
+    with service_on(settings) as service:
+        odd = Odd(service)
+        lines = odd.database.chat_lines
+        lines.update_many({}, {"$unset": {"customer": ""}, "$set": {"author.id": None}})
+        lines.update_many({"author.kind": "customer"}, {"$set": {"author.id": odd.contact}})
+        lines.update_one({"author.kind": "agent"}, {"$set": {"author.id": odd.user}})
+    printed = run(environment(settings), "inspect", "--json").json["settings"]
+    assert printed["SNAPSHOTS_MESSAGE_CONVERSATION_FIELD"] == "chatId"
+    assert "SNAPSHOTS_MESSAGE_CONTACT_FIELD" not in printed
+    assert run(environment(settings, **printed), "inspect").code == 0
+    mapped = {**printed, "SNAPSHOTS_MESSAGE_CONTACT_FIELD": "author.id"}
+    messages = next(
+        each
+        for each in run(environment(settings, **mapped), "inspect", "--json").json["collections"]
+        if each["kind"] == "messages"
+    )
+    (contact,) = (each for each in messages["fields"] if each["field"] == "contactId")
+    assert contact["level"] == "partly"
+    assert "67% lead to a contact that exists; snapshots of a contact lack the others" in contact["finding"]
+
+
 @pytest.mark.parametrize("filled", [True, False])
 def test_default_names_fit_and_an_empty_database_does_not(settings: Settings, filled: bool) -> None:
     if filled:

@@ -87,6 +87,8 @@ def _summary(running: Stack, variables: Path) -> str:
     own, api = running.settings, running.api
     names = ", ".join(child.name for child in running.supervisor.children)
     command = program()
+    is_ours = any(child.name == "mongod" for child in running.supervisor.children)
+    commands = _with_samples(command) if is_ours else _with_own_data(command)
     return f"""\
 running   {names}
 redis     {hide_passwords(own.redis_url)}
@@ -101,12 +103,25 @@ logs      {running.folder / "logs"}
 
 In another terminal:
   . {shlex.quote(str(variables))}
+{commands}
+
+Ctrl-C stops everything."""
+
+
+def _with_samples(command: str) -> str:
+    return f"""\
   {command} import {shlex.quote(_shortest(SAMPLES))} --organization $ORGANIZATION_ID
   {command} backfill --organization $ORGANIZATION_ID
   {command} status
-  curl -H "Authorization: Bearer $TOKEN" $API_URL/api/training/snapshots
+  curl -H "Authorization: Bearer $TOKEN" $API_URL/api/training/snapshots"""
 
-Ctrl-C stops everything."""
+
+def _with_own_data(command: str) -> str:
+    """Return commands for the database of a platform, which the sample conversations would spoil."""
+    return f"""\
+  {command} inspect
+  {command} request --organization ID --contact ID --wait
+  {command} status"""
 
 
 def _flower_login(running: Stack) -> str:

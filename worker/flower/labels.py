@@ -21,18 +21,18 @@ from worker.stores.connections import Document, store_errors
 COLUMNS = {
     "name": "Task",
     "request": "Request",
-    "organization": "Organization",
-    "trigger": "Trigger",
     "state": "State",
     "outcome": "Outcome",
-    "retries": "Retries",
     "exception": "Reason",
+    "organization": "Organization",
+    "trigger": "Trigger",
+    "retries": "Retries",
     "received": "Received",
     "runtime": "Runtime",
     "uuid": "UUID",
     "worker": "Worker",
 }
-"""The columns of the tasks page and their headings, in order: Flower's own, and four of ours."""
+"""The columns of the tasks page and their headings: Flower's own, and four of ours. Screens cut off the last ones."""
 
 SEARCHABLE = ("organization", "trigger", "outcome")
 _OWN = ("request", *SEARCHABLE)

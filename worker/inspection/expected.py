@@ -67,7 +67,7 @@ EXPECTED: Mapping[Group, Mapping[str, Expected]] = {
             ("date",),
             names=(
                 *("resolvedat", "closedat", "solvedat", "endedat", "completedat", "finishedat", "resolvedon"),
-                *("closedon", "resolutiondate", "closedate"),
+                *("closedon", "resolutiondate", "closedate", "closingat", "closingdate"),
             ),
         ),
         "importedResolvedAt": Expected(("date",)),

@@ -1,5 +1,6 @@
 """Inspects the platform's four collections: samples each, judges every field, and collects settings that map it."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -25,6 +26,9 @@ _SOURCES: tuple[Group, ...] = ("contact", "conversation", "message")
 _JUDGED_TOGETHER = ("organizationId", "contactId", "conversationId", "sender", "direction", "senderType")
 _JOINED = 0.5
 """The share of sampled references that must lead to existing documents."""
+_OWNED = 0.95
+"""The same for the contacts of messages. Snapshots of a contact lack messages that name somebody else, such as an
+agent who wrote one."""
 _CANDIDATES = 8
 """The most references that are looked up for each field."""
 
@@ -148,8 +152,9 @@ class Inspector:
         names = [name for name in targets if name in EXPECTED[one.group]]
         found = [self._reference(name, one, inspected[targets[name]], organization) for name in names]
         leads = any(each.level in (Level.FITS, Level.PARTLY) for each in found)
+        is_mappable = any(each.settings for each in found)
         for each in found:
-            if one.group == "message" and leads:
+            if one.group == "message" and (leads or (is_mappable and not each.settings)):
                 yield replace(each, level=_at_most_partly(each.level))
             else:
                 yield replace(each, level=each.level if leads else Level.FAULT)
@@ -161,8 +166,10 @@ class Inspector:
         dated = replace(expected, kinds=("date",)) if "date" in expected.kinds else expected
         better = best_path(dated, profile) or best_path(expected, profile)
         level = Level.FAULT if name == "content" else found.level
-        settings = {setting: better} if better and better != path else {}
-        return replace(found, level=level, settings=settings)
+        if better and better != path:
+            return replace(found, level=level, settings={setting: better})
+        hint = "; without a date, no closing is noticed" if name == "resolvedAt" else ""
+        return replace(found, level=level, text=f"{found.text}{hint}")
 
     def _organization(self, inspected: Mapping[Group, Inspected]) -> str:
         """Return the path of the organization's id: the one in the settings or, if that does not fit, a better one."""
@@ -180,21 +187,24 @@ class Inspector:
         expected, profile = EXPECTED[one.group][name], one.sample.profile
         path = self._fields[one.group][name]
         found = judge(name, path, expected, profile)
+        is_owner = (one.group, name) == ("message", "contactId")
+        least = _OWNED if is_owner else _JOINED
         if ids := profile.at(path).ids:
             share = self._share(target, ids)
-            if share >= _JOINED or not target.sample.profile.sampled:
+            if share >= least or not target.sample.profile.sampled:
                 return found
-            found = replace(
-                found, level=Level.FAULT, text=f"{found.text}; {share:.0%} lead to a {target.group} that exists"
-            )
+            left_out = "; snapshots of a contact lack the others" if is_owner else ""
+            text = f"{found.text}; {share:.0%} lead to a {target.group} that exists{left_out}"
+            found = replace(found, level=Level.FAULT, text=text)
         candidates = [each for each in paths_of_ids(profile, expected.names) if each not in (path, organization)]
         shares = {each: self._share(target, profile.at(each).ids) for each in candidates[:_CANDIDATES]}
-        better = next((each for each, share in shares.items() if share >= _JOINED), None)
+        better = next((each for each, share in shares.items() if share >= least), None)
         setting = _SETTINGS[one.group][name]
         return replace(found, settings={setting: better}) if better and setting else found
 
-    def _share(self, target: Inspected, ids: set[ObjectId]) -> float:
-        return len(known(self._connections, target.sample.collection, ids)) / len(ids) if ids else 0.0
+    def _share(self, target: Inspected, ids: Counter[ObjectId]) -> float:
+        found = known(self._connections, target.sample.collection, ids)
+        return sum(ids[each] for each in found) / ids.total() if ids else 0.0
 
     def _resolved(self, profile: Profile, expected: Expected) -> Finding:
         fields = self._connections.fields.conversation

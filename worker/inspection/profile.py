@@ -37,8 +37,8 @@ class PathProfile:
     """How many documents have a value other than null."""
     kinds: Counter[str] = field(default_factory=Counter)
     """The types of the values, except null."""
-    ids: set[ObjectId] = field(default_factory=set)
-    """Up to 100 different ids."""
+    ids: Counter[ObjectId] = field(default_factory=Counter)
+    """How often each of up to 100 different ids occurs."""
     id_count: int = 0
     values: Counter[str] | None = field(default_factory=Counter)
     """The values as they are written in settings, or None if there are more than 20 or they are not short names."""
@@ -56,8 +56,8 @@ class PathProfile:
         self.kinds[kind] += 1
         if isinstance(key := read_id(value), ObjectId):
             self.id_count += 1
-            if len(self.ids) < _MAX_IDS:
-                self.ids.add(key)
+            if key in self.ids or len(self.ids) < _MAX_IDS:
+                self.ids[key] += 1
         self._count(value, kind)
 
     def _count(self, value: Any, kind: str) -> None:

@@ -54,7 +54,9 @@ def stack(
     Raises EmbeddedError, FolderInUse, FolderUnusable, ChildFailed, PortInUse, and UnusableServer, StoreUnavailable or
     BrokerUnavailable for a server that the settings name.
     """
-    on_start("MongoDB and Redis")
+    wanted = {"MongoDB": "mongo_url", "Redis": "redis_url"}
+    if missing := [name for name, setting in wanted.items() if setting not in settings.model_fields_set]:
+        on_start(" and ".join(missing))
     _check_named_servers(settings)
     with data_folder(data) as folder, servers(settings, folder.path / "servers") as up:
         exports = settings.exports_url or str(folder.path / "exports")

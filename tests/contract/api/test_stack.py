@@ -19,7 +19,7 @@ from support.http import SNAPSHOTS, bearer
 from support.waiting import eventually
 from worker.local.data_folder import data_folder
 from worker.local.login import login
-from worker.settings import load
+from worker.settings import Settings, load
 
 
 @contextlib.contextmanager
@@ -81,6 +81,27 @@ def test_up_says_why_a_server_does_not_restart(tmp_path: Path) -> None:
         valkey.kill()
         eventually(lambda: "Bad file format" in (tmp_path / "stderr").read_text())
     assert "valkey exited (1); restarting in" in (tmp_path / "stderr").read_text()
+
+
+@pytest.mark.acceptance
+@pytest.mark.timeout(180)
+def test_up_on_a_platforms_mongodb_starts_none_and_offers_no_sample_conversations(
+    tmp_path: Path, settings: Settings
+) -> None:
+    env = os.environ | {"SNAPSHOTS_MONGO_URL": settings.mongo_url, "SNAPSHOTS_MONGO_DATABASE": settings.mongo_database}
+    env.pop("SNAPSHOTS_REDIS_URL", None)
+    argv = [*COMMAND, "up", "--data", str(tmp_path / "data")]
+    printed, errors = tmp_path / "printed", tmp_path / "errors"
+    with (
+        printed.open("w") as out,
+        errors.open("w") as err,
+        subprocess.Popen(argv, stdout=out, stderr=err, env=env) as up,
+    ):
+        eventually(lambda: up.poll() is not None or "Ctrl-C stops everything" in printed.read_text(), 90)
+        up.send_signal(signal.SIGINT)
+    assert "starting Redis\n" in errors.read_text()
+    assert "snapshots inspect" in printed.read_text()
+    assert "import" not in printed.read_text()
 
 
 @pytest.mark.acceptance

@@ -78,7 +78,7 @@
             show(describe(answers, states), left ? "info" : failed ? "warning" : "success");
             if (states.join() !== before) {
                 before = states.join();
-                update(!left);
+                update(!left, failed);
             }
             if (!left || Date.now() > end) {
                 return;
@@ -129,7 +129,12 @@
         if (button) {
             button.addEventListener("click", async () => {
                 button.disabled = true;
-                await retry([task], (ended) => { if (ended) { location.reload(); } });
+                await retry([task], (ended, failed) => {
+                    if (ended && !failed) {
+                        location.reload();
+                    }
+                });
+                button.disabled = false; // unless the page is reloaded: what went wrong stays visible
             });
         }
         const requests = own.requests.split(" ").filter(Boolean);
@@ -143,7 +148,10 @@
 
     function onTasksPage(table) {
         const selected = new Set();
-        const button = addControls(document.querySelector(".task-state-filters"));
+        const filters = document.querySelector(".task-state-filters");
+        filters.classList.add("flex-wrap"); // on a phone, the buttons would be out of sight
+        document.querySelector(".dataTables_info").classList.add("text-wrap");
+        const button = addControls(filters);
         const columns = table.settings()[0].aoColumns.map((column) => column.mData);
 
         function refresh() {
