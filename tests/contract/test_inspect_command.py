@@ -58,6 +58,16 @@ def test_author_of_a_message_is_not_taken_for_its_contact(settings: Settings) ->
     assert "67% lead to a contact that exists; snapshots of a contact lack the others" in contact["finding"]
 
 
+def test_collections_of_unknown_names_are_listed_with_the_setting_that_names_them(settings: Settings) -> None:
+    with service_on(settings) as service:
+        odd = Odd(service)
+        odd.database.customers.rename("parties")
+    ended = run(environment(settings), "inspect")
+    assert ended.code == 1
+    assert "does not exist or has no documents; SNAPSHOTS_CONTACTS_COLLECTION names it" in ended.stdout
+    assert "Other collections of the database: parties\n" in ended.stdout
+
+
 @pytest.mark.parametrize("filled", [True, False])
 def test_default_names_fit_and_an_empty_database_does_not(settings: Settings, filled: bool) -> None:
     if filled:

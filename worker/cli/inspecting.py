@@ -96,6 +96,8 @@ def _print(result: "Inspection") -> None:
         out.print(_heading(one), style="bold")
         out.print(Padding(_table(one), (0, 0, 0, 2), expand=False))
         out.print()
+    if result.others and not all(one.sample.profile.sampled for one in result.collections):
+        out.print(f"Other collections of the database: {', '.join(result.others)}\n")
     if result.settings:
         out.print("These settings would map it. Check them before you use them (docs/data.md).")
         for name, value in result.settings.items():

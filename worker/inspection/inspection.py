@@ -12,7 +12,7 @@ from worker.inspection.expected import COLLECTIONS, EXPECTED, FLAGS, ID, Expecte
 from worker.inspection.matching import Finding, Level, best_flag, best_path, judge, paths_of_ids, resolved_settings
 from worker.inspection.profile import Profile
 from worker.inspection.sampling import Sample, collection_names, is_empty, known, sample
-from worker.settings.field_mapping import Group
+from worker.settings.field_mapping import Group, variable
 from worker.stores.connections import Connections
 
 _SETTINGS: Mapping[Group, Mapping[str, str | None]] = {
@@ -52,6 +52,8 @@ class Inspection:
     database: str
     collections: list[Inspected]
     settings: dict[str, str]
+    others: list[str]
+    """Collections of the database that are neither inspected nor named by a setting."""
 
     @property
     def fits(self) -> bool:
@@ -94,7 +96,9 @@ class Inspector:
             for finding in one.findings:
                 self._settings |= finding.settings
         ordered = {name: self._settings[name] for name in type(self._names).model_fields if name in self._settings}
-        return Inspection(self._names.mongo_database, [inspected[group] for group in _ORDER], ordered)
+        chosen = {one.sample.collection for one in inspected.values()} | self._named()
+        others = [name for name in existing if name not in chosen]
+        return Inspection(self._names.mongo_database, [inspected[group] for group in _ORDER], ordered, others)
 
     # --- collections --------------------------------------------------------------------------------------
 
@@ -104,13 +108,15 @@ class Inspector:
         configured: str = getattr(self._names, setting)
         if configured in existing and not is_empty(self._connections, configured):
             return configured
-        others = {getattr(self._names, name) for name in type(self._names).model_fields if name.endswith("_collection")}
-        alike = {spelled(name): name for name in existing if name not in others}  # none of our own
+        alike = {spelled(name): name for name in existing if name not in self._named()}  # none of our own
         for name in COLLECTIONS[group]:
             if name in alike:
                 self._settings[setting] = alike[name]
                 return alike[name]
         return configured
+
+    def _named(self) -> set[str]:
+        return {getattr(self._names, name) for name in type(self._names).model_fields if name.endswith("_collection")}
 
     def _empty(self, one: Inspected) -> Finding:
         level = Level.OPTIONAL if one.group == "user" else Level.FAULT
@@ -119,7 +125,12 @@ class Inspector:
             if one.sample.documents == 0 and not one.sample.cut_short
             else "could not be sampled in time"
         )
-        return Finding("_id", "_id", level, f"the collection does not exist or {what}")
+        return Finding(
+            "_id",
+            "_id",
+            level,
+            f"the collection does not exist or {what}; {variable(f'{one.group}s_collection')} names it",
+        )
 
     # --- fields -------------------------------------------------------------------------------------------
 
