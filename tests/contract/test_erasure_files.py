@@ -85,3 +85,20 @@ def test_export_of_this_contact_alone_is_deleted(exporting: Exporting) -> None:
     assert erase(exporting.bench)["exports"] == 1
     assert not (exporting.root / str(job.id)).exists()
     assert exporting.bench.database.snapshotjobs.count_documents({"_id": job.id}) == 0
+
+
+def test_erasure_that_fails_at_the_files_is_made_good_by_the_next_one(exporting: Exporting) -> None:
+    other = ObjectId(f"{2:024x}")
+    job = exporting.run()
+    manifest = exporting.root / str(job.id) / "manifest.json"
+    whole = manifest.read_bytes()
+    manifest.write_bytes(whole[:100])
+    failed = Erasing(exporting.bench).run(other)
+    assert failed.error
+    assert (failed.status, failed.error["code"]) == ("failed", "manifest_unreadable")
+    assert str(job.id) in failed.error["message"]
+    manifest.write_bytes(whole)
+    done = Erasing(exporting.bench).run(other)
+    assert done.status == "completed", done.error
+    assert (done.result or {})["receipt"]["removed"] == {"export files": 1}
+    assert [row["_id"] for row in exporting.rows(job)] == [f"{number:024x}" for number in range(5, 11)]

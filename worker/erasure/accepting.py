@@ -11,8 +11,9 @@ from worker.erasure import log
 from worker.erasure.holds import Holds
 from worker.erasure.identifiers import Identifiers
 from worker.erasure.receipt import signing_key
+from worker.erasure.records import IDS
 from worker.errors import InvalidSettings, NotFound, Refused
-from worker.jobs.job import UNFINISHED, Job
+from worker.jobs.job import FAILED, UNFINISHED, Job
 from worker.jobs.store import Jobs
 from worker.service import Service
 from worker.settings import PREFIX
@@ -89,7 +90,7 @@ def accept_erasure(
         return open_
     Holds(service).check(person)
     found = find(service, person)
-    if not found.is_known:
+    if not (found.is_known or _left_in_files(jobs, organization, subject)):
         raise NotFound(NOTHING)
     tombstone: Document = {"_id": subject, "organizationId": organization, "erasedAt": service.clock.now()}
     if redact_mentions or _redacts_mentions(service, subject):
@@ -120,6 +121,18 @@ def accept_again(jobs: Jobs, contact: ObjectId, tombstone: Document) -> Job:
     return job
 
 
+def _left_in_files(
+    jobs: Jobs, organization: ObjectId, subject: str, session: ClientSession | None = None
+) -> Mapping[str, bytes]:
+    """Return the ids of snapshots that a failed erasure of this contact may have left in the files of exports."""
+    which = {"organizationId": organization, "kind": "erasure", "spec.subject": subject, "status": FAILED}
+    with store_errors():
+        found = list(jobs.collection.find(which, {"left": 1, "checkpoint": 1}, session=session))
+    left = [each.get("left") or each.get("checkpoint") or {} for each in found]
+    ids = {name: b"".join(each.get(name, b"") for each in left) for name in IDS}
+    return {name: value for name, value in ids.items() if value}
+
+
 def _redacts_mentions(service: Service, subject: str) -> bool:
     """Return whether an earlier erasure of this contact, which was not lifted, was to redact mentions."""
     with store_errors():
@@ -142,6 +155,7 @@ def _accept(
     session: ClientSession,
 ) -> Job:
     """Write the tombstone and the job, which the caller enqueues after the transaction."""
+    left = _left_in_files(jobs, identifiers.organization, tombstone["_id"], session)
     jobs.service.tombstones.put([tombstone], session)
     Holds(jobs.service).remove((identifiers.organization, identifiers.contact), session)
     return jobs.accept(
@@ -150,7 +164,7 @@ def _accept(
         {"subject": tombstone["_id"], **({"redactMentions": True} if tombstone.get("redactMentions") else {})},
         user=user,
         enqueue=False,
-        checkpoint=_beginning(identifiers),
+        checkpoint={**_beginning(identifiers), **left},
         session=session,
     )
 

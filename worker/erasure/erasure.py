@@ -11,12 +11,13 @@ from worker.erasure.files import Files
 from worker.erasure.identifiers import Identifiers
 from worker.erasure.mentions import Mentions
 from worker.erasure.receipt import VERSION, sign, signing_key
-from worker.erasure.records import Records
+from worker.erasure.records import IDS, Records
 from worker.erasure.search import Search
 from worker.errors import PermanentError
 from worker.jobs.job import Job
 from worker.jobs.slices import Slice
 from worker.jobs.store import Jobs
+from worker.stores.connections import store_errors
 
 _ROUNDS = 50
 """After so many searches that still find something, the job fails."""
@@ -82,8 +83,14 @@ class Erasure:
         own.save()
         return None
 
-    def clean_up(self, _: Job) -> None:
-        """Do nothing: the checkpoint is removed with the identifiers in it, and the tombstone stays."""
+    def clean_up(self, job: Job) -> None:
+        """Keep the ids of snapshots that files of exports may still have; the contact's next erasure needs them.
+
+        The checkpoint is removed with the identifiers in it, and the tombstone stays.
+        """
+        if left := {name: ids for name in IDS if (ids := (job.checkpoint or {}).get(name))}:
+            with store_errors():
+                self._jobs.collection.update_one({"_id": job.id}, {"$set": {"left": left}})
 
     def _begin_again(self, own: Slice) -> None:
         own.checkpoint["rounds"] += 1

@@ -22,6 +22,7 @@ from worker.exports.destination import Destination
 from worker.exports.manifest import NAME, encode
 from worker.exports.places import open_destination
 from worker.exports.selection import Selection, read_selected
+from worker.exports.verifying import read_manifest
 from worker.exports.writing import id_line
 from worker.jobs.job import COMPLETED, RUNNING, UNFINISHED, Job
 from worker.jobs.slices import Slice
@@ -122,6 +123,7 @@ class Files:
 
         The manifest is marked stale first.
         """
+        read_manifest(destination)
         with destination.open(NAME) as file:
             manifest: dict[str, Any] = json.load(file)
         stale: dict[str, str] = dict(manifest.get("stale", {}).get("files", {}))

@@ -20,6 +20,7 @@ from worker.erasure.holds import Holds
 from worker.erasure.records import unpacked
 from worker.errors import InvalidRequest, StoreConflict
 from worker.exports.destination import DestinationFailed, DestinationUnavailable
+from worker.exports.verifying import ManifestUnreadable
 from worker.jobs.job import UNFINISHED, Job
 from worker.jobs.slices import Slice
 from worker.jobs.store import JobFilter, Jobs
@@ -152,7 +153,8 @@ class Expiring:
                 removed = Counter[str](state["removed"])
                 try:
                     done = Files(self._jobs, own, reason="expired").remove(removed)
-                except DestinationFailed as error:  # a job that fails would lose the ids that the files still have
+                except (DestinationFailed, ManifestUnreadable) as error:
+                    # A job that fails would lose the ids that the files still have.
                     raise DestinationUnavailable(error.message) from error
                 state["removed"] = dict(removed)
                 if done:
