@@ -111,7 +111,7 @@ def test_mongo_that_cannot_come_is_not_waited_for(
 
     def counted(seconds: float, connections: Connections) -> None:
         made.append(seconds)
-        check_within(2.0, connections)  # as on a machine that has nothing else to do
+        check_within(1.0, connections)  # as on a machine that has nothing else to do
 
     monkeypatch.setattr(mongo_check, "_check_within", counted)
     port = {**ports, "nobody": 1}.get(host)
