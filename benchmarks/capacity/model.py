@@ -156,7 +156,8 @@ class Pipeline:
             yield self._redis.work(self._seconds("redis", batch=before))
             yield self._mongod.work(self._seconds("mongod", batch=1, entry=len(batch)))
             yield self._write()
-            chunk = min(max(SMALLEST_CHUNK, -(-len(batch) // CHUNKS)), CHUNK)
+            parts = CHUNKS if BULK not in by_queue or self._queues.length(BULK) < CHUNKS else 1
+            chunk = min(max(SMALLEST_CHUNK, -(-len(batch) // parts)), CHUNK)
             for queue, requests in by_queue.items():
                 size = 1 if queue == INTERACTIVE else chunk
                 messages = [requests[first : first + size] for first in range(0, len(requests), size)]

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
+from bson import ObjectId
 
 from support.intake import Producer
 from worker.bootstrap import build
@@ -100,3 +101,16 @@ def test_a_single_request_behind_a_backlog_goes_to_the_bulk_queue(
     (entry,) = service.ledger.collection.find()
     assert entry["queue"] == "snapshots.bulk"
     assert producer.messages() == {"snapshots": [], "snapshots.bulk": [[str(entry["_id"])]]}
+
+
+@pytest.mark.parametrize(("behind", "sizes"), [(3, [10, 10, 10, 10]), (4, [40])])
+def test_a_batch_behind_a_backlog_is_not_split(
+    producer: Producer, service: Service, stream: IntakeStream, behind: int, sizes: list[int]
+) -> None:
+    """Small chunks are for workers that are idle; behind a backlog they would only cost more."""
+    for _ in range(behind):
+        service.publish("snapshots.bulk", [[str(ObjectId())]], service.clock.now())
+    producer.requests([f"r{number}" for number in range(40)])
+    assert intake(service, stream)(stream.read_new(100)[0]) == 0
+    messages = producer.messages()["snapshots.bulk"]
+    assert sorted(map(len, messages)) == sorted([1] * behind + sizes)

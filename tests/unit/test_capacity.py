@@ -95,7 +95,7 @@ def test_more_workers_and_cores_wait_less_and_are_less_busy() -> None:
     times = Load(rate=1500, seconds=10).times()
     few, many = (predict(COSTS, Installation(workers=n, mongod_cores=n), times) for n in (1, 4))
     assert few.p99 > many.p99
-    assert few.utilization["worker"] > many.utilization["worker"]
+    assert few.occupied["worker"] > many.occupied["worker"]
     shared = predict(COSTS, Installation(shared_cores=1), times)
     assert shared.utilization["all"] > few.utilization["mongod"]
 

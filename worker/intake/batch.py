@@ -137,7 +137,8 @@ class Intake:
         for receipt in receipts:
             if receipt.created and (queue := receipt.entry.get("queue")):
                 by_queue.setdefault(queue, []).append(receipt.entry)
-        chunk = min(max(SMALLEST_CHUNK, -(-batch_size // CHUNKS)), self._service.settings.chunk_size)
+        parts = CHUNKS if BULK not in by_queue or self._stream.bulk_waiting() < CHUNKS else 1
+        chunk = min(max(SMALLEST_CHUNK, -(-batch_size // parts)), self._service.settings.chunk_size)
         for queue, entries in by_queue.items():
             self._service.wake(queue, entries, 1 if queue == INTERACTIVE else chunk)
 

@@ -18,7 +18,7 @@ from worker.errors import ContactErased, SnapshotError
 from worker.intake.scripts import CLAIM, FETCH, MAX_FIELDS, READ_NEW, READ_PENDING, REJECT, SHOWN_BYTES, SHOWN_FIELDS
 from worker.stores.connections import Connections, broker_errors
 from worker.stores.events import entries_of, rejection
-from worker.stores.wakeups import INTERACTIVE
+from worker.stores.wakeups import BULK, INTERACTIVE
 
 Result = TypeVar("Result")
 
@@ -108,6 +108,11 @@ class IntakeStream:
         reply: Any = self._with_group(read, [[], 0])
         entries, waiting = reply
         return [_entry(*packed) for packed in entries], int(waiting)
+
+    def bulk_waiting(self) -> int:
+        """Return the number of messages in the bulk queue."""
+        with broker_errors():
+            return int(self._redis.llen(BULK))
 
     def read_pending(self, after: str, count: int) -> list[IntakeEntry]:
         """Return up to `count` of this consumer's pending entries after the id `after`."""
