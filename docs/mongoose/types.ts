@@ -16,7 +16,7 @@ export interface TrainingMessage {
 export interface ErasedMentions {
   /** the latest time */
   at: Date;
-  /** replaced places by kind */
+  /** how many places were replaced, by kind of personal data */
   counts: Record<string, unknown>;
 }
 

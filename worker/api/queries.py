@@ -91,7 +91,7 @@ class ListQuery(SnapshotFilter):
     after: Cursor | None = None
 
     def after_condition(self) -> Document:
-        """Return the condition that `after` adds."""
+        """Return the filter for the snapshots behind `after` in the list, newest first; empty for the first page."""
         if self.after is None:
             return {}
         created, key = self.after

@@ -53,14 +53,14 @@ class Redaction(Shape):
     """What the organization's policy redacted."""
 
     policy: int = Field(description="version of the policy's redaction")
-    counts: dict[str, int] = Field(description="replaced places by kind")
+    counts: dict[str, int] = Field(description="how many places were replaced, by kind of personal data")
 
 
 class ErasedMentions(Shape):
     """The addresses and numbers of erased contacts that were replaced after the capture."""
 
     at: DateTime = Field(description="the latest time")
-    counts: dict[str, int] = Field(description="replaced places by kind")
+    counts: dict[str, int] = Field(description="how many places were replaced, by kind of personal data")
 
 
 class Captured(Shape):
@@ -113,7 +113,7 @@ class PopulatedSnapshot(Captured):
 
 
 class Done(Shape, Generic[Data]):
-    """The envelope of a successful answer."""
+    """The body of every successful answer that returns something: `data` is what the operation documents."""
 
     success: Literal[True]
     message: str
@@ -121,7 +121,7 @@ class Done(Shape, Generic[Data]):
 
 
 class DeletedResponse(Shape):
-    """The envelope of a deletion, without data."""
+    """The body of a successful answer that returns nothing, such as a deletion's."""
 
     success: Literal[True]
     message: str
@@ -160,7 +160,7 @@ class Fault(Shape):
 
 
 class FailureResponse(Shape):
-    """The envelope of an error."""
+    """The body of every error: `code` is for programs, `message` for people, and `errors` names each faulty field."""
 
     success: Literal[False]
     message: str
@@ -169,7 +169,7 @@ class FailureResponse(Shape):
 
 
 class Unavailable(FailureResponse):
-    """The envelope of a 503."""
+    """The body of a 503. Nothing is known to be wrong with the request, so that it can be repeated as it is."""
 
     idempotency_key: str | None = Field(None, description="the Idempotency-Key to repeat the POST with")
 

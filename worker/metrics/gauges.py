@@ -1,4 +1,7 @@
-"""The current state of Redis, and of MongoDB apart from the outcomes."""
+"""Reads what the gauges show: queues and consumer groups in Redis, and what waits in MongoDB.
+
+The outcomes of requests are counted by `worker.metrics.outcomes`.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -48,7 +48,10 @@ def read_memory(client: "redis.Redis", instance: str | None) -> RedisMemory:
 
 
 def write_pulse(client: "redis.Redis", now: datetime) -> None:
-    """Write the time of a complete sweep. Raises RedisError."""
+    """Record that a sweep was complete at `now`, by MongoDB's clock. Raises RedisError.
+
+    The time is stored in milliseconds since 1970. A Redis that comes back with an older one has lost data.
+    """
     client.set(PULSE_KEY, milliseconds(now))
 
 
