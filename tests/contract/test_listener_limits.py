@@ -158,6 +158,7 @@ def test_an_unresolved_closing_with_an_id_in_the_future_is_rejected(producer: Pr
     assert producer.rejected()[future]["reason"]["code"] == "not_resolved_yet"
 
 
+@pytest.mark.acceptance
 def test_an_entry_whose_listener_is_killed_three_times_is_rejected(
     producer: Producer, service: Service, settings: Settings, mongo_client: pymongo.MongoClient[Any], tmp_path: Path
 ) -> None:

@@ -45,6 +45,7 @@ def lose_everything(bench: Bench) -> tuple[list[ObjectId], list[ObjectId]]:
     return emitted, waiting
 
 
+@pytest.mark.acceptance
 def test_every_repair_completes_however_slow_the_store(bench: Bench, request: pytest.FixtureRequest) -> None:
     """Ten operations a sweep, as with 1.8 s an answer in 20 s; all repairs together need more than twice as many."""
     emitted, waiting = lose_everything(bench)

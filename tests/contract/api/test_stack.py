@@ -46,6 +46,7 @@ def listed(ready: dict[str, Any]) -> int:
     return 0
 
 
+@pytest.mark.acceptance
 @pytest.mark.timeout(180)
 def test_token_of_up_outlives_kills_and_restarts(tmp_path: Path) -> None:
     with up(tmp_path / "data") as (process, ready):
