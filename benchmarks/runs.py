@@ -24,7 +24,7 @@ class Run:
     finish_seconds: float | None = None
     """From the last event until all entries were finished."""
     producer_rate: float | None = None
-    """Requests a second that one producer hands over, each durable before the next, if they go one by one."""
+    """How many requests a second one producer submits, one after the other."""
 
     @property
     def speed(self) -> float:

@@ -46,7 +46,10 @@ class Costs:
 
 @dataclass(frozen=True)
 class Installation:
-    """What there is of each part. `shared_cores`: all of it, and the load, on one machine with so many cores."""
+    """How many processes and cores each part has.
+
+    `shared_cores`: the number of cores if all parts, and the producers, share one machine; None if each has its own.
+    """
 
     workers: int = 2
     listeners: int = 1
@@ -54,5 +57,5 @@ class Installation:
     shared_cores: float | None = None
     core_speed: float = 1.0
     write_ms: float = 0.0
-    """What a write at majority takes more than it did in the measurement: network, other members, a slower disk."""
+    """Milliseconds by which a majority write takes longer than measured: network, other members, a slower disk."""
     organizations: int = 5

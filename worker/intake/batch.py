@@ -26,7 +26,8 @@ Decoded = list[tuple[IntakeEntry, Item]]
 INTERACTIVE_LIMIT = 16
 """Up to this many requests, new or waiting for a worker, each request gets a message of its own."""
 CHUNKS = 4
-"""A larger batch is split into at least this many messages, for several workers, unless they would be tiny."""
+"""A larger batch is split into at least this many messages, for several workers, unless they would be tiny or as many
+already wait in the bulk queue."""
 SMALLEST_CHUNK = 10
 _GIVE_UP_MS = 60_000
 """Age at which an entry is rejected if its conversation is still not resolved, or if it still causes an unexpected
