@@ -1,4 +1,4 @@
-"""Writes the tables of settings in README.md and docs/data.md: `python scripts/settings_tables.py`."""
+"""Writes the tables of settings in docs/settings.md and docs/data.md: `python scripts/settings_tables.py`."""
 
 import re
 from datetime import timedelta
@@ -9,16 +9,35 @@ from worker.settings import PREFIX, Settings
 from worker.settings.field_mapping import FieldSettings
 
 _ROOT = Path(__file__).parents[1]
-DOCUMENTS = (_ROOT / "README.md", _ROOT / "docs" / "data.md")
+DOCUMENTS = (_ROOT / "docs" / "settings.md", _ROOT / "docs" / "data.md")
 _NAMES_OF_FIELDS = FieldSettings.model_fields.keys()
+_SECTIONS = {
+    "redis_url": "Servers",
+    "contacts_collection": "The platform's collections",
+    "snapshots_collection": "Collections of this service",
+    "create_source_indexes": "Indexes and streams",
+    "max_notes_length": "Limits of a request",
+    "chunk_size": "Processing and retries",
+    "sweep_interval": "Repairs, closings and retention",
+    "exports_url": "Exports",
+    "erasure_key": "Erasure",
+    "jwt_secret": "Tokens",
+    "api_host": "HTTP API",
+    "flower_url": "Flower, metrics, traces and logs",
+}
+"""The first setting of each section of docs/settings.md."""
+_HEADER = ["| variable | default | description |", "|---|---|---|"]
 _PLACE = re.compile(r"(<!-- settings:[^\n]*-->\n).*?(<!-- /settings -->)", re.DOTALL)
 
 
 def table(of_fields: bool) -> str:
-    """Return the settings that name the platform's fields, or all others, as a Markdown table."""
-    rows = ["| variable | default | description |", "|---|---|---|"]
-    named = {name: field for name, field in Settings.model_fields.items() if (name in _NAMES_OF_FIELDS) is of_fields}
-    for name, field in named.items():
+    """Return the settings that name the platform's fields, or all others in sections, as Markdown tables."""
+    rows = list(_HEADER) if of_fields else []
+    for name, field in Settings.model_fields.items():
+        if (name in _NAMES_OF_FIELDS) is not of_fields:
+            continue
+        if not of_fields and name in _SECTIONS:
+            rows += [*([""] if rows else []), f"## {_SECTIONS[name]}", "", *_HEADER]
         rows.append(f"| `{PREFIX}{name.upper()}` | {_shown(field.default)} | {field.description} |")
     return "\n".join(rows) + "\n"
 

@@ -8,7 +8,7 @@ from worker.errors import InvalidSettings
 from worker.exports.places import fault_of_folder
 from worker.settings import PREFIX, Settings, load, unknown_variables
 
-ADVICE = "Correct the environment variable. The README's table lists the allowed values."
+ADVICE = "Correct the environment variable. docs/settings.md lists the allowed values."
 
 
 def read() -> tuple[Settings | None, list[Finding]]:

@@ -1,7 +1,7 @@
 """The settings. No other module reads the environment.
 
 Each field is the environment variable `SNAPSHOTS_` followed by its name in capitals, or a file of that name in the
-secrets directory. The README's table is generated from the descriptions here.
+secrets directory. docs/settings.md is generated from the descriptions here.
 """
 
 import os
