@@ -11,7 +11,8 @@ another name. Therefore all of them import each other relatively.
 """
 
 from ..errors import BrokerUnavailable, InvalidRequest, InvalidSettings
-from .clients import AsyncSnapshotClient, SnapshotClient
+from .async_client import AsyncSnapshotClient
+from .client import SnapshotClient
 from .models import CompletedEvent, Event, FailedEvent, Failure, NotDurable, Outcome, Rejected, Sent
 from .steps import Names
 

@@ -65,19 +65,24 @@ class Request(CamelModel):
 
 
 class RequestFields(TypedDict, total=False):
-    """The optional fields of a request. None is the same as absent."""
+    """The optional fields of a request. None is the same as absent. Lengths and counts are the service's defaults."""
 
     conversation_id: object | None
-    """If absent, all messages of the contact."""
+    """The conversation to copy. If absent, all messages of the contact are copied, of all its conversations."""
     message_ids: Iterable[object] | None
-    """Exactly these messages."""
+    """Exactly these messages: 1 to 10,000 ids, none repeated. If absent, all messages."""
     user_id: object | None
+    """The user who asks for the snapshot, recorded as its creator."""
     notes: str | None
+    """Free text of up to 10,000 characters; line breaks are allowed."""
     tags: Iterable[str]
+    """Up to 50 tags, each of up to 100 characters and not blank."""
     quality: str | None
+    """A label of up to 100 characters, such as `good`. The service does not interpret it."""
     category: str | None
+    """A label of up to 100 characters, such as `billing`. The service does not interpret it."""
     request_id: str | None
-    """Idempotency key of up to 200 characters. Generated if absent."""
+    """Idempotency key of up to 200 characters: requests with the same key are one request. Generated if absent."""
 
 
 def fields_of(organization_id: object, contact_id: object, fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -119,7 +124,9 @@ class Failure(_EventPart):
     """One of: contact_not_found, conversation_not_found, messages_not_found, empty_conversation, worker_lost,
     snapshot_too_large, retries_exhausted, invalid_request, erased."""
     message: str
+    """A sentence for people. It may change; decide by `code`."""
     details: dict[str, Any]
+    """More facts, which depend on the code, such as `missing`: the ids of missing messages."""
 
 
 class EventData(_EventPart):
@@ -127,9 +134,13 @@ class EventData(_EventPart):
 
     organization_id: KnownId
     request_id: str
+    """The idempotency key of the request, which its producer chose or which was generated."""
     contact_id: KnownId | None
+    """None if the request failed before its contact was known."""
     conversation_id: KnownId | None
+    """None if the request is for all messages of a contact."""
     trigger: str
+    """How the request came in: `api`, `client`, `stream`, `task`, `conversation.resolved` or `backfill`."""
 
 
 class Redaction(_EventPart):
@@ -198,8 +209,11 @@ class Sent:
     """A request on the stream. It is accepted once a listener has read it; `wait` returns its outcome."""
 
     request_id: str
+    """The idempotency key that was passed, or the generated one."""
     organization_id: str
+    """24 hex digits, in lower case."""
     entry_id: str
+    """The id that Redis gave to the stream entry."""
     since: tuple[str, str]
     """The last ids of the event stream and the rejected stream before it was sent."""
     may_be_older: bool
@@ -210,16 +224,24 @@ class Sent:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The outcome of a request."""
+    """The outcome of a request: either `snapshot_id` or `error` is set.
+
+    Example:
+        outcome = client.wait(sent)
+        print(outcome.snapshot_id if outcome.completed else outcome.error.message)
+    """
 
     request_id: str
     snapshot_id: str | None
-    """None if the request failed."""
+    """The snapshot, 24 hex digits. None if the request failed."""
     error: Failure | None
+    """Why the request failed. None if it is completed."""
     event: Event
+    """The event that announced the outcome."""
 
     @property
     def completed(self) -> bool:
+        """Whether there is a snapshot."""
         return self.error is None
 
 

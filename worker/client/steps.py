@@ -48,11 +48,18 @@ class Deliver:
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """The names of the streams. Must match the settings of the service."""
+    """The names of the streams in Redis. They must match the settings of the service.
+
+    Example:
+        SnapshotClient(url, names=Names(requests="eu:requests", rejected="eu:rejected", events="eu:events"))
+    """
 
     requests: str = "snapshots:requests"
+    """Where requests are sent: SNAPSHOTS_REQUESTS_STREAM."""
     rejected: str = "snapshots:rejected"
+    """Where the service records invalid requests: SNAPSHOTS_REJECTED_STREAM."""
     events: str = "snapshots:events"
+    """Where outcomes are announced: SNAPSHOTS_EVENTS_STREAM."""
 
 
 Steps = Generator[Execute | Sleep, Any, Result]
