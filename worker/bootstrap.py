@@ -12,13 +12,26 @@ from worker.telemetry.tracing import build_service
 
 
 def build(own: Settings) -> Service:
-    """Build a service on these settings, and let Celery publish to their broker."""
+    """Build a service with connections of its own, and let Celery publish to the broker of these settings.
+
+    Args:
+        own: The settings. They also replace the broker of the process's Celery app.
+
+    Returns:
+        A service that connects when it is first used. Close it with `connections.close()`.
+
+    Example:
+        own = build(load(mongo_url="mongodb://127.0.0.1:27018/?replicaSet=rs0"))
+    """
     app.conf.update(own.redis.celery_settings(app.conf.broker_transport_options))
     return build_service(Connections(own), CeleryPublisher(app))
 
 
 def service() -> Service:
-    """Return the service of this process; a forked process builds its own."""
+    """Return the service of this process, on the settings of the environment. A forked process builds its own.
+
+    Raises InvalidSettings when it is first called with settings that are not valid.
+    """
     return _service_of(os.getpid())
 
 

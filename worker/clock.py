@@ -62,5 +62,8 @@ def milliseconds(moment: datetime) -> int:
 
 
 def from_milliseconds(since: float) -> datetime:
-    """Return an aware date in UTC. Milliseconds after the year 9999 give the last second of that year."""
+    """Return an aware date in UTC.
+
+    `since`: milliseconds since 1970. Those after the year 9999 give the last second of that year.
+    """
     return datetime.fromtimestamp(min(since / 1000, _LAST), UTC)

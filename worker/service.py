@@ -43,12 +43,19 @@ log = get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class NewRequest:
-    """A validated request that is not accepted yet."""
+    """A validated request that is not accepted yet.
+
+    Example:
+        new = NewRequest(SnapshotRequest.read(body, service.settings), request_id="ticket-4711", trigger="api")
+    """
 
     request: SnapshotRequest
     request_id: str
+    """Idempotency key: with the organization, it identifies the request in the ledger."""
     trigger: Trigger
+    """How the request came in."""
     queue: str = INTERACTIVE
+    """The Celery queue of its wake-up call: INTERACTIVE for one request, BULK if it may share chunks with others."""
     not_before: datetime | None = None
     """The earliest time to enqueue it. Long delays are kept in the ledger, not in a countdown."""
     traceparent: str | None = None
@@ -71,14 +78,17 @@ class Receipt:
 
     @property
     def organization_id(self) -> ObjectId:
+        """The organization, as in the entry."""
         return self.entry["organizationId"]
 
     @property
     def request_id(self) -> str:
+        """The idempotency key, which is unique within the organization."""
         return self.entry["requestId"]
 
     @property
     def status(self) -> Status:
+        """`accepted`, `completed` or `failed`. An earlier request with the same key may be finished already."""
         return self.entry["status"]
 
 
@@ -87,7 +97,12 @@ Check = Callable[[Sequence[LedgerEntry]], Sequence[SnapshotError | None]]
 
 
 class Service:
-    """The use cases. One instance per process."""
+    """The use cases. One instance per process, shared by its threads; `worker.bootstrap.service` returns it.
+
+    Example:
+        receipt = service().submit(NewRequest(request, request_id="ticket-4711", trigger="client"))
+        print(receipt.id, receipt.status)
+    """
 
     def __init__(self, connections: Connections, publish: Publish) -> None:
         self.connections = connections
@@ -105,9 +120,20 @@ class Service:
     # --- the producer's half --------------------------------------------------------------------------
 
     def submit(self, asked: NewRequest) -> Receipt:
-        """Accept and enqueue one request. If Redis is down, the sweep enqueues it later.
+        """Accept one request durably and enqueue it. If Redis is down, the sweep enqueues it later.
 
-        Raises RequestIdConflict, SnapshotDeleted, AcceptUnknown, StoreUnavailable.
+        Args:
+            asked: The request. Submitting it again with the same request id and body is safe.
+
+        Returns:
+            The receipt: of this request, or of the earlier one that has the same request id and the same body.
+
+        Raises:
+            RequestIdConflict: The organization has used the request id with another body.
+            SnapshotDeleted: The request id is that of a request whose snapshot was deleted.
+            ContactErased: The contact was erased, so that no request for it is accepted.
+            AcceptUnknown: MongoDB did not confirm the insert. Submit the request again with the same request id.
+            StoreUnavailable: MongoDB cannot be reached; nothing was accepted.
         """
         (receipt,) = self.accept([asked])
         if isinstance(receipt, SnapshotError):
@@ -116,11 +142,20 @@ class Service:
         return receipt
 
     def accept(self, asked: Sequence[NewRequest], check: Check | None = None) -> list[Receipt | SnapshotError]:
-        """Insert requests into the ledger with one command; return for each its receipt, or the error that refuses it.
+        """Insert requests into the ledger with one command, without enqueuing them.
 
-        The error is ContactErased, an error that `check` returned, RequestIdConflict, SnapshotDeleted, or
-        AcceptUnknown: repeat that request with the same request id. Raises StoreUnavailable, or AcceptUnknown if it
-        applies to all of them.
+        Args:
+            asked: Any number of requests, which may be of different organizations.
+            check: Called once with the new ledger entries before they are inserted. Returns for each None, or the error
+                with which to refuse it.
+
+        Returns:
+            For each request, in order, its receipt or the error that refuses it: those that `submit` raises, or one of
+            `check`. A refused request does not hold up the others.
+
+        Raises:
+            AcceptUnknown: It is unknown of all requests whether they were accepted.
+            StoreUnavailable: MongoDB cannot be reached; nothing was accepted.
         """
         with pymongo.timeout(self.settings.run_deadline.total_seconds()):
             if not self._key_is_unique:
@@ -159,7 +194,17 @@ class Service:
             self.wake(queue, entries, size)
 
     def wake(self, queue: str, entries: Sequence[LedgerEntry], chunk_size: int, task_id: str | None = None) -> bool:
-        """Publish wake-up calls with up to `chunk_size` requests each; return whether Redis accepted them."""
+        """Publish wake-up calls with up to `chunk_size` requests each.
+
+        Args:
+            queue: The Celery queue, INTERACTIVE or BULK.
+            entries: Accepted ledger entries.
+            chunk_size: The most requests that one message names.
+            task_id: The Celery id of the first message. None generates one.
+
+        Returns:
+            Whether Redis accepted all messages. If not, this is logged, and the sweep repeats them.
+        """
         try:
             self.publish(queue, chunks_of(entries, chunk_size), self.clock.now(), task_id=task_id)
         except BrokerUnavailable as error:
@@ -173,7 +218,12 @@ class Service:
         """Delete a snapshot and record `deletedAt` in the ledger, so that no late run creates it again.
 
         A snapshot that the platform created has no ledger entry; of a snapshot that the platform removed, only the
-        entry is left. Raises NotFound if the organization has neither.
+        entry is left. Either is enough.
+
+        Raises:
+            NotFound: The organization has neither the snapshot nor an entry of it.
+            StoreConflict: Another process changed the same documents; it is safe to try again.
+            StoreUnavailable: MongoDB cannot be reached.
         """
         with self.connections.transaction() as session:
             marked = self.ledger.mark_deleted(organization, snapshot, self.clock.now(), session)
@@ -185,11 +235,21 @@ class Service:
             record_changes(self.connections, session, changes)
 
     def redrive(self, ids: Sequence[ObjectId], task_id: str | None = None) -> list[LedgerEntry]:
-        """Accept failed requests again, in their next round, and enqueue them; return their entries.
+        """Accept failed requests again, in their next round, and enqueue them.
 
-        `task_id`: the id of the failed Celery task, which the first message continues, so that Flower shows the retry
-        there. Requests that are not redrivable (see `worker.domain.ledger_entry.REDRIVABLE`) are omitted. If it raises
-        RedriveUnknown, the sweep enqueues those that were redriven.
+        Args:
+            ids: Ledger ids. Those that are unknown or not redrivable (`worker.domain.ledger_entry.REDRIVABLE`) are
+                omitted.
+            task_id: The id of the failed Celery task, which the first message continues, so that Flower shows the retry
+                there.
+
+        Returns:
+            The entries that were redriven.
+
+        Raises:
+            RedriveUnknown: MongoDB did not confirm the change. The sweep enqueues the requests that were redriven.
+            StoreConflict: Concurrent changes of the same entries went on; it is safe to try again.
+            StoreUnavailable: MongoDB cannot be reached.
         """
         redriven = redrive(self.connections, ids, self.clock.now(), BULK)
         if redriven:
@@ -218,6 +278,7 @@ def _entry(asked: NewRequest, now: datetime) -> LedgerEntry:
 
 
 def person_of(entry: LedgerEntry) -> Person:
+    """Return the organization and contact of an entry, by which tombstones are found."""
     return entry["organizationId"], entry["contactId"]
 
 

@@ -74,9 +74,15 @@ class Snapshot:
 
 
 def encode_messages(sources: Sequence[Mapping[str, Any]], *, count_omitted: bool = False) -> Messages | None:
-    """Encode source documents, given in any order, as a snapshot stores them. Returns None if there are none.
+    """Convert and encode the platform's messages as a snapshot stores them.
 
-    `count_omitted`: the documents have the field `omitted`, and those in which it is true are counted but left out.
+    Args:
+        sources: The documents of the platform, in any order, with this service's names of the fields.
+        count_omitted: Whether the documents have the field `omitted`. Those in which it is true are counted but left
+            out.
+
+    Returns:
+        The messages, sorted by time and then by `_id`; None if there are none.
     """
     kept = [each for each in sources if not each[OMITTED]] if count_omitted else sources
     if not kept:
@@ -98,9 +104,11 @@ def decode_messages(messages: Messages) -> list[dict[str, Any]]:
 
 
 def replace_messages(messages: Messages, changed: Mapping[int, Mapping[str, Any]]) -> Messages:
-    """Return the messages with those at the positions in `changed`, from 0, replaced.
+    """Replace some messages, for redaction. The others keep their exact bytes.
 
-    The others keep their exact bytes.
+    Args:
+        messages: The messages of a conversation.
+        changed: The new messages, by position from 0. Their times must not differ from the old ones.
     """
     if not changed:
         return messages
@@ -127,7 +135,15 @@ def assemble(
 ) -> Snapshot:
     """Assemble the snapshot of a ledger entry.
 
-    Raises EmptyConversation, or SnapshotTooLarge if it exceeds 16 MiB.
+    Args:
+        entry: The ledger entry, whose `_id` becomes the snapshot's, and whose notes, tags and labels it gets.
+        conversation: The contact and the messages, redacted already if the policy says so.
+        now: The time of the snapshot, aware, by MongoDB's clock.
+        supersedes: The snapshot that this one replaces as the current one of its conversation.
+
+    Raises:
+        EmptyConversation: There are no messages.
+        SnapshotTooLarge: The document would exceed 16 MiB. `details` has `bytes` and `limit`.
     """
     messages = conversation.messages
     if messages is None:

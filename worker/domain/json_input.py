@@ -20,7 +20,20 @@ _OTHER_VALUES = 100
 
 
 def read_json(raw: bytes, limits: Settings, max_bytes: int, field: str) -> Any:
-    """Return the value of a JSON text of at most `max_bytes`. Raises InvalidRequest, which names `field`."""
+    """Parse JSON from a caller, after checking that it is not too large.
+
+    Args:
+        raw: The text, in UTF-8.
+        limits: The settings that limit a request, from which the most values that one can contain are computed.
+        max_bytes: The most bytes of `raw`.
+        field: The name of the input in an error, such as `body`.
+
+    Returns:
+        The value: objects, arrays, strings, numbers, booleans and None.
+
+    Raises:
+        InvalidRequest: The input is too large, has too many values, or is not JSON in UTF-8.
+    """
     if len(raw) > max_bytes:
         raise _fault(field, f"should have at most {max_bytes} bytes, but has {len(raw)}")
     values = sum(raw.count(character) for character in (b",", b"[", b"{"))
@@ -37,7 +50,7 @@ def read_json(raw: bytes, limits: Settings, max_bytes: int, field: str) -> Any:
 
 
 def read_json_object(raw: bytes, limits: Settings, max_bytes: int, field: str) -> dict[str, Any]:
-    """Return a JSON object. See `read_json` for the limits and errors."""
+    """Parse a JSON object from a caller. Raises InvalidRequest also for other values. See `read_json`."""
     value = read_json(raw, limits, max_bytes, field)
     if not isinstance(value, dict):
         raise _fault(field, f"should be a JSON object, not {json_type(value)}")
@@ -45,7 +58,10 @@ def read_json_object(raw: bytes, limits: Settings, max_bytes: int, field: str) -
 
 
 def check_size(value: Any, limits: Settings, max_bytes: int, field: str) -> None:
-    """Check the same limits for a value that is already parsed. Stops as soon as one is exceeded."""
+    """Check that a value that is already parsed is within the limits of `read_json`. Stops as soon as one is exceeded.
+
+    Raises InvalidRequest, which names `field`.
+    """
     values, size = _max_values(limits), max_bytes
     stack = [value]
     while stack:

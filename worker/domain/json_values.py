@@ -26,6 +26,9 @@ def render(value: Any) -> Any:
     """Convert a BSON value to objects, arrays, strings, numbers, booleans and null.
 
     NaN and infinity become null, as in JavaScript; bytes become hex; other types become their text.
+
+    Example:
+        render({"_id": ObjectId("6a1b2c3d4e5f60718293a4b5")})  # {"_id": "6a1b2c3d4e5f60718293a4b5"}
     """
     match value:
         case None | bool() | str() | int():

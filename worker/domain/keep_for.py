@@ -22,7 +22,19 @@ class KeepFor:
 
     @classmethod
     def read(cls, values: Sequence[str]) -> Self:
-        """Read `400d` and `good=1000d`. Raises ValueError, which says what is allowed."""
+        """Read the times as an organization's policy states them.
+
+        Args:
+            values: At most one general time such as `400d`, and one for each quality, such as `good=1000d`; in days or
+                hours.
+
+        Raises:
+            ValueError: A time or quality is missing, repeated or outside 1h to 36500d. The message says what is
+                allowed.
+
+        Example:
+            KeepFor.read(["400d", "good=1000d"]).general  # timedelta(days=400)
+        """
         if len(values) > _MOST:
             raise ValueError(f"should have at most {_MOST} times")
         times: dict[str | None, timedelta] = {}
@@ -38,7 +50,10 @@ class KeepFor:
         return cls(general, {quality: time for quality, time in times.items() if quality is not None})
 
     def expired(self, now: datetime) -> dict[str, Any] | None:
-        """Return the filter for snapshots that are too old at `now`, or None if all are kept forever."""
+        """Return the MongoDB filter for the snapshots that are too old, or None if all are kept forever.
+
+        `now`: aware, by MongoDB's clock. The filter lacks the organization, which the caller adds.
+        """
         each: list[dict[str, Any]] = [
             {"quality": quality, "createdAt": {"$lt": now - time}} for quality, time in self.by_quality.items()
         ]

@@ -54,7 +54,7 @@ Trigger = Literal["api", "client", "stream", "task", "conversation.resolved", "b
 
 
 def read_object_id(value: Any) -> ObjectId:
-    """Return an ObjectId, given as one or as 24 hex digits. Raises ValueError."""
+    """Return the id as an ObjectId. `value`: an ObjectId or 24 hex digits; anything else raises ValueError."""
     if isinstance(value, ObjectId):
         return value
     if isinstance(value, str) and len(value) == 24:

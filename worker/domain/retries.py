@@ -10,22 +10,27 @@ from worker.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """Try again after this delay."""
+    """The decision to try again after this delay."""
 
     delay: timedelta
 
 
 @dataclass(frozen=True, slots=True)
 class GiveUp:
-    """Fail the request with this error."""
+    """The decision to fail the request with this error."""
 
     error: PermanentError
 
 
 def backoff(attempts: int, settings: Settings, dice: random.Random | None = None) -> timedelta:
-    """Return an exponential delay with jitter: between half of it and all of it, and never below the floor.
+    """Return how long to wait before the next attempt: an exponential delay with jitter.
 
-    Full jitter could be 0 s.
+    The result is between half of the delay and all of it, because full jitter could be 0 s, and never below the floor.
+
+    Args:
+        attempts: The failed attempts so far, from 0. Each doubles the delay.
+        settings: `retry_floor` and `retry_ceiling` bound the delay.
+        dice: The source of the jitter, for tests.
     """
     floor, ceiling = settings.retry_floor, settings.retry_ceiling
     most: timedelta = min(ceiling, floor * 2 ** min(attempts, 20))
@@ -34,11 +39,23 @@ def backoff(attempts: int, settings: Settings, dice: random.Random | None = None
 
 
 def next_attempt(error: SnapshotError, attempts: int, settings: Settings, *, awaited: int = 0) -> Retry | GiveUp:
-    """Decide what follows an attempt that ended with `error`.
+    """Decide what follows an attempt that ended with an error.
 
-    `attempts`: the failed attempts before it; `awaited`: how many of those found a parent document missing. The number
-    of attempts is unlimited while MongoDB is down or while a missing parent may still come, a time that the caller
-    limits. Otherwise it is limited to `retry_attempts`.
+    A permanent error fails the request. The number of attempts is unlimited while MongoDB is down, and while a missing
+    contact or conversation may still come, a time that the caller limits with `may_still_come`. Otherwise it is limited
+    to `retry_attempts`.
+
+    Args:
+        error: The error of this attempt.
+        attempts: The failed attempts before it.
+        awaited: How many of those found a contact or conversation missing; they do not count.
+
+    Returns:
+        A Retry with the delay, or a GiveUp with the error of the request, which is RetriesExhausted if there were too
+        many.
+
+    Example:
+        next_attempt(ContactErased(), attempts=0, settings=settings())  # GiveUp(error=ContactErased(...))
     """
     if isinstance(error, PermanentError):
         return GiveUp(error)
@@ -49,5 +66,8 @@ def next_attempt(error: SnapshotError, attempts: int, settings: Settings, *, awa
 
 
 def may_still_come(waiting_since: datetime, now: datetime, settings: Settings) -> bool:
-    """Return whether to keep waiting for a parent document that is missing now."""
+    """Return whether to keep waiting for a contact or conversation that is missing: for less than `parent_wait`.
+
+    `waiting_since`: when the request was accepted, became due or was redriven, whichever is latest.
+    """
     return now - waiting_since < settings.parent_wait

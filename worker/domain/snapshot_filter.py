@@ -56,7 +56,11 @@ Time = Annotated[DatetimeMS, BeforeValidator(_read_time)]
 
 
 class SnapshotFilter(CamelModel):
-    """Selects snapshots of an organization. Without any filter: all that are not archived."""
+    """Selects snapshots of an organization. All given filters must match; without any, all that are not archived do.
+
+    `quality`, `category` and `tag` match exactly, `q` matches text within the notes regardless of case, and `from` and
+    `to` bound `createdAt`, both inclusively: a day such as `2026-05-01` means its start in UTC.
+    """
 
     quality: Label | None = None
     category: Label | None = None
@@ -69,7 +73,7 @@ class SnapshotFilter(CamelModel):
     q: Annotated[str, AfterValidator(_check_q)] | None = None
 
     def condition(self, organization: ObjectId) -> dict[str, Any]:
-        """Return the MongoDB filter for the organization's snapshots."""
+        """Return the filter for the collection of snapshots, which always contains the organization."""
         condition: dict[str, Any] = {"organizationId": organization, "isArchived": _ARCHIVED[self.is_archived]}
         equal = {
             "quality": self.quality,

@@ -124,10 +124,20 @@ class CamelModel(BaseModel):
 
     @classmethod
     def read(cls, data: Any, limits: Any = None, given: Mapping[str, Any] | None = None) -> Self:
-        """Validate a JSON object and return the model. `limits`: the settings, for checks that need them.
+        """Validate a JSON object and return the model.
 
-        `given`: fields that the caller must not send because their values are known, for example from a token. Raises
-        InvalidRequest, which says for each faulty field what is wrong and what is allowed, but never its value.
+        Args:
+            data: The parsed JSON, with camelCase names.
+            limits: The settings, for checks of lengths and counts. None: the checks that need no settings, or the
+                defaults.
+            given: Fields that the caller must not send because their values are known, for example from a token.
+
+        Raises:
+            InvalidRequest: Says for each faulty or unknown field what is wrong and what is allowed, but never its
+                value. It names at most 20 faults.
+
+        Example:
+            SnapshotRequest.read({"contactId": contact}, settings(), given={"organizationId": organization})
         """
         if not isinstance(data, Mapping):
             raise InvalidRequest([{"field": "body", "message": f"should be a JSON object, not {json_type(data)}"}])

@@ -14,7 +14,11 @@ from worker.formats.rows import Row, Skipped, check_text, line
 
 
 class Format(ABC):
-    """Turns snapshots into rows. An instance has no state and may be shared by threads."""
+    """Turns snapshots into rows of training or evaluation data. An instance has no state and may be shared by threads.
+
+    A subclass sets `name` and `purpose`, implements `rows` and `columns`, and has an instance `FORMAT` in its module,
+    which `worker.formats.registry` finds. docs/formats.md explains the steps.
+    """
 
     name: ClassVar[str]
     version: ClassVar[int] = 1
@@ -27,9 +31,10 @@ class Format(ABC):
     """The fields of `Options` that it uses."""
 
     def check(self, options: Options) -> None:
-        """Check the options.
+        """Check that the format has the options that are set, and that it can use their values.
 
-        Raises InvalidRequest, which names an option that the format does not have, or whose value it refuses.
+        Raises:
+            InvalidRequest: Names each option that the format does not have, or whose value it refuses.
         """
         given = {each.name for each in fields(options) if getattr(options, each.name) not in {None, False}}
         errors = [
@@ -43,10 +48,21 @@ class Format(ABC):
 
     @abstractmethod
     def rows(self, snapshot: Mapping[str, Any], options: Options) -> list[Row]:
-        """Return the rows of a snapshot, which is the stored document as PyMongo returns it. Raises Skipped."""
+        """Return the rows of a snapshot, as JSON values.
+
+        Args:
+            snapshot: The stored document as PyMongo returns it, redacted already if the export redacts.
+            options: The options, which `check` has accepted.
+
+        Raises:
+            Skipped: The format cannot represent the snapshot. It is then left out and counted by the reason.
+        """
 
     def lines(self, snapshot: Mapping[str, Any], options: Options) -> list[bytes]:
-        """Return the rows of a snapshot as lines of JSON. Raises Skipped."""
+        """Return the rows of a snapshot as lines of JSON, each in UTF-8 with a line feed at its end.
+
+        Raises Skipped as `rows` does, and if a text cannot be encoded as UTF-8.
+        """
         return [line(row) for row in self.rows(snapshot, options)]
 
     @abstractmethod
@@ -58,7 +74,13 @@ class Format(ABC):
         return self.columns(options)
 
     def path(self, split: str, index: int, count: int) -> str:
-        """Return the path of the data file number `index`, from 0, of the `count` files of a split."""
+        """Return the path of a data file, relative to the export's folder.
+
+        Args:
+            split: `train`, `validation` or `test`.
+            index: The number of the file within its split, from 0.
+            count: How many files the split has.
+        """
         return f"{split}.{self.suffix}" if count == 1 else f"{split}-{index:05}-of-{count:05}.{self.suffix}"
 
     def extra_files(self, dataset: Dataset) -> dict[str, bytes]:

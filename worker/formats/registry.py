@@ -23,7 +23,20 @@ FORMATS: Mapping[str, Format] = MappingProxyType(_find())
 
 
 def get_format(name: str) -> Format:
-    """Return the format of this name. Raises InvalidRequest, which names the field `format` and all names."""
+    """Look up a format by its name.
+
+    Args:
+        name: Such as `messages`; see `FORMATS` for all names.
+
+    Returns:
+        The format's only instance, which has no state.
+
+    Raises:
+        InvalidRequest: There is no such format. The error names the field `format` and all formats.
+
+    Example:
+        get_format("messages").rows(snapshot, Options(system="Be kind."))
+    """
     if found := FORMATS.get(name):
         return found
     message = f"is not a format; it is one of {', '.join(FORMATS)}"

@@ -14,7 +14,9 @@ _LINE_ENDS = {end: f"\\u{ord(end):04x}" for end in "\x85\u2028\u2029"}
 class Skipped(Exception):
     """The format cannot represent the snapshot, which is therefore left out and counted.
 
-    `reason` is a snake_case code that is counted; `detail` is a sentence without text of the conversation.
+    Args:
+        reason: A snake_case code, by which skipped snapshots are counted, such as `no_assistant_turn`.
+        detail: A sentence that explains it, without text of the conversation.
     """
 
     def __init__(self, reason: str, detail: str) -> None:

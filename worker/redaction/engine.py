@@ -16,12 +16,24 @@ from worker.redaction.url_secret import find_url_secrets
 
 
 class Engine(Protocol):
-    """Finds personal data in a text."""
+    """Finds personal data in a text. Implementations have no state, or are safe for threads.
+
+    `DefaultEngine` needs no model; `worker.redaction.presidio.PresidioEngine` asks an installed Presidio.
+    """
 
     def find(self, text: str, kinds: Collection[str], hints: Hints) -> Iterator[Span]:
-        """Yield what was found of these kinds, in any order; places may overlap.
+        """Find the personal data of some kinds.
 
-        `text`: several texts, separated by NUL characters, which no span contains.
+        Args:
+            text: The texts of one snapshot, separated by NUL characters, which no span contains.
+            kinds: The kinds to look for, some of `worker.redaction.kinds.KINDS`.
+            hints: What is known about the conversation: regions for phone numbers, names of people.
+
+        Returns:
+            The places, in any order. They may overlap; `without_overlaps` decides which of them count.
+
+        Example:
+            [span.kind for span in DefaultEngine().find("write to anna@example.com", {"email"}, Hints())]  # ["email"]
         """
 
 
@@ -29,6 +41,7 @@ class DefaultEngine:
     """Finds with patterns, `phonenumbers` and `python-stdnum`, in time that is linear in the text."""
 
     def find(self, text: str, kinds: Collection[str], hints: Hints) -> Iterator[Span]:
+        """Find the personal data of some kinds. See `Engine.find`."""
         normal = normalize(text)
         for start, end, kind, value in self._find_patterns(normal.text, kinds, hints):
             yield Span(*normal.original(start, end), kind, value)

@@ -33,7 +33,10 @@ class Hints:
 
 
 def check_kinds(values: Sequence[str]) -> list[str]:
-    """Return the kinds without repetitions, in order of `KINDS`. Raises ValueError, which says what is allowed."""
+    """Return the kinds without repetitions, in the order of `KINDS`.
+
+    Raises ValueError, which lists the allowed kinds.
+    """
     for value in values:
         if value not in KINDS:
             raise ValueError(f"should name kinds of personal data: {', '.join(KINDS)}; {value[:40]!r} is none")
@@ -52,7 +55,11 @@ def check_regions(values: Sequence[str]) -> list[str]:
 
 
 def without_overlaps(spans: Sequence[Span]) -> list[Span]:
-    """Return the spans in order of appearance; of two that overlap, the one whose kind has precedence."""
+    """Choose among spans that overlap: an IBAN, for example, takes precedence over a phone number within it.
+
+    Returns:
+        Spans that do not overlap, in order of appearance.
+    """
     kept: list[Span] = []
     for span in sorted(spans, key=lambda each: (each.start, -each.end)):
         while kept and kept[-1].end > span.start and RANK[span.kind] < RANK[kept[-1].kind]:

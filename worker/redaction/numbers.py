@@ -28,6 +28,7 @@ class Run:
 
     @cached_property
     def digit_count(self) -> int:
+        """The number of digits, without what stands between them."""
         return sum(end - start for start, end in self.groups)
 
     @cached_property

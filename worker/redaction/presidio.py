@@ -53,6 +53,11 @@ class PresidioEngine:
         return self._presidio.AnalyzerEngine(nlp_engine=provider.create_engine(), supported_languages=[self._language])
 
     def find(self, text: str, kinds: Collection[str], hints: Hints) -> Iterator[Span]:
+        """Find the personal data of some kinds. See `Engine.find`.
+
+        Secrets in URLs, national ids, e-mail addresses and the names of the conversation's people are found by the
+        default engine, the other kinds and other names by Presidio.
+        """
         yield from self._default.find(text, set(kinds) & _OWN, hints)
         wanted = [entity for entity, kind in _ENTITIES.items() if kind in kinds]
         place = 0

@@ -48,11 +48,24 @@ class Redacted:
 
     @property
     def is_changed(self) -> bool:
+        """Whether anything was replaced."""
         return any(self.replacements)
 
 
 class Redactor:
-    """Redacts the texts of snapshots. Has no state, and may be shared by threads."""
+    """Redacts the texts of snapshots. It has no state, and threads may share it.
+
+    Args:
+        kinds: The kinds of personal data to replace, some of `worker.redaction.kinds.KINDS`.
+        regions: ISO 3166 codes, such as `DE`. Phone numbers without a country code, and national ids, are looked for in
+            these. Without regions, only phone numbers with a country code are found.
+        engine: Finds the personal data. None: `DefaultEngine`.
+
+    Example:
+        redactor = Redactor(["email"])
+        redactor([Part("mail anna@example.com"), Part("again anna@example.com")]).texts
+        # ["mail [EMAIL_1]", "again [EMAIL_1]"]
+    """
 
     def __init__(self, kinds: Collection[str], regions: Sequence[str] = (), engine: "Engine | None" = None) -> None:
         self._kinds = frozenset(kinds)
@@ -67,10 +80,15 @@ class Redactor:
     def __call__(
         self, parts: Sequence[Part], people: Sequence[tuple[str, ...]] = (), phone: str | None = None
     ) -> Redacted:
-        """Redact the texts of one snapshot, numbering placeholders in the order of the parts.
+        """Redact the texts of one snapshot. The same value gets the same placeholder in all of them.
 
-        `people`: the names of the contact, then of the agents. `phone`: the contact's number, whose region counts as
-        one of the organization's.
+        Args:
+            parts: The texts, in the order in which placeholders are numbered.
+            people: The names of the contact, then of the agents, each as first and last name as far as known.
+            phone: The contact's number, whose region counts as one of the organization's.
+
+        Returns:
+            The texts, in the same order, and what was replaced in each.
         """
         text = _SEPARATOR.join([part.text for part in parts])
         hints = Hints(self._all_regions(phone), people)
@@ -152,5 +170,5 @@ class _Placeholders:
 
 
 def describe_counts(counts: Mapping[str, int]) -> str:
-    """Return counts by kind as text."""
+    """Return counts by kind as text, such as `2 email, 1 phone`, or `nothing`."""
     return ", ".join(f"{count} {kind}" for kind, count in counts.items()) or "nothing"

@@ -35,7 +35,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class RedactedSnapshot:
-    """The outcome."""
+    """What changes in a snapshot. Everything else stays as it is."""
 
     messages: dict[int, dict[str, Any]]
     """The messages that have to change, by their place."""
@@ -48,9 +48,17 @@ class RedactedSnapshot:
 def redact_snapshot(
     redactor: Redactor, messages: Sequence[Message], fields: Mapping[str, Any], people: Sequence[tuple[str, ...]] = ()
 ) -> RedactedSnapshot:
-    """Redact messages and fields, which are named as in the snapshot; values that are no text are left alone.
+    """Redact the messages of a snapshot and the fields that people fill in.
 
-    `people`: the names of the contact, then of the agents, each as first and last name.
+    Args:
+        redactor: Says what is looked for.
+        messages: The messages in the form that a snapshot stores: `content`, `sender` and `senderType` are redacted.
+        fields: `notes`, `tags`, `quality`, `category`, `customerName`, `customerPhone` and `customerEmail`, as far as
+            there are any. Values that are no text are left alone.
+        people: The names of the contact, then of the agents, each as first and last name.
+
+    Returns:
+        The messages and fields that change, and the number of replacements by kind.
     """
     places: list[tuple[str, int | None]] = []
     parts: list[Part] = []
@@ -75,9 +83,15 @@ def redact_snapshot(
 def redact_document(
     redactor: Redactor, document: Mapping[str, Any], agents: Sequence[tuple[str, ...]] = ()
 ) -> tuple[Mapping[str, Any], dict[str, int]]:
-    """Redact a stored snapshot; return it with its fields in the same order, and the counts by kind.
+    """Redact a stored snapshot, for an export.
 
-    The only name that a stored snapshot has is the customer's. `agents`: the names that the platform has of the others.
+    Args:
+        redactor: Says what is looked for.
+        document: The snapshot as PyMongo returns it. It is not changed.
+        agents: The names of the platform's users. The customer's name is in the snapshot itself.
+
+    Returns:
+        The document with its fields in the same order, and the number of replacements by kind.
     """
     messages = document.get("messages")
     listed = messages if isinstance(messages, list) and all(isinstance(each, Mapping) for each in messages) else []

@@ -63,10 +63,17 @@ class RedisAddress:
     # --- redis-py -------------------------------------------------------------------------------------------
 
     def client(self, *, single_connection_client: bool = False, **options: Any) -> "redis.Redis":
-        """Return a client that connects when it is used. With Sentinels, each new connection asks for the primary.
+        """Return a redis-py client, which connects when it is used.
 
-        A connection that loses the primary, or finds that it has become a replica, raises redis.ConnectionError.
-        `options`: those of redis-py's connections.
+        With Sentinels, each new connection asks for the primary.
+
+        Args:
+            single_connection_client: Whether the client keeps one connection, instead of a pool that threads share.
+            **options: Options of redis-py's connections, such as `socket_timeout` in seconds.
+
+        Returns:
+            The client. A connection that loses the primary, or finds that it has become a replica, raises
+            redis.ConnectionError; the next command connects to the new primary.
         """
         import redis  # imported here, because some processes read settings but need no client
         from redis.sentinel import Sentinel
@@ -82,7 +89,7 @@ class RedisAddress:
         return redis.Redis(connection_pool=primary.connection_pool, single_connection_client=True)
 
     def async_client(self, **options: Any) -> "redis.asyncio.Redis":
-        """Return a client for asyncio. See `client`."""
+        """Return a redis-py client for asyncio, which connects when it is used. See `client`."""
         import redis.asyncio
         from redis.asyncio.retry import Retry
         from redis.asyncio.sentinel import Sentinel
@@ -138,9 +145,16 @@ class RedisAddress:
     # --- Celery ---------------------------------------------------------------------------------------------
 
     def celery_settings(self, transport_options: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Return Celery's `broker_url`, `broker_use_ssl` and `broker_transport_options`, which extend those given.
+        """Return the settings of Celery, and of Flower, that connect to this address.
 
-        Flower uses them, too.
+        Args:
+            transport_options: Options for kombu's transport, which the result extends.
+
+        Returns:
+            `broker_url`, `broker_use_ssl` and `broker_transport_options`.
+
+        Example:
+            app.conf.update(address.celery_settings(app.conf.broker_transport_options))
         """
         options = dict(transport_options or {})
         if self.sentinels:

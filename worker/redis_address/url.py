@@ -37,7 +37,21 @@ _NO_CLUSTER = (
 
 
 def parse_redis_url(url: str) -> RedisAddress:
-    """Parse the URL. Raises ValueError, whose sentence names the faulty part and what is allowed, and no value."""
+    """Parse the URL of Redis, in one of the three forms at the top of this module.
+
+    Args:
+        url: The URL. User name, password and path are percent-encoded.
+
+    Returns:
+        The address, from which clients and Celery's settings are made. Nothing is connected.
+
+    Raises:
+        ValueError: A clause that continues "SNAPSHOTS_REDIS_URL", such as "should have one host". It names the faulty
+            part and what is allowed, and contains no value. Files that the options name have to exist and be readable.
+
+    Example:
+        parse_redis_url("sentinel://:secret@h1:26379,h2:26379/mymaster/0").sentinels.name  # "mymaster"
+    """
     if re.search(r"[\s\x00-\x1f\x7f]", url):
         raise ValueError("should contain no white space or control characters")
     scheme, separator, rest = url.partition("://")

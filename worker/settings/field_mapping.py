@@ -40,13 +40,21 @@ def _check_path(value: str) -> str:
 
 
 def read_pairs(value: str) -> dict[str, str]:
-    """Return the pairs of `in=inbound,out=outbound`, stored value first."""
+    """Parse the value of a setting that translates values, which is validated already.
+
+    Example:
+        read_pairs("in=inbound, out=outbound")  # {"in": "inbound", "out": "outbound"}: ours by the stored value
+    """
     pairs = (pair.rpartition("=") for pair in value.split(","))
     return {stored.strip(): ours.strip() for stored, _, ours in pairs}
 
 
 def read_list(value: str) -> list[str]:
-    """Return the items of `closed, solved`."""
+    """Parse the value of a setting that lists values, which is validated already.
+
+    Example:
+        read_list("closed, solved")  # ["closed", "solved"]
+    """
     return [item.strip() for item in value.split(",")]
 
 
@@ -153,7 +161,10 @@ class FieldSettings(BaseModel):
 
 
 def field_settings(group: Group) -> list[str]:
-    """Return the names of the settings for the fields of one collection."""
+    """Return the settings that name the fields of one collection, such as `message_text_field`.
+
+    `organization_field` is one of them for every collection.
+    """
     own = (name for name in FieldSettings.model_fields if name.startswith(f"{group}_") and name.endswith("_field"))
     return ["organization_field", *own]
 

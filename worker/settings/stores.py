@@ -83,7 +83,7 @@ class StoreSettings(BaseModel):
 
     @property
     def redis(self) -> RedisAddress:
-        """The address of Redis."""
+        """The address of Redis, parsed from `redis_url`."""
         return parse_redis_url(self.redis_url)
 
 

@@ -30,7 +30,11 @@ _OTHER_VARIABLES = ["SECRETS_DIR", "VERSION"]
 
 
 class Settings(FieldSettings, StoreSettings, BaseSettings):
-    """All settings with their defaults. The base classes have those that name stores and fields."""
+    """All settings with their defaults. The base classes have those that name stores and fields.
+
+    The description of each field is its documentation: the tables in README.md and docs/data.md are generated from it.
+    Instances are immutable. Create them with `load` or `settings`, which report every invalid variable at once.
+    """
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", hide_input_in_errors=True)
 
@@ -190,8 +194,18 @@ class Settings(FieldSettings, StoreSettings, BaseSettings):
 def load(**values: Any) -> Settings:
     """Read the settings from the environment and, where it lacks a variable, from the secrets directory.
 
-    `values` override both. Raises InvalidSettings, which names each faulty variable and what it should be, but never
-    its value, because that may be a password.
+    Args:
+        **values: Settings by field name, such as `mongo_url`, which override both.
+
+    Returns:
+        The settings, validated. Unknown variables are ignored; `unknown_variables` lists them.
+
+    Raises:
+        InvalidSettings: Names each faulty variable or file and what it should be, but never its value, because that may
+            be a password.
+
+    Example:
+        own = load(redis_url="redis://127.0.0.1:6380/0", chunk_size=50)
     """
     named = os.environ.get(f"{PREFIX}SECRETS_DIR")
     if named and not Path(named).is_dir():
@@ -212,7 +226,11 @@ def load(**values: Any) -> Settings:
 
 
 def unknown_variables() -> list[tuple[str, str | None]]:
-    """Return the variables that begin with SNAPSHOTS_ but are not settings, each with a similar setting or None."""
+    """Find variables that begin with SNAPSHOTS_ but are not settings, which are probably misspelt.
+
+    Returns:
+        Pairs of such a variable and the setting with the most similar name, or None if no name is similar.
+    """
     known = [name.upper() for name in Settings.model_fields] + _OTHER_VARIABLES
     names = [name.removeprefix(PREFIX) for name in sorted(os.environ) if name.startswith(PREFIX)]
     unknown = [name for name in names if name not in known and not _OF_SERVICES.search(name)]
@@ -238,7 +256,17 @@ def _check_secrets() -> None:
 
 
 def read_secret(name: str) -> str | None:
-    """Return the content of a file in the secrets directory, or None if it does not exist. Raises InvalidSettings."""
+    """Read a file in the secrets directory that is not a setting, such as the password of a login.
+
+    Args:
+        name: The name of the file.
+
+    Returns:
+        The content without surrounding white space, or None if there is no such file or directory.
+
+    Raises:
+        InvalidSettings: The file cannot be read, or is not text in UTF-8.
+    """
     directory = _secrets_directory()
     if directory is None or not (directory / name).exists():
         return None
@@ -261,5 +289,8 @@ def _fault_text(message: str) -> str:
 
 @lru_cache(maxsize=1)
 def settings() -> Settings:
-    """Return the settings of this process, which are read once."""
+    """Return the settings of this process, which are read from the environment once.
+
+    Raises InvalidSettings as `load` does.
+    """
     return load()
