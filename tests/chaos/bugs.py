@@ -8,7 +8,7 @@ from worker.domain.validation import DERIVED_PREFIXES
 from worker.stores.events import Events
 from worker.stores.ledger import Ledger
 from worker.stores.snapshots import Snapshots
-from worker.stores.tombstones import Tombstones
+from worker.stores.tombstones import Lookup
 from worker.sweep.sweep import Sweep, SweepReport
 
 
@@ -71,7 +71,7 @@ def no_sweep() -> None:
 
 def accept_erased() -> None:
     """Takes nobody for erased."""
-    Tombstones.erased = lambda self, people, session=None: set()  # type: ignore[method-assign]
+    Lookup.erased = lambda self, found: set()  # type: ignore[method-assign]
 
 
 BUGS: dict[str, Callable[[], None]] = {

@@ -23,6 +23,7 @@ from worker.runs.run import Run
 from worker.service import Receipt
 from worker.settings import Settings
 from worker.stores.stats import identities
+from worker.stores.tombstones import Lookup
 from worker.sweep.sweep import Sweep
 
 
@@ -202,7 +203,9 @@ def test_worker_killed_after_any_write_leaves_an_erasure_that_another_finishes(
     assert now.result["receipt"]["removed"]["snapshots"] == 3
 
 
-def test_request_that_was_overtaken_is_found_by_the_search_after_the_settling(bench: Bench) -> None:
+def test_request_that_was_overtaken_is_found_by_the_search_after_the_settling(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     contact = person(bench)
     erasing = Erasing(bench, settle=timedelta(minutes=5))
     job = erasing.accept(contact)
@@ -210,11 +213,10 @@ def test_request_that_was_overtaken_is_found_by_the_search_after_the_settling(be
         job = erasing.slice(job)
     assert (job.status, (job.progress or {})["phase"]) == ("running", "settle")
     # A process that had looked before the tombstone inserts its request and emits an event now.
-    late = bench.service.tombstones.erased
-    bench.service.tombstones.erased = lambda *_: set()  # type: ignore[method-assign]
-    (key,) = bench.accepted(bench.asked(contact, conversationId=bench.conversation(contact)))
-    Run(bench.service)([key])
-    bench.service.tombstones.erased = late  # type: ignore[method-assign]
+    with monkeypatch.context() as late:
+        late.setattr(Lookup, "erased", lambda *_: set())
+        (key,) = bench.accepted(bench.asked(contact, conversationId=bench.conversation(contact)))
+        Run(bench.service)([key])
     assert set(bench.snapshots()) == {key}
     bench.advance(minutes=6)
     job = _finished(bench, erasing, job)

@@ -14,7 +14,7 @@ from support.ledger import Bench, bench_on
 from support.neutral import conversation, write
 from worker.closings.accept import Closings
 from worker.closings.results import ClosedConversation, Skipped
-from worker.errors import ContactErased, ErasureKeyDiffers
+from worker.errors import ContactErased, ErasureKeyDiffers, StoreConflict
 from worker.importing import import_files
 from worker.intake.batch import Intake
 from worker.intake.stream import IntakeStream
@@ -23,6 +23,7 @@ from worker.operations.data.resubmission import Resubmission
 from worker.runs.run import Run
 from worker.service import Receipt
 from worker.settings import Settings
+from worker.source import conversations
 from worker.stores.stats import identities
 from worker.stores.tombstones import KEY_MARK
 from worker.telemetry.counters import IntakeCounts
@@ -76,18 +77,43 @@ def test_accepted_request_of_an_erased_contact_fails_and_loses_what_the_caller_s
 def test_run_that_looked_before_the_tombstone_conflicts_with_the_erasure_of_its_entry(bench: Bench) -> None:
     contact = bench.contact()
     (key,) = bench.accepted(bench.asked(contact, conversationId=bench.conversation(contact)))
-    erased = bench.service.tombstones.erased
+    fetch = bench.service.conversations.fetch
 
-    def look_then_be_overtaken(people: Any, session: Any = None) -> Any:
-        found = erased(people, session)
+    def look_then_be_overtaken(entries: Any) -> Any:
+        found = list(fetch(entries))
         bury(bench, contact)
         bench.change([key], status="failed", error=ContactErased().outcome(), finishedAt=NOW)
-        return found
+        return iter(found)
 
-    bench.service.tombstones.erased = look_then_be_overtaken  # type: ignore[method-assign]
+    bench.service.conversations.fetch = look_then_be_overtaken  # type: ignore[method-assign]
     Run(bench.service)([key])
     assert bench.snapshots() == {}
     assert bench.entry(key)["status"] == "failed"
+
+
+@pytest.mark.parametrize("in_bulk", [True, False])
+def test_tombstone_that_is_written_after_the_entries_were_loaded_is_seen(
+    bench: Bench, in_bulk: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contact, other = bench.contact(), bench.contact()
+    keys = bench.accepted(*(bench.asked(each, conversationId=bench.conversation(each)) for each in (contact, other)))
+    load = bench.service.ledger.load
+
+    def load_then_be_overtaken(ids: Any) -> Any:
+        loaded = load(ids)
+        bury(bench, contact)
+        return loaded
+
+    def cut_short(*_: Any) -> Any:
+        raise StoreConflict
+
+    bench.service.ledger.load = load_then_be_overtaken  # type: ignore[method-assign]
+    if not in_bulk:
+        monkeypatch.setattr(conversations, "read_parents_and", cut_short)
+    result = Run(bench.service)(keys)
+    assert (result.completed, result.failed) == (1, 1)
+    assert set(bench.snapshots()) == {keys[1]}
+    assert bench.entry(keys[0])["error"]["code"] == "erased"
 
 
 def test_lifted_tombstone_has_no_effect(bench: Bench) -> None:

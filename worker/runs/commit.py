@@ -10,11 +10,10 @@ from bson import ObjectId
 
 from worker.domain.assembly import Snapshot
 from worker.domain.ledger_entry import FAILED, Failure, LedgerEntry, is_open, is_unsent
-from worker.errors import ContactErased, PermanentError, StoreConflict, TransientError
+from worker.errors import PermanentError, StoreConflict, TransientError
 from worker.runs.plan import Completion, Plan, Postponement, Unchanged
-from worker.service import Service, person_of
+from worker.service import Service
 from worker.stores.ledger import CompletionDecision, FailureDecision, LedgerConflict
-from worker.stores.tombstones import Person
 
 _ATTEMPTS = 5
 """How often a transaction is attempted before its requests are postponed."""
@@ -68,25 +67,7 @@ class Committer:
             self._postpone(postponement, counts=True)
         for postponement in plan.waiting:
             self._postpone(postponement, counts=False)
-        erased = self._erased(plan.snapshots)
-        if not erased:
-            return self._decide(plan.snapshots, plan.failures)
-        completions, failures = [], list(plan.failures)
-        for each in plan.snapshots:
-            if person_of(each.entry) in erased:
-                failures.append(FailureDecision(each.entry, ContactErased()))
-            else:
-                completions.append(each)
-        return self._decide(completions, failures)
-
-    def _erased(self, completions: Sequence[Completion]) -> set[Person]:
-        """Return those contacts of these requests that were erased.
-
-        It is enough to read this before the transaction, because it comes after the entries were loaded: an erasure
-        first writes the tombstone and then changes every entry that was accepted before. So either the tombstone is
-        read here, or the erasure finds the entry, and the transaction conflicts with it or comes before it.
-        """
-        return self._service.tombstones.erased(person_of(each.entry) for each in completions)
+        return self._decide(plan.snapshots, plan.failures)
 
     # --- outcomes -------------------------------------------------------------------------------------
 

@@ -1,10 +1,10 @@
 """Reads the conversations that requests ask for, as the source of snapshots.
 
-A chunk costs one read, whatever its size. It returns the contacts and conversations (`worker.source.ownership`), and
-then the messages, which the server converts, sorts and groups, so that they arrive as the bytes that a snapshot stores.
-Exceptions cost more: a conversation with irregular messages is read again, alone, and converted here; messages that
-name no contact cost two more reads, and messages that store ids as text one more. If a conversation is too large, all
-conversations of the chunk are measured.
+A chunk costs one read, whatever its size. It returns the contacts and conversations (`worker.source.ownership`), the
+tombstones of those contacts that were erased, and then the messages, which the server converts, sorts and groups, so
+that they arrive as the bytes that a snapshot stores. Exceptions cost more: a conversation with irregular messages is
+read again, alone, and converted here; messages that name no contact cost two more reads, and messages that store ids as
+text one more. If a conversation is too large, all conversations of the chunk are measured.
 """
 
 from collections import defaultdict
@@ -18,13 +18,14 @@ from bson.raw_bson import RawBSONDocument
 
 from worker.domain.assembly import LARGEST, Conversation, Messages
 from worker.domain.ledger_entry import LedgerEntry
-from worker.errors import SnapshotError, SnapshotTooLarge, StoreConflict, StoreUnavailable
+from worker.errors import ContactErased, SnapshotError, SnapshotTooLarge, StoreConflict, StoreUnavailable
 from worker.source.ids import read_id, stored_forms
 from worker.source.message_pipeline import MessagePipeline, Stages
 from worker.source.named_messages import read_named
 from worker.source.ownership import Ownership, read_parents, read_parents_and
 from worker.source.single import measure, read_alone
 from worker.stores.connections import Connections, Document, store_errors
+from worker.stores.tombstones import Lookup, Tombstones
 
 Fetched = tuple[LedgerEntry, Conversation | SnapshotError]
 Groups = Iterator[RawBSONDocument]
@@ -60,6 +61,7 @@ class Conversations:
         self._connections = connections
         self._names = connections.settings
         self._fields = connections.fields
+        self._tombstones = Tombstones(connections)
         self._pipeline = MessagePipeline(self._fields.message)
         self._bulk_seconds = connections.settings.run_deadline.total_seconds() * _BULK_SHARE
         self._index_order_fits = True
@@ -74,15 +76,24 @@ class Conversations:
 
         ContactNotFound and ConversationNotFound mean that the document is missing now; the caller decides whether to
         wait for it. Raises StoreUnavailable, StoreConflict.
+
+        ContactErased: it is enough to read the tombstones here, long before the transaction that decides, because it
+        comes after the entries were loaded. An erasure first writes the tombstone and then changes every entry that was
+        accepted before. So either the tombstone is read here, or the erasure finds the entry, and the transaction
+        conflicts with it or comes before it.
         """
         entries = list(entries)
         key, wanted = _most_wanted(entries)
-        first = self._read_first(entries, key, wanted)
+        lookup = self._tombstones.look_up((entry["organizationId"], entry["contactId"]) for entry in entries)
+        first = self._read_first(entries, key, wanted, lookup)
+        erased = lookup.erased(first.parents.tombstones)
         named: list[LedgerEntry] = []
         by_owner: dict[_Owner, dict[ObjectId, list[LedgerEntry]]] = {key: defaultdict(list) for key in _OWNERS}
         for entry in entries:
             if error := first.parents.check(entry):
                 yield entry, error
+            elif (entry["organizationId"], entry["contactId"]) in erased:
+                yield entry, ContactErased()
             elif owner := _owner_key(entry):
                 by_owner[owner][entry[owner]].append(entry)
             else:
@@ -93,18 +104,18 @@ class Conversations:
         for entry in named:
             yield from _results([entry], read_named(self._connections, entry), first.parents)
 
-    def _read_first(self, entries: Sequence[LedgerEntry], key: _Owner, wanted: Wanted) -> _FirstRead:
-        """Read the parents and, in the same round trip, the messages of the owners that most entries ask for."""
+    def _read_first(self, entries: Sequence[LedgerEntry], key: _Owner, wanted: Wanted, lookup: Lookup) -> _FirstRead:
+        """Read parents and tombstones and, in the same round trip, the messages of the owners most entries ask for."""
         # If two organizations ask for the same owner, it belongs to at most one of them; the parents tell to which.
         if not wanted or any(len({entry["organizationId"] for entry in some}) > 1 for some in wanted.values()):
-            return _FirstRead(read_parents(self._connections, entries), None)
+            return _FirstRead(read_parents(self._connections, entries, lookup), None)
         pipeline = [{"$match": self._condition(key, wanted)}, *self._ways()[0](key)]
         with_messages = {"$unionWith": {"coll": self._names.messages_collection, "pipeline": pipeline}}
         try:
             with pymongo.timeout(self._bulk_seconds):
-                parents, groups = read_parents_and(self._connections, entries, with_messages, len(wanted))
+                parents, groups = read_parents_and(self._connections, entries, lookup, with_messages, len(wanted))
         except _CUT_SHORT:
-            return _FirstRead(read_parents(self._connections, entries), None, cut_short=True)
+            return _FirstRead(read_parents(self._connections, entries, lookup), None, cut_short=True)
         return _FirstRead(parents, None if parents.has_text_ids else groups)
 
     # --- all messages of a conversation or a contact --------------------------------------------------

@@ -14,6 +14,7 @@ from worker.errors import ContactNotFound, ConversationNotFound, SnapshotError
 from worker.source.ids import read_id, stored_forms, text_forms, with_ids
 from worker.source.message_pipeline import is_group
 from worker.stores.connections import PLAIN, Connections, Document, store_errors
+from worker.stores.tombstones import FIELDS, Lookup
 
 RequestFields = Mapping[str, Any]
 """The fields of a request: a ledger entry, or a request that is not accepted yet."""
@@ -28,6 +29,8 @@ class Ownership:
 
     contacts: dict[ObjectId, Document] = field(default_factory=dict)
     conversations: dict[ObjectId, Document] = field(default_factory=dict)
+    tombstones: list[Document] = field(default_factory=list)
+    """The documents that a `Lookup` asked for."""
     has_unnamed: bool = False
     """Whether these organizations may have messages that name no contact, only a conversation."""
     has_text_ids: bool = False
@@ -38,6 +41,8 @@ class Ownership:
         kind = document.pop("kind", None)
         if kind == "unnamed":
             self.has_unnamed = True
+        elif kind == "tombstone":
+            self.tombstones.append(document)
         elif kind == "text":
             self.has_text_ids = True
         elif isinstance(key := read_id(document["_id"]), ObjectId):
@@ -64,21 +69,26 @@ class Ownership:
         return None
 
 
-def read_parents(connections: Connections, entries: Sequence[RequestFields]) -> Ownership:
+def read_parents(connections: Connections, entries: Sequence[RequestFields], lookup: Lookup | None = None) -> Ownership:
     """Read the contacts and conversations that entries name. Raises StoreUnavailable, StoreConflict."""
-    parents, _ = read_parents_and(connections, entries)
+    parents, _ = read_parents_and(connections, entries, lookup)
     return parents
 
 
 def read_parents_and(
-    connections: Connections, entries: Sequence[RequestFields], groups: Document | None = None, limit: int = 0
+    connections: Connections,
+    entries: Sequence[RequestFields],
+    lookup: Lookup | None,
+    groups: Document | None = None,
+    limit: int = 0,
 ) -> tuple[Ownership, Iterator[RawBSONDocument]]:
-    """Read the parents and, in the same round trip, the documents that the stage `groups` adds, which stay encoded.
+    """Read the parents and, in the same round trip, the tombstones of `lookup` and the documents that the stage
+    `groups` adds, which stay encoded.
 
     `limit`: the most groups. Parents that seem to be missing are looked up once more among documents that store ids as
     text. Raises StoreUnavailable, StoreConflict, SnapshotTooLarge, also from the iterator.
     """
-    documents = _read(connections, entries, groups, limit)
+    documents = _read(connections, entries, lookup, groups, limit)
     parents = Ownership()
     rest: Iterator[RawBSONDocument] = iter(())
     for document in documents:
@@ -92,7 +102,11 @@ def read_parents_and(
 
 
 def _read(
-    connections: Connections, entries: Sequence[RequestFields], groups: Document | None, limit: int
+    connections: Connections,
+    entries: Sequence[RequestFields],
+    lookup: Lookup | None,
+    groups: Document | None,
+    limit: int,
 ) -> Iterator[RawBSONDocument]:
     names = connections.settings
     ids = list({entry["organizationId"] for entry in entries})
@@ -104,14 +118,18 @@ def _read(
         {"$project": fields.contact.projection(_CONTACT_FIELDS)},
     ]
     if conversations:
-        found = {"_id": {"$in": conversations}}
-        pipeline.append(_union(names.conversations_collection, found, "conversation", fields.conversation))
+        named = {"_id": {"$in": conversations}}
+        pipeline.append(_union(names.conversations_collection, named, "conversation", fields.conversation))
     messages, of_message = names.messages_collection, fields.message
     if any(not entry.get("conversationId") and not entry.get("messageIds") for entry in entries):
         unnamed = {of_message["organizationId"]: {"$in": ids}, of_message["contactId"]: None}
         pipeline.append(_union(messages, unnamed, "unnamed", of_message, limit=1))
     if any(not entry.get("messageIds") for entry in entries):
         pipeline.append(_union(messages, _with_text_ids(of_message, ids), "text", of_message, limit=1))
+    if lookup:
+        found = [{"$match": lookup.condition}, {"$project": {**FIELDS, "kind": {"$literal": "tombstone"}}}]
+        pipeline.append({"$unionWith": {"coll": names.erasures_collection, "pipeline": found}})
+        limit += lookup.size + 1
     if groups:
         pipeline.append(groups)
     collection = connections.raw_database[names.contacts_collection]

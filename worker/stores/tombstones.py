@@ -1,12 +1,13 @@
 """Tombstones: which contacts were erased, as keyed hashes without personal data.
 
-Requests are checked here before they are accepted, and again before they are decided. A check is one read of a few
-short keys. It is never skipped, not even while no tombstone is known, because another process may have just written the
-first one.
+Requests are checked here before they are accepted, and again by the read of their source, before they are decided. A
+check is a look-up of a few short keys. It is never skipped, not even while no tombstone is known, because another
+process may have just written the first one.
 """
 
 import hmac
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from bson import ObjectId
@@ -23,6 +24,36 @@ Person = tuple[ObjectId, ObjectId]
 KEY_MARK = "key"
 """The `_id` of the document that holds the fingerprint of the key. Every check reads it: a process with another key,
 whose hashes would match no tombstone, then refuses to work instead of accepting erased contacts."""
+
+FIELDS: Document = {"liftedAt": 1, "fingerprint": 1}
+"""What a check reads of each document."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """One check of some people, which may be a part of another read."""
+
+    by_hash: Mapping[str, Person]
+    fingerprint: str
+
+    @property
+    def size(self) -> int:
+        return len(self.by_hash)
+
+    @property
+    def condition(self) -> Document:
+        return {"_id": {"$in": [KEY_MARK, *self.by_hash]}}
+
+    def erased(self, found: Iterable[Document]) -> set[Person]:
+        """Return those who were erased, from the `FIELDS` of all documents that match. Raises ErasureKeyDiffers."""
+        erased: set[Person] = set()
+        for each in found:
+            if each["_id"] == KEY_MARK:
+                if each["fingerprint"] != self.fingerprint:
+                    raise ErasureKeyDiffers
+            elif "liftedAt" not in each:
+                erased.add(self.by_hash[each["_id"]])
+        return erased
 
 
 class Tombstones:
@@ -49,16 +80,16 @@ class Tombstones:
 
     def erased(self, people: Iterable[Person], session: ClientSession | None = None) -> set[Person]:
         """Return those of these people who were erased. Raises StoreUnavailable, StoreConflict, ErasureKeyDiffers."""
-        by_hash = {self.hash(person): person for person in people}  # hashes of ObjectIds are slow, of text fast
-        if not by_hash:
+        lookup = self.look_up(people)
+        if not lookup.size:
             return set()
-        wanted = {"_id": {"$in": [KEY_MARK, *by_hash]}}
         with store_errors():
-            found = list(self.collection.find(wanted, {"liftedAt": 1, "fingerprint": 1}, session=session))
-        for each in found:
-            if each["_id"] == KEY_MARK and each["fingerprint"] != self.fingerprint:
-                raise ErasureKeyDiffers
-        return {by_hash[each["_id"]] for each in found if each["_id"] != KEY_MARK and "liftedAt" not in each}
+            return lookup.erased(self.collection.find(lookup.condition, FIELDS, session=session))
+
+    def look_up(self, people: Iterable[Person]) -> "Lookup":
+        """Return what a read has to find in the collection to tell which of these people were erased."""
+        # Hashes of ObjectIds are slow, of text fast.
+        return Lookup({self.hash(person): person for person in people}, self.fingerprint)
 
     def put(self, tombstones: Iterable[Document], session: ClientSession | None = None) -> None:
         """Insert or replace tombstones, durably, and record the key. Raises ErasureKeyDiffers.
