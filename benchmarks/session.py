@@ -18,7 +18,8 @@ from worker.local.embedded import Servers, embedded
 from worker.settings import PREFIX, Settings, load
 from worker.stores import indexes
 from worker.stores.connections import Connections
-from worker.sweep.redis_memory import MARKER_KEY, PULSE_KEY
+from worker.stores.key_types import MARKER_KEY
+from worker.sweep.redis_memory import PULSE_KEY
 from worker.sweep.replay import Replay
 
 DATABASE = "benchmarks"

@@ -15,9 +15,10 @@ from worker.errors import BrokerUnavailable
 from worker.local.embedded import Servers
 from worker.local.processes import Child
 from worker.runs.run import Run
+from worker.stores.key_types import MARKER_KEY
 from worker.sweep import replay
 from worker.sweep import sweep as sweeping
-from worker.sweep.redis_memory import MARKER_KEY, PULSE_KEY
+from worker.sweep.redis_memory import PULSE_KEY
 from worker.sweep.replay import Replay
 
 

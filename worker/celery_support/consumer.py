@@ -15,11 +15,16 @@ from worker.celery_support.payloads import original
 from worker.celery_support.transport import CONNECTION_ERRORS
 from worker.errors import InvalidMessage
 from worker.log import get_logger
+from worker.settings import settings
 from worker.stores import heartbeat
 from worker.stores.events import rejection
+from worker.stores.key_types import move_wrong_keys
 from worker.stores.wakeups import QUEUES
 
 log = get_logger(__name__)
+
+_KEYS_SECONDS = 1.0
+"""How often the types of keys are checked, so that a request waits for no longer because of a misplaced key."""
 
 
 class Consumer(BaseConsumer):
@@ -34,6 +39,12 @@ class Consumer(BaseConsumer):
         """Rejected messages that could not be recorded in Redis yet, by delivery tag. They stay unacknowledged until
         then."""
         super().__init__(*args, **kwargs)
+
+    def connect(self) -> Any:
+        """Connect to Redis, whose keys must have the right types before queues are declared and read."""
+        with settings().redis.client(socket_timeout=5, socket_connect_timeout=3) as client:
+            move_wrong_keys(client, settings())
+        return super().connect()
 
     def update_strategies(self) -> None:
         """Serve our own tasks only.
@@ -139,28 +150,34 @@ def _as_sent(message: Any) -> bytes:
 
 
 class Heartbeat(bootsteps.StartStopStep):
-    """Renews the workers' heartbeat in Redis from the parent's event loop, and retries failed recordings."""
+    """What the parent's event loop repeats: the workers' heartbeat, failed recordings, and the check of keys."""
 
     requires = (Tasks,)
 
     def __init__(self, consumer: Any, **options: Any) -> None:
         super().__init__(consumer, **options)
-        self._timer: Any = None
+        self._timers: list[Any] = []
 
     def start(self, consumer: Any) -> None:
-        """Start the timer. Celery calls this after each connect."""
+        """Start the timers. Celery calls this after each connect."""
 
-        def tick() -> None:
+        def beat() -> None:
             with consumer.task_consumer.channel.conn_or_acquire() as client:
                 heartbeat.beat(client, consumer.hostname)
             consumer.record_rejected()
 
+        def check_keys() -> None:
+            with consumer.task_consumer.channel.conn_or_acquire() as client:
+                move_wrong_keys(client, settings())
+
         self.stop(consumer)
-        tick()
-        self._timer = consumer.timer.call_repeatedly(heartbeat.INTERVAL.total_seconds(), tick)
+        beat()
+        self._timers = [
+            consumer.timer.call_repeatedly(heartbeat.INTERVAL.total_seconds(), beat),
+            consumer.timer.call_repeatedly(_KEYS_SECONDS, check_keys),
+        ]
 
     def stop(self, consumer: Any) -> None:
-        """Stop the timer. Celery calls this before each reconnect."""
-        if self._timer:
-            self._timer.cancel()
-            self._timer = None
+        """Stop the timers. Celery calls this before each reconnect."""
+        while self._timers:
+            self._timers.pop().cancel()

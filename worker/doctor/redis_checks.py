@@ -12,6 +12,7 @@ from worker.redis_address.address import RedisAddress
 from worker.settings import Settings
 from worker.startup import redis_check, sentinel_check
 from worker.stores.connections import Connections, broker_errors
+from worker.stores.key_types import MOVED, describe, moved_keys, shown, wrong_keys
 from worker.stores.redis_errors import NO_PERMISSION
 
 _WARNING_SHARE, _FAILURE_SHARE = 0.8, 0.95
@@ -24,6 +25,7 @@ def check(connections: Connections) -> Iterator[Finding]:
     if weakness := connections.settings.redis.weakness:
         yield warning(f"TLS does not protect from other servers: {weakness}.", "Use ssl_ca_certs=FILE instead.")
     yield from redis_permissions.check(connections)
+    yield from _keys(connections)
     client: Any = connections.redis
     with broker_errors():
         try:
@@ -51,6 +53,25 @@ def _require(settings: Settings) -> None:
     except UnusableServer as error:
         if NO_PERMISSION not in error.message:
             raise
+
+
+def _keys(connections: Connections) -> Iterator[Finding]:
+    """Report keys of the wrong type, and those that workers have moved aside."""
+    with broker_errors():
+        wrong = wrong_keys(connections.redis, connections.settings)
+        moved = sorted(moved_keys(connections.redis))
+    for key, types in wrong.items():
+        yield failure(
+            f"In Redis {describe(key, *types)}, so commands fail.",
+            f"Remove or rename it (RENAME {shown(key)} NAME). Running workers do so within a second, unless their log "
+            "says `misplaced_key_not_moved`.",
+        )
+    if moved:
+        yield warning(
+            f"Workers have moved keys of the wrong type aside in Redis: {len(moved)}, the last one {shown(moved[-1])}.",
+            f"Find the program that wrote it, then remove each with UNLINK. All begin with {MOVED}, followed by the "
+            "time in ms.",
+        )
 
 
 def _sentinels(address: RedisAddress, info: Mapping[str, Any]) -> Iterator[Finding]:

@@ -25,6 +25,7 @@ CHANNELS = (".celery.pidbox", ".celeryev/*")
 
 _IN_TRANSACTION: tuple[Command, ...] = (
     *(("GET", _CLAIM), ("MGET", _CLAIM, _STREAM), ("SET", _CLAIM, ""), ("DEL", _BINDING), ("UNLINK", _CLAIM)),
+    ("RENAME", _QUEUE, _STREAM),
     *(("EXISTS", _BINDING), ("EXPIRE", _CLAIM, "1"), ("PEXPIRE", _REPLY, "1"), ("INCRBY", _CLAIM, "1")),
     *(("LLEN", _QUEUE), ("LINDEX", _QUEUE, "0"), ("LRANGE", _QUEUE, "0", "0"), ("LPUSH", _REPLY, "")),
     *(("SCAN", "0"), ("TYPE", _QUEUE), ("LREM", _QUEUE, "1", "x")),

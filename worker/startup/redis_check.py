@@ -10,6 +10,7 @@ from redis.retry import Retry
 from worker.errors import BrokerUnavailable, UnusableServer
 from worker.settings import Settings
 from worker.startup import sentinel_check
+from worker.stores.key_types import MARKER_KEY, describe, wrong_keys
 from worker.stores.redis_errors import VARIABLE, explain, is_lasting
 
 OLDEST = (7, 0)
@@ -34,6 +35,7 @@ def check(settings: Settings) -> list[str]:
             if hello.get("role") not in {"master", None}:
                 text = f"is a replica, which refuses writes: {VARIABLE} should name the primary"
                 raise BrokerUnavailable(f"Redis at {settings.redis} {text}.")
+            _check_keys(client, settings)
             info = read_info(client)
             if is_full(info):
                 text = f"is full ({info['used_memory']:,} of {info['maxmemory']:,} bytes), so it refuses writes"
@@ -47,6 +49,18 @@ def check(settings: Settings) -> list[str]:
                 tls = " (does it speak TLS at this port?)" if settings.redis.tls and "no answer" in text else ""
                 text = f"{text.removesuffix('.')}{tls}; server {address}."
             raise (UnusableServer if is_lasting(error) else BrokerUnavailable)(text) from error
+
+
+def _check_keys(client: Any, settings: Settings) -> None:
+    """Raise UnusableServer if this database seems to be another program's.
+
+    Once this service has used it, workers move keys of the wrong type aside, because a mistaken producer wrote them.
+    """
+    wrong = wrong_keys(client, settings)
+    if wrong and not client.exists(MARKER_KEY):
+        faults = "; ".join(describe(key, *types) for key, types in wrong.items())
+        advice = "name another database in the URL, or remove or rename the key"
+        raise UnusableServer(f"Redis at {settings.redis} cannot be used ({VARIABLE}): {faults}. To go on, {advice}.")
 
 
 def fault_of(hello: Info) -> str | None:

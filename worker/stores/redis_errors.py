@@ -30,6 +30,7 @@ _MEANINGS = {
     "MASTERDOWN": "This Redis is a replica that has lost its primary",
     "MISCONF": "Redis cannot write to its disk, so it refuses writes",
     "NOREPLICAS": "Redis has fewer replicas than min-replicas-to-write, so it refuses writes",
+    "WRONGTYPE": "A key in Redis has a value of the wrong type, which workers move aside; `snapshots doctor` names it",
 }
 
 

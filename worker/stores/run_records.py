@@ -16,7 +16,7 @@ from bson import ObjectId
 from worker.clock import from_milliseconds, milliseconds
 from worker.stores.connections import Connections, broker_errors
 
-_KEY = "snapshots:runs"
+RUNS_KEY = "snapshots:runs"
 _TIME = struct.Struct(">q")
 _ID_BYTES = 12
 
@@ -41,7 +41,7 @@ class RunRecords:
     def begin(self, run: ObjectId, keys: Sequence[ObjectId], at: datetime) -> None:
         """Record that a run begins to work on these requests."""
         with broker_errors():
-            self._redis.hset(_KEY, run.binary, _TIME.pack(milliseconds(at)) + b"".join(key.binary for key in keys))
+            self._redis.hset(RUNS_KEY, run.binary, _TIME.pack(milliseconds(at)) + b"".join(key.binary for key in keys))
 
     def end(
         self, run: ObjectId, keys: Sequence[ObjectId], is_gone: Callable[[Sequence[ObjectId], ObjectId], object]
@@ -55,7 +55,7 @@ class RunRecords:
         ended = list(self._ended.items())
         with broker_errors(), self._redis.pipeline(transaction=False) as pipeline:
             for each, _ in ended:
-                pipeline.hdel(_KEY, each.binary)
+                pipeline.hdel(RUNS_KEY, each.binary)
             removed = pipeline.execute()
         for (each, its_keys), was_there in zip(ended, removed, strict=True):
             if not was_there:
@@ -65,11 +65,11 @@ class RunRecords:
     def remove(self, run: ObjectId) -> None:
         """Remove the record of a run whose process died."""
         with broker_errors():
-            self._redis.hdel(_KEY, run.binary)
+            self._redis.hdel(RUNS_KEY, run.binary)
 
     def __iter__(self) -> Iterator[RunRecord]:
         with broker_errors():
-            found: dict[Any, Any] = self._redis.hgetall(_KEY)
+            found: dict[Any, Any] = self._redis.hgetall(RUNS_KEY)
         for field, value in found.items():
             if record := _read(field, value):
                 yield record

@@ -20,8 +20,8 @@ from uuid import uuid4
 import redis
 
 from worker.clock import from_milliseconds, milliseconds
+from worker.stores.key_types import MARKER_KEY
 
-MARKER_KEY = "snapshots:marker"
 PULSE_KEY = "snapshots:pulse"
 """Key with the time of the last complete sweep, in ms by MongoDB's clock."""
 _MILLISECONDS = re.compile(rb"\d{1,13}")

@@ -20,8 +20,9 @@ from worker.service import Service
 from worker.stores.checkpoints import REDIS_CHECKPOINT, Checkpoints
 from worker.stores.connections import Document, broker_errors, store_errors
 from worker.stores.events import EVENT_FIELDS
+from worker.stores.key_types import MARKER_KEY
 from worker.sweep.budget import Budget
-from worker.sweep.redis_memory import MARKER_KEY, NewInstance, RedisMemory, read_memory, write_pulse
+from worker.sweep.redis_memory import NewInstance, RedisMemory, read_memory, write_pulse
 
 log = get_logger(__name__)
 
