@@ -143,6 +143,7 @@ class Container:
         self._on_close.append(close)
 
     def close(self) -> None:
+        """Stop the threads, then close the connections."""
         for close in reversed(self._on_close):
             close()
         for threads in (self.statisticians, self.writers, self.listers, self.readers, self.key_checkers, self.probes):

@@ -25,7 +25,10 @@ _BLOCK = 256 * 1024
 
 
 class ExportListQuery(CamelModel):
-    """The parameters of the list of exports."""
+    """The parameters of `GET /api/training/exports`: the length of a page, and where it begins.
+
+    `limit` is from 1 to 100 exports, by default 20. `after` is the id of the last export of the previous page.
+    """
 
     limit: Integer = Field(20, ge=1, le=MAX_LIMIT)
     after: Id | None = None
@@ -39,7 +42,20 @@ class Exporter:
         self._jobs = Jobs(service)
 
     def accept(self, organization: ObjectId, user: ObjectId, spec: ExportSpec) -> Job:
-        """Accept an export. Raises InvalidRequest, EmptySelection, InvalidSettings."""
+        """Accept an export that workers write.
+
+        Args:
+            organization: The caller's organization.
+            user: The caller, recorded in the job.
+            spec: What to export, validated.
+
+        Returns:
+            The job, in the state `accepted`.
+
+        Raises:
+            EmptySelection: No snapshot matches the filters.
+            InvalidSettings: SNAPSHOTS_EXPORTS_URL is not set, or a package for the format is not installed.
+        """
         with pymongo.timeout(_MAX_SECONDS):
             return accept_export(self._service, organization, spec.stored(), user)
 
@@ -65,9 +81,18 @@ class Exporter:
         return False
 
     def open(self, organization: ObjectId, key: ObjectId, name: str) -> IO[bytes]:
-        """Open a file that the export has made.
+        """Open a finished file for reading. The caller closes it.
 
-        Raises NotFound, DestinationFailed, DestinationUnavailable, InvalidSettings.
+        Args:
+            organization: The caller's organization.
+            key: The id of the export.
+            name: The path of the file, one of those in `files` of the export.
+
+        Raises:
+            NotFound: The organization has no such export, it is not completed or was written by a command, it has no
+                such file, or the file was removed because snapshots in it were erased or too old. The message says
+                which.
+            DestinationFailed, DestinationUnavailable: The folder or bucket refuses, or cannot be reached.
         """
         job = self._get(organization, key)
         files = (job.result or {}).get("files", ()) if job.status == COMPLETED and not job.is_local else ()

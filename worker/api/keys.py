@@ -39,6 +39,7 @@ class Keys:
 
     @property
     def collection(self) -> Collection[Document]:
+        """The collection `snapshotkeys`."""
         return self._connections.database[self._connections.settings.keys_collection]
 
     def create(self, caller: Caller, expires_at: datetime | None, name: str | None) -> tuple[str, Document]:

@@ -100,6 +100,7 @@ class RateLimit:
             return {}
 
     def close(self) -> None:
+        """Close the connection to Redis."""
         self._redis.close()
 
 

@@ -40,7 +40,10 @@ def _read_cursor(value: Any) -> tuple[DatetimeMS, ObjectId]:
 
 
 def cursor_of(document: Mapping[str, Any]) -> str | None:
-    """Return the cursor of the page after this snapshot, or None if its date does not fit into a cursor."""
+    """Return the cursor of the page after this snapshot: 36 hex digits that contain its `createdAt` and its id.
+
+    None if `createdAt` is missing, is no date, or does not fit into a cursor.
+    """
     created = document.get("createdAt")
     since = -1
     if isinstance(created, datetime | DatetimeMS):
@@ -59,7 +62,7 @@ Cursor = Annotated[tuple[DatetimeMS, ObjectId], BeforeValidator(_read_cursor)]
 
 
 class ExportQuery(CamelModel):
-    """The parameters of the export."""
+    """The parameters of `GET /api/training/export`: `quality` and `category`, which both match exactly if given."""
 
     quality: Label | None = None
     category: Label | None = None
@@ -78,13 +81,20 @@ def _read_boolean(value: Any) -> bool:
 
 
 class ErasureQuery(CamelModel):
-    """The parameters of an erasure."""
+    """The parameter of `DELETE /api/training/contacts/{id}`: `redactMentions`, `true` or `false`, by default false.
+
+    If it is true, the contact's e-mail addresses and phone numbers are replaced in other people's snapshots, too.
+    """
 
     redact_mentions: Annotated[bool, BeforeValidator(_read_boolean)] = False
 
 
 class ListQuery(SnapshotFilter):
-    """The parameters of the list. `after` takes precedence over `page`."""
+    """The parameters of `GET /api/training/snapshots`: the filters, and which page of the result.
+
+    `limit` is from 1 to 100 snapshots, by default 20. `after`, the `next` of the previous page, takes precedence over
+    `page`, which is from 1 to 1000 and costs more the higher it is.
+    """
 
     page: Annotated[Integer, AfterValidator(_check_page)] = 1
     limit: Annotated[Integer, Field(ge=1, le=MAX_LIMIT)] = 20
@@ -118,7 +128,19 @@ def _displayed(name: str) -> str:
 
 
 def read_query(request: Request, model: type[Query], limits: Settings) -> Query:
-    """Read the query parameters. An empty one counts as omitted. Raises InvalidRequest."""
+    """Read and validate the query parameters of a request. An empty one counts as omitted.
+
+    Args:
+        request: The HTTP request.
+        model: The allowed parameters; the aliases of its fields are their names.
+        limits: The settings that limit lengths.
+
+    Raises:
+        InvalidRequest: Names each parameter that is unknown, repeated or not valid, and what is allowed.
+
+    Example:
+        read_query(request, ListQuery, container.settings).limit
+    """
     names = {field.alias for field in model.model_fields.values()}
     values: dict[str, str] = {}
     for name, value in request.query_params.multi_items():

@@ -157,6 +157,7 @@ def encode(value: Any) -> bytes:
 
 
 def json_response(status: int, body: bytes, headers: Mapping[str, str] | None = None) -> Response:
+    """Return a response with a body that is JSON already."""
     return Response(body, status, headers, JSON)
 
 
@@ -191,6 +192,7 @@ def error_response(error: SnapshotError, idempotency_key: str | None = None) -> 
 
 
 def path_not_found() -> Response:
+    """Return the 404 for a path that no route has."""
     return failure(404, "Path not found. /docs lists all paths.", "not_found")
 
 

@@ -20,6 +20,7 @@ class Threads:
         return await asyncio.get_running_loop().run_in_executor(self.executor, function, *arguments)
 
     def close(self) -> None:
+        """Cancel the calls that still wait for a thread, and do not wait for those in progress."""
         self.executor.shutdown(wait=False, cancel_futures=True)
 
 

@@ -16,10 +16,23 @@ _RECENT = 100
 
 
 def accept_backfill(jobs: Jobs, organization: ObjectId, given: Mapping[str, Any], *, enqueue: bool) -> Job:
-    """Accept a backfill. If one is in progress that was requested with the same fields, return it.
+    """Accept a backfill, which requests a snapshot of each selected conversation.
 
-    `given`: the fields of BackfillSpec without the organization. `enqueue`: let a worker begin; otherwise the caller
-    runs it, and workers take over if the caller dies. Raises InvalidRequest, BackfillInProgress, NotFound.
+    Args:
+        jobs: The store of jobs.
+        organization: The organization whose conversations are selected.
+        given: The fields of `BackfillSpec` without the organization, in camelCase.
+        enqueue: Whether a worker begins at once. Otherwise the caller runs it, and workers take over if the caller
+            dies.
+
+    Returns:
+        The job; if one with the same fields is in progress, that one.
+
+    Raises:
+        InvalidRequest: Names each faulty field and what is allowed.
+        BackfillInProgress: Another backfill of the organization is in progress. `details["backfill"]` is its id.
+        NotFound: The filters select no conversation.
+        StoreUnavailable, StoreConflict: MongoDB cannot be reached or was busy; it is safe to try again.
     """
     service = jobs.service
     spec = BackfillSpec.read(given, service.settings, {"organizationId": organization})
@@ -34,7 +47,12 @@ def accept_backfill(jobs: Jobs, organization: ObjectId, given: Mapping[str, Any]
 
 
 def count_selected(jobs: Jobs, organization: ObjectId, given: Mapping[str, Any]) -> int:
-    """Count the conversations that a backfill would select. Raises InvalidRequest."""
+    """Count the conversations that a backfill would select, without accepting it.
+
+    `given`: the fields of `BackfillSpec` without the organization. With `minMessages`, `from` or `to` it reads the
+        times
+    and numbers of all messages, page by page. Raises InvalidRequest, StoreUnavailable, StoreConflict.
+    """
     spec = BackfillSpec.read(given, jobs.service.settings, {"organizationId": organization})
     selection = Selection(jobs.service.connections, spec)
     if (total := selection.count()) is None:

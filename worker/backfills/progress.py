@@ -33,10 +33,12 @@ class Progress:
 
     @property
     def failed(self) -> int:
+        """The number of requests that failed."""
         return self.failures.total()
 
     @property
     def in_flight(self) -> int:
+        """The number of requests without an outcome."""
         return self.requests - self.completed - self.failed
 
     @classmethod

@@ -29,14 +29,20 @@ Count = Annotated[int, BeforeValidator(_as_integer), Field(ge=1, le=MAX_COUNT, s
 
 
 class BackfillSpec(CamelModel):
-    """The filters that select conversations, and the fields that all their requests get."""
+    """Selects conversations of an organization, and has the fields that all their requests get.
+
+    Without filters, all conversations are selected. The texts are limited as those of a single request.
+    """
 
     organization_id: Id
     from_: Annotated[Time | None, Field(alias="from")] = None
     """Conversations that began then or later. A conversation begins with its first message."""
     to: Time | None = None
+    """Conversations that began then or earlier."""
     channels: Channels | None = None
+    """Conversations whose contact has one of these channel types; at most 50."""
     min_messages: Count | None = None
+    """Conversations with at least this many messages."""
     limit: Count | None = None
     """The most conversations, in the order of their ids."""
     user_id: Id | None = None

@@ -52,6 +52,7 @@ class Lazy:
     """Whether the command is a long-running process, whose warnings go to the log."""
 
     def load(self) -> click.Command:
+        """Import the module of a command and return the command."""
         module, _, attribute = self.where.partition(":")
         with interrupts.exit_at_once():
             command: click.Command = getattr(import_module(module), attribute)

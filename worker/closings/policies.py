@@ -70,14 +70,17 @@ class Policy(CamelModel):
 
     @property
     def keeps_for(self) -> KeepFor:
+        """How long snapshots are kept, by quality."""
         return KeepFor.read(self.keep_for)
 
     @property
     def counts_sides(self) -> bool:
+        """Whether the policy asks how many messages each side wrote."""
         return self.minimum_from_contact > 0 or self.minimum_from_user > 0
 
     @property
     def counts_messages(self) -> bool:
+        """Whether the policy asks for any number of messages."""
         return self.minimum_messages > 0 or self.counts_sides
 
     def settle(self, settings: Settings) -> timedelta:
@@ -140,6 +143,7 @@ class Policies:
 
     @property
     def collection(self) -> Collection[Document]:
+        """The collection `snapshotpolicies`."""
         return self._connections.database[self._connections.settings.policies_collection]
 
     def of(self, organizations: Iterable[ObjectId]) -> dict[ObjectId, Policy | None]:

@@ -59,6 +59,7 @@ class ClosingTally:
 
     @property
     def skipped(self) -> list[Skipped]:
+        """The closings for which no snapshot is made."""
         return [result for result in self.results if isinstance(result, Skipped)]
 
     def failures(self) -> Iterator[tuple[ClosingReport, SnapshotError]]:

@@ -35,6 +35,7 @@ class Examination:
 
     @property
     def failures(self) -> int:
+        """The number of findings that are failures."""
         return sum(finding.level is Level.FAILURE for check in self.checks for finding in check.findings)
 
 

@@ -37,14 +37,17 @@ class CheckResult:
 
 
 def ok(message: str) -> Finding:
+    """Return a finding without a fault."""
     return Finding(Level.OK, message)
 
 
 def warning(message: str, advice: str) -> Finding:
+    """Return a finding about something that may cause a failure later. `advice`: what to do about it."""
     return Finding(Level.WARNING, message, advice)
 
 
 def failure(message: str, advice: str) -> Finding:
+    """Return a finding about requests that are lost, wrong or not processed. `advice`: what to do about it."""
     return Finding(Level.FAILURE, message, advice)
 
 

@@ -42,11 +42,20 @@ class Found:
 
     @property
     def is_known(self) -> bool:
+        """Whether anything of the contact is stored: its document, a snapshot or a request."""
         return self.on_platform or bool(self.snapshots or self.requests)
 
 
 def find(service: Service, person: Person) -> Found:
-    """Look for a contact's document, snapshots and requests. Raises StoreUnavailable, StoreConflict."""
+    """Count the documents that are stored of a contact, and collect the texts by which they can be found.
+
+    Args:
+        service: The service of this process.
+        person: The organization and the contact.
+
+    Raises:
+        StoreUnavailable, StoreConflict: MongoDB cannot be reached or was busy; it is safe to try again.
+    """
     organization, contact = person
     database, names = service.connections.database, service.settings
     of = service.connections.fields.contact
@@ -74,11 +83,28 @@ def accept_erasure(
     *,
     redact_mentions: bool = False,
 ) -> Job:
-    """Write the tombstone and accept the erasure. If one is in progress, return that one unchanged.
+    """Write the tombstone of a contact and accept the job that removes all its data.
 
-    `redact_mentions`: replace the person's addresses and numbers in other people's snapshots.
+    From then on, no request for the contact is accepted. If an erasure of the contact is in progress, its job is
+    returned unchanged.
 
-    Raises NotFound if there is nothing of the contact, LegalHold, InvalidSettings, ErasureKeyDiffers.
+    Args:
+        jobs: The store of jobs.
+        organization: The organization of the contact.
+        contact: The contact to erase.
+        user: Who asked for it; None for a command.
+        redact_mentions: Whether to replace the person's e-mail addresses and phone numbers in other people's snapshots.
+
+    Returns:
+        The job. Its result is the signed receipt.
+
+    Raises:
+        NotFound: Nothing of the contact is stored.
+        LegalHold: The contact must not be erased before the end of the hold.
+        InvalidSettings: SNAPSHOTS_ERASURE_KEY or SNAPSHOTS_ERASURE_SIGNING_KEY is not set, or the log cannot be
+            written.
+        ErasureKeyDiffers: SNAPSHOTS_ERASURE_KEY is not the key that earlier contacts were erased with.
+        StoreUnavailable, StoreConflict: MongoDB cannot be reached or was busy; it is safe to try again.
     """
     service = jobs.service
     if service.settings.erasure_key is None:
@@ -176,7 +202,12 @@ def _beginning(identifiers: Identifiers) -> Mapping[str, Any]:
 
 
 def lift(jobs: Jobs, organization: ObjectId, contact: ObjectId) -> None:
-    """Lift a tombstone: it stays as a record without effect. Raises NotFound, ErasureInProgress."""
+    """Lift the tombstone of a contact, so that requests for it are accepted again. What was removed stays removed.
+
+    Raises:
+        NotFound: The contact was not erased.
+        ErasureInProgress: The erasure is not finished; lift it afterwards.
+    """
     service = jobs.service
     tombstones, now = service.tombstones, service.clock.now()
     key = tombstones.hash((organization, contact))

@@ -35,6 +35,7 @@ class Hold:
 
     @classmethod
     def read(cls, document: Document) -> "Hold":
+        """Read a document of the collection."""
         ids = document["organizationId"], document["contactId"]
         return cls(*ids, document["reason"], document["until"], document["setAt"])
 
@@ -45,17 +46,31 @@ class Hold:
 
 
 class Holds:
-    """The collection of holds. All methods raise StoreUnavailable, StoreConflict."""
+    """The collection of legal holds. All methods raise StoreUnavailable, StoreConflict.
+
+    Example:
+        Holds(service()).set((organization, contact), "lawsuit 12-345", until=datetime(2027, 6, 30, tzinfo=UTC))
+    """
 
     def __init__(self, service: Service) -> None:
         self._service = service
 
     @property
     def collection(self) -> Collection[Document]:
+        """The collection `snapshotholds`."""
         return self._service.connections.database[self._service.settings.holds_collection]
 
     def set(self, person: Person, reason: str, until: datetime) -> Hold:
-        """Set or replace the hold on a contact. Raises ContactErased."""
+        """Set the hold on a contact, or replace it.
+
+        Args:
+            person: The organization and the contact.
+            reason: Why the contact must not be erased. It is shown to everyone who tries.
+            until: When the hold ends, aware.
+
+        Raises:
+            ContactErased: The contact is erased or being erased.
+        """
         hold = Hold(*person, reason, until, self._service.clock.now())
 
         def write(session: ClientSession) -> None:
@@ -76,7 +91,7 @@ class Holds:
             return [Hold.read(each) for each in self.collection.find(condition, session=session).sort("until", 1)]
 
     def lift(self, person: Person) -> None:
-        """Remove the hold on a contact. Raises NotFound."""
+        """End the hold on a contact now. Raises NotFound if the contact has none."""
         with store_errors():
             if not self.collection.delete_many(_of(person)).deleted_count:
                 raise NotFound("This contact has no hold.")

@@ -38,6 +38,7 @@ class Identifiers:
         return cls(organization, fields["contact"], tuple(fields["texts"]))
 
     def as_fields(self) -> dict[str, Any]:
+        """Return the fields that `read` reads again, for the checkpoint of an erasure."""
         return {"contact": self.contact, "texts": list(self.texts)}
 
     @cached_property

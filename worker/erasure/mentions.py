@@ -46,6 +46,7 @@ class PersonEngine:
         self._patterns = patterns
 
     def find(self, text: str, kinds: Collection[str], hints: Hints) -> Iterator[Span]:
+        """Find the person's addresses and numbers. See `worker.redaction.engine.Engine.find`."""
         for kind, pattern in self._patterns:
             for found in pattern.finditer(text):
                 yield Span(found.start(), found.end(), kind, self._normal(kind, found[0]))
@@ -54,6 +55,7 @@ class PersonEngine:
                 yield span
 
     def is_persons(self, kind: str, text: str) -> bool:
+        """Return whether a text is an address or number of the person. `kind`: `email` or `phone`."""
         return (kind, self._normal(kind, text.strip())) in self._values
 
     def _normal(self, kind: str, text: str) -> str:

@@ -39,7 +39,15 @@ class ReceiptInvalid(Refused):
 
 
 def sign(receipt: Mapping[str, Any], key: Ed25519PrivateKey) -> dict[str, Any]:
-    """Return the receipt with its signature."""
+    """Sign a receipt with Ed25519.
+
+    Args:
+        receipt: JSON values without personal data.
+        key: The private key; see `signing_key`.
+
+    Returns:
+        The receipt with the field `signature`: base64 of the signature of all other fields, encoded by `encode`.
+    """
     signature = base64.b64encode(key.sign(encode(receipt))).decode()
     return {**receipt, _SIGNATURE: signature}
 
@@ -50,7 +58,18 @@ def encode(receipt: Mapping[str, Any]) -> bytes:
 
 
 def check(content: bytes, key: Ed25519PublicKey) -> dict[str, Any]:
-    """Verify the content of a receipt's file; return the receipt. Raises ReceiptInvalid."""
+    """Verify the file of a receipt.
+
+    Args:
+        content: The bytes of the file, exactly as `encode` returned them.
+        key: The public key of the installation that signed it.
+
+    Returns:
+        The receipt.
+
+    Raises:
+        ReceiptInvalid: The content was changed, is no receipt, or was signed with another key.
+    """
     try:
         receipt = json.loads(content)
         signature = base64.b64decode(receipt[_SIGNATURE], validate=True)

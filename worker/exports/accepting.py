@@ -16,7 +16,19 @@ from worker.stores.connections import store_errors
 
 
 def check_export(service: Service, organization: ObjectId, given: Any) -> ExportSpec:
-    """Validate the fields of a requested export. Raises InvalidRequest, EmptySelection, InvalidSettings."""
+    """Validate a requested export without accepting it.
+
+    Args:
+        service: The service of this process.
+        organization: The organization whose snapshots are exported.
+        given: The fields of `ExportSpec`, in camelCase.
+
+    Raises:
+        InvalidRequest: Names each faulty field and what is allowed.
+        EmptySelection: No snapshot of the organization matches the filters.
+        InvalidSettings: A package for the format or the compression is not installed; the message names the extra.
+        StoreUnavailable, StoreConflict: MongoDB cannot be reached or was busy; it is safe to try again.
+    """
     spec = ExportSpec.checked(given, service.settings)
     check_packages(spec.training_format, spec.compress)
     with store_errors():
@@ -28,7 +40,21 @@ def check_export(service: Service, organization: ObjectId, given: Any) -> Export
 def accept_export(service: Service, organization: ObjectId, given: Any, user: ObjectId | None = None) -> Job:
     """Check and accept an export that workers write to SNAPSHOTS_EXPORTS_URL.
 
-    Raises InvalidRequest, EmptySelection, InvalidSettings, StoreUnavailable, StoreConflict.
+    Args:
+        service: The service of this process.
+        organization: The organization whose snapshots are exported.
+        given: The fields of `ExportSpec`, in camelCase.
+        user: Who asked for it; None for a command.
+
+    Returns:
+        The job, in the state `accepted`. Its end is announced by an event.
+
+    Raises:
+        InvalidSettings: SNAPSHOTS_EXPORTS_URL is not set or not valid, or as for `check_export`.
+        InvalidRequest, EmptySelection, StoreUnavailable, StoreConflict: As for `check_export`.
+
+    Example:
+        job = accept_export(service(), organization, {"format": "messages", "quality": "good"})
     """
     spec = check_export(service, organization, given)
     open_destination(service.settings, ObjectId())
@@ -38,7 +64,11 @@ def accept_export(service: Service, organization: ObjectId, given: Any, user: Ob
 def delete_export(service: Service, job: Job) -> None:
     """Delete the record of a finished export, and its files unless a command has written them.
 
-    Raises InvalidSettings, DestinationFailed, DestinationUnavailable, StoreUnavailable, StoreConflict.
+    Raises:
+        DestinationFailed: The folder or bucket refuses; the record is kept.
+        DestinationUnavailable: The bucket cannot be reached; the record is kept, and it is safe to try again.
+        InvalidSettings: SNAPSHOTS_EXPORTS_URL is no longer set or valid.
+        StoreUnavailable, StoreConflict: MongoDB cannot be reached or was busy; it is safe to try again.
     """
     if not job.is_local:
         open_destination(service.settings, job.id).remove()

@@ -35,15 +35,18 @@ class Hashed:
 
     @property
     def sha256(self) -> str:
+        """The SHA-256 of what was written so far, in hex."""
         return self._hash.hexdigest()
 
     def write(self, data: Any) -> int:
+        """Write and hash bytes; return how many."""
         self._file.write(data)
         self._hash.update(data)
         self.bytes += len(data)
         return len(data)
 
     def tell(self) -> int:
+        """Return the number of bytes written so far, which pyarrow asks for."""
         return self.bytes
 
     def flush(self) -> None:

@@ -50,5 +50,8 @@ def fault_of_folder(settings: Settings) -> str | None:
 
 
 def open_folder(folder: Path, export: ObjectId) -> Destination:
-    """Return the destination of an export that a command writes into a folder."""
+    """Return the destination of an export that a command writes into a folder.
+
+    `folder`: need not exist yet. `export`: the id of the export's job, which names the hidden folder beside it.
+    """
     return Folder(folder, folder.parent / f".{export}", export)

@@ -54,6 +54,7 @@ class Selected:
         return cls(document["_id"], content_hash, document["size"], fields)
 
     def entry(self) -> Document:
+        """Return the entry for the stored selection, which `of` reads again."""
         return {"_id": self.id, "contentHash": self.content_hash, "size": self.size, **self.fields}
 
 
@@ -74,6 +75,7 @@ class Selection:
 
     @property
     def collection(self) -> Collection[Document]:
+        """The collection `snapshotexports`, which all exports in progress share."""
         return self._connections.database[self._connections.settings.exports_collection]
 
     def document(self, split: str, shard: int, number: int, entries: list[Selected]) -> Document:

@@ -30,7 +30,18 @@ def _check_split(value: str) -> str:
 
 
 class ExportSpec(SnapshotFilter):
-    """The body of `POST /api/training/exports`: filters, format, split, redaction and compression."""
+    """What to export: the body of `POST /api/training/exports`, and the options of `snapshots export`.
+
+    It has the filters of `SnapshotFilter` and these fields:
+
+    - `format`: the name of a format, such as `messages`. The only required field.
+    - `split`: percentages for train, validation and test, such as `90/5/5`. Without it, everything is in `train`.
+    - `stratify`: `quality` gives each quality the same shares of the splits. Needs `split`.
+    - `dedupe`: export only one of several snapshots with equal messages.
+    - `system`, `weightBad`: options of some formats (`worker.formats.dataset.Options`).
+    - `compress`: `gzip` or `zstd`; not for parquet.
+    - `redact`, `redactRegions`: kinds of personal data to replace, and regions such as `DE` of phone numbers.
+    """
 
     format: Annotated[str, Field(max_length=100)]
     split: Annotated[str, Field(max_length=50), AfterValidator(_check_split)] | None = None
@@ -46,7 +57,18 @@ class ExportSpec(SnapshotFilter):
 
     @classmethod
     def checked(cls, data: Any, limits: Settings) -> Self:
-        """Validate what a caller sends. Raises InvalidRequest, which names the fields."""
+        """Validate what a caller sends, including the combination of the fields.
+
+        Args:
+            data: A JSON object with camelCase names.
+            limits: The settings that limit lengths.
+
+        Raises:
+            InvalidRequest: Names each faulty field, what is wrong with it, and what is allowed.
+
+        Example:
+            ExportSpec.checked({"format": "messages", "quality": "good", "split": "90/5/5"}, settings())
+        """
         spec = cls.read(data, limits)
         found = get_format(spec.format)
         if spec.stratify and not spec.split:
@@ -71,21 +93,25 @@ class ExportSpec(SnapshotFilter):
 
     @property
     def training_format(self) -> Format:
+        """The format that `format` names."""
         return get_format(self.format)
 
     @property
     def options(self) -> Options:
+        """The options for the format."""
         return Options(system=self.system, weight_bad=self.weight_bad)
 
     @property
     def redactor(self) -> Redactor | None:
+        """The redactor for `redact` and `redactRegions`; None if nothing is redacted."""
         return Redactor(self.redact, self.redact_regions) if self.redact else None
 
     @property
     def shares(self) -> Shares | None:
+        """The shares that `split` states; None if everything is in `train`."""
         return parse_shares(self.split) if self.split else None
 
 
 def read_spec(stored: Mapping[str, Any], limits: Settings) -> ExportSpec:
-    """Read the spec of a job's record."""
+    """Read the spec that a job stores (`ExportSpec.stored`). Raises InvalidRequest if it is no longer valid."""
     return ExportSpec.checked(dict(stored), limits)

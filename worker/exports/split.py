@@ -35,7 +35,14 @@ class Shares:
 
 
 def parse_shares(text: str) -> Shares:
-    """Read `90/5/5`. Raises ValueError, which says what is allowed."""
+    """Parse the shares of training, validation and test data.
+
+    Args:
+        text: Three percentages that add up to 100, such as `90/5/5`.
+
+    Raises:
+        ValueError: The text has another form, another sum, or no training data. The message says what is allowed.
+    """
     parts = text.split("/")
     if len(parts) != len(SPLITS) or not all(_NUMBER.fullmatch(part) for part in parts):
         raise ValueError(f"should be three percentages for {', '.join(SPLITS)}, such as 90/5/5")
@@ -68,6 +75,7 @@ class Splitter:
         return int.from_bytes(digest[:8]) >> _STRATUM_BITS
 
     def side(self, person: ObjectId) -> str:
+        """Return the split of a person: `train`, `validation` or `test`. It depends on nothing else."""
         if self._shares is None:
             return TRAIN
         place = self.place(person)

@@ -83,7 +83,12 @@ class Verification:
 
 
 def read_manifest(destination: Destination) -> _Manifest:
-    """Read the manifest. Raises ManifestUnreadable."""
+    """Read the manifest of an export.
+
+    Raises:
+        ManifestUnreadable: It is missing, damaged, or of another version. The message says where and which.
+        DestinationUnavailable: The bucket cannot be reached.
+    """
     try:
         with destination.open(NAME) as file:
             manifest = json.load(file)
@@ -100,7 +105,22 @@ def read_manifest(destination: Destination) -> _Manifest:
 
 
 def verify(destination: Destination) -> Verification:
-    """Compare all files with the manifest. Raises ManifestUnreadable, DestinationUnavailable."""
+    """Compare all files of an export with its manifest: their presence, sizes and SHA-256.
+
+    Args:
+        destination: The folder or bucket with the files.
+
+    Returns:
+        How many files were checked, and the faults by path, including files that are not part of the export.
+
+    Raises:
+        ManifestUnreadable: The manifest is missing, damaged, or of another version.
+        DestinationUnavailable: The bucket cannot be reached.
+
+    Example:
+        for path, fault in verify(open_folder(Path("training"), ObjectId())).faults.items():
+            print(path, fault)  # train.jsonl has different content
+    """
     manifest = read_manifest(destination)
     known = {each.path: each for each in manifest.files}
     found = {path: fault for path, record in known.items() if (fault := _fault(destination, record))}
@@ -144,9 +164,17 @@ class Rebuild:
         self.edited: list[str] = []
 
     def __call__(self, target: Destination) -> list[str]:
-        """Write the files to `target`; return the paths of data files that differ from the manifest.
+        """Write the data files again, from the snapshots that the manifest names.
 
-        Raises ManifestUnreadable, or SourcesChanged, which names the snapshots that were deleted or edited.
+        Args:
+            target: Where to write them; a destination other than the source, or the same one.
+
+        Returns:
+            The paths of the data files that would differ from the manifest. If there are any, nothing is written.
+
+        Raises:
+            ManifestUnreadable: A list of ids is damaged, or the format has changed since the export.
+            SourcesChanged: Snapshots were deleted or edited since. The message and `details` name them.
         """
         others = [each for each in self.manifest.files if each.kind != "data"]
         ids = [each for each in others if each.kind == "ids"]

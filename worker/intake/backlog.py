@@ -38,6 +38,7 @@ class Backlog:
 
     @property
     def is_full(self) -> bool:
+        """Whether no more entries should be read for now."""
         return len(self._turns) >= _MOST_ENTRIES or self._bytes >= _MOST_BYTES
 
     def ids(self) -> Iterator[str]:

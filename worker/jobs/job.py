@@ -65,6 +65,7 @@ class Job:
 
     @property
     def is_finished(self) -> bool:
+        """Whether the job is completed, failed or cancelled."""
         return self.status not in UNFINISHED
 
     @classmethod

@@ -41,6 +41,7 @@ class JobFilter:
     status: JobStatus | None = None
 
     def condition(self) -> Document:
+        """Return the MongoDB filter for the selected jobs."""
         condition = {"organizationId": self.organization, "kind": self.kind, "status": self.status}
         return {name: value for name, value in condition.items() if value is not None}
 
@@ -56,6 +57,7 @@ class Jobs:
 
     @cached_property
     def collection(self) -> Collection[Document]:
+        """The collection `snapshotjobs`."""
         return self.service.connections.database[self.service.settings.jobs_collection]
 
     # --- the caller's half ----------------------------------------------------------------------------------
@@ -74,9 +76,13 @@ class Jobs:
     ) -> Job:
         """Insert a job and enqueue its first slice. If Redis is down, the sweep enqueues it later.
 
-        `checkpoint`: the state that the first slice starts from. `session`: insert within its transaction; the caller
-        enqueues the job after the commit. `local`: the caller's process runs all slices, and no worker does.
-        `enqueue=False`: the caller runs the slices, and if it dies the sweep lets the workers continue.
+        Args:
+            spec: The fields of the request, validated by the caller. They are stored as they are and never change.
+            user: Who asked for it; None for a command.
+            local: Whether the caller's process runs all slices, and no worker does.
+            enqueue: False if the caller runs the slices; if it dies, the sweep lets the workers continue.
+            checkpoint: The state from which the first slice starts.
+            session: Insert within its transaction, after which the caller enqueues the job.
         """
         document: Document = {
             "_id": ObjectId(),
@@ -100,7 +106,10 @@ class Jobs:
         return job
 
     def get(self, job: ObjectId, organization: ObjectId | None = None, kind: Kind | None = None) -> Job:
-        """Return a job. Raises NotFound if it does not exist or belongs to another organization or kind."""
+        """Return a job.
+
+        Raises NotFound if it does not exist, or belongs to another organization or kind than those that are given.
+        """
         with store_errors():
             found = self.collection.find_one({"_id": job, **JobFilter(organization, kind).condition()})
         if found is None:
@@ -114,7 +123,7 @@ class Jobs:
             return [Job.read(each) for each in self.collection.find(condition).sort("_id", -1).limit(limit)]
 
     def cancel(self, job: ObjectId, organization: ObjectId | None = None) -> bool:
-        """Cancel a job unless it is finished; return whether it was cancelled.
+        """Cancel a job; return False if it is finished, unknown, or of another organization.
 
         A running slice ends at its next write, and one more slice removes what the job has written. No event is
         emitted, because the caller knows the outcome.

@@ -78,6 +78,7 @@ class Child:
 
     @property
     def running(self) -> bool:
+        """Whether the process has been started and has not ended."""
         return self._process is not None and self.poll() is None
 
     def start(self) -> None:

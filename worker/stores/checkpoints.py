@@ -25,6 +25,7 @@ class Checkpoints:
 
     @property
     def collection(self) -> Collection[Document]:
+        """The collection `snapshotstate`."""
         return self._connections.database[self._connections.settings.state_collection]
 
     def get(self, name: str) -> Document:

@@ -56,9 +56,17 @@ class Totals:
 
 
 def totals(connections: Connections, organization: ObjectId | None = None) -> Totals:
-    """Return the exact counts of one organization, or of all. Raises StoreUnavailable, StoreConflict.
+    """Return exact counts in a time that does not grow with the ledger.
 
-    Counts in full until every organization was compared once, and while no sweep has run for two minutes.
+    It counts in full, which takes seconds for a million requests, until every organization was compared once, and while
+    no sweep has run for two minutes.
+
+    Args:
+        connections: The connections of this process.
+        organization: Count this organization only. None: all of them.
+
+    Raises:
+        StoreUnavailable, StoreConflict: MongoDB cannot be reached or was busy; it is safe to try again.
     """
     now = connections.clock.now()
 
@@ -85,6 +93,7 @@ def is_recent(connections: Connections, reached: datetime, now: datetime) -> boo
 
 
 def counts_of(connections: Connections) -> Collection[Document]:
+    """Return the collection `snapshotcounts`."""
     return connections.database[connections.settings.counts_collection]
 
 
@@ -127,6 +136,7 @@ def record_changes(connections: Connections, session: ClientSession, changes: It
 
 
 def checkpoint(connections: Connections, name: str, session: ClientSession) -> Document:
+    """Return the checkpoint of this name as it is within the transaction; empty if there is none."""
     return counts_of(connections).find_one({"_id": name}, session=session) or {}
 
 
@@ -217,6 +227,7 @@ def _counted(before: datetime) -> Document:
 
 
 def without_zeros(counts: Mapping[str, int]) -> dict[str, int]:
+    """Return the counts that are not 0, so that documents stay small."""
     return {name: count for name, count in counts.items() if count}
 
 

@@ -47,7 +47,14 @@ _ATTRIBUTES = {"id", "type", "time", "data"}
 
 
 def event_of(entry: LedgerEntry) -> dict[str, Any]:
-    """Build the CloudEvent of a finished ledger entry: ids and labels, no conversation text, names or notes."""
+    """Build the CloudEvent of a finished ledger entry. It contains ids and labels, but no message, name or note.
+
+    Args:
+        entry: A completed or failed entry that retention has not stripped yet.
+
+    Returns:
+        A JSON object as docs/schemas describes it. The same entry always gives the same event.
+    """
     data: dict[str, Any] = {
         "organizationId": str(entry["organizationId"]),
         "requestId": entry["requestId"],
@@ -180,9 +187,18 @@ class Events:
                 self._connections.redis.xtrim(stream, minid=str(max(oldest, 0)), approximate=True)
 
     def read(self, after: str = "-", count: int = 100, block_ms: int | None = None) -> list[tuple[str, dict[str, Any]]]:
-        """Return `(stream id, event)` after the id `after`, in order; wait up to `block_ms` if it is given.
+        """Read events from the stream, in order.
 
-        An entry without a valid event in its field `event` is returned as an empty object. Raises BrokerUnavailable.
+        Args:
+            after: The stream id behind which to read; `-` for the beginning.
+            count: The most events.
+            block_ms: How many milliseconds to wait for the first event. None: do not wait.
+
+        Returns:
+            Pairs of stream id and event. An entry without a valid event in its field `event` is an empty object.
+
+        Raises:
+            BrokerUnavailable: Redis cannot be reached, or refuses the command.
         """
         stream = self._names.events_stream
         with broker_errors():

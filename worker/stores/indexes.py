@@ -38,6 +38,7 @@ class Index:
 
     @property
     def name(self) -> str:
+        """The name in MongoDB: `snapshots_` and the keys, such as `snapshots_organizationId_requestId`."""
         return "snapshots_" + "_".join(key for key, _ in self.keys).replace(".", "_").lstrip("_")
 
 

@@ -74,6 +74,7 @@ class Ledger:
 
     @property
     def collection(self) -> Collection[LedgerEntry]:
+        """The ledger's collection, journaled and with write concern majority."""
         return ledger_of(self._connections)
 
     @property
@@ -84,10 +85,17 @@ class Ledger:
     # --- accept ---------------------------------------------------------------------------------------
 
     def insert(self, entries: Sequence[LedgerEntry]) -> dict[Key, LedgerEntry]:
-        """Insert entries in one command; return the ledger's entry for each key, which may be an older one.
+        """Insert entries in one command. An entry whose key exists already is not inserted.
 
-        A key is missing from the result if its entry is not known to be durable, because it was neither inserted
-        without an error nor read back at majority. Raises AcceptUnknown only if this applies to all keys.
+        Args:
+            entries: New entries, with the status `accepted`.
+
+        Returns:
+            The ledger's entry for each key, which may be an older one. A key is missing if its entry is not known to be
+            durable, because it was neither inserted without an error nor read back at majority.
+
+        Raises:
+            AcceptUnknown: This applies to all keys.
         """
         if not entries:
             return {}
@@ -265,6 +273,7 @@ def ledger_of(connections: Connections) -> Collection[LedgerEntry]:
 
 
 def key_of(entry: LedgerEntry) -> Key:
+    """Return the idempotency key of an entry: its organization and its request id."""
     return entry["organizationId"], entry["requestId"]
 
 

@@ -43,6 +43,7 @@ class Outbox:
 
     @property
     def collection(self) -> Collection[Document]:
+        """The collection `snapshotoutbox`."""
         return self._connections.database[self._connections.settings.outbox_collection]
 
     def add(self, requests: Sequence[ObjectId], at: datetime, session: ClientSession) -> None:

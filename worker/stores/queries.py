@@ -20,13 +20,21 @@ _CLOCK_SKEW = timedelta(days=1)
 
 @dataclass(frozen=True, slots=True)
 class RequestFilter:
-    """Selects requests. The times apply to the outcome if finished requests are selected, else to acceptance."""
+    """Selects requests of the ledger. All given fields must match; without any, all requests are selected.
+
+    Example:
+        RequestFilter(organization, code="retries_exhausted", since=now - timedelta(days=1))
+    """
 
     organization: ObjectId | None = None
     status: str | None = None
+    """`accepted`, `completed` or `failed`."""
     code: str | None = None
+    """The error code of failed requests."""
     since: datetime | None = None
+    """Requests that finished then or later, if finished ones are selected; otherwise those accepted then or later."""
     until: datetime | None = None
+    """The latest time, of the same event as `since`."""
 
     def condition(self) -> Document:
         """Return the filter for the ledger, in a form that an index can serve."""
@@ -57,7 +65,20 @@ class RequestFilter:
 def list_requests(
     connections: Connections, which: RequestFilter, limit: int, after: ObjectId | None = None
 ) -> tuple[list[LedgerEntry], ObjectId | None]:
-    """Return a page of entries, newest first, and the cursor for the next page, or None on the last page."""
+    """Return a page of ledger entries, newest first.
+
+    Args:
+        connections: The connections of this process.
+        which: The filter.
+        limit: The most entries.
+        after: The cursor of the page, which the call for the previous page returned. None: the first page.
+
+    Returns:
+        The entries, and the cursor for the next page, or None on the last page.
+
+    Raises:
+        StoreUnavailable, StoreConflict: MongoDB cannot be reached or was busy; it is safe to try again.
+    """
     condition = which.condition()
     if after:
         condition["_id"] = {**condition.get("_id", {}), "$lt": after}
@@ -107,7 +128,17 @@ def count_redrivable(connections: Connections, which: RequestFilter, ids: Sequen
 def redrivable(
     connections: Connections, which: RequestFilter, batch: int, ids: Sequence[ObjectId] | None = None
 ) -> Iterator[Sequence[ObjectId]]:
-    """Yield the ids of redrivable requests in batches. Yields each once, even if it fails again in the meantime."""
+    """Yield the ids of redrivable requests in batches, each id once, even if the request fails again in the meantime.
+
+    Args:
+        connections: The connections of this process.
+        which: The filter.
+        batch: The most ids in a batch.
+        ids: Only these requests, if any are given.
+
+    Raises:
+        StoreUnavailable, StoreConflict: MongoDB cannot be reached or was busy; the ids yielded so far are valid.
+    """
     key: Document = {"$in": list(ids)} if ids else {}
     while True:
         condition = which.condition() | REDRIVABLE | ({"_id": key} if key else {})

@@ -18,6 +18,7 @@ class Snapshots:
 
     @property
     def collection(self) -> Collection[Document]:
+        """The collection of snapshots, which the platform reads, too."""
         return self._connections.database[self._connections.settings.snapshots_collection]
 
     def insert(self, documents: Sequence[RawBSONDocument], session: ClientSession) -> None:

@@ -66,6 +66,7 @@ class Tombstones:
 
     @property
     def collection(self) -> Collection[Document]:
+        """The collection `snapshoterasures`."""
         return self._connections.database[self._connections.settings.erasures_collection]
 
     @property

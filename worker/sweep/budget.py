@@ -19,6 +19,7 @@ class Budget:
 
     @property
     def is_over(self) -> bool:
+        """Whether the time is used up."""
         return self.left == 0.0
 
     @property

@@ -25,19 +25,23 @@ class IntakeCounts:
         self._since_log: Tally[str] = Tally()
 
     def accepted(self, kind: str, count: int) -> None:
+        """Count accepted entries by their kind."""
         if count:
             ACCEPTED.labels(kind).inc(count)
             self._since_log["accepted"] += count
 
     def rejected(self, code: str) -> None:
+        """Count a rejected entry by its error code."""
         REJECTED.labels(code).inc()
         self._since_log[f"rejected_{code}"] += 1
 
     def skipped(self, reason: str) -> None:
+        """Count a skipped closing by its reason."""
         SKIPPED.labels(reason).inc()
         self._since_log[f"skipped_{reason}"] += 1
 
     def lost(self, count: int) -> None:
+        """Count entries that were trimmed from the stream before they were read."""
         LOST.inc(count)
         self._since_log["lost"] += count
 
