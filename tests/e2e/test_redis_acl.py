@@ -48,9 +48,13 @@ def run(settings: Settings, folder: Path, *orders: tuple[str, list[str]]) -> lis
         "SNAPSHOTS_MONGO_DATABASE": settings.mongo_database,
         "FLOWER_BASIC_AUTH": "operator:long-enough",
         "FLOWER_DB": str(folder / "flower"),
-        "PROGRAM_SECONDS": "15",
     }
-    return run_programs([Order(program, arguments, environment) for program, arguments in orders])
+    return run_programs(
+        [
+            Order(program, arguments, environment, "Connected to" if "flower" in arguments else "")
+            for program, arguments in orders
+        ]
+    )
 
 
 def leave_pending(admin: Any) -> tuple[str, str]:

@@ -168,7 +168,6 @@ def test_every_program_finds_the_primary(shared: Sentinels, settings: Settings, 
         "SNAPSHOTS_MONGO_DATABASE": own.mongo_database,
         "FLOWER_BASIC_AUTH": "operator:long-enough",
         "FLOWER_DB": str(tmp_path / "flower"),
-        "PROGRAM_SECONDS": "15",
     }
     listener = listener_process(own, tmp_path / "listener.log")
     with stack(own, tmp_path), listeners(listener):
@@ -177,7 +176,7 @@ def test_every_program_finds_the_primary(shared: Sentinels, settings: Settings, 
             Order("snapshots", ["status"], environment),
             Order("celery", ["-A", "worker", "inspect", "active"], environment),
             Order("liveness", ["listener"], environment),
-            Order("celery", ["-A", "worker", "flower", "--port=0"], environment),
+            Order("celery", ["-A", "worker", "flower", "--port=0"], environment, "Connected to"),
         ]
         doctor, *others, flower = run_programs(orders)
     assert "1 of 3 Sentinels do not answer" in " ".join(doctor.output.replace("│", " ").split()), doctor.output

@@ -75,13 +75,12 @@ def test_user_with_the_documented_rules_runs_everything_over_tls_and_through_a_f
             "SNAPSHOTS_MONGO_DATABASE": own.mongo_database,
             "FLOWER_BASIC_AUTH": "operator:long-enough",
             "FLOWER_DB": str(tmp_path / "flower"),
-            "PROGRAM_SECONDS": "15",
         }
         doctor, status, flower = run_programs(
             [
                 Order("snapshots", ["doctor", "--no-request"], environment),
                 Order("snapshots", ["status"], environment),
-                Order("celery", ["-A", "worker", "flower", "--port=0"], environment),
+                Order("celery", ["-A", "worker", "flower", "--port=0"], environment, "Connected to"),
             ]
         )
     assert "the ACL allows every command, key and channel" in doctor.output, doctor.output

@@ -1,15 +1,18 @@
 """Runs the project's programs in processes that are forked after the imports, which saves each a second.
 
-Reads `[{"program", "arguments", "environment"}, ...]` as JSON and prints `[{"code", "output"}, ...]`. `program`:
-snapshots, celery or liveness. `environment` changes this process's. A few run at a time.
+Reads `[{"program", "arguments", "environment", "until"}, ...]` as JSON and prints `[{"code", "output"}, ...]`.
+`program`: snapshots, celery or liveness. `environment` changes this process's. A few run at a time. A program that
+waits for something is ended once its output matches `until`.
 """
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import tempfile
+import time
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -17,18 +20,20 @@ from pathlib import Path
 from typing import Any
 
 CHECKOUT = Path(__file__).parents[2]
-_SECONDS = 30
-"""After which a program that does not end by itself is ended, unless PROGRAM_SECONDS is set in its environment."""
+_SECONDS = 90
+"""After which a program that does not end by itself is ended."""
 _AT_A_TIME = 3
+_POLL_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
 class Order:
-    """A program to run."""
+    """A program to run. `until`: the pattern of output after which it may be ended; empty if it ends by itself."""
 
     program: str
     arguments: Sequence[str]
     environment: Mapping[str, str] = field(default_factory=dict)
+    until: str = ""
 
 
 @dataclass(frozen=True)
@@ -75,7 +80,7 @@ def _main(program: str, arguments: list[str]) -> int | str | None:
 
 
 def _run_child(file: Path, order: dict[str, Any]) -> None:
-    signal.alarm(int(order["environment"].get("PROGRAM_SECONDS", _SECONDS)))
+    signal.alarm(_SECONDS)
     opened = os.open(file, os.O_WRONLY | os.O_CREAT)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(opened, 1)
@@ -100,9 +105,19 @@ def _run_all(folder: Path, orders: list[dict[str, Any]]) -> list[dict[str, objec
     codes: dict[int, int] = {}
     running: dict[int, int] = {}
 
+    def output(number: int) -> str:
+        file = folder / str(number)
+        return file.read_text(errors="replace") if file.exists() else ""
+
     def reap() -> None:
-        pid, status = os.wait()
-        codes[running.pop(pid)] = os.waitstatus_to_exitcode(status)
+        pid, status = os.waitpid(-1, os.WNOHANG)
+        if pid:
+            codes[running.pop(pid)] = os.waitstatus_to_exitcode(status)
+            return
+        for pid, number in running.items():
+            if (until := orders[number]["until"]) and re.search(until, output(number)):
+                os.kill(pid, signal.SIGALRM)
+        time.sleep(_POLL_SECONDS)
 
     for number, order in enumerate(orders):
         while len(running) >= _AT_A_TIME:
@@ -113,10 +128,7 @@ def _run_all(folder: Path, orders: list[dict[str, Any]]) -> list[dict[str, objec
         running[pid] = number
     while running:
         reap()
-    return [
-        {"code": codes[number], "output": (folder / str(number)).read_text(errors="replace")}
-        for number in range(len(orders))
-    ]
+    return [{"code": codes[number], "output": output(number)} for number in range(len(orders))]
 
 
 def _import_all() -> None:
