@@ -87,9 +87,10 @@ def test_read_that_is_slower_than_the_deadline_is_postponed(
     assert bench.entry(key)["attempts"] == 1
 
 
-def test_unexpected_error_is_postponed_and_isolates_the_request_at_fault(bench: Bench) -> None:
+def test_unexpected_error_of_one_request_is_postponed_and_holds_up_no_other(bench: Bench) -> None:
     keys = bench.chunk(4)
-    fetch = bench.service.conversations.fetch
+    patient = bench.another(run_deadline=timedelta(minutes=2))
+    fetch = patient.service.conversations.fetch
 
     def break_on(entries: Any) -> Any:
         for entry, found in fetch(entries):
@@ -97,13 +98,17 @@ def test_unexpected_error_is_postponed_and_isolates_the_request_at_fault(bench: 
                 raise ZeroDivisionError("Priya's message")
             yield entry, found
 
-    bench.service.conversations.fetch = break_on  # type: ignore[method-assign]
-    waiting = [keys]
+    patient.service.conversations.fetch = break_on  # type: ignore[method-assign]
+    first = run(patient, keys)
+    assert first.completed == 3
+    assert [each.ids for each in first.postponed] == [[str(keys[2])]]
+    waiting = [[keys[2]]]
     for _ in range(40):
         if not waiting:
             break
-        outcome = run(bench, waiting.pop(0))
+        outcome = run(patient, waiting.pop(0))
         waiting += [[ObjectId(key) for key in each.ids] for each in outcome.postponed]
+    patient.connections.close()
     assert [each["status"] for each in bench.entries(keys)] == ["completed", "completed", "failed", "completed"]
     error = bench.entry(keys[2])["error"]
     assert error["code"] == "retries_exhausted"

@@ -79,6 +79,11 @@ def test_javascript_is_stored_as_plain_text(name: str) -> None:
     assert (found, type(found)) == ("return 1", str)
 
 
+@pytest.mark.parametrize(("direction", "sender"), [("outbound", "user"), ("x", "contact")])
+def test_direction_that_is_javascript_is_read_as_text(direction: str, sender: str) -> None:
+    assert shaped(sender=None, senderType=None, direction=Code(direction))["sender"] == sender
+
+
 def test_other_fields_are_omitted() -> None:
     assert list(shaped(attachments=[{"url": "https://x"}], speaker="A")) == [
         "id",

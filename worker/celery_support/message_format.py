@@ -138,7 +138,7 @@ def _text_property(properties: Mapping[str, Any], name: str) -> str | None:
     if value is None or _is_text(value):
         text: str | None = value
         return text
-    raise fault(f"properties.{name}", f"should be a string, it is {json_type(value)}")
+    raise fault(f"properties.{name}", _A_TEXT)
 
 
 # --- headers ---------------------------------------------------------------------------------------------

@@ -111,7 +111,7 @@ def _sender(message: Mapping[str, Any]) -> str:
     if isinstance(sender, str):
         return str(sender)  # bson.Code is a subclass of str, which would be stored as JavaScript
     if direction := _direction(message):
-        return _SENDERS[direction]
+        return _SENDERS[str(direction)]
     kind = message.get("senderType")
     return "user" if isinstance(kind, str) and kind != "CONTACT" else "contact"
 
@@ -130,7 +130,8 @@ def _sender_type(message: Mapping[str, Any], sender: str) -> str:
 def _direction(message: Mapping[str, Any]) -> str | None:
     """Return `inbound` or `outbound`, or None for any other value."""
     direction = message.get("direction")
-    return direction if isinstance(direction, str) and direction in _SENDERS else None
+    # bson.Code is a str that cannot be hashed
+    return direction if isinstance(direction, str) and str(direction) in _SENDERS else None
 
 
 def _time(message: Mapping[str, Any]) -> int:

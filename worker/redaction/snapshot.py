@@ -65,7 +65,7 @@ def redact_snapshot(
     for number, message in enumerate(messages):
         for name in _OF_MESSAGE:
             value = message.get(name)
-            if isinstance(value, str) and value and value not in _USUAL:
+            if isinstance(value, str) and value and str(value) not in _USUAL:  # a bson.Code cannot be hashed
                 places.append((name, number))
                 parts.append(Part(value))
     for name, whole in _TEXTS:

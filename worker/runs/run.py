@@ -76,7 +76,11 @@ class Run:
         return [entry for entry in entries if is_open(entry)]
 
     def _attempt(self, entries: Sequence[LedgerEntry]) -> None:
-        """Fetch, plan, commit, emit and finish. After a transient error, the undecided requests are postponed."""
+        """Fetch, plan, commit, emit and finish.
+
+        After a transient error, the undecided requests are postponed; after an unexpected one, they are attempted in
+        halves, so that the request at fault holds up no other.
+        """
         try:
             with self._deadline():
                 order = order_closings(self._service, entries)
@@ -100,6 +104,12 @@ class Run:
                 self._postpone_rest(entries, DeadlineExceeded())
                 return
             # The boundary: an unexpected error must also lead to an outcome of each request.
+            left = self._undecided(entries)
+            if len(left) > 1 and not self._is_over():
+                log.warning("attempt_split", code="unexpected", reason=type(error).__name__, requests=len(left))
+                for half in (left[: len(left) // 2], left[len(left) // 2 :]):
+                    self._attempt(half)
+                return
             log.exception("attempt_failed", code="unexpected", requests=len(entries))
             self._postpone_rest(entries, UnexpectedError(f"Unexpected {type(error).__name__}."))
 
@@ -181,9 +191,12 @@ class Run:
         return time.monotonic() >= self._stop_at - _ROUND_TRIP_SECONDS
 
     def _postpone_rest(self, entries: Sequence[LedgerEntry], error: TransientError) -> None:
+        self._commit_apart(plan_after_error(self._undecided(entries), error, self._settings))
+
+    def _undecided(self, entries: Sequence[LedgerEntry]) -> list[LedgerEntry]:
+        """Return the requests that this run has neither decided nor postponed."""
         settled = self._committer.result.settled
-        left = [entry for entry in entries if entry["_id"] not in settled]
-        self._commit_apart(plan_after_error(left, error, self._settings))
+        return [entry for entry in entries if entry["_id"] not in settled]
 
     def _commit_apart(self, planned: Plan) -> None:
         """Commit with a separate time limit, because the run's own may be used up."""
