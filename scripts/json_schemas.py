@@ -25,7 +25,7 @@ _LIMITS = Settings.model_construct()
 
 
 def schemas() -> dict[str, dict[str, Any]]:
-    """Returns the schemas by file name."""
+    """Return the schemas by file name."""
     return {
         f"{REQUESTED}.json": _entry(REQUESTED, _request()),
         f"{RESOLVED}.json": _entry(RESOLVED, _model(ConversationResolved)),
@@ -54,7 +54,7 @@ def _model(model: type[BaseModel]) -> dict[str, Any]:
 
 
 def _without_titles(schema: Any) -> Any:
-    """Removes the titles that Pydantic gives to fields, since they only repeat the names."""
+    """Remove the titles that Pydantic gives to fields, since they only repeat the names."""
     if isinstance(schema, list):
         return [_without_titles(item) for item in schema]
     if not isinstance(schema, dict):
@@ -65,7 +65,7 @@ def _without_titles(schema: Any) -> Any:
 
 
 def _request() -> dict[str, Any]:
-    """Returns the schema of a request, with the default limits; the settings can change them."""
+    """Return the schema of a request, with the default limits; the settings can change them."""
     schema = _model(SnapshotRequest)
     fields = schema["properties"]
     derived = "|".join(DERIVED_PREFIXES)
@@ -82,14 +82,14 @@ def _request() -> dict[str, Any]:
 
 
 def _of_type(field: Mapping[str, Any], kind: str) -> dict[str, Any]:
-    """Returns the branch of this type in the schema of an optional field."""
+    """Return the branch of this type in the schema of an optional field."""
     branch: dict[str, Any]
     (branch,) = [option for option in field["anyOf"] if option.get("type") == kind]
     return branch
 
 
 def _entry(kind: str, data: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the schema of a stream entry: string fields, of which `data` contains JSON."""
+    """Return the schema of a stream entry: string fields, of which `data` contains JSON."""
     return _titled(
         {
             "type": "object",
@@ -114,12 +114,12 @@ def _titled(schema: Mapping[str, Any], title: str) -> dict[str, Any]:
 
 
 def text_of(schema: Mapping[str, Any]) -> str:
-    """Returns the text of a schema file."""
+    """Return the text of a schema file."""
     return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
 
 
 def write() -> None:
-    """Writes the schema files."""
+    """Write the schema files."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     for name, schema in schemas().items():
         (FOLDER / name).write_text(text_of(schema))

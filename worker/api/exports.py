@@ -8,6 +8,7 @@ from fastapi.responses import StreamingResponse
 
 from worker.api.container import container_of
 from worker.api.dependencies import App, MayExport, PathId, read_json
+from worker.api.export_schemas import ExportJob
 from worker.api.exporter import ExportListQuery, blocks, size_of
 from worker.api.parameters import EXPORT_FILE, EXPORT_ID
 from worker.api.queries import read_query, refuse_query
@@ -17,7 +18,6 @@ from worker.api.schemas import (
     EXPORT_LOCATION,
     DeletedResponse,
     Done,
-    ExportJob,
     error_responses,
 )
 from worker.exports.showing import shown

@@ -77,7 +77,7 @@ class Keys:
         with store_errors():
             document = self.collection.find_one_and_update({"_id": key}, change, {"hash": 0}, return_document=True)
         if document is None:
-            raise NotFound("Key not found.")
+            raise NotFound("Key not found. `snapshots keys list` shows the ids.")
         return document
 
     def known(self, key: str) -> Caller | None:
@@ -100,14 +100,14 @@ class Keys:
             document = self.collection.find_one({"hash": _hash(key)})
         self._remembered.pop(key, None)
         if document is None:
-            raise TokenInvalid("The integration key is unknown.")
+            raise TokenInvalid("The integration key is unknown. `snapshots keys create` makes a new one.")
         if document["revokedAt"] is not None:
-            raise TokenInvalid("The integration key was revoked.")
+            raise TokenInvalid("The integration key was revoked. `snapshots keys create` makes a new one.")
         seconds = _FRESH_SECONDS
         if (expires_at := document["expiresAt"]) is not None:
             seconds = min(seconds, (as_utc(expires_at) - self._connections.clock.now()).total_seconds())
         if seconds <= 0:
-            raise TokenExpired("The integration key has expired.")
+            raise TokenExpired("The integration key has expired. `snapshots keys create` makes a new one.")
         if len(self._remembered) >= _MAX_REMEMBERED:
             self._remembered.clear()
         operator = document.get("operator") is True

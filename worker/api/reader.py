@@ -48,7 +48,7 @@ class Reader:
             # An earlier snapshot that this request found unchanged, or one that was made between the two reads.
             document = snapshots.find_one({"_id": entry["snapshotId"], "organizationId": organization})
             if document is None:
-                raise NotFound("The snapshot no longer exists.")
+                raise NotFound("The request is completed, but its snapshot no longer exists.")
             return self._found(organization, document)
 
     def _found(self, organization: ObjectId, document: Document) -> Found:

@@ -93,13 +93,13 @@ class TokenMissing(Unauthorized):
 
 
 class TokenExpired(Unauthorized):
-    """The token has expired."""
+    """The token has expired; send a new one."""
 
     code = "token_expired"
 
 
 class TokenInvalid(Unauthorized):
-    """The token is not valid."""
+    """The token is not valid; send one that this service's key or secret verifies."""
 
     code = "token_invalid"
 
@@ -126,21 +126,21 @@ class BodyTooLarge(HttpError):
 
 
 class RateLimited(HttpError):
-    """This user has sent too many requests."""
+    """This user has sent too many requests; wait as long as Retry-After says."""
 
     code = "rate_limited"
     status = 429
 
 
 class TooManyInProgress(HttpError):
-    """The organization has too many operations in progress."""
+    """The organization has too many operations in progress; wait until one of them has ended."""
 
     code = "too_many_in_progress"
     status = 429
 
 
 class SearchTooSlow(HttpError):
-    """The search took too long."""
+    """The search took too long; narrow it with more filters."""
 
     code = "search_too_slow"
     status = 400
@@ -221,7 +221,9 @@ def pending_response(entry: LedgerEntry, headers: Mapping[str, str] | None = Non
 def failed_response(error: Failure | None) -> Response:
     """Return the response for a failed request. `error` is the ledger's `{code, message, details}`."""
     if error is None:
-        return failure(404, "The request failed so long ago that the reason is no longer stored.", "failed")
+        return failure(
+            404, "The request failed; the reason is no longer stored (SNAPSHOTS_LEDGER_RETENTION).", "failed"
+        )
     code = error["code"]
     # Any other failure is ours, not the caller's; an operator can redrive the request.
     status = _STATUS.get(code, 503)

@@ -14,16 +14,16 @@ Data = TypeVar("Data")
 
 
 class Shape(BaseModel):
-    """A JSON object with camelCase names."""
+    """The base of all responses: a JSON object with camelCase names."""
 
     model_config = ConfigDict(alias_generator=to_camel)
 
 
 class Message(Shape):
-    """A captured message."""
+    """A captured message. It never changes after the capture."""
 
-    id: str
-    content: str
+    id: str = Field(description="the platform's id of the message, as text")
+    content: str = Field(description="the text; empty if the message has none")
     sender: str = Field(examples=["contact", "user"], description="`user` is the platform's side")
     sender_type: str = Field(examples=["CONTACT", "HUMAN", "AI"])
     timestamp: DateTime
@@ -73,18 +73,20 @@ class Captured(Shape):
     customer_email: str | None
     messages: list[Message]
     message_count: int
-    snapshot_date: DateTime
-    conversation_start_date: DateTime
-    conversation_end_date: DateTime
+    snapshot_date: DateTime = Field(description="when the messages were captured")
+    conversation_start_date: DateTime = Field(description="time of the first message")
+    conversation_end_date: DateTime = Field(description="time of the last message")
     notes: str | None
     tags: list[str]
     quality: str | None
     category: str | None
-    is_archived: bool
-    request_id: str | None = None
-    conversation_id: Id | None = None
-    trigger: str | None = None
-    supersedes: Id | None = None
+    is_archived: bool = Field(description="lists and exports omit archived snapshots by default")
+    request_id: str | None = Field(None, description="the idempotency key of the request")
+    conversation_id: Id | None = Field(
+        None, description="absent or null if messages of all conversations were requested"
+    )
+    trigger: str | None = Field(None, description="how the request came in, such as `api` or `backfill`")
+    supersedes: Id | None = Field(None, description="the snapshot of the previous closing of the conversation")
     content_hash: str | None = Field(None, description="SHA-256, hex, of the messages as stored")
     omitted_message_count: int | None = Field(
         None, description="deleted and internal messages that were omitted; absent if no setting names their flags"
@@ -174,93 +176,18 @@ class Unavailable(FailureResponse):
     idempotency_key: str | None = Field(None, description="the Idempotency-Key to repeat the POST with")
 
 
-class Customer(Shape):
-    """The customer of an exported snapshot."""
-
-    name: str | None
-    phone: str | None
-    email: str | None
-
-
-class TranscriptLine(Shape):
-    """A message as training data."""
-
-    role: Literal["assistant", "user"] = Field(description="`assistant` is the platform's side")
-    content: str
-    timestamp: DateTime
-    sender_type: str
-
-
-class Metadata(Shape):
-    """The metadata of an exported snapshot."""
-
-    quality: str | None
-    tags: list[str]
-    category: str | None
-    message_count: int
-
-
-class Exported(Shape):
-    """A snapshot as training data."""
-
-    id: Id
-    customer: Customer
-    conversation: list[TranscriptLine]
-    metadata: Metadata
-
-
-class Export(Shape):
-    """The export, without an envelope."""
-
-    export_date: DateTime
-    organization_id: Id
-    total_snapshots: int
-    data: list[Exported]
-
-
-class JobFailure(Shape):
-    """Why an export failed."""
-
-    code: str = Field(examples=["destination_failed"])
-    message: str
-    details: dict[str, Any]
-
-
-class ExportFile(Shape):
-    """A finished file of an export."""
-
-    name: str
-    bytes: int | None = None
-    sha256: str | None = None
-
-
-class ExportJob(Shape):
-    """An export. `counts`, `splits` and `files` are there once it is completed."""
-
-    id: Id = Field(alias="_id")
-    organization_id: Id
-    user_id: Id | None = Field(description="who asked for it; null for a command")
-    status: Literal["accepted", "running", "completed", "failed", "cancelled"]
-    spec: dict[str, Any] = Field(description="what was asked for")
-    progress: dict[str, Any]
-    accepted_at: DateTime
-    started_at: DateTime | None
-    finished_at: DateTime | None
-    error: JobFailure | None
-    moment: DateTime | None = Field(description="the moment whose content the files have")
-    counts: dict[str, Any] | None
-    splits: dict[str, Any] | None
-    files: list[ExportFile]
-
-
 class Alive(Shape):
-    """The process answers."""
+    """The body of `GET /healthz`: the process answers."""
 
     status: Literal["ok"]
 
 
 class Ready(Shape):
-    """`degraded`: Redis is down, or no worker was alive for 30 s. Requests are accepted, and processed later."""
+    """The body of `GET /readyz`: whether requests can be accepted, and which servers and workers are up.
+
+    `degraded` means that Redis is down or that no worker was alive for 30 s. Requests are then accepted, and processed
+    later. `unavailable` means that MongoDB is down, so that nothing can be accepted.
+    """
 
     status: Literal["ready", "degraded", "unavailable"]
     mongo: bool

@@ -19,6 +19,7 @@ from worker.api.dependencies import (
     read_json,
 )
 from worker.api.editor import SnapshotEdit
+from worker.api.export_schemas import Export
 from worker.api.parameters import PATH_ID
 from worker.api.queries import refuse_query
 from worker.api.responses import EXPORT_PATH, PATH, failed_response, pending_response, success
@@ -26,7 +27,6 @@ from worker.api.schemas import (
     ATTACHMENT,
     DeletedResponse,
     Done,
-    Export,
     Listed,
     Pending,
     PopulatedSnapshot,

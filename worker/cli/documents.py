@@ -47,7 +47,7 @@ def _find(service: Service, snapshot: ObjectId, organization: ObjectId | None) -
         raise NotFound("The request failed, so there is no snapshot.", error=entry.get("error", {}).get("code"))
     if found := snapshot_by_id(service.connections, entry["snapshotId"], organization):
         return found
-    raise NotFound("The snapshot no longer exists.")
+    raise NotFound("The request is completed, but its snapshot no longer exists.")
 
 
 @click.command()

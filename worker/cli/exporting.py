@@ -40,7 +40,11 @@ OnProgress = Callable[[Job], None]
 @click.command()
 @click.option("--organization", type=ObjectIdType(), required=True, help="The organization.")
 @click.option(
-    "--format", required=True, type=TextType(), metavar="NAME", help=f"One of {', '.join(FORMATS)}: docs/formats.md."
+    "--format",
+    required=True,
+    type=TextType(),
+    metavar="NAME",
+    help=f"One of {', '.join(FORMATS)}; see docs/formats.md.",
 )
 @snapshot_filter_options
 @click.option("--split", type=TextType(), help="Percentages for train, validation and test by person, such as 90/5/5.")

@@ -88,9 +88,9 @@ def rebuild(context: click.Context, /, export: str, output: Path) -> None:
         finally:
             target.remove_staging()
     for path in different:
-        click.secho(f"{path} would have other bytes", fg="red", err=True)
+        click.secho(f"{path} would differ from the original file", fg="red", err=True)
     if not different:
-        click.echo(f"The same bytes are in {output}.")
+        click.echo(f"Rebuilt in {output}, identical to the original files.")
     context.exit(FAILED if different else 0)
 
 

@@ -85,4 +85,4 @@ def lift(organization: ObjectId, contact: ObjectId) -> None:
         snapshots hold lift --organization ID --contact ID
     """
     Holds(open_service()).lift((organization, contact))
-    click.echo(f"Contact {contact} has no hold any more.")
+    click.echo(f"The hold on contact {contact} is lifted.")

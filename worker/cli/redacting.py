@@ -24,7 +24,12 @@ _VISIBLE = {
 
 
 @click.command()
-@click.option("--dry-run", is_flag=True, required=True, help="Only show; this command never changes anything.")
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    required=True,
+    help="Required: this command only shows what would change.",
+)
 @click.option("--text", help="A text to redact.")
 @click.option("--conversation", type=ObjectIdType(), help="A conversation of the platform.")
 @click.option("--organization", type=ObjectIdType(), help="The organization, whose policy is the default of --redact.")

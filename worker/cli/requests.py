@@ -166,7 +166,7 @@ def redrive(
     if as_json:
         print_json({"matching": matching, "redriven": redriven, "leftOut": skipped, "dryRun": dry_run})
     else:
-        click.echo(f"{matching:,} to redrive" if dry_run else f"redriven {redriven:,}")
+        click.echo(f"{matching:,} would be redriven" if dry_run else f"redriven {redriven:,}")
         if skipped:
             click.secho(f"skipped {skipped:,}: unknown, not failed, or no longer redrivable", fg="red", err=True)
     context.exit(FAILED if skipped else 0)

@@ -97,7 +97,7 @@ def _print_lengths(unit: str, found: Lengths) -> None:
     rows = [(_range(each.least, each.most), *_share(each.snapshots, found.snapshots)) for each in buckets]
     print_table((unit, "snapshots", "share"), rows, f"No snapshot has a number of {unit}.", ("snapshots", "share"))
     if found.median is not None:
-        click.echo(f"  median {found.median:,}, nine tenths have at most {found.p90:,}, longest {found.longest:,}")
+        click.echo(f"  median {found.median:,}, 90th percentile {found.p90:,}, longest {found.longest:,}")
 
 
 def _format_rows(figures: FormatFigures) -> Iterable[Sequence[str]]:

@@ -23,7 +23,9 @@ def check(connections: Connections) -> Iterator[Finding]:
     """Check Redis's permissions, version, persistence and memory. Raises UnusableServer, BrokerUnavailable."""
     _require(connections.settings)
     if weakness := connections.settings.redis.weakness:
-        yield warning(f"TLS does not protect from other servers: {weakness}.", "Use ssl_ca_certs=FILE instead.")
+        yield warning(
+            f"TLS does not prove the identity of the Redis server: {weakness}.", "Use ssl_ca_certs=FILE instead."
+        )
     yield from redis_permissions.check(connections)
     yield from _keys(connections)
     client: Any = connections.redis

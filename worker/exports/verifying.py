@@ -226,7 +226,7 @@ class Rebuild:
     def _check(self, others: Sequence[_Record], ids: Sequence[_Record]) -> None:
         """Check that the export can be rebuilt from its lists of ids and the database, before anything is written."""
         if self._spec.training_format.version != self.manifest.format.version:
-            raise ManifestUnreadable("The format has changed since the export, so the rows would differ.")
+            raise ManifestUnreadable("The format has changed since the export, so the rows would differ. Export again.")
         for each in others:
             if fault := _fault(self._source, each):
                 raise ManifestUnreadable(f"{each.path} of {self._source.where} {fault}.")

@@ -44,7 +44,7 @@ class Report:
     messages: int = 0
 
     def to_json(self) -> dict[str, Any]:
-        """Returns the report in camelCase, with ids as hex digits."""
+        """Return the report in camelCase, with ids as hex digits."""
         return {
             "organizationId": str(self.organization_id),
             "read": self.read,
@@ -71,7 +71,7 @@ def import_files(
     connections: Connections,
     on_progress: OnProgress = lambda done, total, report: None,
 ) -> Report:
-    """Reads JSON Lines files in the neutral form, gzipped or not, and stores the conversations that are new.
+    """Read JSON Lines files in the neutral form, gzipped or not, and store the conversations that are new.
 
     A faulty line is refused without affecting the others. A damaged file is read up to the damage, which counts as a
     refused line. Raises StoreUnavailable or StoreConflict, after which the import can be run again.

@@ -32,7 +32,7 @@ class UnreadableFile(Refused):
 
 
 def read_lines(path: Path, max_bytes: int) -> Iterator[Line]:
-    """Yields the lines that are not blank; a line longer than `max_bytes` is cut off one byte after that.
+    """Yield the lines that are not blank; a line longer than `max_bytes` is cut off one byte after that.
 
     Raises UnreadableFile with the number of the line that cannot be read, after yielding the lines before it.
     """
@@ -53,7 +53,7 @@ def read_lines(path: Path, max_bytes: int) -> Iterator[Line]:
 
 
 def size_of(path: Path) -> int:
-    """Returns the size in bytes on disk, or 0 if it is unknown, as for a pipe."""
+    """Return the size in bytes on disk, or 0 if it is unknown, as for a pipe."""
     try:
         return path.stat().st_size
     except OSError:

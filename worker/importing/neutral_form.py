@@ -76,7 +76,7 @@ class Message(_Form):
 
 
 def email_key(email: object) -> str | None:
-    """Returns an e-mail address for comparison: stripped and in lower case; None if there is none."""
+    """Return an e-mail address for comparison: stripped and in lower case; None if there is none."""
     return (email.strip().lower() or None) if isinstance(email, str) else None
 
 
@@ -117,7 +117,7 @@ class Conversation(_Form):
         return "ref", self.header.ref
 
     def content_hash(self) -> str:
-        """Returns the SHA-256 (hex) of the contact's key and the messages, to compare conversations by content."""
+        """Return the SHA-256 (hex) of the contact's key and the messages, to compare conversations by content."""
         messages = [
             (message.content, message.sender, message.sender_type, message.speaker, _to_text(message.timestamp))
             for message in self.messages
@@ -130,7 +130,7 @@ def _to_text(moment: datetime) -> str:
 
 
 def parse(line: bytes) -> Conversation:
-    """Returns the conversation on a line.
+    """Return the conversation on a line.
 
     Raises InvalidLine, whose message names up to three faulty fields and never a value.
     """
@@ -146,7 +146,7 @@ def parse(line: bytes) -> Conversation:
 
 
 def _describe(fault: ErrorDetails) -> str:
-    """Returns the field and the fault, such as `messages[3].content: should be a valid string`."""
+    """Return the field and the fault, such as `messages[3].content: should be a valid string`."""
     path = ""
     for part in fault["loc"]:
         path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else part

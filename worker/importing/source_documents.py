@@ -79,7 +79,7 @@ class SourceDocuments:
         }
 
     def resolved(self, contact_id: ObjectId, user_id: ObjectId | None) -> Document:
-        """Returns the conversation, resolved at its last message.
+        """Return the conversation, resolved at its last message.
 
         `importedResolvedAt` distinguishes this closing from one by the platform.
         """
@@ -102,7 +102,7 @@ class SourceDocuments:
         }
 
     def messages(self, contact_id: ObjectId) -> list[Document]:
-        """Returns the messages in file order, with their text unchanged."""
+        """Return the messages in file order, with their text unchanged."""
         prefix = self._digest("message", self.conversation.header.ref)[: 12 - _INDEX_BYTES]
         return [
             self._message(ObjectId(prefix + index.to_bytes(_INDEX_BYTES, "big")), contact_id, message)

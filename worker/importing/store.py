@@ -44,7 +44,7 @@ class WriteResult:
     rejected: dict[int, str] = field(default_factory=dict)
 
     def add(self, other: "WriteResult", offset: int) -> None:
-        """Adds the counts of another batch that began at `offset` of this one."""
+        """Add the counts of another batch that began at `offset` of this one."""
         self.stored += other.stored
         self.already_there += other.already_there
         self.contacts += other.contacts
@@ -71,7 +71,7 @@ class ImportStore:
         return self._connections.database[str(getattr(self._connections.settings, f"{name}_collection"))]
 
     def prepare(self) -> None:
-        """Creates the indexes that find contacts and users by e-mail, unless the settings forbid it.
+        """Create the indexes that find contacts and users by e-mail, unless the settings forbid it.
 
         Raises StoreUnavailable.
         """
@@ -160,7 +160,7 @@ class ImportStore:
     def _find_or_insert(
         self, name: str, people: Iterable[Document], session: ClientSession
     ) -> tuple[dict[ObjectId, ObjectId], int]:
-        """Returns for each person's own `_id` the one in the collection, and how many people were inserted.
+        """Return for each person's own `_id` the one in the collection, and how many people were inserted.
 
         A person of the organization with the same e-mail, as given or in lower case, is used instead of a new one.
         """
@@ -198,7 +198,7 @@ class ImportStore:
 
 
 def _reason(name: str, fault: dict[str, Any]) -> str:
-    """Returns the reason without values, which `errmsg` and `keyValue` contain."""
+    """Return the reason without values, which `errmsg` and `keyValue` contain."""
     if fault["code"] == _DUPLICATE_KEY:
         fields = ", ".join(fault.get("keyPattern", {}))
         return f"{name}: another document has the same {fields or 'key'} (E11000)"

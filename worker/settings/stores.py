@@ -27,7 +27,7 @@ class StoreSettings(BaseModel):
     )
     mongo_database: DatabaseName = Field(
         "messaging",
-        description="database of the platform and of this service; else the one that the URL names",
+        description="database of the platform and of this service; if unset, the one that the URL names, if any",
     )
 
     contacts_collection: CollectionName = Field("contacts", description="the platform's contacts; read-only")
