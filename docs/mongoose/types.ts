@@ -2,9 +2,11 @@
 // TrainingSnapshot is the stored document. Events are JSON: ids and times are text.
 import type { Types } from "mongoose";
 
-/** A captured message. */
+/** A captured message. It never changes after the capture. */
 export interface TrainingMessage {
+  /** the platform's id of the message, as text */
   id: string;
+  /** the text; empty if the message has none */
   content: string;
   /** `user` is the platform's side */
   sender: string;
@@ -29,17 +31,25 @@ export interface TrainingSnapshot {
   customerEmail: string | null;
   messages: TrainingMessage[];
   messageCount: number;
+  /** when the messages were captured */
   snapshotDate: Date;
+  /** time of the first message */
   conversationStartDate: Date;
+  /** time of the last message */
   conversationEndDate: Date;
   notes: string | null;
   tags: string[];
   quality: string | null;
   category: string | null;
+  /** lists and exports omit archived snapshots by default */
   isArchived: boolean;
+  /** the idempotency key of the request */
   requestId?: string | null;
+  /** absent or null if messages of all conversations were requested */
   conversationId?: Types.ObjectId | null;
+  /** how the request came in, such as `api` or `backfill` */
   trigger?: string | null;
+  /** the snapshot of the previous closing of the conversation */
   supersedes?: Types.ObjectId | null;
   /** SHA-256, hex, of the messages as stored */
   contentHash?: string | null;

@@ -19,7 +19,10 @@ _MAX_MISSING = 1000
 
 
 class RequestChecks:
-    """Checks any number of requests with a few reads."""
+    """Checks that the contacts, conversations and messages of requests exist and belong to their organization.
+
+    Any number of requests takes a few reads. Call it with ledger entries; it returns for each the error, or None.
+    """
 
     def __init__(self, connections: Connections) -> None:
         self._database = connections.database

@@ -39,7 +39,10 @@ _CAPTURED = frozenset(
 
 
 class SnapshotEdit(CamelModel):
-    """The editable fields of a snapshot."""
+    """The body of `PATCH /api/training/snapshots/{id}`: the fields to change. Those that are absent stay as they are.
+
+    Null clears `notes`, `quality` or `category`.
+    """
 
     notes: Notes | None = None
     tags: Tags = Field(default_factory=list)

@@ -16,7 +16,7 @@ class Customer(Shape):
 
 
 class TranscriptLine(Shape):
-    """A message as training data."""
+    """One message as training data, in the order of the conversation."""
 
     role: Literal["assistant", "user"] = Field(description="`assistant` is the platform's side")
     content: str
@@ -34,7 +34,7 @@ class Metadata(Shape):
 
 
 class Exported(Shape):
-    """A snapshot as training data."""
+    """A snapshot as training data: its customer, its messages in order, and its labels."""
 
     id: Id
     customer: Customer
@@ -43,7 +43,10 @@ class Exported(Shape):
 
 
 class Export(Shape):
-    """The export, without an envelope."""
+    """The body of `GET /api/training/export`: all matching snapshots, as they were at one moment.
+
+    It has no envelope with `success` and `message`, so that the file is training data alone.
+    """
 
     export_date: DateTime
     organization_id: Id

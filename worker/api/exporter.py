@@ -60,13 +60,16 @@ class Exporter:
             return accept_export(self._service, organization, spec.stored(), user)
 
     def page(self, organization: ObjectId, query: ExportListQuery) -> bytes:
-        """Return a page of exports as JSON, newest first."""
+        """Return up to `query.limit` exports as a JSON array, newest first, beginning after the id `query.after`."""
         with pymongo.timeout(_MAX_SECONDS):
             found = self._jobs.list(JobFilter(organization, "export"), query.limit, query.after)
         return encode([shown(each) for each in found])
 
     def show(self, organization: ObjectId, key: ObjectId) -> bytes:
-        """Return an export as JSON. Raises NotFound."""
+        """Return an export as JSON, in the shape of `worker.api.export_schemas.ExportJob`.
+
+        Raises NotFound if the organization has no such export.
+        """
         return encode(shown(self._get(organization, key)))
 
     def delete(self, organization: ObjectId, key: ObjectId) -> bool:

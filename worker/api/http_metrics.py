@@ -48,7 +48,11 @@ class HttpMetrics:
         )
 
     def answered(self, method: str, route: str, status: int, seconds: float) -> None:
-        """Count one answer."""
+        """Count one response of this process.
+
+        `route`: the path with placeholders, such as `/api/training/snapshots/{id}`. `seconds`: how long the response
+            took.
+        """
         self._requests.labels(method, route, status).inc()
         self._seconds.labels(method, route).observe(seconds)
 

@@ -29,7 +29,10 @@ _EXPORT_BATCH_BYTES, _MAX_EXPORT_BATCH = 1_000_000, 200
 
 
 class Lister:
-    """Reads lists and exports. Its methods block."""
+    """Reads the lists and downloads of an organization's snapshots, in parts that are sent while the next one is read.
+
+    Its methods block, so call them in a thread.
+    """
 
     def __init__(self, connections: Connections) -> None:
         self._connections = connections

@@ -32,7 +32,10 @@ Training snapshots: frozen copies of conversations, made in the background. Ever
 
 
 def document(app: FastAPI, limits: Settings) -> dict[str, Any]:
-    """Return the document, which is generated once."""
+    """Return the OpenAPI document of the app, which is generated once.
+
+    `limits`: the settings, for lengths and counts.
+    """
     if app.openapi_schema is None:
         generated = get_openapi(
             title=app.title, version=app.version, description=app.description, routes=app.routes, tags=app.openapi_tags

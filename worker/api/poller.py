@@ -45,7 +45,11 @@ class PolledOutcome:
 
 
 class OutcomePoller:
-    """Waits for the outcomes of requests, by ledger id."""
+    """Waits for the outcomes of requests, by ledger id. One instance per process, used from its event loop.
+
+    Example:
+        outcome = await poller.wait(receipt.id, seconds=10)  # None: not finished yet
+    """
 
     def __init__(self, service: Service, executor: Executor) -> None:
         self._service = service

@@ -12,7 +12,7 @@ from worker.stores import heartbeat
 
 @dataclass(frozen=True, slots=True)
 class Readiness:
-    """Which parts answer."""
+    """Whether MongoDB, Redis and at least one worker answer, as `GET /readyz` shows it."""
 
     mongo: bool
     redis: bool

@@ -162,7 +162,10 @@ def json_response(status: int, body: bytes, headers: Mapping[str, str] | None = 
 
 
 def success(status: int, message: str, data: bytes | None = None, headers: Mapping[str, str] | None = None) -> Response:
-    """Return the envelope around `data`, which is already encoded."""
+    """Return a successful response with the envelope `{success, message, data}`.
+
+    `data`: JSON, encoded already. None: the response has no `data`.
+    """
     body = b'{"success":true,"message":"%s"' % message.encode()
     return json_response(status, body + (b',"data":%s}' % data if data is not None else b"}"), headers)
 
@@ -175,7 +178,16 @@ def failure(
     headers: Mapping[str, str] | None = None,
     **more: Any,
 ) -> Response:
-    """Return the envelope of an error."""
+    """Return an error response with the envelope `{success, message, code, errors}`.
+
+    Args:
+        status: The HTTP status.
+        message: A sentence for people.
+        code: The error code for programs.
+        errors: The faulty fields, each as `{field, message}`.
+        headers: Additional headers, such as Retry-After.
+        **more: Additional fields of the envelope.
+    """
     body = {"success": False, "message": message, "code": code, "errors": list(errors), **more}
     return json_response(status, encode(body), headers)
 
@@ -211,7 +223,7 @@ def unavailable(message: str, code: str, idempotency_key: str | None = None) -> 
 
 
 def pending_response(entry: LedgerEntry, headers: Mapping[str, str] | None = None) -> Response:
-    """Return a 202 for a request that has no outcome yet."""
+    """Return a 202 for a request that has no outcome yet; `Location` is the path to poll."""
     accepted_at = entry.get("acceptedAt", entry["_id"].generation_time)  # retention removes the field
     data = {"_id": entry["_id"], "requestId": entry["requestId"], "status": ACCEPTED, "acceptedAt": accepted_at}
     location = {"Location": f"{PATH}/{entry['_id']}"}

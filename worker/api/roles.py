@@ -15,7 +15,7 @@ from worker.api.responses import Forbidden
 
 
 class Right(Enum):
-    """A right that a role may have."""
+    """What a role may be allowed to do. `check_role` says which roles have which right."""
 
     READ = "read"
     WRITE = "create and edit"

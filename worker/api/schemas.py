@@ -30,7 +30,7 @@ class Message(Shape):
 
 
 class User(Shape):
-    """The user who requested the snapshot."""
+    """The user who requested the snapshot, as the platform has them now."""
 
     id: Id = Field(alias="_id")
     first_name: str | None
@@ -39,7 +39,7 @@ class User(Shape):
 
 
 class Contact(Shape):
-    """The contact whose conversation it is."""
+    """The contact whose conversation it is, as the platform has them now; the customer's fields are as captured."""
 
     id: Id = Field(alias="_id")
     first_name: str | None
@@ -64,7 +64,7 @@ class ErasedMentions(Shape):
 
 
 class Captured(Shape):
-    """The fields that every view of a snapshot has."""
+    """The fields of a snapshot, whether its user and contact are ids or documents."""
 
     id: Id = Field(alias="_id")
     organization_id: Id
@@ -130,7 +130,7 @@ class DeletedResponse(Shape):
 
 
 class Pending(Shape):
-    """A request that is accepted and not done yet."""
+    """A request that is accepted and has no outcome yet. Poll `Location` for it."""
 
     id: Id = Field(alias="_id", description="the snapshot will have the same id")
     request_id: str
@@ -139,7 +139,7 @@ class Pending(Shape):
 
 
 class Pagination(Shape):
-    """The position of this page."""
+    """Which page this is, how many there are, and how to get the next one."""
 
     page: int
     limit: int
@@ -155,7 +155,7 @@ class Listed(Done[list[PopulatedSnapshot]]):
 
 
 class Fault(Shape):
-    """An invalid field and its fault."""
+    """An invalid field of the request, what is wrong with it, and what is allowed."""
 
     field: str
     message: str

@@ -19,7 +19,13 @@ _BACKLOG = 2048
 
 
 def serve(app: ASGIApp, listening: socket.socket, max_connections: int) -> None:
-    """Serve until SIGINT or SIGTERM."""
+    """Serve an app with uvicorn until SIGINT or SIGTERM, and finish the requests in progress.
+
+    Args:
+        app: The ASGI app.
+        listening: The socket to accept connections on; the caller has bound it.
+        max_connections: The most connections at once; fewer if the process may not open that many file descriptors.
+    """
     limit = min(max_connections, max(_MIN_CONNECTIONS, _open_files() - _RESERVED))
     if limit < max_connections:
         log.warning("http_connections_limited", connections=limit, wanted=max_connections, reserved=_RESERVED)

@@ -10,7 +10,11 @@ Result = TypeVar("Result")
 
 
 class Threads:
-    """A named thread pool that the event loop awaits."""
+    """A named thread pool for calls that block, which the event loop awaits.
+
+    Example:
+        found = await Threads("reader", count=4).run(reader.one, organization, snapshot)
+    """
 
     def __init__(self, name: str, count: int) -> None:
         self.executor = ThreadPoolExecutor(count, name)

@@ -70,7 +70,7 @@ class Progress:
 
 @dataclass
 class Checkpoint:
-    """Where the next slice continues."""
+    """The state of a backfill from which its next slice continues, stored in the job's record."""
 
     counted: int = 0
     """How many conversations are counted so far, if every page has to be read to count them."""

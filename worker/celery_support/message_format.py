@@ -85,7 +85,7 @@ def decode_body(message: Mapping[str, Any]) -> bytes:
 
 
 def fault(field: str, message: str) -> InvalidMessage:
-    """Return an error that names one field."""
+    """Return the error for one field of a message. `field`: its path, such as `headers.task`."""
     return InvalidMessage([{"field": field, "message": message}])
 
 

@@ -42,7 +42,10 @@ def read_payload(raw: bytes, queue: str) -> dict[str, Any]:
 
 
 def carrier(raw: bytes, queue: str, error: InvalidMessage) -> dict[str, Any]:
-    """Return a payload that carries a rejected message."""
+    """Return a valid message that carries a malformed one to the consumer, which records it as rejected.
+
+    `raw`: the bytes in Redis. `queue`: the list that they come from. `error`: what is wrong with them.
+    """
     headers = {"task": CARRIER, "id": _id_of(raw), "errors": error.errors, "bytes": len(raw)}
     body = base64.b64encode(raw[:MAX_REJECTION_BYTES]).decode()
     return _payload(CheckedMessage(body, headers, None, None, redelivered=False), queue)

@@ -79,7 +79,10 @@ def _rejection(entry: bytes) -> Any:
 
 
 class Channel(base.Channel):  # type: ignore[misc]
-    """Reads messages of our queues, and control and event messages."""
+    """Reads messages of our queues, and control and event messages. Each message is checked before Celery sees it.
+
+    A malformed one is replaced by a carrier (`worker.celery_support.payloads`), so that it cannot end the worker.
+    """
 
     QoS = QoS
     _popped: ClassVar[deque[tuple[str, bytes]]] = deque()

@@ -182,7 +182,10 @@ def _bar() -> Iterator[OnProgress]:
 
 
 def print_outcome(job: Job, folder: Path | None = None) -> None:
-    """Print the outcome of an export."""
+    """Print how an export ended: its rows, splits and skip reasons, and its files; or the error.
+
+    `folder`: where this command has written the files, or None if workers have written them.
+    """
     if job.status != COMPLETED or job.result is None:
         ended = f"failed: {job.error['message']}" if job.error else f"was {job.status}."
         click.secho(f"Export {job.id} {ended}", fg="red", err=True)

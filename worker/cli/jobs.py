@@ -32,7 +32,7 @@ class JobCommands:
 
 
 def add_job_commands(group: click.Group, of: JobCommands) -> None:
-    """Add the three commands to a group."""
+    """Add the commands `list`, `show` and `cancel` for one kind of job to a group."""
     kind, command = of.kind, f"snapshots {group.name}"
     a_job = f"an {kind}" if kind == "export" else f"a {kind}"
 

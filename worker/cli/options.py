@@ -18,7 +18,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 class ObjectIdType(click.ParamType[ObjectId]):
-    """An ObjectId of 24 hex digits."""
+    """The type of options with an id: an ObjectId of 24 hex digits."""
 
     name = "id"
 
@@ -68,7 +68,7 @@ def _read_since(value: str) -> datetime | timedelta:
 
 
 def since_when(since: datetime | timedelta | None, now: datetime) -> datetime | None:
-    """Return the time that a --since option stands for."""
+    """Return the time that a --since option stands for: itself, or the duration before `now`. None stays None."""
     return now - since if isinstance(since, timedelta) else since
 
 

@@ -97,7 +97,7 @@ def _as_list(value: object) -> object:
 
 
 class Closing(CamelModel):
-    """A conversation that was resolved."""
+    """A report that a conversation was resolved, as the client sends it."""
 
     organization_id: HexId
     conversation_id: HexId

@@ -27,21 +27,27 @@ Command = tuple[str, tuple[Any, ...], dict[str, Any]]
 
 @dataclass(frozen=True, slots=True)
 class Execute:
-    """Run these commands in one pipeline. The generator receives the replies, or the error is thrown into it."""
+    """The step to run these commands in one pipeline.
+
+    The generator receives the list of replies, or the error is thrown into it.
+    """
 
     commands: Sequence[Command]
 
 
 @dataclass(frozen=True, slots=True)
 class Sleep:
-    """Sleep for this many seconds."""
+    """The step to wait for this many seconds."""
 
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class Deliver:
-    """Hand an event to the caller. The generator continues when the caller asks for the next one."""
+    """The step to hand an event to the caller.
+
+    The generator continues when the caller asks for the next event.
+    """
 
     event: Event
 
@@ -91,7 +97,11 @@ class Driver(Generic[Result]):
 
 
 def command(name: str, *args: Any, **kwargs: Any) -> Command:
-    """Describe a command by the name of its redis-py method."""
+    """Describe a Redis command for `Execute`, by the name and arguments of its redis-py method.
+
+    Example:
+        Execute([command("xadd", "snapshots:requests", {"type": "snapshot.requested", "data": data})])
+    """
     return name, args, kwargs
 
 

@@ -38,7 +38,7 @@ class _Read:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A conversation that may have been closed."""
+    """A change of a conversation that may have closed it, read from the change stream."""
 
     conversation: ObjectId
     read: _Read

@@ -95,7 +95,10 @@ class PositionLost(SnapshotError):
 
 
 class ClosingsWatch:
-    """Watches conversations, in a thread of the listener's process."""
+    """Submits the closings that MongoDB's change stream reports. Runs in a thread of the listener's process.
+
+    It continues after outages, and from the stored position after a restart.
+    """
 
     def __init__(self, service: Service, closings: Closings | None = None) -> None:
         self._service = service

@@ -18,7 +18,7 @@ def closing_prefix(conversation: ObjectId) -> str:
 
 
 def closing_id(conversation: ObjectId, resolved_at: datetime) -> str:
-    """Return the request id of a closing."""
+    """Return the request id of a closing: `resolved:<conversation>:<resolvedAt in ms>`."""
     return f"{closing_prefix(conversation)}{milliseconds(resolved_at)}"
 
 

@@ -29,7 +29,7 @@ class ClosedConversation:
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """A closing for which no snapshot is made."""
+    """A closing for which no snapshot is made, because of the policy or of the conversation itself."""
 
     reason: str
     first: bool

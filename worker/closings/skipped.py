@@ -31,7 +31,7 @@ class SkippedClosing:
 
 
 class SkippedClosings:
-    """The collection of skipped closings."""
+    """The collection of skipped closings, which expire after a week."""
 
     def __init__(self, connections: Connections) -> None:
         self._connections = connections

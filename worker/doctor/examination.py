@@ -27,7 +27,7 @@ Check = Callable[[Connections], Iterable[Finding]]
 
 @dataclass(slots=True)
 class Examination:
-    """The results of the checks that have run so far."""
+    """The results of the doctor's checks that have run so far, and the times of the test request's steps."""
 
     checks: list[CheckResult] = field(default_factory=list)
     steps: dict[str, float] = field(default_factory=dict)

@@ -27,7 +27,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """A check with its findings."""
+    """The name of a check, and what it found."""
 
     name: str
     findings: tuple[Finding, ...]

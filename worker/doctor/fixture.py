@@ -18,7 +18,7 @@ _ABANDONED_AFTER = timedelta(minutes=10)
 
 
 class Fixture:
-    """A contact with a conversation of one message."""
+    """The documents of the doctor's test request: a contact with a conversation of one message."""
 
     def __init__(self, connections: Connections) -> None:
         self._connections = connections

@@ -53,7 +53,7 @@ class Messages:
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """The source of a snapshot."""
+    """What a snapshot is made of, as read from the platform: the contact and the messages."""
 
     contact: Mapping[str, Any]
     """The contact's name, phone number and email address, as the platform stores them."""
@@ -63,7 +63,7 @@ class Conversation:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A snapshot ready to be inserted, and the fields of its event."""
+    """A snapshot that is ready to be inserted, with the facts that its event and its ledger entry need."""
 
     id: ObjectId
     document: RawBSONDocument

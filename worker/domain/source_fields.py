@@ -63,7 +63,11 @@ USER = {
 
 @dataclass(frozen=True)
 class CollectionFields:
-    """The fields of one collection's documents."""
+    """The fields of one collection of the platform: which of ours each is, and how its values translate.
+
+    Example:
+        fields.projection(["firstName", "email"])  # a projection that returns them under these names
+    """
 
     paths: Mapping[str, str]
     """The stored path of each field."""

@@ -33,7 +33,7 @@ NOTHING = "Nothing of this contact was found in this organization."
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """How many documents are stored of a contact."""
+    """What is stored of a contact: the numbers of documents, and the identifiers by which they are found."""
 
     on_platform: bool
     snapshots: int

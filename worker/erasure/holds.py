@@ -25,7 +25,7 @@ class LegalHold(Refused):
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """A hold on one contact, which ends at the time `until`."""
+    """A legal hold: the contact must not be erased before `until`."""
 
     organization: ObjectId
     contact: ObjectId
@@ -97,7 +97,10 @@ class Holds:
                 raise NotFound("This contact has no hold.")
 
     def check(self, person: Person, session: ClientSession | None = None) -> None:
-        """Raise LegalHold if the contact must not be erased now."""
+        """Raise LegalHold if the contact must not be erased now. Its message has the reason and the end of the hold.
+
+        `session`: read within its transaction.
+        """
         now = self._service.clock.now()
         with store_errors():
             found = self.collection.find_one({**_of(person), "until": {"$gt": now}}, session=session)

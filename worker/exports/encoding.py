@@ -54,7 +54,7 @@ class Hashed:
 
 
 class Encoder(Protocol):
-    """Writes the rows of one data file."""
+    """Writes rows to one data file, as JSON Lines or Parquet. Call `close` at the end."""
 
     def add(self, snapshot: Mapping[str, Any]) -> int:
         """Add the rows of one snapshot, all or none; return how many. Raises Skipped."""

@@ -22,7 +22,7 @@ VERSION = 1
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The final paths of the parts of an export."""
+    """Which staged file gets which final path, decided once all rows are written."""
 
     data: Sequence[tuple[str, Part]]
     ids: Sequence[tuple[str, Part]]

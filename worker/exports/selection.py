@@ -26,7 +26,7 @@ NAIVE = PLAIN.with_options(tz_aware=False)
 
 @dataclass(frozen=True, slots=True)
 class Selected:
-    """A selected snapshot."""
+    """A selected snapshot: its id, and the fields that an edit could still change, as they were selected."""
 
     id: ObjectId
     content_hash: str
@@ -163,7 +163,12 @@ def _short(content_hash: str) -> bytes:
 
 
 def is_duplicate(known: set[bytes], content_hash: str) -> bool:
-    """Return whether the content hash is in `known`, and add it."""
+    """Return whether snapshots with these messages were seen before, and remember them.
+
+    Args:
+        known: The hashes seen so far, as bytes. The new one is added.
+        content_hash: The `contentHash` of a snapshot, in hex.
+    """
     short = _short(content_hash)
     if not any(short):
         return False

@@ -69,7 +69,7 @@ def id_line(selected: Selected, outcome: object) -> bytes:
 
 
 class PartWriter:
-    """Writes the shards of one export."""
+    """Writes the shards of one export: reads their snapshots, redacts and converts them, and stages the rows."""
 
     def __init__(self, service: Service, organization: ObjectId, spec: ExportSpec, destination: Destination) -> None:
         self._organization = organization

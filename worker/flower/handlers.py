@@ -80,11 +80,11 @@ class _Page(BaseHandler):  # type: ignore[misc]
 
 
 class TaskPage(_Page, TaskView):  # type: ignore[misc]
-    """The page of a task."""
+    """The page of a task, with a Retry button and links to its requests."""
 
 
 class TasksPage(_Page, TasksView):  # type: ignore[misc]
-    """The list of tasks."""
+    """The page with the list of tasks, with a Retry button for the selected ones."""
 
 
 class Retry(BaseHandler):  # type: ignore[misc]
@@ -148,7 +148,7 @@ class _Labelled(BaseHandler):  # type: ignore[misc]
 
 
 class LabelledTable(_Labelled, TasksDataTable):  # type: ignore[misc]
-    """The rows of the list of tasks."""
+    """The rows of Flower's list of tasks, with the columns of the ledger."""
 
     @authenticated
     async def get(self) -> None:
@@ -167,7 +167,7 @@ class LabelledTable(_Labelled, TasksDataTable):  # type: ignore[misc]
 
 
 class LabelledApi(_Labelled, ListTasks):  # type: ignore[misc]
-    """The API's list of tasks."""
+    """Flower's API for lists of tasks, with search by the fields of the ledger."""
 
     @authenticated
     async def get(self) -> None:

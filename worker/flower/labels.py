@@ -48,7 +48,7 @@ _FIELDS = {"organizationId": 1, "trigger": 1, "status": 1, "error.code": 1}
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """What the ledger says about a request."""
+    """What the ledger says about a request: the columns that Flower shows."""
 
     organization: str
     trigger: str

@@ -40,7 +40,7 @@ which several are described."""
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The result of retrying one task."""
+    """The result of retrying one task, and how many requests were redriven."""
 
     task: str
     result: str

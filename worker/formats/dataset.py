@@ -9,7 +9,11 @@ SPLITS = ("train", "validation", "test")
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The options of a format that the caller of an export may set."""
+    """The options of a format that the caller of an export may set. Each format lists those that it has in `takes`.
+
+    Example:
+        get_format("messages").rows(snapshot, Options(system="Be kind.", weight_bad=True))
+    """
 
     system: str | None = None
     """System prompt of every row."""

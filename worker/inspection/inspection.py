@@ -35,7 +35,7 @@ _CANDIDATES = 8
 
 @dataclass
 class Inspected:
-    """One collection with the findings about its fields."""
+    """A collection of the platform, and the finding about each field that is read."""
 
     group: Group
     sample: Sample

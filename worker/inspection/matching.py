@@ -32,7 +32,7 @@ class Level(Enum):
 
 @dataclass(frozen=True)
 class Finding:
-    """The result for one field."""
+    """How well one field of the platform fits, in words, and the settings that would map it."""
 
     name: str
     path: str
@@ -43,7 +43,14 @@ class Finding:
 
 
 def judge(name: str, path: str, expected: Expected, profile: Profile) -> Finding:
-    """Compare the sampled values at a path with the expected types."""
+    """Compare the sampled values of one field with what is expected.
+
+    Args:
+        name: This service's name of the field.
+        path: Where the platform stores it, with dots between the levels.
+        expected: The types that are accepted, and whether the field is required.
+        profile: The sampled documents of the collection.
+    """
     here = profile.at(path)
     fitting = here.accepted(expected.kinds)
     accepted = " or ".join(expected.kinds)
@@ -65,7 +72,10 @@ def judge(name: str, path: str, expected: Expected, profile: Profile) -> Finding
 
 
 def best_path(expected: Expected, profile: Profile, taken: Iterable[str] = ()) -> str | None:
-    """Return the path whose name and types fit an expectation best."""
+    """Return the path whose name and types fit an expectation best; None if none fits.
+
+    `taken`: paths that are mapped to other fields already.
+    """
     used = set(taken)
     ranked = [
         (rank, -profile.at(path).present, path.count("."), path)

@@ -72,7 +72,7 @@ class PathProfile:
 
 @dataclass
 class Profile:
-    """The paths of sampled documents."""
+    """All paths of the sampled documents of a collection, with the types and some values at each."""
 
     sampled: int = 0
     ids: int = 0

@@ -18,7 +18,7 @@ _BATCH = 100
 
 @dataclass
 class Sample:
-    """The profile of a collection's sample."""
+    """What a sample of a collection has shown, and how many documents were read."""
 
     collection: str
     documents: int = 0

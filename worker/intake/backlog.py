@@ -27,7 +27,7 @@ def organization_of(entry: IntakeEntry) -> bytes | None:
 
 
 class Backlog:
-    """Waiting entries, by organization."""
+    """Entries that were delivered and wait, by organization. Organizations take turns."""
 
     def __init__(self) -> None:
         self._turns = Turns[IntakeEntry]()

@@ -47,7 +47,11 @@ class _Outcome:
 
 
 class Intake:
-    """Processes batches of entries that were delivered to this consumer."""
+    """Processes batches of entries that were delivered to this consumer: accepts or rejects each, and acknowledges
+    them.
+
+    An entry that cannot be processed now stays pending, so that it is delivered again.
+    """
 
     def __init__(self, service: Service, stream: IntakeStream, counts: IntakeCounts) -> None:
         self._service = service

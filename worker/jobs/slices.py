@@ -26,7 +26,10 @@ log = get_logger(__name__)
 
 
 class Slice:
-    """The part of a job that one Celery message works on."""
+    """The part of a job that one Celery message works on, for about `SNAPSHOTS_RUN_DEADLINE`.
+
+    The work reads and changes `progress` and `checkpoint`, and calls `save` after each part that it has finished.
+    """
 
     def __init__(self, jobs: Jobs, job: Job) -> None:
         self._jobs = jobs

@@ -215,11 +215,11 @@ class Jobs:
             self.collection.update_one({"_id": job.id, "status": {"$in": _ENDED}}, {"$unset": {"checkpoint": ""}})
 
     def complete(self, claimed: Job, result: Mapping[str, Any]) -> None:
-        """Finish a job and emit its event. Raises LeaseLost."""
+        """Complete a job and emit its event, or leave that to the sweep while Redis is down. Raises LeaseLost."""
         self._finish(claimed, COMPLETED, {"result": dict(result)})
 
     def fail(self, claimed: Job, error: SnapshotError) -> None:
-        """Fail a job and emit its event. Raises LeaseLost."""
+        """Fail a job with this error, and emit its event as `complete` does. Raises LeaseLost."""
         self._finish(claimed, FAILED, {"error": error.outcome()})
 
     def _finish(self, claimed: Job, status: JobStatus, fields: Document) -> None:

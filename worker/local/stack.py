@@ -30,7 +30,7 @@ OnStart = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Stack:
-    """A running stack."""
+    """A running stack: the servers and processes that `snapshots up` starts, and how to reach them."""
 
     settings: Settings
     """The settings of the processes, with the addresses of the servers."""
@@ -102,7 +102,13 @@ def _check_named_servers(settings: Settings) -> None:
 
 
 def processes(folder: Path, environment: Mapping[str, str], workers: int = WORKERS) -> list[Child]:
-    """Return workers, beat and listener, not started yet."""
+    """Return workers, beat and listener, not started yet.
+
+    Args:
+        folder: The data folder; its subfolder `logs` gets their output.
+        environment: The variables that they get, with the addresses of the servers.
+        workers: How many workers, with one process each.
+    """
     return [
         *(_celery(folder, environment, f"worker{number + 1}", _worker(number + 1)) for number in range(workers)),
         _celery(folder, environment, "beat", ["beat", "--schedule", str(folder / "beat-schedule")]),

@@ -198,7 +198,15 @@ def of_servers(*, mongo: bool, redis: bool) -> Metric:
 
 
 def counter(name: str, about: str, labelled: Labels, values: Mapping[Any, float], high_water: HighWater) -> Metric:
-    """Return the counter `snapshots_<name>_total`."""
+    """Return the counter `snapshots_<name>_total`, which never decreases, not even when a read was older.
+
+    Args:
+        name: The name without prefix and suffix.
+        about: The help text.
+        labelled: The names of the labels.
+        values: The value for each combination of labels.
+        high_water: The highest values that this process has reported.
+    """
     family = CounterMetricFamily(f"snapshots_{name}", about, labels=labelled)
     for labels, value in values.items():
         family.add_metric(labels, high_water(name, labels, value))

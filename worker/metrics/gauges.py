@@ -36,7 +36,7 @@ class ConsumerGroup:
 
 @dataclass(slots=True)
 class BrokerGauges:
-    """The state of Redis. `now` is the time of its clock."""
+    """What waits in Redis, and its memory, read at the time `now` of its clock."""
 
     now: datetime
     queues: dict[str, int]
@@ -53,7 +53,7 @@ class BrokerGauges:
 
 @dataclass(slots=True)
 class StoreGauges:
-    """The state of MongoDB at the time `at`."""
+    """What waits in MongoDB, read at the time `at`."""
 
     at: datetime
     unsent: int

@@ -45,7 +45,7 @@ _MOST_DECISIONS = 1000
 
 @dataclass(slots=True)
 class Outcomes:
-    """All requests at one moment. `in_flight` is by trigger."""
+    """All requests of the ledger at one moment, by trigger and outcome."""
 
     at: datetime
     finished: dict[Kind, Sums]

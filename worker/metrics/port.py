@@ -21,7 +21,7 @@ log = get_logger(__name__)
 
 
 class MetricsPort:
-    """An HTTP server in a daemon thread."""
+    """An HTTP server for /metrics in a daemon thread of a worker, beat or a listener."""
 
     def __init__(self, settings: Settings, number: int) -> None:
         """Raises OSError if the port cannot be opened."""

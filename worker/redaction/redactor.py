@@ -34,7 +34,7 @@ class Replacement(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Redacted:
-    """The outcome for the parts of one snapshot."""
+    """The texts of one snapshot after redaction, and what was replaced in each."""
 
     texts: list[str]
     replacements: list[list[Replacement]]

@@ -40,7 +40,7 @@ _LONG_VOWEL = re.compile("(?<=[0-9])\u30fc(?=[0-9])")
 
 @dataclass(frozen=True, slots=True)
 class Normal:
-    """A text in normal form."""
+    """A text in normal form, and where each of its characters is in the original."""
 
     text: str
     offsets: list[int] | None

@@ -51,7 +51,10 @@ class RunResult:
 
 
 class Committer:
-    """Commits the plans of one run and accumulates their result."""
+    """Commits the plans of one run, and accumulates what happened to its requests in `result`.
+
+    If a transaction conflicts, the requests that another run has decided are left out, and the others are tried again.
+    """
 
     def __init__(self, service: Service) -> None:
         self._service = service

@@ -46,7 +46,7 @@ class Unchanged:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """A request that completes, and its snapshot."""
+    """The decision to complete a request with its snapshot, or with an unchanged earlier one."""
 
     entry: LedgerEntry
     snapshot: Snapshot | Unchanged
@@ -65,7 +65,7 @@ class Postponement:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Exactly one decision for each request."""
+    """The decisions of a run: exactly one for each request."""
 
     snapshots: list[Completion] = field(default_factory=list)
     failures: list[FailureDecision] = field(default_factory=list)

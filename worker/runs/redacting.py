@@ -27,7 +27,7 @@ _OF_REQUEST = ("notes", "tags", "quality", "category")
 
 
 class Redacting:
-    """Redacts the conversations that a run has fetched."""
+    """Redacts the conversations that a run has fetched, by the policies of their organizations."""
 
     def __init__(self, service: Service) -> None:
         self._connections = service.connections

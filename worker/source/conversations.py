@@ -55,7 +55,10 @@ class _FirstRead:
 
 
 class Conversations:
-    """Reads the platform's collections, and never writes to them."""
+    """Reads the contacts, conversations and messages that requests ask for.
+
+    It never writes to the platform's collections.
+    """
 
     def __init__(self, connections: Connections) -> None:
         self._connections = connections

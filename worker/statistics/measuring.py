@@ -25,7 +25,21 @@ class Limits:
 
 
 def measure(connections: Connections, organization: ObjectId, selected: SnapshotFilter, limits: Limits) -> Statistics:
-    """Return the figures, all of one moment. Raises StatisticsTooSlow, StoreUnavailable, StoreConflict."""
+    """Measure what an organization's snapshots contain, all of it at one moment.
+
+    Args:
+        connections: The connections of this process.
+        organization: The organization.
+        selected: Which of its snapshots count.
+        limits: How long the measurement may take, and how large its sample may be.
+
+    Returns:
+        Exact counts by quality, category, tag, month and length, and figures of a random sample.
+
+    Raises:
+        StatisticsTooSlow: A count took longer than `limits.count_seconds`. Narrow the selection.
+        StoreUnavailable, StoreConflict: MongoDB cannot be reached or was busy; it is safe to try again.
+    """
     collection = connections.database[connections.settings.snapshots_collection]
     with store_errors(), connections.mongo.start_session(snapshot=True) as session:
         selection = Selection(collection, selected.condition(organization), session, limits.count_seconds)

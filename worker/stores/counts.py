@@ -44,7 +44,7 @@ should not exist)."""
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """The counts of all organizations, or of one, at one moment."""
+    """The counts of one organization or of all at one moment, and how recent the last comparison is."""
 
     identities: list[Identity]
     verified_since: datetime | None

@@ -43,7 +43,7 @@ Key = tuple[ObjectId, str]  # organization and request id: the idempotency key
 
 @dataclass(frozen=True, slots=True)
 class CompletionDecision:
-    """A request that becomes completed."""
+    """The decision to complete a request, with the fields of its outcome."""
 
     entry: LedgerEntry
     fields: Mapping[str, Any]
@@ -53,7 +53,7 @@ class CompletionDecision:
 
 @dataclass(frozen=True, slots=True)
 class FailureDecision:
-    """A request that becomes failed, and the reason."""
+    """The decision to fail a request, with the error that it gets."""
 
     entry: LedgerEntry
     error: SnapshotError

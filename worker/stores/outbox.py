@@ -93,7 +93,12 @@ class Outbox:
         return (found["count"], found["at"]) if found else (0, None)
 
     def times(self, most: int, session: ClientSession) -> list[datetime]:
-        """Return when the oldest decisions were made, in order."""
+        """Return when the oldest decisions were made, oldest first.
+
+        Args:
+            most: The most times.
+            session: Read at the moment of this session.
+        """
         with store_errors():
             found = self.collection.find({}, {"at": 1}, session=session).sort("at", 1).limit(most)
             return [each["at"] for each in found]

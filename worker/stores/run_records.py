@@ -39,7 +39,13 @@ class RunRecords:
         """Ended runs of this process whose records may still be in Redis."""
 
     def begin(self, run: ObjectId, keys: Sequence[ObjectId], at: datetime) -> None:
-        """Record that a run begins to work on these requests."""
+        """Record that a run begins to work on these requests.
+
+        Args:
+            run: The id of the run.
+            keys: The ledger ids of its requests.
+            at: The time by MongoDB's clock, by which the sweep recognises a dead run.
+        """
         with broker_errors():
             self._redis.hset(RUNS_KEY, run.binary, _TIME.pack(milliseconds(at)) + b"".join(key.binary for key in keys))
 

@@ -46,7 +46,7 @@ return messages
 
 
 class Publish(Protocol):
-    """Publishes wake-up calls."""
+    """Publishes wake-up calls to Celery's queues; `worker.celery_support.publisher` implements it."""
 
     def __call__(
         self,
@@ -85,7 +85,7 @@ def chunks_of(entries: Sequence[LedgerEntry], most: int) -> Iterator[list[str]]:
 
 
 class Queues:
-    """The Celery queues, as lists in Redis."""
+    """Reads the Celery queues, which are lists in Redis. The messages stay there."""
 
     def __init__(self, connections: Connections) -> None:
         self._connections = connections

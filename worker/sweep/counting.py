@@ -51,7 +51,10 @@ class _Comparison:
 
 
 class Counting:
-    """The work of a sweep on the counts. Several may run at once."""
+    """Keeps the counts by organization up to date, and compares them with full counts in turn.
+
+    Several may run at once.
+    """
 
     def __init__(self, service: Service) -> None:
         self._connections = service.connections

@@ -39,7 +39,7 @@ def build_service(connections: Connections, publish: Publish) -> Service:
 
 
 class TracedService(Service):
-    """A service that records a span for each step of a request."""
+    """A Service that records an OpenTelemetry span for each step of a request."""
 
     def __init__(self, connections: Connections, publish: Publish) -> None:
         from worker.telemetry.spans import Spans  # needs the extra; the settings have checked that it is installed

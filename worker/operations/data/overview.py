@@ -50,7 +50,10 @@ class Overview:
 
 
 class OverviewReader:
-    """Reads an overview."""
+    """Reads the overview of one organization or of all: counts, what waits, and the last hour.
+
+    Without Redis, the overview has only what MongoDB knows.
+    """
 
     def __init__(self, connections: Connections) -> None:
         self._connections = connections

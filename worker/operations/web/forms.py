@@ -30,7 +30,7 @@ class NotAForm(HttpError):
 
 
 class Form:
-    """The fields of a form or a query."""
+    """The fields of a form or a query, each of which may have several values."""
 
     def __init__(self, fields: Fields) -> None:
         self._fields = fields
@@ -85,7 +85,7 @@ def check(field: str, valid: bool, fault: str) -> None:
 
 
 def object_id(field: str, given: str) -> ObjectId:
-    """Return the id. Raises InvalidRequest."""
+    """Read an id of 24 hex digits. Raises InvalidRequest, which names `field`."""
     try:
         return read_object_id(given)
     except ValueError as error:
@@ -93,13 +93,13 @@ def object_id(field: str, given: str) -> ObjectId:
 
 
 def object_ids(field: str, given: Sequence[str], max_ids: int) -> list[ObjectId]:
-    """Return the ids without duplicates. Raises InvalidRequest."""
+    """Read at most `max_ids` ids, without repetitions. Raises InvalidRequest, which names `field`."""
     check(field, len(given) <= max_ids, f"should name at most {max_ids} ids")
     return list(dict.fromkeys(object_id(field, each) for each in given))
 
 
 def positive_number(field: str, given: str) -> int:
-    """Return the number. Raises InvalidRequest."""
+    """Read a whole number from 1. Raises InvalidRequest, which names `field`."""
     number = natural_number(given)
     check(field, number > 0, "should be a positive number")
     return number
