@@ -27,7 +27,12 @@ _ATTEMPTS = 12
 
 @app.task(name="conversations.resolved", bind=True, max_retries=None, Request=PrivateRequest)
 def resolved(self: Task[Any, Any], *args: Any, **kwargs: Any) -> None:
-    """Accept a closing. The only argument is `{organizationId, conversationId}`. An invalid closing is rejected."""
+    """Accept a closing from a Celery producer. An invalid one is recorded as rejected.
+
+    Example:
+        closing = {"organizationId": organization, "conversationId": conversation}
+        app.send_task("conversations.resolved", args=[closing], queue="snapshots")
+    """
     with retry_transient_errors(self):
         try:
             _accept(args, kwargs)

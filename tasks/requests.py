@@ -38,7 +38,13 @@ _batching = cache(Batching)
 def create(self: Task[Any, Any], ids: Any) -> None:
     """Create the snapshots of these ledger entries. What cannot be decided now is retried, with the reason.
 
-    Raises RequestFailed if any of them has failed; the undecided requests are then retried by messages of their own.
+    Args:
+        ids: A list of ledger ids, 24 hex digits each. Anything else comes from another program and is rejected.
+
+    Raises:
+        Retry: Requests are postponed; the next attempt is published already.
+        RequestFailed: A request has failed, so that the task ends in the state FAILURE. The ledger has the reason, and
+            the undecided requests are retried by messages of their own.
     """
     began = time.monotonic()
     delivery: Any = self.request.delivery_info
@@ -122,7 +128,15 @@ def _read_ids(ids: Any) -> list[ObjectId]:
 
 @app.task(name=REQUEST, bind=True, max_retries=None, Request=PrivateRequest)
 def request(self: Task[Any, Any], *args: Any, **kwargs: Any) -> None:
-    """Accept a whole request, a JSON object in the only argument. An invalid or refused request is rejected."""
+    """Accept a whole request from a Celery producer. An invalid or refused request is recorded as rejected.
+
+    The only argument is a JSON object, given by position, as docs/schemas/snapshots.request.json describes it. Without
+    a `requestId`, the request id is derived from the task's id, so that a redelivered message is the same request.
+
+    Example:
+        data = {"organizationId": organization, "contactId": contact}
+        app.send_task("snapshots.request", args=[data], queue="snapshots")
+    """
     with retry_transient_errors(self):
         try:
             new = read_task(args, kwargs, str(self.request.id), service().settings)

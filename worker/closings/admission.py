@@ -16,8 +16,10 @@ from worker.stores.tombstones import Person, Tombstones
 
 
 class Admission:
-    """Applies the policies. A batch costs at most one read each of the policies, the tombstones, the contacts
-    and the messages."""
+    """Applies the policies to closings.
+
+    A batch costs at most one read each of the policies, the tombstones, the contacts and the messages.
+    """
 
     def __init__(self, connections: Connections, policies: Policies) -> None:
         self._connections = connections

@@ -47,8 +47,7 @@ class _Outcome:
 
 
 class Intake:
-    """Processes batches of entries that were delivered to this consumer: accepts or rejects each, and acknowledges
-    them.
+    """Accepts or rejects the entries that were delivered to this consumer, in batches, and acknowledges them.
 
     An entry that cannot be processed now stays pending, so that it is delivered again.
     """

@@ -54,7 +54,7 @@ _MAX_STARTS = 3
 
 
 class Listener:
-    """One consumer of the intake stream's group. Any number may run at once."""
+    """One consumer of the intake stream's group. Any number may run at once; each entry is processed by one of them."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
