@@ -35,7 +35,7 @@ class MetricsPort:
         self.port = int(self._server.server_port)
 
     def close(self) -> None:
-        """Stop to serve metrics."""
+        """Stop serving metrics."""
         self._server.shutdown()
         self._server.server_close()
         self._thread.join(5)
