@@ -12,6 +12,7 @@ from redis.exceptions import RedisError
 
 from worker.celery_support.message_format import CARRIER, fault
 from worker.celery_support.payloads import original
+from worker.celery_support.slices import Slices
 from worker.celery_support.transport import CONNECTION_ERRORS
 from worker.errors import InvalidMessage
 from worker.log import get_logger
@@ -39,6 +40,12 @@ class Consumer(BaseConsumer):
         """Rejected messages that could not be recorded in Redis yet, by delivery tag. They stay unacknowledged until
         then."""
         super().__init__(*args, **kwargs)
+        self._slices = self.on_task_request = Slices(self)
+
+    def on_close(self) -> None:
+        """Forget all messages of a lost connection."""
+        super().on_close()
+        self._slices.on_close()
 
     def connect(self) -> Any:
         """Connect to Redis, whose keys must have the right types before queues are declared and read."""
