@@ -9,7 +9,15 @@ import pytest
 from bson import ObjectId
 from bson.codec_options import CodecOptions
 
-from worker.domain.assembly import LARGEST, Conversation, assemble, customer_name, encode_messages
+from worker.domain.assembly import (
+    LARGEST,
+    Conversation,
+    assemble,
+    customer_name,
+    decode_messages,
+    encode_messages,
+    replace_messages,
+)
 from worker.domain.ledger_entry import LedgerEntry
 from worker.errors import EmptyConversation, SnapshotTooLarge
 
@@ -127,3 +135,16 @@ def test_snapshot_may_have_exactly_16_mib_and_not_one_byte_more() -> None:
 )
 def test_customer_name_is_joined_from_its_parts(contact: dict[str, Any], name: str) -> None:
     assert customer_name(contact) == name
+
+
+def test_replaced_messages_are_those_of_the_changed_documents() -> None:
+    sources = [{"_id": ObjectId(), "content": f"{number}é", "timestamp": START} for number in range(120)]
+    messages = encode_messages(sources)
+    assert messages is not None
+    changed = {0: "[NAME_1]", 9: "", 10: "longer than it was", 119: "[EMAIL_1]"}
+    documents = decode_messages(messages)
+    for place, content in changed.items():
+        documents[place] = documents[place] | {"content": content}
+    replaced = replace_messages(messages, {place: documents[place] for place in changed})
+    assert replaced.encoded == bson.encode({"messages": documents})[14:-1]
+    assert (replaced.count, replaced.ended_at) == (messages.count, messages.ended_at)

@@ -30,7 +30,6 @@ _READING: CodecOptions[dict[str, Any]] = CodecOptions(
     datetime_conversion=DatetimeConversion.DATETIME_MS, unicode_decode_error_handler="replace"
 )
 """Reads whatever MongoDB may store: any date, and text that is not UTF-8."""
-_RAW: CodecOptions[RawBSONDocument] = CodecOptions(document_class=RawBSONDocument)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,11 +111,17 @@ def replace_messages(messages: Messages, changed: Mapping[int, Mapping[str, Any]
     """
     if not changed:
         return messages
-    every: list[Any] = list(RawBSONDocument(messages.encoded, _RAW).values())
-    for place, message in changed.items():
-        every[place] = message
-    whole = bson.encode({"messages": every})
-    return replace(messages, encoded=whole[4 + len(_MESSAGES) : -1])
+    encoded = messages.encoded
+    pieces: list[bytes] = []
+    kept = place = _LENGTH.size
+    for number in range(messages.count):
+        start = place + 2 + len(str(number))  # after the type, and the number as a string with a final NUL
+        place = start + _LENGTH.unpack_from(encoded, start)[0]
+        if number in changed:
+            pieces += encoded[kept:start], bson.encode(changed[number])
+            kept = place
+    array = b"".join([*pieces, encoded[kept:]])
+    return replace(messages, encoded=_LENGTH.pack(_LENGTH.size + len(array)) + array)
 
 
 def hash_of_messages(messages: Sequence[Mapping[str, Any]]) -> str:

@@ -22,7 +22,7 @@ _STARTS = [(re.compile(pattern), lengths) for pattern, lengths in _ISSUERS]
 _PREFERRED = (16, 15, 14, 19, 18, 17, 13, 12)
 _LONG, _GROUPS_OF_LONG = (19, 18, 17), 5
 _CARD_WORDS = words("card_words")
-_LONGEST = max(_PREFERRED)
+_SHORTEST, _LONGEST = min(_PREFERRED), max(_PREFERRED)
 _DOUBLED = bytes.maketrans(b"0123456789", b"0246813579")
 _MAX_GROUPS = 400
 """Of one run: longer ones are tables of figures."""
@@ -31,7 +31,7 @@ _IN_IBAN = re.compile(r"(?<![a-z0-9])[a-z]{2}[0-9]{2}(?:[ -]?[a-z0-9]{4}){0,8}[ 
 
 def find_cards(run: Run) -> Iterator[Span]:
     """Yield the card numbers in a run. They begin and end with a group of digits."""
-    if run.digit_count < min(_PREFERRED) or is_word(run.text, run.end):
+    if run.digit_count < _SHORTEST or is_word(run.text, run.end):
         return
     if _is_in_iban(run):
         return

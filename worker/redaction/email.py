@@ -32,6 +32,7 @@ _SPELT = re.compile(
     rf"(?i:(?: ?[\[({{<] ?(?:at|@) ?[\])}}>] ?| @ )[{_LATIN}-]{{1,63}}+(?:{_DOT}[{_LATIN}-]{{1,63}}){{0,3}}?{_DOT}"
     rf"(?:{_COMMON})\b| at [{_LATIN}-]{{1,63}}+(?: dot [{_LATIN}-]{{1,63}}){{0,3}}? dot (?:{_COMMON})\b)"
 )
+_AT_IN_BRACKETS = re.compile(r"(?i)[\[({<] ?(?:at|@) ?[\])}>]")
 _SPELLING = re.compile(r"(?i)\s?[\[({<]\s?(at|dot|@|\.)\s?[\])}>]\s?|\s(at|dot|@|\.)\s")
 
 
@@ -45,11 +46,19 @@ def find_emails(text: str) -> Iterator[Span]:
                     continue
                 end = found.start() + len(domain)
                 yield Span(start - 1, end, "email", text[start - 1 : end].casefold())
-        for found in _AT_ADDRESS.finditer(text):
+        for found in _AT_ADDRESS.finditer(text) if "@[" in text else ():
             if start := _local_start(text, found.start()):
                 yield Span(start - 1, found.end(), "email", text[start - 1 : found.end()].casefold())
-    if "@" in text or "at" in text or "AT" in text or "At" in text:
+    if _may_be_spelt(text):
         yield from _spelt(text)
+
+
+def _may_be_spelt(text: str) -> bool:
+    """Whether a text has signs of an address that is spelt; most texts have none, and looking for one takes long."""
+    if " @ " in text or (any(sign in text for sign in "[({<") and _AT_IN_BRACKETS.search(text)):
+        return True
+    lower = text.lower()
+    return " at " in lower and " dot " in lower
 
 
 def _local_start(text: str, at: int) -> int:

@@ -55,10 +55,10 @@ class DefaultEngine:
             yield from find_url_secrets(text)
         if "ip" in kinds:
             yield from find_ips(text)
-        numeric = [finder for kind, finder in _NUMERIC.items() if kind in kinds]
-        if numeric:
-            for run in runs(text):
-                for find in numeric:
+        numeric = [(kind in _WITH_LETTERS, find) for kind, find in _NUMERIC.items() if kind in kinds]
+        for run in runs(text) if numeric else ():
+            for with_letters, find in numeric:
+                if with_letters or not run.is_short:
                     yield from find(run, hints)
 
 
@@ -75,3 +75,5 @@ _NUMERIC: dict[str, Callable[[Run, Hints], Iterator[Span]]] = {
     "national_id": find_national_ids,
     "phone": _phones,
 }
+_WITH_LETTERS = {"iban", "national_id"}
+"""Kinds whose numbers may begin with letters."""

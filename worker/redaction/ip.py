@@ -9,7 +9,8 @@ from worker.redaction.numbers import is_joined, is_word
 from worker.redaction.words import words
 
 _OCTET = r"(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
-_V4 = re.compile(r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}(?![0-9]|\.[0-9])")
+_V4 = re.compile(r"[0-9][0-9]{0,2}(?:\.[0-9]{1,3}){3}(?![0-9]|\.[0-9])")
+_MIDDLE_OF_V4 = re.compile(r"\.[0-9]{1,3}\.")
 _V4_WHOLE = re.compile(rf"{_OCTET}(?:\.{_OCTET}){{3}}")
 _V6 = re.compile(r":[0-9a-fA-F]{0,4}:[0-9a-fA-F:]*+(?:\.[0-9]{1,3}){0,3}")
 _HEX = frozenset("0123456789abcdefABCDEF")
@@ -24,7 +25,7 @@ _LOW = 32
 
 def find_ips(text: str) -> Iterator[Span]:
     """Yield the addresses in a normal text, but those that stand for the own machine or for none."""
-    if "." in text:
+    if _MIDDLE_OF_V4.search(text):
         for found in _V4.finditer(text):
             start, end = found.span()
             if is_joined(text, start - 1) or text[start - 1 : start] == "." or is_word(text, end):

@@ -24,7 +24,10 @@ _SEPARATORS = re.compile(r"\s{1,2}|,\s?|[\u00b7\u30fb-]")
 _SPLIT = re.compile(r"[\s,.\u00b7\u30fb]+")
 _INITIAL = re.compile(r"[^\W\d_a-z]\.?")
 _PARTICLES = frozenset(read_words("name_particles"))
-_CUES = tuple(read_words("words_before_names"))
+_CUES: dict[str, list[str]] = {}
+"""Words that address or introduce a person, by their last letters."""
+for _cue in read_words("words_before_names"):
+    _CUES.setdefault(_cue[-1], []).append(_cue)
 _CUE_END = re.compile(r"\w(?=[^\w\x00]{0,4}$)")
 _ALONE_BEFORE = re.compile(r"(?:^|[^\w])$")
 _ALONE_AFTER = re.compile(r"[^\S\n]*(?:$|[\n\x00]|[^\w\s])")
@@ -40,6 +43,7 @@ _ADDRESS_SIGNS = frozenset("./@_")
 _ADDRESS_GOES_ON = re.compile(r"\.\w|[/@_]")
 _IN_SENTENCE = re.compile(r"[a-zß-öø-\u024f],? $")
 _NEXT_CAPITAL = re.compile(r" ?[A-Z\u00c0-\u00de]")
+_END = re.compile(r"[.!]?\s*(?:$|[\n\x00])")
 _SMALL_WORD = re.compile(r" (?:i|you|we|he|she|it|they|the|this|that|be|not|a|an|have)\b")
 _CUE_REACH = 32
 _MIN_WITH_ENDING, _MIN_UNCASED_WITH_ENDING = 4, 3
@@ -73,8 +77,9 @@ def find_names(text: str, people: Sequence[tuple[str, ...]]) -> Iterator[Span]:
     if not words:
         return
     lower = same_length_lower(text)
-    in_turkish = is_turkish(text)
-    found = [each for word in words for each in _occurrences(text, lower, word, in_turkish)]
+    in_turkish = not text.isascii() and is_turkish(text)
+    present = [word for word in words if word.lower in lower]
+    found = [each for word in present for each in _occurrences(text, lower, word, in_turkish)]
     found.sort(key=lambda each: (each.start, -each.end))
     for group in _groups(text, found):
         if _is_full_name(text, group):
@@ -87,6 +92,8 @@ def find_names(text: str, people: Sequence[tuple[str, ...]]) -> Iterator[Span]:
 
 def _with_particles(lower: str, found: _Found) -> int:
     """Return where a name begins whose part was found: `van der Veen` has two particles."""
+    if not found.word.particles:
+        return found.start
     start = found.start - len(found.word.particles)
     is_whole = start >= 0 and lower.startswith(found.word.particles, start)
     return start if is_whole and (start == 0 or not _is_part_of_word(lower[start - 1])) else found.start
@@ -96,19 +103,28 @@ def _with_particles(lower: str, found: _Found) -> int:
 def _words(people: tuple[tuple[str, ...], ...]) -> list[_Word]:
     words: dict[str, _Word] = {}
     for person, names in enumerate(people):
-        names = tuple(name for name in names if "[" not in name)  # noqa: PLW2901 - placeholders are no names
-        parts = [part for name in names for part in _parts(name)]
-        spaceless = [name for name in names if _SPACELESS.search(name) and not _SPLIT.search(name)]
-        # In Chinese, Japanese and Korean a full name is one word, in either order of its parts.
-        if len(names) == 2 and (len(spaceless) == 2 or all(map(_HANGUL.search, names))):
-            parts += [(names[0] + names[1], ""), (names[1] + names[0], "")]
-        for part, particles in parts:
-            for form in spellings(part):
-                lower = same_length_lower(form)
-                forms = frozenset({form, form.upper(), form[:1].upper() + form[1:]})
-                ordinary = is_ordinary(lower) or is_ordinary(part.lower())
-                words.setdefault(lower, _Word(lower, part, person, forms, ordinary, particles))
+        for word in _words_of(person, names):
+            words.setdefault(word.lower, word)
     return list(words.values())
+
+
+@lru_cache(4096)
+def _words_of(person: int, names: tuple[str, ...]) -> list[_Word]:
+    names = tuple(name for name in names if "[" not in name)  # placeholders are no names
+    parts = [part for name in names for part in _parts(name)]
+    # In Chinese, Japanese and Korean a full name is one word, in either order of its parts.
+    if len(names) == 2 and not (names[0].isascii() or names[1].isascii()):
+        spaceless = [name for name in names if _SPACELESS.search(name) and not _SPLIT.search(name)]
+        if len(spaceless) == 2 or all(map(_HANGUL.search, names)):
+            parts += [(names[0] + names[1], ""), (names[1] + names[0], "")]
+    words: list[_Word] = []
+    for part, particles in parts:
+        for form in spellings(part):
+            lower = same_length_lower(form)
+            forms = frozenset({form, form.upper(), form[:1].upper() + form[1:]})
+            ordinary = is_ordinary(lower) or is_ordinary(part.lower())
+            words.append(_Word(lower, part, person, forms, ordinary, particles))
+    return words
 
 
 def _parts(name: str) -> Iterator[tuple[str, str]]:
@@ -164,7 +180,7 @@ def _is_inflected(text: str, lower: str, start: int, word: _Word, in_turkish: bo
 def _is_part_of_word(character: str) -> bool:
     if character.isalnum() or character == "_":
         return True
-    return category(character)[0] == "M" and character not in _NO_MARKS
+    return not character.isascii() and category(character)[0] == "M" and character not in _NO_MARKS
 
 
 def _groups(text: str, found: Sequence[_Found]) -> Iterator[list[_Found]]:
@@ -238,9 +254,7 @@ def _is_called(before: str) -> bool:
     if found is None:
         return False
     said = before[: found.end()].lower()
-    if not said.endswith(_CUES):
-        return False
-    starts = (len(said) - len(cue) for cue in _CUES if said.endswith(cue))
+    starts = (len(said) - len(cue) for cue in _CUES.get(said[-1], ()) if said.endswith(cue))
     return any(start == 0 or not said[start - 1].isalnum() or not is_latin(said[start:]) for start in starts)
 
 
@@ -265,7 +279,7 @@ def _continues_sentence(text: str, end: int) -> bool:
 
 
 def _is_end(text: str, end: int) -> bool:
-    return bool(re.match(r"[.!]?\s*(?:$|[\n\x00])", text[end : end + 16])) if end < len(text) else True
+    return bool(_END.match(text[end : end + 16]))
 
 
 def is_ordinary(word: str) -> bool:

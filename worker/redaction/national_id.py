@@ -103,9 +103,9 @@ def find_national_ids(run: Run, hints: Hints) -> Iterator[Span]:
             if found and not _goes_on(text, found.end()) and found.end() > run.start and _is_valid(name, found[0]):
                 yield _span(start, found[0])
                 return
+    names = [name for region in hints.regions for name in _IN_REGION.get(region, ())]
     given = text[run.start : run.end]
-    if _may_be_digits_alone(run, given):
-        names = [name for region in hints.regions for name in _IN_REGION.get(region, ())]
+    if names and _may_be_digits_alone(run, given):
         fits = any(run.digit_count in _SIZES.get(name, {run.digit_count}) and _is_valid(name, given) for name in names)
         if fits and not _is_phone(run, given, hints):
             yield _span(run.start, given)

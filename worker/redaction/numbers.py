@@ -4,8 +4,8 @@ import re
 from collections.abc import Iterator
 from functools import cached_property
 
-# Possessive, so that a megabyte of digits is read once.
-_RUN = re.compile(r"[0-9]++(?:(?:[ ().\-_]{1,3}+|/ ?)[0-9]++)*+")
+# Possessive, so that a megabyte of digits is read once. `re` skips to a set of characters, but not to a repetition.
+_RUN = re.compile(r"[0-9][0-9]*+(?:(?:[ ().\-_]{1,3}+|/ ?)[0-9]++)*+")
 _GROUP = re.compile("[0-9]+")
 _MIN_DIGITS, _MIN_LENGTH = 2, 7
 _WORD = frozenset("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_")
@@ -20,16 +20,13 @@ class Run:
         self.text = text
         self.start = start
         self.end = end
-
-    @cached_property
-    def groups(self) -> list[tuple[int, int]]:
+        self.is_short = end - start < _MIN_LENGTH
+        """Whether it can only be a part of a number that begins with letters."""
+        is_one = text[start:end].isdecimal()
+        self.groups = [(start, end)] if is_one else [each.span() for each in _GROUP.finditer(text, start, end)]
         """Start and end of each group of digits."""
-        return [each.span() for each in _GROUP.finditer(self.text, self.start, self.end)]
-
-    @cached_property
-    def digit_count(self) -> int:
+        self.digit_count = end - start if is_one else sum(last - first for first, last in self.groups)
         """The number of digits, without what stands between them."""
-        return sum(end - start for start, end in self.groups)
 
     @cached_property
     def before(self) -> str:

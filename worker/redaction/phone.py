@@ -6,7 +6,7 @@ from contextlib import suppress
 from functools import lru_cache
 
 import phonenumbers
-from phonenumbers import NumberParseException, PhoneNumberMatcher
+from phonenumbers import NumberParseException, PhoneNumber, PhoneNumberMatcher
 
 from worker.redaction.kinds import Hints, Span
 from worker.redaction.numbers import Run, is_word
@@ -16,6 +16,8 @@ _MIN_DIGITS, _MAX_DIGITS = 7, 15
 _MAX_RUN = 64
 """Digits of a run: longer ones are tables of figures."""
 _LONGEST_PLACE = 40
+_LONGEST_TEXT = 250
+"""The most characters of which phonenumbers reads a number."""
 _DATE = re.compile(
     r"(?<![0-9])(?<![0-9][-./])(?:(?:19|20)[0-9]{2}([-./ ])(?:0?[1-9]|1[0-2])\1(?:0?[1-9]|[12][0-9]|3[01])"
     r"|(?:0?[1-9]|[12][0-9]|3[01])([-./])(?:0?[1-9]|[12][0-9]|3[01])\2(?:19|20)?[0-9]{2}"
@@ -42,6 +44,7 @@ _OTHER_WORDS = words("other_number_words")
 _NOT_BEFORE = frozenset("#$€£¥₹₽₩№@")
 _MARKS = frozenset("=_*")
 """Before or around a number they are a sign of nothing, but `*` may be part of a masked number."""
+_DIGITS = re.compile("[0-9]+")
 _NUMBER = re.compile("[0-9]{3}")
 _NOT_AFTER = frozenset("%€$£¥₹₽₩°_=")
 _JOINED = frozenset("-/.:_,")
@@ -76,22 +79,18 @@ def find_phones(run: Run, hints: Hints) -> Iterator[Span]:
 def normal_form(text: str, regions: Sequence[str]) -> str:
     """Return a phone number as `+` and digits if one of the regions explains it, otherwise its digits."""
     for region in (None, *regions):
-        try:
-            number = phonenumbers.parse(text, region)
-        except NumberParseException:
-            continue
-        if phonenumbers.is_possible_number(number):
+        number, is_possible = _parse(text, region)
+        if number is not None and is_possible:
             return f"+{number.country_code}{number.national_number}"
     return "".join(filter(str.isdigit, text))
 
 
 def region_of(text: str) -> str | None:
     """Return the region of a number with country code, such as `DE`; None if it has none."""
-    try:
-        code = phonenumbers.parse(text, None).country_code
-    except NumberParseException:
+    number, _ = _parse(text, None)
+    if number is None:
         return None
-    region = phonenumbers.region_code_for_country_code(code or 0)
+    region = phonenumbers.region_code_for_country_code(number.country_code or 0)
     return region if len(region) == 2 and region != "ZZ" else None
 
 
@@ -160,6 +159,20 @@ def _context(run: Run) -> int:
     return -1 if is_other else 1
 
 
+def _parse(text: str, region: str | None) -> tuple[PhoneNumber | None, bool]:
+    """Return a text as a number, and whether it has a possible length; None if it is no number."""
+    return _parse_short(text, region) if len(text) <= _LONGEST_TEXT else (None, False)
+
+
+@lru_cache(4096)
+def _parse_short(text: str, region: str | None) -> tuple[PhoneNumber | None, bool]:
+    try:
+        number = phonenumbers.parse(text, region)
+    except NumberParseException:
+        return None, False
+    return number, phonenumbers.is_possible_number(number)
+
+
 @lru_cache(4096)
 def _international(given: str, bare: bool) -> tuple[int, int, str] | None:
     """Return the place of a number with a country code, and its normal form.
@@ -171,14 +184,16 @@ def _international(given: str, bare: bool) -> tuple[int, int, str] | None:
         return None
     # What follows the number after a space may be another one, such as a time.
     found = None
-    for last in _ends(given):
+    ends = _ends(given)
+    for last in ends:
         text = given[first:last]
-        try:
-            number = phonenumbers.parse(text if not bare else "+" + text[2:], None)
-        except NumberParseException:
+        number, is_possible = _parse(text if not bare else "+" + text[2:], None)
+        if number is None:
             continue
-        is_valid = phonenumbers.is_valid_number(number)
-        if is_valid or (found is None and not bare and phonenumbers.is_possible_number(number)):
+        is_enough = found is None and not bare and is_possible
+        # That is slow, and of no use for the only number that there may be.
+        is_valid = not (is_enough and last == ends[-1]) and phonenumbers.is_valid_number(number)
+        if is_valid or is_enough:
             opened = text.count("(") < text.count(")")
             found = (first - 1 if opened and first else first), last, f"+{number.country_code}{number.national_number}"
             if is_valid:
@@ -188,7 +203,7 @@ def _international(given: str, bare: bool) -> tuple[int, int, str] | None:
 
 def _ends(given: str) -> list[int]:
     """Return where a number may end: at each group of digits, the last one first."""
-    ends = [each.end() for each in re.finditer("[0-9]+", given)]
+    ends = [each.end() for each in _DIGITS.finditer(given)]
     return ends[:8][::-1]
 
 

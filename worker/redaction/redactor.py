@@ -1,7 +1,6 @@
 """Replaces what an engine finds with placeholders that are stable within a snapshot."""
 
 import re
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
@@ -43,8 +42,8 @@ class Redacted:
     @property
     def counts(self) -> dict[str, int]:
         """How many places were replaced, by kind, in the order of `KINDS`; kinds that were not found are absent."""
-        counted = Counter(each.kind for part in self.replacements for each in part)
-        return {kind: counted[kind] for kind in KINDS if kind in counted}
+        found = [each.kind for part in self.replacements for each in part]
+        return {kind: found.count(kind) for kind in KINDS if kind in found}
 
     @property
     def is_changed(self) -> bool:
@@ -90,12 +89,18 @@ class Redactor:
         Returns:
             The texts, in the same order, and what was replaced in each.
         """
-        text = _SEPARATOR.join([part.text for part in parts])
+        different = list(dict.fromkeys(parts))  # senders, for example, are the same in most messages
+        text = _SEPARATOR.join([part.text for part in different])
         hints = Hints(self._all_regions(phone), people)
-        spans = list(self._engine.find(text, self._kinds, hints)) + self._whole(parts, hints)
+        spans = list(self._engine.find(text, self._kinds, hints)) + self._whole(different, hints)
         if not spans:
             return Redacted([part.text for part in parts], [[] for _ in parts])
-        return _replace(parts, text, without_overlaps(spans))
+        redacted = _replace(different, text, without_overlaps(spans))
+        if len(different) == len(parts):
+            return redacted
+        places = {part: place for place, part in enumerate(different)}
+        order = [places[part] for part in parts]
+        return Redacted([redacted.texts[place] for place in order], [redacted.replacements[place] for place in order])
 
     def _all_regions(self, phone: str | None) -> tuple[str, ...]:
         if phone is None or not self._kinds & {"phone", "national_id"}:
@@ -110,7 +115,7 @@ class Redactor:
         spans = []
         place = 0
         for text, whole in parts:
-            if whole in self._kinds and (stripped := text.strip()) and not _PLACEHOLDER.fullmatch(stripped):
+            if whole and whole in self._kinds and (stripped := text.strip()) and not _PLACEHOLDER.fullmatch(stripped):
                 start = place + text.index(stripped)
                 spans.append(Span(start, start + len(stripped), whole, _value(stripped, whole, hints)))
             place += len(text) + 1
@@ -136,6 +141,11 @@ def _replace(parts: Sequence[Part], text: str, spans: Sequence[Span]) -> Redacte
     for part in parts:
         end = place + len(part.text)
         own: list[Replacement] = []
+        if number == len(spans) or spans[number].start >= end:
+            texts.append(part.text)
+            replacements.append(own)
+            place = end + 1
+            continue
         pieces: list[str] = []
         after = place
         while number < len(spans) and spans[number].start < end:
@@ -145,7 +155,7 @@ def _replace(parts: Sequence[Part], text: str, spans: Sequence[Span]) -> Redacte
             pieces += (text[after : span.start], placeholder)
             after = span.end
             number += 1
-        texts.append("".join([*pieces, text[after:end]]) if own else part.text)
+        texts.append("".join([*pieces, text[after:end]]))
         replacements.append(own)
         place = end + 1
     return Redacted(texts, replacements)
@@ -155,16 +165,16 @@ class _Placeholders:
     """Numbers the values of each kind in order of appearance, after the numbers that the text has already."""
 
     def __init__(self, text: str) -> None:
-        self._last = Counter[str]()
+        self._last: dict[str, int] = {}
         for kind, number in _PLACEHOLDER.findall(text):
-            self._last[kind] = max(self._last[kind], int(number))
+            self._last[kind] = max(self._last.get(kind, 0), int(number))
         self._known: dict[tuple[str, str], str] = {}
 
     def of(self, span: Span) -> str:
         key = span.kind, span.value
         if key not in self._known:
             kind = span.kind.upper()
-            self._last[kind] += 1
+            self._last[kind] = self._last.get(kind, 0) + 1
             self._known[key] = f"[{kind}_{self._last[kind]}]"
         return self._known[key]
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from worker.redaction.redactor import Part, Redactor, Replacement
 
@@ -19,11 +19,10 @@ _TEXTS = (
 )
 """Fields in the order in which placeholders are numbered, after the messages; and the kind that the whole field is."""
 _OF_MESSAGE = ("content", "sender", "senderType")
-_USUAL = frozenset({"contact", "user", "CONTACT", "HUMAN", "AI", "SYSTEM"})
+_USUAL = frozenset({"", "contact", "user", "CONTACT", "HUMAN", "AI", "SYSTEM"})
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(NamedTuple):
     """A text that is changed, for people who look at what a policy does."""
 
     place: str
@@ -62,17 +61,19 @@ def redact_snapshot(
     """
     places: list[tuple[str, int | None]] = []
     parts: list[Part] = []
+    known: dict[str, Part] = {}
     for number, message in enumerate(messages):
         for name in _OF_MESSAGE:
             value = message.get(name)
-            if isinstance(value, str) and value and str(value) not in _USUAL:  # a bson.Code cannot be hashed
+            # A bson.Code is a text, but cannot be hashed.
+            if isinstance(value, str) and (text := str(value)) not in _USUAL:
                 places.append((name, number))
-                parts.append(Part(value))
+                parts.append(known.get(text) or known.setdefault(text, Part(text)))
     for name, whole in _TEXTS:
         value = fields.get(name)
         for place, text in [(None, value)] if isinstance(value, str) else _listed(value):
             places.append((name, place))
-            parts.append(Part(text, whole))
+            parts.append(Part(str(text), whole))
     phone = fields.get("customerPhone")
     redacted = redactor(parts, people, phone if isinstance(phone, str) else None)
     if not redacted.is_changed:
@@ -127,7 +128,9 @@ def _collect(
         if number is None:
             result.fields[name] = text
         elif name in _OF_MESSAGE:
-            result.messages.setdefault(number, dict(messages[number]))[name] = text
+            if number not in result.messages:
+                result.messages[number] = dict(messages[number])
+            result.messages[number][name] = text
             place = f"messages[{number}].{name}"
         else:
             result.fields.setdefault(name, list(fields[name]))[number] = text

@@ -32,8 +32,9 @@ _TABLE = {
     **dict.fromkeys((0xA0, *range(0x2000, 0x200B), 0x202F, 0x205F, 0x3000), 0x20),
     **dict.fromkeys((*range(0x2010, 0x2016), 0x2212), 0x2D),
 }
-_ODD = re.compile("[" + "".join(map(chr, _TABLE)).replace("-", r"\-") + "]")
-_HIDDEN = re.compile(f"[{_INVISIBLE}]+")
+# `re` skips to the next character of a set fast if the pattern begins with the set, and not with its repetition.
+_ODD = re.compile("[{0}][{0}]*".format("".join(map(chr, _TABLE)).replace("-", r"\-")))
+_HIDDEN = re.compile(f"[{_INVISIBLE}][{_INVISIBLE}]*")
 _LONG_VOWEL = re.compile("(?<=[0-9])\u30fc(?=[0-9])")
 """In Japanese the sign for a long vowel is often typed for the dash of a number."""
 
@@ -66,6 +67,5 @@ def normalize(text: str) -> Normal:
             after = found.end()
         offsets += range(after, len(text))
         text = "".join([*pieces, text[after:]])
-    if _ODD.search(text):
-        text = text.translate(_TABLE)
+    text = _ODD.sub(lambda found: found[0].translate(_TABLE), text)
     return Normal(_LONG_VOWEL.sub("-", text) if "\u30fc" in text else text, offsets)

@@ -65,6 +65,29 @@ def test_redacting_twice_changes_nothing_more_and_reuses_no_number() -> None:
     assert again.texts == ["[EMAIL_1] and [EMAIL_2]", "[NAME_1]", "[EMAIL_3]"]
 
 
+def test_texts_that_are_repeated_count_each_time() -> None:
+    messages = [
+        {"content": "Yes, Anna", "sender": "Anna"},
+        {"content": "b@x.de"},
+        {"content": "Yes, Anna", "sender": "b@x.de"},
+    ]
+    result = redact_snapshot(ALL, messages, {"customerName": "Anna"}, [("Anna", "")])
+    assert list(result.messages.values()) == [
+        {"content": "Yes, [NAME_1]", "sender": "[NAME_1]"},
+        {"content": "[EMAIL_1]"},
+        {"content": "Yes, [NAME_1]", "sender": "[EMAIL_1]"},
+    ]
+    assert result.counts == {"email": 2, "name": 4}
+    assert [each.place for each in result.changes] == [
+        "messages[0].content",
+        "messages[0].sender",
+        "messages[1].content",
+        "messages[2].content",
+        "messages[2].sender",
+        "customerName",
+    ]
+
+
 def test_snapshot_without_personal_data_does_not_change() -> None:
     result = redact_snapshot(ALL, [{"content": "Hello"}, {"content": None}], {"notes": None, "tags": ["refund"]})
     assert (result.messages, result.fields, result.counts) == ({}, {}, {})
