@@ -46,8 +46,8 @@ class Watched:
     """The missing message."""
 
     def rows(self, search: str = "") -> list[dict[str, Any]]:
-        """Return the rows of the tasks page."""
-        form = {"draw": 1, "start": 0, "length": 100, "order[0][column]": 0, "columns[0][data]": "received"}
+        """Return the rows of the tasks page, all of them: after a minute of sweeps there are more than a page holds."""
+        form = {"draw": 1, "start": 0, "length": 20_000, "order[0][column]": 0, "columns[0][data]": "received"}
         answer = self.client.post("/tasks/datatable", data={**form, "search[value]": search})
         assert answer.status_code == 200, answer.text
         assert not answer.json().get("searchError"), answer.text
