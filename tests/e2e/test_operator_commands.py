@@ -62,6 +62,7 @@ def test_list_shows_requests_newest_first_without_notes(env: Env, service: Servi
     assert len(listed.json["requests"]) == 4
     assert "secret" not in listed.stdout + table.stdout
     assert "[waits]" in table.stdout
+    assert "accepted (UTC)" in table.stdout
     assert page.json["requests"][0]["error"]["code"] == "empty_conversation"
     behind = run(env, "requests", "list", "--code", "empty_conversation", "--after", page.json["next"], "--json")
     assert [each["status"] for each in behind.json["requests"]] == ["failed"]

@@ -15,6 +15,7 @@ from worker.backfills.accepting import accept_backfill
 from worker.backfills.progress import Progress
 from worker.backfills.running import Runner
 from worker.cli.group import FAILED, describe
+from worker.cli.lines import echo
 from worker.cli.shared import open_producer, print_json, program, resume_hint
 from worker.errors import ContactErased
 from worker.jobs.job import COMPLETED, Job
@@ -70,12 +71,12 @@ def _print(job: Job, done: Progress, seconds: float, rate: float) -> None:
     if done.deleted:
         click.echo(f"skipped {done.deleted:,}: their snapshots were deleted")
     for code, count in done.refused.most_common():
-        click.secho(f"  not requested {count:,}: {code}", fg="red")
+        echo(f"  not requested {count:,}: {code}", "red")
     if job.error:
-        click.secho(f"Error: {describe(job.error)}", fg="red", err=True)
+        echo(f"Error: {describe(job.error)}", "red", err=True)
     if not job.is_finished:
         message = "Not finished in time. The workers continue it; run the command again to keep waiting."
-        click.secho(message, fg="yellow", err=True)
+        echo(message, "yellow", err=True)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import click
 from bson import ObjectId
 
 from worker.cli.group import FAILED, describe
+from worker.cli.lines import echo
 from worker.cli.options import ObjectIdType, json_option, yes_option
 from worker.cli.output_files import check_new_file, write_new_file
 from worker.cli.shared import agrees, open_producer, open_service, print_json, program, resume_hint
@@ -137,9 +138,9 @@ def _print(job: Job, *, as_json: bool) -> None:
     for place, count in receipt.get("mentions", {}).items():
         click.echo(f"  mentioned in other people's {place}: {count:,}")
     if job.error:
-        click.secho(f"Error: {describe(job.error)}", fg="red", err=True)
+        echo(f"Error: {describe(job.error)}", "red", err=True)
     elif not job.is_finished:
-        click.secho("Not finished in time. The workers continue it.", fg="yellow", err=True)
+        echo("Not finished in time. The workers continue it.", "yellow", err=True)
 
 
 @erase.command()
@@ -181,7 +182,7 @@ def verify(file: Path, public: Path, as_json: bool) -> None:
         click.echo(f"The receipt is genuine: erasure {receipt['erasureId']}, verified at {receipt['verifiedAt']}.")
 
 
-@erase.command()
+@erase.command(short_help="Make the key that signs receipts, and its public key.")
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 def keys(file: Path) -> None:
     """Make the key that signs receipts, and the public key beside it.
@@ -199,7 +200,7 @@ def keys(file: Path) -> None:
     click.echo(f"{public} checks them; give it to everyone who gets a receipt.")
 
 
-@erase.command("public-key")
+@erase.command("public-key", short_help="Print the public key that checks receipts.")
 def public_key() -> None:
     """Print the public key of the key that signs receipts, which SNAPSHOTS_ERASURE_SIGNING_KEY names.
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from worker.cli.lines import echo
 from worker.cli.options import json_option
 from worker.cli.shared import build_service, print_json
 from worker.errors import BrokerUnavailable
@@ -75,7 +76,7 @@ def _follow(stream: Events, after: str) -> Iterator[tuple[str, dict[str, Any]]]:
             page = stream.read(after, _PAGE, _BLOCK_MS)
         except BrokerUnavailable as error:
             if not unavailable:
-                click.secho(f"{error.message} Waiting for it.", fg="yellow", err=True)
+                echo(f"{error.message} Waiting for it.", "yellow", err=True)
             unavailable = True
             time.sleep(_RETRY_SECONDS)
             continue

@@ -15,6 +15,7 @@ from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
 from worker.cli.group import FAILED
+from worker.cli.lines import echo
 from worker.cli.options import ObjectIdType, TextType, json_option
 from worker.cli.output_files import new_folder
 from worker.cli.redaction_options import redact_option, redact_regions_option
@@ -188,7 +189,7 @@ def print_outcome(job: Job, folder: Path | None = None) -> None:
     """
     if job.status != COMPLETED or job.result is None:
         ended = f"failed: {job.error['message']}" if job.error else f"was {job.status}."
-        click.secho(f"Export {job.id} {ended}", fg="red", err=True)
+        echo(f"Export {job.id} {ended}", "red", err=True)
         return
     counts = job.result["counts"]
     click.echo(

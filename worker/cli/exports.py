@@ -7,6 +7,7 @@ from bson import ObjectId
 
 from worker.cli.group import FAILED
 from worker.cli.jobs import JobCommands, add_job_commands
+from worker.cli.lines import echo
 from worker.cli.options import json_option
 from worker.cli.output_files import new_folder
 from worker.cli.shared import open_service, print_json
@@ -59,11 +60,11 @@ def verify_(context: click.Context, /, export: str, as_json: bool) -> None:
     else:
         click.echo(f"{result.checked} files checked, {len(result.faults)} faults")
         for path, fault in result.faults.items():
-            click.secho(f"  {path} {fault}", fg="red")
+            echo(f"  {path} {fault}", "red")
     context.exit(FAILED if result.faults else 0)
 
 
-@exports.command()
+@exports.command(short_help="Rebuild the identical files of an export.")
 @click.argument("export", metavar="ID|FOLDER")
 @click.option("-o", "--output", type=click.Path(path_type=Path, file_okay=False), required=True, help="A new folder.")
 @click.pass_context
@@ -88,7 +89,7 @@ def rebuild(context: click.Context, /, export: str, output: Path) -> None:
         finally:
             target.remove_staging()
     for path in different:
-        click.secho(f"{path} would differ from the original file", fg="red", err=True)
+        echo(f"{path} would differ from the original file", "red", err=True)
     if not different:
         click.echo(f"Rebuilt in {output}, identical to the original files.")
     context.exit(FAILED if different else 0)

@@ -19,6 +19,7 @@ import click
 
 from worker.cli import interrupts
 from worker.cli.interrupts import INTERRUPTED
+from worker.cli.lines import echo
 from worker.errors import InvalidRequest, InvalidSettings, SnapshotError
 
 FAILED, USAGE_ERROR, TERMINATED = 1, 2, 143
@@ -64,6 +65,7 @@ class LazyGroup(click.Group):
 
     def __init__(self, *args: Any, commands_by_name: Mapping[str, Lazy], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.commands = {name: click.Command(name) for name in commands_by_name}  # for its suggestions
         self.commands_by_name = dict(commands_by_name)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -106,8 +108,12 @@ class LazyGroup(click.Group):
             sys.exit(FAILED)
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
-        context = super().make_context(*args, **kwargs)
-        if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":  # https://no-color.org
+        try:
+            context = super().make_context(*args, **kwargs)
+        except click.ClickException as error:
+            _show_usage_error(error)
+            sys.exit(error.exit_code)
+        if _without_colour():
             context.color = False
         return context
 
@@ -119,10 +125,11 @@ class LazyGroup(click.Group):
         except (KeyboardInterrupt, click.Abort):
             interrupts.ignore()
             ctx.exit(INTERRUPTED)
-        except click.UsageError as error:
-            if as_json:
+        except click.ClickException as error:
+            if as_json and isinstance(error, click.UsageError):
                 _print_json({"code": "wrong_use", "message": error.format_message(), "details": {}})
-            raise
+            _show_usage_error(error)
+            ctx.exit(error.exit_code)
         except InvalidRequest as error:
             _show(error, _describe_options(error), as_json)
             ctx.exit(USAGE_ERROR)
@@ -156,18 +163,30 @@ def describe(outcome: Mapping[str, Any]) -> str:
     return f"{outcome['message']} ({outcome['code']}{details})"
 
 
+def _without_colour() -> bool:
+    return bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"  # https://no-color.org
+
+
+def _show_usage_error(error: click.ClickException) -> None:
+    """Print what click prints, its error in the colour of all others."""
+    text = io.StringIO()
+    error.show(text)
+    for line in text.getvalue().splitlines():
+        echo(line, "red" if line.startswith("Error: ") and not _without_colour() else None, err=True)
+
+
 def _warn_of_unknown_variables() -> None:
     from worker.settings import unknown_variables
 
     for name, nearest in unknown_variables():
         hint = f"; did you mean {nearest}?" if nearest else "."
-        click.secho(f"Warning: {name} is not a setting and has no effect{hint}", fg="yellow", err=True)
+        echo(f"Warning: {name} is not a setting and has no effect{hint}", "yellow", err=True)
 
 
 def _show(error: SnapshotError, line: str, as_json: bool) -> None:
     if as_json:
         _print_json(error.outcome())
-    click.secho(f"Error: {line}", fg="red", err=True)
+    echo(f"Error: {line}", "red", err=True)
 
 
 def _print_json(outcome: dict[str, Any]) -> None:

@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 import click
 from bson import ObjectId
 
+from worker.cli.lines import utc
 from worker.cli.options import ObjectIdType, SinceType, TextType, json_option, organization_option
 from worker.cli.shared import open_service, print_json
 from worker.cli.tables import print_table
@@ -53,7 +54,7 @@ def set_(organization: ObjectId, contact: ObjectId, reason: str, until: datetime
     if as_json:
         print_json(made.as_fields())
     else:
-        click.echo(f"Contact {contact} cannot be erased until {made.until:%Y-%m-%d %H:%M:%S}.")
+        click.echo(f"Contact {contact} cannot be erased until {utc(made.until)} UTC.")
 
 
 @hold.command("list")
@@ -70,8 +71,8 @@ def list_(organization: ObjectId | None, as_json: bool) -> None:
     if as_json:
         print_json({"holds": [each.as_fields() for each in found]})
         return
-    rows = ((str(each.organization), str(each.contact), f"{each.until:%Y-%m-%d %H:%M}", each.reason) for each in found)
-    print_table(("organization", "contact", "until", "reason"), rows, "There are no holds.")
+    rows = ((str(each.organization), str(each.contact), utc(each.until), each.reason) for each in found)
+    print_table(("organization", "contact", "until (UTC)", "reason"), rows, "There are no holds.")
 
 
 @hold.command()

@@ -14,6 +14,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 
 from worker.cli.group import FAILED, USAGE_ERROR
+from worker.cli.lines import echo
 from worker.cli.options import ObjectIdType
 from worker.cli.shared import build_service, program, resume_hint
 from worker.errors import SnapshotError, UnusableServer
@@ -69,7 +70,7 @@ def import_command(
     except SnapshotError as error:
         if as_json:
             click.echo(json.dumps({"organizationId": str(organization_id), "error": error.outcome()}))
-        click.secho(f"Error: {error.message}", fg="red", err=True)
+        echo(f"Error: {error.message}", "red", err=True)
         if isinstance(error, UnusableServer):
             context.exit(USAGE_ERROR)
         click.echo(resume, err=True)

@@ -7,6 +7,7 @@ from typing import Any
 import click
 from bson import ObjectId
 
+from worker.cli.lines import utc
 from worker.cli.options import ObjectIdType, json_option, organization_option
 from worker.cli.shared import open_producer, open_service, print_json
 from worker.cli.tables import print_table
@@ -47,11 +48,11 @@ def add_job_commands(group: click.Group, of: JobCommands) -> None:
         if as_json:
             print_json({f"{kind}s": [of.shown(each) for each in found]})
             return
-        columns = ("id", "organization", "status", *of.counts, "accepted")
+        columns = ("id", "organization", "status", *of.counts, "accepted (UTC)")
         print_table(columns, map(row, found), f"There are no such {kind}s.", of.numbers)
 
     def row(job: Job) -> tuple[str, ...]:
-        return (str(job.id), str(job.organization), job.status, *of.count(job), f"{job.accepted_at:%Y-%m-%d %H:%M:%S}")
+        return (str(job.id), str(job.organization), job.status, *of.count(job), utc(job.accepted_at))
 
     @group.command(help=_help(f"Show the status, options and counts of {a_job}.", f"{command} show {_ID}"))
     @click.argument("key", type=ObjectIdType(), metavar="ID")

@@ -9,6 +9,7 @@ from bson import ObjectId
 from worker.api.keys import Keys
 from worker.api.roles import WORKING
 from worker.api.tokens import Caller
+from worker.cli.lines import utc
 from worker.cli.options import ObjectIdType, TextType, json_option, organization_option
 from worker.cli.shared import open_service, print_json
 from worker.cli.tables import print_table
@@ -74,7 +75,8 @@ def create(
         print_json({"key": key, **_shown(document)})
     else:
         click.echo(key)
-        click.echo(f"id {document['_id']}, expires {render(expires_at)}; the key is not shown again", err=True)
+        click.echo(f"id {document['_id']}, expires {utc(expires_at)} UTC", err=True)
+        click.echo("Store the key now: it is not shown again.", err=True)
 
 
 @keys.command("list")
@@ -95,9 +97,9 @@ def list_keys(organization: ObjectId | None, as_json: bool) -> None:
     for each in found:
         row = [each[name] for name in ("id", "begins", "organizationId", "userId", "accessRole")]
         row += ["yes" if each["operator"] else "", each["name"]]
-        dates = (each[name] for name in ("expiresAt", "revokedAt"))
-        rows.append([str(render(value) or "") for value in (*row, *dates)])
-    columns = ("id", "begins", "organization", "user", "role", "operator", "name", "expires", "revoked")
+        dates = (utc(each[name]) for name in ("expiresAt", "revokedAt"))
+        rows.append([*(str(render(value) or "") for value in row), *dates])
+    columns = ("id", "begins", "organization", "user", "role", "operator", "name", "expires (UTC)", "revoked (UTC)")
     print_table(columns, rows, "There are no keys.")
 
 

@@ -6,9 +6,9 @@ import click
 from bson import ObjectId
 
 from worker.api.tokens import Caller
+from worker.cli.lines import utc
 from worker.cli.options import ObjectIdType, json_option
 from worker.cli.shared import open_service, print_json
-from worker.domain.json_values import render
 from worker.operations.data.login_links import LoginLinks
 from worker.settings import Settings
 
@@ -50,7 +50,7 @@ def login(organization: ObjectId | None, user: ObjectId | None, url: str | None,
         print_json({**shown, "userId": caller.user, "organizationId": organization, "operator": caller.operator})
     else:
         click.echo(base + link.path)
-        click.echo(f"works once, until {render(link.valid_until)}", err=True)
+        click.echo(f"works once, until {utc(link.valid_until)} UTC", err=True)
 
 
 def address_of(settings: Settings) -> str:

@@ -1,4 +1,4 @@
-"""`snapshots redact --dry-run`: shows what redaction would change in a text or a conversation."""
+"""`snapshots redact`: shows what redaction would change in a text or a conversation."""
 
 from collections.abc import Iterator
 
@@ -24,12 +24,7 @@ _VISIBLE = {
 
 
 @click.command()
-@click.option(
-    "--dry-run",
-    is_flag=True,
-    required=True,
-    help="Required: this command only shows what would change.",
-)
+@click.option("--dry-run", is_flag=True, help="Optional: this command only shows what would change.")
 @click.option("--text", help="A text to redact.")
 @click.option("--conversation", type=ObjectIdType(), help="A conversation of the platform.")
 @click.option("--organization", type=ObjectIdType(), help="The organization, whose policy is the default of --redact.")
@@ -51,8 +46,8 @@ def redact(
 
     \b
     Example:
-        snapshots redact --dry-run --text 'Call +49 170 1234567' --redact phone
-        snapshots redact --dry-run --organization ID --conversation ID
+        snapshots redact --text 'Call +49 170 1234567' --redact phone
+        snapshots redact --organization ID --conversation ID
     """
     if (text is None) == (conversation is None):
         raise click.UsageError("Give either --text or --conversation.")

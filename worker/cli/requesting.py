@@ -10,6 +10,7 @@ from bson import ObjectId
 
 from worker.cli.backfilling import WAIT_SECONDS, run_backfill
 from worker.cli.group import FAILED, describe
+from worker.cli.lines import echo
 from worker.cli.options import ObjectIdType, json_option
 from worker.cli.shared import open_producer, print_json, program, resume_hint
 from worker.domain.ledger_entry import ACCEPTED, COMPLETED, LedgerEntry
@@ -150,7 +151,7 @@ def _print_receipt(receipt: Receipt, as_json: bool) -> None:
     if as_json:
         print_json(_receipt_fields(receipt))
     else:
-        click.echo(f"accepted {receipt.id}, request id {receipt.request_id}")
+        echo(f"accepted {receipt.id}, request id {receipt.request_id}")
 
 
 def _receipt_fields(receipt: Receipt) -> dict[str, Any]:
@@ -169,16 +170,14 @@ def _print_outcome(receipt: Receipt, entry: LedgerEntry, as_json: bool) -> None:
         return
     match status:
         case "completed":
-            click.echo(f"completed {receipt.id}, snapshot {entry['snapshotId']}, request id {receipt.request_id}")
+            echo(f"completed {receipt.id}, snapshot {entry['snapshotId']}, request id {receipt.request_id}")
         case "failed":
-            click.echo(f"failed {receipt.id}, request id {receipt.request_id}")
-            click.secho(f"Error: {describe(entry.get('error') or _FORGOTTEN)}", fg="red", err=True)
+            echo(f"failed {receipt.id}, request id {receipt.request_id}")
+            echo(f"Error: {describe(entry.get('error') or _FORGOTTEN)}", "red", err=True)
         case _:
-            click.echo(f"accepted {receipt.id}, request id {receipt.request_id}")
+            echo(f"accepted {receipt.id}, request id {receipt.request_id}")
             command = _show_command(receipt)
-            click.secho(
-                f"Not finished in time. The request stays accepted; check it with: {command}", fg="yellow", err=True
-            )
+            echo(f"Not finished in time. The request stays accepted; check it with: {command}", "yellow", err=True)
 
 
 _FORGOTTEN = {

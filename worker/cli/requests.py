@@ -8,6 +8,7 @@ import click
 from bson import ObjectId
 
 from worker.cli.group import FAILED
+from worker.cli.lines import echo, utc
 from worker.cli.options import (
     ObjectIdType,
     TextType,
@@ -80,17 +81,16 @@ def list_(
         shown = [{name: value for name, value in each.items() if name in _LISTED} for each in found]
         print_json({"requests": shown, "next": cursor})
         return
-    columns = ("id", "organization", "request id", "status", "round", "code", "accepted")
+    columns = ("id", "organization", "request id", "status", "round", "code", "accepted (UTC)")
     print_table(columns, map(_row, found), "There are no such requests.")
     if cursor:
         click.echo(f"For more, add --after {cursor}", err=True)
 
 
 def _row(entry: LedgerEntry) -> tuple[str, ...]:
-    accepted = f"{entry['acceptedAt']:%Y-%m-%d %H:%M:%S}" if "acceptedAt" in entry else ""
     failure = entry["error"]["code"] if "error" in entry else ""
     ids = (str(entry["_id"]), str(entry["organizationId"]), entry["requestId"])
-    return (*ids, entry["status"], str(entry["round"]), failure, accepted)
+    return (*ids, entry["status"], str(entry["round"]), failure, utc(entry.get("acceptedAt")))
 
 
 @requests.command()
@@ -168,7 +168,7 @@ def redrive(
     else:
         click.echo(f"{matching:,} would be redriven" if dry_run else f"redriven {redriven:,}")
         if skipped:
-            click.secho(f"skipped {skipped:,}: unknown, not failed, or no longer redrivable", fg="red", err=True)
+            echo(f"skipped {skipped:,}: unknown, not failed, or no longer redrivable", "red", err=True)
     context.exit(FAILED if skipped else 0)
 
 

@@ -7,6 +7,7 @@ import click
 from bson import ObjectId
 
 from worker.cli.group import FAILED, USAGE_ERROR, describe
+from worker.cli.lines import echo
 from worker.cli.options import json_option, organization_option
 from worker.cli.shared import open_service, print_json
 from worker.cli.tables import print_table
@@ -53,7 +54,7 @@ def status(context: click.Context, organization: ObjectId | None, as_json: bool)
     else:
         _print(service, counts, since, waiting)
     if broker_fault:
-        click.secho(f"Error: {describe(broker_fault.outcome())}", fg="red", err=True)
+        echo(f"Error: {describe(broker_fault.outcome())}", "red", err=True)
     if isinstance(broker_fault, UnusableServer):
         context.exit(USAGE_ERROR)
     context.exit(FAILED if broker_fault or not _holds(counted) else 0)

@@ -67,7 +67,7 @@ class DataFolder:
 
 
 @contextlib.contextmanager
-def data_folder(data: Path | None = None, patience: float = 10.0) -> Iterator[DataFolder]:
+def data_folder(data: Path | None = None, patience: float = 4.0) -> Iterator[DataFolder]:
     """Open the folder `data`, creating it if necessary, or a temporary one that is removed at the end.
 
     Only this user can read it, unless it is a folder that has other content.
@@ -131,7 +131,9 @@ def _lock_within(path: Path, patience: float) -> int:
     deadline = time.monotonic() + patience
     while (lock := _try_lock(path)) is None:
         if time.monotonic() > deadline:
-            raise FolderInUse(f"{path} is in use by another process", folder=str(path))
+            raise FolderInUse(
+                f"{path} is in use by another `snapshots up`. Stop that one, or name another folder.", folder=str(path)
+            )
         time.sleep(0.05)
     return lock
 
