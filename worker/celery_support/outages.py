@@ -1,11 +1,19 @@
-"""Keeps Celery's tracebacks of a Redis that is down, full or read-only out of the log: one line is enough each time."""
+"""Shortens what Celery logs about a Redis that is down, full or read-only: no tracebacks, and few repeats."""
 
 import logging
+import time
+from collections import Counter
+from collections.abc import Callable
 
 import redis
 from billiard.exceptions import RestartFreqExceeded
 from kombu.exceptions import OperationalError
 
+_PAUSE = 10.0
+"""Seconds for which the same sentence is left out."""
+_SENTENCES = 100
+"""How many different sentences are remembered at most."""
+_REPEATED = ("consumer: Cannot connect", "Frequent restarts detected", "Message Error: Couldn't apply scheduled task")
 _OUTAGES = (redis.RedisError, OperationalError, RestartFreqExceeded)
 
 
@@ -22,10 +30,39 @@ class _WithoutTraceback(logging.Filter):
         return True
 
 
-_without_traceback = _WithoutTraceback()
+class Repeats(logging.Filter):
+    """Lets the same sentence about an outage pass once in 10 s, and then says how many were left out.
+
+    A worker tries to connect to a full Redis six times a second.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._clock = clock
+        self.not_before: dict[str, float] = {}
+        self._left_out: Counter[str] = Counter()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        sentence, now = record.getMessage().rstrip(), self._clock()
+        if not sentence.startswith(_REPEATED):
+            return True
+        if now < self.not_before.get(sentence, now):
+            self._left_out[sentence] += 1
+            return False
+        if len(self.not_before) >= _SENTENCES:
+            self.not_before.clear()
+            self._left_out.clear()
+        self.not_before[sentence] = now + _PAUSE
+        if count := self._left_out.pop(sentence, 0):
+            record.msg, record.args = f"{sentence} ({count} more since the last such line)", ()
+        return True
+
+
+_filters = (_WithoutTraceback(), Repeats())
 
 
 def shorten() -> None:
     """Shorten what Celery's beat and consumer log of outages. It can be repeated."""
     for name in ("celery.beat", "celery.worker.consumer.consumer"):
-        logging.getLogger(name).addFilter(_without_traceback)
+        for each in _filters:
+            logging.getLogger(name).addFilter(each)

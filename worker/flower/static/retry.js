@@ -172,6 +172,25 @@
             return box;
         }
 
+        /* Link a row's state to the page of its task: the task's id, Flower's own link, is out of sight on most screens. */
+        function linkState(cell, uuid) {
+            const link = document.createElement("a");
+            link.href = `${prefix}/task/${encodeURIComponent(uuid)}`;
+            link.title = "Show this task";
+            link.append(...cell.childNodes);
+            cell.append(link);
+        }
+
+        /* Show the whole reason of a failure, on several lines and without the name of the exception. */
+        function showReason(cell) {
+            const [, reason] = /^RequestFailed\('(.*)'\)$/.exec(cell.textContent) || [];
+            if (reason) {
+                cell.textContent = reason;
+                cell.classList.remove("text-nowrap");
+                cell.style.minWidth = "18rem";
+            }
+        }
+
         function decorate() {
             table.rows().every(function () {
                 const row = this.data();
@@ -182,6 +201,8 @@
                 } else {
                     selected.delete(row.uuid);
                 }
+                linkState(cells[columns.indexOf("state")], row.uuid);
+                showReason(cells[columns.indexOf("exception")]);
                 addLinks(cells[columns.indexOf("request")], row.request ? [row.request.slice(0, 24)] : []);
             });
             table.columns.adjust(); // checkboxes and links have changed the widths
