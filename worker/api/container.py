@@ -94,7 +94,10 @@ class Container:
         self._on_close: list[Callable[[], None]] = []
 
     async def measure(self, organization: ObjectId, selected: SnapshotFilter) -> Statistics:
-        """Measure an organization's snapshots. Raises StatisticsTooSlow, StoreUnavailable, StoreConflict."""
+        """Measure an organization's snapshots in a thread, within the limits of the API: a sample of 1,000 snapshots.
+
+        Raises StatisticsTooSlow, StoreUnavailable, StoreConflict.
+        """
         return await self.statisticians.run(measure, self._list_connections, organization, selected, _STATISTICS_LIMITS)
 
     async def _check_readiness(self) -> Readiness:
@@ -107,7 +110,13 @@ class Container:
         return pause_for(self.poller.awaited(), _GATHER_EACH, _GATHER_MAX)
 
     async def admit(self, request: Request, right: Right) -> Caller:
-        """Authenticate and authorize a request. Raises Unauthorized, RateLimited, Forbidden."""
+        """Authenticate the caller by the header `Authorization: Bearer`, and check that its role has a right.
+
+        Raises:
+            Unauthorized: The header is missing, or the token is expired or not valid. The message says why.
+            RateLimited: The user has used up the requests of this minute; `Retry-After` says how long to wait.
+            Forbidden: The role does not have the right. The message names the roles that do.
+        """
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         token = token.strip()
         if scheme.lower() != "bearer" or not token:
@@ -115,7 +124,7 @@ class Container:
         return await self.admit_token(request, token, right)
 
     async def admit_token(self, request: Request, token: str, right: Right) -> Caller:
-        """Authenticate and authorize the token of a request. Raises Unauthorized, RateLimited, Forbidden."""
+        """As `admit`, for a token or integration key that came in another way than the header, such as a form."""
         if token.startswith(PREFIX):
             caller = await self._owner_of(token, request.client.host if request.client else "")
         else:
@@ -123,7 +132,10 @@ class Container:
         return await self.admit_caller(caller, right)
 
     async def admit_caller(self, caller: Caller, right: Right) -> Caller:
-        """Authorize a caller who is authenticated already. Raises RateLimited, Forbidden."""
+        """Count a request of a caller who is authenticated already, and check that its role has a right.
+
+        Raises RateLimited, Forbidden.
+        """
         structlog.contextvars.bind_contextvars(organization_id=str(caller.organization))
         await self.rate_limit(caller)
         check_role(caller.role, right)

@@ -71,9 +71,21 @@ class Editor:
         self._service = service
 
     def patch(self, organization: ObjectId, key: ObjectId, changes: Document) -> bytes:
-        """Change fields and return the new document as JSON.
+        """Change editable fields of a snapshot.
 
-        Raises NotFound, SnapshotDeleted, NotFinished, StoreUnavailable, StoreConflict.
+        Args:
+            organization: The caller's organization.
+            key: The id of the snapshot.
+            changes: The new values, as `SnapshotEdit.changes` returns them.
+
+        Returns:
+            The new document as JSON.
+
+        Raises:
+            NotFound: The organization has no such snapshot.
+            SnapshotDeleted: It was deleted.
+            NotFinished: Its request has no outcome yet; try again later.
+            StoreUnavailable, StoreConflict: MongoDB cannot be reached or was busy; it is safe to try again.
         """
         one = {"_id": key, "organizationId": organization}
         with pymongo.timeout(_MAX_SECONDS), store_errors():

@@ -43,9 +43,15 @@ class Keys:
         return self._connections.database[self._connections.settings.keys_collection]
 
     def create(self, caller: Caller, expires_at: datetime | None, name: str | None) -> tuple[str, Document]:
-        """Create a key; return it and the stored document.
+        """Create an integration key.
 
-        The key itself is not stored, so it can be shown only now.
+        Args:
+            caller: The organization, user and role on whose behalf the key acts.
+            expires_at: When the key stops working, aware. None: never.
+            name: What the key is for, as `snapshots keys list` shows it.
+
+        Returns:
+            The key, which can be shown only now because only its hash is stored; and the stored document.
         """
         key = PREFIX + secrets.token_urlsafe(32)
         document = {

@@ -65,7 +65,15 @@ class OutcomePoller:
         return len(self._awaited)
 
     async def wait(self, request: ObjectId, seconds: float) -> PolledOutcome | None:
-        """Return the outcome, or None if there is none within so many seconds."""
+        """Wait for the outcome of a request.
+
+        Args:
+            request: The ledger id.
+            seconds: How long to wait.
+
+        Returns:
+            The outcome, or None if there is none in that time. While MongoDB is down, the wait goes on.
+        """
         future: asyncio.Future[PolledOutcome] = asyncio.get_running_loop().create_future()
         if request not in self._awaited:
             now = time.monotonic()

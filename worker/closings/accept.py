@@ -58,8 +58,15 @@ class Closings:
     def submit(self, closings: Sequence[ClosingReport]) -> ClosingTally:
         """Accept closings, enqueue the new requests that are due, and count the skipped closings.
 
-        A closing that cannot be accepted does not hold up the others: its error is in the tally. Raises
-        StoreUnavailable.
+        Args:
+            closings: Reports of resolved conversations, in any number and of any organizations.
+
+        Returns:
+            A result for each report. A closing that cannot be accepted does not hold up the others: its error is in the
+                tally.
+
+        Raises:
+            StoreUnavailable: MongoDB cannot be reached. It is safe to submit the same reports again.
         """
         results = bisect(self.accept, closings, self._service.connections)
         tally = ClosingTally(closings, results)

@@ -125,7 +125,10 @@ def replace_messages(messages: Messages, changed: Mapping[int, Mapping[str, Any]
 
 
 def hash_of_messages(messages: Sequence[Mapping[str, Any]]) -> str:
-    """Return the `contentHash` of messages as MongoDB stores them."""
+    """Return the `contentHash` of the messages of a stored snapshot: SHA-256, hex, of their BSON.
+
+    `messages`: decoded, with the fields in their stored order.
+    """
     return hashlib.sha256(bson.encode({"messages": messages})[4 + len(_MESSAGES) : -1]).hexdigest()
 
 

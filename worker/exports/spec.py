@@ -98,7 +98,7 @@ class ExportSpec(SnapshotFilter):
 
     @property
     def options(self) -> Options:
-        """The options for the format."""
+        """The part of the spec that only the format uses: `system` and `weightBad`."""
         return Options(system=self.system, weight_bad=self.weight_bad)
 
     @property

@@ -44,7 +44,10 @@ def check_kinds(values: Sequence[str]) -> list[str]:
 
 
 def check_regions(values: Sequence[str]) -> list[str]:
-    """Return the regions in capitals, without repetitions. Raises ValueError, which says what is allowed."""
+    """Return the regions in capitals, without repetitions.
+
+    Raises ValueError for a region that phonenumbers does not know; the message has examples.
+    """
     from phonenumbers import SUPPORTED_REGIONS
 
     regions = [value.upper() for value in values]

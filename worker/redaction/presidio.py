@@ -25,10 +25,24 @@ top-level domains from the Internet when it looks for addresses."""
 
 
 class PresidioEngine:
-    """Finds with Presidio's analyzer, and what it does not know with the default engine."""
+    """Finds with Presidio's analyzer, and with the default engine what Presidio does not know. It is not part of a
+    policy.
+
+    Example:
+        Redactor(["name", "email"], engine=PresidioEngine(model="en_core_web_sm"))
+    """
 
     def __init__(self, language: str = "en", minimum_score: float = 0.4, model: str = "en_core_web_lg") -> None:
-        """`model`: a package or folder of spaCy. Raises ImportError, which says what to install."""
+        """Check that Presidio and its model are installed. The model is loaded when a text is first analysed.
+
+        Args:
+            language: The language of the texts and of the model, such as `en`.
+            minimum_score: The least certainty of a finding that counts, from 0 to 1.
+            model: A package or folder of spaCy.
+
+        Raises:
+            ImportError: Something is not installed. The message says what to install.
+        """
         try:
             import presidio_analyzer
             import spacy

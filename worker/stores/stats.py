@@ -114,7 +114,10 @@ def identity_pipeline(names: Settings, organization: ObjectId | Document | None 
 
 
 def of_organization(organization: ObjectId | Document | None) -> Document:
-    """Match one organization, a range of ids, or all, but never the doctor's, whose requests are removed again."""
+    """Return the MongoDB filter for one organization, a range of organization ids, or all of them (None).
+
+    The doctor's organization is never counted, because its requests are removed again.
+    """
     if isinstance(organization, ObjectId):
         return {"organizationId": organization}
     return {"organizationId": {"$ne": DOCTORS_ORGANIZATION, **(organization or ANY)}}
