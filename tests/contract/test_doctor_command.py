@@ -148,5 +148,5 @@ def test_on_a_terminal_each_problem_is_followed_by_its_advice(running: Running) 
     with configured(running.bench, "maxmemory-policy", "allkeys-lru"):
         ended = run(environment(running.settings), "doctor", "--no-request")
     assert ended.code == 1
-    assert "→ CONFIG SET maxmemory-policy noeviction" in ended.stdout
+    assert "→ Run CONFIG SET maxmemory-policy noeviction" in ended.stdout
     assert "failures: 1" in ended.stdout

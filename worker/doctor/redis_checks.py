@@ -102,12 +102,12 @@ def _durability(config: Mapping[str, str], info: Mapping[str, Any]) -> Iterator[
     if config["appendonly"] != "yes":
         yield failure(
             "appendonly is off, so a restart loses the intake entries that no listener has read yet.",
-            "CONFIG SET appendonly yes, and set it in redis.conf.",
+            "Run CONFIG SET appendonly yes, and set it in redis.conf.",
         )
     elif config["appendfsync"] == "no":
         yield failure(
             "appendfsync is no, so a crash of the machine loses up to half a minute of intake entries.",
-            "CONFIG SET appendfsync everysec, and set it in redis.conf.",
+            "Run CONFIG SET appendfsync everysec, and set it in redis.conf.",
         )
     else:
         yield ok(f"append-only file, fsync {config['appendfsync']}")
@@ -117,7 +117,7 @@ def _durability(config: Mapping[str, str], info: Mapping[str, Any]) -> Iterator[
     if policy != "noeviction":
         yield failure(
             f"maxmemory-policy is {policy}, so Redis deletes queues and events when memory runs out.",
-            "CONFIG SET maxmemory-policy noeviction, and set it in redis.conf.",
+            "Run CONFIG SET maxmemory-policy noeviction, and set it in redis.conf.",
         )
     else:
         yield ok("no eviction")

@@ -115,14 +115,14 @@ def risks(info: Info) -> Iterator[str]:
     if not info["aof_enabled"]:
         yield (
             "appendonly is no, so a restart of Redis loses the intake entries that no listener has read yet: "
-            "CONFIG SET appendonly yes."
+            "run CONFIG SET appendonly yes."
         )
     if info.get("aof_last_write_status", "ok") != "ok":
         yield "Redis could not write its append-only file: check its log and the free space on its disk."
     if info["maxmemory_policy"] != "noeviction":
         yield (
             f"maxmemory-policy is {info['maxmemory_policy']}, so Redis deletes queues and events when memory runs out: "
-            "CONFIG SET maxmemory-policy noeviction."
+            "run CONFIG SET maxmemory-policy noeviction."
         )
 
 
