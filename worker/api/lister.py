@@ -47,7 +47,16 @@ class Lister:
         return self._connections.raw_database[self._connections.settings.snapshots_collection]
 
     def page(self, organization: ObjectId, query: ListQuery) -> Generator[bytes]:
-        """Yield the parts of the list's answer. Raises SearchTooSlow, StoreUnavailable, StoreConflict."""
+        """Yield the body of a page of the list, in parts that can be sent while the next one is read.
+
+        Args:
+            organization: The caller's organization.
+            query: The filters, and which page.
+
+        Raises:
+            SearchTooSlow: The search in the notes exceeded its time limit; narrow it with more filters.
+            StoreUnavailable, StoreConflict: MongoDB cannot be reached or was busy; it is safe to try again.
+        """
         condition = query.condition(organization)
         searches = query.q is not None
         seconds = _MAX_SEARCH_SECONDS if searches else _MAX_SECONDS
@@ -84,7 +93,16 @@ class Lister:
         yield b'],"pagination":%s}' % encode(pagination)
 
     def export(self, organization: ObjectId, query: ExportQuery, now: datetime) -> Generator[bytes]:
-        """Yield the parts of the export. Its count and content come from one snapshot read, so they agree."""
+        """Yield the body of an export of snapshots, in parts, all of them as they were at one moment.
+
+        Args:
+            organization: The caller's organization.
+            query: The filters.
+            now: The time that the body states as `exportDate`.
+
+        Raises:
+            StoreUnavailable, StoreConflict: MongoDB cannot be reached or was busy; it is safe to try again.
+        """
         condition = query.condition(organization)
         with store_errors(), self._connections.mongo.start_session(snapshot=True) as session:
             total = self._snapshots.count_documents(condition, session=session)

@@ -36,7 +36,7 @@ _PASSED_ON = (*CONNECTION_ERRORS, redis.RedisError, Empty)
 
 
 class QoS(base.QoS):  # type: ignore[misc]
-    """Keeps track of unacknowledged messages."""
+    """Keeps track of unacknowledged messages, and puts those of a dead worker back into their lists."""
 
     def restore_by_tag(self, tag: Any, client: Any = None, leftmost: bool = False) -> None:
         """Put an unacknowledged message back into its list, or record it as rejected if it is not one of ours."""
