@@ -7,7 +7,7 @@ from typing import Any
 
 import bson
 import pytest
-from bson import ObjectId
+from bson import DatetimeMS, ObjectId
 
 from support.erasing import EMAIL, Erasing, erasing_bench, places_of
 from support.exporting import Exporting
@@ -84,6 +84,18 @@ def test_texts_are_replaced_and_everything_else_stays(bench: Bench) -> None:
     assert after[family]["contentHash"] == before[family]["contentHash"]
     assert {key: after[key] for key in (untouched, foreign)} == {key: before[key] for key in (untouched, foreign)}
     assert bench.entry(changed)["notes"] == "friend of [EMAIL_1]"
+
+
+def test_large_snapshots_and_dates_beyond_the_year_9999_hinder_no_erasure(bench: Bench) -> None:
+    """PyMongo returns documents of 100 KB and more in another type, and refuses such dates by default."""
+    contact, other = person(bench), bench.contact()
+    large = mentioning(bench, other, f"Write to {EMAIL}. {'x' * 300_000}")
+    late = {"organizationId": bench.organization, "messages": [], "conversationEndDate": DatetimeMS(2**60)}
+    bench.database.trainingsnapshots.insert_one(late)
+
+    receipt = (erase(bench, contact).result or {})["receipt"]
+    assert receipt["mentionsRedacted"] == {"trainingsnapshots": 1}
+    assert EMAIL not in str(bench.database.trainingsnapshots.find_one({"_id": large}))
 
 
 def test_without_the_option_they_stay_and_the_receipt_says_nothing_of_it(bench: Bench) -> None:

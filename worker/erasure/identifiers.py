@@ -47,13 +47,14 @@ class Identifiers:
         plain = [text.lower() for text in self.texts]
         return sorted({form for text in plain for form in (text.encode(), json.dumps(text)[1:-1].lower().encode())})
 
-    def names_contact(self, data: bytes) -> bool:
+    def names_contact(self, data: bytes | memoryview) -> bool:
         """Whether BSON or text contains the contact's id, as bytes or as hex digits."""
+        data = bytes(data)  # PyMongo returns a large document as a memoryview
         return self.contact.binary in data or str(self.contact).encode() in data.lower()
 
-    def mentions(self, data: bytes) -> bool:
+    def mentions(self, data: bytes | memoryview) -> bool:
         """Whether BSON or text contains an e-mail address or phone number of the person."""
-        lower = data.lower()
+        lower = bytes(data).lower()
         return any(needle in lower for needle in self._needles)
 
     def is_persons(self, item: bytes) -> bool:
