@@ -32,6 +32,14 @@ def test_two_databases_are_refused_without_a_value() -> None:
     assert "secret" not in error.value.message
 
 
+@pytest.mark.parametrize(
+    "url", ["redis://127.0.0.1:6379/0", "http://127.0.0.1/platform", '"mongodb://127.0.0.1/platform"']
+)
+def test_url_of_another_kind_names_no_second_database(url: str) -> None:
+    with pytest.raises(InvalidSettings, match="begins with mongodb://"):
+        load(mongo_url=url, mongo_database="messaging")
+
+
 def test_database_of_a_name_in_dns_is_used_without_looking_it_up() -> None:
     assert load(mongo_url="mongodb+srv://user:secret@nowhere.example.com/platform").mongo_database == "platform"
 

@@ -89,5 +89,7 @@ class StoreSettings(BaseModel):
 
 def _database_of(url: str) -> str | None:
     """Return the database that a MongoDB URL names. `admin` is where users are defined, so it names none of ours."""
+    if not url.startswith("mongodb"):
+        return None  # the URL's own check reports it
     name = unquote(urlsplit(url).path.lstrip("/")).partition(".")[0]
     return None if name in {"", "admin"} else name

@@ -90,15 +90,32 @@ def _is_installed(module: str) -> bool:
         return False
 
 
+def _matching(pattern: str, otherwise: str) -> AfterValidator:
+    def check(value: str) -> str:
+        if not re.fullmatch(pattern, value):
+            raise ValueError(otherwise)
+        return value
+
+    return AfterValidator(check)
+
+
 Duration = Annotated[timedelta, BeforeValidator(_read_duration)]
 RedisUrl = Annotated[str, AfterValidator(_check_redis_url)]
 MongoUrl = Annotated[str, _url_of("mongodb", "mongodb+srv")]
 HttpUrl = Annotated[str, _url_of("http", "https")]
 Place = Annotated[str, Field(min_length=1, max_length=1000), AfterValidator(_check_place)]
 """A path or a bucket."""
-Name = Annotated[str, Field(min_length=1, max_length=120, pattern=r"^[^$\s\x00]+$")]
+Name = Annotated[str, Field(min_length=1, max_length=120), _matching(r"[^$\s\x00]+", "should have no spaces and no $")]
 """Name of a stream or consumer group."""
 # https://www.mongodb.com/docs/manual/reference/limits/#naming-restrictions
-DatabaseName = Annotated[str, Field(min_length=1, max_length=63, pattern=r'^[^$\s\x00/\\."]+$')]
-CollectionName = Annotated[str, Field(min_length=1, max_length=120, pattern=r"^[^$\s\x00.]+(\.[^$\s\x00.]+)*$")]
+DatabaseName = Annotated[
+    str,
+    Field(min_length=1, max_length=63),
+    _matching(r'[^$\s\x00/\\."]+', 'should have no spaces and none of the characters $ / \\ . "'),
+]
+CollectionName = Annotated[
+    str,
+    Field(min_length=1, max_length=120),
+    _matching(r"[^$\s\x00.]+(\.[^$\s\x00.]+)*", "should have no spaces, no $, and dots only between other characters"),
+]
 Traces = Annotated[Literal["off", "otlp"], AfterValidator(_require_extra)]
