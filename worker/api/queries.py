@@ -24,6 +24,8 @@ MAX_PAGE = 1000
 """The last page that can be requested by number, because MongoDB reads and skips all pages before. Use `after` to read
 further."""
 CURSOR_PATTERN = "^[0-9a-f]{36}$"
+_UNDATED = "f" * 12
+"""Stands in a cursor for the time of a snapshot without `createdAt`. Such snapshots are the last ones in the list."""
 Query = TypeVar("Query", bound=CamelModel)
 
 
@@ -33,22 +35,25 @@ def _read_integer(value: Any) -> Any:
     raise ValueError("should be a whole number")
 
 
-def _read_cursor(value: Any) -> tuple[DatetimeMS, ObjectId]:
+def _read_cursor(value: Any) -> tuple[DatetimeMS | None, ObjectId]:
     if not isinstance(value, str) or not re.fullmatch(CURSOR_PATTERN, value):
         raise ValueError("should be the `next` of the previous page")
-    return DatetimeMS(int(value[:12], 16)), ObjectId(value[12:])
+    created = None if value.startswith(_UNDATED) else DatetimeMS(int(value[:12], 16))
+    return created, ObjectId(value[12:])
 
 
 def cursor_of(document: Mapping[str, Any]) -> str | None:
     """Return the cursor of the page after this snapshot: 36 hex digits that contain its `createdAt` and its id.
 
-    None if `createdAt` is missing, is no date, or does not fit into a cursor.
+    None if `createdAt` is neither a date nor missing, or does not fit into a cursor.
     """
     created = document.get("createdAt")
+    if created is None:
+        return f"{_UNDATED}{document['_id']}"
     since = -1
     if isinstance(created, datetime | DatetimeMS):
         since = milliseconds(created) if isinstance(created, datetime) else int(created)
-    return f"{since:012x}{document['_id']}" if 0 <= since < 16**12 else None
+    return f"{since:012x}{document['_id']}" if 0 <= since < int(_UNDATED, 16) else None
 
 
 def _check_page(value: int) -> int:
@@ -58,7 +63,7 @@ def _check_page(value: int) -> int:
 
 
 Integer = Annotated[int, BeforeValidator(_read_integer)]
-Cursor = Annotated[tuple[DatetimeMS, ObjectId], BeforeValidator(_read_cursor)]
+Cursor = Annotated[tuple[DatetimeMS | None, ObjectId], BeforeValidator(_read_cursor)]
 
 
 class ExportQuery(CamelModel):
@@ -105,10 +110,12 @@ class ListQuery(SnapshotFilter):
         if self.after is None:
             return {}
         created, key = self.after
+        if created is None:
+            return {"$and": [{"createdAt": None}, {"_id": {"$lt": key}}]}
         return {
             "$and": [
-                {"createdAt": {"$lte": created}},
-                {"$or": [{"createdAt": {"$lt": created}}, {"_id": {"$lt": key}}]},
+                {"createdAt": {"$not": {"$gt": created}}},  # unlike $lte also if it is missing
+                {"$or": [{"createdAt": {"$ne": created}}, {"_id": {"$lt": key}}]},
             ]
         }
 

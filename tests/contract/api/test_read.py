@@ -121,6 +121,20 @@ def test_cursor_returns_each_snapshot_once_while_others_are_added(another: Serve
     assert sorted(seen) == sorted(there)
 
 
+def test_cursor_returns_snapshots_without_a_time_last_and_once(another: Served) -> None:
+    there = [another.create(notes=f"{number}")["_id"] for number in range(6)]
+    snapshots = another.database.trainingsnapshots
+    snapshots.update_many({"_id": {"$in": [ObjectId(each) for each in there[:3]]}}, {"$unset": {"createdAt": ""}})
+    snapshots.update_one({"_id": ObjectId(there[3])}, {"$set": {"createdAt": None}})
+    seen: list[str] = []
+    after = ""
+    while after is not None:
+        answer = another.http.get(SNAPSHOTS, params={"limit": 2, "after": after}).json()
+        seen += [each["_id"] for each in answer["data"]]
+        after = answer["pagination"]["next"]
+    assert seen == sorted(there, reverse=True)
+
+
 REFUSED = [
     "quality[$gt]=",
     "quality[$ne]=x",
