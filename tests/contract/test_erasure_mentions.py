@@ -198,3 +198,15 @@ def test_pages_read_an_index_in_order_and_no_more_than_they_visit(
             assert read["docsExamined"] <= 20, read["planSummary"]
             assert read["keysExamined"] <= 30, read["planSummary"]
             assert not read.get("hasSortStage"), read["planSummary"]
+
+
+@pytest.mark.parametrize("before", [5, {"counts": 5}, {"counts": {"email": "two", "phone": 1}}], ids=str)
+def test_odd_counts_of_the_platform_stop_no_redaction(bench: Bench, before: Any) -> None:
+    contact = person(bench)
+    bench.accepted(bench.asked(contact))
+    changed = mentioning(bench, bench.contact(email="other@example.com"), TEXT)
+    bench.database.trainingsnapshots.update_one({"_id": changed}, {"$set": {"erasedMentions": before}})
+    erase(bench, contact)
+    after = bench.snapshots()[changed]
+    assert after["messages"][1]["content"] == CLEAN
+    assert after["erasedMentions"]["counts"]["email"] == 1

@@ -16,6 +16,7 @@ from support.ledger import Bench, bench_on
 from worker.closings.policies import Policies
 from worker.erasure.holds import Holds
 from worker.errors import SnapshotDeleted, StoreConflict
+from worker.exports.destination import DestinationUnavailable
 from worker.exports.places import open_destination, open_folder
 from worker.exports.verifying import Rebuild, verify
 from worker.jobs.job import Job
@@ -212,6 +213,25 @@ def test_export_files_lose_what_is_too_old_and_are_rebuilt_without_it(bench: Ben
     assert Rebuild(bench.service, destination)(target) == []
     assert verify(target).faults == {}
     assert len((tmp_path / "again" / gone).read_bytes().splitlines()) == 7
+
+
+def test_removal_goes_on_once_a_damaged_manifest_is_repaired(bench: Bench) -> None:
+    add_snapshots(bench, 2)
+    bench.database.trainingsnapshots.update_one({"quality": "bad"}, {"$set": {"createdAt": bench.ago(days=500)}})
+    exporting = Exporting(bench)
+    export = exporting.run()
+    manifest = exporting.root / str(export.id) / "manifest.json"
+    whole = manifest.read_bytes()
+    manifest.write_bytes(whole[:100])
+    keep_for(bench, "400d")
+    with pytest.raises(DestinationUnavailable, match="no readable manifest.json"):
+        sweep(bench)
+    (job,) = Jobs(bench.service).list(JobFilter(bench.organization, "retention"), 1)
+    assert (job.status, len(bench.snapshots())) == ("running", 1), "a failed job would lose the ids that the files have"
+    manifest.write_bytes(whole)
+    run_slice(Jobs(bench.service), job.id, "test", Expiring(Jobs(bench.service)), lambda _: None)
+    done = Jobs(bench.service).get(job.id)
+    assert done.result == {"removed": {"snapshots": 1, "export files": 1}}
 
 
 def test_batch_reads_the_index_and_no_more_than_it_removes(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

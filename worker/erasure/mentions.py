@@ -126,7 +126,8 @@ class Mentions:
         now = self._service.clock.now()
         before = document.get("erasedMentions")
         counted = before.get("counts") if isinstance(before, Mapping) else None
-        counts = Counter(counted if isinstance(counted, Mapping) else {}) + Counter(result.counts)
+        items = counted.items() if isinstance(counted, Mapping) else ()
+        counts = Counter({kind: count for kind, count in items if isinstance(count, int)}) + Counter(result.counts)
         return {**change, "updatedAt": now, "erasedMentions": {"at": now, "counts": dict(counts)}}
 
     def _of_entry(self, entry: Document) -> Document:
