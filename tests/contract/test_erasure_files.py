@@ -1,5 +1,6 @@
 """An erasure removes a person from finished exports, and an export in progress begins again without the person."""
 
+import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from support.exporting import Exporting, add_snapshots, at_once
 from support.ledger import Bench
 from worker.exports import freezing
 from worker.exports.places import open_destination, open_folder
+from worker.exports.showing import shown
 from worker.exports.verifying import Rebuild, verify
 from worker.settings import Settings
 
@@ -48,6 +50,12 @@ def test_files_with_the_person_are_removed_and_rebuilt_without_the_person(export
     destination = open_destination(exporting.bench.settings, job.id)
     assert list(verify(destination).faults) == [gone]
     assert exporting.manifest(job)["stale"]["files"] == {gone: "ids/00000.tsv"}
+    recorded = {each["name"]: each for each in shown(exporting.jobs.get(job.id))["files"]}
+    assert recorded.pop(gone) == {"name": gone, "removed": "erased"}
+    assert recorded.pop("manifest.json") == {"name": "manifest.json"}
+    assert {name: (each["bytes"], each["sha256"]) for name, each in recorded.items()} == {
+        name: (len(data), hashlib.sha256(data).hexdigest()) for name, data in after.items()
+    }
 
     target = open_folder(tmp_path / "again", ObjectId())
     assert Rebuild(exporting.bench.service, destination)(target) == []

@@ -19,6 +19,7 @@ from worker.exports.places import open_folder
 from worker.exports.verifying import Rebuild, verify
 from worker.jobs.job import Job
 from worker.jobs.slices import run_slice
+from worker.jobs.upkeep import JobUpkeep
 from worker.settings import Settings
 
 PERSON = ObjectId(f"{1:024x}")
@@ -104,6 +105,43 @@ def test_export_of_a_command_begins_again_without_a_person_who_is_erased(exporti
     assert [row["_id"] for row in rows] == [f"{number:024x}" for number in range(3, 7)]
     assert "deleted" not in (folder / "ids" / "00000.tsv").read_text()
     assert list(tmp_path.glob(".*")) == []
+
+
+def test_files_of_a_command_that_was_killed_before_it_recorded_them_are_reported(
+    exporting: Exporting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "training"
+    command = Command(exporting, folder)
+
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(command.jobs, "complete", killed)
+        with pytest.raises(KeyboardInterrupt):
+            command.run()
+    assert verify(open_folder(folder, ObjectId())).faults == {}
+    exporting.bench.advance(minutes=5)
+    JobUpkeep(exporting.bench.service)()
+    failed = exporting.jobs.get(command.job.id)
+    assert failed.error
+    assert (failed.status, failed.error["code"]) == ("failed", "worker_lost")
+    assert "`snapshots exports verify FOLDER`" in failed.error["message"]
+    receipt = (Erasing(exporting.bench).run(PERSON).result or {})["receipt"]
+    assert receipt["removed"]["exports elsewhere"] == 1, "the person may be in these files"
+
+
+def test_command_that_was_killed_while_it_wrote_has_no_files_to_report(
+    exporting: Exporting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(freezing, "SHARD_ROWS", 2)
+    command = Command(exporting, tmp_path / "training")
+    command.run(interrupted=True)
+    exporting.bench.advance(minutes=5)
+    JobUpkeep(exporting.bench.service)()
+    failed = exporting.jobs.get(command.job.id)
+    assert failed.error
+    assert failed.error["message"] == "The command that ran this job was killed."
 
 
 class Late(Folder):

@@ -47,7 +47,7 @@ def test_slice_that_publishes_during_a_removal_leaves_nothing_in_the_bucket(monk
     memory: Any = pytest.importorskip("fsspec.implementations.memory")
     pytest.importorskip("botocore")
 
-    class Racing(memory.MemoryFileSystem):  # type: ignore[misc, name-defined]
+    class Racing(memory.MemoryFileSystem):  # type: ignore[misc]
         """A file system in which another slice publishes after each removal."""
 
         store: dict[str, Any] = {}  # noqa: RUF012 - fsspec's own name for its content

@@ -68,6 +68,9 @@ class ExportFile(Shape):
     name: str = Field(description="the path within the export, such as `train.jsonl`")
     bytes: int | None = None
     sha256: str | None = Field(None, description="SHA-256 of the content, hex")
+    removed: Literal["erased", "expired"] | None = Field(
+        None, description="why the file was removed: a contact in it was erased, or snapshots in it were too old"
+    )
 
 
 class ExportJob(Shape):

@@ -202,4 +202,5 @@ def print_outcome(job: Job, folder: Path | None = None) -> None:
     for name, count in counts["skipped"].items():
         click.echo(f"  skipped {count:,}: {name}")
     for file in job.result["files"]:
-        click.echo(f"  {folder / file['name'] if folder else file['name']}")
+        removed = f" (removed: {file['removed']})" if "removed" in file else ""
+        click.echo(f"  {folder / file['name'] if folder else file['name']}{removed}")

@@ -8,7 +8,7 @@ export in progress begins again.
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from bson import ObjectId
@@ -19,7 +19,7 @@ from worker.erasure.identifiers import Identifiers
 from worker.erasure.records import unpacked
 from worker.errors import InvalidSettings
 from worker.exports.destination import Destination
-from worker.exports.manifest import NAME, encode
+from worker.exports.manifest import NAME, encode, recorded_files
 from worker.exports.places import open_destination
 from worker.exports.selection import Selection, read_selected
 from worker.exports.verifying import read_manifest
@@ -71,7 +71,8 @@ class Files:
                 self._jobs.delete(job.id)
             if job.status in UNFINISHED:
                 self._restart(job, counts)
-            counts["exports elsewhere"] += job.status == COMPLETED
+            may_be_complete = job.error is not None and "mayBeComplete" in job.error["details"]
+            counts["exports elsewhere"] += job.status == COMPLETED or may_be_complete
         elif of_contact:
             self._jobs.cancel(job.id)
             self._jobs.delete(job.id)
@@ -82,7 +83,7 @@ class Files:
         elif job.status in UNFINISHED:
             self._restart(job, counts)
         elif job.status == COMPLETED and (destination := self._open(job)) and destination.manifest():
-            counts["export files"] += self._clean_files(destination)
+            counts["export files"] += self._clean_files(job, destination)
 
     def _open(self, job: Job) -> Destination | None:
         try:
@@ -118,10 +119,10 @@ class Files:
 
     # --- finished -------------------------------------------------------------------------------------------
 
-    def _clean_files(self, destination: Destination) -> int:
+    def _clean_files(self, job: Job, destination: Destination) -> int:
         """Remove the data files that contain one of the snapshots; return how many.
 
-        The manifest is marked stale first.
+        The manifest is marked stale first, and the record of the export last.
         """
         read_manifest(destination)
         with destination.open(NAME) as file:
@@ -148,9 +149,19 @@ class Files:
         removed = [path for path in stale if path in paths]
         for path in removed:
             destination.discard(path)
-        for path, content in left.items():  # written last, so that an interruption repeats the steps before
+        for path, content in left.items():  # after the others, so that an interruption repeats them
             destination.replace(path, content)
+        self._record(job, manifest)
         return len(removed)
+
+    def _record(self, job: Job, manifest: Mapping[str, Any]) -> None:
+        """Update the list of files in the record of an export: new sizes and hashes, and which files were removed."""
+        stale = manifest.get("stale")
+        files = recorded_files(manifest["files"], stale)
+        if stale and files != (job.result or {}).get("files"):
+            with store_errors():
+                which = {"_id": job.id, "status": COMPLETED}
+                self._jobs.collection.update_one(which, {"$set": {"result.files": files}})
 
     def _current(self, lines: Sequence[bytes]) -> list[bytes]:
         """Return the lines of a list of ids, with the current hashes of snapshots in which mentions were redacted."""

@@ -9,7 +9,7 @@ from worker.errors import PermanentError
 from worker.exports import croissant
 from worker.exports.destination import Destination, DestinationFailed, is_of
 from worker.exports.freezing import Freezing, shards_in_order
-from worker.exports.manifest import NAME, Plan, dataset_of, encode, manifest_of, plan_files
+from worker.exports.manifest import NAME, Plan, dataset_of, encode, manifest_of, plan_files, recorded_files
 from worker.exports.selection import Selection
 from worker.exports.spec import ExportSpec, read_spec
 from worker.exports.split import Splitter, merge
@@ -128,13 +128,12 @@ class Export:
             own.checkpoint = {}
             own.save()
             return None
-        files = [{"name": each["path"], "bytes": each["bytes"], "sha256": each["sha256"]} for each in manifest["files"]]
         return {
             "format": spec.format,
             "moment": manifest["moment"],
             "counts": manifest["counts"],
             "splits": manifest["splits"],
-            "files": [*files, {"name": NAME}],
+            "files": recorded_files(manifest["files"]),
         }
 
     def _put_in_place(self, own: Slice, destination: Destination, plan: Plan, contents: Mapping[str, bytes]) -> None:

@@ -122,6 +122,23 @@ def _data_file(path: str, part: Part) -> dict[str, Any]:
     return {"path": path, "kind": "data", "split": part.split, **sizes}
 
 
+def recorded_files(files: Sequence[Mapping[str, Any]], stale: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
+    """Return the list of files in the record of an export: `{name, bytes, sha256}`, and the manifest alone by its name.
+
+    Args:
+        files: The `files` of the manifest.
+        stale: Its field `stale`. A data file in it is `{name, removed}`, where `removed` is `erased` or `expired`.
+    """
+    gone = (stale or {}).get("files", {})
+    found: list[dict[str, Any]] = [
+        {"name": each["path"], "removed": (stale or {})["reason"]}
+        if each["path"] in gone
+        else {"name": each["path"], "bytes": each["bytes"], "sha256": each["sha256"]}
+        for each in files
+    ]
+    return [*found, {"name": NAME}]
+
+
 def encode(manifest: Mapping[str, Any]) -> bytes:
     """Return the manifest's bytes."""
     return (json.dumps(manifest, indent=2, ensure_ascii=False) + "\n").encode()

@@ -30,4 +30,19 @@ class JobUpkeep:
             found = [Job.read(each) for each in self._jobs.collection.find(abandoned).limit(100)]
         for job in found:
             if claimed := self._jobs.claim(job.id, "sweep", local=True):
-                self._jobs.fail(claimed, WorkerLost("The command that ran this job was killed."))
+                self._jobs.fail(claimed, _killed(job))
+
+
+def _killed(job: Job) -> WorkerLost:
+    """Return the error of a job whose command was killed. An export may have given its files their names just before.
+
+    The files cannot be looked up: they may be on another host.
+    """
+    progress = job.progress or {}
+    if job.kind == "export" and progress.get("phase") == "write" and progress["written"] == progress["selected"]:
+        return WorkerLost(
+            "The command that ran this export was killed after it had written all files. If its folder exists, its"
+            " files are complete: check them with `snapshots exports verify FOLDER`.",
+            mayBeComplete=True,
+        )
+    return WorkerLost("The command that ran this job was killed.")
