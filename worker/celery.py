@@ -7,7 +7,7 @@ from celery import Celery
 from celery.exceptions import SoftTimeLimitExceeded
 
 from worker.celery_support import transport
-from worker.celery_support.consumer import Heartbeat
+from worker.celery_support.consumer import Heartbeat, KeyCheck
 from worker.celery_support.event_batching import EventBatching
 from worker.errors import TaskInterrupt
 
@@ -26,6 +26,6 @@ class App(Celery):
 
 app = App("training-snapshots", loader="worker.celery_support.loader:Loader")
 app.config_from_object("celeryconfig")
-app.steps["consumer"].update((EventBatching, Heartbeat))
+app.steps["consumer"].update((EventBatching, Heartbeat, KeyCheck))
 
 __all__ = ["app"]

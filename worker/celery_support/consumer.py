@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from datetime import timedelta
 from traceback import format_tb
 from typing import Any
 
@@ -23,9 +24,6 @@ from worker.stores.key_types import move_wrong_keys
 from worker.stores.wakeups import QUEUES
 
 log = get_logger(__name__)
-
-_KEYS_SECONDS = 1.0
-"""How often the types of keys are checked, so that a request waits for no longer because of a misplaced key."""
 
 
 class Consumer(BaseConsumer):
@@ -156,35 +154,54 @@ def _as_sent(message: Any) -> bytes:
     return json.dumps({"headers": message.headers, "body": message.body.decode(errors="backslashreplace")}).encode()
 
 
-class Heartbeat(bootsteps.StartStopStep):
-    """What the parent's event loop repeats: the workers' heartbeat, failed recordings, and the check of keys."""
+class _Repeated(bootsteps.StartStopStep):
+    """Something that the parent's event loop does after each connect, and then again and again."""
 
     requires = (Tasks,)
+    every: timedelta
 
     def __init__(self, consumer: Any, **options: Any) -> None:
         super().__init__(consumer, **options)
-        self._timers: list[Any] = []
+        self._timer: Any = None
+
+    def act(self, consumer: Any, client: Any) -> None:
+        """Do it once. `client`: the connection to Redis over which the worker publishes."""
+        raise NotImplementedError
 
     def start(self, consumer: Any) -> None:
-        """Start the timers. Celery calls this after each connect."""
+        """Start the timer. Celery calls this after each connect."""
 
-        def beat() -> None:
+        def tick() -> None:
             with consumer.task_consumer.channel.conn_or_acquire() as client:
-                heartbeat.beat(client, consumer.hostname)
-            consumer.record_rejected()
-
-        def check_keys() -> None:
-            with consumer.task_consumer.channel.conn_or_acquire() as client:
-                move_wrong_keys(client, settings())
+                self.act(consumer, client)
 
         self.stop(consumer)
-        beat()
-        self._timers = [
-            consumer.timer.call_repeatedly(heartbeat.INTERVAL.total_seconds(), beat),
-            consumer.timer.call_repeatedly(_KEYS_SECONDS, check_keys),
-        ]
+        tick()
+        self._timer = consumer.timer.call_repeatedly(self.every.total_seconds(), tick)
 
     def stop(self, consumer: Any) -> None:
-        """Stop the timers. Celery calls this before each reconnect."""
-        while self._timers:
-            self._timers.pop().cancel()
+        """Stop the timer. Celery calls this before each reconnect."""
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
+
+
+class Heartbeat(_Repeated):
+    """Renews the workers' heartbeat in Redis, and retries failed recordings."""
+
+    every = heartbeat.INTERVAL
+
+    def act(self, consumer: Any, client: Any) -> None:
+        """Renew the heartbeat, and record rejected messages."""
+        heartbeat.beat(client, consumer.hostname)
+        consumer.record_rejected()
+
+
+class KeyCheck(_Repeated):
+    """Moves keys of the wrong type aside, so that a request waits for no longer than a second because of one."""
+
+    every = timedelta(seconds=1)
+
+    def act(self, consumer: Any, client: Any) -> None:
+        """Check all keys once."""
+        move_wrong_keys(client, settings())

@@ -19,6 +19,7 @@ class Slices:
     Before the first one, the pool grows by a process, and each slice raises the number of messages that the worker may
     hold by one until it ends. So the other tasks always have all the processes that `-c` gives them. This does not
     apply to a worker that consumes the queue of exports alone, to pools that cannot grow, and with `--autoscale`.
+    Slices that wait here are not taken by idle workers meanwhile.
     """
 
     def __init__(self, consumer: Any) -> None:

@@ -32,8 +32,9 @@ _OTHER_VARIABLES = ["SECRETS_DIR", "VERSION"]
 class Settings(FieldSettings, StoreSettings, BaseSettings):
     """All settings with their defaults. The base classes have those that name stores and fields.
 
-    The description of each field is its documentation: the tables in README.md and docs/data.md are generated from it.
-    Instances are immutable. Create them with `load` or `settings`, which report every invalid variable at once.
+    The description of each field is its documentation: the tables in docs/settings.md and docs/data.md are generated
+    from it. Instances are immutable. Create them with `load` or `settings`, which report every invalid variable at
+    once.
     """
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", hide_input_in_errors=True)
