@@ -13,7 +13,7 @@ from .jobs import run_job_slice
 from .privacy import PrivateRequest
 
 _PAGES = 5
-"""The most pages in a slice: about a second of work, because interactive requests may wait for the same process."""
+"""Maximum number of pages in a slice: a second of work, because interactive requests may wait for the same process."""
 
 
 @app.task(name=TASKS["backfill"][0], bind=True, max_retries=None, Request=PrivateRequest)

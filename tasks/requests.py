@@ -1,4 +1,4 @@
-"""The tasks that process requests: one for a wake-up call, and one for a whole request from a Celery producer."""
+"""The tasks that process requests: one for a wake-up, and one for a whole request from a Celery producer."""
 
 import time
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ log = get_logger(__name__)
 _CONTINUE_SECONDS = 4.0
 """How long a task goes on with other waiting requests. Well below the time that a shutdown allows."""
 _MAX_IDS = 1000
-"""The most ledger ids in one message. Our own messages have at most 500."""
+"""Maximum number of ledger ids in one message. Our own messages have at most 500."""
 _batching = cache(Batching)
 
 

@@ -55,9 +55,9 @@ class NewRequest:
     trigger: Trigger
     """How the request came in."""
     queue: str = INTERACTIVE
-    """The Celery queue of its wake-up call: INTERACTIVE for one request, BULK if it may share chunks with others."""
+    """The Celery queue of its wake-up: INTERACTIVE for one request, BULK if it may share chunks with others."""
     not_before: datetime | None = None
-    """The earliest time to enqueue it. Long delays are kept in the ledger, not in a countdown."""
+    """The earliest time to enqueue it. The ledger stores long delays; a Celery countdown does not."""
     traceparent: str | None = None
     """The producer's trace: stored in the entry and sent in the event."""
 
@@ -184,7 +184,7 @@ class Service:
         ]
 
     def enqueue(self, receipts: Iterable[Receipt]) -> None:
-        """Publish wake-up calls for requests that were just accepted. If that fails, the sweep does it later."""
+        """Publish wake-ups for requests that were just accepted. If that fails, the sweep does it later."""
         by_queue: dict[str, list[LedgerEntry]] = {}
         for receipt in receipts:
             if receipt.created and (queue := receipt.entry.get("queue")):
@@ -194,12 +194,12 @@ class Service:
             self.wake(queue, entries, size)
 
     def wake(self, queue: str, entries: Sequence[LedgerEntry], chunk_size: int, task_id: str | None = None) -> bool:
-        """Publish wake-up calls with up to `chunk_size` requests each.
+        """Publish wake-ups with up to `chunk_size` requests each.
 
         Args:
             queue: The Celery queue, INTERACTIVE or BULK.
             entries: Accepted ledger entries.
-            chunk_size: The most requests that one message names.
+            chunk_size: Maximum number of requests that one message names.
             task_id: The Celery id of the first message. None generates one.
 
         Returns:

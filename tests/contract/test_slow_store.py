@@ -36,7 +36,7 @@ def sweep_until(bench: Bench, done: Any) -> list[SweepReport]:
 
 
 def lose_everything(bench: Bench) -> tuple[list[ObjectId], list[ObjectId]]:
-    """Events that Redis lost, and requests whose wake-up call it lost; MongoDB is not slow yet."""
+    """Events that Redis lost, and requests whose wake-up it lost; MongoDB is not slow yet."""
     emitted, waiting = bench.chunk(4), bench.chunk(3)
     Run(bench.service)(emitted)
     sweep(bench)

@@ -23,7 +23,7 @@ START = datetime(2026, 5, 13, 13, 0, tzinfo=UTC)
 
 @dataclass
 class Published:
-    """A publisher that records wake-up calls instead of sending them."""
+    """A publisher that records wake-ups instead of sending them."""
 
     chunks: list[tuple[str, list[str]]] = field(default_factory=list)
 

@@ -1,4 +1,4 @@
-"""Wake-up calls: how requests are divided into messages."""
+"""Wake-ups: how requests are divided into messages."""
 
 import json
 from typing import Any, cast

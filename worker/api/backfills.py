@@ -21,7 +21,7 @@ from worker.jobs.store import JobFilter, Jobs
 router = APIRouter(tags=["backfills"])
 
 _LISTED = 100
-"""The most backfills in the list."""
+"""Maximum number of backfills in the list."""
 _LOCATION: dict[str, Any] = {"Location": {"description": "the backfill's path", "schema": {"type": "string"}}}
 
 

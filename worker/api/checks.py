@@ -15,7 +15,7 @@ Entry = Mapping[str, Any]
 _OWNERS = ("organizationId", "contactId", "conversationId")
 _IDS_PER_READ = 20_000
 _MAX_MISSING = 1000
-"""The most missing message ids that an error contains."""
+"""Maximum number of missing message ids that an error contains."""
 
 
 class RequestChecks:

@@ -32,14 +32,14 @@ from worker.statistics.measuring import Limits, measure
 from worker.stores.connections import Connections
 
 _GATHER_EACH, _GATHER_MAX = 0.0005, 0.02
-"""For how many seconds POSTs are gathered: for each request in flight, and the most."""
+"""How long to gather POSTs, in seconds: for each request in flight, and the maximum."""
 _INTERACTIVE_PER_SECOND = 100
-"""So many requests of an organization in a second go to the interactive queue; the others go to the bulk queue."""
+"""How many requests per organization and second go to the interactive queue. The others go to the bulk queue."""
 _WRITERS = 4
 _LISTERS = 8
 """Threads for lists and exports."""
 _STATISTICS, _STATISTICS_OF_ONE = 2, 1
-"""How many statistics may be in progress at once: of all organizations, and of one."""
+"""How many statistics may be computed at once: for all organizations, and for one."""
 _STATISTICS_LIMITS = Limits(sample=1000, sample_seconds=4.0, count_seconds=10.0)
 _LARGE_BODIES = 4
 """How many large request bodies of an organization are read at once. Each takes up to ten times its size in memory."""
@@ -124,7 +124,7 @@ class Container:
         return await self.admit_token(request, token, right)
 
     async def admit_token(self, request: Request, token: str, right: Right) -> Caller:
-        """As `admit`, for a token or integration key that came in another way than the header, such as a form."""
+        """Do what `admit` does, for a token or integration key that did not come in the header, but in a form."""
         if token.startswith(PREFIX):
             caller = await self._owner_of(token, request.client.host if request.client else "")
         else:

@@ -59,7 +59,7 @@ class SnapshotEdit(CamelModel):
         edit = cls.read(data, limits)
         if not edit.model_fields_set:
             allowed = ", ".join(str(field.alias) for field in cls.model_fields.values())
-            message = f"should have at least one of {allowed}; it is {json_type(data)} without fields"
+            message = f"should have at least one of {allowed}, but is {json_type(data)} without fields"
             raise InvalidRequest([{"field": "body", "message": message}])
         return edit.model_dump(by_alias=True, exclude_unset=True)
 

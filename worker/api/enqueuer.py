@@ -1,4 +1,4 @@
-"""Publishes the wake-up messages of accepted requests in bulk, while the requests wait for their outcomes.
+"""Publishes the wake-ups of accepted requests in bulk, while the requests wait for their outcomes.
 
 With few requests in flight, each gets its own message at once. With more of them, wake-ups are gathered for longer and
 a message names more requests, so that workers process them as fast as chunks. While Redis is down, wake-ups are kept in
@@ -19,13 +19,13 @@ from worker.stores.wakeups import INTERACTIVE, REQUEST_QUEUES, chunks_of
 log = get_logger(__name__)
 
 _GATHER_EACH, _GATHER_MAX = 0.001, 0.05
-"""For how many seconds wake-ups are gathered: for each request in flight, and the most."""
+"""How long to gather wake-ups, in seconds: for each request in flight, and the maximum."""
 _MAX_IN_MESSAGE = 50
-"""The most requests in a message. A worker processes a message as a whole, so more would keep callers waiting."""
+"""Maximum number of requests in a message. A worker processes a message as a whole, so more would delay callers."""
 _RETRY_SECONDS = 1.0
 """Seconds between two attempts while Redis is down."""
 _MAX_KEPT = 20_000
-"""The most wake-ups that are kept while Redis is down."""
+"""Maximum number of wake-ups to keep in memory while Redis is down."""
 
 
 class Enqueuer:

@@ -78,9 +78,9 @@ class ExportJob(Shape):
 
     id: Id = Field(alias="_id")
     organization_id: Id
-    user_id: Id | None = Field(description="who asked for it; null for a command")
+    user_id: Id | None = Field(description="the user who requested it; null for a command")
     status: Literal["accepted", "running", "completed", "failed", "cancelled"]
-    spec: dict[str, Any] = Field(description="what was asked for")
+    spec: dict[str, Any] = Field(description="the body of the request that created it")
     progress: dict[str, Any]
     accepted_at: DateTime
     started_at: DateTime | None

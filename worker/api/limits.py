@@ -45,7 +45,7 @@ class RateLimit:
 
     Users are identified by the token's claims, because a user may have several tokens.
 
-    No request waits for Redis: each is counted in this process, and Redis is told, and asked, a moment later.
+    No request waits for Redis: each is counted in this process, which exchanges counts with Redis a moment later.
     """
 
     def __init__(self, settings: Settings, executor: Executor) -> None:

@@ -25,7 +25,7 @@ because `pymongo.timeout` would also prolong the search for a server that is dow
 _BATCH = 25
 """How many snapshots MongoDB returns at once for a list."""
 _EXPORT_BATCH_BYTES, _MAX_EXPORT_BATCH = 1_000_000, 200
-"""How much MongoDB returns at once for an export: about so many bytes, and at most so many snapshots."""
+"""How much MongoDB returns at once for an export: about this many bytes, and at most this many snapshots."""
 
 
 class Lister:

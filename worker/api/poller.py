@@ -33,7 +33,7 @@ _ROUND_SECONDS, _MAX_ROUND_SECONDS = 0.004, 0.03
 """The shortest interval between two reads, with few and with many requests. Reads that are due within it are
 combined."""
 _MAX_BYTES = 32 * 1024 * 1024
-"""The most bytes of snapshots that one read returns. The next read returns the rest."""
+"""Maximum size of the snapshots that one read returns, in bytes. The next read returns the rest."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ log = get_logger(__name__)
 _HEAD_SECONDS = 10.0
 """Time for the head of a request: from the connection for the first one, from its first byte for later ones."""
 _MAX_HEAD = 65_536
-"""The most bytes of an incomplete head."""
+"""Maximum size of an incomplete head, in bytes."""
 _LOG_SECONDS = 10.0
 """Seconds between two log records of refused connections."""
 

@@ -53,7 +53,7 @@ _FIELDS = {
     "request_id_conflict": "Idempotency-Key",
 }
 _MAX_MISSING = 50
-"""The most missing message ids that an answer names."""
+"""Maximum number of missing message ids that a response names."""
 
 DATES_WITHOUT_ZONE = PLAIN.with_options(tz_aware=False)
 """For documents that are only encoded as JSON. Without time zones, reading and encoding take half the time."""

@@ -24,7 +24,7 @@ def serve(app: ASGIApp, listening: socket.socket, max_connections: int) -> None:
     Args:
         app: The ASGI app.
         listening: The socket to accept connections on; the caller has bound it.
-        max_connections: The most connections at once; fewer if the process may not open that many file descriptors.
+        max_connections: Maximum number of connections; lower if the process may not open that many file descriptors.
     """
     limit = min(max_connections, max(_MIN_CONNECTIONS, _open_files() - _RESERVED))
     if limit < max_connections:

@@ -15,7 +15,7 @@ from worker.domain.requests import read_object_id
 from worker.settings import Settings
 
 _MAX_LENGTH = 8192
-"""The most characters of a token."""
+"""Maximum length of a token, in characters."""
 _MAX_REMEMBERED = 1000
 _MAX_TIME = 253_402_300_799
 """The last second of the year 9999."""

@@ -25,7 +25,7 @@ from worker.stores.wakeups import BULK, INTERACTIVE, UNKNOWN, Queues
 
 PREFIX = "all:"
 MOST_OPEN = 5000
-"""The most requests of one backfill without an outcome: enough to keep workers busy, and few enough that a pause has an
+"""Maximum number of undecided requests of one backfill: enough to keep workers busy, and few enough that a pause has an
 effect soon."""
 PATIENCE = timedelta(seconds=2)
 """How long the oldest interactive message may wait before a backfill pauses."""

@@ -44,7 +44,7 @@ class BackfillSpec(CamelModel):
     min_messages: Count | None = None
     """Conversations with at least this many messages."""
     limit: Count | None = None
-    """The most conversations, in the order of their ids."""
+    """Maximum number of conversations, taken in the order of their ids."""
     user_id: Id | None = None
     notes: Notes | None = None
     tags: Tags = Field(default_factory=list)

@@ -29,7 +29,7 @@ from worker.stores.wakeups import MAX_MESSAGE_BYTES
 CARRIER = "snapshots.rejected"
 """The task name of a carrier, which no sender may use. There is no such task."""
 MAX_ETA = timedelta(minutes=15)
-"""The longest delay. Redis redelivers messages that a worker holds for longer than the visibility timeout."""
+"""Maximum delay. Redis redelivers messages that a worker holds for longer than the visibility timeout."""
 
 _JSON, _CODINGS = "application/json", {"utf-8", "utf8", "us-ascii", "ascii", "binary", ""}
 _MAX_NAME, _MAX_TEXT, _MAX_COUNT, _MAX_LIMIT = 255, 10_000, 1_000_000, 3600
@@ -77,7 +77,7 @@ def decode_body(message: Mapping[str, Any]) -> bytes:
         raise fault("properties.body_encoding", "should be base64")
     body = message.get("body")
     if not isinstance(body, str):
-        raise fault("body", f"should be a string in base64, it is {json_type(body)}")
+        raise fault("body", f"should be a string in base64, but is {json_type(body)}")
     try:
         return base64.b64decode(body)
     except (binascii.Error, ValueError):
@@ -101,7 +101,7 @@ def _parse(field: str, text: bytes) -> Any:
 
 def _object(field: str, value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise fault(field, f"should be a JSON object, it is {json_type(value)}")
+        raise fault(field, f"should be a JSON object, but is {json_type(value)}")
     return value
 
 
@@ -123,11 +123,11 @@ def _check_body(text: bytes) -> None:
         raise fault("body", "should be an array of three: positional arguments, named arguments, options")
     args, kwargs, embed = body
     if not isinstance(args, list):
-        raise fault("body.0", f"should be an array of positional arguments, it is {json_type(args)}")
+        raise fault("body.0", f"should be an array of positional arguments, but is {json_type(args)}")
     if not isinstance(kwargs, dict):
-        raise fault("body.1", f"should be an object of named arguments, it is {json_type(kwargs)}")
+        raise fault("body.1", f"should be an object of named arguments, but is {json_type(kwargs)}")
     if not (embed is None or isinstance(embed, dict)):
-        raise fault("body.2", f"should be an object of options, it is {json_type(embed)}")
+        raise fault("body.2", f"should be an object of options, but is {json_type(embed)}")
     for name in _WORKFLOW:
         if embed and embed.get(name):
             raise fault(f"body.2.{name}", "is not supported: follow the event stream for the outcome")

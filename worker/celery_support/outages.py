@@ -10,9 +10,9 @@ from billiard.exceptions import RestartFreqExceeded
 from kombu.exceptions import OperationalError
 
 _PAUSE = 10.0
-"""Seconds for which the same sentence is left out."""
+"""How long the same sentence is suppressed, in seconds."""
 _SENTENCES = 100
-"""How many different sentences are remembered at most."""
+"""Maximum number of different sentences to remember."""
 _REPEATED = ("consumer: Cannot connect", "Frequent restarts detected", "Message Error: Couldn't apply scheduled task")
 _OUTAGES = (redis.RedisError, OperationalError, RestartFreqExceeded)
 
@@ -62,7 +62,7 @@ _filters = (_WithoutTraceback(), Repeats())
 
 
 def shorten() -> None:
-    """Shorten what Celery's beat and consumer log of outages. It can be repeated."""
+    """Shorten what Celery's beat and consumer log about outages. Safe to call more than once."""
     for name in ("celery.beat", "celery.worker.consumer.consumer"):
         for each in _filters:
             logging.getLogger(name).addFilter(each)

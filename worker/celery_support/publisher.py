@@ -1,4 +1,4 @@
-"""Publishes wake-up messages through Celery."""
+"""Publishes wake-ups through Celery."""
 
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
@@ -17,7 +17,7 @@ _FAULTS = (OperationalError, KombuError, RedisError, OSError)
 
 
 class CeleryPublisher:
-    """Publishes wake-up messages with the producers of a Celery app. See `worker.stores.wakeups.Publish`."""
+    """Publishes wake-ups with the producers of a Celery app. See `worker.stores.wakeups.Publish`."""
 
     def __init__(self, app: Celery) -> None:
         self._app = app

@@ -16,7 +16,7 @@ from worker.statistics.measuring import Limits, measure
 _SAMPLE_SECONDS, _COUNT_SECONDS = 120.0, 240.0
 """MongoDB keeps the state of one moment for 5 minutes."""
 _SHOWN = 10
-"""The most values of a field in a table. JSON has more."""
+"""Maximum number of values of a field in a table. JSON has more."""
 _LONGEST_VALUE = 40
 
 

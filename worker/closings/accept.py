@@ -39,7 +39,7 @@ TRIGGER: Trigger = "conversation.resolved"
 _FIELDS = ("organizationId", "contactId", "channelType", "isResolved", "resolvedAt")
 _MAJORITY = ReadConcern("majority")
 INTERACTIVE_PER_SECOND = 10
-"""So many closings of an organization in a second go to the interactive queue; the others go to the bulk queue."""
+"""How many closings per organization and second go to the interactive queue. The others go to the bulk queue."""
 
 
 class Closings:
@@ -195,7 +195,7 @@ class Closings:
     ) -> None:
         answers = self._service.accept(requests)
         results |= {document["_id"]: answer for document, answer in zip(conversations, answers, strict=True)}
-        # Refused because another source was first, under a policy that has changed since, or because the snapshot was
+        # Refused because another source was faster, under a policy that has changed since, or because the snapshot was
         # deleted.
         refused = [document for document in conversations if isinstance(results[document["_id"]], Refused)]
         results |= self._known(refused)

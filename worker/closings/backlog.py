@@ -16,7 +16,7 @@ from bson import ObjectId
 from worker.domain.fair_shares import Turns
 
 _MOST = 50_000
-"""The most changes that are held. Further changes wait in the stream, in their order."""
+"""Maximum number of changes that the backlog holds. Further changes wait in the stream, in their order."""
 
 
 @dataclass(frozen=True, slots=True)

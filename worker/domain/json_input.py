@@ -24,8 +24,8 @@ def read_json(raw: bytes, limits: Settings, max_bytes: int, field: str) -> Any:
 
     Args:
         raw: The text, in UTF-8.
-        limits: The settings that limit a request, from which the most values that one can contain are computed.
-        max_bytes: The most bytes of `raw`.
+        limits: The settings that limit a request. They determine how many values a valid request can contain.
+        max_bytes: Maximum size of `raw`.
         field: The name of the input in an error, such as `body`.
 
     Returns:
@@ -50,7 +50,7 @@ def read_json(raw: bytes, limits: Settings, max_bytes: int, field: str) -> Any:
 
 
 def read_json_object(raw: bytes, limits: Settings, max_bytes: int, field: str) -> dict[str, Any]:
-    """Parse a JSON object from a caller. Raises InvalidRequest also for other values. See `read_json`."""
+    """Parse a JSON object from a caller, as `read_json` does. Raises InvalidRequest for any other JSON value, too."""
     value = read_json(raw, limits, max_bytes, field)
     if not isinstance(value, dict):
         raise _fault(field, f"should be a JSON object, not {json_type(value)}")
@@ -84,7 +84,7 @@ def check_size(value: Any, limits: Settings, max_bytes: int, field: str) -> None
 
 
 def _max_values(limits: Settings) -> int:
-    """Return the most commas and brackets of a valid request, whose texts may consist of nothing else."""
+    """Return how many commas and brackets a valid request has at most. Its texts may consist of nothing else."""
     texts = (
         limits.max_notes_length + 2 * limits.max_label_length + limits.max_tags * limits.max_tag_length + MAX_REQUEST_ID
     )

@@ -83,9 +83,9 @@ class LedgerEntry(TypedDict, total=False):
     """The earliest time to enqueue it. Becomes `dueAt` when it is enqueued."""
     dueAt: datetime
     queue: str
-    """The queue of its wake-up call. Absent until `notBefore` has passed."""
+    """The queue of its wake-up. Absent until `notBefore` has passed."""
     enqueuedAt: datetime
-    """When its last wake-up call was published, or, after a retry, when the call is due."""
+    """When its last wake-up was published, or, after a retry, when it is due."""
     redrivenAt: datetime
 
     # Attempts of this round.
@@ -151,7 +151,7 @@ _SENT_OR_NOT_COVERED: Condition = {"$gte": MinKey()}
 
 
 def enqueued_in(queues: str | Sequence[str]) -> Condition:
-    """Match requests in flight with a wake-up call in one of these queues."""
+    """Match requests in flight with a wake-up in one of these queues."""
     return {**OPEN, "queue": queues if isinstance(queues, str) else {"$in": list(queues)}}
 
 

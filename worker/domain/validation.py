@@ -26,7 +26,7 @@ LINES = r"^[^\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f]*$"
 NOT_BLANK = rf"^[^{CONTROL}]*[^{CONTROL}\s][^{CONTROL}]*$"
 """JSON Schema patterns for what `check_text` accepts: a single line, several lines, a line that is not blank."""
 MAX_FAULTS = 20
-"""The most faults that one error names."""
+"""Maximum number of faults that one error names."""
 _MAX_PATH_LENGTH = 100
 
 _SURROGATES = r"\ud800-\udfff"

@@ -92,7 +92,7 @@ def accept_erasure(
         jobs: The store of jobs.
         organization: The organization of the contact.
         contact: The contact to erase.
-        user: Who asked for it; None for a command.
+        user: The user who requested it; None for a command.
         redact_mentions: Whether to replace the person's e-mail addresses and phone numbers in other people's snapshots.
 
     Returns:

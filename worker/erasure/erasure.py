@@ -20,7 +20,7 @@ from worker.jobs.store import Jobs
 from worker.stores.connections import store_errors
 
 _ROUNDS = 50
-"""After so many searches that still find something, the job fails."""
+"""The job fails after this many searches that still find something."""
 _LONGEST_PAUSE = timedelta(seconds=10)
 
 

@@ -12,7 +12,7 @@ from typing import Any, Self
 from bson import ObjectId
 
 _SHORTEST = 6
-"""The fewest characters of an address or number that is searched for. A shorter text would match almost anything."""
+"""Minimum length of an address or number to search for. A shorter text would match almost anything."""
 _PLACEHOLDER = re.compile(r"\[[A-Z_]+_\d+\]", re.ASCII)
 _BODY = re.compile(rb'"body": ?"([A-Za-z0-9+/=]+)"')
 """The body of a Celery message, in base64."""

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 _NODE = 100
-"""The most entries of a node, by the default of `stream-node-max-entries`."""
+"""Maximum number of entries in a node: the default of `stream-node-max-entries`."""
 
 
 # KEYS: stream. ARGV: number of entries, their ids, and for each the number of names and values, followed by these. The

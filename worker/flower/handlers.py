@@ -27,7 +27,7 @@ _FOLDER = Path(__file__).parent
 _FILES = _FOLDER / "static"
 _VERSION = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(_FILES.iterdir()))).hexdigest()[:12]
 _MAX_TASKS = 100
-"""The most tasks that one HTTP request may retry, which is the longest page of the list."""
+"""Maximum number of tasks that one HTTP request may retry: the length of the longest page of the list."""
 
 
 def replace_handlers(handlers: list[Any], labels: Labels) -> None:

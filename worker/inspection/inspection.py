@@ -30,7 +30,7 @@ _OWNED = 0.95
 """The same for the contacts of messages. Snapshots of a contact lack messages that name somebody else, such as an
 agent who wrote one."""
 _CANDIDATES = 8
-"""The most references that are looked up for each field."""
+"""Maximum number of references to look up for each field."""
 
 
 @dataclass

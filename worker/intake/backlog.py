@@ -13,7 +13,7 @@ from worker.intake.entries import DATA_FIELD
 from worker.intake.stream import BATCH_BYTES, IntakeEntry
 
 _MOST_ENTRIES, _MOST_BYTES = 50_000, 32_000_000
-"""The most entries and bytes that a backlog holds. Further entries wait in the stream, in their order."""
+"""Maximum number of entries and of bytes that a backlog holds. Further entries wait in the stream, in their order."""
 _ORGANIZATION = re.compile(rb'"organizationId"\s*:\s*"([0-9a-fA-F]{24})"')
 
 

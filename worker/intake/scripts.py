@@ -6,7 +6,7 @@ https://redis.io/docs/latest/develop/programmability/lua-api/
 """
 
 MAX_FIELDS = 100
-"""The most fields of an entry. Very many fields would take far more memory than their bytes."""
+"""Maximum number of fields of an entry. Very many fields would take far more memory than their bytes."""
 SHOWN_FIELDS, SHOWN_BYTES = 20, 1000
 """How many fields of an entry that is too large are kept, and how many bytes of each name and value."""
 

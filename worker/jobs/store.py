@@ -78,7 +78,7 @@ class Jobs:
 
         Args:
             spec: The fields of the request, validated by the caller. They are stored as they are and never change.
-            user: Who asked for it; None for a command.
+            user: The user who requested it; None for a command.
             local: Whether the caller's process runs all slices, and no worker does.
             enqueue: False if the caller runs the slices; if it dies, the sweep lets the workers continue.
             checkpoint: The state from which the first slice starts.

@@ -71,7 +71,7 @@ _COUNTERS: dict[str, tuple[str, Labels]] = {
     "unchanged": ("Completed requests whose conversation had not changed since the previous snapshot", _BY),
     "failed": ("Requests failed", ("trigger", "code")),
     "retried": ("Attempts that failed and were retried", _BY),
-    "swept": ("Lost wake-up calls that the sweep sent again", _BY),
+    "swept": ("Lost wake-ups that the sweep sent again", _BY),
 }
 
 

@@ -41,7 +41,7 @@ class Sums:
     attempts: int = 0
     """How many attempts failed."""
     swept: int = 0
-    """How many wake-up calls were lost."""
+    """How many wake-ups were lost."""
 
     def add(self, other: "Sums") -> None:
         self.requests += other.requests

@@ -36,11 +36,11 @@ from worker.stores.outbox import Outbox
 _CHECKPOINT = "measures"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SLICE_SIZE = 50_000
-"""The most entries that one aggregation adds, which takes a third of a second."""
+"""Maximum number of entries that one aggregation adds. Adding this many takes a third of a second."""
 _EXTRA_SECONDS = 10
 """Additional time for an aggregation that is running when the time of a call is over."""
 _MOST_DECISIONS = 1000
-"""The most decisions of the outbox that are considered. There are more only while Redis refuses events."""
+"""Maximum number of decisions of the outbox to consider. There are more only while Redis refuses events."""
 
 
 @dataclass(slots=True)
@@ -119,7 +119,7 @@ class OutcomeFold:
             return list(self._ledger.aggregate(pipeline(noted), session=session))
 
     def _store(self, stored: Document, totals: dict[Kind, Sums], groups: Iterable[Document], reached: datetime) -> None:
-        """Store the totals with the settled groups. If another process was first, it has stored the same."""
+        """Store the totals with the settled groups. Another process may have stored the same already."""
         sums = {kind: Sums(*astuple(total)) for kind, total in totals.items()}
         add_groups(sums, (group for group in groups if group["_id"].get("settled")))
         rows = [[*kind, *astuple(total)] for kind, total in sums.items()]

@@ -18,8 +18,8 @@ _NAME = "measures:rejected"
 _READ_SIZE, _MAX_READS, _SECONDS = 10, 200, 4.0
 """Entries per read, and reads and seconds per call; the next call continues. An entry may be over 1 MB."""
 _MAX_KINDS = 100
-"""The most error codes that are counted apart. Anyone who can write to the stream may invent codes, and Prometheus
-keeps each label value."""
+"""Maximum number of error codes with a count of their own. Anyone who can write to the stream may invent
+codes, and Prometheus stores every label value."""
 
 RejectionCounts = dict[tuple[str, str], int]
 """The number of rejected entries by entry point (`stream` or `task`) and error code."""

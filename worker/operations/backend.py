@@ -30,7 +30,7 @@ Result = TypeVar("Result")
 
 _READERS, _CHANGERS, _SESSION_THREADS, _OVERVIEW_THREADS = 4, 4, 2, 2
 _SLOTS = 2
-"""The most reads, and the most changes, of an organization in progress at once."""
+"""Maximum number of reads, and of changes, that an organization may have in progress at once."""
 READ_SECONDS, COUNT_SECONDS = 2.0, 10.0
 """Time limits in seconds of a page, and of the count before a redrive."""
 

@@ -12,7 +12,7 @@ from worker.operations.web.rendering import ASSETS, HEADERS
 from worker.operations.web.session import LOGIN, ROOT
 
 _FORM_EXPANSION = 3
-"""The most bytes that one byte takes in a form: a line break becomes %0A."""
+"""How many bytes of a form encode one byte of text at most: a line break becomes %0A."""
 
 
 def routes(backend: Backend) -> list[Route]:

@@ -23,10 +23,10 @@ log = get_logger(__name__)
 SHORT_QUEUE = 3
 """Queue length up to which requests are not batched."""
 BACKLOG = 20
-"""The number of requests in a run from which on the queue counts as a backlog."""
+"""Minimum number of requests in a run for which the queue counts as a backlog."""
 _LOOKUP_SECONDS = 1.0
 _LOOKUP_LIMIT = 4000
-"""The most entries that one lookup reads, including those that other runs have claimed."""
+"""Maximum number of entries that one lookup reads, including those that other runs have claimed."""
 PAUSE_SECONDS = 0.05
 """Pause after a lookup that found nothing."""
 

@@ -185,9 +185,9 @@ class Settings(FieldSettings, StoreSettings, BaseSettings):
 
     @property
     def lost_after(self) -> timedelta:
-        """How long after its publication a wake-up call counts as lost if it is older than all messages in the queue.
+        """How long after its publication a wake-up counts as lost if it is older than all messages in the queue.
 
-        The run deadline plus 5 s. A run that waits for MongoDB may last longer, which costs one redundant wake-up call.
+        The run deadline plus 5 s. A run that waits for MongoDB may last longer, which costs one redundant wake-up.
         """
         return self.run_deadline + timedelta(seconds=5)
 

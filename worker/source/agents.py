@@ -14,7 +14,7 @@ Name = tuple[str, str]
 """First and last name; one of them may be empty."""
 
 _MOST_CONVERSATIONS = 1000
-"""The most conversations that are read for contacts whose requests name no conversation."""
+"""Maximum number of conversations to read for contacts whose requests name no conversation."""
 
 
 def name_of(person: Mapping[str, object]) -> Name:

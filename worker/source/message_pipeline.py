@@ -49,7 +49,7 @@ class _Layout:
 
 
 MIN_MESSAGE_SIZE = 80
-"""The fewest bytes that a message takes in a snapshot: five named fields, a date, and a key of the array."""
+"""Minimum size of a message in a snapshot, in bytes: five named fields, a date, and a key of the array."""
 _KEY_SIZE = 2
 """Bytes of a key in an array, besides its digits."""
 

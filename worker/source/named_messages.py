@@ -15,7 +15,7 @@ from worker.stores.connections import PLAIN, Connections, Document, store_errors
 _IDS_PER_READ = 20_000
 """Message ids in one read: 12 bytes each and a key, far below a command's 48 MB."""
 _MAX_MISSING = 1000
-"""The most missing ids that an error carries."""
+"""Maximum number of missing ids that an error contains."""
 
 
 def read_named(connections: Connections, entry: LedgerEntry) -> Messages | MessagesNotFound | SnapshotTooLarge | None:

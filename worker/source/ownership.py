@@ -85,8 +85,8 @@ def read_parents_and(
     """Read the parents and, in the same round trip, the tombstones of `lookup` and the documents that the stage
     `groups` adds, which stay encoded.
 
-    `limit`: the most groups. Parents that seem to be missing are looked up once more among documents that store ids as
-    text. Raises StoreUnavailable, StoreConflict, SnapshotTooLarge, also from the iterator.
+    `limit`: maximum number of groups. Parents that seem to be missing are looked up once more among documents that
+    store ids as text. Raises StoreUnavailable, StoreConflict, SnapshotTooLarge, also from the iterator.
     """
     documents = _read(connections, entries, lookup, groups, limit)
     parents = Ownership()

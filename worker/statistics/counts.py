@@ -17,7 +17,7 @@ from worker.stores.connections import Document, store_errors
 from worker.stores.mongo_errors import MAX_TIME_EXPIRED
 
 TOP = 50
-"""The most values of a field that are listed."""
+"""Maximum number of values of a field to list."""
 _FIRST, _LAST = "0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z"
 """`$dateToString` refuses dates beyond these years."""
 

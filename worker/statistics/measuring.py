@@ -17,11 +17,11 @@ class Limits:
     """Limits on the time and size of a measurement."""
 
     sample: int
-    """The most snapshots in the sample."""
+    """Maximum number of snapshots in the sample."""
     sample_seconds: float
-    """Time for the sample, which is smaller if the time runs out."""
+    """Time limit for reading the sample, in seconds. If it runs out, the sample is smaller."""
     count_seconds: float
-    """MongoDB's time limit for each aggregation."""
+    """MongoDB's time limit for each aggregation, in seconds."""
 
 
 def measure(connections: Connections, organization: ObjectId, selected: SnapshotFilter, limits: Limits) -> Statistics:

@@ -63,7 +63,7 @@ class Connections:
     """Lazily created clients. Create one instance per process, after a fork, and close it at the end."""
 
     def __init__(self, settings: Settings, pool_size: int = 4) -> None:
-        """`pool_size`: the most connections to MongoDB. With one for each thread, no thread waits for another."""
+        """`pool_size`: maximum number of connections to MongoDB. With one per thread, no thread waits for another."""
         self.settings = settings
         self.fields = SourceFields(settings)
         self._pool_size = pool_size

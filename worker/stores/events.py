@@ -191,7 +191,7 @@ class Events:
 
         Args:
             after: The stream id behind which to read; `-` for the beginning.
-            count: The most events.
+            count: Maximum number of events.
             block_ms: How many milliseconds to wait for the first event. None: do not wait.
 
         Returns:

@@ -13,9 +13,9 @@ from worker.stores.counts import FOLD, MARGIN, Tally, counts_of, finished_within
 from worker.stores.stats import at_one_moment, of_organization
 
 MOST = 20_000
-"""The most requests that one fold adds, which takes a fifth of a second."""
+"""Maximum number of requests that one fold adds. Adding this many takes a fifth of a second."""
 MOST_CHANGES = 5_000
-"""The most changes that one transaction adds and removes. After an outage of beat, a million of them can wait."""
+"""Maximum number of changes that one transaction adds and removes. After an outage of beat, a million may wait."""
 
 
 def fold(connections: Connections, most: int = MOST, most_changes: int = MOST_CHANGES) -> int:
@@ -67,7 +67,7 @@ def _move_on(connections: Connections, most: int, most_changes: int) -> int:
         elif not kept.update_one(
             {"_id": FOLD, "reached": reached}, {"$set": {"reached": end}}, session=session
         ).matched_count:
-            return 0  # another sweep was first
+            return 0  # another sweep has advanced it already
         add(connections, session, tally)
         _remove(connections, session, seen)  # the tally has them
     return sum(counts["completed"] + counts["failed"] for counts in tally.values()) + len(seen)

@@ -22,7 +22,7 @@ from pymongo.read_concern import ReadConcern
 from worker.stores.connections import Connections, Document, store_errors
 
 FEWEST = 10
-"""The number of completions from which on a decision gets a document in the outbox."""
+"""Minimum number of completions for which a decision gets a document in the outbox."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ class Outbox:
         """Return when the oldest decisions were made, oldest first.
 
         Args:
-            most: The most times.
+            most: Maximum number of times to return.
             session: Read at the moment of this session.
         """
         with store_errors():

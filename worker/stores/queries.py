@@ -70,7 +70,7 @@ def list_requests(
     Args:
         connections: The connections of this process.
         which: The filter.
-        limit: The most entries.
+        limit: Maximum number of entries.
         after: The cursor of the page, which the call for the previous page returned. None: the first page.
 
     Returns:
@@ -133,7 +133,7 @@ def redrivable(
     Args:
         connections: The connections of this process.
         which: The filter.
-        batch: The most ids in a batch.
+        batch: Maximum number of ids in a batch.
         ids: Only these requests, if any are given.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Wake-up calls: Celery messages that name ledger ids, and when the oldest waiting one was published."""
+"""Wake-ups: Celery messages that name ledger ids, and when the oldest waiting one was published."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
@@ -26,7 +26,7 @@ _READ_SIZE = 50
 MAX_MESSAGE_BYTES = 2 * 1024 * 1024
 """The maximum size of a message. A worker rejects longer ones, and no other process reads them."""
 _IDS_PER_UNIT = 50
-"""So many message ids in a request count as much as one more request when chunks are formed."""
+"""When chunks are formed, this many message ids in a request count as one more request."""
 
 # Messages are read one by one within Redis, so that no reader ever holds a list of huge messages, and Redis holds at
 # most one.
@@ -46,7 +46,7 @@ return messages
 
 
 class Publish(Protocol):
-    """Publishes wake-up calls to Celery's queues; `worker.celery_support.publisher` implements it."""
+    """Publishes wake-ups to Celery's queues; `worker.celery_support.publisher` implements it."""
 
     def __call__(
         self,

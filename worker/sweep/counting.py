@@ -65,7 +65,7 @@ class Counting:
         try:
             while fold(self._connections) and not share.is_over:
                 pass
-        except StoreConflict as error:  # another sweep was first, or MongoDB is too slow: the next sweep repeats it
+        except StoreConflict as error:  # another sweep did it, or MongoDB is too slow: the next sweep repeats it
             if budget and budget.is_nearly_over:
                 raise
             log.info("counting_postponed", reason=error.message)
@@ -107,7 +107,7 @@ class Counting:
             changes["lastMismatch"] = {"organizationId": organization, "at": now, "counts": dict(counts)}
             changes["mismatches"] = state.get("mismatches", 0) + len(differences)
         if not self._save(compared, changes):
-            return 0  # another sweep was first
+            return 0  # another sweep has compared them already
         if differences:
             log.error("counts_differed", organizations=len(differences), first=str(organization), counts=dict(counts))
         return len(differences)
@@ -168,7 +168,7 @@ class Counting:
             )
 
     def _save(self, compared: _Comparison, changes: Document) -> bool:
-        """Correct the counts, and record how far the comparison has come; return False if another sweep was first.
+        """Correct the counts, and record how far the comparison has come; return False if another sweep did so.
 
         A fold may have changed the same documents since the comparison, which is harmless because both only add.
         """

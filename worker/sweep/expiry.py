@@ -41,9 +41,9 @@ _PAUSE = timedelta(days=1)
 """Export files of an organization are changed at most once a day, unless its policy has changed."""
 _BATCH = 200
 _READ = 5_000
-"""The most snapshots that one read examines to find those that are too old."""
+"""Maximum number of snapshots that one read examines to find those that are too old."""
 _MOST = 20_000
-"""The most snapshots that are removed before the files are cleaned, because the job holds their ids."""
+"""Maximum number of snapshots to remove before the files are cleaned, because the job stores their ids."""
 
 
 class Expiry:

@@ -74,7 +74,7 @@ class Replay:
             if loss := self._find_loss(known, memory):
                 known = self._begin(loss, known, client)
                 if not known:
-                    return 0  # another sweep was first
+                    return 0  # another sweep has recorded the loss already
             self._service.events.instance = known["instance"]
             replayed = self._replay(known, share) if known.get("owedFrom") else 0
             now = self._service.clock.now()
@@ -117,7 +117,7 @@ class Replay:
         """Record the pending replay, then give Redis its new marker: a crash in between repeats the replay.
 
         A restart keeps the marker, because a new one would hide a flush just before the restart. Returns the new
-        checkpoint, or an empty one if another sweep was first.
+        checkpoint, or an empty one if another sweep has recorded the loss already.
         """
         instance = NewInstance()
         pending: Document = {

@@ -1,6 +1,6 @@
 """The sweep: repairs what was lost between the ledger and Redis.
 
-Every few seconds it enqueues requests whose wake-up call was lost or whose time has come, emits events that were not
+Every few seconds it enqueues requests whose wake-up was lost or whose time has come, emits events that were not
 emitted, replays events that Redis lost, applies the retention of events, ledger and snapshots, and keeps the counts.
 All repairs share one time budget. A sweep that runs out of time names the repair with which the next one begins, so
 that each repair completes eventually, however slow MongoDB is.
@@ -49,7 +49,7 @@ SECONDS = 20.0
 _EXPIRY_SECONDS = 1.0
 """The time that one sweep may spend on finding snapshots that are too old."""
 _MOST = 20_000
-"""The most entries that each repair changes in one sweep. The next sweep continues."""
+"""Maximum number of entries that each repair changes in one sweep. The next sweep continues."""
 
 Repair = Callable[[], None]
 
@@ -122,10 +122,10 @@ class Sweep:
             raise faults[0]
         return self.report
 
-    # --- wake-up calls --------------------------------------------------------------------------------
+    # --- wake-ups -------------------------------------------------------------------------------------
 
     def _enqueue_lost(self, queue: str) -> None:
-        """Enqueue requests whose wake-up call was published well before the oldest waiting message, and so was lost."""
+        """Enqueue requests whose wake-up was published well before the oldest waiting message, and so was lost."""
         oldest = self._queues.oldest_stamp(queue)
         if oldest == UNKNOWN:
             return

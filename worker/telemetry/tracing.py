@@ -3,7 +3,7 @@
     producer ─▶ snapshots.accept ─▶ snapshots.run ─▶ load, fetch, assemble, decide, emit, finish
                        └ its `traceparent` is stored in the ledger entry and sent in the event
 
-The ledger carries the trace across the queue, so a wake-up call that is lost, repeated or shared by many requests loses
+The ledger carries the trace across the queue, so a wake-up that is lost, repeated or shared by many requests loses
 no trace. Each request of a chunk has its own spans, in its own trace.
 
 When traces are off, a producer's `traceparent` is passed on unchanged, nothing of OpenTelemetry's tracing is imported,

@@ -19,7 +19,7 @@ from worker.stores.indexes import Index, own_indexes
 MINUTES = 60
 _MINUTE = timedelta(minutes=1)
 _SAMPLE_SIZE = 500
-"""The most outcomes that are read per minute and status. If there are more, an organization's share is estimated."""
+"""Maximum number of outcomes to read per minute and status. If there are more, an organization's share is estimated."""
 _SETTLED_AFTER = timedelta(seconds=30)
 """How long after its end a minute is complete, because an outcome's time is set before its transaction commits."""
 _SECONDS = 10
