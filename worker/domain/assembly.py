@@ -112,14 +112,17 @@ def replace_messages(messages: Messages, changed: Mapping[int, Mapping[str, Any]
     if not changed:
         return messages
     encoded = messages.encoded
+    # An element is its type, its position as a string with a final NUL, and a document.
+    fresh = bson.encode({str(number): changed[number] for number in sorted(changed)})
     pieces: list[bytes] = []
-    kept = place = _LENGTH.size
+    kept = place = new = _LENGTH.size
     for number in range(messages.count):
-        start = place + 2 + len(str(number))  # after the type, and the number as a string with a final NUL
-        place = start + _LENGTH.unpack_from(encoded, start)[0]
+        begin, header = place, 2 + len(str(number))
+        place += header + _LENGTH.unpack_from(encoded, begin + header)[0]
         if number in changed:
-            pieces += encoded[kept:start], bson.encode(changed[number])
-            kept = place
+            end = new + header + _LENGTH.unpack_from(fresh, new + header)[0]
+            pieces += encoded[kept:begin], fresh[new:end]
+            kept, new = place, end
     array = b"".join([*pieces, encoded[kept:]])
     return replace(messages, encoded=_LENGTH.pack(_LENGTH.size + len(array)) + array)
 

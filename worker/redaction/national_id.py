@@ -83,7 +83,7 @@ _NOT_AFTER = re.compile(r",[0-9]{2}\b|[.][0-9]| ?[€$£¥%°]| ?(?:eur|usd|gbp|
 _NOT_BEFORE = frozenset("#+-/$€£")
 _ID_WORDS = words("id_words")
 _PHONE_WORDS = words("phone_words")
-_REACH = 8
+_REACH, _LETTERS_FIRST = 8, 6
 """Letters before the first digits: an Italian number begins with six."""
 _OTHER_WORDS = re.compile(
     r"\b(?:orders?|invoices?|tickets?|tracking|booking|bestell\w*|rechnung\w*|pedidos?)\b"
@@ -97,7 +97,7 @@ def find_national_ids(run: Run, hints: Hints) -> Iterator[Span]:
     start = run.start
     while start > max(0, run.start - _REACH) and is_word(text, start - 1):
         start -= 1
-    if not is_word(text, start - 1) and _SHAPES.match(text, start):
+    if _may_have_shape(run, start) and not is_word(text, start - 1) and _SHAPES.match(text, start):
         for name, pattern in _EVERYWHERE:
             found = pattern.match(text, start)
             if found and not _goes_on(text, found.end()) and found.end() > run.start and _is_valid(name, found[0]):
@@ -109,6 +109,11 @@ def find_national_ids(run: Run, hints: Hints) -> Iterator[Span]:
         fits = any(run.digit_count in _SIZES.get(name, {run.digit_count}) and _is_valid(name, given) for name in names)
         if fits and not _is_phone(run, given, hints):
             yield _span(run.start, given)
+
+
+def _may_have_shape(run: Run, start: int) -> bool:
+    """Whether the word at `start` can be a number with letters: few digits follow six letters, or are a birthday."""
+    return not run.is_short or run.start - start >= _LETTERS_FIRST or run.digit_count >= _LETTERS_FIRST
 
 
 def _may_be_digits_alone(run: Run, given: str) -> bool:

@@ -5,7 +5,9 @@ from collections.abc import Iterator
 from functools import cached_property
 
 # Possessive, so that a megabyte of digits is read once. `re` skips to a set of characters, but not to a repetition.
-_RUN = re.compile(r"[0-9][0-9]*+(?:(?:[ ().\-_]{1,3}+|/ ?)[0-9]++)*+")
+_BETWEEN = r"(?:[ ().\-_]{1,3}+|/ ?)"
+_RUN = re.compile(rf"[0-9](?:[0-9]++(?:{_BETWEEN}[0-9]++)*+|(?:{_BETWEEN}[0-9]++)++)")
+"""At least two digits."""
 _GROUP = re.compile("[0-9]+")
 _MIN_DIGITS, _MIN_LENGTH = 2, 7
 _WORD = frozenset("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_")
@@ -55,9 +57,10 @@ def runs(text: str) -> Iterator[Run]:
 
 def _may_begin_with_letters(text: str, start: int) -> bool:
     """Whether up to six letters stand before the digits; within a longer word, such as a hash, they begin no number."""
+    if not is_word(text, start - 1):
+        return False
     before = text[max(0, start - _MIN_LENGTH) : start]
-    is_inside = len(before) == _MIN_LENGTH and before.isascii() and before.isalnum()
-    return is_word(text, start - 1) and not is_inside
+    return not (len(before) == _MIN_LENGTH and before.isascii() and before.isalnum())
 
 
 def is_word(text: str, place: int) -> bool:

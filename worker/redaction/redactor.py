@@ -1,8 +1,10 @@
 """Replaces what an engine finds with placeholders that are stable within a snapshot."""
 
 import re
+from bisect import bisect_right
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import TYPE_CHECKING, NamedTuple
 
 from worker.redaction.kinds import KINDS, Hints, Span, without_overlaps
@@ -11,6 +13,12 @@ if TYPE_CHECKING:
     from worker.redaction.engine import Engine
 
 _SEPARATOR = "\x00"
+_PLAIN = {
+    "phone": re.compile(r"\+[1-9][0-9]{6,11}"),
+    "email": re.compile(r"[a-z0-9._+-]{1,64}@[a-z0-9.-]{1,255}"),
+}
+"""Whole values in which nothing else can be found that takes precedence."""
+_NUMBER = re.compile(r"[0-9](?:[ ().\-_/]{0,3}+[0-9]){4}")
 _PLACEHOLDER = re.compile(rf"\[({'|'.join(kind.upper() for kind in KINDS)})_([0-9]{{1,6}})\]")
 
 
@@ -89,13 +97,16 @@ class Redactor:
         Returns:
             The texts, in the same order, and what was replaced in each.
         """
-        different = list(dict.fromkeys(parts))  # senders, for example, are the same in most messages
-        text = _SEPARATOR.join([part.text for part in different])
-        hints = Hints(self._all_regions(phone), people)
-        spans = list(self._engine.find(text, self._kinds, hints)) + self._whole(different, hints)
+        different = list(dict.fromkeys(parts))  # notes, for example, may repeat a message
+        texts = [part.text for part in different]
+        starts = list(accumulate(map(len, texts), lambda start, size: start + size + 1, initial=0))
+        wholes, searched = self._wholes(different, starts)
+        regions = self._all_regions(phone) if _may_have_numbers(searched) else self._regions
+        spans = list(self._engine.find(searched, self._kinds, Hints(regions, people)))
+        spans += _spans_of(wholes, regions, any(span.kind == "phone" for span in spans))
         if not spans:
             return Redacted([part.text for part in parts], [[] for _ in parts])
-        redacted = _replace(different, text, without_overlaps(spans))
+        redacted = _replace(texts, starts, without_overlaps(spans), _Placeholders(searched))
         if len(different) == len(parts):
             return redacted
         places = {part: place for place, part in enumerate(different)}
@@ -110,54 +121,66 @@ class Redactor:
         region = region_of(phone)
         return (*self._regions, region) if region and region not in self._regions else self._regions
 
-    def _whole(self, parts: Sequence[Part], hints: Hints) -> list[Span]:
-        """Return the parts that are values of a kind as a whole."""
-        spans = []
-        place = 0
-        for text, whole in parts:
+    def _wholes(self, parts: Sequence[Part], starts: Sequence[int]) -> tuple[list[Span], str]:
+        """Return the parts that are values of a kind as a whole, and the text in which others are looked for.
+
+        NUL characters take the place of values that cannot be anything else, so that nobody looks at them again.
+        """
+        wholes: list[Span] = []
+        texts = [part.text for part in parts]
+        for number, (text, whole) in enumerate(parts):
             if whole and whole in self._kinds and (stripped := text.strip()) and not _PLACEHOLDER.fullmatch(stripped):
-                start = place + text.index(stripped)
-                spans.append(Span(start, start + len(stripped), whole, _value(stripped, whole, hints)))
-            place += len(text) + 1
-        return spans
+                start = starts[number] + text.index(stripped)
+                wholes.append(Span(start, start + len(stripped), whole, stripped))
+                if whole in _PLAIN and _PLAIN[whole].fullmatch(stripped):
+                    texts[number] = _SEPARATOR * len(text)
+        return wholes, _SEPARATOR.join(texts)
 
 
-def _value(text: str, kind: str, hints: Hints) -> str:
+def _may_have_numbers(text: str) -> bool:
+    """Whether a text may have a number that only a region explains. To know the contact's takes long."""
+    return not text.isascii() or _NUMBER.search(text) is not None
+
+
+def _spans_of(wholes: Sequence[Span], regions: Sequence[str], has_phones: bool) -> list[Span]:
+    """Return the whole parts with their normal forms. That of the only phone number is not needed, and takes long."""
+    is_only = not has_phones and sum(whole.kind == "phone" for whole in wholes) == 1
+    return [
+        whole if is_only and whole.kind == "phone" else whole._replace(value=_value(whole.value, whole.kind, regions))
+        for whole in wholes
+    ]
+
+
+def _value(text: str, kind: str, regions: Sequence[str]) -> str:
     """Return the normal form of a customer's name, phone number or e-mail address."""
     if kind == "name":
         return "0"
     if kind == "phone":
         from worker.redaction.phone import normal_form
 
-        return normal_form(text, hints.regions)
+        return normal_form(text, regions)
     return text.casefold()
 
 
-def _replace(parts: Sequence[Part], text: str, spans: Sequence[Span]) -> Redacted:
-    placeholders = _Placeholders(text)
-    texts: list[str] = []
-    replacements: list[list[Replacement]] = []
-    place, number = 0, 0
-    for part in parts:
-        end = place + len(part.text)
-        own: list[Replacement] = []
-        if number == len(spans) or spans[number].start >= end:
-            texts.append(part.text)
-            replacements.append(own)
-            place = end + 1
-            continue
+def _replace(texts: list[str], starts: Sequence[int], spans: Sequence[Span], placeholders: "_Placeholders") -> Redacted:
+    """Replace the spans in the texts, of which each but the last is followed by one character."""
+    replacements: list[list[Replacement]] = [[] for _ in texts]
+    number = 0
+    while number < len(spans):
+        which = bisect_right(starts, spans[number].start) - 1
+        place, end = starts[which], starts[which + 1]
+        own, whole = replacements[which], texts[which]
         pieces: list[str] = []
-        after = place
+        after = 0
         while number < len(spans) and spans[number].start < end:
             span = spans[number]
             placeholder = placeholders.of(span)
-            own.append(Replacement(span.start - place, span.end - place, span.kind, placeholder))
-            pieces += (text[after : span.start], placeholder)
-            after = span.end
+            replaced = Replacement(span.start - place, span.end - place, span.kind, placeholder)
+            own.append(replaced)
+            pieces += (whole[after : replaced.start], placeholder)
+            after = replaced.end
             number += 1
-        texts.append("".join([*pieces, text[after:end]]))
-        replacements.append(own)
-        place = end + 1
+        texts[which] = "".join([*pieces, whole[after:]])
     return Redacted(texts, replacements)
 
 

@@ -1,10 +1,12 @@
 """Redacts a snapshot: its messages, and the fields that people fill in."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from worker.redaction.redactor import Part, Redactor, Replacement
+from worker.redaction.kinds import KINDS
+from worker.redaction.redactor import Part, Redacted, Redactor, Replacement
 
 Message = Mapping[str, Any]
 
@@ -20,6 +22,12 @@ _TEXTS = (
 """Fields in the order in which placeholders are numbered, after the messages; and the kind that the whole field is."""
 _OF_MESSAGE = ("content", "sender", "senderType")
 _USUAL = frozenset({"", "contact", "user", "CONTACT", "HUMAN", "AI", "SYSTEM"})
+_NOWHERE = -1
+
+_Place = tuple[str, int | None, int]
+"""A field, its place among the messages or in a list, and the number of its text."""
+_Changed = tuple[str, int | None, str, str, Sequence[Replacement]]
+"""A field, its place among the messages or in a list, the text before and after, and what was replaced."""
 
 
 class Change(NamedTuple):
@@ -41,7 +49,14 @@ class RedactedSnapshot:
     fields: dict[str, Any]
     """The fields that have to change."""
     counts: dict[str, int]
-    changes: list[Change]
+    changed: list[_Changed]
+
+    @property
+    def changes(self) -> list[Change]:
+        """Every text that changes, in order of appearance."""
+        return [
+            Change(_describe(name, number), before, after, own) for name, number, before, after, own in self.changed
+        ]
 
 
 def redact_snapshot(
@@ -59,26 +74,31 @@ def redact_snapshot(
     Returns:
         The messages and fields that change, and the number of replacements by kind.
     """
-    places: list[tuple[str, int | None]] = []
+    places: list[_Place] = []
     parts: list[Part] = []
-    known: dict[str, Part] = {}
+    known = dict.fromkeys(_USUAL, _NOWHERE)
     for number, message in enumerate(messages):
         for name in _OF_MESSAGE:
             value = message.get(name)
-            # A bson.Code is a text, but cannot be hashed.
-            if isinstance(value, str) and (text := str(value)) not in _USUAL:
-                places.append((name, number))
-                parts.append(known.get(text) or known.setdefault(text, Part(text)))
+            if not isinstance(value, str):
+                continue
+            text = str(value)  # a bson.Code is a text, but cannot be hashed
+            which = known.get(text)
+            if which is None:
+                which = known[text] = len(parts)
+                parts.append(Part(text))
+            if which != _NOWHERE:
+                places.append((name, number, which))
     for name, whole in _TEXTS:
         value = fields.get(name)
         for place, text in [(None, value)] if isinstance(value, str) else _listed(value):
-            places.append((name, place))
+            places.append((name, place, len(parts)))
             parts.append(Part(str(text), whole))
     phone = fields.get("customerPhone")
     redacted = redactor(parts, people, phone if isinstance(phone, str) else None)
     if not redacted.is_changed:
         return RedactedSnapshot({}, {}, {}, [])
-    return _collect(messages, fields, places, parts, redacted.texts, redacted.replacements, redacted.counts)
+    return _collect(messages, fields, places, parts, redacted)
 
 
 def redact_document(
@@ -105,6 +125,12 @@ def redact_document(
     return ({**document, **changed} if changed else document), result.counts
 
 
+def _describe(name: str, number: int | None) -> str:
+    if number is None:
+        return name
+    return f"messages[{number}].{name}" if name in _OF_MESSAGE else f"{name}[{number}]"
+
+
 def _listed(value: Any) -> list[tuple[int | None, str]]:
     if not isinstance(value, list):
         return []
@@ -114,26 +140,27 @@ def _listed(value: Any) -> list[tuple[int | None, str]]:
 def _collect(
     messages: Sequence[Message],
     fields: Mapping[str, Any],
-    places: Sequence[tuple[str, int | None]],
+    places: Sequence[_Place],
     parts: Sequence[Part],
-    texts: Sequence[str],
-    replacements: Sequence[Sequence[Replacement]],
-    counts: dict[str, int],
+    redacted: Redacted,
 ) -> RedactedSnapshot:
-    result = RedactedSnapshot({}, {}, counts, [])
-    for (name, number), part, text, own in zip(places, parts, texts, replacements, strict=True):
+    counts: Counter[str] = Counter()
+    result = RedactedSnapshot({}, {}, {}, [])
+    for name, number, which in places:
+        own = redacted.replacements[which]
         if not own:
             continue
-        place = name
+        text = redacted.texts[which]
+        for each in own:
+            counts[each.kind] += 1
         if number is None:
             result.fields[name] = text
         elif name in _OF_MESSAGE:
             if number not in result.messages:
                 result.messages[number] = dict(messages[number])
             result.messages[number][name] = text
-            place = f"messages[{number}].{name}"
         else:
             result.fields.setdefault(name, list(fields[name]))[number] = text
-            place = f"{name}[{number}]"
-        result.changes.append(Change(place, part.text, text, own))
+        result.changed.append((name, number, parts[which].text, text, own))
+    result.counts.update((kind, counts[kind]) for kind in KINDS if kind in counts)
     return result

@@ -46,7 +46,8 @@ def _read_resolvers(connections: Connections, entries: Sequence[LedgerEntry]) ->
     branches: list[Document] = [{"_id": {"$in": stored_forms(by_id)}}] if by_id else []
     if by_contact:
         branches.append({fields["contactId"]: {"$in": stored_forms(by_contact)}})
-    which = {fields["organizationId"]: {"$in": organizations}, "$or": branches}
+    # Most open conversations have no resolver, and need not be sent.
+    which = {fields["organizationId"]: {"$in": organizations}, "$or": branches, "resolvedBy": {"$ne": None}}
     collection = connections.database[connections.settings.conversations_collection].with_options(codec_options=PLAIN)
     resolvers: dict[ObjectId, list[ObjectId]] = defaultdict(list)
     with store_errors():
