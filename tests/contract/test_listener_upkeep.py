@@ -80,3 +80,19 @@ def test_a_listener_that_stops_leaves_no_consumer_behind(producer: Producer, ser
         producer.request()
         producer.wait_until_settled()
     assert producer.redis.xinfo_consumers(STREAM, GROUP) == []
+
+
+@pytest.mark.parametrize("ahead", ["9999999999999-0", f"{2**64 - 1}-{2**64 - 1}"])
+def test_a_group_that_was_set_after_the_last_entry_reads_every_entry_once_more(
+    producer: Producer, service: Service, ahead: str
+) -> None:
+    first = producer.request()
+    with listening(service):
+        producer.wait_until_settled()
+    producer.redis.xgroup_setid(STREAM, GROUP, ahead)
+    unread = producer.request()
+    assert StreamUpkeep(service.connections).trim() == 0
+    with listening(service):
+        producer.wait_until_settled()
+    found = [entry["requestId"] for entry in service.connections.database.snapshotrequests.find()]
+    assert sorted(found) == [f"stream:{first}", f"stream:{unread}"]

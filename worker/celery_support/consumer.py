@@ -21,6 +21,7 @@ from worker.settings import settings
 from worker.stores import heartbeat
 from worker.stores.events import rejection
 from worker.stores.key_types import move_wrong_keys
+from worker.stores.stream_ids import move_future_streams
 from worker.stores.wakeups import QUEUES
 
 log = get_logger(__name__)
@@ -198,10 +199,11 @@ class Heartbeat(_Repeated):
 
 
 class KeyCheck(_Repeated):
-    """Moves keys of the wrong type aside, so that a request waits for no longer than a second because of one."""
+    """Moves keys that stop others aside, so that a request waits for no longer than a second because of one."""
 
     every = timedelta(seconds=1)
 
     def act(self, consumer: Any, client: Any) -> None:
         """Check all keys once."""
         move_wrong_keys(client, settings())
+        move_future_streams(client, settings())

@@ -23,6 +23,7 @@ from worker.errors import InvalidMessage
 from worker.log import get_logger
 from worker.settings import settings
 from worker.stores.events import rejection
+from worker.stores.redis_errors import name_of
 from worker.stores.wakeups import QUEUES
 
 log = get_logger(__name__)
@@ -35,8 +36,41 @@ CONNECTION_ERRORS: tuple[type[Exception], ...] = tuple(
 _PASSED_ON = (*CONNECTION_ERRORS, redis.RedisError, Empty)
 
 
+# KEYS: kombu's hash, index and mutex of unacknowledged messages. ARGV: the most seconds ahead, the longest life of the
+# mutex in ms.
+_INDEX = """
+local time = redis.call('TIME')
+local now = time[1] + time[2] / 1000000
+if redis.call('HLEN', KEYS[1]) > redis.call('ZCARD', KEYS[2]) then
+  for _, tag in ipairs(redis.call('HKEYS', KEYS[1])) do redis.call('ZADD', KEYS[2], 'NX', now, tag) end
+end
+for _, tag in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], now + ARGV[1], '+inf', 'LIMIT', 0, 10000)) do
+  redis.call('ZADD', KEYS[2], now, tag)
+end
+redis.call('PEXPIRE', KEYS[3], ARGV[2], 'LT')
+"""
+_MOST_AHEAD_SECONDS = 120
+"""By how much the clock of a worker may be ahead of Redis's."""
+
+
 class QoS(base.QoS):  # type: ignore[misc]
     """Keeps track of unacknowledged messages, and puts those of a dead worker back into their lists."""
+
+    def restore_visible(self, *args: Any, **kwargs: Any) -> None:
+        """Put messages back that have been unacknowledged for too long. Celery's parent calls this every 10 s.
+
+        kombu finds a message only through its index, at the time that the index says, and not while the mutex exists.
+        So each message without an index entry gets one, a time in the future, of a worker whose clock is ahead,
+        becomes the present, and a mutex without a lifetime, which kombu never makes, gets one.
+        """
+        keys = (self.unacked_key, self.unacked_index_key, self.unacked_mutex_key)
+        longest = self.unacked_mutex_expire * 1000
+        try:
+            with self.channel.conn_or_acquire() as client:
+                client.eval(_INDEX, len(keys), *keys, _MOST_AHEAD_SECONDS, longest)
+        except redis.ResponseError as error:
+            log.warning("unacked_not_indexed", reason=name_of(error))
+        super().restore_visible(*args, **kwargs)
 
     def restore_by_tag(self, tag: Any, client: Any = None, leftmost: bool = False) -> None:
         """Put an unacknowledged message back into its list, or record it as rejected if it is not one of ours."""

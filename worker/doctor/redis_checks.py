@@ -70,7 +70,8 @@ def _keys(connections: Connections) -> Iterator[Finding]:
         )
     if moved:
         yield warning(
-            f"Workers have moved keys of the wrong type aside in Redis: {len(moved)}, the last one {shown(moved[-1])}.",
+            "Workers have moved keys aside in Redis, which had a wrong type or ids far in the future: "
+            f"{len(moved)}, the last one {shown(moved[-1])}.",
             f"Find the program that wrote it, then remove each with UNLINK. All begin with {MOVED}, followed by the "
             "time in ms.",
         )

@@ -1,6 +1,6 @@
 """Trims the intake stream, and removes consumers that are gone from its group."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -8,9 +8,12 @@ import redis
 
 from worker.intake.scripts import REMOVE_CONSUMERS
 from worker.intake.stream import is_group_gone
+from worker.log import get_logger
 from worker.stores.connections import Connections, broker_errors
+from worker.stores.redis_errors import NO_PERMISSION, name_of
+from worker.stores.stream_ids import LAST_PART
 
-_LAST_SEQUENCE = 2**64 - 1
+log = get_logger(__name__)
 
 
 class StreamUpkeep:
@@ -29,7 +32,7 @@ class StreamUpkeep:
         with broker_errors():
             try:
                 groups = self._redis.xinfo_groups(self._stream)
-                if not groups:
+                if not groups or self._rewound(groups):
                     return 0
                 lowest = min(self._lowest_unacknowledged(group) for group in groups)
                 return int(self._redis.xtrim(self._stream, minid=f"{lowest[0]}-{lowest[1]}", approximate=True))
@@ -38,10 +41,27 @@ class StreamUpkeep:
                     raise
                 return 0
 
+    def _rewound(self, groups: Sequence[Mapping[str, Any]]) -> bool:
+        """Return whether the group was set to an id after every entry, so that no listener got the new ones.
+
+        The group then begins again at 0. An entry that was already accepted is the same request.
+        """
+        own = [_parts(group["last-delivered-id"]) for group in groups if group["name"] == self._group.encode()]
+        try:
+            if not own or own[0] <= _parts(self._redis.xinfo_stream(self._stream)["last-generated-id"]):
+                return False
+            self._redis.xgroup_setid(self._stream, self._group, "0")
+        except redis.ResponseError as error:
+            if name_of(error) != NO_PERMISSION:  # of a Redis user from before these commands were needed
+                raise
+            return False
+        log.error("group_was_ahead", stream=self._stream, group=self._group)
+        return True
+
     def _lowest_unacknowledged(self, group: Mapping[str, Any]) -> tuple[int, int]:
         """Return the lowest id that the group has not acknowledged, whether it is pending or not delivered yet."""
         milliseconds, sequence = _parts(group["last-delivered-id"])
-        next_id = (milliseconds, sequence + 1) if sequence < _LAST_SEQUENCE else (milliseconds + 1, 0)
+        next_id = (milliseconds, sequence + 1) if sequence < LAST_PART else (min(milliseconds + 1, LAST_PART), 0)
         pending = self._redis.xpending(self._stream, group["name"])
         return min(next_id, _parts(pending["min"])) if pending["pending"] else next_id
 

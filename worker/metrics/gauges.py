@@ -17,7 +17,9 @@ from worker.stores.checkpoints import EXPIRED, Checkpoints
 from worker.stores.connections import Connections, Document, broker_errors, store_errors
 from worker.stores.outbox import Outbox
 from worker.stores.stats import backlog
+from worker.stores.stream_ids import LAST_PART
 
+_LAST_ID = f"{LAST_PART}-{LAST_PART}"
 UNACKED = "unacked"
 """The hash of messages that workers have not acknowledged yet: kombu's default for `unacked_key`."""
 _STORE_SECONDS = 15
@@ -107,7 +109,8 @@ def _groups(client: Any, stream: str) -> dict[str, ConsumerGroup]:
         groups: dict[str, ConsumerGroup] = {}
         for row in rows[:_MAX_GROUPS]:
             last = row["last-delivered-id"].decode()
-            undelivered = client.xrange(stream, min=f"({last}", count=1)
+            # Redis refuses a range that begins behind the greatest id.
+            undelivered = client.xrange(stream, min=f"({last}", count=1) if last != _LAST_ID else ()
             oldest = _added_at(undelivered[0][0]) if undelivered else None
             lag = row.get("lag") if undelivered else 0
             groups[row["name"].decode(errors="replace")] = ConsumerGroup(row["pending"], lag, oldest)

@@ -73,12 +73,17 @@ def move_wrong_keys(client: Any, settings: Settings) -> None:
         for key, (_, right) in wrong_keys(client, settings).items():
             if key == settings.events_stream:  # its events are gone, so the next sweep has to emit them again
                 client.delete(MARKER_KEY)
-            seconds, microseconds = client.time()
-            target = f"{MOVED}{int(seconds) * 1000 + int(microseconds) // 1000}:{key}"
+            target = moved_name(client, key)
             if kind := client.eval(_MOVE, 2, key, target, right, lifetime):
                 log.error("misplaced_key_moved", key=key, type=kind.decode(), should_be=right, moved_to=target)
     except redis.ResponseError as error:
         log.error("misplaced_key_not_moved", reason=name_of(error))
+
+
+def moved_name(client: Any, key: str) -> str:
+    """Return a new name for a key that is moved aside. Raises redis-py's errors."""
+    seconds, microseconds = client.time()
+    return f"{MOVED}{int(seconds) * 1000 + int(microseconds) // 1000}:{key}"
 
 
 def moved_keys(client: Any) -> Iterator[str]:
