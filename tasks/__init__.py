@@ -1,1 +1,1 @@
-"""Thin Celery tasks: decode, call the service, classify failure."""
+"""The Celery tasks. Each decodes its message, calls the service and classifies errors; the logic is in `worker`."""

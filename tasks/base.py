@@ -1,4 +1,4 @@
-"""The end of a failed task attempt: a Celery retry, or a failure."""
+"""Ends failed attempts of tasks: with a Celery retry, or with the state FAILURE."""
 
 import time
 from collections.abc import Iterator, Sequence

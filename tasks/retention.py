@@ -1,4 +1,4 @@
-"""The task that runs slices of the removal of snapshots by age."""
+"""The task that runs slices of retention jobs, which remove snapshots by age."""
 
 from typing import Any
 

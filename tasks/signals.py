@@ -62,7 +62,7 @@ def _check_servers(**_: Any) -> None:
 
 
 def _restore_erasures() -> None:
-    """Erase people again who are back because of a restored backup. Waits for MongoDB, because nothing may run before.
+    """Erase contacts again that a restored backup has brought back. Waits for MongoDB: nothing may run before it.
 
     Raises InvalidSettings.
     """

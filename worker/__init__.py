@@ -1,1 +1,1 @@
-"""Training snapshots: accepts requests durably, makes frozen copies of conversations, tells of them."""
+"""Training snapshots: accepts requests durably, makes frozen copies of conversations, and emits events about them."""

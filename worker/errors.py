@@ -127,7 +127,7 @@ class AcceptUnknown(TransientError):
 
 
 class RedriveUnknown(TransientError):
-    """It is unknown whether the requests were redriven. Look at them again: those that were are in flight."""
+    """It is unknown whether the requests were redriven. List them again: redriven requests are in flight."""
 
     code = "redrive_unknown"
 
@@ -270,7 +270,7 @@ class StatisticsTooSlow(Refused):
 
 
 class ListenerLost(Refused):
-    """The entry was started three times, and its listener did not finish it."""
+    """Listeners started to process the entry three times and did not finish, so it may crash them."""
 
     code = "listener_lost"
 

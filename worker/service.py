@@ -68,8 +68,8 @@ class Receipt:
 
     entry: LedgerEntry
     created: bool
-    """Whether this call accepted the request. False if an earlier request has the same key: then this is its
-    receipt."""
+    """Whether this call accepted the request. False if an earlier request has the same key; this is then the receipt
+    of that request."""
 
     @property
     def id(self) -> ObjectId:
@@ -154,7 +154,7 @@ class Service:
             `check`. A refused request does not hold up the others.
 
         Raises:
-            AcceptUnknown: It is unknown of all requests whether they were accepted.
+            AcceptUnknown: It is unknown whether any of the requests was accepted.
             StoreUnavailable: MongoDB cannot be reached; nothing was accepted.
         """
         with pymongo.timeout(self.settings.run_deadline.total_seconds()):
@@ -248,7 +248,7 @@ class Service:
 
         Raises:
             RedriveUnknown: MongoDB did not confirm the change. The sweep enqueues the requests that were redriven.
-            StoreConflict: Concurrent changes of the same entries went on; it is safe to try again.
+            StoreConflict: Other processes kept changing the same entries; it is safe to try again.
             StoreUnavailable: MongoDB cannot be reached.
         """
         redriven = redrive(self.connections, ids, self.clock.now(), BULK)

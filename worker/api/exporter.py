@@ -112,7 +112,7 @@ class Exporter:
 
 
 def size_of(file: IO[bytes]) -> int:
-    """Return the bytes of an opened file."""
+    """Return the size of an opened file in bytes."""
     size = file.seek(0, os.SEEK_END)
     file.seek(0)
     return size

@@ -107,7 +107,7 @@ async def download(request: Request, app: App, caller: MayExport, key: PathId) -
     file = await app.listers.run(app.exporter.open, caller.organization, key, name)
     headers = {
         "Content-Disposition": f"attachment; filename*=UTF-8''{quote(name.rpartition('/')[2])}",
-        # Not the size that it was made with: an erasure may have taken ids out of it.
+        # The current size, because an erasure may have removed ids from the file since the export.
         "Content-Length": str(await app.listers.run(size_of, file)),
     }
     return StreamingResponse(blocks(file), 200, headers, "application/octet-stream")

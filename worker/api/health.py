@@ -1,4 +1,4 @@
-"""Liveness, readiness and metrics: for probes, without a token."""
+"""The endpoints for liveness, readiness and metrics, which need no token."""
 
 from dataclasses import asdict
 

@@ -1,6 +1,6 @@
 """The metrics of the HTTP API and of the whole system, for Prometheus.
 
-Of a request, labels contain only the method, the route and the status.
+Labels describe a request only by its method, route and status.
 """
 
 from prometheus_client import (

@@ -26,7 +26,7 @@ _FORMAT = re.compile(rf"{PREFIX}[A-Za-z0-9_-]{{43}}", re.ASCII)
 _SHOWN = len(PREFIX) + 6
 _FIND_SECONDS = 5.0
 _FRESH_SECONDS = 5.0
-"""A valid key is not looked up again for this long. A revoked key can still be used in that time."""
+"""How long a valid key is not looked up again, in seconds. A revoked key can still be used in that time."""
 _MAX_REMEMBERED = 1000
 
 

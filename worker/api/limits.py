@@ -70,7 +70,7 @@ class RateLimit:
             self._running = asyncio.create_task(self._run())
         if tally.total + tally.new > self._limit:
             wait = str(int(_WINDOW - now % _WINDOW) + 1)
-            message = f"At most {self._limit} requests a minute of one user; try again in {wait} s."
+            message = f"A user may send at most {self._limit} requests per minute; try again in {wait} s."
             raise RateLimited(message, headers={"Retry-After": wait})
 
     async def _run(self) -> None:

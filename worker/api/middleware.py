@@ -25,7 +25,7 @@ _numbers = itertools.count(1)
 _NO_STORE = (b"cache-control", b"no-store")
 """Answers hold personal data or describe this moment only."""
 _CLIENT_CLOSED_REQUEST = 499
-"""The status that the metrics show if the client went away before its answer: nginx's number for it."""
+"""The status in the metrics if the client disconnected before the response. nginx uses the same number."""
 
 
 class RequestMiddleware:

@@ -1,4 +1,4 @@
-"""Replaces the ids of users and contacts by their documents, as the platform does when it reads snapshots."""
+"""Replaces the ids of users and contacts with their documents, as the platform does when it reads snapshots."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -72,7 +72,7 @@ def _select(document: Document | None, fields: Sequence[str]) -> Document | None
 
 
 def _with_channel(contact: Document | None) -> Document | None:
-    """Fill in `channelType` from the first of `channelTypes`: the platform has either."""
+    """Fill in `channelType` from the first of `channelTypes`: the platform stores one or the other."""
     if (
         contact
         and contact.get("channelType") is None

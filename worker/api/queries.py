@@ -21,7 +21,7 @@ NEWEST_FIRST = (("createdAt", -1), ("_id", -1))
 
 MAX_LIMIT = 100
 MAX_PAGE = 1000
-"""The last page that can be requested by number, because MongoDB reads and skips all pages before. Use `after` to read
+"""The highest page number that can be requested, because MongoDB reads and skips all pages before. Use `after` to read
 further."""
 CURSOR_PATTERN = "^[0-9a-f]{36}$"
 _UNDATED = "f" * 12
@@ -58,7 +58,7 @@ def cursor_of(document: Mapping[str, Any]) -> str | None:
 
 def _check_page(value: int) -> int:
     if not 1 <= value <= MAX_PAGE:
-        raise ValueError(f"should be from 1 to {MAX_PAGE}; read on with `after`, the `next` of the previous page")
+        raise ValueError(f"should be from 1 to {MAX_PAGE}; for more, pass the `next` of the previous page as `after`")
     return value
 
 

@@ -39,7 +39,7 @@ class RedisProbe:
         except redis.RedisError:
             return False, False
         finally:
-            self.close()  # a connection that is kept would say that a Redis which was restarted is down
+            self.close()  # over an open connection, a Redis that was restarted would look down
 
     def close(self) -> None:
         """Close the connections; the next probe opens others."""

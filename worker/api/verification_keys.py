@@ -24,7 +24,7 @@ from worker.settings import PREFIX, Settings
 log = get_logger(__name__)
 
 _MIN_SECRET = 32
-"""Bytes of an HS256 secret. https://www.rfc-editor.org/rfc/rfc7518#section-3.2"""
+"""Minimum length of an HS256 secret, in bytes. https://www.rfc-editor.org/rfc/rfc7518#section-3.2"""
 _CHECK_SECONDS = 1.0
 """Seconds between two checks whether the file with the keys has changed."""
 

@@ -46,7 +46,7 @@ class Backfill:
     def __init__(
         self, service: Service, pages: int | None = None, pause: float = 1.0, on_progress: OnProgress | None = None
     ) -> None:
-        """`pages`: the most pages of a slice, so that it occupies a worker only for a moment. `pause`: seconds."""
+        """`pages`: maximum number of pages in a slice, so that it occupies a worker only briefly. `pause`: seconds."""
         self._service = service
         self._pages = pages
         self._pause = timedelta(seconds=pause)
@@ -173,7 +173,7 @@ class Backfill:
         self._looked = time.monotonic()
 
     def _finished(self, ids: Sequence[ObjectId]) -> list[Document]:
-        """Return the decided ones of these requests, at majority, so that a failover cannot roll the counts back."""
+        """Return the decided requests among these, at majority, so that a failover cannot roll the counts back."""
         condition = {"_id": {"$in": list(ids)}, "status": {"$ne": ACCEPTED}}
         fields = {"status": 1, "error.code": 1}
         with store_errors():

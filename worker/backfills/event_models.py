@@ -27,7 +27,7 @@ class BackfillCompletedEvent(JobEvent):
 
 
 class BackfillFailedEvent(JobEvent):
-    """Sent once the failure is recorded. Requests that were accepted until then get their outcomes."""
+    """Sent once the failure is recorded. Requests that were accepted before still get their outcomes."""
 
     type: Literal["training.backfill.failed"]
     data: FailedData

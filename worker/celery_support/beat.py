@@ -1,4 +1,4 @@
-"""Celery's beat, which names a file that it cannot write; otherwise it ends with a traceback."""
+"""Celery's beat, changed to name a file that it cannot write instead of ending with a traceback."""
 
 from typing import Any
 

@@ -102,7 +102,7 @@ class Consumer(BaseConsumer):
         try:
             task.__header__(*args, **kwargs)
         except TypeError:
-            raise fault("body", "has other arguments than the task") from None
+            raise fault("body", "does not have the arguments of the task") from None
 
     # --- messages that Celery refuses --------------------------------------------------------------------------
 

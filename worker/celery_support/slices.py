@@ -1,4 +1,4 @@
-"""A pool process of their own for the slices of exports and erasures, so that requests never wait for one to end.
+"""Runs the slices of exports and erasures in an additional pool process, so that requests never wait for one to end.
 
 A slice takes up to `SNAPSHOTS_RUN_DEADLINE` and the time to write one data file. If slices could occupy all processes
 of a worker, each request would wait that long.

@@ -1,4 +1,4 @@
-"""`snapshots backfill`: request a snapshot of every selected conversation; list, show and cancel backfills."""
+"""`snapshots backfill`: requests a snapshot of every selected conversation; lists, shows and cancels backfills."""
 
 from typing import Any
 

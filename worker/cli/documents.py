@@ -65,7 +65,7 @@ def delete(context: click.Context, snapshot: ObjectId, organization: ObjectId, y
     """
     service = open_service()
     if not agrees(f"Delete snapshot {snapshot} permanently?", yes):
-        click.echo("Canceled; nothing was deleted.", err=True)
+        click.echo("Cancelled; nothing was deleted.", err=True)
         context.exit(FAILED)
     service.delete(organization, snapshot)
     if as_json:

@@ -1,4 +1,4 @@
-"""`snapshots erase`: remove a contact from everything we keep; check a receipt; make the signing key."""
+"""`snapshots erase`: removes all data of a contact, checks receipts, and makes the key that signs them."""
 
 import time
 from pathlib import Path

@@ -159,7 +159,7 @@ def redrive(
     redriven = 0
     if not dry_run:
         if not agrees(f"Redrive {matching:,} failed requests?", yes):
-            click.echo("Canceled; nothing was redriven.", err=True)
+            click.echo("Cancelled; nothing was redriven.", err=True)
             context.exit(FAILED)
         redriven = _redrive(service, which, named)
     skipped = len(named) - (matching if dry_run else redriven) if named else 0

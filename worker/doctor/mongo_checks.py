@@ -59,7 +59,7 @@ def _disk(connections: Connections) -> Iterator[Finding]:
     message = f"MongoDB's disk is {share:.0%} full, {(total - used) / 2**30:,.1f} GB are free"
     if share > _DISK_WARNING:
         level = failure if share > _DISK_FAILURE else warning
-        yield level(f"{message}.", "Enlarge the disk, or remove what nobody needs from it. A full disk ends mongod.")
+        yield level(f"{message}.", "Enlarge the disk, or delete files. mongod exits when its disk is full.")
     else:
         yield ok(message)
 

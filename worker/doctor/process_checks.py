@@ -80,7 +80,7 @@ def check_ledger(connections: Connections) -> Iterator[Finding]:
     found, mismatch = counted.identities, counted.last_mismatch
     if mismatch and connections.clock.now() - mismatch["at"] < _RECENT:
         yield warning(
-            f"The kept counts of organization {mismatch['organizationId']} were wrong, and were corrected at "
+            f"The stored counts of organization {mismatch['organizationId']} were wrong, and were corrected at "
             f"{mismatch['at']:%Y-%m-%d %H:%M} UTC.",
             "Look for other programs that write to the ledger or to the snapshots, processes of an older version, and "
             "members of MongoDB whose clocks differ.",

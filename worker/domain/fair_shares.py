@@ -1,4 +1,4 @@
-"""Decides whose request comes next, so that no organization waits behind the flood of another.
+"""Shares workers fairly between organizations, so that none waits behind the many requests of another.
 
 Workers take turns between the interactive and the bulk queue. An organization with few requests uses the interactive
 queue. One with many uses the bulk queue, where its requests share chunks and delay nobody else.

@@ -1,1 +1,1 @@
-"""Removes a person from everything we keep, and keeps them out."""
+"""Erases contacts: removes all data of a person, and refuses later requests for the contact."""

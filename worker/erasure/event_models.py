@@ -19,7 +19,7 @@ class ContactErasedEvent(JobEvent):
 
 
 class ErasureFailedEvent(JobEvent):
-    """Sent once the failure is recorded. The contact stays kept out."""
+    """Sent once the failure is recorded. Requests for the contact are still refused."""
 
     type: Literal["training.erasure.failed"]
     data: FailedData

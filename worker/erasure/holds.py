@@ -119,7 +119,7 @@ class Holds:
             self.collection.delete_one(key, session=session)
 
     def exclude(self, people: Iterable[Person], session: ClientSession) -> None:
-        """Let a transaction conflict with one that sets a hold of one of these people at the same time.
+        """Make this transaction conflict with one that sets a hold on any of these people at the same time.
 
         Otherwise a hold that is set after the transaction has read the holds would not count.
         """

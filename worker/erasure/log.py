@@ -23,7 +23,7 @@ log = get_logger(__name__)
 
 
 def check(settings: Settings) -> None:
-    """Look whether entries can be added to the log of the settings, if they name one.
+    """Check that entries can be added to the log that the settings name, if they name one.
 
     Raises InvalidSettings, DestinationUnavailable.
     """

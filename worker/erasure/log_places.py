@@ -21,7 +21,7 @@ class LogPlace(Protocol):
     """The entries of the log. All methods raise InvalidSettings and DestinationUnavailable."""
 
     def check(self) -> None:
-        """Look whether entries can be added, as far as that shows without adding one."""
+        """Check that entries can be added, as far as this can be told without adding one."""
 
     def append(self, name: str, entry: bytes) -> None:
         """Add an entry durably. `name` is unique, and entries are sorted by it."""

@@ -16,9 +16,9 @@ _STATES = (ACCEPTED, COMPLETED, FAILED)
 
 
 def of_people(names: Settings, person: Identifiers, states: tuple[str, ...] = _STATES) -> dict[str, Document]:
-    """Return the conditions for the person's organization in the collections whose documents belong to contacts.
+    """Return a filter for the person's organization, for each collection whose documents belong to contacts.
 
-    `states`: of requests. The index that has their ids in order needs them.
+    `states`: the states of requests to include, which the index with their ids in order needs.
     """
     return {
         names.snapshots_collection: {"organizationId": {"$in": stored_forms([person.organization])}},
@@ -27,17 +27,17 @@ def of_people(names: Settings, person: Identifiers, states: tuple[str, ...] = _S
 
 
 class Pages:
-    """The documents of collections, as they are stored. Raises StoreUnavailable, StoreConflict."""
+    """Reads the raw documents of collections. Raises StoreUnavailable, StoreConflict."""
 
     def __init__(self, service: Service, own: Slice, name: str, conditions: Mapping[str, Document]) -> None:
-        """`name`: of the place in the checkpoint. `conditions`: of the documents, by collection."""
+        """`name`: the field of the checkpoint with the position. `conditions`: the filter of each collection."""
         self._database = service.connections.raw_database
         self._own = own
         self._name = name
         self._conditions = list(conditions.items())
 
     def visit(self, each: Callable[[str, Any], None]) -> bool:
-        """Call `each` with the collection and the document of the following ones; return whether none are left."""
+        """Call `each` with the collection and the document, for the next documents; return whether none are left."""
         state = self._own.checkpoint.setdefault(self._name, {"collection": 0, "after": None})
         while state["collection"] < len(self._conditions):
             if self._own.is_over:

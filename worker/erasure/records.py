@@ -25,7 +25,7 @@ from worker.stores.counts import record_changes, removals
 _BATCH = 200
 _ID_BYTES = 12
 IDS = ("ids", "mentioned")
-"""Fields of the checkpoint: ids of snapshots that the files of exports must not have as they were."""
+"""Fields of the checkpoint: ids of snapshots that export files must no longer contain unchanged."""
 PREFIX = "erased:"
 """Prefix of the request id that replaces one which contained the contact's id."""
 

@@ -1,4 +1,4 @@
-"""Erases people again who are back because of a restored backup, before a worker takes its first message."""
+"""Erases contacts again that a restored backup has brought back, before a worker takes its first message."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
@@ -65,7 +65,7 @@ def _contacts(service: Service, organization: ObjectId) -> Iterable[ObjectId]:
 
 
 def _of_platform(service: Service, organization: ObjectId, buried: Mapping[str, Document]) -> Iterator[ObjectId]:
-    """Yield the platform's contacts, if mentions are to be redacted of people of whom we have nothing else."""
+    """Yield the platform's contacts, if mentions of people for whom nothing else is stored are to be redacted."""
     if not any(each.get("redactMentions") for each in buried.values()):
         return
     which = {service.connections.fields.contact["organizationId"]: {"$in": stored_forms([organization])}}

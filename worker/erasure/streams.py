@@ -32,7 +32,7 @@ for i = 2, count + 1 do redis.call('XDEL', KEYS[1], ARGV[i]) end
 def move_neighbours(client: Any, stream: str, first: bytes, last: bytes) -> None:
     """Move the entries that may share a node with those from `first` to `last` to the end of the stream.
 
-    Consumers get them once more, which they have to expect of every event.
+    Consumers receive them once more, as they may receive any event.
     """
     if neighbours := _neighbours(client, stream, first, last):
         arguments: list[Any] = [len(neighbours), *(key for key, _ in neighbours)]

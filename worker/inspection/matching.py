@@ -56,14 +56,14 @@ def judge(name: str, path: str, expected: Expected, profile: Profile) -> Finding
     accepted = " or ".join(expected.kinds)
     if not here.present:
         if expected.required:
-            return Finding(name, path, Level.FAULT, f"no document has it; required is {accepted}")
+            return Finding(name, path, Level.FAULT, f"no document has it; required: {accepted}")
         return Finding(name, path, Level.OPTIONAL, "no document has it")
     share = _percent(here.present, profile.sampled)
     if fitting == here.present and (not expected.required or here.present == profile.sampled):
         return Finding(name, path, Level.FITS, f"{_kinds(here)}, in {share}")
     if not fitting:
         level = Level.FAULT if expected.required else Level.PARTLY
-        return Finding(name, path, level, f"{_kinds(here)}, in {share}; accepted is {accepted}")
+        return Finding(name, path, level, f"{_kinds(here)}, in {share}; accepted: {accepted}")
     wrong = here.present - fitting
     text = f"{_kinds(here)}, in {share}"
     if wrong:

@@ -37,5 +37,5 @@ def event_of(job: Job) -> dict[str, Any]:
 
 
 def emit(connections: Connections, jobs: Iterable[Job]) -> None:
-    """Add the events of these jobs to the stream. Raises what `worker.stores.events.Events.add` raises."""
+    """Add the events of these jobs to the stream. Raises the errors of `worker.stores.events.Events.add`."""
     Events(connections).add([event_of(job) for job in jobs])

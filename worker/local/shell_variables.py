@@ -1,4 +1,4 @@
-"""The file `env` in the data folder: what a second terminal needs to use a local stack.
+"""Writes the file `env` in the data folder, which lets a second terminal use a local stack.
 
 `. FOLDER/env` sets the addresses and the stack's other settings for the commands, and `REDIS_URL`, `API_URL`, `TOKEN`,
 `ORGANIZATION_ID`, `CONTACT_ID` and `CONVERSATION_ID` for the examples of the documentation. Contact and conversation

@@ -176,10 +176,10 @@ def of_store(store: StoreGauges) -> Iterator[Metric]:
 
 
 def of_totals(totals: Totals, high_water: HighWater) -> Iterator[Metric]:
-    """Yield the metrics of the identity and of the comparison of the kept counts."""
+    """Yield the metrics of the identity and of the comparison of the stored counts."""
     known = totals.identities
     yield gauge("organizations", "Organizations with requests", (), {(): len(known)})
-    about = "Kept counts of an organization that differed from a full count and were corrected"
+    about = "Stored counts of an organization that differed from a full count and were corrected"
     yield counter("count_mismatches", about, (), {(): totals.mismatches}, high_water)
     about = (
         "Organizations whose accepted requests are not completed + failed + in flight, or whose snapshots do not match"

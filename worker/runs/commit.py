@@ -44,7 +44,7 @@ class RunResult:
     """The failed requests and their reasons, including those that another run decided."""
 
     def note_failures(self, entries: Iterable[LedgerEntry]) -> None:
-        """Add the failed ones of these entries to `failures`, except those whose reason retention has removed."""
+        """Add the failed entries to `failures`, except those whose reason retention has removed."""
         for entry in entries:
             if entry["status"] == FAILED and "error" in entry:
                 self.failures[entry["_id"]] = entry["error"]

@@ -183,7 +183,7 @@ class Conversations:
         return False
 
     def _sample(self, asked: int, irregular: int) -> None:
-        """Count conversations that were read in index order, and how many of them were irregular."""
+        """Count the conversations that were read in index order, and those of them that were irregular."""
         self._sampled += asked
         self._irregular += irregular
         if self._sampled >= _SAMPLE:

@@ -1,4 +1,4 @@
-"""Whether a file can be written, found out before it has to be."""
+"""Checks whether a file can be written, before a process needs to write it."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""Whether MongoDB can be used: reachable, a replica set with a primary, new enough, and writable for this user."""
+"""Checks that MongoDB can be used: reachable, a replica set with a primary, new enough, and writable for this user."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -44,7 +44,7 @@ class Fault:
 
 
 def check(connections: Connections) -> None:
-    """Raises UnusableServer if waiting will not help, otherwise StoreUnavailable. Takes at most about 3 s."""
+    """Check MongoDB within about 3 s. Raises UnusableServer if waiting will not help, otherwise StoreUnavailable."""
     try:
         _check_within(_FIRST_SECONDS, connections)
     except PyMongoError as error:
@@ -61,7 +61,7 @@ def check(connections: Connections) -> None:
 
 
 def _check_within(seconds: float, connections: Connections) -> None:
-    """Raises PyMongoError if there is no answer in time, UnusableServer, StoreUnavailable."""
+    """Check MongoDB. Raises PyMongoError if there is no answer in time, UnusableServer, StoreUnavailable."""
     try:
         with pymongo.timeout(seconds):
             hello = connections.mongo.admin.command("hello", read_preference=ReadPreference.PRIMARY)

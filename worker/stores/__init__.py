@@ -1,1 +1,1 @@
-"""Everything we read and write in MongoDB and Redis."""
+"""The collections in MongoDB and the keys in Redis that this service reads and writes."""

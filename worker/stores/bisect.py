@@ -17,7 +17,7 @@ Result = TypeVar("Result")
 def bisect(
     process: Callable[[Sequence[Item]], Sequence[Result]], items: Sequence[Item], connections: Connections
 ) -> list[Result | TransientError]:
-    """Return for each item, in order, the result of `process`, or the error with which it failed.
+    """Return, in order, the result of `process` for each item, or the error with which the item failed.
 
     An item that fails even alone gets its own error, which is UnexpectedError if our code has a bug. After the run
     deadline nothing is split any further, and the remaining items get DeadlineExceeded. Raises StoreUnavailable if

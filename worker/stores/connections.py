@@ -152,7 +152,7 @@ class Connections:
 
 
 def in_transaction(connections: Connections, work: Callable[[ClientSession], Result]) -> Result:
-    """Return what `work` returns in one transaction, which is repeated if another one has written the same.
+    """Return what `work` returns in one transaction, which is repeated if it conflicts with another one.
 
     Raises StoreUnavailable, and StoreConflict if it fails each time.
     """

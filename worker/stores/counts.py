@@ -52,7 +52,7 @@ class Totals:
     mismatches: int = 0
     """How many differences comparisons have found and corrected so far."""
     last_mismatch: Mapping[str, Any] | None = None
-    """The latest difference: `organizationId`, `at`, and `counts` (full counts minus kept counts)."""
+    """The latest difference: `organizationId`, `at`, and `counts` (full counts minus stored counts)."""
 
 
 def totals(connections: Connections, organization: ObjectId | None = None) -> Totals:

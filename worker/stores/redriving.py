@@ -1,4 +1,4 @@
-"""Redrives: failed requests are accepted again, in their next round."""
+"""Redrives requests: accepts failed ones again, in their next round."""
 
 import time
 from collections.abc import Sequence

@@ -45,7 +45,7 @@ class Lookup:
         return {"_id": {"$in": [KEY_MARK, *self.by_hash]}}
 
     def erased(self, found: Iterable[Document]) -> set[Person]:
-        """Return those who were erased, from the `FIELDS` of all documents that match. Raises ErasureKeyDiffers."""
+        """Return the erased people, from the `FIELDS` of all documents that match. Raises ErasureKeyDiffers."""
         erased: set[Person] = set()
         for each in found:
             if each["_id"] == KEY_MARK:
@@ -80,7 +80,7 @@ class Tombstones:
         return hmac.digest(self._secret, organization.binary + contact.binary, "sha256").hex()
 
     def erased(self, people: Iterable[Person], session: ClientSession | None = None) -> set[Person]:
-        """Return those of these people who were erased. Raises StoreUnavailable, StoreConflict, ErasureKeyDiffers."""
+        """Return which of these people were erased. Raises StoreUnavailable, StoreConflict, ErasureKeyDiffers."""
         lookup = self.look_up(people)
         if not lookup.size:
             return set()

@@ -42,7 +42,7 @@ _MOST_SECONDS, _PAUSE = 10.0, timedelta(seconds=45)
 
 @dataclass(frozen=True, slots=True)
 class _Comparison:
-    """The comparison of some organizations at one moment. `differences`: full counts minus kept counts."""
+    """The comparison of some organizations at one moment. `differences`: full counts minus stored counts."""
 
     state: Document
     last: ObjectId | None

@@ -13,14 +13,14 @@ class ExpiredData(JobData):
 
 
 class RetentionCompletedEvent(JobEvent):
-    """Sent once nothing that is too old is left, in the files of exports neither."""
+    """Sent once nothing that is too old is left, neither in the database nor in the files of exports."""
 
     type: Literal["training.retention.completed"]
     data: ExpiredData
 
 
 class RetentionFailedEvent(JobEvent):
-    """Sent once the failure is recorded. What was removed until then stays removed; the next job removes the rest."""
+    """Sent once the failure is recorded. Whatever was removed before stays removed; the next job removes the rest."""
 
     type: Literal["training.retention.failed"]
     data: FailedData
