@@ -11,20 +11,20 @@ from worker.stores.connections import Connections
 from worker.telemetry.tracing import build_service
 
 
-def build(own: Settings) -> Service:
+def build(configured: Settings) -> Service:
     """Build a service with connections of its own, and let Celery publish to the broker of these settings.
 
     Args:
-        own: The settings. They also replace the broker of the process's Celery app.
+        configured: The settings. They also replace the broker of the process's Celery app.
 
     Returns:
         A service that connects when it is first used. Close it with `connections.close()`.
 
     Example:
-        own = build(load(mongo_url="mongodb://127.0.0.1:27018/?replicaSet=rs0"))
+        service = build(load(mongo_url="mongodb://127.0.0.1:27018/?replicaSet=rs0"))
     """
-    app.conf.update(own.redis.celery_settings(app.conf.broker_transport_options))
-    return build_service(Connections(own), CeleryPublisher(app))
+    app.conf.update(configured.redis.celery_settings(app.conf.broker_transport_options))
+    return build_service(Connections(configured), CeleryPublisher(app))
 
 
 def service() -> Service:

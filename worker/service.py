@@ -119,11 +119,11 @@ class Service:
 
     # --- the producer's half --------------------------------------------------------------------------
 
-    def submit(self, asked: NewRequest) -> Receipt:
+    def submit(self, new: NewRequest) -> Receipt:
         """Accept one request durably and enqueue it. If Redis is down, the sweep enqueues it later.
 
         Args:
-            asked: The request. Submitting it again with the same request id and body is safe.
+            new: The request. Submitting it again with the same request id and body is safe.
 
         Returns:
             The receipt: of this request, or of the earlier one that has the same request id and the same body.
@@ -135,19 +135,19 @@ class Service:
             AcceptUnknown: MongoDB did not confirm the insert. Submit the request again with the same request id.
             StoreUnavailable: MongoDB cannot be reached; nothing was accepted.
         """
-        (receipt,) = self.accept([asked])
+        (receipt,) = self.accept([new])
         if isinstance(receipt, SnapshotError):
             raise receipt
         self.enqueue([receipt])
         return receipt
 
-    def accept(self, asked: Sequence[NewRequest], check: Check | None = None) -> list[Receipt | SnapshotError]:
+    def accept(self, requests: Sequence[NewRequest], check: Check | None = None) -> list[Receipt | SnapshotError]:
         """Insert requests into the ledger with one command, without enqueuing them.
 
         Args:
-            asked: Any number of requests, which may be of different organizations.
-            check: Called once with the new ledger entries before they are inserted. Returns for each None, or the error
-                with which to refuse it.
+            requests: Any number of requests, which may be of different organizations.
+            check: Called once with the new ledger entries before they are inserted. Returns, for each, the error that
+                refuses it, or None.
 
         Returns:
             For each request, in order, its receipt or the error that refuses it: those that `submit` raises, or one of
@@ -162,7 +162,7 @@ class Service:
                 indexes.ensure_key(self.connections)  # a producer may start before any worker
                 self._key_is_unique = True
             now = self.clock.now()
-            entries = [_entry(each, now) for each in asked]
+            entries = [_entry(each, now) for each in requests]
             errors = self._check(entries, check)
             known = self.ledger.insert([entry for entry, error in zip(entries, errors, strict=True) if error is None])
         return [
@@ -257,23 +257,23 @@ class Service:
         return redriven
 
 
-def _entry(asked: NewRequest, now: datetime) -> LedgerEntry:
-    entry: Document = asked.request.body()
+def _entry(new: NewRequest, now: datetime) -> LedgerEntry:
+    entry: Document = new.request.body()
     entry |= {
         "_id": ObjectId(),
-        "requestId": asked.request_id,
+        "requestId": new.request_id,
         "bodyHash": body_hash(entry),
-        "trigger": asked.trigger,
+        "trigger": new.trigger,
         "status": ACCEPTED,
         "round": 0,
         "acceptedAt": now,
     }
-    if asked.not_before:
-        entry["notBefore"] = asked.not_before
+    if new.not_before:
+        entry["notBefore"] = new.not_before
     else:
-        entry |= {"queue": asked.queue, "enqueuedAt": now}
-    if asked.traceparent:
-        entry[TRACEPARENT] = asked.traceparent
+        entry |= {"queue": new.queue, "enqueuedAt": now}
+    if new.traceparent:
+        entry[TRACEPARENT] = new.traceparent
     return cast("LedgerEntry", entry)
 
 

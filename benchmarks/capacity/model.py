@@ -15,7 +15,7 @@ from typing import Any
 from benchmarks.capacity.costs import Costs, Installation
 from benchmarks.capacity.engine import Cores, Process, Queues, Simulation, Wait
 from benchmarks.pacing import quantile
-from worker.domain.fair_shares import light
+from worker.domain.fair_shares import smallest
 from worker.intake.batch import CHUNKS, INTERACTIVE_LIMIT, SMALLEST_CHUNK
 from worker.intake.listener import COALESCE_SECONDS
 from worker.runs.batching import BACKLOG, PAUSE_SECONDS, SHORT_QUEUE
@@ -179,7 +179,7 @@ class Pipeline:
         if not self._needs_chunks(batch):
             return {INTERACTIVE: list(batch)}
         favoured = len(batch) > INTERACTIVE_LIMIT
-        few = light((each.organization for each in batch), INTERACTIVE_LIMIT) if favoured else set()
+        few = smallest((each.organization for each in batch), INTERACTIVE_LIMIT) if favoured else set()
         by_queue: dict[str, list[Request]] = {}
         for each in batch:
             by_queue.setdefault(INTERACTIVE if each.organization in few else BULK, []).append(each)

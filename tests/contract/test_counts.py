@@ -23,7 +23,7 @@ from worker.runs.run import Run
 from worker.settings import Settings
 from worker.stores import indexes
 from worker.stores.counts import FOLD, counts_of, identities_of, known_within, reached_at, totals
-from worker.stores.folding import MOST, fold
+from worker.stores.folding import MAX_REQUESTS, fold
 from worker.stores.stats import Identity, at_one_moment, identities, identities_within
 from worker.sweep import counting
 from worker.sweep.counting import Counting
@@ -188,7 +188,7 @@ def test_a_fold_adds_no_more_than_it_may_and_several_at_once_add_nothing_twice(
     for _ in range(6):
         of_both_outcomes(bench, 4, 1)
     bench.advance(minutes=1)
-    assert 0 < fold(bench.connections, 5) < MOST
+    assert 0 < fold(bench.connections, 5) < MAX_REQUESTS
     with others(bench, 4) as processes, ThreadPoolExecutor(4) as pool:
         for counted in [pool.submit(Counting(other.service)) for other in processes]:
             counted.result()
@@ -211,7 +211,7 @@ def test_a_fold_removes_no_more_changes_in_one_transaction_than_it_may(bench: Be
     waiting = {"finishedAt": {"$ne": None}}
     sizes = [changes.count_documents(waiting)]
     while sizes[-1]:
-        assert fold(bench.connections, MOST, 3)
+        assert fold(bench.connections, MAX_REQUESTS, 3)
         agree(bench)
         sizes.append(changes.count_documents(waiting))
     assert sizes[0] == 20
@@ -273,7 +273,7 @@ def test_a_comparison_that_takes_too_long_is_postponed(bench: Bench, monkeypatch
     counts.update_one({"_id": bench.organization}, {"$inc": {"counts.failed": 1}})
     bench.advance(minutes=1)
     with monkeypatch.context() as patch:
-        patch.setattr(counting, "_MOST_SECONDS", 0.0001)
+        patch.setattr(counting, "_MAX_SECONDS", 0.0001)
         Counting(bench.service)()
     Counting(bench.service)()  # too early
     assert totals(bench.connections).mismatches == 0

@@ -255,7 +255,7 @@ def test_batch_reads_the_index_and_no_more_than_it_removes(bench: Bench, monkeyp
 
 
 def test_reads_are_bounded_where_one_quality_alone_has_a_time(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(expiry, "_READ", 50)
+    monkeypatch.setattr(expiry, "_MAX_READ", 50)
     first, second = bench.ago(days=100), bench.ago(days=50)
     fields = {"organizationId": bench.organization, "isArchived": False}
     rare = [ObjectId() for _ in range(4)]

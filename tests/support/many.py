@@ -11,10 +11,10 @@ import tempfile
 import traceback
 from pathlib import Path
 
-import worker.cli.documents
 import worker.cli.events
 import worker.cli.requesting
 import worker.cli.requests
+import worker.cli.snapshots
 import worker.cli.status  # noqa: F401 - imported once, for all forked processes
 from worker.cli import main
 

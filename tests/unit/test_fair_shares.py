@@ -6,7 +6,7 @@ import time
 import pytest
 from bson import ObjectId
 
-from worker.domain.fair_shares import Allowance, light
+from worker.domain.fair_shares import Allowance, smallest
 from worker.intake.backlog import Backlog, organization_of
 from worker.intake.stream import BATCH_BYTES, IntakeEntry
 
@@ -29,7 +29,7 @@ def backlog(*entries: IntakeEntry) -> Backlog:
     [("", ""), ("a", "a"), ("aaab", "b"), ("aaabbcc", "b"), ("aaaa", ""), ("aab", "ab"), ("aaabbb", "b")],
 )
 def test_organizations_with_the_fewest_requests_are_light(organizations: str, found: str) -> None:
-    few = light(organizations, 3)
+    few = smallest(organizations, 3)
     assert len(few) == len(found)
     assert sum(organizations.count(each) for each in few) <= 3
     assert all(

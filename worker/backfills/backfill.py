@@ -24,15 +24,15 @@ from worker.stores.connections import Document, store_errors
 from worker.stores.wakeups import BULK, INTERACTIVE, UNKNOWN, Queues
 
 PREFIX = "all:"
-MOST_OPEN = 5000
+MAX_OPEN = 5000
 """Maximum number of undecided requests of one backfill: enough to keep workers busy, and few enough that a pause has an
 effect soon."""
-PATIENCE = timedelta(seconds=2)
+MAX_INTERACTIVE_WAIT = timedelta(seconds=2)
 """How long the oldest interactive message may wait before a backfill pauses."""
 _COUNT_PAGE = 1000
 _WINDOW = 2000
 """How many of the oldest open requests are read at once. Workers process them in order."""
-_LOOK_EVERY, _SAVE_EVERY = 0.2, 0.25
+_COUNT_EVERY, _SAVE_EVERY = 0.2, 0.25
 """The shortest interval between two reads of outcomes, and between two writes of the job's record, in seconds."""
 _RENEW_EVERY = 5.0
 """Seconds after which the record is written although nothing has changed, which renews the lease."""
@@ -52,45 +52,45 @@ class Backfill:
         self._pause = timedelta(seconds=pause)
         self._on_progress = on_progress
         self._queues = Queues(service.connections)
-        self._looked = self._saved = 0.0
+        self._counted_at = self._saved = 0.0
         self._unsaved = True
 
-    def __call__(self, own: Slice) -> dict[str, Any] | None:
+    def __call__(self, job_slice: Slice) -> dict[str, Any] | None:
         """Work on one slice; return the result once the backfill is done, and None before.
 
         Raises InvalidRequest, LeaseLost, or TransientError if a server is down, after which the slice is repeated.
         """
-        spec = BackfillSpec.of(own.job, self._service.settings)
+        spec = BackfillSpec.of(job_slice.job, self._service.settings)
         selection = Selection(self._service.connections, spec)
-        progress, at = Progress.read(own.progress), Checkpoint.read(own.checkpoint)
-        own.pause = None
+        progress, at = Progress.read(job_slice.progress), Checkpoint.read(job_slice.checkpoint)
+        job_slice.pause = None
         pages = 0
-        while not (own.pause or own.is_over or pages == self._pages):
+        while not (job_slice.pause or job_slice.is_over or pages == self._pages):
             if progress.conversations is None:
                 self._count(spec, selection, progress, at)
             else:
-                self._look(progress, at)
+                self._count_outcomes(progress, at)
                 if at.exhausted and not at.open:
-                    self._save(own, progress, at, at_once=True)
+                    self._save(job_slice, progress, at, at_once=True)
                     return progress.as_fields()
-                if at.exhausted or len(at.open) >= MOST_OPEN or self._others_wait():
-                    own.pause = self._pause
+                if at.exhausted or len(at.open) >= MAX_OPEN or self._others_wait():
+                    job_slice.pause = self._pause
                 else:
-                    own.check()
-                    self._request(own, spec, selection, progress, at)
-            self._save(own, progress, at)
+                    job_slice.check()
+                    self._request(job_slice, spec, selection, progress, at)
+            self._save(job_slice, progress, at)
             pages += 1
         if self._pages:
-            self._save(own, progress, at, at_once=True)
+            self._save(job_slice, progress, at, at_once=True)
         return None
 
-    def _save(self, own: Slice, progress: Progress, at: Checkpoint, *, at_once: bool = False) -> None:
-        own.progress, own.checkpoint = progress.as_fields(), at.as_fields()
+    def _save(self, job_slice: Slice, progress: Progress, at: Checkpoint, *, at_once: bool = False) -> None:
+        job_slice.progress, job_slice.checkpoint = progress.as_fields(), at.as_fields()
         if self._on_progress:
             self._on_progress(progress)
         since = time.monotonic() - self._saved
         if (at_once and self._unsaved) or since > (_SAVE_EVERY if self._unsaved else _RENEW_EVERY):
-            own.save()
+            job_slice.save()
             self._saved, self._unsaved = time.monotonic(), False
 
     # --- count ----------------------------------------------------------------------------------------------
@@ -110,17 +110,17 @@ class Backfill:
     # --- request --------------------------------------------------------------------------------------------
 
     def _request(
-        self, own: Slice, spec: BackfillSpec, selection: Selection, progress: Progress, at: Checkpoint
+        self, job_slice: Slice, spec: BackfillSpec, selection: Selection, progress: Progress, at: Checkpoint
     ) -> None:
         """Request a page of conversations. Changes nothing unless all of it is accepted. Raises TransientError."""
         found, position = selection.page(at.after, self._service.settings.chunk_size)
         if spec.limit is not None:
             found = found[: spec.limit - at.taken]
-        asked = [each for document in found if (each := _asked(spec, document))]
+        requests = [each for document in found if (each := _request_for(spec, document))]
         receipts: list[Receipt] = []
-        refused = Counter[str]({InvalidRequest.code: len(found) - len(asked)})
+        refused = Counter[str]({InvalidRequest.code: len(found) - len(requests)})
         deleted = 0
-        for answer in self._service.accept(asked) if asked else ():
+        for answer in self._service.accept(requests) if requests else ():
             match answer:
                 case Receipt():
                     receipts.append(answer)
@@ -133,7 +133,7 @@ class Backfill:
         self._service.enqueue(receipts)
         progress.requests += len(receipts)
         # Not `created`: if a page is repeated after a crash, its requests exist already.
-        progress.accepted += sum(_is_new(each, own.job) for each in receipts)
+        progress.accepted += sum(_is_new(each, job_slice.job) for each in receipts)
         progress.deleted += deleted
         progress.refused += refused
         at.open += [each.id for each in receipts]
@@ -147,13 +147,13 @@ class Backfill:
             oldest = self._queues.oldest_stamp(INTERACTIVE)
         except BrokerUnavailable:
             return False  # requests are accepted all the same, and the sweep enqueues them
-        return oldest not in {None, UNKNOWN} and self._service.clock.now() - oldest > PATIENCE
+        return oldest not in {None, UNKNOWN} and self._service.clock.now() - oldest > MAX_INTERACTIVE_WAIT
 
     # --- outcomes -------------------------------------------------------------------------------------------
 
-    def _look(self, progress: Progress, at: Checkpoint) -> None:
+    def _count_outcomes(self, progress: Progress, at: Checkpoint) -> None:
         """Read and count the outcomes of the oldest open requests."""
-        if time.monotonic() - self._looked < _LOOK_EVERY:
+        if time.monotonic() - self._counted_at < _COUNT_EVERY:
             return
         first = 0
         while first < len(at.open):
@@ -170,7 +170,7 @@ class Backfill:
             if len(ids) < len(window) // 2:
                 break
             first += len(window) - len(ids)
-        self._looked = time.monotonic()
+        self._counted_at = time.monotonic()
 
     def _finished(self, ids: Sequence[ObjectId]) -> list[Document]:
         """Return the decided requests among these, at majority, so that a failover cannot roll the counts back."""
@@ -186,7 +186,7 @@ def _is_new(receipt: Receipt, job: Job) -> bool:
     return accepted_at is not None and accepted_at >= job.accepted_at
 
 
-def _asked(spec: BackfillSpec, document: Document) -> NewRequest | None:
+def _request_for(spec: BackfillSpec, document: Document) -> NewRequest | None:
     """Return the request for a conversation; None if it has no contact."""
     conversation, contact = read_id(document["_id"]), read_id(document.get("contactId"))
     if not (isinstance(conversation, ObjectId) and isinstance(contact, ObjectId)):

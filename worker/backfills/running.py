@@ -34,15 +34,15 @@ class Runner:
         Raises TransientError if a server is still down then.
         """
         stop_at = time.monotonic() + seconds
-        own: Slice | None = None
+        job_slice: Slice | None = None
         try:
             while True:
                 try:
-                    own, pause = self._step(key, own)
-                    if own is None and (job := self._jobs.get(key)).is_finished:
+                    job_slice, pause = self._step(key, job_slice)
+                    if job_slice is None and (job := self._jobs.get(key)).is_finished:
                         return job
                 except LeaseLost:
-                    own, pause = None, 0.0
+                    job_slice, pause = None, 0.0
                 except TransientError:
                     pause = _FAULT_PAUSE
                     if time.monotonic() + pause > stop_at:
@@ -51,31 +51,31 @@ class Runner:
                     break
                 time.sleep(pause)
         finally:
-            if own:
-                self._hand_over(own)
+            if job_slice:
+                self._hand_over(job_slice)
         return self._jobs.get(key)
 
-    def _step(self, key: ObjectId, own: Slice | None) -> tuple[Slice | None, float]:
+    def _step(self, key: ObjectId, job_slice: Slice | None) -> tuple[Slice | None, float]:
         """Work on a slice, or read the progress of another process; return the slice, and how many seconds to wait."""
-        if own is None:
+        if job_slice is None:
             claimed = self._jobs.claim(key, f"{socket.gethostname()}:{os.getpid()}")
             if claimed is None:
                 self._on_progress(Progress.of(self._jobs.get(key)))
                 return None, _WATCH_PAUSE
-            own = Slice(self._jobs, claimed)
-        own.begin()
+            job_slice = Slice(self._jobs, claimed)
+        job_slice.begin()
         try:
-            result = self._work(own)
+            result = self._work(job_slice)
         except (PermanentError, Refused) as error:
-            self._jobs.fail(own.job, error)
+            self._jobs.fail(job_slice.job, error)
             return None, 0.0
         if result is not None:
-            self._jobs.complete(own.job, result)
+            self._jobs.complete(job_slice.job, result)
             return None, 0.0
-        return own, own.pause.total_seconds() if own.pause else 0.0
+        return job_slice, job_slice.pause.total_seconds() if job_slice.pause else 0.0
 
-    def _hand_over(self, own: Slice) -> None:
+    def _hand_over(self, job_slice: Slice) -> None:
         """Enqueue the job for the workers. If that fails, the sweep does it once the lease has ended."""
         with suppress(TransientError):
-            own.save()
-            self._jobs.release(own.job)
+            job_slice.save()
+            self._jobs.release(job_slice.job)

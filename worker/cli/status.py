@@ -18,7 +18,7 @@ from worker.stores.counts import Totals, totals
 from worker.stores.stats import Backlog, Identity, as_fields, backlog, oldest_request, sum_of, worst_first
 
 _NUMBERS = ("accepted", "completed", "failed", "in flight", "deleted", "unchanged", "snapshots")
-_MOST_ROWS = 100
+_MAX_ROWS = 100
 
 
 @click.command()
@@ -83,8 +83,8 @@ def _as_fields(service: Service, counts: Totals, since: datetime | None, waiting
 def _print(service: Service, counts: Totals, since: datetime | None, waiting: Backlog) -> None:
     rows = []
     shown = counts.identities
-    if (more := len(shown) - _MOST_ROWS) > 0:
-        shown = worst_first(shown)[:_MOST_ROWS]
+    if (more := len(shown) - _MAX_ROWS) > 0:
+        shown = worst_first(shown)[:_MAX_ROWS]
         rows.append(("all", *_numbers(sum_of(counts.identities)), "yes" if _holds(counts.identities) else "NO"))
     rows += [(str(each.organization), *_numbers(each), "yes" if each.holds else "NO") for each in shown]
     print_table(("organization", *_NUMBERS, "adds up"), rows, "There are no requests.", _NUMBERS)

@@ -15,7 +15,7 @@ from bson import ObjectId
 
 from worker.domain.fair_shares import Turns
 
-_MOST = 50_000
+_MAX_CHANGES = 50_000
 """Maximum number of changes that the backlog holds. Further changes wait in the stream, in their order."""
 
 
@@ -57,7 +57,7 @@ class ChangesBacklog:
     @property
     def room(self) -> int:
         """How many more changes may be added."""
-        return max(0, _MOST - len(self._turns))
+        return max(0, _MAX_CHANGES - len(self._turns))
 
     def add(self, conversations: Iterable[tuple[Hashable, ObjectId]], end: Position) -> None:
         """Add conversations, each with its organization. `end`: the position in the stream behind them."""

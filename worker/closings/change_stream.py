@@ -168,14 +168,14 @@ class ClosingsWatch:
                 stream.close()
 
     def _read(
-        self, stream: CollectionChangeStream[Document], stop: threading.Event, most: int
+        self, stream: CollectionChangeStream[Document], stop: threading.Event, limit: int
     ) -> tuple[list[Document], bool]:
-        """Return up to `most` of the available changes, and whether there were no more."""
+        """Return up to `limit` of the available changes, and whether there were no more."""
         events: list[Document] = []
         is_drained = False
         until = time.monotonic() + _READ_SECONDS
         with _stream_errors(resuming=False), pymongo.timeout(_ANSWER_SECONDS):
-            while not is_drained and len(events) < most and time.monotonic() < until and not stop.is_set():
+            while not is_drained and len(events) < limit and time.monotonic() < until and not stop.is_set():
                 event = stream.try_next()
                 if event is None:
                     is_drained = True

@@ -13,15 +13,15 @@ Organization = TypeVar("Organization", bound=Hashable)
 Item = TypeVar("Item")
 
 
-def light(organizations: Iterable[Organization], most: int) -> set[Organization]:
-    """Return the organizations with the fewest requests: as many as have at most `most` requests together.
+def smallest(organizations: Iterable[Organization], max_requests: int) -> set[Organization]:
+    """Return the organizations with the fewest requests: as many as have at most `max_requests` requests together.
 
     `organizations`: one item for each request.
     """
     found: set[Organization] = set()
     for organization, count in reversed(Counter(organizations).most_common()):
-        most -= count
-        if most < 0:
+        max_requests -= count
+        if max_requests < 0:
             break
         found.add(organization)
     return found
@@ -30,8 +30,8 @@ def light(organizations: Iterable[Organization], most: int) -> set[Organization]
 class Allowance:
     """Limits how many requests of each organization go to the interactive queue in a second. Not thread-safe."""
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
         self._second = 0
         self._counts: Counter[Hashable] = Counter()
 
@@ -40,7 +40,7 @@ class Allowance:
         if self._second != (second := int(time.monotonic())):
             self._second, self._counts = second, Counter()
         self._counts[organization] += 1
-        return self._counts[organization] <= self._most
+        return self._counts[organization] <= self._limit
 
 
 class Turns(Generic[Item]):

@@ -9,7 +9,7 @@ from typing import Any, Self
 _TIME = re.compile(r"(\d{1,9})([hd])", re.ASCII)
 _UNITS = {"h": "hours", "d": "days"}
 _LONGEST = timedelta(days=36_500)
-_MOST = 100
+_MAX_TIMES = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +35,8 @@ class KeepFor:
         Example:
             KeepFor.read(["400d", "good=1000d"]).general  # timedelta(days=400)
         """
-        if len(values) > _MOST:
-            raise ValueError(f"should have at most {_MOST} times")
+        if len(values) > _MAX_TIMES:
+            raise ValueError(f"should have at most {_MAX_TIMES} times")
         times: dict[str | None, timedelta] = {}
         for value in values:
             before, equals, time = value.rpartition("=")

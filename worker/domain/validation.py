@@ -49,20 +49,20 @@ def check_text(value: str, allowed: str = "") -> str:
     return value
 
 
-def check_length(value: str, most: int | None) -> str:
-    """Return the text if it has at most `most` characters. Raises ValueError."""
-    if most is not None and len(value) > most:
-        raise ValueError(f"should have at most {most} characters, but has {len(value)}")
+def check_length(value: str, limit: int | None) -> str:
+    """Return the text if it has at most `limit` characters. Raises ValueError."""
+    if limit is not None and len(value) > limit:
+        raise ValueError(f"should have at most {limit} characters, but has {len(value)}")
     return value
 
 
-def check_count(value: Any, most: int, items: str) -> Any:
-    """Return the value unless it is a list of more than `most` items, which are not validated yet.
+def check_count(value: Any, limit: int, items: str) -> Any:
+    """Return the value unless it is a list of more than `limit` items, which are not validated yet.
 
     Raises ValueError.
     """
-    if isinstance(value, list) and len(value) > most:
-        raise ValueError(f"should have at most {most} {items}, but has {len(value)}")
+    if isinstance(value, list) and len(value) > limit:
+        raise ValueError(f"should have at most {limit} {items}, but has {len(value)}")
     return value
 
 
@@ -89,10 +89,10 @@ def check_message_ids(value: list[Any]) -> list[Any]:
     return value
 
 
-def check_request_id(value: str, most: int = MAX_REQUEST_ID) -> str:
-    """Return a caller's request id if it has 1 to `most` characters and no prefix of derived ids. Raises ValueError."""
-    if not 1 <= len(value) <= most:
-        raise ValueError(f"should have 1 to {most} characters, but has {len(value)}")
+def check_request_id(value: str, limit: int = MAX_REQUEST_ID) -> str:
+    """Return a caller's request id if it has up to `limit` characters and no reserved prefix. Raises ValueError."""
+    if not 1 <= len(value) <= limit:
+        raise ValueError(f"should have 1 to {limit} characters, but has {len(value)}")
     if value.startswith(DERIVED_PREFIXES):
         raise ValueError(f"should not begin with {', '.join(DERIVED_PREFIXES)}, which are reserved prefixes")
     if value != value.strip():

@@ -23,8 +23,8 @@ _PREFIXES = ("snapshots", "unacked", "_kombu")
 class Broker:
     """Finds and removes one person's data in Redis. All methods raise BrokerUnavailable."""
 
-    def __init__(self, service: Service, own: Slice, person: Identifiers) -> None:
-        self._own = own
+    def __init__(self, service: Service, job_slice: Slice, person: Identifiers) -> None:
+        self._job_slice = job_slice
         self._person = person
         self._redis: Any = service.connections.redis
         names = service.settings
@@ -38,19 +38,19 @@ class Broker:
         Streams come first, because they may be long. `others`: receives the numbers of items found in keys of other
         programs, which are not removed.
         """
-        state = self._own.checkpoint.setdefault("redis", {"stream": 0, "after": "-", "cursor": None})
+        state = self._job_slice.checkpoint.setdefault("redis", {"stream": 0, "after": "-", "cursor": None})
         with broker_errors():
             while state["stream"] < len(self._streams):
-                if self._own.is_over:
+                if self._job_slice.is_over:
                     return False
                 self._search_stream(state, counts)
             while state["cursor"] != 0:
-                if self._own.is_over:
+                if self._job_slice.is_over:
                     return False
                 state["cursor"], keys = self._redis.scan(state["cursor"] or 0, count=_PAGE)
                 for key in keys:
                     self._search_key(key, counts, others if others is not None else Counter())
-        del self._own.checkpoint["redis"]
+        del self._job_slice.checkpoint["redis"]
         return True
 
     def _search_stream(self, state: dict[str, Any], counts: Counter[str]) -> None:

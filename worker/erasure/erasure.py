@@ -48,13 +48,13 @@ class Erasure:
         self._service = jobs.service
         self._settle = jobs.lease if settle is None else settle
 
-    def __call__(self, own: Slice) -> Mapping[str, Any] | None:
+    def __call__(self, job_slice: Slice) -> Mapping[str, Any] | None:
         """Continue a job; return its result, the receipt, once a search finds nothing any more.
 
         Raises ErasureIncomplete, InvalidSettings, DestinationFailed and all TransientErrors.
         """
         key = None if self._only_records else signing_key(self._service.settings)
-        person = Identifiers.read(own.job.organization, own.checkpoint)
+        person = Identifiers.read(job_slice.job.organization, job_slice.checkpoint)
         steps: dict[str, Callable[[Slice, Identifiers], bool]] = {
             "records": self._remove_records,
             "mentions": self._redact_mentions,
@@ -63,24 +63,27 @@ class Erasure:
             "settle": self._wait,
             "search": self._search,
         }
-        own.pause = None
-        while not own.is_over:
-            phase = own.checkpoint["phase"]
+        job_slice.pause = None
+        while not job_slice.is_over:
+            phase = job_slice.checkpoint["phase"]
             if key is None and phase != "records":
                 break
-            if not steps[phase](own, person):
+            if not steps[phase](job_slice, person):
                 break
             names = list(steps)
             following = names[names.index(phase) + 1 :]
             if following:
-                own.checkpoint["phase"] = following[0]
-            elif own.checkpoint["found"]:
-                self._begin_again(own)
+                job_slice.checkpoint["phase"] = following[0]
+            elif job_slice.checkpoint["found"]:
+                self._begin_again(job_slice)
             elif key:
-                return {"receipt": sign(self._receipt(own), key)}
-            own.progress = {"phase": own.checkpoint["phase"], "removed": dict(own.checkpoint["removed"])}
-            own.save()
-        own.save()
+                return {"receipt": sign(self._receipt(job_slice), key)}
+            job_slice.progress = {
+                "phase": job_slice.checkpoint["phase"],
+                "removed": dict(job_slice.checkpoint["removed"]),
+            }
+            job_slice.save()
+        job_slice.save()
         return None
 
     def clean_up(self, job: Job) -> None:
@@ -92,84 +95,84 @@ class Erasure:
             with store_errors():
                 self._jobs.collection.update_one({"_id": job.id}, {"$set": {"left": left}})
 
-    def _begin_again(self, own: Slice) -> None:
-        own.checkpoint["rounds"] += 1
-        if own.checkpoint["rounds"] > _ROUNDS:
-            raise ErasureIncomplete(found=dict(own.checkpoint["found"]))
-        own.checkpoint |= {"phase": "records", "found": {}, "mentions": {}}
+    def _begin_again(self, job_slice: Slice) -> None:
+        job_slice.checkpoint["rounds"] += 1
+        if job_slice.checkpoint["rounds"] > _ROUNDS:
+            raise ErasureIncomplete(found=dict(job_slice.checkpoint["found"]))
+        job_slice.checkpoint |= {"phase": "records", "found": {}, "mentions": {}}
 
     # --- the steps: each returns whether it is done ----------------------------------------------------------
 
-    def _remove_records(self, own: Slice, person: Identifiers) -> bool:
-        records = Records(self._service, own, person)
-        removed = Counter[str](own.checkpoint["removed"])
+    def _remove_records(self, job_slice: Slice, person: Identifiers) -> bool:
+        records = Records(self._service, job_slice, person)
+        removed = Counter[str](job_slice.checkpoint["removed"])
         removed["requests in flight"] += records.fail_open()
         done = records.remove(removed)
-        own.checkpoint["removed"] = dict(removed)
-        own.checkpoint["removedAt"] = self._service.clock.now()
+        job_slice.checkpoint["removed"] = dict(removed)
+        job_slice.checkpoint["removedAt"] = self._service.clock.now()
         return done
 
-    def _redact_mentions(self, own: Slice, person: Identifiers) -> bool:
-        if not own.job.spec.get("redactMentions") or not person.texts:
+    def _redact_mentions(self, job_slice: Slice, person: Identifiers) -> bool:
+        if not job_slice.job.spec.get("redactMentions") or not person.texts:
             return True
-        done = Mentions(self._service, own, person).redact()
-        own.checkpoint["removedAt"] = self._service.clock.now()
+        done = Mentions(self._service, job_slice, person).redact()
+        job_slice.checkpoint["removedAt"] = self._service.clock.now()
         return done
 
-    def _search_redis(self, own: Slice, person: Identifiers) -> bool:
-        removed = Counter[str](own.checkpoint["removed"])
-        done = Broker(self._service, own, person).search(removed)
-        own.checkpoint["removed"] = dict(removed)
+    def _search_redis(self, job_slice: Slice, person: Identifiers) -> bool:
+        removed = Counter[str](job_slice.checkpoint["removed"])
+        done = Broker(self._service, job_slice, person).search(removed)
+        job_slice.checkpoint["removed"] = dict(removed)
         return done
 
-    def _remove_files(self, own: Slice, person: Identifiers) -> bool:
-        removed = Counter[str](own.checkpoint["removed"])
-        elsewhere = removed.pop("exports elsewhere", 0) if "export" in own.checkpoint else 0
+    def _remove_files(self, job_slice: Slice, person: Identifiers) -> bool:
+        removed = Counter[str](job_slice.checkpoint["removed"])
+        elsewhere = removed.pop("exports elsewhere", 0) if "export" in job_slice.checkpoint else 0
         removed["exports elsewhere"] = elsewhere
-        done = Files(self._jobs, own, person, reason="erased").remove(removed)
-        own.checkpoint["removed"] = dict(removed)
+        done = Files(self._jobs, job_slice, person, reason="erased").remove(removed)
+        job_slice.checkpoint["removed"] = dict(removed)
         return done
 
-    def _wait(self, own: Slice, _: Identifiers) -> bool:
+    def _wait(self, job_slice: Slice, _: Identifiers) -> bool:
         """Wait until every run has ended that may have read data before it was removed."""
-        left = own.checkpoint["removedAt"] + self._settle - self._service.clock.now()
+        left = job_slice.checkpoint["removedAt"] + self._settle - self._service.clock.now()
         if left <= timedelta(0):
             return True
-        own.pause = min(left, _LONGEST_PAUSE)
+        job_slice.pause = min(left, _LONGEST_PAUSE)
         return False
 
-    def _search(self, own: Slice, person: Identifiers) -> bool:
+    def _search(self, job_slice: Slice, person: Identifiers) -> bool:
         """Search all collections and all keys in Redis once more. Items found in Redis are removed at once."""
-        state = own.checkpoint
+        state = job_slice.checkpoint
         found, mentions = Counter[str](state["found"]), Counter[str](state["mentions"])
         others = Counter[str](state["others"])
-        done = state.get("searched") or Search(self._service, own, person)(found, mentions)
+        done = state.get("searched") or Search(self._service, job_slice, person)(found, mentions)
         if done:
             state["searched"] = True
-            done = Broker(self._service, own, person).search(found, others)
+            done = Broker(self._service, job_slice, person).search(found, others)
         if done:
             del state["searched"]
-            if left := Records(self._service, own, person).left():
+            if left := Records(self._service, job_slice, person).left():
                 found["requests"] += left
         state |= {"found": dict(found), "mentions": dict(mentions), "others": dict(others)}
         return bool(done)
 
     # --- the receipt ----------------------------------------------------------------------------------------
 
-    def _receipt(self, own: Slice) -> dict[str, Any]:
+    def _receipt(self, job_slice: Slice) -> dict[str, Any]:
         now = self._service.clock.now()
         kept = self._service.settings.backup_horizon
-        redacted = dict(sorted(own.checkpoint.get("redacted", {}).items()))
+        redacted = dict(sorted(job_slice.checkpoint.get("redacted", {}).items()))
         return {
             "receiptVersion": VERSION,
-            "erasureId": str(own.job.id),
-            "organizationId": str(own.job.organization),
-            "subject": own.job.spec["subject"],
-            "acceptedAt": to_json(own.job.accepted_at),
+            "erasureId": str(job_slice.job.id),
+            "organizationId": str(job_slice.job.organization),
+            "subject": job_slice.job.spec["subject"],
+            "acceptedAt": to_json(job_slice.job.accepted_at),
             "verifiedAt": to_json(now),
-            "removed": {place: count for place, count in sorted(own.checkpoint["removed"].items()) if count},
-            "mentions": dict(sorted(own.checkpoint["mentions"].items())),
-            **({"mentionsRedacted": redacted} if own.job.spec.get("redactMentions") else {}),
-            "otherKeys": dict(sorted(own.checkpoint["others"].items())),
+            "removed": {place: count for place, count in sorted(job_slice.checkpoint["removed"].items()) if count},
+            "mentions": dict(sorted(job_slice.checkpoint["mentions"].items())),
+            **({"mentionsRedacted": redacted} if job_slice.job.spec.get("redactMentions") else {}),
+            "otherKeys": dict(sorted(job_slice.checkpoint["others"].items())),
             "backupsUntil": to_json(now + kept),
         }

@@ -40,24 +40,24 @@ class Files:
     """
 
     def __init__(
-        self, jobs: Jobs, own: Slice, person: Identifiers | None = None, *, reason: Literal["erased", "expired"]
+        self, jobs: Jobs, job_slice: Slice, person: Identifiers | None = None, *, reason: Literal["erased", "expired"]
     ) -> None:
         """`person`: also remove exports that were filtered by this contact."""
         self._jobs = jobs
-        self._own = own
+        self._job_slice = job_slice
         self._person = person
         self._reason = reason
         self._settings = jobs.service.settings
-        self._ids = _as_text(own.checkpoint["ids"])
-        self._mentioned = _as_text(own.checkpoint.get("mentioned", b""))
+        self._ids = _as_text(job_slice.checkpoint["ids"])
+        self._mentioned = _as_text(job_slice.checkpoint.get("mentioned", b""))
 
     def remove(self, counts: Counter[str]) -> bool:
         """Process the next exports, newest first; return whether all are done."""
-        state = self._own.checkpoint
-        which = JobFilter(self._own.job.organization, "export")
+        state = self._job_slice.checkpoint
+        which = JobFilter(self._job_slice.job.organization, "export")
         while page := self._jobs.list(which, _PAGE, state.get("export")):
             for job in page:
-                if self._own.is_over:
+                if self._job_slice.is_over:
                     return False
                 self._clean(job, counts)
                 state["export"] = job.id
@@ -99,7 +99,7 @@ class Files:
         Our own lease on it keeps other slices out in the meantime.
         """
         moment = (job.checkpoint or {}).get("moment")
-        if moment is None or moment > self._own.checkpoint["removedAt"]:
+        if moment is None or moment > self._job_slice.checkpoint["removedAt"]:
             return
         now = self._jobs.service.clock.now()
         held = {"status": RUNNING, "leasedUntil": now + self._jobs.lease, "enqueuedAt": now}
@@ -168,7 +168,7 @@ class Files:
         mentioned = [ObjectId(key.decode()) for line in lines if (key := line.partition(b"\t")[0]) in self._mentioned]
         if not mentioned:
             return list(lines)
-        now = read_selected(self._jobs.service, self._own.job.organization, mentioned)
+        now = read_selected(self._jobs.service, self._job_slice.job.organization, mentioned)
         current = []
         for line in lines:
             name, _, _, outcome = line.decode().rstrip("\n").split("\t")

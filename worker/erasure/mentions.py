@@ -68,14 +68,14 @@ class Mentions:
     Raises StoreUnavailable, StoreConflict, LeaseLost.
     """
 
-    def __init__(self, service: Service, own: Slice, person: Identifiers) -> None:
+    def __init__(self, service: Service, job_slice: Slice, person: Identifiers) -> None:
         self._service = service
-        self._own = own
+        self._job_slice = job_slice
         self._person = person
         self._engine = PersonEngine(person.texts)
         self._redactor = Redactor(_KINDS, self._engine.regions, self._engine)
         conditions = of_people(service.settings, person, tuple(FINISHED["status"]["$in"]))
-        self._pages = Pages(service, own, "mention", conditions)
+        self._pages = Pages(service, job_slice, "mention", conditions)
 
     def redact(self) -> bool:
         """Process the next documents; return whether all documents of the organization were read.
@@ -91,7 +91,7 @@ class Mentions:
 
     def _redact_one(self, name: str, key: Any) -> None:
         """Redact a document in one transaction with the checkpoint. It is read again: it may have been edited."""
-        state = self._own.checkpoint
+        state = self._job_slice.checkpoint
         of_snapshots = name == self._service.settings.snapshots_collection
         with self._service.connections.transaction() as session:
             collection = self._service.connections.database[name].with_options(codec_options=PLAIN)
@@ -105,7 +105,7 @@ class Mentions:
             if of_snapshots and isinstance(key, ObjectId):
                 state["mentioned"] = state.get("mentioned", b"") + key.binary
             state["redacted"] = dict(Counter(state.get("redacted", {})) + Counter([name]))
-            self._own.save(session)
+            self._job_slice.save(session)
 
     def _of_snapshot(self, document: Document) -> Document:
         """Return the changed fields of a snapshot. Only texts change, so everything else keeps its exact bytes."""

@@ -29,18 +29,18 @@ def of_people(names: Settings, person: Identifiers, states: tuple[str, ...] = _S
 class Pages:
     """Reads the raw documents of collections. Raises StoreUnavailable, StoreConflict."""
 
-    def __init__(self, service: Service, own: Slice, name: str, conditions: Mapping[str, Document]) -> None:
+    def __init__(self, service: Service, job_slice: Slice, name: str, conditions: Mapping[str, Document]) -> None:
         """`name`: the field of the checkpoint with the position. `conditions`: the filter of each collection."""
         self._database = service.connections.raw_database
-        self._own = own
+        self._job_slice = job_slice
         self._name = name
         self._conditions = list(conditions.items())
 
     def visit(self, each: Callable[[str, Any], None]) -> bool:
         """Call `each` with the collection and the document, for the next documents; return whether none are left."""
-        state = self._own.checkpoint.setdefault(self._name, {"collection": 0, "after": None})
+        state = self._job_slice.checkpoint.setdefault(self._name, {"collection": 0, "after": None})
         while state["collection"] < len(self._conditions):
-            if self._own.is_over:
+            if self._job_slice.is_over:
                 return False
             collection, condition = self._conditions[state["collection"]]
             found = self._page(collection, condition, state["after"])
@@ -50,7 +50,7 @@ class Pages:
                 state["after"] = found[-1]["_id"]
             else:
                 state |= {"collection": state["collection"] + 1, "after": None}
-        del self._own.checkpoint[self._name]
+        del self._job_slice.checkpoint[self._name]
         return True
 
     def _page(self, collection: str, condition: Document, after: Any) -> list[Any]:

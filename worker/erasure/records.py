@@ -36,9 +36,9 @@ class Records:
     All methods raise StoreUnavailable, StoreConflict, LeaseLost.
     """
 
-    def __init__(self, service: Service, own: Slice, person: Identifiers) -> None:
+    def __init__(self, service: Service, job_slice: Slice, person: Identifiers) -> None:
         self._service = service
-        self._own = own
+        self._job_slice = job_slice
         self._person = person
         self._names = service.settings
         database = service.connections.database
@@ -63,7 +63,7 @@ class Records:
 
     def remove(self, counts: Counter[str]) -> bool:
         """Remove snapshots and then the content of ledger entries, in batches; return whether nothing is left."""
-        while not self._own.is_over:
+        while not self._job_slice.is_over:
             with store_errors():
                 found = list(self._snapshots.find(self._of_snapshot, {"_id": 1}).limit(_BATCH))
             if not found and not (found := self._next_entries()):
@@ -93,7 +93,7 @@ class Records:
     def _erase(self, ids: Sequence[Any], counts: Counter[str]) -> None:
         """Remove a batch in one transaction with the checkpoint, which keeps the ids for the removal of files."""
         now = self._service.clock.now()
-        state = self._own.checkpoint
+        state = self._job_slice.checkpoint
         with self._service.connections.transaction() as session:
             which = {"_id": {"$in": list(ids)}, "organizationId": self._person.organization, **FINISHED}
             changes = self._changes(which, ids, session)
@@ -106,8 +106,8 @@ class Records:
             known = set(unpacked(state["ids"])) | {each for each in ids if isinstance(each, ObjectId)}
             state["ids"] = b"".join(key.binary for key in sorted(known))
             state["removed"] = dict(counts)
-            self._own.progress = {**self._own.progress, "removed": dict(counts)}
-            self._own.save(session)
+            self._job_slice.progress = {**self._job_slice.progress, "removed": dict(counts)}
+            self._job_slice.save(session)
 
     def _changes(self, which: Document, ids: Sequence[ObjectId], session: ClientSession) -> list[Document]:
         """Return how the counts of a batch will change."""

@@ -14,8 +14,8 @@ from worker.stores.connections import Document
 class Search:
     """Searches the raw BSON of documents. Raises StoreUnavailable, StoreConflict."""
 
-    def __init__(self, service: Service, own: Slice, person: Identifiers) -> None:
-        self._own = own
+    def __init__(self, service: Service, job_slice: Slice, person: Identifiers) -> None:
+        self._job_slice = job_slice
         self._person = person
         names = service.settings
         # A snapshot or request belongs to the contact in its field `contactId`, whatever its texts contain.
@@ -25,7 +25,7 @@ class Search:
             *(names.keys_collection, names.state_collection, names.erasures_collection, names.outbox_collection),
         )
         everything: Document = {}
-        self._pages = Pages(service, own, "search", {**self._of_people, **dict.fromkeys(others, everything)})
+        self._pages = Pages(service, job_slice, "search", {**self._of_people, **dict.fromkeys(others, everything)})
 
     def __call__(self, left: Counter[str], mentions: Counter[str]) -> bool:
         """Continue the search; return whether everything was searched.
@@ -37,7 +37,7 @@ class Search:
         own_ids = stored_forms([self._person.contact])
 
         def count(name: str, document: Any) -> None:
-            if document["_id"] == self._own.job.id:
+            if document["_id"] == self._job_slice.job.id:
                 return  # the job of this erasure holds the identifiers until it is finished
             owned = document.get("contactId") in own_ids
             if owned or (name not in self._of_people and self._person.names_contact(document.raw)):

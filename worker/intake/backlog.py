@@ -12,7 +12,7 @@ from worker.domain.fair_shares import Turns
 from worker.intake.entries import DATA_FIELD
 from worker.intake.stream import BATCH_BYTES, IntakeEntry
 
-_MOST_ENTRIES, _MOST_BYTES = 50_000, 32_000_000
+_MAX_ENTRIES, _MAX_BYTES = 50_000, 32_000_000
 """Maximum number of entries and of bytes that a backlog holds. Further entries wait in the stream, in their order."""
 _ORGANIZATION = re.compile(rb'"organizationId"\s*:\s*"([0-9a-fA-F]{24})"')
 
@@ -39,7 +39,7 @@ class Backlog:
     @property
     def is_full(self) -> bool:
         """Whether no more entries should be read for now."""
-        return len(self._turns) >= _MOST_ENTRIES or self._bytes >= _MOST_BYTES
+        return len(self._turns) >= _MAX_ENTRIES or self._bytes >= _MAX_BYTES
 
     def ids(self) -> Iterator[str]:
         """Yield the ids of the waiting entries."""

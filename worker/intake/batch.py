@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from worker.closings.accept import Closings
-from worker.domain.fair_shares import light
+from worker.domain.fair_shares import smallest
 from worker.domain.requests import ConversationResolved
 from worker.errors import InvalidRequest, NotResolvedYet, SnapshotError, TransientError, UnexpectedError
 from worker.intake.entries import REQUESTED, RESOLVED, read_entry
@@ -72,7 +72,7 @@ class Intake:
         outcome = _Outcome()
         requests, closings = self._decode(entries, queue, outcome)
         if len(entries) > INTERACTIVE_LIMIT:
-            requests = _favour_light(requests)
+            requests = _prefer_small_organizations(requests)
         self._accept_requests(requests, len(entries), outcome)
         self._accept_closings(closings, outcome)
         self._give_up(outcome)
@@ -171,18 +171,18 @@ class Intake:
                 log.warning("request_rejected", code=error.code, reason=error.message, origin=entry.id)
 
 
-def _favour_light(requests: Decoded[NewRequest]) -> Decoded[NewRequest]:
+def _prefer_small_organizations(requests: Decoded[NewRequest]) -> Decoded[NewRequest]:
     """In a large batch, move the requests of the organizations with the fewest to the interactive queue."""
-    few = light((request.request.organization_id for _, request in requests), INTERACTIVE_LIMIT)
+    preferred = smallest((request.request.organization_id for _, request in requests), INTERACTIVE_LIMIT)
     return [
-        (entry, replace(request, queue=INTERACTIVE) if request.request.organization_id in few else request)
+        (entry, replace(request, queue=INTERACTIVE) if request.request.organization_id in preferred else request)
         for entry, request in requests
     ]
 
 
-def _check_size(entry: IntakeEntry, most: int) -> None:
-    if entry.size > most:
-        message = f"should have at most {most} bytes, but has {entry.size}"
+def _check_size(entry: IntakeEntry, limit: int) -> None:
+    if entry.size > limit:
+        message = f"should have at most {limit} bytes, but has {entry.size}"
     elif entry.field_count > MAX_FIELDS:
         message = f"should have at most {MAX_FIELDS} fields, but has {entry.field_count}"
     else:

@@ -85,7 +85,7 @@ def run_slice(jobs: Jobs, key: ObjectId, owner: str, work: Work, clean_up: Clean
         log.info("lease_lost", job=str(key))
     except TransientError:
         with suppress(TransientError):
-            jobs.set_down(job)
+            jobs.interrupt(job)
         raise
     _clean_up(jobs, key, clean_up)
 
@@ -104,22 +104,22 @@ def _clean_up(jobs: Jobs, key: ObjectId, clean_up: CleanUp) -> None:
     jobs.cleaned(job)
 
 
-def _run(jobs: Jobs, own: Slice, work: Work) -> None:
+def _run(jobs: Jobs, job_slice: Slice, work: Work) -> None:
     try:
-        result = work(own)
+        result = work(job_slice)
     except (PermanentError, Refused, InvalidSettings) as error:
-        if not own.job.is_local:  # the command shows it
-            log.warning("job_failed", job=str(own.job.id), code=error.code)
-        jobs.fail(own.job, error)
+        if not job_slice.job.is_local:  # the command shows it
+            log.warning("job_failed", job=str(job_slice.job.id), code=error.code)
+        jobs.fail(job_slice.job, error)
         return
     except SnapshotError:
         raise
     except Exception as error:
         if isinstance(error, TaskInterrupt):
             raise
-        log.exception("job_slice_failed", job=str(own.job.id))  # the lease ends, and the job is tried again
+        log.exception("job_slice_failed", job=str(job_slice.job.id))  # the lease ends, and the job is tried again
         return
     if result is None:
-        jobs.release(own.job, own.pause)
+        jobs.release(job_slice.job, job_slice.pause)
     else:
-        jobs.complete(own.job, result)
+        jobs.complete(job_slice.job, result)

@@ -201,7 +201,7 @@ class Jobs:
         if not claimed.is_local:
             self.enqueue(claimed, delay)
 
-    def set_down(self, claimed: Job) -> None:
+    def interrupt(self, claimed: Job) -> None:
         """End a slice that a server or destination has interrupted, so that the job can be claimed at once.
 
         Raises LeaseLost. The claim does not count towards `stalled`, so that no job fails because of an outage.

@@ -12,7 +12,7 @@ import urllib.request
 from dataclasses import dataclass
 
 from worker.local.data_folder import DataFolder
-from worker.local.login import kept_value
+from worker.local.login import stored_secret
 from worker.settings import PREFIX, Settings, read_secret
 
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -35,7 +35,7 @@ def dashboard(settings: Settings, folder: DataFolder, api_url: str) -> Dashboard
     """Choose address and login. A free port is chosen unless FLOWER_PORT is set."""
     port = os.environ.get("FLOWER_PORT") or str(folder.ports("flower")["flower"])
     address = os.environ.get("FLOWER_ADDRESS") or "127.0.0.1"
-    login = None if any(_is_set(name) for name in _LOGINS) else f"{_NAME}:{kept_value(folder.path, 'flower')}"
+    login = None if any(_is_set(name) for name in _LOGINS) else f"{_NAME}:{stored_secret(folder.path, 'flower')}"
     environment = {"FLOWER_PORT": port, "FLOWER_ADDRESS": address, "FLOWER_DB": str(folder.path / "flower")}
     environment[f"{PREFIX}OPERATIONS_URL"] = str(settings.operations_url or f"{api_url}/operations")
     if login:

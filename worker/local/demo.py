@@ -86,7 +86,9 @@ class Demo:
         scenario = Scenario("single")
         for contact in contacts:
             receipt = self._service.submit(
-                self._asked(contact["_id"], notes="A good closing", tags=["demo"], quality="good", category="support")
+                self._new_request(
+                    contact["_id"], notes="A good closing", tags=["demo"], quality="good", category="support"
+                )
             )
             scenario.ids.append(receipt.id)
         return scenario
@@ -96,17 +98,17 @@ class Demo:
         own = {self._fields.conversation["organizationId"]: self._organization}
         fields = self._fields.conversation.projection(["contactId"])
         found = self._database[self._names.conversations_collection].find(own, fields)
-        asked = [
-            self._asked(each["contactId"], BULK, conversationId=str(each["_id"]), tags=["demo", "all"])
+        requests = [
+            self._new_request(each["contactId"], BULK, conversationId=str(each["_id"]), tags=["demo", "all"])
             for each in found
         ]
-        receipts = [each for each in self._service.accept(asked) if isinstance(each, Receipt)]
+        receipts = [each for each in self._service.accept(requests) if isinstance(each, Receipt)]
         self._service.enqueue(receipts)
         return Scenario("chunk", [each.id for each in receipts])
 
     def _retried(self, late: Document) -> Scenario:
         """Request a snapshot of a contact that does not exist yet, so that the request is retried."""
-        return Scenario("retried", [self._service.submit(self._asked(late["_id"])).id])
+        return Scenario("retried", [self._service.submit(self._new_request(late["_id"])).id])
 
     def _failing(self) -> Scenario:
         """Request a message that does not exist."""
@@ -114,9 +116,11 @@ class Demo:
         contact = self._database[self._names.contacts_collection].find_one(own)
         if contact is None:
             raise SnapshotError("The sample conversations were not imported.")
-        return Scenario("failing", [self._service.submit(self._asked(contact["_id"], messageIds=[str(ObjectId())])).id])
+        return Scenario(
+            "failing", [self._service.submit(self._new_request(contact["_id"], messageIds=[str(ObjectId())])).id]
+        )
 
-    def _asked(self, contact: ObjectId, queue: str = INTERACTIVE, **body: Any) -> NewRequest:
+    def _new_request(self, contact: ObjectId, queue: str = INTERACTIVE, **body: Any) -> NewRequest:
         whole = {"organizationId": self._organization, "contactId": contact, **body}
         return NewRequest(SnapshotRequest.read(whole, self._names), uuid4().hex, "client", queue)
 

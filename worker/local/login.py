@@ -73,7 +73,7 @@ def login(settings: Settings, folder: DataFolder) -> Iterator[Login]:
         yield Login(f"http://127.0.0.1:{port}", ObjectId(kept["organization"]), token, environment, listening)
 
 
-def kept_value(folder: Path, name: str) -> str:
+def stored_secret(folder: Path, name: str) -> str:
     """Return a random secret of the data folder that survives a restart."""
     return _load_or_create(folder / _FILE)[name]
 

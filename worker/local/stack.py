@@ -11,7 +11,7 @@ from worker.erasure.receipt import make_keys
 from worker.local.dashboard import DIRECT, Dashboard, api_environment, dashboard
 from worker.local.data_folder import data_folder
 from worker.local.embedded import servers
-from worker.local.login import Login, kept_value, login
+from worker.local.login import Login, login, stored_secret
 from worker.local.processes import Child
 from worker.local.supervisor import OnExit, Supervisor
 from worker.settings import PREFIX, Settings, load
@@ -91,7 +91,7 @@ def _erasure_keys(settings: Settings, folder: Path) -> dict[str, Any]:
     signing = (folder / "erasure.pem").resolve()
     if not signing.exists():
         make_keys(signing)
-    return {"erasure_key": kept_value(folder, "erasure"), "erasure_signing_key": str(signing)}
+    return {"erasure_key": stored_secret(folder, "erasure"), "erasure_signing_key": str(signing)}
 
 
 def _check_named_servers(settings: Settings) -> None:

@@ -39,7 +39,7 @@ _SLICE_SIZE = 50_000
 """Maximum number of entries that one aggregation adds. Adding this many takes a third of a second."""
 _EXTRA_SECONDS = 10
 """Additional time for an aggregation that is running when the time of a call is over."""
-_MOST_DECISIONS = 1000
+_MAX_DECISIONS = 1000
 """Maximum number of decisions of the outbox to consider. There are more only while Redis refuses events."""
 
 
@@ -115,7 +115,7 @@ class OutcomeFold:
         `pipeline`: made from the times of the decisions in the outbox at the same moment.
         """
         with store_errors(), self._connections.mongo.start_session(snapshot=True) as session:
-            noted = Outbox(self._connections).times(_MOST_DECISIONS, session)
+            noted = Outbox(self._connections).times(_MAX_DECISIONS, session)
             return list(self._ledger.aggregate(pipeline(noted), session=session))
 
     def _store(self, stored: Document, totals: dict[Kind, Sums], groups: Iterable[Document], reached: datetime) -> None:

@@ -110,13 +110,13 @@ def preview(service: Service, redactor: Redactor, organization: ObjectId, conver
     contact = read_id(found.get("contactId")) if found else None
     if not isinstance(contact, ObjectId):
         raise ConversationNotFound(conversationId=str(conversation))
-    asked: Any = {
+    request: Any = {
         "_id": conversation,
         "organizationId": organization,
         "conversationId": conversation,
         "contactId": contact,
     }
-    ((entry, fetched),) = service.conversations.fetch([asked])
+    ((entry, fetched),) = service.conversations.fetch([request])
     if isinstance(fetched, SnapshotError):
         raise fetched
     return redact_conversation(redactor, entry, fetched, read_agents(service.connections, [entry])[conversation])

@@ -13,7 +13,7 @@ from worker.stores.connections import PLAIN, Connections, Document, store_errors
 Name = tuple[str, str]
 """First and last name; one of them may be empty."""
 
-_MOST_CONVERSATIONS = 1000
+_MAX_CONVERSATIONS = 1000
 """Maximum number of conversations to read for contacts whose requests name no conversation."""
 
 
@@ -28,11 +28,11 @@ def read_agents(connections: Connections, entries: Sequence[LedgerEntry]) -> dic
     Raises StoreUnavailable, StoreConflict.
     """
     conversations = _read_resolvers(connections, entries)
-    asked = {entry["_id"]: [user] for entry in entries if (user := entry.get("userId"))}
+    requesters = {entry["_id"]: [user] for entry in entries if (user := entry.get("userId"))}
     wanted: dict[ObjectId, list[ObjectId]] = defaultdict(list)
     for entry in entries:
         key = entry.get("conversationId") or entry["contactId"]
-        wanted[entry["_id"]] = list(dict.fromkeys(conversations.get(key, []) + asked.get(entry["_id"], [])))
+        wanted[entry["_id"]] = list(dict.fromkeys(conversations.get(key, []) + requesters.get(entry["_id"], [])))
     names = _read_users(connections, entries, {user for users in wanted.values() for user in users})
     return {key: [names[user] for user in users if user in names] for key, users in wanted.items()}
 
@@ -52,7 +52,7 @@ def _read_resolvers(connections: Connections, entries: Sequence[LedgerEntry]) ->
     resolvers: dict[ObjectId, list[ObjectId]] = defaultdict(list)
     with store_errors():
         projection = {**fields.projection(["contactId"]), "resolvedBy": 1}
-        for each in collection.find(which, projection).limit(len(by_id) + _MOST_CONVERSATIONS):
+        for each in collection.find(which, projection).limit(len(by_id) + _MAX_CONVERSATIONS):
             user = read_id(each.get("resolvedBy"))
             if isinstance(user, ObjectId):
                 for owner in (read_id(each["_id"]), read_id(each.get("contactId"))):

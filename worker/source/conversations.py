@@ -167,7 +167,7 @@ class Conversations:
         for stages in ways:
             if not left:
                 return False
-            asked, irregular = len(left), 0
+            read_count, irregular = len(left), 0
             try:
                 for group in groups or self._aggregate(key, left, stages, text_ids=parents.has_text_ids):
                     found = self._pipeline.read_group(group)
@@ -178,13 +178,13 @@ class Conversations:
             except _CUT_SHORT:
                 return True
             if stages == self._pipeline.in_index_order:
-                self._sample(asked, irregular)
+                self._sample(read_count, irregular)
             groups = None
         return False
 
-    def _sample(self, asked: int, irregular: int) -> None:
+    def _sample(self, read_count: int, irregular: int) -> None:
         """Count the conversations that were read in index order, and those of them that were irregular."""
-        self._sampled += asked
+        self._sampled += read_count
         self._irregular += irregular
         if self._sampled >= _SAMPLE:
             self._index_order_fits = self._irregular < self._sampled / 2

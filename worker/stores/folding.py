@@ -12,29 +12,29 @@ from worker.stores.connections import Connections, Document, store_errors
 from worker.stores.counts import FOLD, MARGIN, Tally, counts_of, finished_within, reached_at, without_zeros
 from worker.stores.stats import at_one_moment, of_organization
 
-MOST = 20_000
+MAX_REQUESTS = 20_000
 """Maximum number of requests that one fold adds. Adding this many takes a fifth of a second."""
-MOST_CHANGES = 5_000
+MAX_CHANGES = 5_000
 """Maximum number of changes that one transaction adds and removes. After an outage of beat, a million may wait."""
 
 
-def fold(connections: Connections, most: int = MOST, most_changes: int = MOST_CHANGES) -> int:
-    """Add about `most` requests that have finished to the counts, and about `most_changes` changes of earlier ones.
+def fold(connections: Connections, max_requests: int = MAX_REQUESTS, max_changes: int = MAX_CHANGES) -> int:
+    """Add finished requests and recorded changes to the counts.
 
-    Returns how many requests and changes it added: 0 if nothing is left. Several may run at once. Raises
-    StoreUnavailable, StoreConflict.
+    Adds about `max_requests` requests and `max_changes` changes; returns how many it added, 0 if nothing is left.
+    Several processes may do this at once. Raises StoreUnavailable, StoreConflict.
     """
-    return _add_changes(connections, most_changes) + _move_on(connections, most, most_changes)
+    return _add_changes(connections, max_changes) + _move_on(connections, max_requests, max_changes)
 
 
-def _add_changes(connections: Connections, most: int) -> int:
+def _add_changes(connections: Connections, limit: int) -> int:
     """Add the changes of requests that finished before `reached`, which never decreases; return how many."""
     kept = counts_of(connections)
     with connections.transaction() as session:
         if (reached := reached_at(connections, session)) is None:
             return 0
         before = kept.find({"finishedAt": {"$lt": reached}}, session=session).sort("finishedAt", 1)
-        changes = list(before.limit(most))
+        changes = list(before.limit(limit))
         tally: Tally = defaultdict(Counter)
         for change in changes:
             tally[change["organizationId"]].update(change["counts"])
@@ -43,7 +43,7 @@ def _add_changes(connections: Connections, most: int) -> int:
     return len(changes)
 
 
-def _move_on(connections: Connections, most: int, most_changes: int) -> int:
+def _move_on(connections: Connections, max_requests: int, max_changes: int) -> int:
     """Advance `reached`, and add what finished in between; return the number of requests and changes."""
     settled = connections.clock.now() - connections.settings.lost_after - MARGIN
 
@@ -51,7 +51,7 @@ def _move_on(connections: Connections, most: int, most_changes: int) -> int:
         reached = reached_at(connections, session)
         if reached is None:
             return None, settled, {}, []
-        end = _slice_end(connections, session, reached, settled, most, most_changes)
+        end = _slice_end(connections, session, reached, settled, max_requests, max_changes)
         window = {"$gte": reached, "$lt": end}
         tally = finished_within(connections, session, window, of_organization(None))
         seen = counts_of(connections).find({"finishedAt": window}, {"_id": 1}, session=session)
@@ -78,16 +78,16 @@ def _slice_end(
     session: ClientSession,
     reached: datetime,
     settled: datetime,
-    most: int,
-    most_changes: int,
+    max_requests: int,
+    max_changes: int,
 ) -> datetime:
-    """Return the time by which `most` requests had finished or `most_changes` were recorded, at most `settled`."""
+    """Return the time by which `max_requests` had finished or `max_changes` were recorded, at most `settled`."""
     window: Document = {"finishedAt": {"$gte": reached, "$lt": settled}}
     ledger = connections.database[connections.settings.requests_collection]
     end = settled
     for collection, condition, limit in (
-        (ledger, {**FINISHED, "unsent": SENT_OR_NOT, **window}, most),
-        (counts_of(connections), window, most_changes),
+        (ledger, {**FINISHED, "unsent": SENT_OR_NOT, **window}, max_requests),
+        (counts_of(connections), window, max_changes),
     ):
         only: dict[str, Any] = {"_id": 0, "finishedAt": 1}
         rows = collection.find(condition, only, session=session).sort("finishedAt", 1).skip(limit).limit(1)

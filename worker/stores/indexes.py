@@ -23,7 +23,7 @@ https://github.com/mongodb/mongo/blob/r6.0.5/src/mongo/base/error_codes.yml"""
 LIFE = ("status", "unsent", "finishedAt", "queue", "enqueuedAt", "notBefore")
 """The keys of the index that most reads of the ledger use, from acceptance to retention."""
 
-LEFT_OUT_SECONDS = 7 * 86_400
+SKIPPED_SECONDS = 7 * 86_400
 """How long the record of a skipped closing is kept, in seconds."""
 
 
@@ -73,7 +73,7 @@ def own_indexes(names: Settings) -> list[Index]:
             names.left_out_collection,
             [("leftOutAt", 1)],
             "expiry of skipped closings",
-            {"expireAfterSeconds": LEFT_OUT_SECONDS},
+            {"expireAfterSeconds": SKIPPED_SECONDS},
         ),
         Index(
             names.jobs_collection,

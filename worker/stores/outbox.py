@@ -51,19 +51,19 @@ class Outbox:
         with store_errors():
             self.collection.insert_one({"_id": requests[0], "at": at, "requests": list(requests)}, session=session)
 
-    def oldest(self, at: Document, most: int) -> list[Decision]:
-        """Return the oldest decisions whose time matches the filter `at`, with about `most` requests in total.
+    def oldest(self, at: Document, limit: int) -> list[Decision]:
+        """Return the oldest decisions whose time matches the filter `at`, with about `limit` requests in total.
 
         They are read at majority, because a decision that is rolled back must have no event.
         """
         found: list[Decision] = []
         named = 0
         at_majority = self.collection.with_options(read_concern=ReadConcern("majority"))
-        with store_errors(), at_majority.find({"at": at}, batch_size=most // FEWEST).sort("at", 1) as cursor:
+        with store_errors(), at_majority.find({"at": at}, batch_size=limit // FEWEST).sort("at", 1) as cursor:
             for each in cursor:
                 found.append(Decision(each["_id"], each["at"], each["requests"]))
                 named += len(each["requests"])
-                if named >= most:
+                if named >= limit:
                     break
         return found
 
@@ -92,13 +92,13 @@ class Outbox:
             found = next(iter(self.collection.aggregate(sums)), None)
         return (found["count"], found["at"]) if found else (0, None)
 
-    def times(self, most: int, session: ClientSession) -> list[datetime]:
+    def times(self, limit: int, session: ClientSession) -> list[datetime]:
         """Return when the oldest decisions were made, oldest first.
 
         Args:
-            most: Maximum number of times to return.
+            limit: Maximum number of times to return.
             session: Read at the moment of this session.
         """
         with store_errors():
-            found = self.collection.find({}, {"at": 1}, session=session).sort("at", 1).limit(most)
+            found = self.collection.find({}, {"at": 1}, session=session).sort("at", 1).limit(limit)
             return [each["at"] for each in found]

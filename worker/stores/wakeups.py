@@ -70,13 +70,13 @@ def repr_of(ids: Sequence[str]) -> str:
     return ids[0] if len(ids) == 1 else f"{len(ids)} requests from {ids[0]}"
 
 
-def chunks_of(entries: Sequence[LedgerEntry], most: int) -> Iterator[list[str]]:
-    """Yield chunks of up to `most` ledger ids, and fewer if the requests name many messages."""
+def chunks_of(entries: Sequence[LedgerEntry], limit: int) -> Iterator[list[str]]:
+    """Yield chunks of up to `limit` ledger ids, and fewer if the requests name many messages."""
     chunk: list[str] = []
     weight = 0
     for entry in entries:
         weight += 1 + len(entry.get("messageIds") or ()) // _IDS_PER_UNIT
-        if chunk and weight > most:
+        if chunk and weight > limit:
             yield chunk
             chunk, weight = [], 1 + len(entry.get("messageIds") or ()) // _IDS_PER_UNIT
         chunk.append(str(entry["_id"]))

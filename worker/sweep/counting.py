@@ -36,7 +36,7 @@ _REQUESTS = 50_000
 """A comparison counts organizations with about this many requests together, which takes a tenth of a second."""
 _COST_FACTOR = 20
 """After a comparison, the next one waits for this many times as long as it took."""
-_MOST_SECONDS, _PAUSE = 10.0, timedelta(seconds=45)
+_MAX_SECONDS, _PAUSE = 10.0, timedelta(seconds=45)
 """How many seconds a comparison may take, and how long the next one waits if it takes longer."""
 
 
@@ -71,7 +71,7 @@ class Counting:
             log.info("counting_postponed", reason=error.message)
             return
         try:
-            with pymongo.timeout(_MOST_SECONDS):
+            with pymongo.timeout(_MAX_SECONDS):
                 self.compare()
         except TransientError as error:  # a very large organization must not take all the time of every sweep
             if budget and budget.is_nearly_over:

@@ -40,9 +40,9 @@ _LOOK_SECONDS = 1.0
 _PAUSE = timedelta(days=1)
 """Export files of an organization are changed at most once a day, unless its policy has changed."""
 _BATCH = 200
-_READ = 5_000
+_MAX_READ = 5_000
 """Maximum number of snapshots that one read examines to find those that are too old."""
-_MOST = 20_000
+_MAX_REMOVED = 20_000
 """Maximum number of snapshots to remove before the files are cleaned, because the job stores their ids."""
 
 
@@ -142,47 +142,47 @@ class Expiring:
         self._service = jobs.service
         self._expiry = Expiry(self._service)
 
-    def __call__(self, own: Slice) -> Mapping[str, Any] | None:
+    def __call__(self, job_slice: Slice) -> Mapping[str, Any] | None:
         """Continue a job; return the numbers of removed documents by place once nothing is left to remove.
 
         Raises all TransientErrors.
         """
-        state = own.checkpoint
-        while not own.is_over:
+        state = job_slice.checkpoint
+        while not job_slice.is_over:
             if state["phase"] == "files":
                 removed = Counter[str](state["removed"])
                 try:
-                    done = Files(self._jobs, own, reason="expired").remove(removed)
+                    done = Files(self._jobs, job_slice, reason="expired").remove(removed)
                 except (DestinationFailed, ManifestUnreadable) as error:
                     # A job that fails would lose the ids that the files still have.
                     raise DestinationUnavailable(error.message) from error
                 state["removed"] = dict(removed)
                 if done:
                     state |= {"phase": "records", "ids": b""}
-            elif self._remove_batch(own) and len(unpacked(state["ids"])) < _MOST:
+            elif self._remove_batch(job_slice) and len(unpacked(state["ids"])) < _MAX_REMOVED:
                 continue
             elif state["ids"]:
                 state |= {"phase": "files", "removedAt": self._service.clock.now()}
             else:
-                return self._result(own)
-            own.save()
-        own.save()
+                return self._result(job_slice)
+            job_slice.save()
+        job_slice.save()
         return None
 
     def clean_up(self, _: Job) -> None:
         """Do nothing: a failed job leaves no files, and what it has removed stays removed."""
 
-    def _result(self, own: Slice) -> dict[str, Any]:
-        removed = dict(sorted(own.checkpoint["removed"].items()))
-        log.info("snapshots_expired", organization_id=str(own.job.organization), **_named(removed))
+    def _result(self, job_slice: Slice) -> dict[str, Any]:
+        removed = dict(sorted(job_slice.checkpoint["removed"].items()))
+        log.info("snapshots_expired", organization_id=str(job_slice.job.organization), **_named(removed))
         return {"removed": {place: count for place, count in removed.items() if count}}
 
-    def _remove_batch(self, own: Slice) -> bool:
+    def _remove_batch(self, job_slice: Slice) -> bool:
         """Remove some of the snapshots that are too old; return whether there may be more."""
-        condition = self._expiry.condition(own.job.organization)
+        condition = self._expiry.condition(job_slice.job.organization)
         if condition is None:
             return False
-        snapshots, state = self._service.snapshots.collection, own.checkpoint
+        snapshots, state = self._service.snapshots.collection, job_slice.checkpoint
         times = condition["createdAt"] | ({"$gte": state["since"]} if "since" in state else {})
         until = self._until(condition, times)
         if until:
@@ -202,23 +202,23 @@ class Expiring:
             return True
         with self._service.connections.transaction() as session:
             # Everything again, because an edit, a legal hold or another policy may have come in between.
-            condition = self._expiry.condition(own.job.organization, session)
+            condition = self._expiry.condition(job_slice.job.organization, session)
             if condition is None:
                 return False
             which = {**condition, "_id": {"$in": [each["_id"] for each in batch]}}
             removed = list(snapshots.find(which, {"requestId": 1, "contactId": 1}, session=session))
             contacts = {contact for each in removed if isinstance(contact := read_id(each.get("contactId")), ObjectId)}
-            Holds(self._service).exclude([(own.job.organization, contact) for contact in contacts], session)
+            Holds(self._service).exclude([(job_slice.job.organization, contact) for contact in contacts], session)
             gone = [each["_id"] for each in removed]
-            self._remove(own, removed, session)
+            self._remove(job_slice, removed, session)
             state["ids"] += b"".join(key.binary for key in gone if isinstance(key, ObjectId))
             state["removed"] = dict(Counter(state["removed"]) + Counter(snapshots=len(gone)))
-            own.progress = {"removed": state["removed"]}
-            own.save(session)
+            job_slice.progress = {"removed": state["removed"]}
+            job_slice.save(session)
         return True
 
     def _until(self, condition: Document, times: Document) -> datetime | None:
-        """Return a time before which about `_READ` snapshots lie; None if there are not so many.
+        """Return a time before which about `_MAX_READ` snapshots lie; None if there are not so many.
 
         No index has the quality, and where one alone has a time, a read could meet nothing else for minutes. This one
         needs the index alone, because it leaves out snapshots without `isArchived`, which has a default.
@@ -230,7 +230,7 @@ class Expiring:
         }
         only: dict[str, Any] = {"_id": 0, "createdAt": 1}
         with store_errors():
-            rows = self._service.snapshots.collection.find(which, only).sort("createdAt", 1).skip(_READ).limit(1)
+            rows = self._service.snapshots.collection.find(which, only).sort("createdAt", 1).skip(_MAX_READ).limit(1)
             row: Any = next(iter(rows), None)
         if row is None:
             return None
@@ -239,16 +239,16 @@ class Expiring:
         # More than that may be of one moment.
         return at if first is None or at > first else at + timedelta(milliseconds=1)
 
-    def _remove(self, own: Slice, removed: list[Document], session: ClientSession) -> None:
+    def _remove(self, job_slice: Slice, removed: list[Document], session: ClientSession) -> None:
         """Remove snapshots, and record it in their ledger entries, as `Service.delete` does."""
         which = {"_id": {"$in": [each["_id"] for each in removed]}}
         self._service.snapshots.collection.delete_many(which, session=session)
-        entries = {**which, "organizationId": own.job.organization, "status": COMPLETED, "deletedAt": None}
+        entries = {**which, "organizationId": job_slice.job.organization, "status": COMPLETED, "deletedAt": None}
         made = {"$expr": {"$eq": ["$_id", "$snapshotId"]}}
         change = {"$set": {"deletedAt": self._service.clock.now()}}
         ledger, marked = self._service.ledger.collection, {**entries, **made}
         before = ledger.find(marked, {"organizationId": 1, "finishedAt": 1}, session=session)
-        changes = removals(own.job.organization, removed, before)
+        changes = removals(job_slice.job.organization, removed, before)
         ledger.update_many(marked, change, session=session)
         record_changes(self._service.connections, session, changes)
         count = {"$inc": {"snapshots": len(removed)}}

@@ -45,7 +45,7 @@ class Retention:
         self._checkpoints.set(_NAME, {"strippedTo": since})
         return stripped
 
-    def strip(self, since: datetime, before: datetime, most: int) -> tuple[int, datetime]:
+    def strip(self, since: datetime, before: datetime, limit: int) -> tuple[int, datetime]:
         """Strip the oldest entries that finished from `since` to `before`; return how many, and where to continue."""
         ledger = self._service.ledger.collection
         window: Document = {"finishedAt": {"$gte": since, "$lt": before}}
@@ -54,10 +54,10 @@ class Retention:
             # Read first: an entry whose event is emitted in the meantime is then either in the batch, or holds the time
             # back.
             unsent = ledger.find_one({**UNSENT, **window}, {"finishedAt": 1}, sort=[("finishedAt", 1)])
-            batch = list(ledger.find(condition, {"finishedAt": 1}).sort("finishedAt", 1).limit(most))
+            batch = list(ledger.find(condition, {"finishedAt": 1}).sort("finishedAt", 1).limit(limit))
             if batch:
                 ids = {"_id": {"$in": [entry["_id"] for entry in batch]}}
                 # The condition is checked again, because an entry may have been redriven in the meantime.
                 ledger.update_many({**ids, **condition}, [{"$project": dict.fromkeys(_KEPT, 1)}])
-        reached = batch[-1]["finishedAt"] if len(batch) == most else before
+        reached = batch[-1]["finishedAt"] if len(batch) == limit else before
         return len(batch), min(reached, unsent["finishedAt"]) if unsent else reached

@@ -48,7 +48,7 @@ SECONDS = 20.0
 """The time budget of a sweep."""
 _EXPIRY_SECONDS = 1.0
 """The time that one sweep may spend on finding snapshots that are too old."""
-_MOST = 20_000
+_MAX_CHANGED = 20_000
 """Maximum number of entries that each repair changes in one sweep. The next sweep continues."""
 
 Repair = Callable[[], None]
@@ -178,7 +178,7 @@ class Sweep:
 
     def _take(self, condition: Document, changes: Document, order: str) -> Iterable[Sequence[LedgerEntry]]:
         """Change entries in batches; yield, as they were before, those that this sweep has changed and no other."""
-        for _ in range(_MOST // _BATCH):
+        for _ in range(_MAX_CHANGED // _BATCH):
             with store_errors():
                 batch = list(self._ledger.find(condition).sort(order, 1).limit(_BATCH))
                 if not batch:
@@ -206,7 +206,7 @@ class Sweep:
 
     def _emit_marked(self, condition: Document, now: datetime) -> None:
         """Emit the events of entries with `unsent`."""
-        for _ in range(_MOST // _BATCH):
+        for _ in range(_MAX_CHANGED // _BATCH):
             with store_errors():
                 at_majority = self._service.ledger.at_majority
                 entries = list(at_majority.find(condition).sort("finishedAt", 1).limit(_BATCH))
@@ -221,7 +221,7 @@ class Sweep:
 
     def _emit_noted(self, at: Document, now: datetime) -> None:
         """Emit the events of decisions in the outbox."""
-        for _ in range(_MOST // _BATCH):
+        for _ in range(_MAX_CHANGED // _BATCH):
             decisions = self._service.ledger.outbox.oldest(at, _BATCH)
             if not decisions:
                 return

@@ -228,7 +228,7 @@ def test_backfill_pauses_while_interactive_requests_wait(
 ) -> None:
     job = asked(jobs, contact)
     run_slice(jobs, job.id, "test", Backfill(bench.service, 1), lambda _: None)  # counts
-    waiting = bench.service.clock.now() - module.PATIENCE
+    waiting = bench.service.clock.now() - module.MAX_INTERACTIVE_WAIT
     stamps = iter([waiting - timedelta(seconds=1)] * 5 + [None] * 100)
     monkeypatch.setattr("worker.stores.wakeups.Queues.oldest_stamp", lambda *_: next(stamps))
     for _ in range(5):
@@ -240,7 +240,7 @@ def test_backfill_pauses_while_interactive_requests_wait(
 def test_open_requests_of_a_backfill_are_limited(
     bench: Bench, jobs: Jobs, contact: Contact, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "MOST_OPEN", 20)
+    monkeypatch.setattr(module, "MAX_OPEN", 20)
     job = asked(jobs, contact)
     for _ in range(8):
         run_slice(jobs, job.id, "test", Backfill(bench.service, 1), lambda _: None)

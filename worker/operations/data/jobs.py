@@ -38,7 +38,7 @@ class ShownJob:
         return str(self.job.user or self.job.spec.get("userId") or "")
 
     @property
-    def asked(self) -> dict[str, str]:
+    def options(self) -> dict[str, str]:
         """The options of the job by their names in words."""
         given = {name: value for name, value in self.job.spec.items() if name != "userId"}
         return {name: "given" if name in _PERSONAL else _in_words(value) for name, value in given.items()}
