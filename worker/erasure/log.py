@@ -1,7 +1,7 @@
 """The log of erasures outside the database, from which tombstones are written again after a restore.
 
 An entry is a JSON object: `hash` (the `_id` of the tombstone), `organizationId`, `erasedAt`, `redactMentions` if that
-was asked for, `liftedAt` if it was lifted. The last entry of a hash counts. No entry holds personal data.
+was requested, `liftedAt` if it was lifted. The last entry of a hash counts. No entry holds personal data.
 """
 
 import json

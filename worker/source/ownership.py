@@ -30,7 +30,7 @@ class Ownership:
     contacts: dict[ObjectId, Document] = field(default_factory=dict)
     conversations: dict[ObjectId, Document] = field(default_factory=dict)
     tombstones: list[Document] = field(default_factory=list)
-    """The documents that a `Lookup` asked for."""
+    """The tombstones that a `Lookup` found."""
     has_unnamed: bool = False
     """Whether these organizations may have messages that name no contact, only a conversation."""
     has_text_ids: bool = False

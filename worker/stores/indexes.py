@@ -58,7 +58,7 @@ def own_indexes(names: Settings) -> list[Index]:
             [("organizationId", 1), ("status", 1), ("_id", -1), ("unchanged", 1), ("deletedAt", 1)],
             "counts by status from the index alone; lists, redrive",
         ),
-        Index(names.outbox_collection, [("at", 1)], "sweep: decisions whose events are not out"),
+        Index(names.outbox_collection, [("at", 1)], "sweep: decisions whose events are unsent"),
         # It also creates the collection before the transactions that write to it, which would conflict otherwise.
         Index(
             names.counts_collection,

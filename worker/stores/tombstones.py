@@ -96,7 +96,7 @@ class Tombstones:
         """Insert or replace tombstones, durably, and record the key. Raises ErasureKeyDiffers.
 
         Each document has the `_id` that `hash` returns, `organizationId`, `erasedAt`, `redactMentions` if that was
-        asked for, and `liftedAt` if it was lifted.
+        requested, and `liftedAt` if it was lifted.
         """
         mark: Any = {"$setOnInsert": {"fingerprint": self.fingerprint}}
         changes = [UpdateOne({"_id": KEY_MARK}, mark, upsert=True)]

@@ -169,7 +169,7 @@ class Replay:
         return replayed
 
     def _batches(self, since: datetime, until: datetime) -> Iterator[list[LedgerEntry]]:
-        # Unsent entries too: an event that went out before the loss may be marked as sent after it.
+        # Unsent entries too: an event that was emitted before the loss may be marked as sent after it.
         condition = {**finished_in({"$gte": since, "$lte": until}), **NOT_STRIPPED}
         ledger = self._service.ledger.at_majority
         with store_errors(), ledger.find(condition, EVENT_FIELDS, batch_size=_BATCH).sort("finishedAt", 1) as cursor:
