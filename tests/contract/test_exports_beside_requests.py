@@ -13,6 +13,7 @@ from support.waiting import eventually
 from worker.jobs.job import Job
 from worker.settings import Settings
 from worker.stores import indexes
+from worker.stores.wakeups import EXPORTS
 
 SLOW = {"redact": ["email", "phone"]}
 """Redaction makes a slice of a few thousand snapshots last for seconds."""
@@ -58,7 +59,9 @@ def test_request_is_done_while_a_slice_of_an_export_runs_on_the_only_worker(
         now = exporting.jobs.get(written.id)
         assert (now.fence, now.status) == (slice_of, "running"), "the request waited for the slice to end"
         assert exporting.jobs.collection.count_documents({"leasedUntil": {"$ne": None}}) == 1
+        assert running.redis.llen(EXPORTS) == 1, "the worker holds the other slice, which an idle one could run"
         assert len(pool_of(running.worker)) == 2
+        assert eventually(lambda: all(exporting.jobs.get(each.id).status == "completed" for each in jobs), 120, 0.1)
 
 
 @pytest.mark.acceptance

@@ -19,7 +19,8 @@ class Slices:
     Before the first one, the pool grows by a process, and each slice raises the number of messages that the worker may
     hold by one until it ends. So the other tasks always have all the processes that `-c` gives them. This does not
     apply to a worker that consumes the queue of exports alone, to pools that cannot grow, and with `--autoscale`.
-    Slices that wait here are not taken by idle workers meanwhile.
+
+    While a slice runs, the worker takes no other from the queue, so that idle workers find them there.
     """
 
     def __init__(self, consumer: Any) -> None:
@@ -27,6 +28,7 @@ class Slices:
         self._consumer = consumer
         self._dispatch: Callable[[Any], None] = consumer.on_task_request
         self._waiting: deque[Any] = deque()
+        """Slices that were taken before another one ran: those with a countdown, and one after a reconnect."""
         self._running: Any = None
         self._has_grown = False
 
@@ -35,16 +37,17 @@ class Slices:
         if request.delivery_info.get("routing_key") != EXPORTS or not self._applies():
             self._dispatch(request)
             return
-        qos = self._consumer.qos
+        qos, channel = self._consumer.qos, self._consumer.task_consumer.channel
+        channel.pause(EXPORTS)
         qos.increment_eventually()
         acknowledge, reject = request.on_ack, request.on_reject
 
         def on_ack(*args: Any) -> None:
-            self._ended(request, qos)
+            self._ended(request, qos, channel)
             acknowledge(*args)
 
         def on_reject(*args: Any) -> None:
-            self._ended(request, qos)
+            self._ended(request, qos, channel)
             reject(*args)
 
         request._on_ack, request.on_reject = on_ack, on_reject
@@ -72,9 +75,11 @@ class Slices:
         self._running = self._waiting.popleft()
         self._dispatch(self._running)
 
-    def _ended(self, request: Any, qos: Any) -> None:
+    def _ended(self, request: Any, qos: Any, channel: Any) -> None:
         if qos is self._consumer.qos:  # after a new connection, the number of messages starts again at its first value
             qos.decrement_eventually()
         if request is self._running:
             self._running = None
             self._start()
+        if self._running is None:
+            channel.resume(EXPORTS)

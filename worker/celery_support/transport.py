@@ -33,6 +33,8 @@ base: Any = redis_transport  # its stubs lack most methods
 CONNECTION_ERRORS: tuple[type[Exception], ...] = tuple(
     kind for kind in base.Transport.connection_errors if kind is not KeyError
 )
+_PAUSED_SECONDS = 0.1
+"""How long a read waits for a message while a queue is paused, and so how soon `resume` takes effect."""
 _PASSED_ON = (*CONNECTION_ERRORS, redis.RedisError, Empty)
 
 
@@ -122,6 +124,20 @@ class Channel(base.Channel):  # type: ignore[misc]
     _popped: ClassVar[deque[tuple[str, bytes]]] = deque()
     """Messages that were taken from their list but not yet stored as unacknowledged, because Redis failed."""
     _shared_client: Any = None
+    _paused: frozenset[str] = frozenset()
+
+    def pause(self, queue: str) -> None:
+        """Leave the messages of a queue to other workers until `resume`."""
+        self._paused |= {queue}
+        self._update_queue_cycle()
+
+    def resume(self, queue: str) -> None:
+        """Take messages of the queue again."""
+        self._paused -= {queue}
+        self._update_queue_cycle()
+
+    def _update_queue_cycle(self) -> None:
+        self._queue_cycle.update(queue for queue in self.active_queues if queue not in self._paused)
 
     def _create_client(self, asynchronous: bool = False) -> Any:
         """Return the channel's client, which takes a connection from the pool for each command.
@@ -151,7 +167,7 @@ class Channel(base.Channel):  # type: ignore[misc]
             with self.conn_or_acquire() as client:
                 client.rpush(queue, item)
             self._popped.popleft()
-        super()._brpop_start(timeout)
+        super()._brpop_start(_PAUSED_SECONDS if self._paused else timeout)
 
     def _brpop_read(self, **options: Any) -> bool:
         """Replace kombu's method. Only the reading of the payload differs."""
