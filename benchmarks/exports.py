@@ -1,4 +1,4 @@
-"""`python -m benchmarks.exports`: rate and memory of an export, next to a plain loop that writes the same lines.
+"""`python -m benchmarks.exports`: rate and memory of an export, next to a plain loop that writes the same rows.
 
 Rounds of both alternate in one run. Then workers make the same export while someone POSTs: how long do the POSTs take?
 
@@ -26,11 +26,13 @@ from typing import Any
 import click
 import httpx
 import psutil
+from pyarrow import parquet
 
 from benchmarks.export_snapshots import ORGANIZATION, seed, texts
 from benchmarks.machine import about
 from benchmarks.meters import tree
 from worker.exports.accepting import accept_export
+from worker.formats import FORMATS
 from worker.importing import import_files
 from worker.jobs.store import Jobs
 from worker.local.data_folder import data_folder
@@ -49,12 +51,12 @@ _POST_EVERY = 0.1
 
 @dataclass(frozen=True)
 class Measured:
-    """One process: snapshots a second, its peak of resident memory, and the hash of the lines that it wrote."""
+    """One process: snapshots a second, its peak of resident memory, and the hash of the rows that it wrote."""
 
     rate: float
     cpu: float
     peak_mb: float
-    lines: str
+    rows: str
 
 
 def measured(count: int, argv: list[str], env: dict[str, str], written: Path) -> Measured:
@@ -71,12 +73,24 @@ def measured(count: int, argv: list[str], env: dict[str, str], written: Path) ->
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise SystemExit(f"{argv[-3:]} ended with {process.returncode}")
-    lines = hashlib.sha256()
-    for path in sorted(written.glob("train*.jsonl")) if written.is_dir() else [written]:
+    return Measured(count / seconds, usage.ru_utime + usage.ru_stime, peak, _hash(written))
+
+
+def _hash(written: Path) -> str:
+    """Returns the hash of all lines, or of all rows of a table."""
+    rows = hashlib.sha256()
+    parts = [each for each in written.rglob("train*") if each.suffix in {".jsonl", ".parquet"}]
+    for path in sorted(parts) if written.is_dir() else [written]:
         with path.open("rb") as file:
+            if file.read(4) == b"PAR1":
+                for batch in parquet.ParquetFile(path).iter_batches(1000):
+                    for row in batch.to_pylist():
+                        rows.update(repr(row).encode())
+                continue
+            file.seek(0)
             while block := file.read(1 << 20):
-                lines.update(block)
-    return Measured(count / seconds, usage.ru_utime + usage.ru_stime, peak, lines.hexdigest())
+                rows.update(block)
+    return rows.hexdigest()
 
 
 def _peak_mb(pid: int) -> float:
@@ -105,10 +119,12 @@ def compare(
             argv = [*loop, str(target)] if name == "loop" else [*command, "-o", str(target)]
             each = measured(count, argv, env, target)
             found[name].append(each)
-            click.echo(f"{name}: {each.rate:,.0f} a second, {each.cpu:.1f} s of CPU, {each.peak_mb:.0f} MB", err=True)
+            click.echo(
+                f"{form}, {name}: {each.rate:,.0f} a second, {each.cpu:.1f} s of CPU, {each.peak_mb:.0f} MB", err=True
+            )
             subprocess.run(["rm", "-rf", target], check=True)
-    if not more and len({each.lines for all_ in found.values() for each in all_}) != 1:
-        raise SystemExit("loop and export wrote different lines")
+    if not more and len({each.rows for all_ in found.values() for each in all_}) != 1:
+        raise SystemExit("loop and export wrote different rows")
     return found
 
 
@@ -174,7 +190,15 @@ def _memory_of_workers(running: Stack) -> int:
 @click.option("--snapshots", "count", type=click.IntRange(100), default=1_000_000, show_default=True)
 @click.option("--messages", type=click.IntRange(2), default=20, show_default=True)
 @click.option("--rounds", type=click.IntRange(0), default=2, show_default=True)
-@click.option("--format", "form", type=click.Choice(["jsonl", "messages"]), default="jsonl", show_default=True)
+@click.option(
+    "--format",
+    "forms",
+    type=click.Choice(sorted(FORMATS)),
+    multiple=True,
+    default=["jsonl"],
+    show_default=True,
+    help="Can be repeated.",
+)
 @click.option("--cache", type=float, default=1.0, show_default=True, help="MongoDB's cache in GB.")
 @click.option("--split/--no-split", default=False, help="Also a stratified split without duplicates.")
 @click.option("--post/--no-post", default=True, show_default=True, help="Also POST while workers make the export.")
@@ -188,7 +212,7 @@ def main(
     count: int,
     messages: int,
     rounds: int,
-    form: str,
+    forms: tuple[str, ...],
     cache: float,
     split: bool,
     post: bool,
@@ -206,15 +230,15 @@ def main(
         with closing(Connections(own)) as connections:
             indexes.ensure(connections)
             seed(connections.database.trainingsnapshots, count, messages, texts(said))
-        result: dict[str, Any] = {"machine": about(), "snapshots": count, "messages": messages, "format": form}
+        result: dict[str, Any] = {"machine": about(), "snapshots": count, "messages": messages}
         if rounds:
-            result |= figures(compare(own, folder, form, count, rounds, ()), count)
+            result["formats"] = {form: figures(compare(own, folder, form, count, rounds, ()), count) for form in forms}
         if split:
             options = ("--split", "90/5/5", "--stratify", "quality", "--dedupe")
-            (divided,) = compare(own, folder, form, count, 1, options)["export"]
+            (divided,) = compare(own, folder, forms[0], count, 1, options)["export"]
             result["split"] = {"rate": round(divided.rate), "peak_mb": round(divided.peak_mb)}
         if post:
-            result["posts"] = posts(own, folder, form)
+            result["posts"] = posts(own, folder, forms[0])
     click.echo(json.dumps(result))
 
 

@@ -9,11 +9,13 @@ from typing import IO, Any, Protocol
 from worker.errors import InvalidSettings
 from worker.formats.base import Format
 from worker.formats.dataset import Options
-from worker.formats.rows import Row, Skipped
+from worker.formats.rows import Row
 
 SUFFIXES = {"gzip": ".gz", "zstd": ".zst"}
 _EXTRA = "needs the extra exports: pip install 'training-snapshots[exports]'"
 _ROW_GROUP = 1000
+_ROW_GROUP_TEXT = 8_000_000
+"""The most rows of a group of Parquet, and about the most characters of their messages, because all are in memory."""
 _BLOCK_BYTES = 1 << 20
 """How many bytes are hashed, compressed and written at once."""
 
@@ -124,24 +126,19 @@ class _Parquet:
         self._schema = form.arrow_schema()
         self._writer = parquet.ParquetWriter(pa.PythonFile(out, mode="w"), self._schema, compression="zstd")
         self._rows: list[Row] = []
+        self._text = 0
 
     def add(self, snapshot: Mapping[str, Any]) -> int:
         rows = self._form.rows(snapshot, self._options)
-        try:
-            self._table(rows)
-        except (self._arrow.ArrowException, ValueError, TypeError, OverflowError) as error:
-            raise Skipped("not_representable", f"Parquet cannot represent a value ({type(error).__name__}).") from error
         self._rows += rows
-        if len(self._rows) >= _ROW_GROUP:
+        self._text += sum(len(each["content"] or "") for row in rows for each in row["messages"])
+        if len(self._rows) >= _ROW_GROUP or self._text >= _ROW_GROUP_TEXT:
             self._write()
         return len(rows)
 
-    def _table(self, rows: list[Row]) -> Any:
-        return self._arrow.Table.from_pylist(rows, schema=self._schema)
-
     def _write(self) -> None:
-        self._writer.write_table(self._table(self._rows))
-        self._rows = []
+        self._writer.write_table(self._arrow.Table.from_pylist(self._rows, schema=self._schema))
+        self._rows, self._text = [], 0
 
     def close(self) -> None:
         if self._rows:

@@ -3,6 +3,7 @@
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -27,7 +28,7 @@ from worker.stores.connections import Document, store_errors
 log = get_logger(__name__)
 
 _READ_BYTES, _READ_COUNT = 4_000_000, 400
-"""The most bytes and snapshots that are in memory at once."""
+"""The most bytes and snapshots that are read at once. Two such batches are in memory."""
 _PEOPLE = ("_id", "organizationId", "contactId", "conversationId", "userId")
 _sorted_json = JsonEncoder(sort_keys=True)
 DELETED = "deleted"
@@ -92,8 +93,7 @@ class PartWriter:
         with self._destination.create(place, names[0]) as data, self._destination.create(place, names[1]) as ids:
             rows_out, ids_out = Hashed(data), Hashed(ids)
             encoder = encoder_of(self._spec.training_format, self._spec.options, rows_out, self._spec.compress)
-            for batch in _batches(selection):
-                documents = self._read(batch)
+            for batch, documents in self._read_ahead(_batches(selection)):
                 agents = self._agents(documents.values())
                 listed = []
                 for selected in batch:
@@ -111,6 +111,20 @@ class PartWriter:
         part.ids_bytes, part.ids_sha256 = ids_out.bytes, ids_out.sha256
         part.skipped, part.quality = dict(sorted(skipped.items())), dict(sorted(quality.items()))
         return part
+
+    def _read_ahead(
+        self, batches: Iterable[list[Selected]]
+    ) -> Iterator[tuple[list[Selected], dict[ObjectId, Document]]]:
+        """Yield each batch with its documents, while MongoDB already reads the next one."""
+        ahead: tuple[list[Selected], Future[dict[ObjectId, Document]]] | None = None
+        with ThreadPoolExecutor(1, "read-ahead") as reader:
+            for batch in batches:
+                began = batch, reader.submit(self._read, batch)
+                if ahead:
+                    yield ahead[0], ahead[1].result()
+                ahead = began
+            if ahead:
+                yield ahead[0], ahead[1].result()
 
     def _read(self, batch: list[Selected]) -> dict[ObjectId, Document]:
         which: dict[str, Any] = {"_id": {"$in": [each.id for each in batch]}, "organizationId": self._organization}

@@ -17,6 +17,8 @@ Columns = Mapping[str, Any]
 
 _TIMESTAMP = "timestamp[ms, tz=UTC]"
 _ARROW = {"bool": "bool_"}
+_MAX = 2**63
+"""Beyond the numbers of `int64`."""
 _KINDS: dict[str, type | tuple[type, ...]] = {"string": (str, ObjectId), "int64": int, "bool": bool}
 
 
@@ -76,15 +78,17 @@ def fit(name: str, value: Any, kind: Any) -> Any:
 
     Raises Skipped as `malformed_snapshot`, `date_out_of_range` or `invalid_text`. Null fits every column.
     """
-    if value is None:
-        return None
+    if value is None or (kind == "string" and type(value) is str and value.isascii()):  # most values, so first
+        return value
     if isinstance(kind, list):
         if not isinstance(value, list):
             raise _malformed(name, "an array")
         return [fit(name, each, kind[0]) for each in value]
     if kind == "timestamp":
         return _date(name, value)
-    if not isinstance(value, _KINDS[kind]) or (kind == "int64" and isinstance(value, bool)):
+    if not isinstance(value, _KINDS[kind]):
+        raise _malformed(name, f"of type {kind}")
+    if isinstance(value, int) and kind == "int64" and (isinstance(value, bool) or not -_MAX <= value < _MAX):
         raise _malformed(name, f"of type {kind}")
     if kind == "string":
         value = str(value)

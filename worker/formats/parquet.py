@@ -16,6 +16,8 @@ from worker.formats.rows import Row
 from worker.formats.snapshot_fields import MESSAGE, SNAPSHOT
 from worker.formats.turns import messages_of
 
+_MESSAGE = [(name, f"messages.{name}", kind) for name, kind in MESSAGE.items()]
+
 
 class Parquet(Format):
     """The format `parquet`: a row has all documented fields of the snapshot. Other fields have no column."""
@@ -36,7 +38,7 @@ class Parquet(Format):
         row = {name: fit(name, snapshot.get(name), kind) for name, kind in SNAPSHOT.items()}
         row["messages"] = [
             {"role": "assistant" if each.get("sender") == "user" else "user"}
-            | {name: fit(f"messages.{name}", each.get(name), kind) for name, kind in MESSAGE.items()}
+            | {name: fit(path, each.get(name), kind) for name, path, kind in _MESSAGE}
             for each in messages_of(snapshot)
         ]
         return [row]

@@ -39,9 +39,9 @@ def turns(snapshot: Mapping[str, Any]) -> list[Turn]:
     role, said = "", list[str]()
     for message in messages_of(snapshot):
         content = message.get("content")
-        if content is None:
-            continue
         if not isinstance(content, str):
+            if content is None:
+                continue
             raise Skipped("malformed_messages", "The content of a message is not text.")
         if not content.isascii():
             check_text(content)

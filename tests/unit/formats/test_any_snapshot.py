@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from bson import DatetimeMS, ObjectId
 from hypothesis import given, settings
@@ -56,6 +57,8 @@ def test_rows_are_valid_or_skipped_with_a_reason(name: str, document: dict[str, 
     assert lines == ([] if form.suffix == "parquet" else [line(each) for each in rows])
     assert [json.loads(each) for each in lines] == ([] if form.suffix == "parquet" else rows)
     columns = form.columns(options)
+    if form.suffix == "parquet":
+        assert pa.Table.from_pylist(rows, schema=form.arrow_schema()).num_rows == len(rows)
     for row in rows:
         if name != "jsonl":
             assert list(row) == list(columns)
