@@ -2,16 +2,18 @@
 
 import json
 import os
-import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from support.forking import CHECKOUT, fork
 from worker.settings import Settings
 
-CHECKOUT = Path(__file__).parents[2]
+__all__ = ["CHECKOUT", "COMMAND", "Ended", "environment", "run", "run_at_once"]
+
 COMMAND = [sys.executable, "-c", "from worker.cli import main; main(prog_name='snapshots')"]
 
 
@@ -41,32 +43,31 @@ def environment(settings: Settings, **more: str) -> dict[str, str]:
 
 def run(env: Mapping[str, str], *arguments: object, timeout: float = 60) -> Ended:
     """One command as a process."""
-    argv = [*COMMAND, *(each if isinstance(each, bytes) else str(each) for each in arguments)]
-    ended = subprocess.run(
-        argv,
-        env=env,
-        cwd=CHECKOUT,
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
-        stdin=subprocess.DEVNULL,
-    )
-    return Ended(ended.returncode, ended.stdout, ended.stderr)
+    with _begun(env, arguments) as end:
+        return end(timeout)
 
 
 def run_at_once(env: Mapping[str, str], orders: Sequence[Sequence[object]], timeout: float = 90) -> list[Ended]:
     """Many commands, each a process, all at once; also with arguments that no system call takes."""
-    said = json.dumps([[str(each) for each in order] for order in orders])
-    ended = subprocess.run(
-        [sys.executable, "-m", "tests.support.many"],
-        input=said,
-        env=env,
-        cwd=CHECKOUT,
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
-    )
-    assert ended.returncode == 0, ended.stderr
-    return [Ended(**each) for each in json.loads(ended.stdout)]
+    with ExitStack() as stack:
+        reading, writing = os.pipe()
+        with os.fdopen(reading), os.fdopen(writing, "w"):
+            ends = [stack.enter_context(_begun(env, order, reading)) for order in orders]
+        return [end(timeout) for end in ends]
+
+
+@contextmanager
+def _begun(
+    env: Mapping[str, str], arguments: Sequence[object], start: int | None = None
+) -> Iterator[Callable[[float], Ended]]:
+    """A command that was started; the value waits for its end."""
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+        forked = fork("snapshots", arguments, env, out, err, start)
+
+        def end(timeout: float) -> Ended:
+            code = forked.wait(timeout)
+            for file in (out, err):
+                file.seek(0)
+            return Ended(code, out.read(), err.read())
+
+        yield end
