@@ -27,11 +27,15 @@ from worker.local.processes import Child
 from worker.settings import Settings
 
 
-def diagnose(settings: Settings, *arguments: str, program: list[str] = COMMAND, **env: str) -> Ended:
-    own = environment(settings, PYTHONPATH=str(CHECKOUT / "tests"), SNAPSHOTS_JWT_SECRET="s" * 40, **env)
+def diagnose(settings: Settings, *arguments: str, clock: int | None = None, **env: str) -> Ended:
+    """What the doctor finds; `clock`: by how many seconds that of its host is ahead."""
+    own = environment(settings, SNAPSHOTS_JWT_SECRET="s" * 40, **env)
+    if clock is None:
+        return run(own, "doctor", "--json", *arguments, timeout=90)
+    wrong = f"from chaos.clocks import shift; shift({clock}); from worker.cli import main; main(prog_name='snapshots')"
     ended = subprocess.run(
-        [*program, "doctor", "--json", *arguments],
-        env=own,
+        [sys.executable, "-c", wrong, "doctor", "--json", *arguments],
+        env=own | {"PYTHONPATH": str(CHECKOUT / "tests")},
         cwd=CHECKOUT,
         capture_output=True,
         text=True,
@@ -49,10 +53,7 @@ def problems(ended: Ended, check: str, level: str = "failure") -> str:
 
 @pytest.mark.parametrize(("seconds", "level"), [(90, "failure"), (-5, "warning")])
 def test_host_whose_clock_is_wrong_is_problems(settings: Settings, seconds: int, level: str) -> None:
-    wrong = (
-        f"from chaos.clocks import shift; shift({seconds}); from worker.cli import main; main(prog_name='snapshots')"
-    )
-    ended = diagnose(settings, "--no-request", program=[sys.executable, "-c", wrong])
+    ended = diagnose(settings, "--no-request", clock=seconds)
     (found,) = [each for each in ended.json["findings"] if each["check"] == "clocks" and each["level"] != "ok"]
     assert found["level"] == level
     assert "this host" in found["message"]
