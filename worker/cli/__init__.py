@@ -8,10 +8,10 @@ _COMMANDS = {
     "demo": Lazy("worker.cli.demo:demo", "Run the whole pipeline on sample conversations."),
     "up": Lazy("worker.cli.stack:up", "Run the whole stack on this machine until Ctrl-C."),
     "api": Lazy("worker.cli.api:api", "Serve the HTTP API.", logs=True),
-    "celery": Lazy("worker.cli.celery_command:celery", "Run Celery's worker, beat or Flower anywhere.", logs=True),
+    "celery": Lazy("worker.cli.celery_command:celery", "Run Celery's worker, beat or Flower.", logs=True),
     "import": Lazy("worker.cli.importing:import_command", "Import conversations from JSON Lines files."),
     "request": Lazy("worker.cli.requesting:request", "Request one snapshot, or one of every conversation."),
-    "backfill": Lazy("worker.cli.backfill:backfill", "Request a snapshot of every conversation; watch, cancel."),
+    "backfill": Lazy("worker.cli.backfill:backfill", "Request a snapshot of every conversation; list and cancel."),
     "requests": Lazy("worker.cli.requests:requests", "List, show and redrive requests."),
     "export": Lazy("worker.cli.exporting:export", "Export snapshots as training data."),
     "exports": Lazy("worker.cli.exports:exports", "List, show, verify, rebuild and cancel exports."),
@@ -44,7 +44,7 @@ _COMMANDS = {
 )
 @click.version_option(package_name="training-snapshots", message="snapshots %(version)s")
 def main() -> None:
-    """Create training snapshots of conversations in the background; nothing accepted is lost or done twice.
+    """Create training snapshots of conversations in the background. No accepted request is lost or done twice.
 
     \b
     Example:

@@ -54,7 +54,7 @@ def import_command(
     Example:
         snapshots import conversations.jsonl more.jsonl.gz --organization ID
 
-    The exit code is 1 if a line was refused or MongoDB is unavailable, 2 if it cannot be used at all.
+    The exit code is 1 if a line was refused or MongoDB is down, and 2 if waiting for MongoDB will not help.
     """
     organization_id = organization or ObjectId()
     connections = build_service().connections

@@ -117,7 +117,7 @@ def get(organization: ObjectId, as_json: bool) -> None:
 )
 @json_option
 def set_(organization: ObjectId, clear: tuple[str, ...], as_json: bool, **options: Any) -> None:
-    """Change an organization's policy. Other settings stay as they are; all processes follow within 3 seconds.
+    """Change an organization's policy. Other settings stay as they are. All processes apply it within 3 seconds.
 
     --redact applies to all snapshots of the organization, not only to those of closings: personal data of these kinds
     is replaced before a snapshot is stored. docs/privacy.md says what is found.

@@ -32,7 +32,7 @@ def _option(
 
 
 redact_option = _option(
-    "--redact", "KINDS", check_kinds, f"Kinds of personal data to redact, with commas: {', '.join(KINDS)}."
+    "--redact", "KINDS", check_kinds, f"Kinds of personal data to redact, separated by commas: {', '.join(KINDS)}."
 )
 redact_regions_option = _option(
     "--redact-regions", "REGIONS", check_regions, "Regions of phone numbers and national ids, such as DE,AT."

@@ -36,7 +36,7 @@ def up(data: Path | None, as_json: bool) -> None:
     """Run the whole stack until Ctrl-C: servers, workers, beat, listener, API and Flower.
 
     Starts MongoDB and Redis unless SNAPSHOTS_MONGO_URL or SNAPSHOTS_REDIS_URL is set. A process that exits is
-    restarted. The file `env` in the data directory has the addresses for another terminal.
+    restarted. The file `env` in the data directory sets the addresses in another terminal.
 
     \b
     Example:

@@ -1,4 +1,4 @@
-"""Finds payment card numbers: the digits that issuers use, and Luhn's check digit."""
+"""Finds payment card numbers by the issuer's first digits and by Luhn's check digit."""
 
 import re
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from worker.redaction.kinds import Span
 from worker.redaction.numbers import Run, is_word
 from worker.redaction.words import words
 
-# Issuer's digits, and how many digits such a number has. https://en.wikipedia.org/wiki/Payment_card_number
+# Each issuer's first digits, and how many digits its numbers have. https://en.wikipedia.org/wiki/Payment_card_number
 _ISSUERS = (
     (r"4", {16, 19}),
     (r"5[1-5]|222[1-9]|22[3-9]|2[3-6]|27[01]|2720|220[0-4]|9792|3528|3529|35[3-8]|50|56|57|58|60|65|81|82|508", {16}),
@@ -25,12 +25,12 @@ _CARD_WORDS = words("card_words")
 _SHORTEST, _LONGEST = min(_PREFERRED), max(_PREFERRED)
 _DOUBLED = bytes.maketrans(b"0123456789", b"0246813579")
 _MAX_GROUPS = 400
-"""Of one run: longer ones are tables of figures."""
+"""Maximum number of groups in a run of digits. A longer run is a table of figures."""
 _IN_IBAN = re.compile(r"(?<![a-z0-9])[a-z]{2}[0-9]{2}(?:[ -]?[a-z0-9]{4}){0,8}[ -]?$")
 
 
 def find_cards(run: Run) -> Iterator[Span]:
-    """Yield the card numbers in a run. They begin and end with a group of digits."""
+    """Yield the card numbers in a run of digits. Each begins and ends with a whole group."""
     if run.digit_count < _SHORTEST or is_word(run.text, run.end):
         return
     if _is_in_iban(run):
@@ -51,7 +51,7 @@ def find_cards(run: Run) -> Iterator[Span]:
 
 
 def _last_group(run: Run, first: int, groups: list[tuple[int, int]], is_named: bool) -> int | None:
-    """Return the group with which the card number ends that begins with group `first`.
+    """Return the last group of the card number that begins with group `first`, or None if none does.
 
     `is_named`: the words before it speak of a card, so that the issuer's digits and the length may be any.
     """
@@ -71,14 +71,14 @@ def _last_group(run: Run, first: int, groups: list[tuple[int, int]], is_named: b
 
 
 def _goes_on(run: Run, groups: list[tuple[int, int]]) -> bool:
-    """Whether the last group is the rest of a long number in groups of four, not a number of its own."""
+    """Whether the last group belongs to a longer number in groups of four, so that no card number ends here."""
     between = {run.text[end:start] for (_, end), (start, _) in pairwise(groups)}
     sizes = [end - start for start, end in groups]
     return len(sizes) == _GROUPS_OF_LONG and set(sizes[:-1]) == {4} and len(between) == 1
 
 
 def _is_in_iban(run: Run) -> bool:
-    """Whether an account number began before the run, or begins with its first two digits."""
+    """Whether the run is part of an IBAN, which begins before the run or with its first two digits."""
     start, end = run.groups[0]
     before = run.before + run.text[start:end] + " " if end - start == 2 else run.before
     return bool(_IN_IBAN.search(before))

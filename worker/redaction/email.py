@@ -1,4 +1,4 @@
-"""Finds e-mail addresses: also international ones, quoted local parts, and `anna [at] example [dot] com`."""
+"""Finds e-mail addresses, also international, quoted and obfuscated ones: `anna [at] example [dot] com`."""
 
 import re
 from collections.abc import Iterator
@@ -7,8 +7,8 @@ from worker.redaction.kinds import Span
 
 _LATIN = r"A-Za-z0-9À-ÖØ-öø-ɏ\u1e00-\u1eff"
 _WORD = r"\w\u0300-\u036f\u0900-\u0dff\u0e00-\u0e7f"
-"""Letters, digits and the marks that belong to them in the scripts of India and in Thai."""
-# Chinese and Thai have no spaces, so the text that follows an address is known only by the list of endings.
+"""Letters, digits, and the combining marks of Indian scripts and of Thai."""
+# Chinese and Thai have no spaces, so only the list of top-level domains tells where an address ends.
 _ENDING = (
     r"(?:xn--[A-Za-z0-9-]{2,59}+|[A-Za-z]{2,24}+|公司|中国|中國|香港|台湾|台灣|网络|网址|在线|中文网|集团|商店|ไทย|한국|닷컴"
     r"|[\u0370-\u03ff]{2,20}+|[\u0400-\u04ff]{2,20}+|[\u0590-\u05ff]{2,20}+|[\u0600-\u06ff]{2,20}+|[\u0900-\u097f]{2,20}+"
@@ -37,7 +37,7 @@ _SPELLING = re.compile(r"(?i)\s?[\[({<]\s?(at|dot|@|\.)\s?[\])}>]\s?|\s(at|dot|@
 
 
 def find_emails(text: str) -> Iterator[Span]:
-    """Yield the e-mail addresses in a normal text."""
+    """Yield the e-mail addresses in a text in normal form (`worker.redaction.text`)."""
     if "@" in text:
         for found in _DOMAIN.finditer(text):
             if start := _local_start(text, found.start()):
@@ -54,7 +54,7 @@ def find_emails(text: str) -> Iterator[Span]:
 
 
 def _may_be_spelt(text: str) -> bool:
-    """Whether a text has signs of an address that is spelt; most texts have none, and looking for one takes long."""
+    """Whether a text may contain an obfuscated address. Most texts have no sign of one, and the full search is slow."""
     if " @ " in text or (any(sign in text for sign in "[({<") and _AT_IN_BRACKETS.search(text)):
         return True
     lower = text.lower()
@@ -62,7 +62,7 @@ def _may_be_spelt(text: str) -> bool:
 
 
 def _local_start(text: str, at: int) -> int:
-    """Return one more than the place where the local part before `at` begins; 0 if there is none."""
+    """Return the position after the first character of the local part that ends before `at`; 0 if there is none."""
     before = text[max(0, at - 66) : at][::-1]
     if not before:
         return 0
@@ -79,7 +79,7 @@ def _local_start(text: str, at: int) -> int:
 
 
 def _is_mention(before: str, domain: str) -> bool:
-    """Whether `@` and a name follow a word of a script without spaces: `问@anna.weber` is no address."""
+    """Whether this is a mention after a word of a script without spaces: `问@anna.weber` is no address."""
     return bool(_SPACELESS.match(before)) and domain.isascii() and not _ENDS_COMMONLY.search(domain)
 
 

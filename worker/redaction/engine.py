@@ -1,4 +1,4 @@
-"""The interface of engines, and the default one: patterns and check digits, without a model or the network."""
+"""The interface of redaction engines, and the default engine, which needs neither a model nor the network."""
 
 from collections.abc import Callable, Collection, Iterator
 from typing import Protocol
@@ -38,7 +38,7 @@ class Engine(Protocol):
 
 
 class DefaultEngine:
-    """Finds with patterns, `phonenumbers` and `python-stdnum`, in time that is linear in the text."""
+    """Finds personal data with patterns, `phonenumbers` and `python-stdnum`, in time that is linear in the text."""
 
     def find(self, text: str, kinds: Collection[str], hints: Hints) -> Iterator[Span]:
         """Find the personal data of some kinds. See `Engine.find`."""

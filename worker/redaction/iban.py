@@ -1,4 +1,4 @@
-"""Finds international bank account numbers: the length of their country, and the check digits."""
+"""Finds international bank account numbers (IBANs) by the length in their country and by the check digits."""
 
 import re
 from collections.abc import Iterator
@@ -21,11 +21,11 @@ _UNREGISTERED = {
     "MA": "24!n",
     "MG": "23!n",
 }
-"""The rest of the number in countries that use such numbers without being in the registry."""
+"""The pattern after the check digits, for countries that use IBANs but are not in the registry."""
 
 
 def find_ibans(run: Run) -> Iterator[Span]:
-    """Yield the account number whose check digits begin a run: the country's letters stand before it."""
+    """Yield the IBAN whose check digits begin a run of digits; the two letters of the country stand before the run."""
     text = run.text
     start = run.start - 2
     if start > 0 and text[run.start - 1] == " ":
@@ -42,7 +42,7 @@ def find_ibans(run: Run) -> Iterator[Span]:
 
 @cache
 def _pattern(country: str) -> re.Pattern[str] | None:
-    """Return the pattern of a country's numbers, by the registry in python-stdnum; None if it has none."""
+    """Return the pattern of a country's IBANs from the registry in python-stdnum; None if it has no such country."""
     (_, properties), *_ = numdb.get("iban").info(country)
     if not (layout := properties.get("bban") or _UNREGISTERED.get(country)):
         return None

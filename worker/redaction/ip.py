@@ -1,4 +1,4 @@
-"""Finds IP addresses of both versions. Version numbers, times and names of programs that look alike are left alone."""
+"""Finds IPv4 and IPv6 addresses. Version numbers and times that look like addresses are left alone."""
 
 import re
 from collections.abc import Iterator
@@ -20,11 +20,11 @@ _ADDRESS_WORDS = words("ip_words")
 _CONTEXT = 32
 _LINE_END = re.compile(r"[\n\x00]|[.!?\u3002\uff01\uff1f]\s")
 _LOW = 32
-"""An address of which each number is lower, such as 4.2.11.0, is rather a version."""
+"""Four numbers that are all lower than this, such as 4.2.11.0, count as a version number."""
 
 
 def find_ips(text: str) -> Iterator[Span]:
-    """Yield the addresses in a normal text, but those that stand for the own machine or for none."""
+    """Yield the addresses in a text in normal form, except loopback and unspecified ones."""
     if _MIDDLE_OF_V4.search(text):
         for found in _V4.finditer(text):
             start, end = found.span()

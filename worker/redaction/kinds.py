@@ -1,25 +1,25 @@
-"""The kinds of personal data, and where one was found."""
+"""The kinds of personal data, and the spans of text in which they are found."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 KINDS = ("email", "phone", "card", "iban", "ip", "url_secret", "name", "national_id")
-"""In order of documentation. The placeholder of a kind is its name in capitals with a number: `[EMAIL_1]`."""
+"""All kinds, in the order of docs/privacy.md. A placeholder is the name in capitals with a number: `[EMAIL_1]`."""
 
 _PRECEDENCE = ("url_secret", "email", "iban", "card", "national_id", "phone", "ip", "name")
-"""Where two kinds overlap, the earlier one is right: the digits of an IBAN may look like a phone number."""
+"""Where spans of two kinds overlap, the earlier kind wins: the digits of an IBAN may look like a phone number."""
 RANK = {kind: rank for rank, kind in enumerate(_PRECEDENCE)}
 
 
 class Span(NamedTuple):
-    """A place where personal data was found: characters from `start` up to, and without, `end`."""
+    """A span of text that is personal data: the characters from `start` to `end`, exclusive."""
 
     start: int
     end: int
     kind: str
     value: str
-    """The normal form: two spellings of the same value have the same one."""
+    """The normal form of the value, which is the same for all its spellings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +27,9 @@ class Hints:
     """What is known about a conversation before its text is read."""
 
     regions: Sequence[str] = ()
-    """ISO 3166 codes: phone numbers without a country code, and national ids, are looked for in these."""
+    """ISO 3166 codes of the regions in which to look for national ids and phone numbers without a country code."""
     people: Sequence[tuple[str, ...]] = ()
-    """The names of the contact and of the agents: for each person the first and last name, as far as known."""
+    """The names of the contact and of the agents. Each is a tuple of the known parts, such as first and last name."""
 
 
 def check_kinds(values: Sequence[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Finds the names of the people of a conversation, as the platform has them, in any script.
+"""Finds the names of the people in a conversation, as the platform stores them, in any script.
 
 First and last name together are found in any case and order. One of them alone has to be written like a name: `may` and
 `May I help you?` stay if the contact is May.
@@ -15,17 +15,17 @@ from worker.redaction.name_forms import has_ending, is_turkish, same_length_lowe
 from worker.redaction.words import is_latin, read_words
 
 _SPACELESS = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
-"""Thai, Lao, Burmese, Khmer, Chinese and Japanese: no spaces between words."""
+"""Letters of scripts without spaces between words: Thai, Lao, Burmese, Khmer, Chinese and Japanese."""
 _HANGUL = re.compile(r"[\uac00-\ud7a3]")
 _PREFIXED = re.compile(r"[\u0590-\u06ff]")
-"""Hebrew and Arabic: a preposition of one letter may be written together with the name."""
+"""Letters of Hebrew and Arabic, in which a preposition of one letter may be joined to the name."""
 _PREFIXES = frozenset("ובלהמשכوبلكف")
 _SEPARATORS = re.compile(r"\s{1,2}|,\s?|[\u00b7\u30fb-]")
 _SPLIT = re.compile(r"[\s,.\u00b7\u30fb]+")
 _INITIAL = re.compile(r"[^\W\d_a-z]\.?")
 _PARTICLES = frozenset(read_words("name_particles"))
 _CUES: dict[str, list[str]] = {}
-"""Words that address or introduce a person, by their last letters."""
+"""Words that address or introduce a person, grouped by their last letters."""
 for _cue in read_words("words_before_names"):
     _CUES.setdefault(_cue[-1], []).append(_cue)
 _CUE_END = re.compile(r"\w(?=[^\w\x00]{0,4}$)")
@@ -34,11 +34,11 @@ _ALONE_AFTER = re.compile(r"[^\S\n]*(?:$|[\n\x00]|[^\w\s])")
 _MARKED = frozenset(
     ["''", '""', "()", "<>", "[]", "**", "__", "\u201c\u201d", "\u201e\u201c", "\u2018\u2019", "«»", "「」"]
 )
-"""Quotes, brackets, and signs for bold text around a name."""
+"""Quotes, brackets and bold markers that may enclose a name."""
 _SIGNED = re.compile(r"(?:^|[\n\x00]|[-\u2013\u2014,]\s?)$")
 _TITLE_AFTER = re.compile(r"\s?(?:先生|女士|小姐|太太|老师|老師|经理|さん|様|さま|くん|ちゃん|氏|님|씨|군|양)")
 _SAID_AFTER = re.compile(r"\s?(?:です|と申し|といい|より|宛|입니다|예요|이에요|이라고|라고|드림|올림|고객|敬上)")
-"""What follows a name of one character that stands alone."""
+"""Text that follows a name of a single character when it is meant as a name."""
 _ADDRESS_SIGNS = frozenset("./@_")
 _ADDRESS_GOES_ON = re.compile(r"\.\w|[/@_]")
 _IN_SENTENCE = re.compile(r"[a-zß-öø-\u024f],? $")
@@ -48,7 +48,7 @@ _SMALL_WORD = re.compile(r" (?:i|you|we|he|she|it|they|the|this|that|be|not|a|an
 _CUE_REACH = 32
 _MIN_WITH_ENDING, _MIN_UNCASED_WITH_ENDING = 4, 3
 _NO_MARKS = frozenset("\ufe0e\ufe0f\u20e3")
-"""They are part of an emoji, not of the word before."""
+"""Combining characters that belong to an emoji, not to the word before them."""
 
 
 class _Word(NamedTuple):
@@ -56,13 +56,13 @@ class _Word(NamedTuple):
 
     lower: str
     part: str
-    """The part of the name of which it is a spelling."""
+    """The part of the name that this word spells."""
     person: int
     forms: frozenset[str]
-    """As it is written where it cannot be an ordinary word."""
+    """The spellings that cannot be mistaken for an ordinary word."""
     is_ordinary: bool
     particles: str
-    """What belongs to the name before this part, in lower case with spaces: `van der `."""
+    """The particles before this part of the name, in lower case with spaces: `van der `."""
 
 
 class _Found(NamedTuple):
@@ -72,7 +72,7 @@ class _Found(NamedTuple):
 
 
 def find_names(text: str, people: Sequence[tuple[str, ...]]) -> Iterator[Span]:
-    """Yield the names in a text that is not in normal form. The value is the place of the person in `people`."""
+    """Yield the names in an original text. The value of a span is the index of the person in `people`."""
     words = _words(tuple(people))
     if not words:
         return
@@ -91,7 +91,7 @@ def find_names(text: str, people: Sequence[tuple[str, ...]]) -> Iterator[Span]:
 
 
 def _with_particles(lower: str, found: _Found) -> int:
-    """Return where a name begins whose part was found: `van der Veen` has two particles."""
+    """Return where the name begins, including its particles: `van der Veen` has two."""
     if not found.word.particles:
         return found.start
     start = found.start - len(found.word.particles)
@@ -169,7 +169,7 @@ def _ends(lower: str, end: int, word: str) -> bool:
 
 
 def _is_inflected(text: str, lower: str, start: int, word: _Word, in_turkish: bool) -> bool:
-    """Whether a name goes on with an ending: `Annas`, `Ahmete`. In lower case it may be another word: `andere`."""
+    """Whether the name has an inflectional ending: `Annas`. In lower case it may be another word: `andere`."""
     is_cased = text[start].lower() != text[start].upper()
     if word.is_ordinary or len(word.lower) < (_MIN_WITH_ENDING if is_cased else _MIN_UNCASED_WITH_ENDING):
         return False
@@ -184,7 +184,7 @@ def _is_part_of_word(character: str) -> bool:
 
 
 def _groups(text: str, found: Sequence[_Found]) -> Iterator[list[_Found]]:
-    """Yield words of the same person that follow each other, such as first and last name."""
+    """Yield groups of consecutive words that name the same person, such as first and last name."""
     group: list[_Found] = []
     for each in found:
         if group and each.start < group[-1].end:
@@ -198,7 +198,7 @@ def _groups(text: str, found: Sequence[_Found]) -> Iterator[list[_Found]]:
 
 
 def _belongs(text: str, group: Sequence[_Found], following: _Found) -> bool:
-    """Whether a word continues a name: it is another part of the same person's name, next to it."""
+    """Whether the next word is another part of the same person's name, directly after the group."""
     if following.word.person != group[-1].word.person or any(each.word.part == following.word.part for each in group):
         return False
     return _are_together(text, group[-1].end, following.start)
@@ -218,13 +218,13 @@ def _are_together(text: str, end: int, start: int) -> bool:
 
 
 def _is_full_name(text: str, group: Sequence[_Found]) -> bool:
-    """Whether the words of a group are several parts of a name; `will may` in lower case is a question."""
+    """Whether the group has several parts of a name. In lower case, `will may` may be a question."""
     different = len({each.word.part for each in group}) > 1
     return different and any(not each.word.is_ordinary or text[each.start].isupper() for each in group)
 
 
 def _is_name(text: str, found: _Found) -> bool:
-    """Whether one part of a name is written like a name where it stands alone."""
+    """Whether a single part of a name is written like a name, and not like an ordinary word."""
     start, end, word = found
     given = text[start:end]
     before = text[max(0, start - _CUE_REACH) : start]
@@ -274,7 +274,7 @@ def _is_in_address(text: str, start: int, end: int) -> bool:
 
 
 def _continues_sentence(text: str, end: int) -> bool:
-    """Whether a small word follows, so that `Hello. Will you come?` has no name; `Hello Will, come` has one."""
+    """Whether a word in lower case follows: `Hello. Will you come?` has no name, but `Hello Will, come` has one."""
     return bool(_SMALL_WORD.match(text[end : end + 8].lower()))
 
 
@@ -283,13 +283,13 @@ def _is_end(text: str, end: int) -> bool:
 
 
 def is_ordinary(word: str) -> bool:
-    """Whether a name in lower case is also a word of a language."""
+    """Whether a name, given in lower case, is also an ordinary word of some language."""
     return word in _ordinary_words()
 
 
 @lru_cache(1)
 def _capitalised_words() -> frozenset[str]:
-    """Return words that have a capital within a sentence: months, places, German nouns."""
+    """Return the words that are capitalised within sentences without being names: months, places, German nouns."""
     return frozenset(read_words("words_in_capitals"))
 
 

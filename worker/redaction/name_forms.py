@@ -1,4 +1,4 @@
-"""Knows how a name may be written: without accents, in capitals, and with the endings that it has in a sentence."""
+"""The spellings of a name: without accents, in capitals, and with inflectional endings."""
 
 import re
 from collections.abc import Iterator
@@ -12,19 +12,19 @@ _MIN_STEM = 3
 _CASE_ENDINGS = {
     given: (int(cut), endings) for given, cut, *endings in (line.split() for line in read_words("case_endings"))
 }
-"""By the last letters of a name: how many of them are cut off, and what may follow then."""
+"""By the last letters of a name: how many letters inflection removes, and the endings that may follow."""
 _LATIN = re.compile(r"s(?!\w)")
 _LATIN_IN_TURKISH = re.compile(r"(?:y?[ae]|n?[iuü]n|y?[iuü]|[dt][ae]n?|y?l[ae])(?!\w)")
 _PERSIAN = re.compile("[متش](?!\\w)")
 _FOLDED = {0x130: "i", 0x131: "i"}
-"""The two letters of Turkish, whose capitals are taken for one."""
+"""Maps the capital dotted and the small dotless i of Turkish to a plain i."""
 _LETTERS = {0x131: "i", 0xF8: "o", 0xD8: "O", 0x142: "l", 0x141: "L", 0x111: "d", 0x110: "D", 0xDF: "ss", 0xE6: "ae"}
-"""Letters that no accent tells apart from the plain one."""
+"""Letters that Unicode does not decompose into a plain letter and an accent."""
 _GERMAN = {ord("ä"): "ae", ord("ö"): "oe", ord("ü"): "ue", ord("Ä"): "Ae", ord("Ö"): "Oe", ord("Ü"): "Ue"}
 
 
 def spellings(part: str) -> set[str]:
-    """Return the ways to write a part of a name: with and without accents, and in other cases."""
+    """Return the spellings of a part of a name: with and without accents, and in other grammatical cases."""
     if part.isascii():
         return {part}
     lower = part.lower()
@@ -40,7 +40,7 @@ def _plain(text: str) -> str:
 
 
 def same_length_lower(text: str) -> str:
-    """Return a text in lower case, one character for one, and without the difference of the two Turkish `i`."""
+    """Return a text in lower case, of the same length, with the dotless i of Turkish replaced by `i`."""
     if not text.isascii() and ("\u0130" in text or "\u0131" in text):
         text = text.translate(_FOLDED)
     lower = text.lower()
@@ -50,7 +50,7 @@ def same_length_lower(text: str) -> str:
 
 
 def _other_cases(name: str) -> Iterator[str]:
-    """Yield the other cases of a name in lower case; only in Cyrillic, where letters at its end change."""
+    """Yield the other grammatical cases of a name, given in lower case. Only in Cyrillic do its last letters change."""
     if len(name) < _MIN_STEM or not _CYRILLIC.fullmatch(name):
         return
     cut, endings = _CASE_ENDINGS.get(name[-2:]) or _CASE_ENDINGS.get(name[-1]) or (0, [])
@@ -63,7 +63,7 @@ def is_turkish(text: str) -> bool:
 
 
 def has_ending(lower: str, end: int, in_turkish: bool) -> bool:
-    """Whether an ending that a name may take stands at a place, and the word ends with it."""
+    """Whether an ending that a name may take begins at `end`, and the word ends with it."""
     if lower[end] > "\u05ff":
         return bool(_PERSIAN.match(lower, end))
     return bool(_LATIN.match(lower, end) or (in_turkish and _LATIN_IN_TURKISH.match(lower, end)))

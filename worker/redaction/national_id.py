@@ -10,7 +10,7 @@ from worker.redaction.kinds import Hints, Span
 from worker.redaction.numbers import Run, is_word
 from worker.redaction.words import words
 
-# Numbers with letters in them, or with so many check digits that chance hardly makes one: looked for everywhere.
+# Numbers with letters, or with enough check digits to rule out chance. They are looked for in every text.
 _EVERYWHERE = (
     (
         "it.codicefiscale",
@@ -29,8 +29,8 @@ _EVERYWHERE = (
     ("cl.rut", re.compile(r"[0-9]{1,2}\.[0-9]{3}\.[0-9]{3}-[0-9K]", re.IGNORECASE)),
 )
 _SHAPES = re.compile("|".join(f"(?:{pattern.pattern})" for _, pattern in _EVERYWHERE), re.IGNORECASE)
-"""All at once, because most runs have none of these shapes."""
-# Digits alone, of which every tenth or hundredth number would pass: looked for in the regions only.
+"""All shapes in one pattern, because most runs of digits have none of them."""
+# Digits alone, of which a tenth or a hundredth would pass by chance. They are looked for in the regions only.
 _IN_REGION = {
     "AR": ("ar.cuit",),
     "AT": ("at.vnr",),
@@ -72,19 +72,19 @@ _IN_REGION = {
     "ZA": ("za.idnr",),
 }
 _SIZES = {"au.tfn": {9}, "il.idnr": {9}, "ru.inn": {12}}
-"""How many digits a person's number has, where other numbers or shorter ones would pass as well."""
+"""The number of digits of a person's number, where the check also accepts other numbers."""
 _MIN_DIGITS, _MAX_DIGITS = 5, 22
 _NONE = re.compile(
     r"(?:19|20)[0-9]{2}[-./ ]?[01]?[0-9][-./ ]?[0-3]?[0-9]|[0-3]?[0-9][-./ ][01]?[0-9][-./ ](?:19|20)?[0-9]{2}"
     r"|[0-9]{1,3}(?:\.[0-9]{1,3}){3}|[0-9]{1,3}\.[0-9]+|(?:19|20)[0-9]{2}[-/](?:19|20)[0-9]{2}"
 )
-"""Dates, IP addresses, decimals."""
+"""Matches dates, IP addresses and decimals, which are no national ids."""
 _NOT_AFTER = re.compile(r",[0-9]{2}\b|[.][0-9]| ?[€$£¥%°]| ?(?:eur|usd|gbp|chf|brl)\b|[/=&]|[?][a-z0-9]", re.IGNORECASE)
 _NOT_BEFORE = frozenset("#+-/$€£")
 _ID_WORDS = words("id_words")
 _PHONE_WORDS = words("phone_words")
 _REACH, _LETTERS_FIRST = 8, 6
-"""Letters before the first digits: an Italian number begins with six."""
+"""Maximum number of letters before the first digits. An Italian number begins with six."""
 _OTHER_WORDS = re.compile(
     r"\b(?:orders?|invoices?|tickets?|tracking|booking|bestell\w*|rechnung\w*|pedidos?)\b"
     r"|заказ|订单|注文|주문|طلب|سفارش|הזמנה"
@@ -92,7 +92,7 @@ _OTHER_WORDS = re.compile(
 
 
 def find_national_ids(run: Run, hints: Hints) -> Iterator[Span]:
-    """Yield the number that contains a run, or that the run is."""
+    """Yield the national id that contains a run of digits, or consists of it."""
     text = run.text
     start = run.start
     while start > max(0, run.start - _REACH) and is_word(text, start - 1):
@@ -129,7 +129,7 @@ def _may_be_digits_alone(run: Run, given: str) -> bool:
 
 
 def _is_phone(run: Run, given: str, hints: Hints) -> bool:
-    """Whether digits that could be both are a phone number by the words before them."""
+    """Whether digits that may be an id or a phone number are a phone number, by the words before them."""
     if not _PHONE_WORDS.search(run.sentence) or _ID_WORDS.search(run.before):
         return False
     from worker.redaction.phone import is_valid

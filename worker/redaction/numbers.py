@@ -1,4 +1,4 @@
-"""Finds runs of digits, with what may stand between the digits of one number."""
+"""Finds runs of digits, including the separators that may stand between the digits of one number."""
 
 import re
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ _SENTENCE_END = re.compile(r"[?!]\s|\w{4}\.\s|[\u3002\uff1f\uff01]")
 
 
 class Run:
-    """Digits of a normal text that may be one number, or several."""
+    """A run of digits in a text in normal form, which may be one number or several."""
 
     def __init__(self, text: str, start: int, end: int) -> None:
         self.text = text
@@ -28,7 +28,7 @@ class Run:
         self.groups = [(start, end)] if is_one else [each.span() for each in _GROUP.finditer(text, start, end)]
         """Start and end of each group of digits."""
         self.digit_count = end - start if is_one else sum(last - first for first, last in self.groups)
-        """The number of digits, without what stands between them."""
+        """The number of digits, without the separators."""
 
     @cached_property
     def before(self) -> str:
@@ -43,7 +43,7 @@ class Run:
         return self.before[ends[-1] :] if ends else self.before
 
     def digits(self, start: int, end: int) -> str:
-        """Return the digits alone between two places."""
+        """Return the digits from `start` to `end`, without the separators."""
         return "".join(_GROUP.findall(self.text, start, end))
 
 
@@ -64,12 +64,12 @@ def _may_begin_with_letters(text: str, start: int) -> bool:
 
 
 def is_word(text: str, place: int) -> bool:
-    """Whether an ASCII letter, digit or underscore stands at a place."""
+    """Whether the character at `place` is an ASCII letter, digit or underscore."""
     return place >= 0 and text[place : place + 1] in _WORD
 
 
 def is_joined(text: str, place: int) -> bool:
-    """Whether what stands at a place belongs to a word that would go on after it.
+    """Whether the character at `place` is part of a word that continues after it.
 
     Chinese, Korean or Hebrew letters do not: a number may follow them without a space.
     """

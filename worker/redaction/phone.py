@@ -1,4 +1,4 @@
-"""Finds phone numbers: with a country code anywhere, without one in the regions of the organization and the contact."""
+"""Finds phone numbers: those with a country code, and those of the organization's and the contact's regions."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -14,27 +14,27 @@ from worker.redaction.words import read_words, words
 
 _MIN_DIGITS, _MAX_DIGITS = 7, 15
 _MAX_RUN = 64
-"""Digits of a run: longer ones are tables of figures."""
+"""Maximum number of digits in a run. A longer run is a table of figures."""
 _LONGEST_PLACE = 40
 _LONGEST_TEXT = 250
-"""The most characters of which phonenumbers reads a number."""
+"""Maximum length of a text that phonenumbers parses, in characters."""
 _DATE = re.compile(
     r"(?<![0-9])(?<![0-9][-./])(?:(?:19|20)[0-9]{2}([-./ ])(?:0?[1-9]|1[0-2])\1(?:0?[1-9]|[12][0-9]|3[01])"
     r"|(?:0?[1-9]|[12][0-9]|3[01])([-./])(?:0?[1-9]|[12][0-9]|3[01])\2(?:19|20)?[0-9]{2}"
     r"|(?:19|20)[0-9]{2} ?[-/] ?(?:19|20)?[0-9]{2})(?![-./]?[0-9])"
 )
 _COMPACT_DATE = re.compile(r"(?:19|20)[0-9]{2}(?:0[1-9]|1[0-2])(?:0[1-9]|[12][0-9]|3[01])(?:[0-9]{6})?|1[67][0-9]{8}")
-"""Also with a time, and in seconds since 1970."""
+"""Matches dates without separators, also with a time, and times in seconds since 1970."""
 _FIGURES = re.compile(
     r"[0-9]{1,2}(?:\.[0-9]{3}){1,2}|[0-9]{1,2}(?: [0-9]{3}){1,2}|[0-9]{3}[. ][0-9]{3}|(?:0|[1-9][0-9]*)\.[0-9]+"
     r"|(?:0|[1-9][0-9]{0,2})(?:\.(?:0|[1-9][0-9]{0,2})){3}|[0-9]{1,3}\.[0-9]{1,2}\.[0-9]{3,5}\.[0-9]{1,4}"
 )
-"""Large numbers, decimals, IP addresses and versions."""
+"""Matches large numbers, decimals, IP addresses and versions, which are no phone numbers unless a word says so."""
 _NEVER = re.compile(
     r"(?:[1-9]?[0-9]|1[0-9]{2})\.[0-9]{4,}(?: .*)?|(?:0|[1-9][0-9]{0,2})(?:\.(?:0|[1-9][0-9]{0,2})){3}(?:/[0-9]{1,2})?"
     r"|[0-9]{1,3}\.[0-9]{1,2}\.[0-9]{3,5}\.[0-9]{1,4}|(?:19|20)[0-9]{12}|97[89][- ]?[0-9][0-9 -]{8,12}"
 )
-"""Not even after words that speak of a phone: coordinates, IP addresses, versions, dates with a time, ISBNs."""
+"""Matches what is no phone number whatever the words before it: coordinates, IP addresses, versions, dates, ISBNs."""
 _CURRENCY = re.compile(rf",[0-9]{{2}}\b| ?(?:{'|'.join(read_words('currencies'))})", re.IGNORECASE)
 _EXTENSION = re.compile(r"(?i: ?(?:x|ext\.?|extension|durchwahl) ?)[0-9]{1,6}(?![0-9A-Za-z])")
 _AMERICAN = re.compile(r"(?:1[-. ])?\(?[2-9][0-9]{2}(?:\)[ -]?|[-. ])[2-9][0-9]{2}[-. ][0-9]{4}")
@@ -43,7 +43,7 @@ _PHONE_WORDS = words("phone_words")
 _OTHER_WORDS = words("other_number_words")
 _NOT_BEFORE = frozenset("#$€£¥₹₽₩№@")
 _MARKS = frozenset("=_*")
-"""Before or around a number they are a sign of nothing, but `*` may be part of a masked number."""
+"""Before a number, these show that it is no phone number, unless the same character follows it, as in `*bold*`."""
 _DIGITS = re.compile("[0-9]+")
 _NUMBER = re.compile("[0-9]{3}")
 _NOT_AFTER = frozenset("%€$£¥₹₽₩°_=")
@@ -77,7 +77,7 @@ def find_phones(run: Run, hints: Hints) -> Iterator[Span]:
 
 
 def normal_form(text: str, regions: Sequence[str]) -> str:
-    """Return a phone number as `+` and digits if one of the regions explains it, otherwise its digits."""
+    """Return a phone number as `+` and digits if it is valid in one of the regions, otherwise its digits alone."""
     for region in (None, *regions):
         number, is_possible = _parse(text, region)
         if number is not None and is_possible:
@@ -110,7 +110,7 @@ def is_valid(given: str, regions: Sequence[str]) -> bool:
 
 
 def _is_marked(text: str, start: int, end: int) -> bool:
-    """Whether the sign before a number makes it something else: a value in code, digits of which others are masked."""
+    """Whether a character next to a number shows that it is not one: a value in code, or digits next to masked ones."""
     mark = text[start - 1 : start]
     if mark == "=":
         return is_word(text, start - 2)
@@ -131,7 +131,7 @@ def _with_plus(run: Run) -> int:
 
 
 def _is_other(run: Run, start: int, end: int) -> bool:
-    """Whether what stands around the run shows that it is part of something else: an id, an amount."""
+    """Whether the text around the run shows that it is part of something else, such as an id or an amount."""
     text = run.text
     if is_word(text, start - 1) or (is_word(text, end) and text[end : end + 1].lower() not in {"x", "e"}):
         return True
@@ -147,7 +147,7 @@ def _is_other(run: Run, start: int, end: int) -> bool:
 
 
 def _context(run: Run) -> int:
-    """Return 1 if the words before the run speak of a phone, -1 if of another number, 0 if of neither."""
+    """Return 1 if the words before the run announce a phone number, -1 if another number, 0 if neither."""
     phone, other = _PHONE_WORDS.last(run.before), _OTHER_WORDS.last(run.sentence)
     if other is not None and _NUMBER.search(run.sentence, other.end()):
         other = None  # The word spoke of the number that follows it.
@@ -160,7 +160,7 @@ def _context(run: Run) -> int:
 
 
 def _parse(text: str, region: str | None) -> tuple[PhoneNumber | None, bool]:
-    """Return a text as a number, and whether it has a possible length; None if it is no number."""
+    """Parse a phone number; return it, or None if the text is none, and whether its length is possible."""
     return _parse_short(text, region) if len(text) <= _LONGEST_TEXT else (None, False)
 
 
@@ -175,14 +175,14 @@ def _parse_short(text: str, region: str | None) -> tuple[PhoneNumber | None, boo
 
 @lru_cache(4096)
 def _international(given: str, bare: bool) -> tuple[int, int, str] | None:
-    """Return the place of a number with a country code, and its normal form.
+    """Return start, end and normal form of a number with a country code, or None.
 
     `bare`: it begins with 00 instead of `+`, and so has to be valid.
     """
     first = given.index("+") if "+" in given else 0
     if given.count("+") > 1:
         return None
-    # What follows the number after a space may be another one, such as a time.
+    # After a space, another number may follow, such as a time.
     found = None
     ends = _ends(given)
     for last in ends:
@@ -191,7 +191,7 @@ def _international(given: str, bare: bool) -> tuple[int, int, str] | None:
         if number is None:
             continue
         is_enough = found is None and not bare and is_possible
-        # That is slow, and of no use for the only number that there may be.
+        # Parsing is slow, and not needed if no other number is possible.
         is_valid = not (is_enough and last == ends[-1]) and phonenumbers.is_valid_number(number)
         if is_valid or is_enough:
             opened = text.count("(") < text.count(")")
@@ -202,14 +202,14 @@ def _international(given: str, bare: bool) -> tuple[int, int, str] | None:
 
 
 def _ends(given: str) -> list[int]:
-    """Return where a number may end: at each group of digits, the last one first."""
+    """Return the positions where a number may end: after each group of digits, the last group first."""
     ends = [each.end() for each in _DIGITS.finditer(given)]
     return ends[:8][::-1]
 
 
 @lru_cache(4096)
 def _national(given: str, regions: tuple[str, ...], expected: bool) -> list[tuple[int, int, str]]:
-    """Return the numbers without country code. `expected`: the text before speaks of a phone."""
+    """Return start, end and normal form of numbers without a country code. `expected`: words announce a phone."""
     digits = "".join(filter(str.isdigit, given))
     if _NEVER.fullmatch(given):
         return []
@@ -234,7 +234,7 @@ def _national(given: str, regions: tuple[str, ...], expected: bool) -> list[tupl
 
 
 def _possible(given: str, digits: str, region: str, expected: bool) -> str | None:
-    """Return the normal form of a number that nobody has been assigned, but which is written like one."""
+    """Return the normal form of a number that is not assigned but has the form of a phone number, or None."""
     prefix = phonenumbers.ndd_prefix_for_region(region, True)
     if len(digits) > _MAX_DIGITS or not (
         expected or (prefix and digits.startswith(prefix) and len(given) > len(digits))

@@ -1,4 +1,4 @@
-"""An engine that asks an installed Presidio: `pip install presidio-analyzer`, and the spaCy model that it uses.
+"""A redaction engine on an installed Presidio: `pip install presidio-analyzer`, and the spaCy model that it uses.
 
 https://microsoft.github.io/presidio/analyzer/
 """
@@ -20,7 +20,7 @@ _ENTITIES = {
     "PERSON": "name",
 }
 _OWN = {"url_secret", "national_id", "name", "email"}
-"""Kinds for which the default engine is asked: Presidio does not know the conversation's people, and fetches a list of
+"""Kinds that the default engine finds: Presidio does not know the people in the conversation, and fetches a list of
 top-level domains from the Internet when it looks for addresses."""
 
 
@@ -37,7 +37,7 @@ class PresidioEngine:
 
         Args:
             language: The language of the texts and of the model, such as `en`.
-            minimum_score: The least certainty of a finding that counts, from 0 to 1.
+            minimum_score: From 0 to 1. Findings with a lower score are ignored.
             model: A package or folder of spaCy.
 
         Raises:
@@ -59,7 +59,7 @@ class PresidioEngine:
 
     @cached_property
     def _analyzer(self) -> Any:
-        # Its own default is English alone.
+        # By default, Presidio loads English only.
         models = [{"lang_code": self._language, "model_name": self._model}]
         provider = self._presidio.nlp_engine.NlpEngineProvider(
             nlp_configuration={"nlp_engine_name": "spacy", "models": models}

@@ -17,7 +17,7 @@ _PLAIN = {
     "phone": re.compile(r"\+[1-9][0-9]{6,11}"),
     "email": re.compile(r"[a-z0-9._+-]{1,64}@[a-z0-9.-]{1,255}"),
 }
-"""Whole values in which nothing else can be found that takes precedence."""
+"""Kinds of whole values in which no kind with precedence can be found."""
 _NUMBER = re.compile(r"[0-9](?:[ ().\-_/]{0,3}+[0-9]){4}")
 _PLACEHOLDER = re.compile(rf"\[({'|'.join(kind.upper() for kind in KINDS)})_([0-9]{{1,6}})\]")
 
@@ -27,7 +27,7 @@ class Part(NamedTuple):
 
     text: str
     whole: str | None = None
-    """The kind of which the whole text is a value, such as `phone` for the customer's phone number."""
+    """The kind of the text as a whole, such as `phone` for the customer's phone number; None for free text."""
 
 
 class Replacement(NamedTuple):
@@ -45,7 +45,7 @@ class Redacted:
 
     texts: list[str]
     replacements: list[list[Replacement]]
-    """For each part, in order of appearance."""
+    """The replacements in each part, in order of appearance."""
 
     @property
     def counts(self) -> dict[str, int]:
@@ -122,7 +122,7 @@ class Redactor:
         return (*self._regions, region) if region and region not in self._regions else self._regions
 
     def _wholes(self, parts: Sequence[Part], starts: Sequence[int]) -> tuple[list[Span], str]:
-        """Return the parts that are values of a kind as a whole, and the text in which others are looked for.
+        """Return the parts that are as a whole the value of a kind, and the text in which to look for other values.
 
         NUL characters take the place of values that cannot be anything else, so that nobody looks at them again.
         """
@@ -185,7 +185,7 @@ def _replace(texts: list[str], starts: Sequence[int], spans: Sequence[Span], pla
 
 
 class _Placeholders:
-    """Numbers the values of each kind in order of appearance, after the numbers that the text has already."""
+    """Numbers the values of each kind in order of appearance, continuing the numbers of placeholders in the text."""
 
     def __init__(self, text: str) -> None:
         self._last: dict[str, int] = {}

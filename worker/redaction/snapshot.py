@@ -19,7 +19,7 @@ _TEXTS = (
     ("quality", None),
     ("category", None),
 )
-"""Fields in the order in which placeholders are numbered, after the messages; and the kind that the whole field is."""
+"""The fields to redact, in the order in which placeholders are numbered, and the kind of each field as a whole."""
 _OF_MESSAGE = ("content", "sender", "senderType")
 _USUAL = frozenset({"", "contact", "user", "CONTACT", "HUMAN", "AI", "SYSTEM"})
 _NOWHERE = -1
@@ -31,10 +31,10 @@ _Changed = tuple[str, int | None, str, str, Sequence[Replacement]]
 
 
 class Change(NamedTuple):
-    """A text that is changed, for people who look at what a policy does."""
+    """A text that redaction changes, for people who check the effect of a policy."""
 
     place: str
-    """Such as `messages[3].content`."""
+    """Where the text is, such as `messages[3].content`."""
     before: str
     after: str
     replacements: Sequence[Replacement]
@@ -45,9 +45,9 @@ class RedactedSnapshot:
     """What changes in a snapshot. Everything else stays as it is."""
 
     messages: dict[int, dict[str, Any]]
-    """The messages that have to change, by their place."""
+    """The changed messages, by their index."""
     fields: dict[str, Any]
-    """The fields that have to change."""
+    """The changed fields, by name."""
     counts: dict[str, int]
     changed: list[_Changed]
 

@@ -1,4 +1,4 @@
-"""Gives a text the form in which patterns are looked for, and maps places back to the original.
+"""Converts a text to the normal form that patterns are applied to, and maps positions back to the original.
 
 Digits of all scripts, full-width characters, and odd spaces and dashes become ASCII, one character for one. Characters
 that cannot be seen (bidirectional marks, zero-width characters, soft hyphens) are left out.
@@ -32,23 +32,23 @@ _TABLE = {
     **dict.fromkeys((0xA0, *range(0x2000, 0x200B), 0x202F, 0x205F, 0x3000), 0x20),
     **dict.fromkeys((*range(0x2010, 0x2016), 0x2212), 0x2D),
 }
-# `re` skips to the next character of a set fast if the pattern begins with the set, and not with its repetition.
+# `re` skips quickly to the next match if a pattern begins with a character set that is not repeated.
 _ODD = re.compile("[{0}][{0}]*".format("".join(map(chr, _TABLE)).replace("-", r"\-")))
 _HIDDEN = re.compile(f"[{_INVISIBLE}][{_INVISIBLE}]*")
 _LONG_VOWEL = re.compile("(?<=[0-9])\u30fc(?=[0-9])")
-"""In Japanese the sign for a long vowel is often typed for the dash of a number."""
+"""The Japanese long-vowel mark between digits, where it is often typed instead of a dash."""
 
 
 @dataclass(frozen=True, slots=True)
 class Normal:
-    """A text in normal form, and where each of its characters is in the original."""
+    """A text in normal form, with the position of each of its characters in the original."""
 
     text: str
     offsets: list[int] | None
-    """The place of each character in the original; None if nothing was left out."""
+    """The position of each character in the original; None if no character was removed."""
 
     def original(self, start: int, end: int) -> tuple[int, int]:
-        """Return the place in the original of the characters from `start` up to `end`, which is after `start`."""
+        """Return start and end in the original of the characters from `start` to `end`, exclusive; `end` > `start`."""
         if self.offsets is None:
             return start, end
         return self.offsets[start], self.offsets[end - 1] + 1

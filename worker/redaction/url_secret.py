@@ -1,18 +1,18 @@
-"""Finds secrets in URLs: values of parameters that give access, passwords, and tokens in paths."""
+"""Finds secrets in URLs: passwords, values of parameters that grant access, and tokens in paths."""
 
 import re
 from collections.abc import Iterator
 
 from worker.redaction.kinds import Span
 
-# `page_token` leads to the next page of a list.
+# `page_token` is no secret: it names the next page of a list.
 _NAMES = (
     "(?!(?:next|page|prev|continuation)[_-]?)[a-z0-9_.-]{0,40}?"
     "(?:token|secret|signature|credential|passw(?:or)?d|passcode|session[_-]?id|sessid|api[_-]?key)"
     "|(?:[a-z0-9_.-]{0,40}?[_-])?(?:sig|key|jwt|otp|pwd|pass|pw|session|sid|auth|hmac|nonce)"
     "|(?:id|access|auth|api)key|code|ticket|hash"
 )
-# Secrets are in ASCII, and what stands around a link may follow it without a space.
+# Secrets are ASCII, and the text around a link may follow it without a space.
 _END = r"[!$%(+./0-9:=?@A-Z\[\\^_a-z{|~-]"
 _PARAMETER = re.compile(rf"[?&#;](?i:{_NAMES})=({_END}{{6,}}+)")
 _PASSWORD = re.compile(r"://[^\s:/@?#\x00\"'<>]{0,256}+:([^\s/@?#\x00\"'<>]{1,256}+)@")
@@ -34,7 +34,7 @@ _PLACEHOLDER = re.compile(r"\[[A-Z_]+_[0-9]+\]?")
 
 
 def find_url_secrets(text: str) -> Iterator[Span]:
-    """Yield the secrets in a normal text; the rest of the URL stays."""
+    """Yield the secrets in a text in normal form. The rest of each URL is no secret."""
     if "eyJ" in text:
         yield from (_span(each.start(), each[0]) for each in _JWT.finditer(text))
     if "=" in text:
@@ -48,7 +48,7 @@ def find_url_secrets(text: str) -> Iterator[Span]:
 
 
 def _in_path(start: int, url: str) -> Iterator[Span]:
-    """Yield the tokens in the path of a URL, of which everything after `://` is given."""
+    """Yield the tokens in the path of a URL. `url`: the text after `://`, which begins at `start`."""
     path = _QUERY.split(url, maxsplit=1)[0]
     host, *segments = path.split("/")
     place, before = start + len(host) + 1, ""
@@ -73,7 +73,7 @@ def _span(start: int, value: str) -> Span:
 
 
 def _is_random(value: str, whole: str) -> bool:
-    """Whether a value is no ordinary word; `code=summer` and `hash=section` are."""
+    """Whether a value looks random, unlike the ordinary words in `code=summer` and `hash=section`."""
     name = whole[1 : whole.index("=")].lower()
     weak = name in _WEAK
     return not weak or (len(value) >= _MIN_WEAK and any(map(str.isdigit, value)) and any(map(str.isalpha, value)))

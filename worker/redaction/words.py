@@ -1,4 +1,4 @@
-"""Lists of words in many languages, in the text files next to this module."""
+"""Reads the lists of words in many languages, which are text files next to this module."""
 
 import re
 from collections.abc import Sequence
@@ -7,12 +7,12 @@ from importlib.resources import files
 
 
 def read_words(name: str) -> list[str]:
-    """Return the words of a list. In lists of phrases each is a line."""
+    """Return the words in a file, or the lines of a file of phrases."""
     return (files(__package__) / f"{name}.txt").read_text("utf-8").splitlines()
 
 
 class Words:
-    """A list of phrases, looked for in text in lower case.
+    """Searches text in lower case for a list of phrases.
 
     `call*` also matches longer words. In scripts that write words together, or inflect them much, a phrase is also
     found within words. Most texts are ASCII, where few of the phrases can be, so that these are looked for alone.
@@ -37,7 +37,7 @@ class Words:
 
 @cache
 def words(name: str) -> Words:
-    """Return a list by the name of its file."""
+    """Return the list of phrases in the file of this name."""
     return Words(name)
 
 
