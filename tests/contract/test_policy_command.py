@@ -58,6 +58,7 @@ def test_policy_is_set_field_by_field_and_shown(run: Run) -> None:
     cleared = run("set", *OF, "--clear", "channel-type", "--clear", "settle-seconds", "--enabled", "--json")
     changed = json.loads(cleared.stdout)["policy"]
     assert (changed["channelTypes"], changed["settleSeconds"], changed["enabled"]) == (None, None, True)
+    assert "30 (SNAPSHOTS_SETTLE_SECONDS)" in run("get", *OF).stdout
 
 
 def test_list_and_get_show_skipped_closings(

@@ -29,6 +29,8 @@ INVALID = [
     ("REQUESTS_COLLECTION", "a$b", "dots only between"),
     ("REQUESTS_COLLECTION", "a..b", "dots only between"),
     ("MESSAGES_COLLECTION", ".a", "dots only between"),
+    ("USERS_COLLECTION", "contacts", "SNAPSHOTS_CONTACTS_COLLECTION and SNAPSHOTS_USERS_COLLECTION have the same value"),
+    ("REJECTED_STREAM", "snapshots:events", "have the same value, snapshots:events: give each a different name"),
     ("EVENTS_STREAM", "my events", ": should have no spaces and no $"),
     ("RUN_DEADLINE", "soon", "a duration such as 45s"),
     ("RUN_DEADLINE", "-5s", "a duration such as 45s"),

@@ -199,8 +199,11 @@ def _show(service: Service, organization: ObjectId, policy: Policy, own: bool, a
         print_json(_as_fields(organization, policy, own, skipped) | found)
         return
     table = Table("setting", "value", title=f"Organization {organization}{'' if own else ' (default)'}")
-    for name, value in policy.to_json().items():
-        table.add_row(name, _format_value(name, value))
+    values = {name: _format_value(name, value) for name, value in policy.to_json().items()}
+    if policy.settle_seconds is None:
+        values["settleSeconds"] = f"{service.settings.settle_seconds:g} (SNAPSHOTS_SETTLE_SECONDS)"
+    for name, value in values.items():
+        table.add_row(name, value)
     table.add_row("skipped in 7 days", _format_counts(skipped))
     if expired is not None:
         table.add_row("expired, not removed yet", f"{expired:,}")
@@ -209,7 +212,7 @@ def _show(service: Service, organization: ObjectId, policy: Policy, own: bool, a
 
 def _format_value(name: str, value: Any) -> str:
     if value is None:
-        return {"channelTypes": "all", "settleSeconds": "SNAPSHOTS_SETTLE_SECONDS"}.get(name, "-")
+        return "all" if name == "channelTypes" else "-"
     if isinstance(value, list):
         return ", ".join(value) or "-"
     return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)

@@ -1,6 +1,5 @@
-"""Checks the settings for values that are valid one by one but wrong in combination."""
+"""Checks the settings, and warns about valid ones that are unwise."""
 
-from collections import Counter
 from collections.abc import Iterator
 
 from worker.doctor.findings import Finding, failure, ok, warning
@@ -21,23 +20,12 @@ def read() -> tuple[Settings | None, list[Finding]]:
 
 
 def _check(settings: Settings) -> Iterator[Finding]:
-    yield from _duplicate_names(settings)
     yield from _unknown()
     yield from _tokens(settings)
     if fault := fault_of_folder(settings):
         yield warning(fault, "Exports also fail in every worker with this fault.")
     named = sorted(f"{PREFIX}{name.upper()}" for name in settings.model_fields_set)
     yield ok(f"{len(named)} set: {', '.join(named)}" if named else "all settings have their defaults")
-
-
-def _duplicate_names(settings: Settings) -> Iterator[Finding]:
-    for kind in ("_collection", "_stream"):
-        fields = [name for name in Settings.model_fields if name.endswith(kind)]
-        counted = Counter(getattr(settings, name) for name in fields)
-        for value, count in counted.items():
-            if count > 1:
-                same = [f"{PREFIX}{name.upper()}" for name in fields if getattr(settings, name) == value]
-                yield failure(f"{' and '.join(same)} have the same value, {value}.", "Give each a different name.")
 
 
 def _unknown() -> Iterator[Finding]:

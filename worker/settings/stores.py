@@ -1,7 +1,7 @@
 """The settings that name MongoDB and Redis, and the collections and streams there."""
 
 from contextlib import suppress
-from typing import Any
+from typing import Any, Self
 from urllib.parse import unquote, urlsplit
 
 from pydantic import BaseModel, Field, model_validator
@@ -80,6 +80,18 @@ class StoreSettings(BaseModel):
         if values.get("mongo_database", named) != named:
             raise ValueError(_TWO_DATABASES)
         return {**values, "mongo_database": named}
+
+    @model_validator(mode="after")
+    def _check_that_names_differ(self) -> Self:
+        for kind in ("_collection", "_stream"):
+            variables: dict[str, list[str]] = {}
+            for field in StoreSettings.model_fields:
+                if field.endswith(kind):
+                    variables.setdefault(getattr(self, field), []).append(f"SNAPSHOTS_{field.upper()}")
+            for value, same in variables.items():
+                if len(same) > 1:
+                    raise ValueError(f"{' and '.join(same)} have the same value, {value}: give each a different name")
+        return self
 
     @property
     def redis(self) -> RedisAddress:
