@@ -13,6 +13,7 @@ from celery import signals
 from worker import log
 from worker.bootstrap import build, service
 from worker.celery_support import outages
+from worker.erasure import log as erasure_log
 from worker.erasure.receipt import check_signing_key
 from worker.erasure.restoring import restore
 from worker.errors import SnapshotError, TransientError
@@ -70,6 +71,7 @@ def _restore_erasures() -> None:
     try:
         while True:
             try:
+                erasure_log.check(own.settings)
                 restore(own)
             except TransientError as error:
                 _log.warning("erasures_not_restored_yet", code=error.code, reason=error.message)

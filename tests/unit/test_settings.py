@@ -29,7 +29,11 @@ INVALID = [
     ("REQUESTS_COLLECTION", "a$b", "dots only between"),
     ("REQUESTS_COLLECTION", "a..b", "dots only between"),
     ("MESSAGES_COLLECTION", ".a", "dots only between"),
-    ("USERS_COLLECTION", "contacts", "SNAPSHOTS_CONTACTS_COLLECTION and SNAPSHOTS_USERS_COLLECTION have the same value"),
+    (
+        "USERS_COLLECTION",
+        "contacts",
+        "SNAPSHOTS_CONTACTS_COLLECTION and SNAPSHOTS_USERS_COLLECTION have the same value",
+    ),
     ("REJECTED_STREAM", "snapshots:events", "have the same value, snapshots:events: give each a different name"),
     ("EVENTS_STREAM", "my events", ": should have no spaces and no $"),
     ("RUN_DEADLINE", "soon", "a duration such as 45s"),
@@ -97,6 +101,13 @@ def test_durations_are_read(written: str, meant: timedelta, monkeypatch: pytest.
 )
 def test_urls_of_mongodb_that_its_driver_reads_are_taken(url: str) -> None:
     assert load(mongo_url=url).mongo_url == url
+
+
+@pytest.mark.parametrize("option", ["tlsCAFile", "tlsCertificateKeyFile"])
+def test_file_of_mongodbs_tls_that_is_no_certificate_is_named(option: str, tmp_path: Path) -> None:
+    (tmp_path / "no.pem").write_text("no certificate")
+    with pytest.raises(InvalidSettings, match=f"SNAPSHOTS_MONGO_URL: has the option {option}, which should be a file"):
+        load(mongo_url=f"mongodb://h/?tls=true&{option}={tmp_path / 'no.pem'}")
 
 
 @pytest.mark.parametrize("url", ["redis://h", "rediss://:p%40ss@h:6380/3", "redis://[::1]:6379/0"])

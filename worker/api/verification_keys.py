@@ -107,8 +107,8 @@ class _KeyFile:
 def _read_secret(secret: str) -> Keys:
     if not secret.strip():
         raise InvalidSettings(f"{PREFIX}JWT_SECRET should not be empty.")
-    if len(secret.encode()) < _MIN_SECRET:
-        log.warning("jwt_secret_short", bytes=len(secret.encode()), should_have=_MIN_SECRET)
+    if (length := len(secret.encode())) < _MIN_SECRET:
+        log.warning("jwt_secret_short", variable=f"{PREFIX}JWT_SECRET", bytes=length, should_have=_MIN_SECRET)
     return [VerificationKey("HS256", secret)]
 
 

@@ -3,7 +3,7 @@
 import json
 import os
 import shlex
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
 import click
@@ -15,7 +15,9 @@ from worker.api.tokens import Caller
 from worker.api.verification_keys import VerificationKeys
 from worker.cli.shared import program
 from worker.cli.starting import StopSignals, show_progress
-from worker.errors import InvalidSettings
+from worker.erasure import log as erasure_log
+from worker.erasure.receipt import check_signing_key
+from worker.errors import InvalidSettings, TransientError
 from worker.flower.login import login_error
 from worker.local.binaries import explain
 from worker.local.processes import Child
@@ -57,7 +59,7 @@ def up(data: Path | None, as_json: bool) -> None:
     with ExitStack() as opened:
         with show_progress(console, signals) as show:
             own = load()
-            _check_logins(own)
+            _check_files_and_logins(own)
             running = opened.enter_context(stack(own, data, died, lambda name: show(f"starting {name}")))
             variables = write_shell_variables(running.folder, running.settings, running.api)
             printed = json.dumps(_addresses(running)) if as_json else _summary(running, variables)
@@ -66,8 +68,11 @@ def up(data: Path | None, as_json: bool) -> None:
         running.supervisor.watch(signals.stop)
 
 
-def _check_logins(settings: Settings) -> None:
-    """Raises InvalidSettings, with which the API or Flower would end after other processes have started."""
+def _check_files_and_logins(settings: Settings) -> None:
+    """Raises InvalidSettings, with which a process would end after others have started."""
+    check_signing_key(settings)
+    with suppress(TransientError):  # a bucket that does not answer now
+        erasure_log.check(settings)
     if settings.model_fields_set & {"jwt_secret", "jwt_public_key", "jwt_jwks"}:
         VerificationKeys(settings)
     basic = os.environ.get("FLOWER_BASIC_AUTH") or read_secret("FLOWER_BASIC_AUTH")

@@ -8,6 +8,7 @@ import os
 import secrets
 import socket
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -106,4 +107,6 @@ def _mint(settings: Settings, secret: str, kept: dict[str, str]) -> str:
     }
     for name, value in (("iss", settings.jwt_issuer), ("aud", settings.jwt_audience)):
         claims |= {} if value is None else {name: value}
-    return jwt.encode(claims, secret, "HS256")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", jwt.InsecureKeyLengthWarning)  # logged as `jwt_secret_short`
+        return jwt.encode(claims, secret, "HS256")

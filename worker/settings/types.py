@@ -5,6 +5,8 @@ value, which may contain a password.
 """
 
 import re
+import ssl
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import timedelta
 from importlib.util import find_spec
@@ -47,11 +49,13 @@ def _url_of(*schemes: str) -> AfterValidator:
 
 def _readable(url: str) -> bool:
     """Whether the drivers can parse the URL. Their own errors quote parts of it, possibly a password."""
+    options: Mapping[str, Any] = {}
     try:
         if url.startswith("mongodb:"):
-            parse_uri(url)
+            options = parse_uri(url)["options"]
         elif url.startswith("mongodb+srv:") and "srv" not in urlsplit(url).query.lower():
-            parse_uri(url.replace("+srv", "", 1))  # without looking up its name; srvMaxHosts and the like need that
+            # without looking up its name; srvMaxHosts and the like need that
+            options = parse_uri(url.replace("+srv", "", 1))["options"]
     except OSError as error:
         reason = f"{error.filename}: {error.strerror}"
         raise ValueError(f"names a file in its options that cannot be read ({reason})") from None
@@ -61,7 +65,26 @@ def _readable(url: str) -> bool:
         if found := _OPTION_VALUE.fullmatch(str(error)):
             raise ValueError(f"has the option {found[1]}, which {found[2]}") from None
         return False
+    _check_tls_files(options)
     return "@" not in urlsplit(url).path  # a slash in a password that is not percent-encoded
+
+
+def _check_tls_files(options: Mapping[str, Any]) -> None:
+    """Raise ValueError for a file that PyMongo would report only when it connects, with an error of OpenSSL."""
+    context = ssl.create_default_context()
+    try:
+        if authorities := options.get("tlsCAFile"):
+            context.load_verify_locations(authorities)
+    except OSError:
+        raise ValueError("has the option tlsCAFile, which should be a file of certificates in PEM") from None
+    try:
+        if certificate := options.get("tlsCertificateKeyFile"):
+            context.load_cert_chain(certificate, password=options.get("tlsCertificateKeyFilePassword") or "")
+    except OSError:
+        raise ValueError(
+            "has the option tlsCertificateKeyFile, which should be a file in PEM with a certificate and its key, "
+            "and which tlsCertificateKeyFilePassword opens if it is encrypted"
+        ) from None
 
 
 def _check_redis_url(value: str) -> str:

@@ -9,7 +9,9 @@ from pathlib import Path
 def fault_of(path: Path) -> str | None:
     """Return why a file cannot be written, and what to do, or None. A clause without a full stop."""
     folder = path.absolute().parent
-    if not os.path.isdir(folder):  # noqa: PTH112 - Path.is_dir raises if a parent must not be read
+    if os.path.isfile(folder):  # noqa: PTH113 - Path.is_file raises if a parent must not be read
+        return f"{path} cannot be written: {folder} is a file; name another"
+    if not os.path.isdir(folder):  # noqa: PTH112
         return f"{path} cannot be written: create the folder {folder}, or name another file"
     if os.path.isdir(path):  # noqa: PTH112
         return f"{path} is a folder: name a file"

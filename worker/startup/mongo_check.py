@@ -14,6 +14,7 @@ from worker.stores.connections import Connections
 from worker.stores.mongo_errors import (
     AUTHENTICATION_FAILED,
     DNS_SILENT,
+    MECHANISM_UNAVAILABLE,
     NO_TRANSACTIONS,
     NOT_MONGO,
     UNAUTHORIZED,
@@ -32,6 +33,7 @@ _DIRECT_MS = 800
 _OLDEST_WIRE_VERSION = 13
 """MongoDB 5.0, the first with snapshot reads outside of transactions.
 https://www.mongodb.com/docs/manual/reference/read-concern-snapshot/"""
+_ACTIONS = {"insert": "write", "update": "write", "remove": "delete", "createIndex": "create indexes"}
 Reply = Mapping[str, Any]
 
 
@@ -98,7 +100,7 @@ def _wanted_set(connections: Connections) -> str | None:
 
 
 def _missing_right(connections: Connections) -> Fault | None:
-    """Check that this user may write to the ledger. The role readWrite, which allows that, allows the rest too."""
+    """Check that this user may write to the ledger and index it. The role readWrite allows that, and all the rest."""
     settings = connections.settings
     collection = connections.database[settings.requests_collection]
     collection.find_one({}, {"_id": 1})  # without a login, `hello` and `connectionStatus` are allowed, and this is not
@@ -106,17 +108,21 @@ def _missing_right(connections: Connections) -> Fault | None:
     privileges = info.get("authenticatedUserPrivileges")
     if not info.get("authenticatedUsers") or not privileges:
         return None
-    if any(_allows_insert(each, settings.mongo_database, settings.requests_collection) for each in privileges):
+    allowed = {
+        action
+        for each in privileges
+        if _covers(each.get("resource", {}), settings.mongo_database, settings.requests_collection)
+        for action in each.get("actions", ())
+    }
+    missing = next((what for action, what in _ACTIONS.items() if action not in allowed), None)
+    if missing is None:
         return None
-    return Fault("does not allow this user to write: grant it readWrite on the database", lasting=True)
+    return Fault(f"does not allow this user to {missing}: grant it readWrite on the database", lasting=True)
 
 
-def _allows_insert(privilege: Reply, database: str, collection: str) -> bool:
-    resource = privilege.get("resource", {})
-    covered = resource.get("anyResource") or (
-        resource.get("db") in {"", database} and resource.get("collection") in {"", collection}
-    )
-    return bool(covered and "insert" in privilege.get("actions", ()))
+def _covers(resource: Reply, database: str, collection: str) -> bool:
+    named = resource.get("db") in {"", database} and resource.get("collection") in {"", collection}
+    return bool(resource.get("anyResource") or named)
 
 
 # --- when there is no primary ---------------------------------------------------------------------------
@@ -198,7 +204,7 @@ def _rejected(connections: Connections, error: OperationFailure) -> SnapshotErro
     text = rejection_of(error, name)
     if text is None:
         return _error([f"{_address(connections)} refused the check ({name})"])
-    lasting = error.code in {UNAUTHORIZED, AUTHENTICATION_FAILED} or "password" in text
+    lasting = error.code in {UNAUTHORIZED, AUTHENTICATION_FAILED, MECHANISM_UNAVAILABLE} or "password" in text
     kind = UnusableServer if lasting else StoreUnavailable
     return kind(f"{text}; server {_address(connections)}.", code=error.code)
 

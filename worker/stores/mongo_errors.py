@@ -13,8 +13,9 @@ from pymongo.errors import ConfigurationError, ExecutionTimeout, NotPrimaryError
 VARIABLE = "SNAPSHOTS_MONGO_URL"
 
 UNAUTHORIZED, AUTHENTICATION_FAILED, ILLEGAL_OPERATION, MAX_TIME_EXPIRED = 13, 18, 20, 50
-_BAD_AUTH, _DISK_FULL = 8000, 14031
-"""AtlasError, which Atlas gives for a wrong login; OutOfDiskSpace."""
+MECHANISM_UNAVAILABLE, _BAD_AUTH, _DISK_FULL = 334, 8000, 14031
+"""No such user in the database of the login, if the server allows SCRAM-SHA-256 alone; AtlasError, which Atlas gives
+for a wrong login; OutOfDiskSpace."""
 # https://github.com/mongodb/mongo/blob/r6.0.5/src/mongo/base/error_codes.yml
 
 NO_TRANSACTIONS = (
@@ -70,7 +71,9 @@ def rejection_of(error: OperationFailure, name: str) -> str | None:
         what = f"run {command[1]}" if command else "do this"
         login = "requires a login" if "requires authentication" in str(error) else f"does not allow this user to {what}"
         return f"MongoDB {login} ({name}): {VARIABLE} needs a user with readWrite on the database"
-    if error.code == AUTHENTICATION_FAILED or (error.code == _BAD_AUTH and "auth" in str(error).lower()):
+    if error.code in {AUTHENTICATION_FAILED, MECHANISM_UNAVAILABLE} or (
+        error.code == _BAD_AUTH and "auth" in str(error).lower()
+    ):
         return f"MongoDB rejected the user or the password of {VARIABLE} ({name}): check both, and authSource"
     if error.code == ILLEGAL_OPERATION and "replica set" in str(error):
         return f"MongoDB ({VARIABLE}) {NO_TRANSACTIONS}"
