@@ -24,7 +24,7 @@ from worker.settings import Settings
 from worker.stores import indexes
 
 COUNT = int(os.environ.get("EXPORTED") or 20_000)
-KILLS = 10 if COUNT >= 200_000 else 4
+KILLS = 10 if COUNT >= 60_000 else 4
 
 
 def _is_claimed(exporting: Exporting, job: Job, after: int) -> bool:

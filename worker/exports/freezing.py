@@ -4,17 +4,17 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from bson import ObjectId
-from pymongo.errors import OperationFailure
 
 from worker.errors import PermanentError
-from worker.exports.selection import EDITABLE, NAIVE, Selected, Selection, is_duplicate
+from worker.exports.history import PROJECTION, History, HistoryLost
+from worker.exports.selection import Selected, Selection, is_duplicate
 from worker.exports.spec import ExportSpec
 from worker.exports.split import Splitter
 from worker.exports.stratifying import Stratifying, person_of
 from worker.formats.dataset import SPLITS
 from worker.jobs.slices import Slice
 from worker.service import Service
-from worker.stores.connections import Document, store_errors
+from worker.stores.connections import Document
 
 _BATCH = 4000
 _BATCH_BYTES = 4_000_000
@@ -22,9 +22,7 @@ _BATCH_BYTES = 4_000_000
 SHARD_ROWS = 25_000
 SHARD_BYTES = 64_000_000
 """The most snapshots in one data file, and their most bytes in MongoDB, so that a slice can write the file in time."""
-_SNAPSHOT_TOO_OLD = 239
 _RESTARTS = 3
-_PROJECTION = {**dict.fromkeys(("contactId", "contentHash", *EDITABLE), 1), "size": {"$bsonSize": "$$ROOT"}}
 
 
 class EmptySelection(PermanentError):
@@ -48,25 +46,30 @@ class Freezing:
         self._spec = spec
         self._selection = selection
         self._organization = own.job.organization
-        self._condition = spec.condition(self._organization)
+        self._history = History(service, spec.condition(self._organization))
         self._key = key
-        self._snapshots = service.settings.snapshots_collection
+        self._has_selected = False
+        """Whether this slice has selected any snapshots."""
 
     def __call__(self) -> bool:
         """Continue until the slice is over; return whether the selection is complete.
 
         Raises EmptySelection, SelectionTooSlow, LeaseLost, StoreUnavailable, StoreConflict.
         """
-        state = self._own.checkpoint
-        if not state:
+        if not self._own.checkpoint:
             self._selection.remove()  # an erasure may have restarted the export
             self._begin()
         try:
             return self._stratify() and self._select()
-        except OperationFailure as error:
-            if error.code != _SNAPSHOT_TOO_OLD:
-                with store_errors():
-                    raise
+        except HistoryLost:
+            if self._has_selected:
+                return False  # the next slice has all its time for what follows
+        state = self._own.checkpoint
+        # The strata of a stratified selection hold for its first moment alone.
+        if not self._spec.stratify and state.get("movedAfter", "") != state["after"]:
+            state["movedAfter"] = state["after"]
+            if self._history.move_on(self._own, self._selection):
+                return False
         if (restarts := state.get("restarts", 0) + 1) > _RESTARTS:
             raise SelectionTooSlow
         self._selection.remove()
@@ -74,12 +77,10 @@ class Freezing:
         return False
 
     def _begin(self, restarts: int = 0) -> None:
-        with store_errors():
-            answer = self._service.connections.database.command("ping")
         self._own.checkpoint = {
             "phase": "select",
             "restarts": restarts,
-            "at": answer["operationTime"],
+            "at": self._history.now(),
             "moment": self._service.clock.now(),
             "number": 0,
             "after": None,
@@ -107,10 +108,11 @@ class Freezing:
         splitter = Splitter(self._organization, self._key, self._spec.shares, moved)
         known = self._selection.known_hashes() if self._spec.dedupe else set()
         while True:
-            batch = self._read(state["after"], _PROJECTION, _BATCH)
+            batch = self._read(state["after"], PROJECTION, _BATCH)
             if not batch:
                 break
             self._store(splitter, known, batch)
+            self._has_selected = True
             if self._own.is_over:
                 return False
         if not state["counts"]["selected"]:
@@ -118,26 +120,9 @@ class Freezing:
         return True
 
     def _read(self, after: ObjectId | None, projection: Document, count: int) -> list[Document]:
-        """Read the next snapshots as they were at the moment. PyMongo's sessions cannot name a moment."""
-        command = {
-            "find": self._snapshots,
-            "filter": {**self._condition, **({"_id": {"$gt": after}} if after else {})},
-            "projection": projection,
-            "sort": {"_id": 1},
-            "limit": count,
-            "batchSize": count,
-            "singleBatch": True,
-            "readConcern": {"level": "snapshot", "atClusterTime": self._own.checkpoint["at"]},
-        }
-        try:
-            answer = self._service.connections.database.command(command, codec_options=NAIVE)
-        except OperationFailure as error:
-            if error.code == _SNAPSHOT_TOO_OLD:
-                raise
-            with store_errors():
-                raise
-        documents: list[Document] = answer["cursor"]["firstBatch"]
-        return documents
+        """Read the next snapshots as they were at the moment."""
+        later = {"_id": {"$gt": after}} if after else {}
+        return self._history.read(self._own.checkpoint["at"], projection, count, later)
 
     def _store(self, splitter: Splitter, known: set[bytes], batch: list[Document]) -> None:
         state, counts = self._own.checkpoint, self._own.checkpoint["counts"]

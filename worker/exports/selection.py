@@ -92,6 +92,21 @@ class Selection:
             for document in cursor:
                 yield [Selected.of(each) for each in document["entries"]]
 
+    def find(self, ids: Sequence[ObjectId]) -> dict[ObjectId, tuple[ObjectId, Selected]]:
+        """Return those of these snapshots that are selected, each with the id of the document that holds it.
+
+        Raises StoreUnavailable, StoreConflict.
+        """
+        wanted: Document = {"entries._id": {"$in": list(ids)}}
+        stages: list[Document] = [{"$match": {"job": self._job, **wanted}}, {"$unwind": "$entries"}, {"$match": wanted}]
+        with store_errors(), self.collection.with_options(NAIVE).aggregate(stages) as cursor:
+            return {each["entries"]["_id"]: (each["_id"], Selected.of(each["entries"])) for each in cursor}
+
+    def replace(self, document: ObjectId, selected: Selected, session: ClientSession) -> None:
+        """Replace the entry of a snapshot in a document that `find` has returned."""
+        which = {"_id": document, "entries._id": selected.id}
+        self.collection.update_one(which, {"$set": {"entries.$": selected.entry()}}, session=session)
+
     def known_hashes(self) -> set[bytes]:
         """Return the content hashes of all snapshots selected so far. Raises StoreUnavailable, StoreConflict."""
         known: set[bytes] = set()

@@ -32,7 +32,7 @@ class Stratifying:
     def __call__(self, shares: Shares) -> bool:
         """Continue until the slice is over; return whether the pass is complete.
 
-        Raises OperationFailure, LeaseLost, StoreUnavailable, StoreConflict.
+        Raises HistoryLost, LeaseLost, StoreUnavailable, StoreConflict.
         """
         state = self._own.checkpoint["stratify"]
         while page := self._read(state["after"], {"contactId": 1, "quality": 1}, PAGE):

@@ -1,0 +1,152 @@
+"""Reads snapshots as they were at one moment of MongoDB's history, and moves a selection to a later moment.
+
+MongoDB keeps this history for `minSnapshotHistoryWindowInSeconds`, 5 minutes by default, and its oplog, which change
+streams read, much longer.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from bson import ObjectId, Timestamp
+from pymongo.change_stream import CollectionChangeStream
+from pymongo.errors import OperationFailure
+
+from worker.exports.selection import EDITABLE, NAIVE, Selected, Selection
+from worker.jobs.slices import Slice
+from worker.log import get_logger
+from worker.service import Service
+from worker.stores.connections import Document, store_errors
+
+log = get_logger(__name__)
+
+PROJECTION = {**dict.fromkeys(("contactId", "contentHash", *EDITABLE), 1), "size": {"$bsonSize": "$$ROOT"}}
+_SNAPSHOT_TOO_OLD = 239
+_CHANGES, _EDITS = 100_000, 500
+"""The most changes and the most edits of selected snapshots that are followed. With more, a selection starts again."""
+_AT_ONCE = 500
+_WAIT_MS = 100
+"""How long MongoDB waits for a change before it answers that there is none."""
+
+
+class HistoryLost(Exception):
+    """MongoDB no longer has the history of the moment, or what has happened since cannot be followed."""
+
+
+class History:
+    """Reads the snapshots that match a condition, as they were at a moment."""
+
+    def __init__(self, service: Service, condition: Mapping[str, Any]) -> None:
+        self._service = service
+        self._condition = condition
+
+    def now(self) -> Timestamp:
+        """Return the current moment. Raises StoreUnavailable, StoreConflict."""
+        with store_errors():
+            at: Timestamp = self._service.connections.database.command("ping")["operationTime"]
+        return at
+
+    def read(self, at: Timestamp, projection: Document, count: int, which: Mapping[str, Any]) -> list[Document]:
+        """Read up to `count` snapshots that also match `which`, in order of `_id`, as they were at the moment `at`.
+
+        PyMongo's sessions cannot name a moment. Raises HistoryLost, StoreUnavailable, StoreConflict.
+        """
+        command = {
+            "find": self._service.settings.snapshots_collection,
+            "filter": {"$and": [self._condition, which]},
+            "projection": projection,
+            "sort": {"_id": 1},
+            "limit": count,
+            "batchSize": count,
+            "singleBatch": True,
+            "readConcern": {"level": "snapshot", "atClusterTime": at},
+        }
+        with store_errors():
+            try:
+                answer = self._service.connections.database.command(command, codec_options=NAIVE)
+            except OperationFailure as error:
+                if error.code == _SNAPSHOT_TOO_OLD:
+                    raise HistoryLost from error
+                raise
+        documents: list[Document] = answer["cursor"]["firstBatch"]
+        return documents
+
+    def move_on(self, own: Slice, selection: Selection) -> bool:
+        """Move an unfinished selection, whose moment is in the checkpoint, to the current moment.
+
+        Fields that were edited since are read again. Deleted snapshots are noticed when they are written. Return False,
+        with nothing changed, if that is not enough: other snapshots match the condition now, messages have changed, or
+        the slice is over before all changes are read.
+
+        Raises LeaseLost, StoreUnavailable, StoreConflict.
+        """
+        at, moment = self.now(), self._service.clock.now()
+        try:
+            changed = self._changed(own, at)
+            edited = self._edited(own, selection, at, changed)
+        except HistoryLost:
+            return False
+        own.checkpoint |= {"at": at, "moment": moment}
+        with self._service.connections.transaction() as session:
+            for document, each in edited:
+                selection.replace(document, each, session)
+            own.save(session)
+        log.info("export_moment_moved", job=str(own.job.id), changed=len(changed), edited=len(edited))
+        return True
+
+    def _changed(self, own: Slice, until: Timestamp) -> list[ObjectId]:
+        """Return the ids in the range of the selection that were inserted or changed since its moment.
+
+        Raises HistoryLost if they cannot all be read, StoreUnavailable, StoreConflict.
+        """
+        since, last = own.checkpoint["at"], own.checkpoint["after"]
+        written = {"operationType": {"$in": ["insert", "update", "replace"]}, "documentKey._id": {"$lte": last}}
+        found: set[ObjectId] = set()
+        with store_errors():
+            try:
+                end = self._token(until)
+                with self._watch([{"$match": written}, {"$project": {"documentKey": 1}}], since) as stream:
+                    while True:
+                        if event := stream.try_next():
+                            found.add(event["documentKey"]["_id"])
+                        # MongoDB documents that tokens are ordered as the changes are.
+                        if stream.resume_token and stream.resume_token["_data"] >= end:
+                            return sorted(found)
+                        if own.is_over or len(found) > _CHANGES or not stream.alive:
+                            raise HistoryLost
+            except OperationFailure as error:  # above all, the oplog does not reach back to the moment
+                raise HistoryLost from error
+
+    def _watch(self, pipeline: list[Document], since: Timestamp) -> CollectionChangeStream[Document]:
+        snapshots = self._service.connections.database[self._service.settings.snapshots_collection]
+        return snapshots.watch(pipeline, start_at_operation_time=since, max_await_time_ms=_WAIT_MS)
+
+    def _token(self, at: Timestamp) -> str:
+        """Return the part of a resume token that is ordered, of the moment `at` or shortly after it."""
+        with self._watch([], at) as stream:
+            while not stream.resume_token:
+                stream.try_next()
+            return str(stream.resume_token["_data"])
+
+    def _edited(
+        self, own: Slice, selection: Selection, at: Timestamp, changed: list[ObjectId]
+    ) -> list[tuple[ObjectId, Selected]]:
+        """Return the selected snapshots whose fields differ at the moment `at`, with the documents that hold them.
+
+        Raises HistoryLost if more than fields has changed, StoreUnavailable, StoreConflict.
+        """
+        edited: list[tuple[ObjectId, Selected]] = []
+        for first in range(0, len(changed), _AT_ONCE):
+            some = changed[first : first + _AT_ONCE]
+            before = selection.find(some)
+            after = {
+                each["_id"]: Selected.of(each) for each in self.read(at, PROJECTION, _AT_ONCE, {"_id": {"$in": some}})
+            }
+            if before.keys() != after.keys() or len(edited) > _EDITS or own.is_over:
+                raise HistoryLost
+            for key, now in after.items():
+                document, then = before[key]
+                if now.content_hash != then.content_hash:
+                    raise HistoryLost
+                if now != then:
+                    edited.append((document, now))
+        return edited
