@@ -20,6 +20,7 @@ log = get_logger(__name__)
 REQUEST_ID = "x-request-id"
 METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 _SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
+_HOST = re.compile(r"([A-Za-z0-9._~%!$&'()*+,;=-]*|\[[0-9A-Fa-f:.]+\])(:[0-9]*)?", re.ASCII)
 _PROCESS = secrets.token_hex(6)
 _numbers = itertools.count(1)
 _NO_STORE = (b"cache-control", b"no-store")
@@ -90,9 +91,13 @@ def _ambiguity(scope: Scope) -> tuple[str, str] | None:
     names = [name for name, _ in scope["headers"]]
     if b"transfer-encoding" in names and b"content-length" in names:
         return "Content-Length", "should not be combined with Transfer-Encoding"
+    if any(name == b"transfer-encoding" and value.lower() != b"chunked" for name, value in scope["headers"]):
+        return "Transfer-Encoding", "should be chunked; no other coding is supported"
     hosts = names.count(b"host")
     if hosts > 1 or (not hosts and scope["http_version"] != "1.0"):
         return "Host", f"should be given once, not {hosts} times"
+    if hosts and not _HOST.fullmatch(dict(scope["headers"])[b"host"].decode("latin-1")):
+        return "Host", "should be a name or an address, and perhaps a port"
     return None
 
 

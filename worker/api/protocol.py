@@ -43,10 +43,13 @@ class LimitedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        self._message_ended = False
         super().data_received(data)
         if self._head_is_complete:
             return
         self._start_head_timer()
+        if self._message_ended:
+            return  # Only the end of these bytes belongs to the head: the client sends requests without waiting.
         self._head_bytes += len(data)
         if self._head_bytes > _MAX_HEAD:
             message = f"The head of a request should have at most {_MAX_HEAD} bytes."
@@ -56,11 +59,27 @@ class LimitedProtocol(HttpToolsProtocol):
         self._head_is_complete = False
         super().on_message_begin()
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Add a header. Fields that follow a chunked body are dropped, because no proxy has checked them.
+
+        https://www.rfc-editor.org/rfc/rfc9110#section-6.5.1
+        """
+        if not self._head_is_complete:
+            super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
         self._stop_head_timer()
         self._head_is_complete = True
         self._head_bytes = 0
         super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self._message_ended = True
+        super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer bytes that are not HTTP/1.1, or have an ambiguous length, and close."""
+        self._refuse(400, "Bad Request", "invalid_http", "The request is not valid HTTP: see RFC 9112.")
 
     def on_response_complete(self) -> None:
         self._idle_since = time.monotonic()

@@ -100,6 +100,47 @@ def test_body_with_two_lengths_is_refused_and_the_connection_closed(served: Serv
     assert answer.count(b"HTTP/1.1") == 1
 
 
+def test_fields_after_a_chunked_body_are_not_headers(served: Served) -> None:
+    """A proxy that removes or checks `Authorization` in the head would not see it there."""
+    content = b'{"contactId": "%s"}' % str(served.contact.id).encode()
+    begun = f"POST {SNAPSHOTS} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n{len(content):x}\r\n".encode()
+    authorization = f"Authorization: Bearer {token(served.organization)}".encode()
+    answer = raw(served, begun + content + b"\r\n0\r\n" + authorization + b"\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 401 ")
+
+
+@pytest.mark.parametrize("coding", ["gzip, chunked", "Chunked;q=1, chunked"])
+def test_other_transfer_coding_is_refused_by_name(served: Served, coding: str) -> None:
+    answer = raw(served, head(served, "POST", f"Transfer-Encoding: {coding}") + b"0\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b'"field":"Transfer-Encoding"' in answer
+
+
+def test_large_requests_without_waiting_are_all_answered(served: Served) -> None:
+    """Their bytes come in pieces of up to 256 KB, at whose end there is the beginning of another head."""
+    count, one = 400, b"GET /healthz HTTP/1.1\r\nHost: x\r\nX: " + 1000 * b"x" + b"\r\n\r\n"
+    place = urlsplit(served.url)
+    with socket.create_connection((place.hostname, place.port or 80), timeout=20) as connection:
+        connection.sendall(count * one)
+        answers = b""
+        while answers.count(b"HTTP/1.1 200") < count and (more := connection.recv(65_536)):
+            answers += more
+    assert answers.count(b"HTTP/1.1 200") == count
+
+
+@pytest.mark.parametrize("host", ["a b", "a/b", "u@h", "[::1", "a:b"])
+def test_malformed_host_is_refused_by_name(served: Served, host: str) -> None:
+    answer = raw(served, f"GET /healthz HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b'"field":"Host"' in answer
+
+
+@pytest.mark.parametrize("host", ["x.", "[::1]:80", "10.0.0.1", "a_b.example:8000", ""])
+def test_unusual_host_is_accepted(served: Served, host: str) -> None:
+    answer = raw(served, f"GET /healthz HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+    assert answer.startswith(b"HTTP/1.1 200 ")
+
+
 @pytest.mark.parametrize(
     "lines", [("Content-Length: 5", "Content-Length: 6"), ("Content-Length: -5",), ("Content-Length: 5", "bad line")]
 )
@@ -109,6 +150,7 @@ def test_malformed_http_is_refused(served: Served, lines: tuple[str, ...]) -> No
         connection.sendall(head(served, "POST", *lines) + b"0\r\n\r\n")
         answer = connection.recv(65_536)
     assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b'"code": "invalid_http"' in answer
 
 
 @pytest.mark.parametrize("path", [SNAPSHOTS, "/operations/login"])
