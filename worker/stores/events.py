@@ -106,7 +106,7 @@ def _entry_json(original: Mapping[Any, Any]) -> str:
     texts = {
         name: value if isinstance(value, str) else json.dumps(value, default=str) for name, value in fields.items()
     }
-    longest = MAX_REJECTION_BYTES
+    longest = min(MAX_REJECTION_BYTES, max(map(len, (*texts, *texts.values())), default=0))
     while len(text) > MAX_REJECTION_BYTES:
         longest //= 2
         text = json.dumps({key[:longest]: value[:longest] for key, value in texts.items()})
