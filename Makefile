@@ -19,7 +19,7 @@ demo: setup ## run the whole pipeline on the sample conversations and exit (abou
 	$(BIN)/snapshots demo
 
 test: setup ## run the tests, except for the acceptance and chaos tests
-	$(BIN)/pytest -n 4 -m "not acceptance and not chaos" $(ARGS)
+	$(BIN)/pytest -n 4 --dist worksteal -m "not acceptance and not chaos" $(ARGS)
 
 lint: setup ## check style, types and the import contract
 	$(BIN)/ruff check
