@@ -28,7 +28,7 @@ from .privacy import PrivateRequest
 log = get_logger(__name__)
 
 _CONTINUE_SECONDS = 4.0
-"""How long a task goes on with other waiting requests. Well below the time that a shutdown allows."""
+"""How long a task continues with other waiting requests. Well below the time that a shutdown allows."""
 _MAX_IDS = 1000
 """Maximum number of ledger ids in one message. Our own messages have at most 500."""
 _batching = cache(Batching)

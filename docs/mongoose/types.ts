@@ -18,7 +18,7 @@ export interface TrainingMessage {
 export interface ErasedMentions {
   /** the latest time */
   at: Date;
-  /** how many places were replaced, by kind of personal data */
+  /** the number of replacements, by kind of personal data */
   counts: Record<string, unknown>;
 }
 

@@ -15,7 +15,7 @@ INVALID = [
     ("REDIS_URL", "redis://:s3cret/word@host:6379/0", "percent-encode"),
     ("REDIS_URL", "redis://:s3cret@host:port/0", "a port from 1 to 65535"),
     ("MONGO_URL", "mongo", "mongodb://"),
-    ("MONGO_URL", "mongodb://user:s3cret@host:99999/", "a host and perhaps a port"),
+    ("MONGO_URL", "mongodb://user:s3cret@host:99999/", "a host and optionally a port"),
     ("MONGO_URL", "mongodb://user:s3cret/word@host/", "percent-encoded"),
     ("MONGO_URL", "mongodb://user:p@s3cret/word:x@host/", "percent-encoded"),
     ("MONGO_URL", "mongodb://user:s3cret@host/?replicaSett=rs0", "has the unknown option replicasett"),

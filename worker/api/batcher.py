@@ -1,7 +1,7 @@
 """Group commit: calls that arrive while a batch is being handled form the next batch.
 
-A single call is handled at once. Under load, calls are gathered for a moment, because a large batch hardly costs more
-than a small one.
+A single call is handled without delay. Under load, calls are gathered for a moment, because a large batch hardly
+costs more than a small one.
 """
 
 import asyncio

@@ -1,6 +1,6 @@
 """Publishes the wake-ups of accepted requests in bulk, while the requests wait for their outcomes.
 
-With few requests in flight, each gets its own message at once. With more of them, wake-ups are gathered for longer and
+With few requests in flight, each gets its own message without delay. With more, wake-ups are gathered for longer and
 a message names more requests, so that workers process them as fast as chunks. While Redis is down, wake-ups are kept in
 memory and published later; if this process dies, the sweep publishes them.
 """
@@ -29,7 +29,7 @@ _MAX_KEPT = 20_000
 
 
 class Enqueuer:
-    """Wakes workers for accepted requests. `enqueue` returns at once."""
+    """Wakes workers for accepted requests. `enqueue` does not block."""
 
     def __init__(self, service: Service, executor: Executor, in_flight: Callable[[], int]) -> None:
         self._service = service

@@ -86,7 +86,7 @@ class ExportJob(Shape):
     started_at: DateTime | None
     finished_at: DateTime | None
     error: JobFailure | None
-    moment: DateTime | None = Field(description="the moment whose content the files have")
+    moment: DateTime | None = Field(description="the moment at which the snapshots were selected")
     counts: dict[str, Any] | None
     splits: dict[str, Any] | None
     files: list[ExportFile]

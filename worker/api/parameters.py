@@ -166,12 +166,14 @@ def snapshot_filter(limits: Settings) -> list[Schema]:
         _parameter("query", "tag", {**_label(limits), "maxLength": limits.max_tag_length}, "has this tag"),
         _parameter("query", "contactId", _or_empty(_HEX_ID), "belongs to this contact"),
         _parameter("query", "conversationId", _or_empty(_HEX_ID), "was requested for this conversation"),
-        _parameter("query", "from", _TIME, "made then or later, such as `2026-05-01`; a day means its start in UTC"),
+        _parameter(
+            "query", "from", _TIME, "made at or after this time, such as `2026-05-01`; a day means its start in UTC"
+        ),
         _parameter(
             "query",
             "to",
             _TIME,
-            "made then or earlier, such as `2026-05-31T23:59:59Z`; a day means its start in UTC",
+            "made at or before this time, such as `2026-05-31T23:59:59Z`; a day means its start in UTC",
         ),
         _parameter("query", "isArchived", archived, "`all`: archived snapshots too; `true`: only archived ones"),
         _parameter("query", "q", q, "occurs in the notes, regardless of case"),

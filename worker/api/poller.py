@@ -72,7 +72,7 @@ class OutcomePoller:
             seconds: How long to wait.
 
         Returns:
-            The outcome, or None if there is none in that time. While MongoDB is down, the wait goes on.
+            The outcome, or None if there is none in that time. While MongoDB is down, the wait continues.
         """
         future: asyncio.Future[PolledOutcome] = asyncio.get_running_loop().create_future()
         if request not in self._awaited:

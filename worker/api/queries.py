@@ -73,7 +73,7 @@ class ExportQuery(CamelModel):
     category: Label | None = None
 
     def condition(self, organization: ObjectId) -> Document:
-        """Return the condition on the snapshot collection, without archived snapshots."""
+        """Return the MongoDB filter for the snapshots to export, which excludes archived ones."""
         condition: Document = {"organizationId": organization, "isArchived": NOT_ARCHIVED}
         condition |= {name: value for name, value in self if value is not None}
         return condition

@@ -53,14 +53,14 @@ class Redaction(Shape):
     """What the organization's policy redacted."""
 
     policy: int = Field(description="version of the policy's redaction")
-    counts: dict[str, int] = Field(description="how many places were replaced, by kind of personal data")
+    counts: dict[str, int] = Field(description="the number of replacements, by kind of personal data")
 
 
 class ErasedMentions(Shape):
     """The addresses and numbers of erased contacts that were replaced after the capture."""
 
     at: DateTime = Field(description="the latest time")
-    counts: dict[str, int] = Field(description="how many places were replaced, by kind of personal data")
+    counts: dict[str, int] = Field(description="the number of replacements, by kind of personal data")
 
 
 class Captured(Shape):

@@ -1,4 +1,4 @@
-"""Streams large answers while they are read, so that memory holds only a slice, whatever the number of snapshots."""
+"""Streams large answers while they are read, so that memory holds only a part, whatever the number of snapshots."""
 
 import threading
 from collections.abc import AsyncIterator, Generator, Iterable, Iterator, Mapping, Sequence

@@ -22,7 +22,7 @@ def accept_backfill(jobs: Jobs, organization: ObjectId, given: Mapping[str, Any]
         jobs: The store of jobs.
         organization: The organization whose conversations are selected.
         given: The fields of `BackfillSpec` without the organization, in camelCase.
-        enqueue: Whether a worker begins at once. Otherwise the caller runs it, and workers take over if the caller
+        enqueue: Whether a worker begins now. Otherwise the caller runs it, and workers take over if the caller
             dies.
 
     Returns:

@@ -70,7 +70,7 @@ class Slices:
             return
         if not self._has_grown:
             self._consumer.pool.grow(1)
-            self._consumer.pool.maintain_pool()  # forks at once; Celery would do so within 5 s
+            self._consumer.pool.maintain_pool()  # forks now; Celery would do so within 5 s
             self._has_grown = True
         self._running = self._waiting.popleft()
         self._dispatch(self._running)

@@ -28,7 +28,7 @@ def ignore() -> None:
 
 @contextmanager
 def exit_at_once() -> Iterator[None]:
-    """Let Ctrl-C end the process at once while modules are imported: there, a KeyboardInterrupt can get lost."""
+    """Let Ctrl-C end the process immediately while modules are imported: there, a KeyboardInterrupt can get lost."""
     before = signal.getsignal(signal.SIGINT)
     if before in (signal.default_int_handler, _interrupt) and _in_main_thread():
         signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))

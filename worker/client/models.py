@@ -149,7 +149,7 @@ class Redaction(_EventPart):
     policy: Annotated[int, Field(ge=1)]
     """The version of the policy's redaction."""
     counts: dict[str, int]
-    """How many places were replaced, by kind, such as `email`."""
+    """The number of replacements, by kind, such as `email`."""
 
 
 class CompletedData(EventData):

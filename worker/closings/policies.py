@@ -75,12 +75,12 @@ class Policy(CamelModel):
 
     @property
     def counts_sides(self) -> bool:
-        """Whether the policy asks how many messages each side wrote."""
+        """Whether the policy requires a minimum number of messages from one side."""
         return self.minimum_from_contact > 0 or self.minimum_from_user > 0
 
     @property
     def counts_messages(self) -> bool:
-        """Whether the policy asks for any number of messages."""
+        """Whether the policy requires a minimum number of messages, in total or from one side."""
         return self.minimum_messages > 0 or self.counts_sides
 
     def settle(self, settings: Settings) -> timedelta:

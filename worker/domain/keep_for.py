@@ -14,7 +14,7 @@ _MAX_TIMES = 100
 
 @dataclass(frozen=True, slots=True)
 class KeepFor:
-    """How long an organization keeps its snapshots. A quality without a time of its own has the general one."""
+    """How long an organization keeps its snapshots. The general time applies to qualities without their own."""
 
     general: timedelta | None
     """The time for all other snapshots. None keeps them forever."""

@@ -42,7 +42,7 @@ class Redaction(TypedDict):
     policy: int
     """The version of the policy's redaction."""
     counts: dict[str, int]
-    """How many places were replaced, by kind. Kinds with 0 are absent."""
+    """The number of replacements, by kind. Kinds with 0 are absent."""
 
 
 class LedgerEntry(TypedDict, total=False):

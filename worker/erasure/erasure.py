@@ -142,7 +142,7 @@ class Erasure:
         return False
 
     def _search(self, job_slice: Slice, person: Identifiers) -> bool:
-        """Search all collections and all keys in Redis once more. Items found in Redis are removed at once."""
+        """Search all collections and all keys in Redis once more. Items found in Redis are removed immediately."""
         state = job_slice.checkpoint
         found, mentions = Counter[str](state["found"]), Counter[str](state["mentions"])
         others = Counter[str](state["others"])

@@ -28,7 +28,7 @@ class Identifiers:
 
     @classmethod
     def of(cls, organization: ObjectId, contact: ObjectId, texts: Iterable[Any]) -> Self:
-        """Create identifiers, without texts that identify nobody: short ones, and placeholders such as `[EMAIL_1]`."""
+        """Create identifiers. Texts that identify no one are left out: short ones, and placeholders (`[EMAIL_1]`)."""
         found = {text.strip() for text in texts if isinstance(text, str) and not _PLACEHOLDER.fullmatch(text.strip())}
         return cls(organization, contact, tuple(sorted(text for text in found if len(text) >= _SHORTEST)))
 

@@ -43,7 +43,7 @@ def restore(service: Service) -> int:
 def _remove(jobs: Jobs, contact: ObjectId, tombstone: Document) -> None:
     """Accept the contact's erasure and run it until the records are removed.
 
-    Another process may do the same at once.
+    Several processes may do this at the same time.
     """
     job = accept_again(jobs, contact, tombstone)
     work = Erasure(jobs, only_records=True)

@@ -18,10 +18,10 @@ from worker.stores.connections import Document
 
 _BATCH = 4000
 _BATCH_BYTES = 4_000_000
-"""The most bytes of the editable fields in one document of the selection, because notes may be long."""
+"""Maximum size in bytes of the editable fields in one document of the selection, because notes may be long."""
 SHARD_ROWS = 25_000
 SHARD_BYTES = 64_000_000
-"""The most snapshots in one data file, and their most bytes in MongoDB, so that a slice can write the file in time."""
+"""Maximum number of snapshots in one data file, and their maximum size in MongoDB. A slice can write that in time."""
 _RESTARTS = 3
 
 

@@ -127,7 +127,7 @@ class Selection:
         return {"job": self._job, "number": number, "marks": Binary(marks.tobytes())}
 
     def all_marks(self) -> "array[int]":
-        """Return all marks. Raises StoreUnavailable, StoreConflict."""
+        """Return the marks of all snapshots (see `Splitter.mark`). Raises StoreUnavailable, StoreConflict."""
         found = array("Q")
         with store_errors(), self.collection.find({"job": self._job, "marks": {"$exists": True}}) as cursor:
             for document in cursor:
@@ -164,7 +164,7 @@ class Selection:
 _HASH = re.compile(r"[0-9a-f]{64}", re.ASCII)
 """A content hash as we make it. A platform may have stored other text there, which a list of ids cannot have."""
 _PLACES = 1_000_000
-"""The most places in one document, of 8 bytes each."""
+"""Maximum number of marks in one document, of 8 bytes each."""
 _SHORT = 16
 """Duplicates are recognised by this many bytes of the content hash: half of a SHA-256, which halves the memory."""
 

@@ -32,7 +32,7 @@ class UnreadableFile(Refused):
 
 
 def read_lines(path: Path, max_bytes: int) -> Iterator[Line]:
-    """Yield the lines that are not blank; a line longer than `max_bytes` is cut off one byte after that.
+    """Yield the lines that are not blank. A longer line is truncated to `max_bytes` + 1 bytes, so that it is too long.
 
     Raises UnreadableFile with the number of the line that cannot be read, after yielding the lines before it.
     """

@@ -202,7 +202,7 @@ class Jobs:
             self.enqueue(claimed, delay)
 
     def interrupt(self, claimed: Job) -> None:
-        """End a slice that a server or destination has interrupted, so that the job can be claimed at once.
+        """End a slice that a server or destination has interrupted, so that the job can be claimed immediately.
 
         Raises LeaseLost. The claim does not count towards `stalled`, so that no job fails because of an outage.
         """

@@ -52,7 +52,7 @@ def launch(pipe: int, parent: int) -> None:
 
 
 def reap() -> None:
-    """Kill the process groups and remove the folders that standard input named and did not take back, once it ends."""
+    """When standard input ends, kill the process groups and remove the folders that it added and did not remove."""
     targets: set[bytes] = set()
     for line in sys.stdin.buffer:
         if line.endswith(b"\n"):

@@ -20,7 +20,7 @@ TRIGGERS: tuple[str, ...] = get_args(Trigger)
 
 
 class HighWater:
-    """Keeps counters from decreasing. A redrive can take back a failure that was shown but not yet added to the totals.
+    """Keeps counters from decreasing. A redrive can undo a failure that was shown but not yet added to the totals.
 
     Prometheus would treat a decrease as a reset, and count the whole value again.
     """

@@ -49,7 +49,7 @@ class Redacted:
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many places were replaced, by kind, in the order of `KINDS`; kinds that were not found are absent."""
+        """The number of replacements by kind, in the order of `KINDS`. Kinds that were not found are absent."""
         found = [each.kind for part in self.replacements for each in part]
         return {kind: found.count(kind) for kind in KINDS if kind in found}
 

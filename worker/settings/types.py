@@ -40,7 +40,7 @@ def _url_of(*schemes: str) -> AfterValidator:
         if parts.scheme not in schemes or not parts.netloc or not _readable(value):
             raise ValueError(
                 f"should be a URL that begins with {' or '.join(f'{each}://' for each in schemes)}, "
-                "has a host and perhaps a port, and is percent-encoded where needed"
+                "has a host and optionally a port, and is percent-encoded where needed"
             )
         return value
 

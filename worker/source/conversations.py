@@ -160,7 +160,7 @@ class Conversations:
     ) -> Generator[Fetched, None, bool]:
         """Yield the entries whose messages are regular, and remove their owners from `left`.
 
-        `groups`: messages of these owners, and perhaps of others, that were already read in the first way of sorting.
+        `groups`: messages of these owners, and possibly of others, that were already read in the first way of sorting.
         Returns whether the read was cut short.
         """
         ways = (self._pipeline.in_computed_order_of_text_ids,) if parents.has_text_ids else self._ways()

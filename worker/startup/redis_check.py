@@ -60,7 +60,7 @@ def _check_keys(client: Any, settings: Settings) -> None:
     if wrong and not client.exists(MARKER_KEY):
         faults = "; ".join(describe(key, *types) for key, types in wrong.items())
         advice = "name another database in the URL, or remove or rename the key"
-        raise UnusableServer(f"Redis at {settings.redis} cannot be used ({VARIABLE}): {faults}. To go on, {advice}.")
+        raise UnusableServer(f"Redis at {settings.redis} cannot be used ({VARIABLE}): {faults}. To continue, {advice}.")
 
 
 def fault_of(hello: Info) -> str | None:

@@ -70,6 +70,6 @@ def risks(info: Mapping[str, Any]) -> Iterator[str]:
     """
     if "connected_slaves" in info and "min_slaves_good_slaves" not in info:
         yield (
-            "min-replicas-to-write is 0, so a primary that is cut off goes on accepting entries, which are lost: "
+            "min-replicas-to-write is 0, so a primary that is cut off keeps accepting entries, which are lost: "
             "run CONFIG SET min-replicas-to-write 1 on all Redis servers."
         )

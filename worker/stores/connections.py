@@ -73,8 +73,8 @@ class Connections:
     def mongo(self) -> pymongo.MongoClient[Document]:
         """The MongoDB client: journaled majority writes, up to `pool_size` connections, and one monitor per member.
 
-        The monitors poll, because streaming would need a second connection each. A failed command is noticed at once
-        either way.
+        The monitors poll, because streaming would need a second connection each. A failed command is noticed
+        immediately either way.
         """
         return pymongo.MongoClient(
             self.settings.mongo_url,

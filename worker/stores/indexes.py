@@ -51,7 +51,7 @@ def own_indexes(names: Settings) -> list[Index]:
     ledger, snapshots = names.requests_collection, names.snapshots_collection
     return [
         Index(ledger, [("organizationId", 1), ("requestId", 1)], "the idempotency key", {"unique": True}),
-        # Accepted entries by queue and time or by due time; finished ones by time, unsent ones apart.
+        # Accepted entries by queue and time or by due time; finished ones by time, unsent ones separately.
         Index(ledger, [(field, 1) for field in LIFE], "sweep, retention, events that Redis lost"),
         Index(
             ledger,

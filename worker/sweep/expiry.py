@@ -1,7 +1,7 @@
 """Removes snapshots that are older than their organization's policy keeps them.
 
 The sweep looks for such snapshots and lets a job remove them, because only the workers of exports can reach the files.
-The policy and the legal holds are read again before each batch, so that changes take effect at once.
+The policy and the legal holds are read again before each batch, so that changes take effect immediately.
 """
 
 from collections import Counter
