@@ -34,7 +34,7 @@ from worker.stores import indexes
 from worker.stores.connections import Connections
 from worker.stores.counts import counts_of, totals
 from worker.stores.stats import identities
-from worker.sweep.counting import Counting
+from worker.sweep.counting import CountUpkeep
 from worker.sweep.sweep import Sweep
 
 DATABASE = "ledger_size"
@@ -114,7 +114,7 @@ def _until_settled(service: Service, steps: dict[str, Callable[[], Any]], metric
     first = {"one full count": _seconds(lambda: identities(service.connections))}
     began, longest = time.monotonic(), 0.0
     while totals(service.connections, ObjectId()).verified_since is None:
-        longest = max(longest, _seconds(Counting(service)))
+        longest = max(longest, _seconds(CountUpkeep(service)))
     first |= {"first turn of counts": time.monotonic() - began, "its longest sweep": longest}
     first |= {name: _seconds(step) for name, step in steps.items()}
     began = time.monotonic()

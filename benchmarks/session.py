@@ -19,7 +19,7 @@ from worker.settings import PREFIX, Settings, load
 from worker.stores import indexes
 from worker.stores.connections import Connections
 from worker.stores.key_types import MARKER_KEY
-from worker.sweep.redis_memory import PULSE_KEY
+from worker.sweep.redis_state import PULSE_KEY
 from worker.sweep.replay import Replay
 
 DATABASE = "benchmarks"

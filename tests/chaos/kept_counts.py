@@ -12,7 +12,7 @@ from worker.errors import TransientError
 from worker.settings import Settings
 from worker.stores.counts import totals
 from worker.stores.stats import Identity
-from worker.sweep.counting import Counting
+from worker.sweep.counting import CountUpkeep
 
 _SECONDS = 120.0
 
@@ -26,7 +26,7 @@ def read(settings: Settings) -> tuple[list[Identity], list[str]]:
         now = connections.clock.now()
         while time.monotonic() < deadline:
             with contextlib.suppress(TransientError):
-                Counting(service)()
+                CountUpkeep(service)()
                 kept = totals(connections)
                 if kept.verified_since and kept.verified_since >= now:
                     wrong = [f"{kept.mismatches} were corrected, the last one: {kept.last_mismatch}"]

@@ -111,7 +111,7 @@ def test_lookup_that_is_interrupted_keeps_what_it_has_claimed(bench: Bench, monk
     half = bench.another(chunk_size=4)
     keys = backlog(half, 6)
     batching = Batching(half.service)
-    take = batching._claims.take_ahead
+    take = batching._claims.claim_ahead
     take(keys[:1])  # another process has the first one, so that one page is not enough
     pages: list[Sequence[ObjectId]] = []
 
@@ -121,7 +121,7 @@ def test_lookup_that_is_interrupted_keeps_what_it_has_claimed(bench: Bench, monk
             raise BrokerUnavailable
         return take(page)
 
-    monkeypatch.setattr(batching._claims, "take_ahead", fail_on_the_second_page)
+    monkeypatch.setattr(batching._claims, "claim_ahead", fail_on_the_second_page)
     assert sorted(batching.more()) == sorted(keys[1:4])
     half.connections.close()
 

@@ -26,8 +26,8 @@ from worker.stores.counts import FOLD, counts_of, identities_of, known_within, r
 from worker.stores.folding import MAX_REQUESTS, fold
 from worker.stores.stats import Identity, at_one_moment, identities, identities_within
 from worker.sweep import counting
-from worker.sweep.counting import Counting
-from worker.sweep.expiry import Expiring
+from worker.sweep.counting import CountUpkeep
+from worker.sweep.expiry import ExpiryJob
 from worker.sweep.retention import Retention
 
 
@@ -42,7 +42,7 @@ def bench(settings: Settings, tmp_path: Path) -> Iterator[Bench]:
 def settle(bench: Bench) -> None:
     """Lets time pass until nothing recent is left, and a sweep count."""
     bench.advance(minutes=1)
-    Counting(bench.service)()
+    CountUpkeep(bench.service)()
 
 
 @contextmanager
@@ -108,7 +108,7 @@ def expire(bench: Bench) -> None:
     jobs = Jobs(bench.service)
     begin = {"phase": "records", "ids": b"", "removed": {}}
     job = jobs.accept("retention", bench.organization, {}, checkpoint=begin)
-    run_slice(jobs, job.id, "test", Expiring(jobs), Expiring(jobs).clean_up)
+    run_slice(jobs, job.id, "test", ExpiryJob(jobs), ExpiryJob(jobs).clean_up)
 
 
 def test_counts_are_exact_after_each_of_many_changes(bench: Bench) -> None:
@@ -190,7 +190,7 @@ def test_a_fold_adds_no_more_than_it_may_and_several_at_once_add_nothing_twice(
     bench.advance(minutes=1)
     assert 0 < fold(bench.connections, 5) < MAX_REQUESTS
     with others(bench, 4) as processes, ThreadPoolExecutor(4) as pool:
-        for counted in [pool.submit(Counting(other.service)) for other in processes]:
+        for counted in [pool.submit(CountUpkeep(other.service)) for other in processes]:
             counted.result()
     settle(bench)
     agree(bench)
@@ -261,7 +261,7 @@ def test_an_old_ledger_is_counted_in_full_until_every_organization_was(bench: Be
         assert counted.identities == identities(bench.connections)
         if counted.verified_since:
             break
-        Counting(bench.service)()
+        CountUpkeep(bench.service)()
     assert counted.verified_since
     assert counted.mismatches == 0
 
@@ -274,8 +274,8 @@ def test_a_comparison_that_takes_too_long_is_postponed(bench: Bench, monkeypatch
     bench.advance(minutes=1)
     with monkeypatch.context() as patch:
         patch.setattr(counting, "_MAX_SECONDS", 0.0001)
-        Counting(bench.service)()
-    Counting(bench.service)()  # too early
+        CountUpkeep(bench.service)()
+    CountUpkeep(bench.service)()  # too early
     assert totals(bench.connections).mismatches == 0
     settle(bench)
     assert totals(bench.connections).mismatches == 1

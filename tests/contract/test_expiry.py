@@ -29,7 +29,7 @@ from worker.stores import indexes
 from worker.stores.connections import Connections
 from worker.stores.stats import identities
 from worker.sweep import expiry
-from worker.sweep.expiry import Expiring
+from worker.sweep.expiry import ExpiryJob
 from worker.sweep.sweep import Sweep
 
 
@@ -52,7 +52,7 @@ def sweep(bench: Bench) -> Job | None:
     if not Sweep(bench.service)().expiring:
         return None
     (job,) = jobs.list(JobFilter(bench.organization, "retention"), 1)
-    work = Expiring(jobs)
+    work = ExpiryJob(jobs)
     for _ in range(20):
         if not job.is_finished:
             run_slice(jobs, job.id, "test", work, work.clean_up)
@@ -127,7 +127,7 @@ def test_legal_hold_that_is_set_after_a_batch_was_read_counts(bench: Bench, monk
     monkeypatch.setattr(Connections, "transaction", begin_late)
     jobs = Jobs(bench.service)
     (job,) = jobs.list(JobFilter(bench.organization, "retention"), 1)
-    run_slice(jobs, job.id, "test", Expiring(jobs), lambda _: None)
+    run_slice(jobs, job.id, "test", ExpiryJob(jobs), lambda _: None)
     assert (held in bench.snapshots(), free in bench.snapshots()) == (True, False)
 
 
@@ -151,10 +151,10 @@ def test_legal_hold_that_is_set_after_the_holds_were_read_aborts_the_batch(
     jobs = Jobs(bench.service)
     (job,) = jobs.list(JobFilter(bench.organization, "retention"), 1)
     with pytest.raises(StoreConflict):
-        run_slice(jobs, job.id, "test", Expiring(jobs), lambda _: None)
+        run_slice(jobs, job.id, "test", ExpiryJob(jobs), lambda _: None)
     assert held in bench.snapshots()
     monkeypatch.undo()
-    run_slice(jobs, job.id, "test", Expiring(jobs), lambda _: None)
+    run_slice(jobs, job.id, "test", ExpiryJob(jobs), lambda _: None)
     assert (held in bench.snapshots(), free in bench.snapshots()) == (True, False)
     assert [each["contactId"] for each in bench.database.snapshotholds.find()] == [contact]
 
@@ -166,7 +166,7 @@ def test_policy_that_is_cleared_before_the_job_runs_removes_nothing(bench: Bench
     Policies(bench.connections).set(bench.organization, {}, ["keepFor"])
     jobs = Jobs(bench.service)
     (job,) = jobs.list(JobFilter(bench.organization, "retention"), 1)
-    run_slice(jobs, job.id, "test", Expiring(jobs), lambda _: None)
+    run_slice(jobs, job.id, "test", ExpiryJob(jobs), lambda _: None)
     assert jobs.get(job.id).result == {"removed": {}}
     assert key in bench.snapshots()
 
@@ -229,7 +229,7 @@ def test_removal_goes_on_once_a_damaged_manifest_is_repaired(bench: Bench) -> No
     (job,) = Jobs(bench.service).list(JobFilter(bench.organization, "retention"), 1)
     assert (job.status, len(bench.snapshots())) == ("running", 1), "a failed job would lose the ids that the files have"
     manifest.write_bytes(whole)
-    run_slice(Jobs(bench.service), job.id, "test", Expiring(Jobs(bench.service)), lambda _: None)
+    run_slice(Jobs(bench.service), job.id, "test", ExpiryJob(Jobs(bench.service)), lambda _: None)
     done = Jobs(bench.service).get(job.id)
     assert done.result == {"removed": {"snapshots": 1, "export files": 1}}
 

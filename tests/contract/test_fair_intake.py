@@ -70,7 +70,7 @@ def test_entries_that_wait_in_a_listener_are_not_claimed_by_another(producer: Pr
         return min(int(each["time_since_delivered"]) for each in pending)
 
     eventually(lambda: idle() > 500)
-    first.keep(ids)
+    first.reset_idle(ids)
     assert second.claim("0-0", 10, timedelta(milliseconds=500)) == ("0-0", [], [])
 
 

@@ -191,7 +191,7 @@ def test_event_that_went_out_late_is_repeated_if_redis_loses_its_last_second(
     bench.database.snapshotjobs.update_one({"_id": job.id}, {"$set": {"finishedAt": bench.ago(days=1)}})
     Sweep(bench.service)()
     for since, unsent in ((bench.ago(hours=-1), 0), (bench.ago(hours=1), 1)):
-        jobs.owe_events(since)
+        jobs.mark_events_unsent(since)
         assert bench.database.snapshotjobs.count_documents({"unsent": True}) == unsent
 
 

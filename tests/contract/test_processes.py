@@ -134,7 +134,7 @@ def test_supervisor_starts_a_dead_child_again_with_a_growing_delay() -> None:
         first = child.pid
 
         def started_again() -> bool:
-            supervisor.tend()
+            supervisor.restart_exited()
             return child.running
 
         for _ in range(2):

@@ -18,7 +18,7 @@ from worker.runs.run import Run
 from worker.stores.key_types import MARKER_KEY
 from worker.sweep import replay
 from worker.sweep import sweep as sweeping
-from worker.sweep.redis_memory import PULSE_KEY
+from worker.sweep.redis_state import PULSE_KEY
 from worker.sweep.replay import Replay
 
 

@@ -14,7 +14,7 @@ CONVERSATIONS = [ObjectId(f"6a1b2c3d4e5f6071{number:08x}") for number in range(4
 
 def sampled(share: float) -> set[ObjectId]:
     policy = Policy(sampling_share=share)
-    return {each for each in CONVERSATIONS if policy.samples(each)}
+    return {each for each in CONVERSATIONS if policy.is_in_sample(each)}
 
 
 def test_default_is_enabled_and_requires_two_messages() -> None:
@@ -74,5 +74,5 @@ def test_invalid_field_is_named_with_what_is_allowed(fields: dict[str, Any], sai
 
 def test_settle_delay_is_the_setting_unless_the_policy_has_its_own() -> None:
     settings = Settings.model_construct(settle_seconds=30)
-    assert Policy().settle(settings).total_seconds() == 30
-    assert Policy(settle_seconds=0).settle(settings).total_seconds() == 0
+    assert Policy().settle_delay(settings).total_seconds() == 30
+    assert Policy(settle_seconds=0).settle_delay(settings).total_seconds() == 0

@@ -1,4 +1,4 @@
-"""Lines and times as the commands print them."""
+"""Prints lines and formats times for the commands."""
 
 import shutil
 import sys

@@ -1,4 +1,4 @@
-"""Shared by the commands: the service, printing and confirmation."""
+"""Helpers that the commands share: the service, printing and confirmation."""
 
 import json
 import shlex

@@ -214,7 +214,7 @@ class Closings:
             quality=policy.quality,
         )
         # A platform whose clock is ahead must not delay its closings.
-        due = min(conversation["resolvedAt"], now) + policy.settle(self._settings)
+        due = min(conversation["resolvedAt"], now) + policy.settle_delay(self._settings)
         request_id = closing_id(conversation["_id"], conversation["resolvedAt"])
         if due > now:
             return NewRequest(request, request_id, TRIGGER, BULK, due)

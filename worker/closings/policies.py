@@ -83,7 +83,7 @@ class Policy(CamelModel):
         """Whether the policy requires a minimum number of messages, in total or from one side."""
         return self.minimum_messages > 0 or self.counts_sides
 
-    def settle(self, settings: Settings) -> timedelta:
+    def settle_delay(self, settings: Settings) -> timedelta:
         """Return the settle delay: how long after a closing new messages still become part of the snapshot."""
         own = settings.settle_seconds if self.settle_seconds is None else self.settle_seconds
         return timedelta(seconds=own)
@@ -96,7 +96,7 @@ class Policy(CamelModel):
             allowed = {name.casefold() for name in self.channel_types}
             if not any(name.casefold() in allowed for name in channels):
                 return "channel_type"
-        return None if self.samples(conversation) else "sampled_out"
+        return None if self.is_in_sample(conversation) else "sampled_out"
 
     def skip_reason_by_count(self, total: int, from_contact: int, from_user: int) -> str | None:
         """Return why a closing with these numbers of messages is skipped, or None if it is admitted."""
@@ -106,7 +106,7 @@ class Policy(CamelModel):
             return "too_few_from_contact"
         return "too_few_from_user" if from_user < self.minimum_from_user else None
 
-    def samples(self, conversation: ObjectId) -> bool:
+    def is_in_sample(self, conversation: ObjectId) -> bool:
         """Whether a conversation belongs to the sample that `sampling_share` selects.
 
         The answer depends on its id alone, so it never changes, and a larger share includes every smaller one.

@@ -148,7 +148,7 @@ class Listener:
         if self._is_due("take_over", now, self._settings.listener_idle.total_seconds() / 3) or self._has_claims:
             self._take_over(stop)
         if self._backlog and self._is_due("keep", now, self._settings.listener_idle.total_seconds() / 3):
-            self._stream.keep(self._backlog.ids())
+            self._stream.reset_idle(self._backlog.ids())
         if self._is_due("show_alive", now, _SHOW_ALIVE_SECONDS):
             self._stream.show_alive()
         if self._is_due("trim", now, _TRIM_SECONDS):

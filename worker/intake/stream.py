@@ -146,7 +146,7 @@ class IntakeStream:
             found = self._redis.eval(FETCH, 1, self._stream, self._limit, BATCH_BYTES, *ids)
         return [_entry(*packed) for packed in found]
 
-    def keep(self, ids: Iterable[str]) -> None:
+    def reset_idle(self, ids: Iterable[str]) -> None:
         """Restart the idle time of this consumer's pending entries, so that no other listener claims them."""
         remaining = iter(ids)
         with broker_errors(), self._redis.pipeline(transaction=False) as pipeline:

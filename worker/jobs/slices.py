@@ -101,7 +101,7 @@ def _clean_up(jobs: Jobs, key: ObjectId, clean_up: CleanUp) -> None:
         clean_up(job)
     except PermanentError as error:
         log.warning("job_not_cleaned", job=str(key), code=error.code, reason=error.message)
-    jobs.cleaned(job)
+    jobs.mark_cleaned(job)
 
 
 def _run(jobs: Jobs, job_slice: Slice, work: Work) -> None:

@@ -209,7 +209,7 @@ class Jobs:
         fields = {"leasedUntil": None, "stalled": max(0, claimed.stalled - 1), "enqueuedAt": self.service.clock.now()}
         self._write(claimed, {"$set": fields})
 
-    def cleaned(self, job: Job) -> None:
+    def mark_cleaned(self, job: Job) -> None:
         """Record that everything a failed or cancelled job had written is removed."""
         with store_errors():
             self.collection.update_one({"_id": job.id, "status": {"$in": _ENDED}}, {"$unset": {"checkpoint": ""}})
@@ -267,7 +267,7 @@ class Jobs:
                 self.collection.update_many({**out, "unsent": True}, sent)
         return len(found)
 
-    def owe_events(self, since: datetime) -> None:
+    def mark_events_unsent(self, since: datetime) -> None:
         """Mark the events emitted since `since` as not emitted, because Redis may have lost them."""
         recent = [{"finishedAt": {"$gte": since}}, {"sentAt": {"$gte": since}}]
         which = {"status": {"$in": [COMPLETED, FAILED]}, "$or": recent}

@@ -139,7 +139,7 @@ class Demo:
             entries = {each["_id"]: each for each in self._service.ledger.load(ids)}
             finished = sum(not is_open(each) and not is_unsent(each) for each in entries.values())
             progress(finished, len(ids))
-            if finished == len(ids) and not self._service.ledger.outbox.names(ids):
+            if finished == len(ids) and not self._service.ledger.outbox.contains_any(ids):
                 return entries
         raise SnapshotError(f"Only {finished} of {len(ids)} requests finished within {TIMEOUT_SECONDS:g} s.")
 

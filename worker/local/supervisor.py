@@ -29,7 +29,7 @@ class Supervisor:
     """A context manager that stops its children at the end.
 
     `on_exit` is called with the child, its exit code and the seconds until its restart. There is no thread: call
-    `tend` regularly, or `watch`.
+    `restart_exited` regularly, or `watch`.
     """
 
     def __init__(self, children: Iterable[Child] = (), on_exit: OnExit | None = None) -> None:
@@ -60,7 +60,7 @@ class Supervisor:
         """Return how many times this child was restarted."""
         return sum(each.restarts for each in self._supervised if each.child is child)
 
-    def tend(self) -> None:
+    def restart_exited(self) -> None:
         """Restart exited children whose delay is over. Returns immediately."""
         now = time.monotonic()
         for each in self._supervised:
@@ -90,7 +90,7 @@ class Supervisor:
     def watch(self, until: threading.Event, interval: float = 0.2) -> None:
         """Tend the children until the event is set."""
         while not until.wait(interval):
-            self.tend()
+            self.restart_exited()
 
     def stop(self) -> None:
         """Stop all in reverse order, each within its grace period."""

@@ -168,7 +168,7 @@ def of_store(store: StoreGauges) -> Iterator[Metric]:
         (),
         {(): _age(store.unsent_since, store.at)},
     )
-    reasons = {(name,): float(count) for name, count in store.left_out.items()}
+    reasons = {(name,): float(count) for name, count in store.skipped.items()}
     yield gauge("left_out", "Closings of the last week for which no snapshot was made", ("reason",), reasons)
     if store.swept_at:
         yield gauge("sweep_age_seconds", "Seconds since the last sweep began", (), {(): _age(store.swept_at, store.at)})

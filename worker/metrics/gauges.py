@@ -61,7 +61,7 @@ class StoreGauges:
     unsent: int
     """How many outcomes have an event that has not been emitted."""
     unsent_since: datetime | None
-    left_out: dict[str, int]
+    skipped: dict[str, int]
     """For how many closings of the last week no snapshot was made, by reason."""
     swept_at: datetime | None
     expired: int = 0
@@ -137,12 +137,12 @@ def read_store(connections: Connections) -> StoreGauges:
         reasons = connections.database[names.left_out_collection].aggregate(
             [{"$match": {"organizationId": {"$exists": True}}}, {"$group": {"_id": "$reason", "count": {"$sum": 1}}}]
         )
-        left_out = {str(row["_id"]): row["count"] for row in reasons}
+        skipped = {str(row["_id"]): row["count"] for row in reasons}
         swept_at = Checkpoints(connections).get("turn:sweep").get("begunAt")
         expired = Checkpoints(connections).get(EXPIRED["_id"]).get("snapshots", 0)
         now = connections.clock.now()
     since = min((time for time in (unsent.get("since"), noted_since) if time), default=None)
-    return StoreGauges(now, unsent.get("count", 0) + noted, since, left_out, swept_at, expired)
+    return StoreGauges(now, unsent.get("count", 0) + noted, since, skipped, swept_at, expired)
 
 
 def _one(connections: Connections, collection: str, pipeline: list[Document]) -> Mapping[str, Any]:

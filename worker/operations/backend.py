@@ -21,7 +21,7 @@ from worker.operations.data.overview import OverviewReader
 from worker.operations.data.rejected_entries import RejectedEntries
 from worker.operations.data.resubmission import Resubmission
 from worker.operations.data.sessions import Sessions
-from worker.operations.overviews import Overviews
+from worker.operations.overview_cache import OverviewCache
 from worker.service import Service
 from worker.stores.connections import Connections
 
@@ -61,7 +61,7 @@ class Backend:
         self._overview_threads = Threads("operations-overview", _OVERVIEW_THREADS)
         self._read_slots = Slots("operations pages", _SLOTS, max_wait=READ_SECONDS)
         self._change_slots = Slots("redrives or resubmissions", _SLOTS, max_wait=READ_SECONDS)
-        self.overviews = Overviews(OverviewReader(self.connections), self._overview_threads)
+        self.overviews = OverviewCache(OverviewReader(self.connections), self._overview_threads)
 
     async def read(
         self, organization: ObjectId, function: Callable[[*Arguments], Result], *arguments: *Arguments

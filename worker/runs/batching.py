@@ -50,7 +50,7 @@ class Batching:
         of the message are returned.
         """
         try:
-            mine, waiting = self._claims.arrive(keys)
+            mine, waiting = self._claims.claim_arrived(keys)
         except TransientError as error:
             log.info("batching_skipped", reason=error.message)
             return list(keys)
@@ -91,7 +91,7 @@ class Batching:
                 keys = (entry["_id"] for entry in found.sort("enqueuedAt", 1).limit(_LOOKUP_LIMIT))
                 # Other runs may have claimed the first ones, so one page may not be enough.
                 while len(claimed) < limit and (page := list(islice(keys, limit - len(claimed)))):
-                    claimed += self._claims.take_ahead(page)
+                    claimed += self._claims.claim_ahead(page)
         except TransientError as error:
             log.info("batching_cut_short", claimed=len(claimed), reason=error.message)
         if not claimed:

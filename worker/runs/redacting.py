@@ -26,7 +26,7 @@ Changes = dict[ObjectId, dict[str, Any]]
 _OF_REQUEST = ("notes", "tags", "quality", "category")
 
 
-class Redacting:
+class ConversationRedactor:
     """Redacts the conversations that a run has fetched, by the policies of their organizations."""
 
     def __init__(self, service: Service) -> None:

@@ -30,7 +30,7 @@ from worker.errors import (
 from worker.log import get_logger
 from worker.runs.commit import Committer, RunResult
 from worker.runs.plan import Plan, plan, plan_after_error, plan_untried
-from worker.runs.redacting import Redacting
+from worker.runs.redacting import ConversationRedactor
 from worker.runs.supersede import ClosingOrder, order_closings
 from worker.service import Service
 from worker.source.conversations import Fetched
@@ -56,7 +56,7 @@ class Run:
         self._service = service
         self._settings = service.settings
         self._committer = Committer(service)
-        self._redact = Redacting(service)
+        self._redact = ConversationRedactor(service)
         self._stop_at = 0.0
 
     def __call__(self, ids: Sequence[ObjectId]) -> RunResult:

@@ -31,7 +31,7 @@ class Claims:
         self._redis = connections.redis
         self._life = round((connections.settings.run_deadline.total_seconds() + _MARGIN_SECONDS) * 1000)
 
-    def take_ahead(self, keys: Sequence[ObjectId]) -> list[ObjectId]:
+    def claim_ahead(self, keys: Sequence[ObjectId]) -> list[ObjectId]:
         """Claim requests before their messages arrive; return those that no other run had claimed."""
         with broker_errors(), self._redis.pipeline(transaction=False) as pipeline:
             for key in keys:
@@ -39,7 +39,7 @@ class Claims:
             taken = pipeline.execute()
         return [key for key, mine in zip(keys, taken, strict=True) if mine]
 
-    def arrive(self, keys: Sequence[ObjectId]) -> tuple[list[ObjectId], int]:
+    def claim_arrived(self, keys: Sequence[ObjectId]) -> tuple[list[ObjectId], int]:
         """Claim the requests of a message that has arrived; return those to run, and how many messages are queued.
 
         Those to run are the requests that no other run had claimed, and those that failed before the message arrived,

@@ -125,7 +125,7 @@ class Events:
         self._names = connections.settings
         self._checkpoints = Checkpoints(connections)
         self.instance: str | None = None
-        """Digest of the script that identifies the Redis process in use (`worker.sweep.redis_memory`), as last read
+        """Digest of the script that identifies the Redis process in use (`worker.sweep.redis_state`), as last read
         from MongoDB."""
 
     def emit(self, entries: Iterable[LedgerEntry]) -> None:
@@ -137,7 +137,7 @@ class Events:
 
         After a failover, the former primary may accept events for a while and then lose them. If a sweep has already
         replayed the events that the new primary lacks, nothing would emit them again. An event therefore counts as
-        emitted only if it went to the process that MongoDB names afterwards; `worker.sweep.redis_memory` describes how
+        emitted only if it went to the process that MongoDB names afterwards; `worker.sweep.redis_state` describes how
         a process is identified. Raises BrokerUnavailable, StoreUnavailable, StoreConflict; some events may be on the
         stream even then.
         """

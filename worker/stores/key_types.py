@@ -20,7 +20,7 @@ from worker.stores.wakeups import QUEUES
 log = get_logger(__name__)
 
 MARKER_KEY = "snapshots:marker"
-"""The key of `worker.sweep.redis_memory`. A database that has it was used by this service."""
+"""The key of `worker.sweep.redis_state`. A database that has it was used by this service."""
 MOVED = "snapshots:misplaced:"
 """The beginning of the names of moved keys. It is followed by Redis's time in ms and the former name."""
 PRIORITY_STEPS, SEPARATOR = (0, 3, 6, 9), "\x06\x16"

@@ -80,7 +80,7 @@ class Outbox:
 
     # --- for operators ----------------------------------------------------------------------------------
 
-    def names(self, requests: Sequence[ObjectId]) -> bool:
+    def contains_any(self, requests: Sequence[ObjectId]) -> bool:
         """Return whether the event of any of these requests may be unsent. Reads the whole outbox, which is small."""
         with store_errors():
             return self.collection.find_one({"requests": {"$in": list(requests)}}, {"_id": 1}) is not None

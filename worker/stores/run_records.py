@@ -50,12 +50,12 @@ class RunRecords:
             self._redis.hset(RUNS_KEY, run.binary, _TIME.pack(milliseconds(at)) + b"".join(key.binary for key in keys))
 
     def end(
-        self, run: ObjectId, keys: Sequence[ObjectId], is_gone: Callable[[Sequence[ObjectId], ObjectId], object]
+        self, run: ObjectId, keys: Sequence[ObjectId], on_missing: Callable[[Sequence[ObjectId], ObjectId], object]
     ) -> None:
         """Remove the record of a run, and any that an earlier call could not remove.
 
-        Calls `is_gone(keys, run)` for a run whose record is missing, because a sweep may have counted the run as dead.
-        If `is_gone` raises, the next call of `end` repeats it.
+        Calls `on_missing(keys, run)` for a run whose record is missing, because a sweep may have counted it as dead.
+        If `on_missing` raises, the next call of `end` repeats it.
         """
         self._ended[run] = keys
         ended = list(self._ended.items())
@@ -65,7 +65,7 @@ class RunRecords:
             removed = pipeline.execute()
         for (each, its_keys), was_there in zip(ended, removed, strict=True):
             if not was_there:
-                is_gone(its_keys, each)
+                on_missing(its_keys, each)
             del self._ended[each]
 
     def remove(self, run: ObjectId) -> None:

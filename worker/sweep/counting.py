@@ -50,7 +50,7 @@ class _Comparison:
     differences: Tally
 
 
-class Counting:
+class CountUpkeep:
     """Keeps the counts by organization up to date, and compares them with full counts in turn.
 
     Several may run at once.

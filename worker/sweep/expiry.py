@@ -129,7 +129,7 @@ class Expiry:
             return self._service.snapshots.collection.count_documents(condition) if condition else 0
 
 
-class Expiring:
+class ExpiryJob:
     """Works on the slices of a retention job: see `worker.jobs.slices.Work`.
 
     records ─▶ export files ─▶ done

@@ -1,6 +1,6 @@
 """Replay: events that Redis lost are emitted again, with the same ids and content.
 
-`worker.sweep.redis_memory` says how a loss is recognised. If everything may be lost, or Redis came back with an older
+`worker.sweep.redis_state` says how a loss is recognised. If everything may be lost, or Redis came back with an older
 state, all events within the retention are replayed. If only the process has changed, Redis was restarted and may have
 lost the last second: the events since the former process's last sweep, and a margin before it, are replayed.
 """
@@ -22,7 +22,7 @@ from worker.stores.connections import Document, broker_errors, store_errors
 from worker.stores.events import EVENT_FIELDS
 from worker.stores.key_types import MARKER_KEY
 from worker.sweep.budget import Budget
-from worker.sweep.redis_memory import NewInstance, RedisMemory, read_memory, write_pulse
+from worker.sweep.redis_state import NewInstance, RedisState, read_state, write_pulse
 
 log = get_logger(__name__)
 
@@ -70,8 +70,8 @@ class Replay:
         # no pulse.
         with broker_errors(), Redis(connection_pool=pool, single_connection_client=True) as client:
             known = self._checkpoints.get(REDIS_CHECKPOINT)
-            memory = read_memory(client, known.get("instance"))
-            if loss := self._find_loss(known, memory):
+            state = read_state(client, known.get("instance"))
+            if loss := self._find_loss(known, state):
                 known = self._begin(loss, known, client)
                 if not known:
                     return 0  # another sweep has recorded the loss already
@@ -84,13 +84,13 @@ class Replay:
 
     # --- has Redis lost data? -------------------------------------------------------------------------
 
-    def _find_loss(self, known: Document, memory: RedisMemory) -> _Loss | None:
+    def _find_loss(self, known: Document, state: RedisState) -> _Loss | None:
         now = self._service.clock.now()
-        swept_at = self._last_sweep(memory.pulse, known.get("goodAt"))
-        marker_is_known = memory.marker is not None and memory.marker == known.get("marker")
+        swept_at = self._last_sweep(state.pulse, known.get("goodAt"))
+        marker_is_known = state.marker is not None and state.marker == known.get("marker")
         if not marker_is_known or (swept_at is None and known.get("goodAt")):
             return _Loss(now - self._service.settings.events_retention, everything=True)
-        if memory.same_process:
+        if state.same_process:
             return None
         if swept_at is None:
             return _Loss(now - self._service.settings.events_retention, everything=False)
@@ -131,7 +131,7 @@ class Replay:
             # The pulse is gone as well. Until a sweep completes, that must not look like yet another loss.
             pending["goodAt"] = None
         expected = {"marker": known.get("marker"), "instance": known.get("instance")}
-        self._jobs.owe_events(pending["owedFrom"])
+        self._jobs.mark_events_unsent(pending["owedFrom"])
         if not self._checkpoints.set(REDIS_CHECKPOINT, pending, expected=expected):
             return {}
         if known:

@@ -34,7 +34,7 @@ from worker.stores.claims import Claims
 from worker.stores.connections import Document, store_errors
 from worker.stores.wakeups import BULK, INTERACTIVE, REQUEST_QUEUES, UNKNOWN, Queues
 from worker.sweep.budget import Budget
-from worker.sweep.counting import Counting
+from worker.sweep.counting import CountUpkeep
 from worker.sweep.expiry import Expiry
 from worker.sweep.replay import Replay
 from worker.sweep.retention import Retention
@@ -243,7 +243,7 @@ class Sweep:
         self._service.events.trim(self._settings.events_retention)
 
     def _count(self) -> None:
-        Counting(self._service)(self._budget)
+        CountUpkeep(self._service)(self._budget)
 
     def _strip_ledger(self) -> None:
         self.report.stripped = Retention(self._service)(self._budget)

@@ -69,7 +69,7 @@ async def finish(request: PageRequest) -> Response:
         raise invalid("action", f"should be {' or '.join(ACTIONS)}")
     backend, key = request.backend, request.id
     await backend.change(request.organization, end, backend.service, key, request.viewer.organization, action)
-    log.info("operator_ended_job", job=str(key), action=action, user=str(request.viewer.caller.user))
+    log.info("operator_ended_job", job=str(key), action=action, user_id=str(request.viewer.caller.user))
     path = f"{ROOT}/jobs" if action == "delete" else f"{ROOT}/jobs/{key}"
     return RedirectResponse(path, 303, HEADERS)
 

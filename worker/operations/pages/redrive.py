@@ -76,7 +76,7 @@ async def redrive(request: PageRequest) -> Response:
     redriven = await backend.change(
         request.organization, redriving.redrive, backend.service, requests, selection.ids, confirmed, PAGE_SIZE
     )
-    log.info("operator_redrive", requests=redriven.count, confirmed=confirmed, user=str(request.viewer.caller.user))
+    log.info("operator_redrive", requests=redriven.count, confirmed=confirmed, user_id=str(request.viewer.caller.user))
     fields = {"total": redriven.count, "of": confirmed, "ids": ",".join(map(str, redriven.first_ids))}
     return RedirectResponse(f"{ROOT}/redriven?{urlencode(fields)}", 303, HEADERS)
 

@@ -70,7 +70,7 @@ async def resubmit(request: PageRequest) -> Response:
             return _render_form(request, entry, entry_type, data, error)
     except AlreadyResubmitted as error:
         return _redirect_to(error.result)
-    log.info("rejected_entry_resubmitted", entry=entry.id, result=result, user=str(request.viewer.caller.user))
+    log.info("rejected_entry_resubmitted", entry=entry.id, result=result, user_id=str(request.viewer.caller.user))
     return _redirect_to(result)
 
 

@@ -74,7 +74,7 @@ async def show_one(request: PageRequest) -> Response:
 def _read_one(backend: Backend, key: ObjectId, organization: ObjectId | None) -> tuple[LedgerEntry, bool]:
     """Return a request, and whether its event may not have been emitted. Raises NotFound."""
     entry = request_by_id(backend.connections, key, organization)
-    return entry, is_unsent(entry) or Outbox(backend.connections).names([key])
+    return entry, is_unsent(entry) or Outbox(backend.connections).contains_any([key])
 
 
 def _history_of(entry: Mapping[str, Any]) -> list[tuple[str, datetime, bool]]:

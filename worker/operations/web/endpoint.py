@@ -1,4 +1,4 @@
-"""Common to all pages: authentication, the form, and an error page for every error."""
+"""The base of all pages: authentication, the form, and an error page for every error."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass

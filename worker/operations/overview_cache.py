@@ -1,4 +1,4 @@
-"""Makes overviews in the background, because counting a million requests takes a busy server seconds."""
+"""Computes and caches overviews in the background, because counting a million requests takes a busy server seconds."""
 
 import asyncio
 import time
@@ -27,7 +27,7 @@ class _Made:
     shown_until: float
 
 
-class Overviews:
+class OverviewCache:
     """The overview of each organization, and the one of all (None)."""
 
     def __init__(self, make: Callable[[ObjectId | None], Overview], threads: Threads) -> None:

@@ -1,4 +1,4 @@
-"""What earlier sweeps have stored in Redis, from which a sweep recognises that Redis has lost data.
+"""Reads the state that earlier sweeps stored in Redis, by which a sweep recognises that Redis has lost data.
 
 - The marker, a random key that MongoDB knows too. If it is gone or different, Redis lost everything.
 - The pulse, the time of the last complete sweep, written after all events that were emitted before it. If it lies
@@ -29,7 +29,7 @@ _MILLISECONDS = re.compile(rb"\d{1,13}")
 
 
 @dataclass(frozen=True, slots=True)
-class RedisMemory:
+class RedisState:
     """The state of one Redis server. `pulse` is None if it is missing or unreadable."""
 
     marker: str | None
@@ -37,10 +37,10 @@ class RedisMemory:
     same_process: bool
 
 
-def read_memory(client: "redis.Redis", instance: str | None) -> RedisMemory:
+def read_state(client: "redis.Redis", instance: str | None) -> RedisState:
     """Read the state. `instance`: the digest of the script that identifies the known process. Raises RedisError."""
     marker, pulse = cast("list[bytes | None]", client.mget(MARKER_KEY, PULSE_KEY))
-    return RedisMemory(
+    return RedisState(
         marker.decode(errors="replace") if marker else None,
         from_milliseconds(int(pulse)) if pulse and _MILLISECONDS.fullmatch(pulse) else None,
         instance is not None and bool(client.script_exists(instance)[0]),

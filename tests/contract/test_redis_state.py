@@ -6,7 +6,7 @@ import pytest
 
 from support.redis_server import own_redis, redis_server, valkey_server
 from support.waiting import eventually
-from worker.sweep.redis_memory import NewInstance, read_memory
+from worker.sweep.redis_state import NewInstance, read_state
 
 
 @pytest.mark.parametrize("persistence", ["append-only file", "snapshot"])
@@ -21,10 +21,10 @@ def test_restart_is_recognised_without_info(program: str, persistence: str, tmp_
     with own_redis(binary, tmp_path, *mode) as client:
         instance.load(client)
         client.set("key", "value")
-        assert read_memory(client, instance.digest).same_process
+        assert read_state(client, instance.digest).same_process
         client.flushall()
         client.bgsave()
-        assert read_memory(client, instance.digest).same_process
+        assert read_state(client, instance.digest).same_process
         client.set("key", "value")
         if persistence == "snapshot":
             eventually(lambda: not client.info("persistence")["rdb_bgsave_in_progress"], 10)
@@ -34,4 +34,4 @@ def test_restart_is_recognised_without_info(program: str, persistence: str, tmp_
             eventually(lambda: not client.info("persistence")["aof_rewrite_in_progress"], 10)
     with own_redis(binary, tmp_path, *mode) as client:
         assert client.get("key") == b"value"
-        assert not read_memory(client, instance.digest).same_process
+        assert not read_state(client, instance.digest).same_process
