@@ -6,6 +6,7 @@ Producers do the first two of these steps, with `accept` and `enqueue`; workers 
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import cast
@@ -24,6 +25,7 @@ from worker.errors import (
     RequestIdConflict,
     SnapshotDeleted,
     SnapshotError,
+    TransientError,
 )
 from worker.log import get_logger
 from worker.source.conversations import Conversations
@@ -39,6 +41,9 @@ from worker.stores.tombstones import Person, Tombstones
 from worker.stores.wakeups import BULK, INTERACTIVE, Publish, chunks_of
 
 log = get_logger(__name__)
+
+_MARK_SECONDS = 2
+"""The time limit of the write by which a sweep enqueues at once what could not be published."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,12 +208,14 @@ class Service:
             task_id: The Celery id of the first message. None generates one.
 
         Returns:
-            Whether Redis accepted all messages. If not, this is logged, and the sweep repeats them.
+            Whether Redis accepted all messages. If not, this is logged, and the next sweep repeats them.
         """
         try:
             self.publish(queue, chunks_of(entries, chunk_size), self.clock.now(), task_id=task_id)
         except BrokerUnavailable as error:
             log.warning("enqueue_failed", queue=queue, requests=len(entries), reason=error.message)
+            with suppress(TransientError), pymongo.timeout(_MARK_SECONDS):
+                self.ledger.mark_not_enqueued(entries)
             return False
         return True
 

@@ -17,6 +17,7 @@ from support.sweeping import sweep
 from worker.celery_support.publisher import CeleryPublisher
 from worker.errors import BrokerUnavailable, StoreUnavailable
 from worker.runs.run import Run
+from worker.service import Receipt
 from worker.stores.wakeups import BULK, INTERACTIVE, UNKNOWN, Queues
 
 BOTH = pytest.mark.parametrize("queue", [INTERACTIVE, BULK])
@@ -64,6 +65,23 @@ def test_lost_wake_up_is_enqueued_as_soon_as_redis_takes_writes_again(bench: Ben
     finally:
         broker.config_set("min-replicas-to-write", 0)
     assert sweep(bench).re_enqueued == 2
+
+
+@BOTH
+def test_wake_up_that_redis_refused_is_enqueued_by_the_next_sweep(bench: Bench, queue: str) -> None:
+    contact = bench.contact()
+    receipts = bench.service.accept([bench.asked(contact, queue=queue) for _ in range(2)])
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise BrokerUnavailable
+
+    bench.service.publish = refuse
+    bench.service.enqueue(each for each in receipts if isinstance(each, Receipt))
+    assert sweep(bench).re_enqueued == 0
+    bench.service.publish = bench.published
+    assert sweep(bench).re_enqueued == 2
+    assert sorted(bench.published.ids) == sorted(str(each["_id"]) for each in bench.database.snapshotrequests.find())
+    assert sweep(bench).re_enqueued == 0
 
 
 def test_recent_wake_up_is_not_enqueued_again(bench: Bench) -> None:

@@ -6,21 +6,25 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from bson import ObjectId
 
 from support.contacts import contact_with
-from support.http import SNAPSHOTS, api, client, token
+from support.http import BACKFILLS, EXPORTS, SNAPSHOTS, api, client, token
 from support.intake import GROUP, STREAM, listener_process, listeners
 from support.ledger import bench_on
 from support.programs import Ended, Order, run_programs
 from support.redis_server import own_redis, valkey_server
 from support.stack import stack
 from support.waiting import eventually
+from support.watched import watched_system
 from worker.client import SnapshotClient
 from worker.doctor import redis_checks, redis_permissions
 from worker.doctor.redis_permissions import acl_rules
+from worker.erasure.receipt import make_keys
 from worker.settings import Settings
+from worker.stores.key_types import key_types, moved_keys
 from worker.stores.wakeups import INTERACTIVE
 
 PASSWORD = "s3cret"
@@ -115,6 +119,8 @@ def test_documented_rules_suffice_for_every_process(rules: str, settings: Settin
             assert program.code == 0, program.output
         assert "the ACL allows every command, key and channel" in others[0].output
         # What was waiting and what was emitted comes back after a flush, also without INFO.
+        admin.set(INTERACTIVE, "written by mistake")
+        eventually(lambda: list(moved_keys(admin)), 20)
         waiting = running.bench.chunk(2)
         running.bench.change(waiting, enqueuedAt=running.bench.ago(minutes=1), queue=INTERACTIVE)
         admin.flushall()
@@ -122,6 +128,57 @@ def test_documented_rules_suffice_for_every_process(rules: str, settings: Settin
         eventually(lambda: len({event["id"] for event in running.bench.events()}) == 4, 60)
         allowed = set() if rules == "whole" else {"command info", "command config|get"}
         assert set(denials(admin)) <= allowed
+
+
+def completed(http: httpx.Client, place: str) -> dict[str, Any]:
+    """A job of the API, once it is completed."""
+
+    def check() -> dict[str, Any]:
+        data: dict[str, Any] = http.get(place).json()["data"]
+        assert data["status"] == "completed", data
+        return data
+
+    return eventually(check, 60, 0.1)
+
+
+@pytest.mark.acceptance
+def test_documented_rules_suffice_for_jobs_retries_and_keys_of_the_wrong_type(
+    settings: Settings, tmp_path: Path
+) -> None:
+    make_keys(tmp_path / "erasure.pem")
+    shared = {
+        "EXPORTS_URL": str(tmp_path / "exports"),
+        "ERASURE_KEY": "k" * 32,
+        "ERASURE_SIGNING_KEY": str(tmp_path / "erasure.pem"),
+    }
+    with server_with_user(tmp_path / "redis", settings, acl_rules()) as (admin, own), ExitStack() as processes:
+        watched = processes.enter_context(watched_system(own, tmp_path, shared))
+        base, _ = processes.enter_context(api(own, tmp_path, shared))
+        http = processes.enter_context(client(base, token(watched.organization, "ADMIN")))
+
+        watched.arrive()
+        failed = watched.row(watched.failed)["uuid"]
+        (answer,) = watched.answers(failed)
+        assert answer["result"] == "retried", answer
+        watched.running.finished([watched.failed])
+
+        contact = contact_with(watched.running.database, 2, 3, organization=watched.organization)
+        for path, body in ((BACKFILLS, {}), (EXPORTS, {"format": "jsonl"})):
+            begun = http.post(path, json=body)
+            assert begun.status_code == 202, begun.text
+            assert completed(http, begun.headers["location"])
+        begun = http.delete(f"/api/training/contacts/{contact.id}")
+        assert begun.status_code == 202, begun.text
+        assert completed(http, begun.headers["location"])["receipt"]
+
+        with admin.pipeline() as pipeline:
+            for key in key_types(own):
+                pipeline.set(key, "written by mistake")
+            pipeline.execute()
+        eventually(lambda: len(list(moved_keys(admin))) >= len(key_types(own)), 20, 0.1)
+        body = {"contactId": str(watched.contact)}
+        eventually(lambda: http.post(SNAPSHOTS, json=body).status_code == 201, 20, 0.1)
+        assert denials(admin) == []
 
 
 @pytest.mark.parametrize(

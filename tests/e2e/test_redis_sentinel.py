@@ -1,5 +1,6 @@
 """Redis behind Sentinels: every process finds the primary, and a failover under load loses no outcome."""
 
+import asyncio
 import contextlib
 import socket
 import threading
@@ -13,6 +14,9 @@ import httpx
 import pytest
 import redis
 from kombu.exceptions import OperationalError
+from redis.asyncio.retry import Retry as AsyncRetry
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from support.contacts import contact_with
 from support.http import SNAPSHOTS, api, client, token
@@ -157,6 +161,49 @@ def test_failover_in_the_middle_of_requests_loses_no_outcome(
         eventually(check, 60, 1.0)
         assert running.database.trainingsnapshots.count_documents({}) == len(wanted)
         assert httpx.get(f"{base}/readyz").json()["status"] == "ready"
+
+
+def refuses_writes(server: "redis.Redis") -> bool:
+    try:
+        server.set("x", "1")
+    except redis.ResponseError as error:
+        return str(error).startswith(("NOREPLICAS", "READONLY"))
+    return False
+
+
+def names(watched: Sentinels, sentinel: int) -> int:
+    """The port of the primary in the list that redis-py reads, which a Sentinel changes a second after the failover."""
+    with watched.client(sentinel, decode_responses=True) as client:
+        found: Any = client.sentinel_masters()
+        return int(found[watched.name]["port"])
+
+
+def test_clients_leave_a_former_primary_that_refuses_writes(watched: Sentinels, own: Settings) -> None:
+    """The Sentinels make it a replica, which closes its connections, only some ten seconds after the failover."""
+
+    def fail_over() -> None:
+        former = watched.primary()
+        watched.fail_over()
+        new = watched.wait_for_another(former)
+        with watched.client(former) as server:
+            eventually(lambda: refuses_writes(server))
+        with watched.client(new) as server:
+            eventually(lambda: not refuses_writes(server))
+        eventually(lambda: {names(watched, each) for each in watched.sentinel_ports} == {new})
+
+    async def write_before_and_after() -> None:
+        with own.redis.client(retry=Retry(NoBackoff(), 1)) as blocking:
+            client = own.redis.async_client(retry=AsyncRetry(NoBackoff(), 1))
+            await client.set("x", "1")
+            blocking.set("x", "1")
+            fail_over()
+            await client.set("x", "2")
+            blocking.set("x", "2")
+            await client.aclose()
+            for each in client.connection_pool.sentinel_manager.sentinels:  # type: ignore[attr-defined]
+                await each.aclose()
+
+    asyncio.run(write_before_and_after())
 
 
 @pytest.mark.acceptance

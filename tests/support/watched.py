@@ -3,7 +3,7 @@
 import re
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -130,9 +130,12 @@ def flower(settings: Settings, folder: Path) -> Iterator[tuple[Child, httpx.Clie
 
 
 @contextmanager
-def watched_system(settings: Settings, folder: Path) -> Iterator[Watched]:
-    """Make requests of every kind: one completes, one is retried, some fail, and there are foreign messages."""
-    env = {"SWEEP_INTERVAL": "0.5s", "RETRY_FLOOR": "0.2s", "RETRY_CEILING": "0.5s"}
+def watched_system(settings: Settings, folder: Path, env: Mapping[str, str] | None = None) -> Iterator[Watched]:
+    """Make requests of every kind: one completes, one is retried, some fail, and there are foreign messages.
+
+    `env`: further settings of worker and beat in capitals, without their prefix.
+    """
+    env = {"SWEEP_INTERVAL": "0.5s", "RETRY_FLOOR": "0.2s", "RETRY_CEILING": "0.5s", **(env or {})}
     with flower(settings, folder) as (child, client), stack(settings, folder, env) as running:
         eventually(lambda: client.get("/api/tasks").json(), 60, 0.1)  # it sees the sweeps
         database = running.database

@@ -6,7 +6,7 @@ entry that has been read. The filters name absent fields (`"unsent": None`), bec
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Literal, Required, TypedDict, cast
 
 from bson import MinKey, ObjectId
@@ -85,7 +85,7 @@ class LedgerEntry(TypedDict, total=False):
     queue: str
     """The queue of its wake-up. Absent until `notBefore` has passed."""
     enqueuedAt: datetime
-    """When its last wake-up was published, or, after a retry, when it is due."""
+    """When its last wake-up was published, or, after a retry, when it is due. NEVER if Redis refused it."""
     redrivenAt: datetime
 
     # Attempts of this round.
@@ -121,6 +121,9 @@ class LedgerEntry(TypedDict, total=False):
     repeats: int
     """How many later requests found this request's snapshot unchanged."""
 
+
+NEVER = datetime(1970, 1, 1, tzinfo=UTC)
+"""The `enqueuedAt` of a request without a wake-up, which the next sweep enqueues."""
 
 PERSONAL = (
     *("contactId", "conversationId", "messageIds", "userId", "notes", "tags", "quality", "category"),

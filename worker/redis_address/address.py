@@ -72,8 +72,9 @@ class RedisAddress:
             **options: Options of redis-py's connections, such as `socket_timeout` in seconds.
 
         Returns:
-            The client. A connection that loses the primary, or finds that it has become a replica, raises
-            redis.ConnectionError; the next command connects to the new primary.
+            The client. A connection that loses the primary, or finds that it has become a replica or refuses writes
+            because another server is the primary, raises redis.ConnectionError; the next command connects to the new
+            primary.
         """
         import redis  # imported here, because some processes read settings but need no client
         from redis.sentinel import Sentinel
@@ -81,8 +82,11 @@ class RedisAddress:
         server = self._server
         if server:
             return redis.Redis(**server, **self._common, single_connection_client=single_connection_client, **options)
+        from .primary import PrimaryConnection, PrimarySSLConnection
+
         hosts, name, own = self._sentinels
         watching: Any = Sentinel(hosts, sentinel_kwargs=own)  # type: ignore[no-untyped-call]
+        options["connection_class"] = PrimarySSLConnection if self.tls is not None else PrimaryConnection
         primary: redis.Redis = watching.master_for(name, **self._common, **options)
         if not single_connection_client:
             return primary
@@ -95,12 +99,15 @@ class RedisAddress:
         from redis.asyncio.sentinel import Sentinel
         from redis.backoff import NoBackoff
 
+        from .primary import AsyncPrimaryConnection, AsyncPrimarySSLConnection
+
         server = self._server
         if server:
             return redis.asyncio.Redis(**server, **self._common, **options)
         hosts, name, own = self._sentinels
         own["retry"] = Retry(NoBackoff(), 0)
         watching: Any = Sentinel(hosts, sentinel_kwargs=own)  # type: ignore[no-untyped-call]
+        options["connection_class"] = AsyncPrimarySSLConnection if self.tls is not None else AsyncPrimaryConnection
         primary: redis.asyncio.Redis = watching.master_for(name, **self._common, **options)
         return primary
 

@@ -25,6 +25,7 @@ from worker.domain.ledger_entry import (
     ACCEPTED,
     COMPLETED,
     FAILED,
+    NEVER,
     PERSONAL,
     LedgerEntry,
     as_failed,
@@ -239,6 +240,12 @@ class Ledger:
         condition = {"_id": {"$in": list(ids)}, "unendedRuns": run}
         with store_errors():
             self.collection.update_many(condition, {"$inc": {"unended": -1}, "$pull": {"unendedRuns": run}})
+
+    def mark_not_enqueued(self, entries: Iterable[LedgerEntry]) -> None:
+        """Let the next sweep enqueue these requests, because their wake-ups could not be published."""
+        condition = {"_id": {"$in": [entry["_id"] for entry in entries]}, "status": ACCEPTED}
+        with store_errors():
+            self.collection.update_many(condition, {"$set": {"enqueuedAt": NEVER}})
 
     def postpone(self, entries: Sequence[LedgerEntry], due: datetime, error: SnapshotError, *, counts: bool) -> None:
         """Record a failed attempt, its reason, and when the next one is due.

@@ -7,6 +7,7 @@ that each repair completes eventually, however slow MongoDB is.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -103,6 +104,8 @@ class Sweep:
         self._budget = budget = budget or Budget(SECONDS)
         faults: list[TransientError] = []
         names = _rotated(list(self._repairs), begin_with)
+        with suppress(TransientError):
+            self._claims.check()  # after a failover, the former primary refuses it, and the repairs go to the new one
         for name in names:
             if budget.is_over:
                 self.report.resume_at = name
@@ -135,7 +138,8 @@ class Sweep:
         running = {"$nor": [{"_id": {"$in": self._count_dead_runs(now)}}]}
         for lost in ({"$lt": lost_before}, {"$gt": now + _AHEAD}):
             for entries in self._take({**enqueued_in(queue), "enqueuedAt": lost, **running}, changes, "enqueuedAt"):
-                self._enqueue_again(queue, entries)
+                if not self._enqueue_again(queue, entries):
+                    return
 
     def _count_dead_runs(self, now: datetime) -> list[ObjectId]:
         """Add one to `unended` of the requests of each run whose process died; return the requests of the other runs.
@@ -152,14 +156,19 @@ class Sweep:
                 self._service.run_records.remove(record.run)
         return running
 
-    def _enqueue_again(self, queue: str, entries: Sequence[LedgerEntry]) -> None:
-        """Enqueue entries again. Suspects get messages of their own, so that no other request is lost with them."""
+    def _enqueue_again(self, queue: str, entries: Sequence[LedgerEntry]) -> bool:
+        """Enqueue entries again; return whether Redis accepted the messages.
+
+        Suspects get messages of their own, so that no other request is lost with them.
+        """
         self._claims.release(entry["_id"] for entry in entries)
         groups = list(groups_by_suspicion(entries))
-        for together in (group for group in groups if len(group) > 1):
-            self._service.wake(queue, together, self._settings.chunk_size)
-        self._service.wake(queue, [group[0] for group in groups if len(group) == 1], 1)
-        self.report.re_enqueued += len(entries)
+        size = self._settings.chunk_size
+        accepted = [self._service.wake(queue, together, size) for together in groups if len(together) > 1]
+        accepted.append(self._service.wake(queue, [group[0] for group in groups if len(group) == 1], 1))
+        if all(accepted):
+            self.report.re_enqueued += len(entries)
+        return all(accepted)
 
     def _enqueue_due(self) -> None:
         """Enqueue requests that are due. An organization with few of them does not wait behind the others."""

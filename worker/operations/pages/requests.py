@@ -10,7 +10,7 @@ from bson import ObjectId
 from fastapi import Response
 
 from worker.domain.json_values import render
-from worker.domain.ledger_entry import FAILED, LedgerEntry, is_redrivable, is_unsent
+from worker.domain.ledger_entry import FAILED, NEVER, LedgerEntry, is_redrivable, is_unsent
 from worker.operations.backend import Backend
 from worker.operations.data.request_list import RequestList, read_request_list
 from worker.operations.web.endpoint import PageRequest
@@ -88,7 +88,8 @@ def _history_of(entry: Mapping[str, Any]) -> list[tuple[str, datetime, bool]]:
         "finishedAt": STATES.get(entry["status"], "finished").lower(),
         "deletedAt": "snapshot deleted",
     }
-    history = [(event, entry[name], name == "notBefore") for name, event in events.items() if entry.get(name)]
+    times = {name: at for name in events if (at := entry.get(name)) and at != NEVER}
+    history = [(events[name], at, name == "notBefore") for name, at in times.items()]
     return sorted(history, key=lambda item: item[1])
 
 
