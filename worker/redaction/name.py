@@ -11,8 +11,19 @@ from typing import NamedTuple
 from unicodedata import category
 
 from worker.redaction.kinds import Span
+from worker.redaction.name_context import (
+    ALONE_AFTER,
+    CUE_REACH,
+    TITLE_AFTER,
+    continues_sentence,
+    has_title,
+    is_called,
+    is_end,
+    is_in_address,
+    stands_alone,
+)
 from worker.redaction.name_forms import has_ending, is_turkish, same_length_lower, spellings
-from worker.redaction.words import is_latin, read_words
+from worker.redaction.words import read_words
 
 _SPACELESS = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
 """Letters of scripts without spaces between words: Thai, Lao, Burmese, Khmer, Chinese and Japanese."""
@@ -24,28 +35,13 @@ _SEPARATORS = re.compile(r"\s{1,2}|,\s?|[\u00b7\u30fb-]")
 _SPLIT = re.compile(r"[\s,.\u00b7\u30fb]+")
 _INITIAL = re.compile(r"[^\W\d_a-z]\.?")
 _PARTICLES = frozenset(read_words("name_particles"))
-_CUES: dict[str, list[str]] = {}
-"""Words that address or introduce a person, grouped by their last letters."""
-for _cue in read_words("words_before_names"):
-    _CUES.setdefault(_cue[-1], []).append(_cue)
-_CUE_END = re.compile(r"\w(?=[^\w\x00]{0,4}$)")
-_ALONE_BEFORE = re.compile(r"(?:^|[^\w])$")
-_ALONE_AFTER = re.compile(r"[^\S\n]*(?:$|[\n\x00]|[^\w\s])")
 _MARKED = frozenset(
     ["''", '""', "()", "<>", "[]", "**", "__", "\u201c\u201d", "\u201e\u201c", "\u2018\u2019", "«»", "「」"]
 )
 """Quotes, brackets and bold markers that may enclose a name."""
 _SIGNED = re.compile(r"(?:^|[\n\x00]|[-\u2013\u2014,]\s?)$")
-_TITLE_AFTER = re.compile(r"\s?(?:先生|女士|小姐|太太|老师|老師|经理|さん|様|さま|くん|ちゃん|氏|님|씨|군|양)")
-_SAID_AFTER = re.compile(r"\s?(?:です|と申し|といい|より|宛|입니다|예요|이에요|이라고|라고|드림|올림|고객|敬上)")
-"""Text that follows a name of a single character when it is meant as a name."""
-_ADDRESS_SIGNS = frozenset("./@_")
-_ADDRESS_GOES_ON = re.compile(r"\.\w|[/@_]")
 _IN_SENTENCE = re.compile(r"[a-zß-öø-\u024f],? $")
 _NEXT_CAPITAL = re.compile(r" ?[A-Z\u00c0-\u00de]")
-_END = re.compile(r"[.!]?\s*(?:$|[\n\x00])")
-_SMALL_WORD = re.compile(r" (?:i|you|we|he|she|it|they|the|this|that|be|not|a|an|have)\b")
-_CUE_REACH = 32
 _MIN_WITH_ENDING, _MIN_UNCASED_WITH_ENDING = 4, 3
 _NO_MARKS = frozenset("\ufe0e\ufe0f\u20e3")
 """Combining characters that belong to an emoji, not to the word before them."""
@@ -116,7 +112,11 @@ def _words_of(person: int, names: tuple[str, ...]) -> list[_Word]:
     if len(names) == 2 and not (names[0].isascii() or names[1].isascii()):
         spaceless = [name for name in names if _SPACELESS.search(name) and not _SPLIT.search(name)]
         if len(spaceless) == 2 or all(map(_HANGUL.search, names)):
-            parts += [(names[0] + names[1], ""), (names[1] + names[0], "")]
+            orders = [names, names[::-1]]
+            if _HANGUL.search(names[0]) and (len(names[0]) == 1) != (len(names[1]) == 1):
+                orders.sort(key=lambda order: len(order[0]))  # the family name, of one syllable, stands first
+                orders.pop()
+            parts += [("".join(order), "") for order in orders]
     words: list[_Word] = []
     for part, particles in parts:
         for form in spellings(part):
@@ -201,6 +201,9 @@ def _belongs(text: str, group: Sequence[_Found], following: _Found) -> bool:
     """Whether the next word is another part of the same person's name, directly after the group."""
     if following.word.person != group[-1].word.person or any(each.word.part == following.word.part for each in group):
         return False
+    is_syllable = len(following.word.lower) == 1 and _HANGUL.match(following.word.lower)
+    if is_syllable and _HANGUL.match(text, following.end):
+        return False  # It begins another word.
     return _are_together(text, group[-1].end, following.start)
 
 
@@ -227,59 +230,27 @@ def _is_name(text: str, found: _Found) -> bool:
     """Whether a single part of a name is written like a name, and not like an ordinary word."""
     start, end, word = found
     given = text[start:end]
-    before = text[max(0, start - _CUE_REACH) : start]
+    before = text[max(0, start - CUE_REACH) : start]
     if _SPACELESS.match(given) or _HANGUL.match(given):
-        return len(given) > 1 or bool(_TITLE_AFTER.match(text, end)) or _stands_alone(text, before, end)
+        return len(given) > 1 or bool(TITLE_AFTER.match(text, end)) or stands_alone(text, before, end)
     is_written_so = given in word.forms or given.istitle() or given.isupper()
     is_capitalised = given.lower() == given.upper() or (given[0] == given[0].upper() and is_written_so)
     is_distinct = not word.is_ordinary and len(given) > 2
-    if is_distinct and (is_capitalised or (len(given) > 3 and not _is_in_address(text, start, end))):
+    if is_distinct and (is_capitalised or (len(given) > 3 and not is_in_address(text, start, end))):
         return True
     is_cased = given.lower() != given.upper()
+    if is_cased and has_title(before, is_capitalised=is_capitalised):
+        return True
     if not is_capitalised or not is_cased:
-        return bool(_ALONE_AFTER.match(text, end)) and _is_called(before)
-    if _is_called(before):
-        return not _continues_sentence(text, end)
+        return bool(ALONE_AFTER.match(text, end)) and is_called(before)
+    if is_called(before):
+        return not continues_sentence(text, end)
     if before[-1:] + text[end : end + 1] in _MARKED:
         return True
     if _IN_SENTENCE.search(before) and not _NEXT_CAPITAL.match(text, end) and given.lower() not in _capitalised_words():
         return given[1:].islower()
     # A message that is only the name, or a signature.
-    return bool(_SIGNED.search(before)) and _is_end(text, end)
-
-
-def _is_called(before: str) -> bool:
-    """Whether a text ends with words that address or introduce a person, such as `my name is`."""
-    found = _CUE_END.search(before)
-    if found is None:
-        return False
-    said = before[: found.end()].lower()
-    starts = (len(said) - len(cue) for cue in _CUES.get(said[-1], ()) if said.endswith(cue))
-    return any(start == 0 or not said[start - 1].isalnum() or not is_latin(said[start:]) for start in starts)
-
-
-def _stands_alone(text: str, before: str, end: int) -> bool:
-    """Whether a name of one character is set off from the words around it: `我叫明。`"""
-    is_off = bool(_ALONE_BEFORE.search(before))
-    if is_off and _SAID_AFTER.match(text, end):
-        return True
-    # In Korean many words have one character and spaces around them.
-    is_off = is_off and not _HANGUL.match(text[end - 1])
-    return (is_off or _is_called(before)) and bool(_ALONE_AFTER.match(text, end))
-
-
-def _is_in_address(text: str, start: int, end: int) -> bool:
-    """Whether a word is part of a URL or a file's name: `www.rossi.example`."""
-    return text[start - 1 : start] in _ADDRESS_SIGNS or bool(_ADDRESS_GOES_ON.match(text, end))
-
-
-def _continues_sentence(text: str, end: int) -> bool:
-    """Whether a word in lower case follows: `Hello. Will you come?` has no name, but `Hello Will, come` has one."""
-    return bool(_SMALL_WORD.match(text[end : end + 8].lower()))
-
-
-def _is_end(text: str, end: int) -> bool:
-    return bool(_END.match(text[end : end + 16]))
+    return bool(_SIGNED.search(before)) and is_end(text, end)
 
 
 def is_ordinary(word: str) -> bool:

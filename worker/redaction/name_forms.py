@@ -28,8 +28,17 @@ def spellings(part: str) -> set[str]:
     if part.isascii():
         return {part}
     lower = part.lower()
+    # Without a Turkish locale, lower case makes two characters of the capital with a dot.
+    dotted = {lower} if "\u0130" in part else set()
     others = {each.capitalize() if part.istitle() else each for each in _other_cases(lower)}
-    return {normalize("NFC", part), normalize("NFD", part), _plain(part), _plain(part.translate(_GERMAN)), *others}
+    return {
+        normalize("NFC", part),
+        normalize("NFD", part),
+        _plain(part),
+        _plain(part.translate(_GERMAN)),
+        *dotted,
+        *others,
+    }
 
 
 def _plain(text: str) -> str:

@@ -24,6 +24,7 @@ _EVERYWHERE = (
     ("fr.nir", re.compile(r"[12] ?[0-9]{2} ?[0-9]{2} ?[0-9][0-9AB] ?[0-9]{3} ?[0-9]{3} ?[0-9]{2}")),
     ("ie.pps", re.compile(r"[0-9]{7}[A-W][AHWTX]?", re.IGNORECASE)),
     ("ch.ssn", re.compile(r"756[. ]?[0-9]{4}[. ]?[0-9]{4}[. ]?[0-9]{2}")),
+    ("kr.rrn", re.compile(r"[0-9]{6}-[1-8][0-9]{6}")),
     ("us.ssn", re.compile(r"[0-9]{3}-[0-9]{2}-[0-9]{4}")),
     ("br.cpf", re.compile(r"[0-9]{3}\.[0-9]{3}\.[0-9]{3}-[0-9]{2}")),
     ("cl.rut", re.compile(r"[0-9]{1,2}\.[0-9]{3}\.[0-9]{3}-[0-9K]", re.IGNORECASE)),
@@ -76,9 +77,10 @@ _SIZES = {"au.tfn": {9}, "il.idnr": {9}, "ru.inn": {12}}
 _MIN_DIGITS, _MAX_DIGITS = 5, 22
 _NONE = re.compile(
     r"(?:19|20)[0-9]{2}[-./ ]?[01]?[0-9][-./ ]?[0-3]?[0-9]|[0-3]?[0-9][-./ ][01]?[0-9][-./ ](?:19|20)?[0-9]{2}"
-    r"|[0-9]{1,3}(?:\.[0-9]{1,3}){3}|[0-9]{1,3}\.[0-9]+|(?:19|20)[0-9]{2}[-/](?:19|20)[0-9]{2}"
+    r"|[0-9]{1,3}(?:\.[0-9]{1,3}){3}|[0-9]{1,3}\.[0-9]+"
+    r"|[0-2]?[0-9]\.[0-5][0-9] ?- ?[0-2]?[0-9]\.[0-5][0-9]|(?:19|20)[0-9]{2}[-/](?:19|20)[0-9]{2}"
 )
-"""Matches dates, IP addresses and decimals, which are no national ids."""
+"""Matches dates, IP addresses, decimals and times, which are no national ids."""
 _NOT_AFTER = re.compile(r",[0-9]{2}\b|[.][0-9]| ?[€$£¥%°]| ?(?:eur|usd|gbp|chf|brl)\b|[/=&]|[?][a-z0-9]", re.IGNORECASE)
 _NOT_BEFORE = frozenset("#+-/$€£")
 _ID_WORDS = words("id_words")

@@ -25,14 +25,16 @@ _DATE = re.compile(
 )
 _COMPACT_DATE = re.compile(r"(?:19|20)[0-9]{2}(?:0[1-9]|1[0-2])(?:0[1-9]|[12][0-9]|3[01])(?:[0-9]{6})?|1[67][0-9]{8}")
 """Matches dates without separators, also with a time, and times in seconds since 1970."""
+_OCTET = r"(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
 _FIGURES = re.compile(
     r"[0-9]{1,2}(?:\.[0-9]{3}){1,2}|[0-9]{1,2}(?: [0-9]{3}){1,2}|[0-9]{3}[. ][0-9]{3}|(?:0|[1-9][0-9]*)\.[0-9]+"
     r"|(?:0|[1-9][0-9]{0,2})(?:\.(?:0|[1-9][0-9]{0,2})){3}|[0-9]{1,3}\.[0-9]{1,2}\.[0-9]{3,5}\.[0-9]{1,4}"
 )
 """Matches large numbers, decimals, IP addresses and versions, which are no phone numbers unless a word says so."""
 _NEVER = re.compile(
-    r"(?:[1-9]?[0-9]|1[0-9]{2})\.[0-9]{4,}(?: .*)?|(?:0|[1-9][0-9]{0,2})(?:\.(?:0|[1-9][0-9]{0,2})){3}(?:/[0-9]{1,2})?"
+    rf"(?:[1-9]?[0-9]|1[0-9]{{2}})\.[0-9]{{4,}}(?: .*)?|{_OCTET}(?:\.{_OCTET}){{3}}(?:/[0-9]{{1,2}})?"
     r"|[0-9]{1,3}\.[0-9]{1,2}\.[0-9]{3,5}\.[0-9]{1,4}|(?:19|20)[0-9]{12}|97[89][- ]?[0-9][0-9 -]{8,12}"
+    r"|[0-9]-[0-9]{2,7}-[0-9]{2,7}-[0-9]"
 )
 """Matches what is no phone number whatever the words before it: coordinates, IP addresses, versions, dates, ISBNs."""
 _CURRENCY = re.compile(rf",[0-9]{{2}}\b| ?(?:{'|'.join(read_words('currencies'))})", re.IGNORECASE)
@@ -41,6 +43,14 @@ _AMERICAN = re.compile(r"(?:1[-. ])?\(?[2-9][0-9]{2}(?:\)[ -]?|[-. ])[2-9][0-9]{
 _NANP = 1
 _PHONE_WORDS = words("phone_words")
 _OTHER_WORDS = words("other_number_words")
+_OTHER_NUMBER = re.compile(
+    r"(?<!\w)(?!\w*(?:fon|foon|handy|mobi|cell|gsm|fax|ruf|festnetz|kontakt|contact|whatsapp))[a-zß-ö]{3,20}?(?:nummer|nr)(?!\w)"
+    "|(?<=[가-힣])(?<![제내새본])(?<!전화)(?<!폰)(?<!팩스)(?<!연락처)(?<!연락)번호"
+    "|(?<=[\u30a0-\u30ff\u3400-\u9fff])(?<!電話)(?<!携帯)(?<!連絡先)(?<!連絡)(?<!新)番号"
+    "|(?<=[\u3400-\u9fff])(?<![的新旧我你您他她这這个個几本])(?<!电话)(?<!手机)(?<!联系)(?<!電話)(?<!手機)号码"
+    "|(?<=[\u3400-\u9fff])(?<![番机機话話信同的新旧我你您他她这這个個几本])号(?!码)"
+)
+"""`Number` written together with what it is the number of: `ordernummer`, `상품번호`."""
 _NOT_BEFORE = frozenset("#$€£¥₹₽₩№@")
 _MARKS = frozenset("=_*")
 """Before a number, these show that it is no phone number, unless the same character follows it, as in `*bold*`."""
@@ -101,8 +111,10 @@ def _spans(run: Run, start: int, found: Sequence[tuple[int, int, str]]) -> Itera
 
 
 def is_valid(given: str, regions: Sequence[str]) -> bool:
-    """Whether a text is a number that may be assigned in one of the regions."""
+    """Whether a text is a number that may be assigned in one of the regions, and is dialled there as it stands."""
     for region in regions:
+        if phonenumbers.ndd_prefix_for_region(region, True) == "0" and not given.startswith(("0", "(0")):
+            continue
         with suppress(NumberParseException):
             if phonenumbers.is_valid_number(phonenumbers.parse(given, region)):
                 return True
@@ -148,7 +160,7 @@ def _is_other(run: Run, start: int, end: int) -> bool:
 
 def _context(run: Run) -> int:
     """Return 1 if the words before the run announce a phone number, -1 if another number, 0 if neither."""
-    phone, other = _PHONE_WORDS.last(run.before), _OTHER_WORDS.last(run.sentence)
+    phone, other = _PHONE_WORDS.last(run.before), _last_other(run.sentence)
     if other is not None and _NUMBER.search(run.sentence, other.end()):
         other = None  # The word spoke of the number that follows it.
     if phone is None or other is None:
@@ -157,6 +169,12 @@ def _context(run: Run) -> int:
     ahead = len(run.before) - len(run.sentence)
     is_other = other.end() + ahead >= phone.end() or phone.start() - other.end() - ahead <= 1
     return -1 if is_other else 1
+
+
+def _last_other(sentence: str) -> re.Match[str] | None:
+    """Return the last words that speak of another number than a phone's."""
+    found = [each for each in (_OTHER_WORDS.last(sentence), *_OTHER_NUMBER.finditer(sentence)) if each]
+    return max(found, key=re.Match.end, default=None)
 
 
 def _parse(text: str, region: str | None) -> tuple[PhoneNumber | None, bool]:

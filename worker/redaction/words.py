@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 
+_LATIN = r"[0-9a-z_\u00df-\u00f6\u00f8-\u024f\u1e00-\u1eff]"
+
 
 def read_words(name: str) -> list[str]:
     """Return the words in a file, or the lines of a file of phrases."""
@@ -47,7 +49,8 @@ def _any_of(phrases: Sequence[str]) -> str:
     for phrase in phrases:
         pattern = re.escape(phrase.removesuffix("*")) + (r"\w*" if phrase.endswith("*") else "")
         (whole if is_latin(phrase) else anywhere).append(pattern)
-    return "|".join([rf"\b(?:{'|'.join(whole)})\b", *anywhere])
+    # Not \b: a Latin word may touch a Chinese or Korean one.
+    return "|".join([rf"(?<!{_LATIN})(?:{'|'.join(whole)})(?!{_LATIN})", *anywhere])
 
 
 def is_latin(phrase: str) -> bool:

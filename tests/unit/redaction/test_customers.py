@@ -30,6 +30,13 @@ FOUND = [
     ("NL", "bsn: 0001 56 760", "bsn: [NATIONAL_ID_1]"),
     ("KR", "번호는 3402152646411", "번호는 [NATIONAL_ID_1]"),
     ("PT", "Tel: 912-168-480", "Tel: [PHONE_1]"),
+    ("ES", "me pueden llamar al 810.12.20.73", "me pueden llamar al [PHONE_1]"),
+    ("SE", "du når mig på 0701237133", "du når mig på [PHONE_1]"),
+    ("KR", "전화번호는 02-345-6789", "전화번호는 [PHONE_1]"),
+    ("CN", "微信同号13540722502", "微信同号[PHONE_1]"),
+    ("KR", "tel은 02-345-6789", "tel은 [PHONE_1]"),
+    ("KR", "번호 060909-1442441", "번호 [NATIONAL_ID_1]"),
+    ("NL", "hier mijn nummer 1821 13 942", "hier mijn nummer [NATIONAL_ID_1]"),
 ]
 
 UNTOUCHED = [
@@ -41,6 +48,14 @@ UNTOUCHED = [
     ("CL", "4064270453253, PL59 4012 2867 5222 3823 4077 2857"),
     ("TW", "快递单号@angela.weaver"),
     ("IL", "22-10-2016, 2018-04-02, 6 424 790 EUR"),
+    ("NL", "serienummer 022.937.50, ordernummer 0346-1640"),
+    ("NL", "tussen 12.00-14.30 thuis"),
+    ("KR", "접수번호는 512249136입니다"),
+    ("KR", "모델번호 193.573.87"),
+    ("JP", "商品番号EAN 0473252360277"),
+    ("CN", "会员号13540722502"),
+    ("PL", "numer przesyłki 7009-6265-8756"),
+    ("RU", "9-4233-7155-3"),
     ("US", "https://a.example/?next_page_token=CAUQAA7c6a08f8&passage=1234567"),
 ]
 
@@ -57,13 +72,23 @@ NAMES = [
     (("彬", "赵"), "谢谢彬！我叫赵。", "谢谢[NAME_1]！我叫[NAME_1]。"),
     (("幹", "山本"), "幹です", "[NAME_1]です"),
     (("하윤", "김"), "김입니다", "[NAME_1]입니다"),
+    (("하윤", "김"), "김 과장님, 김대리님", "[NAME_1] 과장님, [NAME_1]대리님"),
+    (("하윤", "김"), "(김) 고객님, '김'님", "([NAME_1]) 고객님, '[NAME_1]'님"),
+    (("상훈", "이"), "상훈이가 이상훈 이름으로", "[NAME_1]이가 [NAME_1] 이름으로"),
+    (("飞", "王"), "我姓王，叫我飞就行", "我姓[NAME_1]，叫我[NAME_1]就行"),
+    (("飞", "王"), "小王你好；王总，梁姐", "小[NAME_1]你好；[NAME_1]总，梁姐"),
+    (("Jules", "Renard"), "Monsieur Renard a payé", "Monsieur [NAME_1] a payé"),
+    (("Ana", "Rocha"), "a Sra. Rocha; o senhor rocha já pagou", "a Sra. [NAME_1]; o senhor [NAME_1] já pagou"),
+    (("Oluş", "İhsanoğlu"), "oluş i̇hsanoğlu", "[NAME_1]"),
 ]
 
 OTHER_WORDS = [
     (("Ander", "Mark"), "andere, please mark it; thanks mark it"),
     (("Вера", "Роман"), "читаю роман"),
     (("明", "强"), "请说明，加强管理"),
-    (("민서", "이"), "이 (링크)"),
+    (("민서", "이"), "이 (링크), 사용자(이)가"),
+    (("总", "小"), "小心，总是这样"),
+    (("明", "高"), "提高总价，是明天吧"),
     (("אור", "חיים"), "לשנות חיים שלמים"),
 ]
 
