@@ -57,9 +57,14 @@ def as_retry(
 ) -> Exception:
     """Publish the next attempt of a task as a Celery retry that shows the reason; return the exception to raise.
 
-    `ids`: the ids of the unfinished ledger entries; None keeps the message's own arguments. Celery first publishes the
-    retry and then acknowledges the message. If the publish fails (see worker/celery_support/publisher.py), the message
-    is gone, and the sweep enqueues its requests again.
+    Celery first publishes the retry and then acknowledges the message. If the publish fails (see
+    worker/celery_support/publisher.py), the message is gone, and the sweep enqueues its requests again.
+
+    Args:
+        task: The task, bound to the current message.
+        ids: The ids of the unfinished ledger entries. None keeps the arguments of the message.
+        error: The reason, which Flower shows.
+        delay: The time until the next attempt. None: exponential backoff by the number of retries.
     """
     own: dict[str, Any] = {"argsrepr": "..."} if ids is None else {"args": [ids], "argsrepr": repr_of(ids)}
     wait = delay or backoff(task.request.retries, service().settings)

@@ -17,7 +17,8 @@ from .base import retry_transient_errors
 def run_job_slice(task: Task[Any, Any], ids: Any, work: Work, clean_up: CleanUp = lambda _: None) -> None:
     """Run one slice of a job.
 
-    `ids`: a list with the job's id; anything else comes from another program and is rejected.
+    `ids`: a list with the job's id; anything else comes from another program and is rejected. `work` does the slice,
+    and `clean_up` removes what a failed or cancelled job has written (`worker.jobs.slices`).
     """
     with retry_transient_errors(task):
         try:

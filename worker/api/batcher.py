@@ -20,7 +20,10 @@ Handle = Callable[[Sequence[Item]], Sequence[Result | Exception]]
 
 
 def pause_for(in_flight: int, seconds_each: float, max_seconds: float) -> float:
-    """Return for how many seconds to gather calls: proportional to the requests in flight, 0 if they are few."""
+    """Return how long to gather calls, in seconds: `seconds_each` for each request in flight, at most `max_seconds`.
+
+    0 if few requests are in flight, because gathering would only delay them.
+    """
     return min(seconds_each * in_flight, max_seconds) if in_flight > FEW else 0.0
 
 

@@ -157,14 +157,14 @@ def encode(value: Any) -> bytes:
 
 
 def json_response(status: int, body: bytes, headers: Mapping[str, str] | None = None) -> Response:
-    """Return a response with a body that is JSON already."""
+    """Return a response whose body is already encoded as JSON."""
     return Response(body, status, headers, JSON)
 
 
 def success(status: int, message: str, data: bytes | None = None, headers: Mapping[str, str] | None = None) -> Response:
     """Return a successful response with the envelope `{success, message, data}`.
 
-    `data`: JSON, encoded already. None: the response has no `data`.
+    `message`: ASCII text without quotes. `data`: already encoded as JSON; None leaves it out.
     """
     body = b'{"success":true,"message":"%s"' % message.encode()
     return json_response(status, body + (b',"data":%s}' % data if data is not None else b"}"), headers)

@@ -27,7 +27,17 @@ WAIT_SECONDS = 3600.0
 def run_backfill(
     organization: ObjectId, given: Mapping[str, Any], chunk: int | None, timeout: float, *, as_json: bool
 ) -> int:
-    """Run a backfill or watch the one in progress; print its result and return the exit code. Raises SnapshotError."""
+    """Run a backfill or watch the one in progress; print its result and return the exit code.
+
+    Args:
+        organization: The organization whose conversations are requested.
+        given: The other fields of `BackfillSpec`, in camelCase.
+        chunk: Maximum number of requests in a message. None: the setting SNAPSHOTS_CHUNK_SIZE.
+        timeout: How many seconds to run or watch it; after that, the workers continue.
+        as_json: Whether to print JSON.
+
+    Raises SnapshotError.
+    """
     jobs = Jobs(open_producer(**({} if chunk is None else {"chunk_size": chunk})))
     job = accept_backfill(jobs, organization, given, enqueue=False)
     started, before = time.monotonic(), _outcomes(Progress.of(job))

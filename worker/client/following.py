@@ -37,7 +37,7 @@ def follow(
 ) -> Generator[Execute | Sleep | Deliver, Any, None]:
     """Yield the events for one consumer: first its own pending ones, then those abandoned by others, then new ones.
 
-    An event is acknowledged when the next one is requested.
+    An event is acknowledged when the next one is requested. `SnapshotClient.events` describes the parameters.
     """
     if not take_over_after > 0:
         raise InvalidRequest(

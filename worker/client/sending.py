@@ -19,7 +19,11 @@ WAITAOF_MS = 3000
 def send_request(names: Names, fields: Mapping[str, Any], *, durable: bool, check: bool) -> Steps[Sent]:
     """Add a request to the stream.
 
-    `check`: first verify that the server can confirm durability.
+    Args:
+        names: The names of the streams.
+        fields: The fields of the request, in camelCase. None is the same as absent.
+        durable: Whether to wait until the entry is on Redis's disk.
+        check: Whether to verify first that the server can confirm durability.
     """
     own_id = fields.get("requestId") is not None
     data = {"requestId": str(uuid.uuid4()), **{name: value for name, value in fields.items() if value is not None}}
@@ -41,7 +45,10 @@ def send_request(names: Names, fields: Mapping[str, Any], *, durable: bool, chec
 
 
 def send_closing(names: Names, fields: Mapping[str, Any], *, durable: bool, check: bool) -> Steps[str]:
-    """Add a closing and return the entry's id. The service derives the request id, so a repeat is safe."""
+    """Add a closing and return the entry's id. The service derives the request id, so a repeat is safe.
+
+    See `send_request` for the parameters.
+    """
     entry = {"type": "conversation.resolved", "data": _json(Closing.read(fields)), "client": "python"}
     if check:
         yield from _check_durable({})

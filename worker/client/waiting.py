@@ -27,7 +27,10 @@ _PAGE = 1000
 
 
 def wait(names: Names, sent: Sent | str, timeout: float) -> Steps[Outcome]:
-    """Read forward from the end of the streams before the request was sent, and backward if it may be older."""
+    """Wait for the outcome of a request. `SnapshotClient.wait` describes the parameters and the errors.
+
+    Reads forward from the end of the streams before the request was sent, and backward if the request may be older.
+    """
     search = _Search(names, sent, timeout)
     failures = 0
     while True:

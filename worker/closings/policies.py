@@ -99,7 +99,10 @@ class Policy(CamelModel):
         return None if self.is_in_sample(conversation) else "sampled_out"
 
     def skip_reason_by_count(self, total: int, from_contact: int, from_user: int) -> str | None:
-        """Return why a closing with these numbers of messages is skipped, or None if it is admitted."""
+        """Return why a closing with these numbers of messages is skipped, or None if it is admitted.
+
+        `total`: all messages. `from_contact`, `from_user`: those of the contact, and of the platform's side.
+        """
         if total < self.minimum_messages:
             return "too_few_messages"
         if from_contact < self.minimum_from_contact:

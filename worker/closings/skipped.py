@@ -66,7 +66,9 @@ class SkippedClosings:
         return {closings[place].request_id for place in upserted or {}}
 
     def recently_checked(self, request_ids: Iterable[str], policies: Mapping[ObjectId, str], at: datetime) -> set[str]:
-        """Return the request ids of the closings that need not be checked again yet.
+        """Return the request ids of those of these closings that need not be checked again yet.
+
+        `policies`: the fingerprint of the current policy, by organization. `at`: the time now.
 
         A closing is checked again when its organization's policy has changed. Because messages may have been added,
         every reconcile checks it for 15 minutes, and then it is checked at growing intervals: 15 minutes, 30 and so on.

@@ -136,7 +136,10 @@ def accept_erasure(
 
 
 def accept_again(jobs: Jobs, contact: ObjectId, tombstone: Document) -> Job:
-    """Accept the erasure of a contact that a restored backup has brought back, or return the one in progress."""
+    """Accept the erasure of a contact that a restored backup has brought back, or return the one in progress.
+
+    `tombstone`: the contact's tombstone from the log of erasures, which the database lacks.
+    """
     organization = tombstone["organizationId"]
     if open_ := _in_progress(jobs, organization, tombstone["_id"]):
         return open_

@@ -42,9 +42,9 @@ def move_neighbours(client: Any, stream: str, first: bytes, last: bytes) -> None
 
 
 def delete_acknowledged_neighbours(client: Any, stream: str, first: bytes, last: bytes) -> None:
-    """Of the entries that may share a node, delete those that every consumer group has acknowledged.
+    """Delete acknowledged entries that may share a node with those from `first` to `last`.
 
-    The others stay until they are acknowledged and trimmed.
+    Entries that some consumer group has not acknowledged stay until they are acknowledged and trimmed.
     """
     groups = client.xinfo_groups(stream)
     done = [key for key, _ in _neighbours(client, stream, first, last)]

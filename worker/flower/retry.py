@@ -58,7 +58,13 @@ def unknown_task(task: str) -> Answer:
 
 
 def retry(task: str, keys: Sequence[ObjectId], received: float | None = None) -> Answer:
-    """Redrive the failed requests of a task, under the same task id. Blocks for up to 10 s."""
+    """Redrive the failed requests of a task, under the same task id. Blocks for up to 10 s.
+
+    Args:
+        task: The id of the task.
+        keys: The ledger ids of its requests that may have failed.
+        received: When a worker last received the task, in seconds since 1970; part of the answer.
+    """
     if not keys:
         return Answer(task, "no_request", "This task lists no failed request of the ledger.")
     try:

@@ -76,7 +76,8 @@ def as_json(columns: Columns) -> dict[str, Any]:
 def fit(name: str, value: Any, kind: Any) -> Any:
     """Return the value of a snapshot's field, converted to the type of its column. A timestamp is a `datetime` in UTC.
 
-    Raises Skipped as `malformed_snapshot`, `date_out_of_range` or `invalid_text`. Null fits every column.
+    `name`: the field, for the error. `kind`: the type, in the notation of this module. Null fits every column. Raises
+    Skipped as `malformed_snapshot`, `date_out_of_range` or `invalid_text`.
     """
     if value is None or (kind == "string" and type(value) is str and value.isascii()):  # most values, so first
         return value

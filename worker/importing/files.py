@@ -74,7 +74,16 @@ def import_files(
     """Read JSON Lines files in the neutral form, gzipped or not, and store the conversations that are new.
 
     A faulty line is refused without affecting the others. A damaged file is read up to the damage, which counts as a
-    refused line. Raises StoreUnavailable or StoreConflict, after which the import can be run again.
+    refused line.
+
+    Args:
+        paths: The files, which are read in this order.
+        organization_id: The organization that gets the conversations.
+        connections: The connections of this process.
+        on_progress: Called now and then with the bytes read, the total size and the report so far.
+
+    Raises:
+        StoreUnavailable, StoreConflict: MongoDB cannot be reached or was busy; the import can be run again.
     """
     report = Report(organization_id)
     store = ImportStore(connections, organization_id)

@@ -95,7 +95,10 @@ def paths_of_ids(profile: Profile, names: Iterable[str]) -> list[str]:
 
 
 def best_flag(names: Iterable[str], profile: Profile, *, dates: bool) -> str | None:
-    """Return the path of a flag, or of a date that serves as one, that some sampled document has (null counts)."""
+    """Return the path of a flag that some sampled document has, or None. Null counts as a value.
+
+    `names`: names that platforms use, most likely first. `dates`: whether a date may serve as the flag.
+    """
     kinds = {"bool", "date"} if dates else {"bool"}
     found = [path for path, each in profile.paths.items() if set(each.kinds) <= kinds]
     ranked = [(rank, path) for path in found if (rank := _rank(path, tuple(names))) is not None]
@@ -103,7 +106,10 @@ def best_flag(names: Iterable[str], profile: Profile, *, dates: bool) -> str | N
 
 
 def resolved_settings(expected: Expected, profile: Profile, fields: CollectionFields) -> dict[str, str]:
-    """Return settings for a flag, an inverted flag or a state by which conversations are resolved."""
+    """Return the settings by which resolved conversations can be told: a flag, an inverted flag or a state.
+
+    `fields`: the current mapping, which is left alone if it fits. The result is empty if it fits or nothing was found.
+    """
     if path := best_path(expected, profile):
         return {} if path == fields["isResolved"] else {"conversation_resolved_field": path}
     for path, here in profile.paths.items():

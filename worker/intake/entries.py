@@ -26,20 +26,24 @@ Other fields are ignored."""
 
 
 def read_task(args: Sequence[Any], kwargs: Mapping[str, Any], celery_id: str, limits: Settings) -> NewRequest:
-    """Return the request in a Celery message, whose only argument is a JSON object, given by position.
+    """Return the request in a Celery message.
 
-    If it has no request id, one is derived from the message's id, so that a redelivered message is the same request.
-    Raises InvalidRequest.
+    Args:
+        args: The positional arguments of the message. The only valid one is a JSON object, the request.
+        kwargs: The keyword arguments, of which there must be none.
+        celery_id: The id of the message. A request without an id gets one derived from it, so that a redelivered
+            message is the same request.
+        limits: The settings that limit lengths and counts.
+
+    Raises:
+        InvalidRequest: Names each faulty field, or `args` if there is another number of arguments.
     """
     request = SnapshotRequest.read(_only_argument(args, kwargs, limits), limits)
     return NewRequest(request, request.request_id or task_request_id(celery_id), "task", INTERACTIVE)
 
 
 def read_closing_task(args: Sequence[Any], kwargs: Mapping[str, Any], limits: Settings) -> ConversationResolved:
-    """Return the closing in a Celery message, whose only argument is a JSON object, given by position.
-
-    Raises InvalidRequest.
-    """
+    """Return the closing in a Celery message. The parameters and the error are those of `read_task`."""
     return ConversationResolved.read(_only_argument(args, kwargs, limits), limits)
 
 
@@ -67,10 +71,17 @@ def task_request_id(celery_id: str) -> str:
 def read_entry(
     fields: Mapping[bytes, bytes], entry_id: str, limits: Settings, queue: str = INTERACTIVE
 ) -> NewRequest | ConversationResolved:
-    """Read an intake entry; return its request, to be enqueued on `queue`, or its closing.
+    """Read the request or the closing in an intake entry.
 
-    If the request has no request id, one is derived from the entry's id, so that reading it twice makes one request.
-    Raises InvalidRequest, which quotes nothing of the entry's content except the names of unknown fields.
+    Args:
+        fields: The fields of the entry, as Redis stores them.
+        entry_id: The id of the entry. A request without an id gets one derived from it, so that an entry that is read
+            twice is one request.
+        limits: The settings that limit lengths and counts.
+        queue: The Celery queue on which to enqueue the request.
+
+    Raises:
+        InvalidRequest: Quotes nothing of the entry's content except the names of unknown fields.
     """
     kind = _read_type(fields)
     data = _read_data(fields, limits)
@@ -104,7 +115,10 @@ def _fault(field: str, message: str) -> InvalidRequest:
 
 
 def reject(service: Service, error: SnapshotError, original: Mapping[str | bytes, Any], origin: str) -> None:
-    """Add a rejected entry with the reason to the stream of rejected entries. Raises BrokerUnavailable."""
+    """Add a rejected entry with the reason to the stream of rejected entries. Raises BrokerUnavailable.
+
+    `original`: the rejected fields. `origin`: the id of the stream entry, or `task:` and the id of the Celery message.
+    """
     service.events.reject(error.outcome(), original, origin)
     # The message names fields and limits, never what an entry contains.
     log.warning("request_rejected", code=error.code, reason=error.message, origin=origin)

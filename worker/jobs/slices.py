@@ -70,10 +70,20 @@ CleanUp = Callable[[Job], None]
 
 
 def run_slice(jobs: Jobs, key: ObjectId, owner: str, work: Work, clean_up: CleanUp, *, local: bool = False) -> None:
-    """Claim a job, work on it for one slice, and enqueue the next slice. Raises TransientError.
+    """Claim a job, work on it for one slice, and enqueue the next slice.
 
-    Does nothing if the job is finished or another slice has claimed it. If it has failed or was cancelled, what it has
-    written is removed.
+    Does nothing if the job is completed or another slice has claimed it.
+
+    Args:
+        jobs: The store of jobs.
+        key: The id of the job.
+        owner: The name of the worker, which is stored with the claim.
+        work: Does the work of one slice.
+        clean_up: Removes everything that a failed or cancelled job has written.
+        local: Whether a command runs the job in its own process, so that no next slice is enqueued.
+
+    Raises:
+        TransientError: A server is down; the slice should be retried.
     """
     job = jobs.claim(key, owner, local=local)
     if job is None:

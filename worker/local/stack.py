@@ -50,9 +50,15 @@ def stack(
 ) -> Iterator[Stack]:
     """Start servers (embedded ones if the settings name none) and our processes; stop them at the end.
 
-    `data` is a permanent data folder; without it a temporary one is used.
-    Raises EmbeddedError, FolderInUse, FolderUnusable, ChildFailed, PortInUse, and UnusableServer, StoreUnavailable or
-    BrokerUnavailable for a server that the settings name.
+    Args:
+        settings: The servers that they name are used; the others are started.
+        data: A permanent data folder. None: a temporary one, which is removed at the end.
+        on_exit: Called when a process exits, before it is restarted.
+        on_start: Called with the name of each part before it is started.
+
+    Raises:
+        EmbeddedError, FolderInUse, FolderUnusable, ChildFailed, PortInUse: A part cannot be started.
+        UnusableServer, StoreUnavailable, BrokerUnavailable: A server that the settings name cannot be used.
     """
     wanted = {"MongoDB": "mongo_url", "Redis": "redis_url"}
     if missing := [name for name, setting in wanted.items() if setting not in settings.model_fields_set]:
@@ -134,7 +140,7 @@ def _listener(folder: Path, environment: Mapping[str, str]) -> Child:
 
 
 def api(folder: Path, environment: Mapping[str, str], api_login: Login) -> Child:
-    """Return the API, not started yet."""
+    """Return the API, not started yet. `environment`: variables of all processes. `api_login`: socket and secret."""
     descriptor = api_login.listening.fileno()
     argv = [*_SNAPSHOTS, "api", "--fd", str(descriptor)]
     own = _environment(folder, {**environment, **api_login.environment})

@@ -214,7 +214,7 @@ def counter(name: str, about: str, labelled: Labels, values: Mapping[Any, float]
 
 
 def gauge(name: str, about: str, labelled: Labels, values: Mapping[Any, float]) -> Metric:
-    """Return the gauge `snapshots_<name>`. `values`: by label values."""
+    """Return the gauge `snapshots_<name>`. See `counter` for the parameters."""
     family = GaugeMetricFamily(f"snapshots_{name}", about, labels=labelled)
     for labels, value in values.items():
         family.add_metric(labels, float(value))

@@ -70,7 +70,12 @@ def finished_pipeline(
 ) -> list[Document]:
     """Group finished requests by kind, and by whether they finished before `settled_before`.
 
-    `noted`: the times of the decisions in the outbox.
+    Args:
+        since: Only requests that finished at or after this time.
+        until: Only requests that finished before this time. None: all later ones.
+        settled_before: No transaction can finish a request before this time any more.
+        now: Stands for the time of the event if it has not been emitted yet.
+        noted: The times of the decisions in the outbox.
     """
     unsent = is_unsent_by(noted)
     # Without `sentAt` the event was sent moments after the outcome, or has not been sent yet.

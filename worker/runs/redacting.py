@@ -84,7 +84,10 @@ def _redactor(kinds: tuple[str, ...], regions: tuple[str, ...]) -> Redactor:
 def redact_conversation(
     redactor: Redactor, entry: LedgerEntry, conversation: Conversation, agents: Sequence[Name]
 ) -> RedactedSnapshot:
-    """Redact the messages of a conversation, its customer's fields, and the fields of the request."""
+    """Redact the messages of a conversation, its customer's fields, and the fields of the request.
+
+    `entry`: the request, whose notes and labels are redacted. `agents`: names to redact besides the contact's.
+    """
     contact = conversation.contact
     fields = {
         **{name: entry.get(name) for name in _OF_REQUEST},
@@ -97,7 +100,10 @@ def redact_conversation(
 
 
 def preview(service: Service, redactor: Redactor, organization: ObjectId, conversation: ObjectId) -> RedactedSnapshot:
-    """Return what redaction would change in a conversation. Raises ConversationNotFound and other SnapshotErrors."""
+    """Return what redaction would change in a conversation of an organization, without storing anything.
+
+    Raises ConversationNotFound and other SnapshotErrors.
+    """
     fields = service.connections.fields.conversation
     which = {
         "_id": {"$in": stored_forms([conversation])},

@@ -46,7 +46,8 @@ def take_sample(
 ) -> Sample:
     """Return the figures for a sample of up to `size` of `total` snapshots, or fewer if `seconds` run out.
 
-    Raises StatisticsTooSlow, StoreUnavailable, StoreConflict.
+    `selection`: the snapshots of the organization to sample, as they are at one moment. Raises StatisticsTooSlow,
+    StoreUnavailable, StoreConflict.
     """
     # Only the ids are read and shuffled, because an index has them.
     chosen = [each["_id"] for each in selection.aggregate([{"$project": {"_id": 1}}, {"$sample": {"size": size}}])]

@@ -34,7 +34,10 @@ class Checkpoints:
             return self.collection.find_one({"_id": name}) or {}
 
     def set(self, name: str, fields: Document, expected: Document | None = None) -> bool:
-        """Set fields if the document matches the filter `expected`; return whether it did. None matches always."""
+        """Set fields of the document of this name if it matches the filter `expected`; return whether it did.
+
+        A document that does not exist is created. None as the filter matches always.
+        """
         return self.swap(name, fields, expected) is not None
 
     def swap(self, name: str, fields: Document, expected: Document | None = None) -> Document | None:

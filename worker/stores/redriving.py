@@ -20,8 +20,16 @@ _OF_OUTCOME = ("error", "finishedAt", "sentAt", "attempts", "awaited", "lastErro
 def redrive(connections: Connections, ids: Sequence[ObjectId], at: datetime, queue: str) -> list[LedgerEntry]:
     """Accept redrivable entries again; return the entries that were changed.
 
-    Raises StoreUnavailable, StoreConflict if concurrent changes of the same entries continue, or RedriveUnknown if a
-    commit got no answer and MongoDB does not tell its result either.
+    Args:
+        connections: The connections of this process.
+        ids: Ledger ids. Entries that cannot be redriven are skipped.
+        at: The time of the redrive, by MongoDB's clock.
+        queue: The Celery queue of the wake-ups, which the caller publishes.
+
+    Raises:
+        StoreUnavailable: MongoDB cannot be reached.
+        StoreConflict: Other processes kept changing the same entries.
+        RedriveUnknown: A commit got no answer, and its result could not be read either.
     """
     unknown = False
     for attempt in range(_ATTEMPTS):

@@ -76,7 +76,10 @@ def shown(job: Job) -> ShownJob:
 
 
 def find(jobs: Jobs, key: ObjectId, organization: ObjectId | None) -> Job:
-    """Return an export or a backfill. Raises NotFound, also for a job that nobody may end, such as an erasure."""
+    """Return an export or a backfill of an organization, or of any if that is None.
+
+    Raises NotFound, also for a job that operators cannot end, such as an erasure.
+    """
     job = jobs.get(key, organization)
     if job.kind not in KINDS:
         raise NotFound("Job not found.")
@@ -86,7 +89,16 @@ def find(jobs: Jobs, key: ObjectId, organization: ObjectId | None) -> Job:
 def end(service: Service, key: ObjectId, organization: ObjectId | None, action: Action) -> None:
     """Cancel a job, or delete a finished export with its files. A job that has just finished is not cancelled.
 
-    Raises NotFound, InvalidRequest, InvalidSettings, DestinationFailed, DestinationUnavailable.
+    Args:
+        service: The service of this process.
+        key: The id of the job.
+        organization: The organization whose jobs the operator may end. None: all.
+        action: `cancel` or `delete`.
+
+    Raises:
+        NotFound: There is no such export or backfill.
+        InvalidRequest: The job cannot be deleted, because it is no finished export.
+        InvalidSettings, DestinationFailed, DestinationUnavailable: The files cannot be removed.
     """
     jobs = Jobs(service)
     job = find(jobs, key, organization)

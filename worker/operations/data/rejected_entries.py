@@ -86,7 +86,11 @@ class RejectedEntries:
     def page(
         self, organization: ObjectId | None, limit: int, after: str | None = None
     ) -> tuple[list[RejectedEntry], str | None]:
-        """Return entries, newest first, and the cursor of the next page, if any. Raises BrokerUnavailable."""
+        """Return up to `limit` entries, newest first, and the cursor of the next page, if any.
+
+        `organization`: only entries that name it; None for all. `after`: the cursor of the page; None for the first
+        one. Raises BrokerUnavailable.
+        """
         entries: list[RejectedEntry] = []
         cursor = after
         stop_at = time.monotonic() + _SECONDS

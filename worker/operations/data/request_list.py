@@ -32,7 +32,10 @@ class RequestList:
 def read_request_list(
     connections: Connections, requests: RequestFilter, limit: int, after: ObjectId | None
 ) -> RequestList:
-    """Read a page of requests. Raises StoreUnavailable, StoreConflict."""
+    """Read a page of up to `limit` requests. `after`: the cursor of the page, None for the first one.
+
+    Raises StoreUnavailable, StoreConflict.
+    """
     entries, cursor = list_requests(connections, requests, limit, after)
     groups: ErrorGroups | None = ErrorGroups([], True)
     if requests.status != COMPLETED and after is None:

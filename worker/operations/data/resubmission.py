@@ -75,8 +75,16 @@ class Resubmission:
     def resubmit(self, entry: RejectedEntry, entry_type: str, data: str, organization: ObjectId | None) -> str:
         """Accept the corrected entry; return the request's id, or `left out: <reason>` if a policy skips it.
 
-        Raises InvalidRequest, OtherOrganization, RequestIdConflict, NotResolvedYet, ResubmissionInProgress,
-        AlreadyResubmitted. It can be repeated after AcceptUnknown, StoreUnavailable and BrokerUnavailable.
+        Args:
+            entry: The rejected entry.
+            entry_type: The corrected type, `snapshot.requested` or `conversation.resolved`.
+            data: The corrected content, a JSON object.
+            organization: The organization that the entry must name. None: any.
+
+        Raises:
+            InvalidRequest, OtherOrganization, RequestIdConflict, NotResolvedYet: The corrected entry is refused.
+            ResubmissionInProgress, AlreadyResubmitted: Another operator was faster.
+            AcceptUnknown, StoreUnavailable, BrokerUnavailable: It is safe to try again.
         """
         submitted = self._read(entry, entry_type, data)
         owner = submitted.request.organization_id if isinstance(submitted, NewRequest) else submitted.organization_id
