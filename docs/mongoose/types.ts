@@ -82,7 +82,7 @@ export interface CompletedData {
   redaction?: Redaction | null;
 }
 
-/** What was redacted in a snapshot. */
+/** The redactions in a snapshot. */
 export interface Redaction {
   policy: number;
   counts: Record<string, unknown>;

@@ -1,4 +1,4 @@
-"""Whether the servers and the workers answer."""
+"""Checks whether the servers and the workers answer."""
 
 from dataclasses import dataclass
 

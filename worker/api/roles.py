@@ -15,7 +15,7 @@ from worker.api.responses import Forbidden
 
 
 class Right(Enum):
-    """What a role may be allowed to do. `check_role` says which roles have which right."""
+    """The rights that a role may have. `check_role` says which roles have which right."""
 
     READ = "read"
     WRITE = "create and edit"

@@ -50,7 +50,7 @@ class Contact(Shape):
 
 
 class Redaction(Shape):
-    """What the organization's policy redacted."""
+    """The redactions that the organization's policy made."""
 
     policy: int = Field(description="version of the policy's redaction")
     counts: dict[str, int] = Field(description="the number of replacements, by kind of personal data")

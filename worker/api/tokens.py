@@ -23,7 +23,7 @@ _MAX_TIME = 253_402_300_799
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who sent the request, according to its token or integration key."""
+    """The sender of a request, according to its token or integration key."""
 
     organization: ObjectId
     user: ObjectId

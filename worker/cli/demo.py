@@ -1,4 +1,4 @@
-"""`snapshots demo`: the whole pipeline on sample conversations."""
+"""`snapshots demo`: runs the whole pipeline on sample conversations."""
 
 import json
 import time

@@ -1,4 +1,4 @@
-"""`snapshots events`: show the event stream, and follow it."""
+"""`snapshots events`: shows the event stream, and follows it."""
 
 import re
 import time

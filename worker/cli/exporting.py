@@ -1,4 +1,4 @@
-"""`snapshots export`: write snapshots to files, with progress."""
+"""`snapshots export`: writes snapshots to files, with progress."""
 
 import os
 import socket

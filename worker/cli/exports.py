@@ -1,4 +1,4 @@
-"""`snapshots exports`: list, show, verify, rebuild and cancel exports."""
+"""`snapshots exports`: lists, shows, verifies, rebuilds and cancels exports."""
 
 from pathlib import Path
 

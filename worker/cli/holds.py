@@ -1,4 +1,4 @@
-"""`snapshots hold`: set, list and lift legal holds, which keep a contact from being erased."""
+"""`snapshots hold`: sets, lists and lifts legal holds, which keep a contact from being erased."""
 
 from datetime import datetime, timedelta
 

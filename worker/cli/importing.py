@@ -1,4 +1,4 @@
-"""`snapshots import`: conversations from files into the platform's collections."""
+"""`snapshots import`: imports conversations from files into the platform's collections."""
 
 import json
 import shlex

@@ -1,4 +1,4 @@
-"""`snapshots keys`: integration keys for the HTTP API."""
+"""`snapshots keys`: creates, lists and revokes integration keys for the HTTP API."""
 
 from datetime import datetime, timedelta
 from typing import Any

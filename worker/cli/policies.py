@@ -1,4 +1,4 @@
-"""`snapshots policy get|set|list`: which closings get a snapshot, what is redacted, how long snapshots are kept."""
+"""`snapshots policy`: shows and sets which closings get a snapshot, what is redacted, and how long snapshots stay."""
 
 from collections.abc import Mapping
 from typing import Any

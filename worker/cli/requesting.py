@@ -1,4 +1,4 @@
-"""`snapshots request`: request one snapshot, or one of every conversation of an organization."""
+"""`snapshots request`: requests one snapshot, or one of every conversation of an organization."""
 
 import shlex
 import time

@@ -1,4 +1,4 @@
-"""`snapshots requests`: list and show requests, and redrive failed ones."""
+"""`snapshots requests`: lists and shows requests, and redrives failed ones."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta

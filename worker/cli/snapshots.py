@@ -1,4 +1,4 @@
-"""`snapshots show` and `snapshots delete`."""
+"""`snapshots show` and `snapshots delete`: show and delete one snapshot."""
 
 from typing import Any
 

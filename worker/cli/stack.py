@@ -1,4 +1,4 @@
-"""`snapshots up`: the whole stack in the foreground."""
+"""`snapshots up`: runs the whole stack in the foreground."""
 
 import json
 import os

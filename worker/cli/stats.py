@@ -1,4 +1,4 @@
-"""`snapshots stats`: what an organization's snapshots contain."""
+"""`snapshots stats`: counts what an organization's snapshots contain."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any

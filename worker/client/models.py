@@ -144,7 +144,7 @@ class EventData(_EventPart):
 
 
 class Redaction(_EventPart):
-    """What was redacted in a snapshot."""
+    """The redactions in a snapshot."""
 
     policy: Annotated[int, Field(ge=1)]
     """The version of the policy's redaction."""
@@ -163,7 +163,7 @@ class CompletedData(EventData):
     """True if no copy was made because the messages equal those of the earlier snapshot `snapshot_id`."""
     snapshot_id: KnownId | None = None
     redaction: Redaction | None = None
-    """What the organization's policy redacted; None if it redacts nothing."""
+    """The redactions that the organization's policy made; None if it redacts nothing."""
 
 
 class FailedData(EventData):

@@ -61,11 +61,11 @@ class Names:
     """
 
     requests: str = "snapshots:requests"
-    """Where requests are sent: SNAPSHOTS_REQUESTS_STREAM."""
+    """The stream of requests: SNAPSHOTS_REQUESTS_STREAM."""
     rejected: str = "snapshots:rejected"
-    """Where the service records invalid requests: SNAPSHOTS_REJECTED_STREAM."""
+    """The stream in which the service records invalid requests: SNAPSHOTS_REJECTED_STREAM."""
     events: str = "snapshots:events"
-    """Where outcomes are announced: SNAPSHOTS_EVENTS_STREAM."""
+    """The stream of events: SNAPSHOTS_EVENTS_STREAM."""
 
 
 Steps = Generator[Execute | Sleep, Any, Result]

@@ -52,7 +52,7 @@ class Messages:
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """What a snapshot is made of, as read from the platform: the contact and the messages."""
+    """The source of a snapshot, as read from the platform: the contact and the messages."""
 
     contact: Mapping[str, Any]
     """The contact's name, phone number and email address, as the platform stores them."""

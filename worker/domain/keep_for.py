@@ -1,4 +1,4 @@
-"""How long snapshots are kept, by quality: `400d` for all, `good=1000d` for those of one quality."""
+"""Retention times of snapshots, by quality: `400d` for all, `good=1000d` for those of one quality."""
 
 import re
 from collections.abc import Mapping, Sequence

@@ -37,7 +37,7 @@ class Failure(TypedDict):
 
 
 class Redaction(TypedDict):
-    """What a policy redacted in a snapshot."""
+    """The redactions that a policy made in a snapshot."""
 
     policy: int
     """The version of the policy's redaction."""

@@ -33,7 +33,7 @@ NOTHING = "Nothing of this contact was found in this organization."
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What is stored of a contact: the numbers of documents, and the identifiers by which they are found."""
+    """The stored data of a contact: the numbers of documents, and the identifiers by which they are found."""
 
     on_platform: bool
     snapshots: int

@@ -1,4 +1,4 @@
-"""Where the log of erasures is stored: in a file, or in a bucket, with one small object for each entry."""
+"""Stores the log of erasures in a file, or in a bucket with one small object for each entry."""
 
 import fcntl
 import os

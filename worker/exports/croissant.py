@@ -50,7 +50,7 @@ _CONTEXT: dict[str, Any] = {
 }
 _ENCODINGS = {"jsonl": "application/jsonlines", "parquet": "application/x-parquet"}
 _TYPES = {"string": "sc:Text", "int64": "sc:Integer", "bool": "sc:Boolean", "timestamp": "sc:Date"}
-"""Of columns; `sc:Date` is a date with or without a time."""
+"""Croissant's type for each type of column; `sc:Date` is a date with or without a time."""
 _READABLE = (".jsonl", ".jsonl.gz", ".parquet")
 """Endings of files that `mlcroissant` reads."""
 

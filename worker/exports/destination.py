@@ -1,4 +1,4 @@
-"""Where an export's files go: a folder, or a bucket (`worker.exports.bucket`).
+"""Writes the files of an export to their destination: a folder, or a bucket (`worker.exports.bucket`).
 
 Parts are written under staging names, in a place of their own for each slice, so that a slice that was taken over
 cannot change what a later one has finished. Only whole exports get their final names.

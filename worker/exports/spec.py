@@ -30,7 +30,7 @@ def _check_split(value: str) -> str:
 
 
 class ExportSpec(SnapshotFilter):
-    """What to export: the body of `POST /api/training/exports`, and the options of `snapshots export`.
+    """The options of an export: the body of `POST /api/training/exports`, and the options of `snapshots export`.
 
     It has the filters of `SnapshotFilter` and these fields:
 

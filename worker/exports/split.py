@@ -70,7 +70,7 @@ class Splitter:
         return hmac.digest(self._secret, b"fingerprint", "sha256").hex()[:16]
 
     def place(self, person: ObjectId) -> int:
-        """Return the person's place: an integer from 0 to below 2**53, derived from the hash."""
+        """Return the person's position, by which people are ordered and split: a hash as an integer below 2**53."""
         digest = hmac.digest(self._secret, person.binary, "sha256")
         return int.from_bytes(digest[:8]) >> _STRATUM_BITS
 

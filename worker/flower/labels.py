@@ -48,7 +48,7 @@ _FIELDS = {"organizationId": 1, "trigger": 1, "status": 1, "error.code": 1}
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """What the ledger says about a request: the columns that Flower shows."""
+    """The ledger's facts about a request, which Flower shows in columns."""
 
     organization: str
     trigger: str

@@ -26,7 +26,7 @@ class Format(ABC):
     suffix: ClassVar[str] = "jsonl"
     """Ending of the data files, without the dot: `jsonl` (`lines`) or `parquet` (`arrow_schema`)."""
     purpose: ClassVar[str]
-    """What the format is for, in a few words, for help texts."""
+    """The purpose of the format in a few words, for help texts."""
     takes: ClassVar[frozenset[str]] = frozenset()
     """The fields of `Options` that it uses."""
 

@@ -12,7 +12,7 @@ from worker.formats.rows import Skipped, check_text
 
 
 class Turn(NamedTuple):
-    """What one side says until the other one answers: one or more messages, joined by line feeds."""
+    """The consecutive messages of one side, joined by line feeds."""
 
     role: str
     """`user` or `assistant`."""

@@ -1,4 +1,4 @@
-"""Reads bounded samples of the platform's collections. Only reads."""
+"""Reads bounded samples of the platform's collections, and never writes to them."""
 
 import time
 from collections.abc import Iterable
@@ -18,7 +18,7 @@ _BATCH = 100
 
 @dataclass
 class Sample:
-    """What a sample of a collection has shown, and how many documents were read."""
+    """The result of sampling a collection, and how many documents were read."""
 
     collection: str
     documents: int = 0

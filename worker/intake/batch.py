@@ -39,7 +39,7 @@ age."""
 
 @dataclass
 class _Outcome:
-    """What to do with each entry of a batch: acknowledge it, reject it, or leave it pending."""
+    """The results of a batch: the entries to acknowledge, to reject, and to leave pending."""
 
     done: list[str] = field(default_factory=list)
     rejected: list[tuple[IntakeEntry, SnapshotError]] = field(default_factory=list)

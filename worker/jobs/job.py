@@ -52,7 +52,7 @@ class Job:
     progress: Mapping[str, Any] | None = None
     """Counts that the API, the commands and the operations pages show."""
     checkpoint: Mapping[str, Any] | None = None
-    """Where the next slice continues."""
+    """The state from which the next slice continues."""
     result: Mapping[str, Any] | None = None
     """The result of a completed job. Its event contains these fields, except for `files`."""
     error: Failure | None = None

@@ -38,7 +38,7 @@ class ConsumerGroup:
 
 @dataclass(slots=True)
 class BrokerGauges:
-    """What waits in Redis, and its memory, read at the time `now` of its clock."""
+    """The backlog in Redis, and its memory, read at the time `now` of its clock."""
 
     now: datetime
     queues: dict[str, int]
@@ -55,7 +55,7 @@ class BrokerGauges:
 
 @dataclass(slots=True)
 class StoreGauges:
-    """What waits in MongoDB, read at the time `at`."""
+    """The backlog in MongoDB, read at the time `at`."""
 
     at: datetime
     unsent: int

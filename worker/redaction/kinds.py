@@ -24,7 +24,7 @@ class Span(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Hints:
-    """What is known about a conversation before its text is read."""
+    """Known facts about a conversation, which help to find personal data in its text."""
 
     regions: Sequence[str] = ()
     """ISO 3166 codes of the regions in which to look for national ids and phone numbers without a country code."""

@@ -1,4 +1,4 @@
-"""Finds national identity numbers whose check digits hold, by python-stdnum."""
+"""Finds national identity numbers with valid check digits, by python-stdnum."""
 
 import re
 from collections.abc import Iterator

@@ -31,7 +31,7 @@ class Part(NamedTuple):
 
 
 class Replacement(NamedTuple):
-    """What is replaced in a part, and by what."""
+    """A replacement in a part: a span of its text, and the placeholder."""
 
     start: int
     end: int

@@ -34,7 +34,7 @@ class Change(NamedTuple):
     """A text that redaction changes, for people who check the effect of a policy."""
 
     place: str
-    """Where the text is, such as `messages[3].content`."""
+    """The path of the text, such as `messages[3].content`."""
     before: str
     after: str
     replacements: Sequence[Replacement]
@@ -42,7 +42,7 @@ class Change(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RedactedSnapshot:
-    """What changes in a snapshot. Everything else stays as it is."""
+    """The changes of a snapshot by redaction. Everything else stays as it is."""
 
     messages: dict[int, dict[str, Any]]
     """The changed messages, by their index."""

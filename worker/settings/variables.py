@@ -22,7 +22,7 @@ from worker.settings.types import Duration, HttpUrl, Place, Traces
 
 PREFIX = "SNAPSHOTS_"
 SECRETS_DIRECTORY = "/run/secrets"
-"""Where Docker and Kubernetes mount secrets."""
+"""The directory in which Docker and Kubernetes mount secrets."""
 # Kubernetes defines these for a Service whose name begins with snapshots-, and Docker for a linked container.
 _OF_SERVICES = re.compile(r"_SERVICE_(HOST|PORT(_\w+)?)$|_PORT_\d+_(TCP|UDP)(_(PROTO|PORT|ADDR))?$")
 _OTHER_VARIABLES = ["SECRETS_DIR", "VERSION"]

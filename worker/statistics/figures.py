@@ -67,7 +67,7 @@ class Reason(Figures):
 
 
 class FormatFigures(Figures):
-    """What a format makes of the snapshots."""
+    """How many snapshots a format can represent, and why it skips the others."""
 
     format: str
     usable: int = Field(description="snapshots that it can represent")
@@ -89,7 +89,7 @@ class Sample(Figures):
 
 
 class Statistics(Figures):
-    """What the selected snapshots of an organization contain. All counts but those of the sample are exact."""
+    """The figures of the selected snapshots of an organization. All counts but those of the sample are exact."""
 
     organization_id: Id
     snapshots: int

@@ -1,4 +1,4 @@
-"""Figures that need whole snapshots, from a random sample of them."""
+"""Computes the figures that need whole snapshots, from a random sample of them."""
 
 import time
 from collections import Counter

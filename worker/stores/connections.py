@@ -1,4 +1,4 @@
-"""One client per server and process, and the translation of the drivers' errors."""
+"""Connects to MongoDB and Redis, with one client each per process, and translates the drivers' errors."""
 
 import socket
 import time

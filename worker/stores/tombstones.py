@@ -26,7 +26,7 @@ KEY_MARK = "key"
 whose hashes would match no tombstone, then refuses to work instead of accepting erased contacts."""
 
 FIELDS: Document = {"liftedAt": 1, "fingerprint": 1}
-"""What a check reads of each document."""
+"""The fields that a check reads of each document."""
 
 
 @dataclass(frozen=True, slots=True)

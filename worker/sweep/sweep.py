@@ -57,7 +57,7 @@ Repair = Callable[[], None]
 
 @dataclass
 class SweepReport:
-    """What one sweep did, as counts of requests and events."""
+    """The effects of one sweep, as counts of requests and events."""
 
     re_enqueued: int = 0
     due: int = 0

@@ -1,4 +1,4 @@
-"""The spans of requests. Imported only where traces are on, because it needs the extra `otel`."""
+"""Records the spans of requests. Imported only while traces are on, because it needs the extra `otel`."""
 
 import time
 from collections.abc import Iterable, Iterator, Sequence

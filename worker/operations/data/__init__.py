@@ -1,1 +1,1 @@
-"""The reads and changes behind the pages. Nothing here knows HTML."""
+"""Reads and changes the data of the pages. Independent of HTML."""

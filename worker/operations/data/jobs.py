@@ -54,7 +54,7 @@ class ShownJob:
 
     @property
     def action(self) -> Action | None:
-        """What an operator may do now: cancel the job or delete it, or None."""
+        """The action that an operator may take now: `cancel`, `delete`, or None."""
         if not self.job.is_finished:
             return "cancel"
         return "delete" if self.job.kind == "export" else None

@@ -20,7 +20,7 @@ _SECONDS = 15
 
 @dataclass(frozen=True, slots=True)
 class WaitingCounts:
-    """What waits in Redis. `lag`: unread intake entries (None if unknown). `pending`: read, but not acknowledged."""
+    """The backlog in Redis. `lag`: unread intake entries (None if unknown). `pending`: read, but not acknowledged."""
 
     queues: dict[str, int]
     oldest: dict[str, datetime | None]

@@ -1,4 +1,4 @@
-"""The overview."""
+"""The overview page: counts, queues, and the last hour."""
 
 from fastapi import Response
 

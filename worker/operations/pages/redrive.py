@@ -28,7 +28,7 @@ _REFRESH_SECONDS = 2
 
 @dataclass(frozen=True, slots=True)
 class _Selection:
-    """What to redrive: the requests with these `ids`, or all that match the filter if `ids` is None."""
+    """The requests to redrive: those with these `ids`, or all that match the filter if `ids` is None."""
 
     filter: FilterForm
     ids: list[ObjectId] | None

@@ -1,1 +1,1 @@
-"""What all pages share: sessions, forms, errors, templates."""
+"""The code that all pages share: sessions, forms, errors and templates."""

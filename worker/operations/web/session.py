@@ -1,4 +1,4 @@
-"""Who views the operations pages: the ADMIN whose token is in a header or in the session of the cookie."""
+"""Authenticates viewers of the operations pages, by the ADMIN token in a header or in the session of the cookie."""
 
 import re
 from dataclasses import dataclass
