@@ -32,7 +32,7 @@ STEPS: dict[str, tuple[type[Any], str, str]] = {
     "accept-after": (Ledger, "insert", AFTER),
     "enqueue-before": (CeleryPublisher, "__call__", BEFORE),
     "enqueue-after": (CeleryPublisher, "__call__", AFTER),
-    "claimed-after": (Claims, "arrive", AFTER),
+    "claimed-after": (Claims, "claim_arrived", AFTER),
     "load-after": (Ledger, "load", AFTER),
     "fetch-before": (Conversations, "fetch", BEFORE),
     "decide-before": (Ledger, "decide", BEFORE),

@@ -2,6 +2,7 @@
 
 import random
 
+from chaos.crashpoints import STEPS
 from chaos.schedule import KINDS, OF_ONE_REDIS, OF_SENTINELS, counts, plan
 
 
@@ -11,6 +12,10 @@ def test_run_of_200000_requests_has_its_number_of_faults() -> None:
     assert kills >= 200
     assert sum(drawn[kind] for kind in ("restart_redis", "kill_redis", "cut_power_of_redis")) == 20
     assert (drawn["flush"], drawn["step_down"], drawn["deliver_twice"]) == (5, 20, 20)
+
+
+def test_steps_at_which_processes_die_are_methods_of_the_product() -> None:
+    assert [point for point, (owner, name, _) in STEPS.items() if not hasattr(owner, name)] == []
 
 
 def test_short_run_has_at_least_25_faults_and_every_kind() -> None:
