@@ -170,10 +170,11 @@ def test_workers_are_scaled_by_the_queues_of_requests() -> None:
     assert "replicas" not in DEPLOYMENTS["snapshots-worker"]["spec"], (
         "applying the manifest would reset what KEDA has set"
     )
-    asked = {
-        (ref["name"], ref["key"]) for ref in of("TriggerAuthentication")["snapshots-redis"]["spec"]["secretTargetRef"]
+    refs = of("TriggerAuthentication")["snapshots-redis"]["spec"]["secretTargetRef"]
+    assert {ref["parameter"] for ref in refs} == {"address", "username", "password"}, "the parts of the URL"
+    assert {(ref["name"], ref["key"]) for ref in refs} == {
+        ("snapshots-keda", key) for key in of("Secret")["snapshots-keda"]["stringData"]
     }
-    assert asked == {("snapshots-keda", key) for key in of("Secret")["snapshots-keda"]["stringData"]}
 
 
 def policies_of(name: str, direction: str) -> list[dict[str, Any]]:
