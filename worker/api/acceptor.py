@@ -20,7 +20,7 @@ many ids takes time for which other requests should not wait."""
 
 
 class Acceptor:
-    """Accepts a request when awaited; returns its receipt.
+    """Accepts requests in batches. Each call returns the receipt of its own request.
 
     Raises ContactNotFound, ConversationNotFound, MessagesNotFound (nothing is left behind), RequestIdConflict,
     SnapshotDeleted, AcceptUnknown, StoreUnavailable, StoreConflict.

@@ -73,7 +73,7 @@ def _shown(job: Job) -> dict[str, Any]:
     status_code=202,
     summary="Request a snapshot of every conversation",
     responses={
-        202: {"model": Done[BackfillState], "description": "accepted", "headers": _LOCATION},
+        202: {"model": Done[BackfillState], "description": "The backfill was accepted.", "headers": _LOCATION},
         **error_responses(400, 403, 404, 409, 413),
     },
 )
@@ -97,7 +97,10 @@ async def create_backfill(request: Request, app: App, caller: MayExport) -> Resp
     BACKFILLS_PATH,
     operation_id="listBackfills",
     summary="List the organization's latest backfills, newest first",
-    responses={200: {"model": Done[list[BackfillState]], "description": "at most 100"}, **error_responses(400)},
+    responses={
+        200: {"model": Done[list[BackfillState]], "description": "At most 100 backfills."},
+        **error_responses(400),
+    },
 )
 async def list_backfills(request: Request, app: App, caller: MayRead) -> Response:
     refuse_query(request)
@@ -111,7 +114,7 @@ async def list_backfills(request: Request, app: App, caller: MayRead) -> Respons
     BACKFILLS_PATH + "/{id}",
     operation_id="getBackfill",
     summary="Show a backfill and its progress",
-    responses={200: {"model": Done[BackfillState], "description": "the backfill"}, **error_responses(400, 404)},
+    responses={200: {"model": Done[BackfillState], "description": "The backfill."}, **error_responses(400, 404)},
     openapi_extra={"parameters": PATH_ID},
 )
 async def show_backfill(request: Request, app: App, caller: MayRead, key: PathId) -> Response:
@@ -125,7 +128,7 @@ async def show_backfill(request: Request, app: App, caller: MayRead, key: PathId
     operation_id="cancelBackfill",
     summary="Cancel a backfill",
     responses={
-        200: {"model": Done[BackfillState], "description": "cancelled, or finished before"},
+        200: {"model": Done[BackfillState], "description": "The backfill was cancelled, or had finished before."},
         **error_responses(400, 403, 404),
     },
     openapi_extra={"parameters": PATH_ID},

@@ -28,7 +28,7 @@ def pause_for(in_flight: int, seconds_each: float, max_seconds: float) -> float:
 
 
 class Batcher(Generic[Item, Result]):
-    """Returns the result for one item when awaited.
+    """Groups concurrent calls into batches. Each call gets the result of its own item.
 
     `handle` is called in a thread with many items, and returns a result or an exception for each.
     """

@@ -35,11 +35,11 @@ _WAIT = re.compile(r"(?:^|,)\s*wait\s*=\s*\"?(\d{1,6})\"?\s*(?:,|;|$)", re.ASCII
     status_code=201,
     summary="Make a training snapshot",
     responses={
-        201: {"model": Done[Snapshot], "description": "made", "headers": LOCATION, "links": LINKS},
-        200: {"model": Done[Snapshot], "description": "the snapshot was made by an earlier request with this key"},
+        201: {"model": Done[Snapshot], "description": "The snapshot was made.", "headers": LOCATION, "links": LINKS},
+        200: {"model": Done[Snapshot], "description": "The snapshot was made by an earlier request with this key."},
         202: {
             "model": Done[Pending],
-            "description": "accepted; the snapshot is not ready yet",
+            "description": "The request was accepted; the snapshot is not ready yet.",
             "headers": LOCATION,
             "links": LINKS,
         },

@@ -61,9 +61,9 @@ def _shown(job: Job) -> dict[str, Any]:
     CONTACTS_PATH + "/{id}",
     operation_id="eraseContact",
     status_code=202,
-    summary="Erase a contact from everything that is kept",
+    summary="Erase all data of a contact",
     responses={
-        202: {"model": Done[ErasureState], "description": "accepted", "headers": _LOCATION},
+        202: {"model": Done[ErasureState], "description": "The erasure was accepted.", "headers": _LOCATION},
         **error_responses(400, 403, 404, 409),
     },
     openapi_extra={"parameters": ERASE_CONTACT},
@@ -80,7 +80,7 @@ async def erase_contact(request: Request, app: App, caller: MayDelete, key: Path
     ERASURES_PATH + "/{id}",
     operation_id="getErasure",
     summary="Show an erasure and its receipt",
-    responses={200: {"model": Done[ErasureState], "description": "the erasure"}, **error_responses(400, 403, 404)},
+    responses={200: {"model": Done[ErasureState], "description": "The erasure."}, **error_responses(400, 403, 404)},
     openapi_extra={"parameters": PATH_ID},
 )
 async def show_erasure(request: Request, app: App, caller: MayDelete, key: PathId) -> Response:

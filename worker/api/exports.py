@@ -36,7 +36,7 @@ async def _query(request: Request) -> ExportListQuery:
     operation_id="createExport",
     summary="Export snapshots to files that trainers read",
     responses={
-        202: {"model": Done[ExportJob], "description": "accepted", "headers": EXPORT_LOCATION},
+        202: {"model": Done[ExportJob], "description": "The export was accepted.", "headers": EXPORT_LOCATION},
         **error_responses(400, 403, 409, 413),
     },
 )
@@ -53,7 +53,10 @@ async def create(request: Request, app: App, caller: MayExport) -> Response:
     EXPORTS_PATH,
     operation_id="listExports",
     summary="List the organization's exports, newest first",
-    responses={200: {"model": Done[list[ExportJob]], "description": "a page"}, **error_responses(400, 403)},
+    responses={
+        200: {"model": Done[list[ExportJob]], "description": "A page of the list."},
+        **error_responses(400, 403),
+    },
 )
 async def list_exports(app: App, caller: MayExport, query: Annotated[ExportListQuery, Depends(_query)]) -> Response:
     """To get the next page, pass the last id of this page as `after`."""
@@ -65,7 +68,7 @@ async def list_exports(app: App, caller: MayExport, query: Annotated[ExportListQ
     EXPORTS_PATH + "/{id}",
     operation_id="getExport",
     summary="Show an export: state, progress, counts and files",
-    responses={200: {"model": Done[ExportJob], "description": "the export"}, **error_responses(400, 403, 404)},
+    responses={200: {"model": Done[ExportJob], "description": "The export."}, **error_responses(400, 403, 404)},
     openapi_extra={"parameters": EXPORT_ID},
 )
 async def show(request: Request, app: App, caller: MayExport, key: PathId) -> Response:
@@ -78,7 +81,10 @@ async def show(request: Request, app: App, caller: MayExport, key: PathId) -> Re
     EXPORTS_PATH + "/{id}",
     operation_id="deleteExport",
     summary="Cancel an export, or delete a finished one with its files",
-    responses={200: {"model": DeletedResponse, "description": "done"}, **error_responses(400, 403, 404)},
+    responses={
+        200: {"model": DeletedResponse, "description": "The export was cancelled or deleted."},
+        **error_responses(400, 403, 404),
+    },
     openapi_extra={"parameters": EXPORT_ID},
 )
 async def delete(request: Request, app: App, caller: MayExport, key: PathId) -> Response:
@@ -95,7 +101,11 @@ async def delete(request: Request, app: App, caller: MayExport, key: PathId) -> 
     summary="Download a file of an export",
     response_class=Response,
     responses={
-        200: {"description": "the file", "headers": ATTACHMENT, "content": {"application/octet-stream": {}}},
+        200: {
+            "description": "The content of the file.",
+            "headers": ATTACHMENT,
+            "content": {"application/octet-stream": {}},
+        },
         **error_responses(400, 403, 404),
     },
     openapi_extra={"parameters": [*EXPORT_ID, *EXPORT_FILE]},

@@ -13,7 +13,9 @@ router = APIRouter(tags=["operation"])
 
 
 @router.head("/healthz", include_in_schema=False)
-@router.get("/healthz", summary="Liveness", responses={200: {"model": Alive, "description": "alive"}})
+@router.get(
+    "/healthz", summary="Liveness", responses={200: {"model": Alive, "description": "The process answers requests."}}
+)
 async def healthz() -> Response:
     """Returns 200 while the process can answer requests."""
     return json_response(200, encode({"status": "ok"}))
@@ -24,8 +26,8 @@ async def healthz() -> Response:
     "/readyz",
     summary="Readiness of MongoDB, Redis and the workers",
     responses={
-        200: {"model": Ready, "description": "requests are accepted"},
-        503: {"model": Ready, "description": "MongoDB is down: nothing can be accepted"},
+        200: {"model": Ready, "description": "Requests are accepted."},
+        503: {"model": Ready, "description": "MongoDB is down, so nothing can be accepted."},
     },
 )
 async def readyz(app: App) -> Response:
@@ -40,7 +42,9 @@ async def readyz(app: App) -> Response:
     "/metrics",
     summary="Metrics, for Prometheus",
     response_class=Response,
-    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "text format"}},
+    responses={
+        200: {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "Prometheus's text format."}
+    },
 )
 async def metrics(app: App) -> Response:
     """HTTP metrics describe this process. All others describe the whole system, and every process returns the same."""

@@ -135,8 +135,8 @@ CREATE_HEADERS = [
 def _filters(limits: Settings) -> list[Schema]:
     label = _label(limits)
     return [
-        _parameter("query", "quality", label, "has exactly this quality, such as `excellent`"),
-        _parameter("query", "category", label, "has exactly this category, such as `customer_support`"),
+        _parameter("query", "quality", label, "only snapshots with exactly this quality, such as `excellent`"),
+        _parameter("query", "category", label, "only snapshots with exactly this category, such as `customer_support`"),
     ]
 
 
@@ -163,20 +163,25 @@ def snapshot_filter(limits: Settings) -> list[Schema]:
     archived = {"type": "string", "enum": ["true", "false", "all", ""], "default": "false"}
     return [
         *_filters(limits),
-        _parameter("query", "tag", {**_label(limits), "maxLength": limits.max_tag_length}, "has this tag"),
-        _parameter("query", "contactId", _or_empty(_HEX_ID), "belongs to this contact"),
-        _parameter("query", "conversationId", _or_empty(_HEX_ID), "was requested for this conversation"),
         _parameter(
-            "query", "from", _TIME, "made at or after this time, such as `2026-05-01`; a day means its start in UTC"
+            "query", "tag", {**_label(limits), "maxLength": limits.max_tag_length}, "only snapshots with this tag"
+        ),
+        _parameter("query", "contactId", _or_empty(_HEX_ID), "only snapshots of this contact"),
+        _parameter("query", "conversationId", _or_empty(_HEX_ID), "only snapshots of this conversation"),
+        _parameter(
+            "query",
+            "from",
+            _TIME,
+            "only snapshots made at or after this time, such as `2026-05-01`; a day means its start in UTC",
         ),
         _parameter(
             "query",
             "to",
             _TIME,
-            "made at or before this time, such as `2026-05-31T23:59:59Z`; a day means its start in UTC",
+            "only snapshots made at or before this time, such as `2026-05-31T23:59:59Z`; a day means its start in UTC",
         ),
         _parameter("query", "isArchived", archived, "`all`: archived snapshots too; `true`: only archived ones"),
-        _parameter("query", "q", q, "occurs in the notes, regardless of case"),
+        _parameter("query", "q", q, "only snapshots whose notes contain this text, regardless of case"),
     ]
 
 

@@ -1,4 +1,4 @@
-"""The query parameters of list and export, and the MongoDB conditions that they stand for."""
+"""The query parameters of list and export, and the MongoDB filters that they stand for."""
 
 import re
 from collections.abc import Mapping

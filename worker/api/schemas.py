@@ -195,24 +195,28 @@ class Ready(Shape):
     workers: bool
 
 
-LOCATION: dict[str, Any] = {"Location": {"description": "the snapshot's path", "schema": {"type": "string"}}}
-EXPORT_LOCATION: dict[str, Any] = {"Location": {"description": "the export's path", "schema": {"type": "string"}}}
+LOCATION: dict[str, Any] = {"Location": {"description": "the path of the snapshot", "schema": {"type": "string"}}}
+EXPORT_LOCATION: dict[str, Any] = {"Location": {"description": "the path of the export", "schema": {"type": "string"}}}
 LINKS: dict[str, Any] = {
     name: {"operationId": f"{name}Snapshot", "parameters": {"id": "$response.body#/data/_id"}}
     for name in ("get", "update", "delete")
 }
-ATTACHMENT: dict[str, Any] = {"Content-Disposition": {"description": "the file's name", "schema": {"type": "string"}}}
-_RETRY_AFTER: dict[str, Any] = {"Retry-After": {"description": "seconds", "schema": {"type": "string"}}}
+ATTACHMENT: dict[str, Any] = {
+    "Content-Disposition": {"description": "the name of the file", "schema": {"type": "string"}}
+}
+_RETRY_AFTER: dict[str, Any] = {
+    "Retry-After": {"description": "how many seconds to wait", "schema": {"type": "string"}}
+}
 _DESCRIPTIONS = {
-    400: "invalid request; `errors` lists each fault",
-    401: "the token is missing, expired or invalid",
-    403: "the token's role does not permit this",
-    404: "not found in this organization",
-    409: "the key was used with another body, or the snapshot is still being made",
-    410: "the contact was erased",
-    413: "the body or the snapshot is too large",
-    429: "too many requests of this user, or too many operations of the organization in progress",
-    503: "MongoDB is down, or it is unknown whether the request was accepted: repeat it with the same key",
+    400: "The request is not valid; `errors` lists each fault.",
+    401: "The token is missing, has expired or is not valid.",
+    403: "The token's role does not permit this.",
+    404: "Not found in this organization.",
+    409: "The key was used with another body, or the snapshot is still being made.",
+    410: "The contact was erased.",
+    413: "The body or the snapshot is too large.",
+    429: "The user has sent too many requests, or the organization has too many operations in progress.",
+    503: "MongoDB is down, or it is unknown whether the request was accepted: repeat it with the same key.",
 }
 
 

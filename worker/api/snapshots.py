@@ -44,7 +44,7 @@ router = APIRouter(tags=["snapshots"])
     PATH,
     operation_id="listSnapshots",
     summary="List the organization's snapshots, newest first",
-    responses={200: {"model": Listed, "description": "a page"}, **error_responses(400)},
+    responses={200: {"model": Listed, "description": "A page of the list."}, **error_responses(400)},
 )
 async def list_snapshots(app: App, caller: MayRead, query: ListParameters, _: HoldListSlot) -> Response:
     """Returns a page of the organization's snapshots, newest first.
@@ -61,8 +61,8 @@ async def list_snapshots(app: App, caller: MayRead, query: ListParameters, _: Ho
     operation_id="getSnapshot",
     summary="Show a snapshot, or the state of its request",
     responses={
-        200: {"model": Done[PopulatedSnapshot], "description": "the snapshot"},
-        202: {"model": Done[Pending], "description": "accepted; the snapshot is not ready yet"},
+        200: {"model": Done[PopulatedSnapshot], "description": "The snapshot."},
+        202: {"model": Done[Pending], "description": "The request was accepted; the snapshot is not ready yet."},
         **error_responses(400, 404, 413),
     },
     openapi_extra={"parameters": PATH_ID},
@@ -83,7 +83,7 @@ async def show(request: Request, app: App, caller: MayRead, key: PathId) -> Resp
     operation_id="updateSnapshot",
     summary="Edit notes, tags, quality, category, isArchived",
     responses={
-        200: {"model": Done[Snapshot], "description": "edited"},
+        200: {"model": Done[Snapshot], "description": "The edited snapshot."},
         **error_responses(400, 403, 404, 409, 413),
     },
     openapi_extra={"parameters": PATH_ID},
@@ -100,7 +100,10 @@ async def edit(request: Request, app: App, caller: MayWrite, key: PathId) -> Res
     PATH + "/{id}",
     operation_id="deleteSnapshot",
     summary="Delete a snapshot permanently",
-    responses={200: {"model": DeletedResponse, "description": "deleted"}, **error_responses(400, 403, 404, 409)},
+    responses={
+        200: {"model": DeletedResponse, "description": "The snapshot was deleted."},
+        **error_responses(400, 403, 404, 409),
+    },
     openapi_extra={"parameters": PATH_ID},
 )
 async def delete(request: Request, app: App, caller: MayDelete, key: PathId) -> Response:

@@ -15,7 +15,7 @@ router = APIRouter(tags=["snapshots"])
     STATISTICS_PATH,
     operation_id="measureSnapshots",
     summary="Count what the organization's snapshots contain",
-    responses={200: {"model": Done[Statistics], "description": "the figures"}, **error_responses(400)},
+    responses={200: {"model": Done[Statistics], "description": "The statistics."}, **error_responses(400)},
 )
 async def measure_snapshots(app: App, caller: MayRead, query: StatisticsParameters, _: HoldStatisticsSlot) -> Response:
     """Counts by quality, category, tag, month, length and duplicates; channels, languages and formats from a sample."""

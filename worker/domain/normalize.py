@@ -59,12 +59,12 @@ class ServerShape:
 
     @cached_property
     def time(self) -> Expression:
-        """The time."""
+        """The time; null if the message has neither `timestamp` nor `createdAt`."""
         return {"$ifNull": [self.fields.expression("timestamp"), self.fields.expression("createdAt")]}
 
     @cached_property
     def message(self) -> Expression:
-        """The whole message."""
+        """The message as a snapshot stores it."""
         return {
             "id": {"$convert": {"input": "$_id", "to": "string", "onError": None}},
             "content": self.fields.expression("content"),

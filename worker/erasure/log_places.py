@@ -18,7 +18,7 @@ VARIABLE = f"{PREFIX}ERASURE_LOG"
 
 
 class LogPlace(Protocol):
-    """The entries of the log. All methods raise InvalidSettings and DestinationUnavailable."""
+    """A place that stores the entries of the log. All methods raise InvalidSettings and DestinationUnavailable."""
 
     def check(self) -> None:
         """Check that entries can be added, as far as this can be told without adding one."""

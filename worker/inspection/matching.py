@@ -106,7 +106,7 @@ def best_flag(names: Iterable[str], profile: Profile, *, dates: bool) -> str | N
 
 
 def resolved_settings(expected: Expected, profile: Profile, fields: CollectionFields) -> dict[str, str]:
-    """Return the settings by which resolved conversations can be told: a flag, an inverted flag or a state.
+    """Return the settings that identify resolved conversations: a flag, an inverted flag or a state.
 
     `fields`: the current mapping, which is left alone if it fits. The result is empty if it fits or nothing was found.
     """

@@ -25,8 +25,9 @@ top-level domains from the Internet when it looks for addresses."""
 
 
 class PresidioEngine:
-    """Finds with Presidio's analyzer, and with the default engine what Presidio does not know. It is not part of a
-    policy.
+    """Finds personal data with Presidio's analyzer, and with the default engine what Presidio does not know.
+
+    It is not part of a policy.
 
     Example:
         Redactor(["name", "email"], engine=PresidioEngine(model="en_core_web_sm"))

@@ -11,12 +11,12 @@ _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
 
 
 def number(value: int) -> str:
-    """Format with a comma between thousands."""
+    """Format a number with commas between thousands."""
     return f"{value:,}"
 
 
 def timestamp(moment: datetime | None) -> str:
-    """Format to the second, in UTC."""
+    """Format a time to the second, in UTC."""
     return f"{as_utc(moment):%Y-%m-%d %H:%M:%S}" if moment else ""
 
 
