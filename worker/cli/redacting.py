@@ -20,7 +20,7 @@ _VISIBLE = {
     **{code: 0x2400 + code for code in range(0x20) if chr(code) not in "\n\t"},
     **dict.fromkeys(range(0x7F, 0xA0), 0xFFFD),
 }
-"""Signs for control characters: those of a customer's message must not reach the operator's terminal."""
+"""Visible replacements for control characters, which must not reach the operator's terminal."""
 
 
 @click.command()

@@ -14,7 +14,7 @@ from worker.stores.connections import Connections, Document, store_errors
 
 _ATTEMPTS = 10
 _ABANDONED_AFTER = timedelta(minutes=10)
-"""A conversation of this age belongs to a doctor that was killed. A younger one may belong to a running doctor."""
+"""Age from which a conversation belongs to a doctor that was killed. A younger one may belong to a running doctor."""
 
 
 class Fixture:

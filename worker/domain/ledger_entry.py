@@ -134,18 +134,18 @@ PERSONAL = (
 # --- filters --------------------------------------------------------------------------------------------
 
 OPEN: Condition = {"status": ACCEPTED, "unsent": None, "finishedAt": None}
-"""In flight."""
+"""Matches requests in flight."""
 
 FINISHED: Condition = {"status": {"$in": [COMPLETED, FAILED]}}
 UNSENT: Condition = {**FINISHED, "unsent": True}
-"""Finished, and the event may not have been emitted."""
+"""Matches finished requests whose event may not have been emitted, according to the entry alone."""
 SENT: Condition = {**FINISHED, "unsent": None}
 
 NOT_STRIPPED: Condition = {"acceptedAt": {"$exists": True}}
-"""Retention has not reduced the entry to its key and outcome."""
+"""Matches entries that retention has not stripped to their key and outcome."""
 
 REDRIVABLE: Condition = {"status": FAILED, "unsent": None, "contactId": {"$exists": True}}
-"""Failed, its event was emitted, and retention has not stripped the request. `is_redrivable` tests one entry."""
+"""Matches failed requests whose event was emitted and which retention has not stripped. See `is_redrivable`."""
 
 SENT_OR_NOT: Condition = {"$in": [None, True]}
 """Matches both values of `unsent` as point ranges, so that an index read stays sorted by `finishedAt`."""

@@ -15,7 +15,7 @@ SUFFIXES = {"gzip": ".gz", "zstd": ".zst"}
 _EXTRA = "needs the extra exports: pip install 'training-snapshots[exports]'"
 _ROW_GROUP = 1000
 _ROW_GROUP_TEXT = 8_000_000
-"""The most rows of a group of Parquet, and about the most characters of their messages, because all are in memory."""
+"""Maximum rows in a row group of Parquet, and about the maximum characters of their messages. All are in memory."""
 _BLOCK_BYTES = 1 << 20
 """How many bytes are hashed, compressed and written at once."""
 

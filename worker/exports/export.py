@@ -40,24 +40,24 @@ class Export:
         key = self._service.settings.exports_split_key
         return key.get_secret_value() if key else ""
 
-    def __call__(self, own: Slice) -> Mapping[str, Any] | None:
+    def __call__(self, job_slice: Slice) -> Mapping[str, Any] | None:
         """Continue a job; return its result once its files have their final names.
 
         Raises EmptySelection, NothingRepresentable, DestinationFailed and all TransientErrors.
         """
-        spec = read_spec(own.job.spec, self._service.settings)
-        selection = Selection(self._service.connections, own.job.id)
-        destination = self._open_destination(own.job)
-        if own.checkpoint.get("phase", "select") == "select":
-            if not Freezing(self._service, own, spec, selection, self._key)():
+        spec = read_spec(job_slice.job.spec, self._service.settings)
+        selection = Selection(self._service.connections, job_slice.job.id)
+        destination = self._open_destination(job_slice.job)
+        if job_slice.checkpoint.get("phase", "select") == "select":
+            if not Freezing(self._service, job_slice, spec, selection, self._key)():
                 return None
-            own.checkpoint["phase"] = "write"
-            self._report(own, [])
-            own.save()
-        parts = self._write(own, spec, selection, destination)
+            job_slice.checkpoint["phase"] = "write"
+            self._report(job_slice, [])
+            job_slice.save()
+        parts = self._write(job_slice, spec, selection, destination)
         if parts is None:
             return None
-        result = self._publish(own, spec, parts, destination)
+        result = self._publish(job_slice, spec, parts, destination)
         if result is None:
             return None
         selection.remove()
@@ -72,61 +72,63 @@ class Export:
         Selection(self._service.connections, job.id).remove()
         self._open_destination(job).remove()
 
-    def _write(self, own: Slice, spec: ExportSpec, selection: Selection, destination: Destination) -> list[Part] | None:
+    def _write(
+        self, job_slice: Slice, spec: ExportSpec, selection: Selection, destination: Destination
+    ) -> list[Part] | None:
         """Write the remaining shards; return all parts, or None if the slice ended before."""
-        state = own.checkpoint
+        state = job_slice.checkpoint
         parts = [Part(**each) for each in state["parts"]]
-        writer = PartWriter(self._service, own.job.organization, spec, destination)
+        writer = PartWriter(self._service, job_slice.job.organization, spec, destination)
         left = shards_in_order(state["shards"])[len(parts) :]
-        place = f"slice-{own.job.fence}"
+        place = f"slice-{job_slice.job.fence}"
         if left:
             destination.begin(place)
         for side, number, _ in left:
-            if own.is_over:
+            if job_slice.is_over:
                 return None
             part = writer.write(side, number, place, selection.shard(side, number))
             parts.append(part)
             state["parts"].append(asdict(part))
-            self._report(own, parts)
-            own.save()
+            self._report(job_slice, parts)
+            job_slice.save()
         return parts
 
-    def _report(self, own: Slice, parts: list[Part]) -> None:
-        own.progress = {
+    def _report(self, job_slice: Slice, parts: list[Part]) -> None:
+        job_slice.progress = {
             "phase": "write",
-            "selected": own.checkpoint["counts"]["selected"],
+            "selected": job_slice.checkpoint["counts"]["selected"],
             "written": sum(part.snapshots + sum(part.skipped.values()) for part in parts),
             "rows": sum(part.rows for part in parts),
         }
 
     def _publish(
-        self, own: Slice, spec: ExportSpec, parts: list[Part], destination: Destination
+        self, job_slice: Slice, spec: ExportSpec, parts: list[Part], destination: Destination
     ) -> Mapping[str, Any] | None:
         """Publish the files and return the job's result; None if the export has to begin again."""
-        plan = plan_files(spec, parts, own.checkpoint["shards"])
+        plan = plan_files(spec, parts, job_slice.checkpoint["shards"])
         if not plan.data:
             counts: dict[str, int] = {}
             for part in parts:
                 merge(counts, part.skipped)
             listed = ", ".join(f"{name} ({count})" for name, count in counts.items())
             raise NothingRepresentable(f"{NothingRepresentable.__doc__} Reasons: {listed}.", skipped=counts)
-        job, moment = own.job, own.checkpoint["moment"]
+        job, moment = job_slice.job, job_slice.checkpoint["moment"]
         dataset, form = dataset_of(job.id, spec, moment, plan), spec.training_format
         extra = {**form.extra_files(dataset), croissant.NAME: croissant.croissant(dataset, form)}
         sizes = {path: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()} for path, data in extra.items()}
         fingerprint = Splitter(job.organization, self._key, None, {}).fingerprint
-        manifest = manifest_of(job.id, job.organization, spec, own.checkpoint, plan, sizes, fingerprint)
+        manifest = manifest_of(job.id, job.organization, spec, job_slice.checkpoint, plan, sizes, fingerprint)
         found = destination.manifest()
         if found is None:
-            own.check()
-            self._put_in_place(own, destination, plan, {**extra, NAME: encode(manifest)})
+            job_slice.check()
+            self._put_in_place(job_slice, destination, plan, {**extra, NAME: encode(manifest)})
         elif not is_of(found, job.id):
             raise DestinationFailed(f"The destination {destination.where} has the files of another export.")
         elif not is_of(found, job.id, manifest["moment"]):
             # An erasure has let this export begin again, and a slice from before has published nevertheless.
             destination.remove()
-            own.checkpoint = {}
-            own.save()
+            job_slice.checkpoint = {}
+            job_slice.save()
             return None
         return {
             "format": spec.format,
@@ -136,8 +138,10 @@ class Export:
             "files": recorded_files(manifest["files"]),
         }
 
-    def _put_in_place(self, own: Slice, destination: Destination, plan: Plan, contents: Mapping[str, bytes]) -> None:
-        place = f"publish-{own.job.fence}"
+    def _put_in_place(
+        self, job_slice: Slice, destination: Destination, plan: Plan, contents: Mapping[str, bytes]
+    ) -> None:
+        place = f"publish-{job_slice.job.fence}"
         destination.begin(place)
         staged = {path: part.data for path, part in plan.data} | {path: part.ids for path, part in plan.ids}
         for number, (path, data) in enumerate(contents.items()):

@@ -40,12 +40,12 @@ class SelectionTooSlow(PermanentError):
 class Freezing:
     """Selects the snapshots of one job, in slices that all read the same moment."""
 
-    def __init__(self, service: Service, own: Slice, spec: ExportSpec, selection: Selection, key: str) -> None:
+    def __init__(self, service: Service, job_slice: Slice, spec: ExportSpec, selection: Selection, key: str) -> None:
         self._service = service
-        self._own = own
+        self._job_slice = job_slice
         self._spec = spec
         self._selection = selection
-        self._organization = own.job.organization
+        self._organization = job_slice.job.organization
         self._history = History(service, spec.condition(self._organization))
         self._key = key
         self._has_selected = False
@@ -56,7 +56,7 @@ class Freezing:
 
         Raises EmptySelection, SelectionTooSlow, LeaseLost, StoreUnavailable, StoreConflict.
         """
-        if not self._own.checkpoint:
+        if not self._job_slice.checkpoint:
             self._selection.remove()  # an erasure may have restarted the export
             self._begin()
         try:
@@ -64,11 +64,11 @@ class Freezing:
         except HistoryLost:
             if self._has_selected:
                 return False  # the next slice has all its time for what follows
-        state = self._own.checkpoint
+        state = self._job_slice.checkpoint
         # The strata of a stratified selection hold for its first moment alone.
         if not self._spec.stratify and state.get("movedAfter", "") != state["after"]:
             state["movedAfter"] = state["after"]
-            if self._history.move_on(self._own, self._selection):
+            if self._history.move_on(self._job_slice, self._selection):
                 return False
         if (restarts := state.get("restarts", 0) + 1) > _RESTARTS:
             raise SelectionTooSlow
@@ -77,7 +77,7 @@ class Freezing:
         return False
 
     def _begin(self, restarts: int = 0) -> None:
-        self._own.checkpoint = {
+        self._job_slice.checkpoint = {
             "phase": "select",
             "restarts": restarts,
             "at": self._history.now(),
@@ -89,21 +89,21 @@ class Freezing:
             "counts": {"selected": 0, "duplicates": 0, "moved": 0},
         }
         if self._spec.stratify:
-            self._own.checkpoint |= {"stratify": {"after": None, "number": 0}, "strata": []}
-        self._own.progress = {"phase": "select", "selected": 0}
-        self._own.save()
+            self._job_slice.checkpoint |= {"stratify": {"after": None, "number": 0}, "strata": []}
+        self._job_slice.progress = {"phase": "select", "selected": 0}
+        self._job_slice.save()
 
     def _stratify(self) -> bool:
         shares = self._spec.shares
-        if shares is None or "stratify" not in self._own.checkpoint:
+        if shares is None or "stratify" not in self._job_slice.checkpoint:
             return True
         splitter = Splitter(self._organization, self._key, shares, {})
-        return Stratifying(self._service, self._own, splitter, self._selection, self._read)(shares)
+        return Stratifying(self._service, self._job_slice, splitter, self._selection, self._read)(shares)
 
     # --- select ---------------------------------------------------------------------------------------------
 
     def _select(self) -> bool:
-        state = self._own.checkpoint
+        state = self._job_slice.checkpoint
         moved = self._selection.moved() if self._spec.stratify else {}
         splitter = Splitter(self._organization, self._key, self._spec.shares, moved)
         known = self._selection.known_hashes() if self._spec.dedupe else set()
@@ -113,7 +113,7 @@ class Freezing:
                 break
             self._store(splitter, known, batch)
             self._has_selected = True
-            if self._own.is_over:
+            if self._job_slice.is_over:
                 return False
         if not state["counts"]["selected"]:
             raise EmptySelection
@@ -122,10 +122,10 @@ class Freezing:
     def _read(self, after: ObjectId | None, projection: Document, count: int) -> list[Document]:
         """Read the next snapshots as they were at the moment."""
         later = {"_id": {"$gt": after}} if after else {}
-        return self._history.read(self._own.checkpoint["at"], projection, count, later)
+        return self._history.read(self._job_slice.checkpoint["at"], projection, count, later)
 
     def _store(self, splitter: Splitter, known: set[bytes], batch: list[Document]) -> None:
-        state, counts = self._own.checkpoint, self._own.checkpoint["counts"]
+        state, counts = self._job_slice.checkpoint, self._job_slice.checkpoint["counts"]
         by_place: dict[tuple[str, int], list[Selected]] = {}
         for document in batch:
             selected = Selected.of(document)
@@ -141,15 +141,15 @@ class Freezing:
             for some in _within(entries):
                 documents.append(self._selection.document(side, shard, state["number"], some))
                 state["number"] += 1
-        self._own.progress = {"phase": "select", "selected": counts["selected"]}
+        self._job_slice.progress = {"phase": "select", "selected": counts["selected"]}
         with self._service.connections.transaction() as session:
             if documents:
                 self._selection.collection.insert_many(documents, session=session)
-            self._own.save(session)
+            self._job_slice.save(session)
 
     def _shard(self, side: str, size: int) -> int:
         """Return the number of the shard that takes the next snapshot of a side."""
-        shards = self._own.checkpoint["shards"]
+        shards = self._job_slice.checkpoint["shards"]
         mine = shards.setdefault(side, {"count": 1, "rows": 0, "bytes": 0})
         if mine["rows"] == SHARD_ROWS or (mine["rows"] and mine["bytes"] + size > SHARD_BYTES):
             mine |= {"count": mine["count"] + 1, "rows": 0, "bytes": 0}

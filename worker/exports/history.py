@@ -22,7 +22,7 @@ log = get_logger(__name__)
 PROJECTION = {**dict.fromkeys(("contactId", "contentHash", *EDITABLE), 1), "size": {"$bsonSize": "$$ROOT"}}
 _SNAPSHOT_TOO_OLD = 239
 _CHANGES, _EDITS = 100_000, 500
-"""The most changes and the most edits of selected snapshots that are followed. With more, a selection starts again."""
+"""Maximum numbers of changes and of edits of selected snapshots to follow. With more, a selection starts again."""
 _AT_ONCE = 500
 _WAIT_MS = 100
 """How long MongoDB waits for a change before it answers that there is none."""
@@ -70,7 +70,7 @@ class History:
         documents: list[Document] = answer["cursor"]["firstBatch"]
         return documents
 
-    def move_on(self, own: Slice, selection: Selection) -> bool:
+    def move_on(self, job_slice: Slice, selection: Selection) -> bool:
         """Move an unfinished selection, whose moment is in the checkpoint, to the current moment.
 
         Fields that were edited since are read again. Deleted snapshots are noticed when they are written. Return False,
@@ -81,24 +81,24 @@ class History:
         """
         at, moment = self.now(), self._service.clock.now()
         try:
-            changed = self._changed(own, at)
-            edited = self._edited(own, selection, at, changed)
+            changed = self._changed(job_slice, at)
+            edited = self._edited(job_slice, selection, at, changed)
         except HistoryLost:
             return False
-        own.checkpoint |= {"at": at, "moment": moment}
+        job_slice.checkpoint |= {"at": at, "moment": moment}
         with self._service.connections.transaction() as session:
             for document, each in edited:
                 selection.replace(document, each, session)
-            own.save(session)
-        log.info("export_moment_moved", job=str(own.job.id), changed=len(changed), edited=len(edited))
+            job_slice.save(session)
+        log.info("export_moment_moved", job=str(job_slice.job.id), changed=len(changed), edited=len(edited))
         return True
 
-    def _changed(self, own: Slice, until: Timestamp) -> list[ObjectId]:
+    def _changed(self, job_slice: Slice, until: Timestamp) -> list[ObjectId]:
         """Return the ids in the range of the selection that were inserted or changed since its moment.
 
         Raises HistoryLost if they cannot all be read, StoreUnavailable, StoreConflict.
         """
-        since, last = own.checkpoint["at"], own.checkpoint["after"]
+        since, last = job_slice.checkpoint["at"], job_slice.checkpoint["after"]
         written = {"operationType": {"$in": ["insert", "update", "replace"]}, "documentKey._id": {"$lte": last}}
         found: set[ObjectId] = set()
         with store_errors():
@@ -111,7 +111,7 @@ class History:
                         # MongoDB documents that tokens are ordered as the changes are.
                         if stream.resume_token and stream.resume_token["_data"] >= end:
                             return sorted(found)
-                        if own.is_over or len(found) > _CHANGES or not stream.alive:
+                        if job_slice.is_over or len(found) > _CHANGES or not stream.alive:
                             raise HistoryLost
             except OperationFailure as error:  # above all, the oplog does not reach back to the moment
                 raise HistoryLost from error
@@ -128,7 +128,7 @@ class History:
             return str(stream.resume_token["_data"])
 
     def _edited(
-        self, own: Slice, selection: Selection, at: Timestamp, changed: list[ObjectId]
+        self, job_slice: Slice, selection: Selection, at: Timestamp, changed: list[ObjectId]
     ) -> list[tuple[ObjectId, Selected]]:
         """Return the selected snapshots whose fields differ at the moment `at`, with the documents that hold them.
 
@@ -141,7 +141,7 @@ class History:
             after = {
                 each["_id"]: Selected.of(each) for each in self.read(at, PROJECTION, _AT_ONCE, {"_id": {"$in": some}})
             }
-            if before.keys() != after.keys() or len(edited) > _EDITS or own.is_over:
+            if before.keys() != after.keys() or len(edited) > _EDITS or job_slice.is_over:
                 raise HistoryLost
             for key, now in after.items():
                 document, then = before[key]

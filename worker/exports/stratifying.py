@@ -22,9 +22,11 @@ ReadPage = Callable[[ObjectId | None, Document, int], list[Document]]
 class Stratifying:
     """Runs the pass. Its state is in the checkpoint: `stratify` until the pass is over, and `strata`, the qualities."""
 
-    def __init__(self, service: Service, own: Slice, splitter: Splitter, selection: Selection, read: ReadPage) -> None:
+    def __init__(
+        self, service: Service, job_slice: Slice, splitter: Splitter, selection: Selection, read: ReadPage
+    ) -> None:
         self._service = service
-        self._own = own
+        self._job_slice = job_slice
         self._splitter = splitter
         self._selection = selection
         self._read = read
@@ -34,20 +36,20 @@ class Stratifying:
 
         Raises HistoryLost, LeaseLost, StoreUnavailable, StoreConflict.
         """
-        state = self._own.checkpoint["stratify"]
+        state = self._job_slice.checkpoint["stratify"]
         while page := self._read(state["after"], {"contactId": 1, "quality": 1}, PAGE):
             marks = array("Q", map(self._mark, page))
             state["after"], state["number"] = page[-1]["_id"], state["number"] + 1
             with self._service.connections.transaction() as session:
                 self._selection.collection.insert_one(self._selection.marks(state["number"], marks), session=session)
-                self._own.save(session)
-            if self._own.is_over:
+                self._job_slice.save(session)
+            if self._job_slice.is_over:
                 return False
         self._finish(shares)
         return True
 
     def _mark(self, document: Document) -> int:
-        strata: list[str] = self._own.checkpoint["strata"]
+        strata: list[str] = self._job_slice.checkpoint["strata"]
         quality = quality_of(document.get("quality"))
         if quality not in strata and len(strata) < MAX_STRATA - 1:
             strata.append(quality)
@@ -57,11 +59,11 @@ class Stratifying:
 
     def _finish(self, shares: Shares) -> None:
         moved = stratify(shares, self._selection.all_marks())
-        self._own.checkpoint["counts"]["moved"] = len(moved)
-        del self._own.checkpoint["stratify"], self._own.checkpoint["strata"]
+        self._job_slice.checkpoint["counts"]["moved"] = len(moved)
+        del self._job_slice.checkpoint["stratify"], self._job_slice.checkpoint["strata"]
         with self._service.connections.transaction() as session:
             self._selection.replace_marks(moved, session)
-            self._own.save(session)
+            self._job_slice.save(session)
 
 
 def person_of(document: Document) -> ObjectId:

@@ -28,7 +28,7 @@ from worker.stores.connections import Document, store_errors
 log = get_logger(__name__)
 
 _READ_BYTES, _READ_COUNT = 4_000_000, 400
-"""The most bytes and snapshots that are read at once. Two such batches are in memory."""
+"""Maximum bytes and snapshots in one batch that is read. Two such batches are in memory."""
 _PEOPLE = ("_id", "organizationId", "contactId", "conversationId", "userId")
 _sorted_json = JsonEncoder(sort_keys=True)
 DELETED = "deleted"

@@ -17,7 +17,7 @@ from worker.stores.wakeups import INTERACTIVE
 
 _ARRIVED, _FAILED = b"arrived", b"failed"
 _MARGIN_SECONDS = 2
-"""By how much the lifetime of a claim exceeds that of the longest run."""
+"""How much longer a claim lives than the longest run, in seconds."""
 _AHEAD_MS = 120_000
 """Lifetime of a claim on a request that is run before its message arrives. That message waits in a long queue, and once
 it arrives the claim shows that nothing is left to do. If the run dies, the sweep releases the claim and counts the run

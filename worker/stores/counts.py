@@ -33,13 +33,13 @@ FOLD, CHECK = "fold", "check"
 """Names of two documents in `snapshotcounts` that hold no counts: how far requests are added (`reached`), and how far
 the comparison has come. They are there so that a restored backup has both or neither."""
 MARGIN = timedelta(seconds=15)
-"""Added to the run deadline and its grace period, because a transaction whose client died stays open for 10 s."""
+"""A margin beyond the run deadline and its grace period, because a dead client's transaction stays open for 10 s."""
 _IDS = 10_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 Tally = dict[Any, Counter[str]]
-"""By organization: `completed`, `failed`, `deleted`, `unchanged`, `snapshots`, `in_flight`, and `other` (a status that
-should not exist)."""
+"""Counts by organization: `completed`, `failed`, `deleted`, `unchanged`, `snapshots`, `in_flight`, and `other` (a
+status that should not exist)."""
 
 
 @dataclass(frozen=True, slots=True)

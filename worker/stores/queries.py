@@ -15,7 +15,7 @@ from worker.stores.connections import Connections, Document, store_errors
 from worker.stores.ledger import ledger_of
 
 _CLOCK_SKEW = timedelta(days=1)
-"""An `_id` begins with the time of the accepting process, whose clock may be wrong by this much."""
+"""How wrong the clock of an accepting process may be. The `_id` of an entry begins with its time."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,8 @@ from worker.stores.connections import Connections, Document, broker_errors, stor
 from worker.stores.wakeups import REQUEST_QUEUES, UNKNOWN, Queues
 
 _SNAPSHOT_UNAVAILABLE = 246
-"""A collection or index was created a moment ago. https://www.mongodb.com/docs/manual/reference/error-codes/"""
+"""SnapshotUnavailable: a collection or index was created just before the read.
+https://www.mongodb.com/docs/manual/reference/error-codes/"""
 _ATTEMPTS = 20
 _SNAPSHOTS = "snapshots"
 """Stands for a status in a group that counts snapshots instead of requests."""

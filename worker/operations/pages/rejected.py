@@ -22,7 +22,7 @@ _PAGE_SIZE = 50
 _TYPES = (REQUESTED, RESOLVED)
 _ID = re.compile(r"([0-9]{1,20})-([0-9]{1,20})", re.ASCII)
 _ID_PARTS = range(2**64)
-"""https://redis.io/docs/latest/develop/data-types/streams/; 0-0 is not an id."""
+"""The numbers in a stream id; 0-0 is no valid id. https://redis.io/docs/latest/develop/data-types/streams/"""
 
 
 async def show_list(request: PageRequest) -> Response:
