@@ -62,12 +62,13 @@ class Served:
         return data
 
 
-def own_settings(servers: Servers) -> Settings:
-    """Settings with a new database and an empty Redis."""
-    url = servers.redis_url
+def own_settings(servers: Servers, *, apart: bool = False) -> Settings:
+    """Settings with a new database and an empty Redis; `apart`: one that no other test of this process flushes."""
+    number = int(apart)
     if servers.valkey is None:
         worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-        url = urlsplit(url)._replace(path=f"/{8 + worker % 8}").geturl()
+        number = 8 + (worker + 4 * apart) % 8
+    url = urlsplit(servers.redis_url)._replace(path=f"/{number}").geturl()
     with redis.Redis.from_url(url) as connection:
         connection.flushdb()
     name = f"test_{secrets.token_hex(6)}"

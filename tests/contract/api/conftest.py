@@ -1,6 +1,7 @@
-"""One API process, one worker and beat for each module of tests."""
+"""One API process, one worker and beat for the folder, and an organization for each module of tests."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import httpx
 import pytest
@@ -10,25 +11,41 @@ from support.contacts import contact_with
 from support.http import api, token
 from support.operations import browser
 from support.served import Served, own_settings
-from support.stack import stack
+from support.stack import Running, stack
 from worker.erasure.receipt import make_keys
 from worker.local.embedded import Servers
+from worker.local.processes import Child
 
 
-@pytest.fixture(scope="module")
-def served(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+@dataclass(frozen=True)
+class System:
+    """What runs while the tests of this folder do."""
+
+    url: str
+    process: Child
+    running: Running
+    exports: str
+
+
+@pytest.fixture(scope="package")
+def system(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     folder = tmp_path_factory.mktemp("api")
-    settings = own_settings(servers)
+    settings = own_settings(servers, apart=True)
     env = {"EXPORTS_URL": str(folder / "exports"), "ERASURE_KEY": "k" * 32}
     env["ERASURE_SIGNING_KEY"] = str(folder / "erasure.pem")
     make_keys(folder / "erasure.pem")
     with stack(settings, folder, env) as running, api(settings, folder, env) as (url, process):
-        contact = contact_with(running.database, 3, 2, 0)
-        made = Served(url, process, running, contact, env["EXPORTS_URL"])
-        yield made
-        for each in made.clients.values():
-            each.close()
+        yield System(url, process, running, env["EXPORTS_URL"])
         running.database.client.drop_database(settings.mongo_database)
+
+
+@pytest.fixture(scope="module")
+def served(system: System) -> Iterator[Served]:
+    contact = contact_with(system.running.database, 3, 2, 0)
+    made = Served(system.url, system.process, system.running, contact, system.exports)
+    yield made
+    for each in made.clients.values():
+        each.close()
 
 
 @pytest.fixture

@@ -59,7 +59,8 @@ def test_second_backfill_waits_for_the_end_of_the_first(served: Served, own: Obj
     http = served.as_("ADMIN", own)
     running = {"kind": "backfill", "organizationId": own, "spec": {}, "status": "running", "fence": 1, "stalled": 0}
     now = served.running.bench.service.clock.now()
-    served.database.snapshotjobs.insert_one({"_id": ObjectId(), **running, "acceptedAt": now, "local": True})
+    running |= {"acceptedAt": now, "enqueuedAt": now, "local": True}  # no sweep takes it
+    served.database.snapshotjobs.insert_one({"_id": ObjectId(), **running})
     answer = http.post(BACKFILLS, json={"limit": 1})
     assert (answer.status_code, answer.json()["code"]) == (409, "backfill_in_progress")
     (found,) = http.get(BACKFILLS).json()["data"]
