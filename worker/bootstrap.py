@@ -2,12 +2,12 @@
 
 import os
 from functools import cache
+from typing import Any
 
-from worker.celery import app
-from worker.celery_support.publisher import CeleryPublisher
 from worker.service import Service
 from worker.settings import Settings, settings
 from worker.stores.connections import Connections
+from worker.stores.wakeups import Publish
 from worker.telemetry.tracing import build_service
 
 
@@ -23,8 +23,30 @@ def build(configured: Settings) -> Service:
     Example:
         service = build(load(mongo_url="mongodb://127.0.0.1:27018/?replicaSet=rs0"))
     """
+    return build_service(Connections(configured), _publisher(configured))
+
+
+def build_for_command(configured: Settings) -> Service:
+    """Build a service that imports Celery when it publishes its first message.
+
+    The import takes a fifth of a second, and most commands publish nothing.
+    """
+    publish: list[Publish] = []
+
+    def publish_later(*args: Any, **options: Any) -> None:
+        if not publish:
+            publish.append(_publisher(configured))
+        publish[0](*args, **options)
+
+    return build_service(Connections(configured), publish_later)
+
+
+def _publisher(configured: Settings) -> Publish:
+    from worker.celery import app
+    from worker.celery_support.publisher import CeleryPublisher
+
     app.conf.update(configured.redis.celery_settings(app.conf.broker_transport_options))
-    return build_service(Connections(configured), CeleryPublisher(app))
+    return CeleryPublisher(app)
 
 
 def service() -> Service:

@@ -1,6 +1,7 @@
 """`snapshots requests`, `show`, `delete`, `events`, `status`, as processes."""
 
 import json
+import os
 import signal
 import subprocess
 from typing import Any
@@ -46,6 +47,18 @@ def test_help_imports_no_driver_and_every_command_has_an_example(env: Env) -> No
     for order, each in zip(orders, run_at_once(env, orders), strict=True):
         assert each.code == 0, each
         assert "Example:" in each.stdout, order
+
+
+def test_command_that_publishes_nothing_does_not_import_celery(env: Env, service: Service) -> None:
+    """The import takes a fifth of a second."""
+    code = (
+        "import sys; from worker.cli import main; code = main(['status'], standalone_mode=False);"
+        "print(code, sorted({'celery', 'kombu', 'pymongo'} & set(sys.modules)))"
+    )
+    ended = subprocess.run(
+        [COMMAND[0], "-c", code], cwd=CHECKOUT, env={**os.environ, **env}, capture_output=True, text=True, check=False
+    )
+    assert ended.stdout.splitlines()[-1] == "0 ['pymongo']", ended
 
 
 def test_list_shows_requests_newest_first_without_notes(env: Env, service: Service, contact: Contact) -> None:

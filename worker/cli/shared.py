@@ -13,7 +13,7 @@ import click
 from rich.console import Console
 
 from worker import log
-from worker.bootstrap import build
+from worker.bootstrap import build_for_command
 from worker.domain.json_values import render
 from worker.service import Service
 from worker.settings import load
@@ -56,7 +56,7 @@ def build_service(**values: Any) -> Service:
     """Build a service that is closed with the command, without a check of the servers."""
     settings = load(**values)
     log.configure(settings)
-    service = build(settings)
+    service = build_for_command(settings)
     click.get_current_context().call_on_close(service.connections.close)
     return service
 
