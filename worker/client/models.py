@@ -72,7 +72,7 @@ class RequestFields(TypedDict, total=False):
     message_ids: Iterable[object] | None
     """Exactly these messages: 1 to 10,000 ids, none repeated. If absent, all messages."""
     user_id: object | None
-    """The user who asks for the snapshot, recorded as its creator."""
+    """The user who requests the snapshot, recorded as its creator."""
     notes: str | None
     """Free text of up to 10,000 characters; line breaks are allowed."""
     tags: Iterable[str]

@@ -53,7 +53,7 @@ def _disk(connections: Connections) -> Iterator[Finding]:
     with store_errors(), pymongo.timeout(_SECONDS):
         stats: Reply = connections.database.command("dbStats")
     used, total = stats.get("fsUsedSize"), stats.get("fsTotalSize")
-    if not used or not total:  # managed services do not tell
+    if not used or not total:  # managed services may not report it
         return
     share = used / total
     message = f"MongoDB's disk is {share:.0%} full, {(total - used) / 2**30:,.1f} GB are free"

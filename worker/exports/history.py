@@ -33,7 +33,7 @@ class HistoryLost(Exception):
 
 
 class History:
-    """Reads the snapshots that match a condition, as they were at a moment."""
+    """Reads the snapshots that match a filter, as they were at a moment."""
 
     def __init__(self, service: Service, condition: Mapping[str, Any]) -> None:
         self._service = service

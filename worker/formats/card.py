@@ -13,7 +13,7 @@ from worker.formats.dataset import SPLITS, Dataset
 
 
 def card(dataset: Dataset, columns: Columns, warnings: Sequence[str]) -> bytes:
-    """Return `README.md` with `configs` and `dataset_info`: the files, columns and row counts of each split.
+    """Return the content of `README.md`: `configs` and `dataset_info` with the files, columns and rows of each split.
 
     Files without rows are left out.
     """

@@ -33,7 +33,7 @@ _GIVE_UP_MS = 60_000
 """Age at which an entry is rejected if its conversation is still not resolved, or if it still causes an unexpected
 error."""
 _CLOCK_STEP_MS = 60_000
-"""An entry id further in the future was chosen by a producer, or follows such an id. It does not tell the entry's
+"""An entry id further in the future was chosen by a producer, or follows such an id. It says nothing about the entry's
 age."""
 
 

@@ -42,7 +42,7 @@ class Supervisor:
         return [each.child for each in self._supervised]
 
     def add(self, child: Child, timeout: float = READY_SECONDS, *, wait: bool = True) -> Child:
-        """Start another child and wait until it is ready, unless told otherwise. Raises ChildFailed."""
+        """Start another child and, unless `wait` is false, wait until it is ready. Raises ChildFailed."""
         self._supervised.append(_Supervised(child))
         child.start()
         if wait:

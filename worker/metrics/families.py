@@ -198,7 +198,7 @@ def of_servers(*, mongo: bool, redis: bool) -> Metric:
 
 
 def counter(name: str, about: str, labelled: Labels, values: Mapping[Any, float], high_water: HighWater) -> Metric:
-    """Return the counter `snapshots_<name>_total`, which never decreases, not even when a read was older.
+    """Return the counter `snapshots_<name>_total`, which never decreases, not even if an older read arrives late.
 
     Args:
         name: The name without prefix and suffix.

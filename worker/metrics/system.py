@@ -32,7 +32,7 @@ class SystemMetrics(Collector):
     def __init__(
         self, connections: Connections, reuse: Reuse | None = None, reuse_identities: Reuse = _REUSE_IDENTITIES
     ) -> None:
-        """`reuse`: how long figures are reused, by default 2 s at least; Prometheus asks every 15 to 60 s."""
+        """`reuse`: how long figures are reused, by default 2 s at least; Prometheus scrapes every 15 to 60 s."""
         fold = OutcomeFold(connections)
         reuse = reuse or Reuse()
         self._lock = threading.Lock()

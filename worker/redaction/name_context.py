@@ -41,7 +41,7 @@ _END = re.compile(r"[.!]?\s*(?:$|[\n\x00])")
 _SMALL_WORD = re.compile(r" (?:i|you|we|he|she|it|they|the|this|that|be|not|a|an|have)\b")
 _HANGUL = re.compile(r"[\uac00-\ud7a3]")
 CUE_REACH = 32
-"""How many characters before a name are read."""
+"""How many characters before a name are examined."""
 
 
 def is_called(before: str) -> bool:

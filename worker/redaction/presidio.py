@@ -42,7 +42,7 @@ class PresidioEngine:
             model: A package or folder of spaCy.
 
         Raises:
-            ImportError: Something is not installed. The message says what to install.
+            ImportError: Presidio or its model is not installed. The message says what to install.
         """
         try:
             import presidio_analyzer

@@ -1,4 +1,4 @@
-"""Reads the conversations that requests ask for, as the source of snapshots.
+"""Reads the conversations that requests need, as the source of snapshots.
 
 A chunk costs one read, whatever its size. It returns the contacts and conversations (`worker.source.ownership`), the
 tombstones of those contacts that were erased, and then the messages, which the server converts, sorts and groups, so
@@ -31,7 +31,7 @@ Fetched = tuple[LedgerEntry, Conversation | SnapshotError]
 Groups = Iterator[RawBSONDocument]
 """Messages by owner, as `worker.source.message_pipeline` groups them."""
 Wanted = Mapping[ObjectId, Sequence[LedgerEntry]]
-"""The entries that ask for all messages of an owner."""
+"""The entries that need all messages of an owner."""
 
 _Owner = Literal["contactId", "conversationId"]
 _OWNERS: tuple[_Owner, _Owner] = ("contactId", "conversationId")
@@ -50,12 +50,12 @@ for the time limit. If MongoDB itself is the cause, the next read fails as well.
 class _FirstRead:
     parents: Ownership
     groups: Groups | None
-    """Messages of the owners that most entries ask for, not checked yet. None if they have to be read separately."""
+    """Messages of the owners that most entries need, not checked yet. None if they have to be read separately."""
     cut_short: bool = False
 
 
 class Conversations:
-    """Reads the contacts, conversations and messages that requests ask for.
+    """Reads the contacts, conversations and messages that requests need.
 
     It never writes to the platform's collections.
     """
@@ -108,8 +108,8 @@ class Conversations:
             yield from _results([entry], read_named(self._connections, entry), first.parents)
 
     def _read_first(self, entries: Sequence[LedgerEntry], key: _Owner, wanted: Wanted, lookup: Lookup) -> _FirstRead:
-        """Read parents and tombstones and, in the same round trip, the messages of the owners most entries ask for."""
-        # If two organizations ask for the same owner, it belongs to at most one of them; the parents tell to which.
+        """Read parents and tombstones and, in the same round trip, the messages of the owners most entries need."""
+        # If two organizations need the same owner, it belongs to at most one of them; the parents tell to which.
         if not wanted or any(len({entry["organizationId"] for entry in some}) > 1 for some in wanted.values()):
             return _FirstRead(read_parents(self._connections, entries, lookup), None)
         pipeline = [{"$match": self._condition(key, wanted)}, *self._ways()[0](key)]
@@ -126,7 +126,7 @@ class Conversations:
     def _read_owners(
         self, key: _Owner, wanted: dict[ObjectId, list[LedgerEntry]], first: _FirstRead
     ) -> Iterator[Fetched]:
-        """Yield the entries that ask for all messages of an owner, read in bulk if possible, otherwise one by one."""
+        """Yield the entries that need all messages of an owner, read in bulk if possible, otherwise one by one."""
         if not wanted:
             return
         parents = first.parents
@@ -251,14 +251,14 @@ class Conversations:
 
 
 def _owner_key(entry: LedgerEntry) -> _Owner | None:
-    """Return the field whose messages an entry asks for; None if it names messages."""
+    """Return the field whose messages an entry needs; None if it names messages."""
     if entry.get("messageIds"):
         return None
     return "conversationId" if entry.get("conversationId") else "contactId"
 
 
 def _most_wanted(entries: Sequence[LedgerEntry]) -> tuple[_Owner, dict[ObjectId, list[LedgerEntry]]]:
-    """Return the kind of owner that most entries ask for, and those entries by owner."""
+    """Return the kind of owner that most entries need, and those entries by owner."""
     wanted: dict[_Owner, dict[ObjectId, list[LedgerEntry]]] = {key: defaultdict(list) for key in _OWNERS}
     for entry in entries:
         if key := _owner_key(entry):
@@ -285,7 +285,7 @@ def _parts(
 def _results(
     entries: Iterable[LedgerEntry], messages: Messages | SnapshotError | None, parents: Ownership
 ) -> Iterator[Fetched]:
-    """Yield the entries that ask for the same messages, each with its conversation, or with the error of reading it."""
+    """Yield the entries that need the same messages, each with its conversation, or with the error of reading it."""
     for entry in entries:
         if isinstance(messages, SnapshotError):
             yield entry, messages

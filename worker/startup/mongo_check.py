@@ -152,7 +152,7 @@ def _diagnose(connections: Connections, error: PyMongoError, *, certain: bool = 
 
 
 def _will_stay(reason: str, connections: Connections) -> bool:
-    """Return whether a second attempt would meet the same: TLS fails, or the URL names no MongoDB server at all."""
+    """Return whether a second attempt would fail as well: TLS fails, or the URL names no MongoDB server at all."""
     named = reason.count(UNKNOWN_HOST) - reason.count(DNS_SILENT) + reason.count(NOT_MONGO)
     return "TLS: " in reason or named >= len(_all_servers(connections))
 

@@ -5,7 +5,7 @@ from importlib.util import find_spec
 from typing import Self
 
 UNDETERMINED = "und"
-"""ISO 639-2 code of a text whose language cannot be told."""
+"""ISO 639-2 code of a text whose language cannot be determined."""
 _CHARACTERS = 400
 """How many characters of a conversation are used. More do not help: see docs/decisions."""
 _CERTAIN = 0.5

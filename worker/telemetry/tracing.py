@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 def build_service(connections: Connections, publish: Publish) -> Service:
-    """Build the service that the settings ask for: with traces or without. Call it after a fork."""
+    """Build the service, with traces if the settings enable them. Call it after a fork."""
     if connections.settings.traces == "off":
         return Service(connections, publish)
     return TracedService(connections, publish)
