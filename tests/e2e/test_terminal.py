@@ -83,7 +83,6 @@ def test_ctrl_c_says_how_to_resume(env: Env, own: Database[dict[str, Any]], tmp_
             terminal.read_until("Importing")
         else:
             eventually(lambda: own.snapshotrequests.count_documents({}) == 1, 60)
-        terminal.press(CTRL_C)
-        assert terminal.wait() == 130
+        assert terminal.interrupt() == 130
     assert "Traceback" not in terminal.printed
     assert any(hint in " ".join(terminal.printed.split()) for hint in hints)

@@ -64,6 +64,19 @@ class Terminal:
             self.read()
         return self.process.returncode
 
+    def interrupt(self, seconds: float = 60) -> int:
+        """Press Ctrl-C and return the exit code.
+
+        Press it again after a while: Python sleeps through one that comes just before a call that waits.
+        """
+        stop_at = time.monotonic() + seconds
+        while self.process.poll() is None and time.monotonic() < stop_at:
+            self.press(CTRL_C)
+            again_at = time.monotonic() + 8
+            while self.process.poll() is None and time.monotonic() < again_at:
+                self.read()
+        return self.wait(max(0.0, stop_at - time.monotonic()))
+
     def close(self) -> None:
         self.process.kill()
         self.process.wait()

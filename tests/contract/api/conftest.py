@@ -39,6 +39,13 @@ def system(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         running.database.client.drop_database(settings.mongo_database)
 
 
+@pytest.fixture(scope="package")
+def second(system: System, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of another API process on the same servers."""
+    with api(system.running.settings, tmp_path_factory.mktemp("second")) as (url, _):
+        yield url
+
+
 @pytest.fixture(scope="module")
 def served(system: System) -> Iterator[Served]:
     contact = contact_with(system.running.database, 3, 2, 0)

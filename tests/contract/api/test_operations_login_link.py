@@ -1,12 +1,9 @@
 """Links of `snapshots login`: they log a browser in once, and say why if they do not."""
 
-from pathlib import Path
-
 import httpx
 from bson import ObjectId
 
 from support import commands
-from support.http import api
 from support.operations import ROOT, form_of, send
 from support.served import Served
 from worker.operations.web.session import LOGIN
@@ -85,9 +82,9 @@ def test_another_site_cannot_use_a_link(served: Served) -> None:
     assert httpx.post(f"{served.url}{PAGE}", data=dict(form.fields)).status_code == 303
 
 
-def test_link_is_valid_in_every_api_process(served: Served, tmp_path: Path) -> None:
-    with api(served.settings, tmp_path) as (url, _), httpx.Client(base_url=url, timeout=30) as browser:
-        form = form_of(browser.get(link(served, url=url)), PAGE)
+def test_link_is_valid_in_every_api_process(served: Served, second: str) -> None:
+    with httpx.Client(base_url=second, timeout=30) as browser:
+        form = form_of(browser.get(link(served, url=second)), PAGE)
         assert send(browser, form).url.path == ROOT
         elsewhere = httpx.Client(base_url=served.url, cookies=dict(browser.cookies), timeout=30)
         with elsewhere:

@@ -1,14 +1,12 @@
 """Sessions of the operations pages: who may log in, until when, and which forms are accepted."""
 
-from pathlib import Path
-
 import httpx
 import pytest
 from bson import ObjectId
 
 from support import commands
 from support.contacts import contact_with
-from support.http import api, bearer, token
+from support.http import bearer, token
 from support.operations import ROOT, browser, failed, form_of, ledger, send
 from support.served import Served
 
@@ -89,15 +87,15 @@ def test_integration_key_opens_a_session(served: Served) -> None:
 
 
 @pytest.mark.parametrize("kind", ["token", "key"])
-def test_logging_out_ends_the_session_in_every_api_process(served: Served, tmp_path: Path, kind: str) -> None:
+def test_logging_out_ends_the_session_in_every_api_process(served: Served, second: str, kind: str) -> None:
     value = token(ObjectId())
     if kind == "key":
         order = ("keys", "create", "--organization", ObjectId(), "--user", ObjectId(), "--role", "ADMIN", "--json")
         value = commands.run(commands.environment(served.settings), *order).json["key"]
-    with api(served.settings, tmp_path) as (url, _), browser(served.url, value) as client:
+    with browser(served.url, value) as client:
         stolen = dict(client.cookies)
         with (
-            httpx.Client(base_url=url, cookies=stolen, timeout=30) as elsewhere,
+            httpx.Client(base_url=second, cookies=stolen, timeout=30) as elsewhere,
             httpx.Client(base_url=served.url, cookies=stolen, timeout=30) as here,
         ):
             assert elsewhere.get(ROOT).status_code == here.get(ROOT).status_code == 200
