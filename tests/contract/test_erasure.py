@@ -136,6 +136,15 @@ def test_mentions_in_the_snapshots_of_others_are_counted_and_stay(bench: Bench) 
     assert bench.snapshots()[kept]["notes"] == f"knows {EMAIL}"
 
 
+def test_request_ids_with_an_address_or_number_are_replaced(bench: Bench) -> None:
+    contact = person(bench)
+    keys = bench.accepted(*(bench.asked(contact, f"order-{each}") for each in (EMAIL.upper(), PHONE, "4711")))
+    Run(bench.service)(keys)
+    Erasing(bench).run(contact)
+    assert [bench.entry(key)["requestId"] for key in keys] == [f"erased:{keys[0]}", f"erased:{keys[1]}", "order-4711"]
+    assert left_of(bench, contact) == []
+
+
 def test_unknown_contact_is_nothing_found_and_leaves_no_tombstone(bench: Bench) -> None:
     with pytest.raises(NotFound):
         Erasing(bench).accept(ObjectId())

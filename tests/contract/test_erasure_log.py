@@ -75,6 +75,29 @@ def test_restored_backup_brings_nobody_back(bench: Bench) -> None:
     assert Erasing(bench).finish(Erasing(bench).jobs.get(job["_id"])).status == "completed"
 
 
+def test_restored_snapshots_with_ids_as_text_are_removed_again(bench: Bench) -> None:
+    """The platform's own snapshots may have such ids, and no request."""
+    contact = person(bench)
+    theirs = {"organizationId": str(bench.organization), "contactId": str(contact).upper(), "messages": []}
+    bench.database.trainingsnapshots.insert_one(theirs)
+    saved = backup(bench)
+    Erasing(bench).run(contact)
+    restore_backup(bench, saved)
+
+    assert restore(bench.service) == 1
+    assert bench.snapshots() == {}
+
+
+def test_restored_hold_of_an_erased_contact_is_removed(bench: Bench) -> None:
+    contact = person(bench)
+    Erasing(bench).run(contact)
+    bench.database.snapshoterasures.delete_many({})
+    Holds(bench.service).set((bench.organization, contact), "case 7", bench.service.clock.now() + timedelta(days=1))
+
+    assert restore(bench.service) == 1
+    assert bench.database.snapshotholds.count_documents({}) == 0
+
+
 def test_lifted_erasure_stays_lifted_after_a_restore(bench: Bench) -> None:
     contact = person(bench)
     Erasing(bench).run(contact)

@@ -86,6 +86,14 @@ def test_texts_are_replaced_and_everything_else_stays(bench: Bench) -> None:
     assert bench.entry(changed)["notes"] == "friend of [EMAIL_1]"
 
 
+def test_document_that_has_the_number_in_another_spelling_only_is_found(bench: Bench) -> None:
+    contact, other = person(bench), bench.contact()
+    key = mentioning(bench, other, "Call 030 / 901820")
+    receipt = (erase(bench, contact).result or {})["receipt"]
+    assert receipt["mentionsRedacted"] == {"trainingsnapshots": 1}
+    assert [each["content"] for each in bench.snapshots()[key]["messages"]] == ["Hello 0", "Call [PHONE_1]", "Hello 2"]
+
+
 def test_large_snapshots_and_dates_beyond_the_year_9999_hinder_no_erasure(bench: Bench) -> None:
     """PyMongo returns documents of 100 KB and more in another type, and refuses such dates by default."""
     contact, other = person(bench), bench.contact()

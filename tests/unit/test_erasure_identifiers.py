@@ -3,6 +3,7 @@
 import base64
 import json
 
+import pytest
 from bson import ObjectId
 
 from worker.erasure.identifiers import Identifiers
@@ -23,6 +24,19 @@ def test_address_counts_only_together_with_the_organization() -> None:
     assert not person.is_persons(b"J\xc3\xbcrgen@example.com")
     for text in ("J\u00fcrgen@example.com".encode(), json.dumps("J\u00fcrgen@EXAMPLE.com").encode()):
         assert person.is_persons(text + str(ORGANIZATION).encode())
+
+
+@pytest.mark.parametrize("written", ["JÜRGEN@example.com", "jürgen@example.com", "Jürgen@EXAMPLE.com"])
+def test_letters_beyond_ascii_are_found_in_any_case(written: str) -> None:
+    for text in (written.encode(), json.dumps(written).encode(), written.lower().encode(), written.upper().encode()):
+        assert of(written).mentions(text)
+
+
+@pytest.mark.parametrize("written", ["+49 (170) 123-4567", "0170/1234567", "00491701234567", "+49-170-123.4567"])
+def test_number_is_found_however_it_is_written(written: str) -> None:
+    assert of("+49 170 1234567").mentions(written.encode())
+    assert not of("+49 170 1234567").mentions(b"+49 170 1234568 and 1701 23456")
+    assert not of("12 34 56").mentions(b"1234 5678")
 
 
 def test_body_of_a_celery_message_is_decoded() -> None:

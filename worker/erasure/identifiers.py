@@ -11,8 +11,13 @@ from typing import Any, Self
 
 from bson import ObjectId
 
+from worker.redaction.phone import digits_of
+
 _SHORTEST = 6
 """Minimum length of an address or number to search for. A shorter text would match almost anything."""
+_FEWEST_DIGITS = 8
+"""Minimum number of digits of a phone number that is searched for without regard to separators."""
+_SEPARATORS = b" ().-/"
 _PLACEHOLDER = re.compile(r"\[[A-Z_]+_\d+\]", re.ASCII)
 _BODY = re.compile(rb'"body": ?"([A-Za-z0-9+/=]+)"')
 """The body of a Celery message, in base64."""
@@ -43,9 +48,19 @@ class Identifiers:
 
     @cached_property
     def _needles(self) -> list[bytes]:
-        """The addresses and numbers in lower case, encoded as in BSON and as in JSON."""
-        plain = [text.lower() for text in self.texts]
-        return sorted({form for text in plain for form in (text.encode(), json.dumps(text)[1:-1].lower().encode())})
+        """The addresses and numbers, encoded as in BSON and as in JSON.
+
+        Only ASCII letters are in lower case, because `bytes.lower` changes no others. Those are listed in both cases.
+        """
+        written = {form for text in self.texts for form in (text, text.lower(), text.upper())}
+        encoded = (form for text in written for form in (text.encode(), json.dumps(text)[1:-1].encode()))
+        return sorted({form.lower() for form in encoded})
+
+    @cached_property
+    def _numbers(self) -> list[bytes]:
+        """The phone numbers as digits, with and without the country code."""
+        numbers = {each for text in self.texts if "@" not in text for each in digits_of(text)}
+        return sorted(each.encode() for each in numbers if len(each) >= _FEWEST_DIGITS)
 
     def names_contact(self, data: bytes | memoryview) -> bool:
         """Whether BSON or text contains the contact's id, as bytes or as hex digits."""
@@ -53,14 +68,21 @@ class Identifiers:
         return self.contact.binary in data or str(self.contact).encode() in data.lower()
 
     def mentions(self, data: bytes | memoryview) -> bool:
-        """Whether BSON or text contains an e-mail address or phone number of the person."""
+        """Whether BSON or text contains an e-mail address of the person, or a phone number however it is written."""
         lower = bytes(data).lower()
+        if self._is_in(lower):
+            return True
+        return bool(self._numbers) and any(each in lower.translate(None, _SEPARATORS) for each in self._numbers)
+
+    def _is_in(self, lower: bytes) -> bool:
         return any(needle in lower for needle in self._needles)
 
     def is_persons(self, item: bytes) -> bool:
         """Whether an item in Redis names the contact, or the organization together with an address or number."""
         whole = item + b"".join(_decoded(body) for body in _BODY.findall(item))
-        return self.names_contact(whole) or (str(self.organization).encode() in whole.lower() and self.mentions(whole))
+        return self.names_contact(whole) or (
+            str(self.organization).encode() in whole.lower() and self._is_in(whole.lower())
+        )
 
 
 def _decoded(body: bytes) -> bytes:

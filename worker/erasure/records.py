@@ -3,6 +3,7 @@
 The ledger entries stay, with their ids, times and outcomes, so that the counts still add up.
 """
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
@@ -27,7 +28,7 @@ _ID_BYTES = 12
 IDS = ("ids", "mentioned")
 """Fields of the checkpoint: ids of snapshots that export files must no longer contain unchanged."""
 PREFIX = "erased:"
-"""Prefix of the request id that replaces one which contained the contact's id."""
+"""Prefix of the request id that replaces one which contained the contact's id, e-mail address or phone number."""
 
 
 class Records:
@@ -124,7 +125,8 @@ class Records:
         """
         recent = {"$gt": ["$finishedAt", now - self._names.events_retention]}
         had_snapshot = {"$and": [{"$eq": ["$status", COMPLETED]}, {"$ne": [{"$type": "$unchanged"}, "bool"]}]}
-        named = {"$regexMatch": {"input": "$requestId", "regex": str(self._person.contact), "options": "i"}}
+        identifiers = "|".join(map(re.escape, (str(self._person.contact), *self._person.texts)))
+        named = {"$regexMatch": {"input": "$requestId", "regex": {"$literal": identifiers}, "options": "i"}}
         fields = {
             "bodyHash": "",
             "requestId": {"$cond": [named, {"$concat": [PREFIX, {"$toString": "$_id"}]}, "$requestId"]},

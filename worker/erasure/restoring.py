@@ -53,14 +53,22 @@ def _remove(jobs: Jobs, contact: ObjectId, tombstone: Document) -> None:
 
 
 def _contacts(service: Service, organization: ObjectId) -> Iterable[ObjectId]:
-    """Return all contacts who have snapshots or requests."""
-    pipeline: list[Document] = [{"$match": {"organizationId": organization}}, {"$group": {"_id": "$contactId"}}]
+    """Return all contacts who have snapshots, requests, holds, or exports of their own."""
+    forms = {"$in": stored_forms([organization])}
     names = service.settings
+    places = {
+        names.snapshots_collection: "$contactId",
+        names.requests_collection: "$contactId",
+        names.holds_collection: "$contactId",
+        names.jobs_collection: "$spec.contactId",
+    }
     found: set[ObjectId] = set()
     with store_errors():
-        for name in (names.snapshots_collection, names.requests_collection):
-            rows = service.connections.database[name].aggregate(pipeline)
-            found |= {row["_id"] for row in rows if isinstance(row["_id"], ObjectId)}
+        for name, field in places.items():
+            pipeline: list[Document] = [{"$match": {"organizationId": forms}}, {"$group": {"_id": field}}]
+            # In snapshots of the platform, ids may be text.
+            contacts = (read_id(row["_id"]) for row in service.connections.database[name].aggregate(pipeline))
+            found |= {contact for contact in contacts if isinstance(contact, ObjectId)}
     return found
 
 

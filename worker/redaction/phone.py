@@ -95,6 +95,13 @@ def normal_form(text: str, regions: Sequence[str]) -> str:
     return "".join(filter(str.isdigit, text))
 
 
+def digits_of(text: str) -> set[str]:
+    """Return the digits of a phone number, and those without the country code if it has one."""
+    number, is_possible = _parse(text, None)
+    national = {str(number.national_number)} if number is not None and is_possible else set()
+    return national | {"".join(filter(str.isdigit, text))}
+
+
 def region_of(text: str) -> str | None:
     """Return the region of a number with country code, such as `DE`; None if it has none."""
     number, _ = _parse(text, None)
