@@ -145,6 +145,15 @@ def test_request_ids_with_an_address_or_number_are_replaced(bench: Bench) -> Non
     assert left_of(bench, contact) == []
 
 
+@pytest.mark.parametrize("odd", ["a\0b@example.com", "x" * 50_000 + "@example.com", "(+[*?{|^$#\\-é@example.com"])
+def test_odd_address_hinders_no_erasure(bench: Bench, odd: str) -> None:
+    contact = bench.contact(email=odd, phoneNumber=PHONE)
+    keys = bench.accepted(bench.asked(contact, f"a-{odd[-25:]}".replace("\0", "")), bench.asked(contact, PHONE))
+    Run(bench.service)(keys)
+    assert Erasing(bench).run(contact).status == "completed"
+    assert bench.entry(keys[1])["requestId"] == f"erased:{keys[1]}"
+
+
 def test_unknown_contact_is_nothing_found_and_leaves_no_tombstone(bench: Bench) -> None:
     with pytest.raises(NotFound):
         Erasing(bench).accept(ObjectId())

@@ -15,6 +15,7 @@ from pymongo.client_session import ClientSession
 from pymongo.collection import Collection
 
 from worker.domain.ledger_entry import ACCEPTED, COMPLETED, FAILED, FINISHED, PERSONAL
+from worker.domain.validation import MAX_REQUEST_ID
 from worker.erasure.identifiers import Identifiers
 from worker.errors import ContactErased
 from worker.jobs.slices import Slice
@@ -125,7 +126,9 @@ class Records:
         """
         recent = {"$gt": ["$finishedAt", now - self._names.events_retention]}
         had_snapshot = {"$and": [{"$eq": ["$status", COMPLETED]}, {"$ne": [{"$type": "$unchanged"}, "bool"]}]}
-        identifiers = "|".join(map(re.escape, (str(self._person.contact), *self._person.texts)))
+        # An odd address may be longer than any request id, or have a NUL, which MongoDB refuses in an expression.
+        texts = [text for text in self._person.texts if len(text) <= MAX_REQUEST_ID and "\0" not in text]
+        identifiers = "|".join(map(re.escape, (str(self._person.contact), *texts)))
         named = {"$regexMatch": {"input": "$requestId", "regex": {"$literal": identifiers}, "options": "i"}}
         fields = {
             "bodyHash": "",
