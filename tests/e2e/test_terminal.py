@@ -7,6 +7,7 @@ from typing import Any
 
 import psutil
 import pytest
+import redis
 from pymongo.database import Database
 
 from support.contacts import contact_with
@@ -63,24 +64,27 @@ def test_ctrl_c_during_the_start_ends_with_130_and_leaves_nothing(tmp_path: Path
     eventually(lambda: not [each for each in children if each.is_running()] and not list(tmp_path.iterdir()), 20)
 
 
-@pytest.mark.parametrize("command", ["import", "request", "request --all"])
+@pytest.mark.parametrize("command", ["import", "request", "request --all", "events"])
 def test_ctrl_c_says_how_to_resume(env: Env, own: Database[dict[str, Any]], tmp_path: Path, command: str) -> None:
     contact = contact_with(own, 1)
     organization = ["--organization", contact.organization]
     unread = tmp_path / "conversations.jsonl"
     os.mkfifo(unread)  # nobody writes to it, so the import waits
-    arguments = {
+    arguments: dict[str, tuple[list[Any], list[str]]] = {
         "import": (["import", unread, *organization], ["Resume with: snapshots import "]),
         "request": (
             ["request", *organization, "--contact", contact.id, "--wait"],
             ["snapshots requests show ", "repeat it with --request-id "],
         ),
         "request --all": (["request", *organization, "--all"], ["Watch it with: snapshots backfill show "]),
+        "events": (["events", "--follow"], ["Interrupted. Continue with --after 1-0."]),
     }
     argv, hints = arguments[command]
+    with redis.Redis.from_url(env["SNAPSHOTS_REDIS_URL"]) as client:
+        client.xadd("snapshots:events", {"event": '{"id": "e", "type": "failed", "time": "t", "data": {}}'}, "1-0")
     with on_a_terminal(env, *argv) as terminal:
-        if command == "import":
-            terminal.read_until("Importing")
+        if command in ("import", "events"):
+            terminal.read_until({"import": "Importing", "events": "1-0"}[command])
         else:
             eventually(lambda: own.snapshotrequests.count_documents({}) == 1, 60)
         assert terminal.interrupt() == 130

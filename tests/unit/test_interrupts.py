@@ -33,6 +33,15 @@ def _run(in_del: str, after: str = "") -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=20, check=False)
 
 
+def test_ctrl_c_before_a_command_begins_ends_it_at_once_with_one_sentence() -> None:
+    script = (
+        "import signal\nfrom worker.cli import interrupts\nwith interrupts.exit_at_once():\n"
+        "    signal.raise_signal(signal.SIGINT)"
+    )
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=20, check=False)
+    assert (ran.returncode, ran.stderr) == (130, "Interrupted. Nothing was done.\n")
+
+
 def test_an_object_that_ctrl_c_left_half_built_prints_no_traceback() -> None:
     ran = _run("print(self.name)")
     assert (ran.stdout, ran.stderr) == ("interrupted\n", "")

@@ -81,7 +81,8 @@ def erase(
         click.echo("Requests for this contact are accepted again.")
         return
     if not agrees("Erase this contact? This cannot be undone.", yes):
-        raise click.Abort
+        click.echo("Cancelled; nothing was erased.", err=True)
+        context.exit(FAILED)
     jobs = Jobs(open_producer())
     job = accept_erasure(jobs, organization, contact, redact_mentions=redact_mentions)
     with resume_hint(f"The workers continue it. Watch it with: {program()} erase show {job.id}"):

@@ -53,13 +53,18 @@ def events(follow: bool, count: int | None, after: str, as_json: bool) -> None:
     require(connections, mongo=False)
     start = newest_event(connections) if after == "$" else after
     stream = _follow(Events(connections), start) if follow else _all(Events(connections), start)
-    for shown, (key, event) in enumerate((each for each in stream if each[1]), 1):
-        if as_json:
-            print_json({**event, "streamid": key})
-        else:
-            click.echo(_format_event(key, event))
-        if shown == count:
-            return
+    key = start
+    try:
+        for shown, (key, event) in enumerate((each for each in stream if each[1]), 1):
+            if as_json:
+                print_json({**event, "streamid": key})
+            else:
+                click.echo(_format_event(key, event))
+            if shown == count:
+                return
+    except KeyboardInterrupt as interrupt:
+        interrupt.add_note(f"Continue with --after {key}.")
+        raise
 
 
 def _all(stream: Events, after: str) -> Iterator[tuple[str, dict[str, Any]]]:

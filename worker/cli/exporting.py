@@ -129,7 +129,8 @@ def _export_here(organization: ObjectId, given: dict[str, Any], folder: Path) ->
     remove_leftovers(folder.parent)
     jobs = Jobs(service)
     job = jobs.accept("export", organization, spec.stored(), local=True)
-    return _run(jobs, job, folder)
+    with resume_hint("The export was cancelled and its files were removed. Run the command again."):
+        return _run(jobs, job, folder)
 
 
 def _run(jobs: Jobs, job: Job, folder: Path) -> Job:

@@ -122,8 +122,10 @@ class LazyGroup(click.Group):
         interrupts.install()
         try:
             return super().invoke(ctx)
-        except (KeyboardInterrupt, click.Abort):
+        except (KeyboardInterrupt, click.Abort) as interrupt:
             interrupts.ignore()
+            hints: list[str] = getattr(interrupt, "__notes__", [])
+            echo(f"Interrupted. {' '.join(hints) or 'Run the command again to repeat it.'}", err=True)
             ctx.exit(INTERRUPTED)
         except click.ClickException as error:
             if as_json and isinstance(error, click.UsageError):

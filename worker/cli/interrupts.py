@@ -31,13 +31,18 @@ def exit_at_once() -> Iterator[None]:
     """Let Ctrl-C end the process immediately while modules are imported: there, a KeyboardInterrupt can get lost."""
     before = signal.getsignal(signal.SIGINT)
     if before in (signal.default_int_handler, _interrupt) and _in_main_thread():
-        signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
+        signal.signal(signal.SIGINT, _exit)
         try:
             yield
         finally:
             signal.signal(signal.SIGINT, before)
     else:
         yield
+
+
+def _exit(_: int, __: FrameType | None) -> None:
+    os.write(sys.stderr.fileno(), b"Interrupted. Nothing was done.\n")
+    os._exit(INTERRUPTED)
 
 
 def _in_main_thread() -> bool:

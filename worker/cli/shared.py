@@ -63,11 +63,11 @@ def build_service(**values: Any) -> Service:
 
 @contextmanager
 def resume_hint(hint: str) -> Iterator[None]:
-    """Print how to continue if Ctrl-C interrupts the block."""
+    """Let the command print how to continue if Ctrl-C interrupts the block."""
     try:
         yield
-    except KeyboardInterrupt:
-        click.echo(f"Interrupted. {hint}", err=True)
+    except KeyboardInterrupt as interrupt:
+        interrupt.add_note(hint)
         raise
 
 
