@@ -2,7 +2,7 @@
 
 It reads in order, converts and writes, without a selection, a manifest, or anything durable.
 
-    python -m benchmarks.export_loop URL DATABASE FORMAT FILE
+    python -m benchmarks.export_loop URL DATABASE FORMAT FILE [LIMIT]
 """
 
 import json
@@ -20,9 +20,11 @@ Document = dict[str, Any]
 
 
 def main() -> None:
-    url, database, form, path = sys.argv[1:]
+    url, database, form, path, *limit = sys.argv[1:]
     with pymongo.MongoClient[Any](url) as client:
         documents = client[database].trainingsnapshots.find({"organizationId": ORGANIZATION}).sort("_id", 1)
+        if limit:
+            documents = documents.limit(int(limit[0]))
         if form == "parquet":
             _write_table(documents, path)
         else:

@@ -18,6 +18,8 @@ from pymongo.collection import Collection
 from benchmarks.dataset import text
 
 ORGANIZATION = ObjectId(f"{0xA0000000:024x}")
+FIRST = ObjectId(f"{1:024x}")
+"""The first conversation."""
 _BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
 _BATCH = 1000
 _AHEAD = 4

@@ -71,7 +71,7 @@ def test_export_whose_worker_is_killed_while_stores_lose_data_or_step_down_has_t
                 eventually(partial(_is_claimed, exporting, job, fence), 90, 0.05)
                 time.sleep(0.2 * (kill % 5))  # another moment of the slice each time
                 fences.add(exporting.jobs.get(job.id).fence)
-                running.worker.restart(60)
+                running.worker.restart(180)
                 if kill == 1:
                     running.redis.flushdb()
                 if kill == 2:

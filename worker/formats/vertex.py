@@ -19,6 +19,7 @@ MAX_TOKENS = 131_072
 _BYTES_PER_TOKEN = 4
 """An estimate for UTF-8: about 4 characters of English are a token, and about 1 of Chinese or Japanese.
 https://ai.google.dev/gemini-api/docs/tokens"""
+_MAX_BYTES = MAX_TOKENS * _BYTES_PER_TOKEN
 _MAX_FILE_BYTES = 1_000_000_000
 _MAX_ROWS = {"train": 1_000_000, "validation": 5_000}
 _ROLES = {"user": "user", "assistant": "model"}
@@ -39,8 +40,9 @@ class Vertex(Format):
     def rows(self, snapshot: Mapping[str, Any], options: Options) -> list[Row]:
         """Return one row. Raises Skipped as `too_long` if it probably has more than 131,072 tokens."""
         turns = from_user(snapshot)
-        size = sum(len(each.content.encode()) for each in turns) + len((options.system or "").encode())
-        if size > MAX_TOKENS * _BYTES_PER_TOKEN:
+        texts = [options.system or "", *(each.content for each in turns)]
+        # A character has at most four bytes, so that few snapshots have to be encoded.
+        if sum(map(len, texts)) > MAX_TOKENS and (size := sum(len(each.encode()) for each in texts)) > _MAX_BYTES:
             raise Skipped("too_long", f"Its text has {size} bytes, estimated as more than {MAX_TOKENS} tokens.")
         contents = [_content(_ROLES[each.role], each.content) for each in turns]
         head = {"systemInstruction": _content("system", options.system)} if options.system else {}

@@ -129,10 +129,13 @@ def test_parquet_has_dates_as_moments_and_ids_as_text() -> None:
     document = snapshot(("contact", ""), ("user", "b"), createdAt=moment, updatedAt=DatetimeMS(1), extra=ObjectId())
     (row,) = FORMATS["parquet"].rows(document, Options())
     assert row["_id"] == "665f00000000000000000001"
-    assert row["createdAt"] == moment.replace(tzinfo=UTC)
-    assert row["updatedAt"] == datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=1)
+    assert row["createdAt"] == moment
+    assert row["updatedAt"] == datetime(1970, 1, 1) + timedelta(milliseconds=1)  # noqa: DTZ001
+    assert row["snapshotDate"] == document["snapshotDate"].replace(tzinfo=None)
     assert [(each["role"], each["content"]) for each in row["messages"]] == [("user", ""), ("assistant", "b")]
     assert "extra" not in row
+    document["messages"] = [dict(reversed(each.items())) for each in document["messages"]]
+    assert FORMATS["parquet"].rows(document, Options()) == [row]
 
 
 @pytest.mark.parametrize(
