@@ -85,6 +85,19 @@ def test_malformed_messages_are_recorded_once_while_requests_complete(running: R
     assert slowest < 6
 
 
+def test_request_behind_many_malformed_messages_is_done_soon(running: Running) -> None:
+    count, before = 30_000, len(rejected(running))
+    running.redis.lpush("snapshots", *(b'{"number": %d}' % number for number in range(count)))
+    (key,) = running.bench.chunk(1)
+    began = time.monotonic()
+    running.publish([key])
+    running.finished([key], 60)
+    print(f"after {time.monotonic() - began:.1f} s")
+    assert time.monotonic() - began < 15, "each one takes a millisecond if it goes through Celery"
+    assert len(rejected(running)) - before == count
+    running.redis.delete("snapshots:rejected")
+
+
 def test_rejected_message_is_recorded_with_its_reason_and_cut_at_a_megabyte(running: Running) -> None:
     before = len(rejected(running))
     running.redis.lpush("snapshots", raw(envelope(headers={"id": "one", "timelimit": [1]})), b"\xff" * 3_000_000)

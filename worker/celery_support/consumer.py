@@ -11,6 +11,7 @@ from celery.worker.consumer import Consumer as BaseConsumer
 from celery.worker.consumer.tasks import Tasks
 from redis.exceptions import RedisError
 
+from worker.celery_support.bulk_rejection import reject_oldest
 from worker.celery_support.message_format import CARRIER, fault
 from worker.celery_support.payloads import original
 from worker.celery_support.slices import Slices
@@ -136,6 +137,20 @@ class Consumer(BaseConsumer):
         self._unrecorded[message.delivery_tag] = rejection(error.outcome(), entry, origin)
         log.warning("message_rejected", code=error.code, reason=error.message, queue=queue, origin=origin)
         self.record_rejected()
+        self._reject_more(queue)
+
+    def _reject_more(self, queue: str) -> None:
+        """Reject the malformed messages that follow a rejected one, before the requests behind them have to wait."""
+        try:
+            with self.task_consumer.channel.conn_or_acquire() as client:
+                count = reject_oldest(client, queue, settings().rejected_stream, self.strategies.__contains__)
+        except CONNECTION_ERRORS:
+            raise
+        except RedisError as error:
+            log.warning("reject_failed", reason=type(error).__name__)
+            return
+        if count:
+            log.warning("messages_rejected", count=count, queue=queue)
 
     def record_rejected(self) -> None:
         """Record rejected messages and acknowledge them. If Redis refuses, the next heartbeat tries again."""

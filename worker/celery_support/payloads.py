@@ -6,7 +6,7 @@ rejected entries. Like any message, a carrier is stored as unacknowledged, so th
 """
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from secrets import token_hex
 from traceback import format_tb
 from typing import Any
@@ -41,12 +41,26 @@ def read_payload(raw: bytes, queue: str) -> dict[str, Any]:
         return carrier(raw, queue, fault("message", f"could not be checked ({type(error).__name__})"))
 
 
+def find_fault(raw: bytes, is_task: Callable[[str], bool]) -> InvalidMessage | None:
+    """Return what is wrong with a message, or None if it is valid or has to be checked by the consumer.
+
+    `is_task`: whether there is a task of this name.
+    """
+    try:
+        message = check_message(raw)
+    except InvalidMessage as error:
+        return None if _known_carrier(raw, "") else error
+    except Exception:  # noqa: BLE001 - the consumer records and logs it
+        return None
+    return None if is_task(message.headers["task"]) else fault("headers.task", "is not the name of a task")
+
+
 def carrier(raw: bytes, queue: str, error: InvalidMessage) -> dict[str, Any]:
     """Return a valid message that carries a malformed one to the consumer, which records it as rejected.
 
     `raw`: the bytes in Redis. `queue`: the list that they come from. `error`: what is wrong with them.
     """
-    headers = {"task": CARRIER, "id": _id_of(raw), "errors": error.errors, "bytes": len(raw)}
+    headers = {"task": CARRIER, "id": rejected_id(raw), "errors": error.errors, "bytes": len(raw)}
     body = base64.b64encode(raw[:MAX_REJECTION_BYTES]).decode()
     return _payload(CheckedMessage(body, headers, None, None, redelivered=False), queue)
 
@@ -102,7 +116,7 @@ def _is_carrier(headers: Mapping[str, Any]) -> bool:
     )
 
 
-def _id_of(raw: bytes) -> str:
+def rejected_id(raw: bytes) -> str:
     """Return the message's id, or a new one if it has none that can be used."""
     try:
         key = parse_message(raw)["headers"]["id"]
