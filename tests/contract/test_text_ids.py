@@ -1,10 +1,11 @@
 """Ids that part of the platform's documents store as text: the documents are found all the same."""
 
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from bson import ObjectId
+from bson import DBRef, Decimal128, MinKey, ObjectId
 
 from support.fetching import contents, fetched
 from support.ledger import Bench
@@ -140,3 +141,40 @@ def test_text_that_is_no_id_changes_nothing(bench: Bench) -> None:
     whole, one = bench.accepted(bench.asked(contact), bench.asked(contact, conversationId=conversation))
     assert contents(bench, whole) == ["Hello 0", "Hello 1", "Hello 3"]
     assert contents(bench, one) == ["Hello 0", "Hello 1"]
+
+
+ODD_IDS: list[Any] = [
+    {"room": 1},
+    Decimal128("1"),
+    DBRef("rooms", {"room": 1}),
+    MinKey(),
+    datetime(2026, 1, 1, tzinfo=UTC),
+]
+
+
+@pytest.mark.parametrize("odd", ODD_IDS, ids=lambda odd: type(odd).__name__)
+def test_ids_of_any_type_stop_no_request(bench: Bench, odd: Any) -> None:
+    """Some of them cannot be keys of a dict."""
+    contact = bench.contact()
+    conversation = bench.conversation(contact, 2)
+    ids = {"organizationId": bench.organization, "contactId": contact}
+    bench.database.conversations.insert_one({"_id": odd, **ids})
+    bench.database.conversations.insert_one({**ids, "contactId": [odd, contact]})
+    bench.database.messages.insert_many(
+        [
+            bench.message(3, _id=odd, contactId=contact, conversationId=odd),
+            bench.message(4, conversationId=conversation),
+            bench.message(5, contactId=odd, conversationId=odd),
+        ]
+    )
+    named = [message["_id"] for message in bench.database.messages.find({"_id": {"$type": "objectId"}})]
+    whole, one, chosen = bench.accepted(
+        bench.asked(contact),
+        bench.asked(contact, conversationId=conversation),
+        bench.asked(contact, messageIds=named[:2]),
+    )
+    assert contents(bench, whole) == ["Hello 0", "Hello 1", "Hello 3", "Hello 4"]
+    assert contents(bench, one) == ["Hello 0", "Hello 1", "Hello 4"]
+    assert contents(bench, chosen)
+    assert RequestChecks(bench.connections)(bench.entries([whole, one, chosen])) == [None] * 3
+    assert Run(bench.service)([whole, one, chosen]).completed == 3

@@ -246,7 +246,8 @@ class Conversations:
                 # One value of an array field may belong to another contact.
                 named = map(read_id, messages.distinct(message["conversationId"], without))
                 for key in {each for each in named if isinstance(each, ObjectId) and each in owners}:
-                    unnamed[owners[key]].append(key)
+                    if owners[key] in wanted:  # not if it is one of several in an array
+                        unnamed[owners[key]].append(key)
         return unnamed
 
 

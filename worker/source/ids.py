@@ -28,8 +28,17 @@ def id_of(field: str) -> dict[str, Any]:
 
 
 def read_id(value: Any) -> Any:
-    """Return the ObjectId that text of 24 hex digits stands for, and any other value as it is."""
-    return ObjectId(value) if isinstance(value, str) and ObjectId.is_valid(value) else value
+    """Return the ObjectId that text of 24 hex digits stands for, and any other value as it is.
+
+    Objects, arrays and other values that cannot be in a set become text, which is not equal to any id.
+    """
+    if isinstance(value, str) and ObjectId.is_valid(value):
+        return ObjectId(value)
+    try:
+        hash(value)
+    except TypeError:
+        return f"{type(value).__name__} {value}"
+    return value
 
 
 def with_ids(document: Mapping[str, Any], *fields: str) -> dict[str, Any]:
