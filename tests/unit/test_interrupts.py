@@ -42,6 +42,16 @@ def test_ctrl_c_before_a_command_begins_ends_it_at_once_with_one_sentence() -> N
     assert (ran.returncode, ran.stderr) == (130, "Interrupted. Nothing was done.\n")
 
 
+def test_ctrl_c_while_the_command_line_is_imported_prints_no_traceback() -> None:
+    script = (
+        "import signal, sys\nclass Interrupting:\n    def find_spec(self, name, *_):\n"
+        "        if name == 'click':\n            signal.raise_signal(signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Interrupting())\nimport worker.cli"
+    )
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=20, check=False)
+    assert (ran.returncode, ran.stderr) == (130, "Interrupted. Nothing was done.\n")
+
+
 def test_an_object_that_ctrl_c_left_half_built_prints_no_traceback() -> None:
     ran = _run("print(self.name)")
     assert (ran.stdout, ran.stderr) == ("interrupted\n", "")

@@ -1,8 +1,11 @@
 """The `snapshots` command. Each subcommand is imported only when it is called, so that `--help` is fast."""
 
-import click
+from worker.cli import interrupts
 
-from worker.cli.group import Lazy, LazyGroup
+with interrupts.exit_at_once():
+    import click
+
+    from worker.cli.group import Lazy, LazyGroup
 
 _COMMANDS = {
     "demo": Lazy("worker.cli.demo:demo", "Run the whole pipeline on sample conversations."),
