@@ -12,6 +12,7 @@ from worker.celery_support import bulk_rejection
 from worker.celery_support.bulk_rejection import reject_oldest
 from worker.celery_support.message_format import fault
 from worker.celery_support.payloads import carrier, read_payload
+from worker.doctor.redis_permissions import acl_rules
 
 QUEUE, REJECTED = "snapshots", "snapshots:rejected"
 VALID = [raw(envelope(headers={"id": f"valid {number}"})) for number in range(3)]
@@ -108,3 +109,16 @@ def test_redis_without_memory_changes_nothing(bench: Bench, changeable_redis: No
         client.config_set("maxmemory", "0")
     assert left(client) == [b"1", b"2", b"3"]
     assert not recorded(client)
+
+
+def test_documented_redis_user_may_do_it(bench: Bench, changeable_redis: None) -> None:
+    client: Any = bench.connections.redis
+    push(client, "1", VALID[0])
+    client.execute_command("ACL", "SETUSER", "restricted", "on", ">s3cret", *acl_rules())
+    try:
+        place = client.connection_pool.connection_kwargs
+        with redis.Redis(host=place["host"], port=place["port"], username="restricted", password="s3cret") as user:
+            assert reject_oldest(user, QUEUE, REJECTED, is_task) == 1
+    finally:
+        client.execute_command("ACL", "DELUSER", "restricted")
+    assert left(client) == VALID[:1]

@@ -31,7 +31,8 @@ return messages
 
 # KEYS: queue, stream of rejected entries. ARGV: number of messages, the messages as they were read, and for each one
 # the number of its names and values in the stream, followed by these; 0 if it stays. Since then, other workers may have
-# taken the first of them. Returns how many were rejected, or -1 if the others are not the oldest ones any more.
+# taken the first of them. Returns how many were rejected, or -1 if the others are not the oldest ones any more. RPOP,
+# unlike LTRIM, is among the commands of the documented Redis user.
 _REMOVE = """
 local count, found, gone = tonumber(ARGV[1]), redis.call('LRANGE', KEYS[1], -ARGV[1], -1), 0
 while gone < count and ARGV[2 + gone] ~= found[#found] do gone = gone + 1 end
@@ -53,7 +54,7 @@ for number = 0, count - 1 do
   at = at + 1 + parts
 end
 if rejected == 0 then return 0 end
-redis.call('LTRIM', KEYS[1], 0, gone - count - 1)
+redis.call('RPOP', KEYS[1], count - gone)
 for number = #stay, 1, -1 do redis.call('RPUSH', KEYS[1], stay[number]) end
 return rejected
 """
