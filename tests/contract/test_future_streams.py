@@ -3,9 +3,11 @@
 from typing import Any
 
 import pytest
+import redis
 
 from support.intake import EVENTS, GROUP, REJECTED, STREAM, Producer, listening
 from support.waiting import eventually
+from worker.doctor.redis_permissions import acl_rules
 from worker.metrics.gauges import read_broker
 from worker.service import Service
 from worker.stores.key_types import MARKER_KEY, moved_keys
@@ -70,3 +72,19 @@ def test_streams_whose_ids_are_from_the_present_stay(producer: Producer, service
     move(service)
     assert all(producer.redis.exists(stream) for stream in (EVENTS, REJECTED, STREAM))
     assert not list(moved_keys(service.connections.redis))
+
+
+def test_redis_user_from_before_this_check_logs_nothing_each_second(
+    service: Service, changeable_redis: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    client: Any = service.connections.redis
+    client.xadd(STREAM, {"type": "unknown"})
+    rules = [rule for rule in acl_rules() if rule != "+xinfo|stream"]
+    client.execute_command("ACL", "SETUSER", "former", "on", ">s3cret", *rules)
+    try:
+        place = client.connection_pool.connection_kwargs
+        with redis.Redis(host=place["host"], port=place["port"], username="former", password="s3cret") as user:
+            move_future_streams(user, service.settings)
+    finally:
+        client.execute_command("ACL", "DELUSER", "former")
+    assert "future_stream_not_moved" not in capsys.readouterr().out
