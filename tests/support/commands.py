@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,6 +16,7 @@ from worker.settings import Settings
 __all__ = ["CHECKOUT", "COMMAND", "Ended", "environment", "run", "run_at_once"]
 
 COMMAND = [sys.executable, "-c", "from worker.cli import main; main(prog_name='snapshots')"]
+_READ_AT_START = ("LANG", "LC_", "PYTHON", "TZ")
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,12 @@ def environment(settings: Settings, **more: str) -> dict[str, str]:
 
 
 def run(env: Mapping[str, str], *arguments: object, timeout: float = 60) -> Ended:
-    """One command as a process."""
+    """One command as a process: a forked one, unless its environment changes what Python reads at its start."""
+    if any(env.get(name) != os.environ.get(name) for name in {*env, *os.environ} if name.startswith(_READ_AT_START)):
+        argv = [*COMMAND, *(each if isinstance(each, bytes) else str(each) for each in arguments)]
+        streams: dict[str, Any] = {"stdin": subprocess.DEVNULL, "capture_output": True, "text": True}
+        ended = subprocess.run(argv, env=env, cwd=CHECKOUT, timeout=timeout, check=False, **streams)
+        return Ended(ended.returncode, ended.stdout, ended.stderr)
     with _begun(env, arguments) as end:
         return end(timeout)
 
