@@ -259,10 +259,10 @@ def test_followed_events_come_as_they_are_emitted_and_ctrl_c_ends_with_130(
             assert process.stderr is not None
             seen = [json.loads(process.stdout.readline())["data"]["requestId"] for _ in range(3)]
             run_accepted(service)
-            seen.append(json.loads(process.stdout.readline())["data"]["requestId"])
-            assert sorted(seen) == ["[waits]", "r0", "r1", "r2"]
+            last = json.loads(process.stdout.readline())
+            assert sorted([*seen, last["data"]["requestId"]]) == ["[waits]", "r0", "r1", "r2"]
             process.send_signal(signal.SIGINT)
             assert process.wait(10) == 130
-            assert process.stderr.read() == ""
+            assert process.stderr.read() == f"Interrupted. Continue with --after {last['streamid']}.\n"
         finally:
             process.kill()

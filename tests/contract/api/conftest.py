@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import httpx
 import pytest
 from bson import ObjectId
+from pydantic import SecretStr
 
 from support.contacts import contact_with
 from support.http import api, token
@@ -30,7 +31,7 @@ class System:
 @pytest.fixture(scope="package")
 def system(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     folder = tmp_path_factory.mktemp("api")
-    settings = own_settings(servers, apart=True)
+    settings = own_settings(servers, apart=True).model_copy(update={"erasure_key": SecretStr("k" * 32)})
     env = {"EXPORTS_URL": str(folder / "exports"), "ERASURE_KEY": "k" * 32}
     env["ERASURE_SIGNING_KEY"] = str(folder / "erasure.pem")
     make_keys(folder / "erasure.pem")
