@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from support.malformed import MISSING, deep, envelope, kinds, raw, text_body
 from support.served import own_settings
 from support.stack import Running, stack
-from support.waiting import eventually
+from support.waiting import allowed, eventually
 from worker.local.embedded import Servers
 from worker.stores.events import MAX_REJECTION_BYTES
 from worker.stores.wakeups import QUEUES
@@ -82,7 +82,7 @@ def test_malformed_messages_are_recorded_once_while_requests_complete(running: R
     assert running.worker.running
     assert running.worker.pid == pid
     assert "Connection to broker lost" not in running.logs()
-    assert slowest < 6
+    assert slowest < allowed(6)
 
 
 def test_request_behind_many_malformed_messages_is_done_soon(running: Running) -> None:
@@ -93,7 +93,7 @@ def test_request_behind_many_malformed_messages_is_done_soon(running: Running) -
     running.publish([key])
     running.finished([key], 60)
     print(f"after {time.monotonic() - began:.1f} s")
-    assert time.monotonic() - began < 15, "each one takes a millisecond if it goes through Celery"
+    assert time.monotonic() - began < allowed(15), "each one takes a millisecond if it goes through Celery"
     assert len(rejected(running)) - before == count
     running.redis.delete("snapshots:rejected")
 

@@ -17,6 +17,7 @@ from support.faults import failing
 from support.mongo_server import own_mongod
 from support.programs import Order, run_programs
 from support.redis_server import free_port, own_redis, redis_server, valkey_server
+from support.waiting import allowed
 from worker.errors import BrokerUnavailable, SnapshotError, StoreUnavailable, UnusableServer
 from worker.intake.stream import IntakeStream
 from worker.settings import Settings
@@ -71,7 +72,7 @@ def test_wrong_mongo_is_named_with_variable_address_and_reason(
     assert text in error.value.message
     assert f"127.0.0.1:{port}" in error.value.message
     assert "SNAPSHOTS_MONGO_URL" in error.value.message
-    assert time.monotonic() - began < 10  # 3 s on a machine that has nothing else to do
+    assert time.monotonic() - began < allowed(5)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pytest
 
 from support.commands import run
 from support.programs import Ended, Order, run_programs
+from support.waiting import allowed
 from support.wrong_environments import WRONG, Wrong
 from support.wrong_servers import wrong_servers
 from worker.local.embedded import Servers
@@ -71,12 +72,11 @@ def test_wrong_environment_is_named(wrong: Wrong, ended: Results, words: dict[st
     if not _can_run(wrong, words):
         pytest.skip("no redis-server with TLS is installed")
     variable = next(iter(wrong.environment))
-    slowness = max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
     for program in wrong.programs:
         one = ended[wrong.name, program]
         assert "Traceback" not in one.output, (program, one.output)
         assert "hidden" not in one.output, (program, one.output)
-        assert one.seconds < SECONDS * slowness, (program, one.output)
+        assert one.seconds < allowed(SECONDS), (program, one.output)
         lines = one.output.splitlines()
         if wrong.waits and program not in COMMANDS:
             (said,) = [line for line in lines if wrong.waits in line]

@@ -62,7 +62,7 @@ def api(
     child.ready = lambda: "startup complete" in child.output()
     child.start()
     try:
-        child.wait_until_ready(30)
+        child.wait_until_ready(60)
         ready = json.loads(next(line for line in output.read_text().splitlines() if line.startswith('{"ready"')))
         yield ready["api"], child
     finally:

@@ -17,6 +17,8 @@ _HEAD_SECONDS = 10.0
 """Time for the head of a request: from the connection for the first one, from its first byte for later ones."""
 _MAX_HEAD = 65_536
 """Maximum size of an incomplete head, in bytes."""
+_REST_SECONDS = 5.0
+"""Time for the rest of a body after the answer. Closing at once could keep a client from reading the answer."""
 _LOG_SECONDS = 10.0
 """Seconds between two log records of refused connections."""
 
@@ -32,6 +34,8 @@ class LimitedProtocol(HttpToolsProtocol):
         self._head_bytes = 0
         self._head_is_complete = False
         self._head_timer: asyncio.TimerHandle | None = None
+        self._body_is_complete = True
+        self._rest_timer: asyncio.TimerHandle | None = None
         super().connection_made(transport)
         if len(self.connections) > self.max_connections and not self._make_room():
             self._refuse(503, "Service Unavailable", "too_many_connections", "The server has too many connections.")
@@ -40,6 +44,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_head_timer()
+        self._stop_rest_timer()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -70,11 +75,14 @@ class LimitedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._stop_head_timer()
         self._head_is_complete = True
+        self._body_is_complete = False
         self._head_bytes = 0
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
         self._message_ended = True
+        self._body_is_complete = True
+        self._stop_rest_timer()
         super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
@@ -84,6 +92,8 @@ class LimitedProtocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         self._idle_since = time.monotonic()
         super().on_response_complete()
+        if not self._body_is_complete:
+            self._rest_timer = self.loop.call_later(_REST_SECONDS, self.transport.abort)
 
     def _is_idle(self) -> bool:
         """Whether it is open and has no request that is being answered."""
@@ -107,6 +117,11 @@ class LimitedProtocol(HttpToolsProtocol):
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
+
+    def _stop_rest_timer(self) -> None:
+        if self._rest_timer is not None:
+            self._rest_timer.cancel()
+            self._rest_timer = None
 
     def _head_timeout(self) -> None:
         if self._head_bytes:

@@ -14,7 +14,7 @@ import pytest
 
 from support.http import api
 from support.served import Served, own_settings
-from support.waiting import eventually
+from support.waiting import allowed, eventually
 from worker.local.embedded import Servers
 
 DESCRIPTORS = 64
@@ -52,7 +52,7 @@ def test_idle_connections_beyond_the_descriptors_cost_nothing_and_stop_no_one(se
         while time.monotonic() - started < 4:
             asked = time.monotonic()
             assert httpx.get(f"{url}/readyz", timeout=30).status_code == 200
-            assert time.monotonic() - asked < 2
+            assert time.monotonic() - asked < allowed(2)
         share = (sum(usage.cpu_times()[:2]) - before) / (time.monotonic() - started)
         grown = process.log.stat().st_size - size
     print(f"CPU {share:.0%}, log {grown} bytes")
@@ -98,7 +98,7 @@ def test_connection_without_a_complete_head_is_closed(served: Served, sent: byte
         started = time.monotonic()
         connection.sendall(sent)
         answer = received(connection)
-        assert 5 < time.monotonic() - started < 14
+        assert 5 < time.monotonic() - started < allowed(14)
     assert answer.startswith(b"HTTP/1.1 408 ") == bool(sent)
 
 

@@ -19,6 +19,7 @@ from support import commands
 from support.faults import failing
 from support.http import EXPORT, SNAPSHOTS, bearer
 from support.served import Served
+from support.waiting import allowed
 
 LETTERS = "İ" * 200
 """A search that no index serves and that is slow to match regardless of case."""
@@ -97,7 +98,7 @@ def costly_readers_keep_no_one_waiting(served: Served, snapshots: int, seconds: 
     with repeated(8, lambda: reader.get(SNAPSHOTS, params={"q": LETTERS})) as answers:
         longest = slowest(operations, seconds)
     print(f"longest in s: { {name: round(value, 2) for name, value in longest.items()} }, {len(answers)} searches")
-    assert max(longest.values()) < 2, longest
+    assert max(longest.values()) < allowed(2), longest
     refused = {429: "too_many_in_progress", 400: "search_too_slow"}
     for answer in answers:
         assert answer.status_code == 200 or answer.json()["code"] == refused[answer.status_code]
@@ -185,7 +186,7 @@ def test_large_faulty_bodies_stop_no_one_and_take_little_memory(served: Served) 
             longest = max(longest, time.monotonic() - started)
             highest = max(highest, memory.memory_info().rss / 1e6)
     print(f"longest /healthz {longest:.3f} s, memory {highest:.0f} MB, {len(answers)} bodies")
-    assert longest < 2  # 0.05 s on idle cores; before the fix 4 s
+    assert longest < allowed(2)  # 0.05 s on idle cores; before the fix 4 s
     assert highest < 300
     assert {answer.status_code for answer in answers} <= {400, 429}
 

@@ -17,7 +17,7 @@ from support.faults import failing
 from support.http import api, bearer, token
 from support.operations import ROOT
 from support.served import own_settings
-from support.waiting import eventually
+from support.waiting import allowed, eventually
 from worker.local.embedded import Servers
 from worker.settings import Settings
 
@@ -57,12 +57,12 @@ def test_many_slow_pages_of_one_organization_delay_no_other(
         mongo_client.admin.command("waitForFailPoint", "failCommand", timesEntered=entered + 2, maxTimeMS=30_000)
         for path in (REQUESTS, ROOT):
             answer, seconds = get(url, path, other)
-            assert (answer.status_code, seconds < 1.5) == (200, True), (path, answer.status_code, seconds)
+            assert (answer.status_code, seconds < allowed(1.5)) == (200, True), (path, answer.status_code, seconds)
         answers = [page.result() for page in pages]
     statuses = [answer.status_code for answer, _ in answers]
     assert statuses.count(503) == 2
     assert set(statuses) <= {200, 429, 503}
-    assert max(seconds for _, seconds in answers) < 6
+    assert max(seconds for _, seconds in answers) < allowed(6)
     for answer, _ in answers:
         if answer.status_code == 503:
             assert "did not answer within 2 s" in answer.text
@@ -83,7 +83,7 @@ def test_overview_that_takes_long_is_made_in_the_background(
             True,
             True,
         )
-        assert seconds < 3
+        assert seconds < allowed(3)
         assert eventually(lambda: "No request has been accepted yet" in get(url, ROOT, organization)[0].text, 30)
 
 
@@ -95,7 +95,7 @@ def test_counts_that_take_long_are_left_out_of_the_list(
     with failing(mongo_client, ["aggregate"], **slow):
         answer, seconds = get(url, REQUESTS, organization)
     assert (answer.status_code, "Counting by error code took too long" in answer.text) == (200, True)
-    assert seconds < 2.5
+    assert seconds < allowed(2.5)
 
 
 def test_large_rejected_entries_are_listed_in_parts_while_the_process_answers_others(
@@ -120,8 +120,8 @@ def test_large_rejected_entries_are_listed_in_parts_while_the_process_answers_ot
             others.get("/healthz")
             delays.append(time.monotonic() - began)
         answer, seconds = listing.result()
-    assert (answer.status_code, seconds < 10) == (200, True), seconds
+    assert (answer.status_code, seconds < allowed(10)) == (200, True), seconds
     assert len(answer.content) < 100_000
-    assert max(delays) < 1
+    assert max(delays) < allowed(1)
     one, _ = get(url, f"{REJECTED}/{ids[0].decode()}", organization)
     assert (one.status_code, one.text.count("x" * 80)) == (200, 12_000)

@@ -184,3 +184,24 @@ def test_first_of_two_authorization_headers_counts(served: Served) -> None:
     forged, own = bearer("forged"), bearer(token(served.organization))
     headers = [*forged.items(), *own.items()]
     assert httpx.get(served.url + SNAPSHOTS, headers=headers).status_code == 401
+
+
+def test_client_that_goes_on_sending_after_its_answer_is_disconnected(served: Served) -> None:
+    place = urlsplit(served.url)
+    chunk = b"10000\r\n" + b" " * 0x10000 + b"\r\n"
+    with socket.create_connection((place.hostname, place.port or 80), timeout=30.0) as connection:
+        connection.sendall(head(served, "POST", "Content-Type: application/json", "Transfer-Encoding: chunked"))
+        connection.sendall(chunk * 20)  # more than a body may have
+        answer = b""
+        while b"}" not in answer:
+            answer += connection.recv(65_536)
+        assert answer.startswith(b"HTTP/1.1 413 ")
+
+        def is_closed() -> bool:
+            try:
+                connection.sendall(b"1\r\n \r\n")
+            except OSError:
+                return True
+            return False
+
+        assert eventually(is_closed, 30.0, 0.2)
