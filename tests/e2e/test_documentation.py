@@ -206,7 +206,8 @@ def test_celery_snippet_of_the_readme(terminals: Terminals) -> None:
 def test_commands_that_up_printed_are_those_of_the_readme(terminals: Terminals) -> None:
     printed = (terminals.folder / "printed").read_text()
     assert "Traceback" not in printed
-    commands = [line.strip() for line in printed.split("In another terminal:\n")[1].splitlines() if line[:1] == " "]
+    told = printed.split("In another terminal:\n")[1].replace(" \\\n", " ")
+    commands = [line.strip() for line in told.splitlines() if line[:1] == " "]
     assert commands[0] == f". {(terminals.folder / 'data' / 'env').resolve()}"
     for command in commands[1:4]:
         assert command.startswith(".venv/bin/snapshots ")

@@ -32,14 +32,15 @@ def exported(env: Env, organization: ObjectId, tmp_path: Path) -> Path:
     folder = tmp_path / "exported"
     ended = run(env, "export", "--organization", organization, "--format", "jsonl", "-o", folder)
     assert (ended.code, ended.stderr) == (0, "")
-    assert "3 rows from 3 snapshots, jsonl\n  train: 3\n" in ended.stdout
+    assert "3 rows from 3 snapshots, format jsonl\n  train: 3\n" in ended.stdout
     return folder
 
 
 def test_unchanged_files_are_verified_and_made_again(env: Env, exported: Path) -> None:
     assert run(env, "exports", "verify", exported).code == 0
     again = exported.parent / "again"
-    assert run(env, "exports", "rebuild", exported, "-o", again).code == 0
+    rebuilt = run(env, "exports", "rebuild", exported, "-o", again, "--json")
+    assert (rebuilt.code, rebuilt.json) == (0, {"rebuilt": str(again), "different": []})
     files = [path.relative_to(exported) for path in exported.rglob("*") if path.is_file()]
     assert [(again / path).read_bytes() for path in files] == [(exported / path).read_bytes() for path in files]
 
@@ -66,7 +67,7 @@ def test_edited_snapshot_is_named(env: Env, own: Own, exported: Path) -> None:
     assert edited is not None
     ended = run(env, "exports", "rebuild", exported, "-o", exported.parent / "again")
     assert ended.code == 1
-    assert "1 were edited" in ended.stderr
+    assert "1 edited" in ended.stderr
     assert str(edited["_id"]) in ended.stderr
     assert not (exported.parent / "again").exists()
 

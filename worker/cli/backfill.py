@@ -9,6 +9,7 @@ from worker.backfills.accepting import count_selected
 from worker.backfills.progress import Progress
 from worker.cli.backfilling import WAIT_SECONDS, run_backfill, shown
 from worker.cli.jobs import JobCommands, add_job_commands
+from worker.cli.lines import plural
 from worker.cli.options import ObjectIdType, json_option
 from worker.cli.shared import open_service, print_json
 from worker.jobs.job import Job
@@ -83,7 +84,7 @@ def backfill(
         if as_json:
             print_json({"organizationId": organization, "conversations": number})
         else:
-            click.echo(f"{number:,} conversations would be requested")
+            click.echo(f"{plural(number, 'conversation')} would be requested")
         return
     context.exit(run_backfill(organization, fields, None, timeout, as_json=as_json))
 

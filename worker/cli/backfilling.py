@@ -15,7 +15,7 @@ from worker.backfills.accepting import accept_backfill
 from worker.backfills.progress import Progress
 from worker.backfills.running import Runner
 from worker.cli.group import FAILED, describe
-from worker.cli.lines import echo
+from worker.cli.lines import echo, plural
 from worker.cli.shared import open_producer, print_json, program, resume_hint
 from worker.errors import ContactErased
 from worker.jobs.job import COMPLETED, Job
@@ -74,8 +74,9 @@ def _outcomes(progress: Progress) -> int:
 
 def _print(job: Job, done: Progress, seconds: float, rate: float) -> None:
     click.echo(f"backfill {job.id}: {job.status}")
-    click.echo(f"{done.requests:,} requests of organization {job.organization}, {done.accepted:,} of them new")
-    click.echo(f"completed {done.completed:,}, failed {done.failed:,}, in {seconds:.1f} s: {rate:,.0f} a second")
+    click.echo(f"{plural(done.requests, 'request')} of organization {job.organization}, {done.accepted:,} of them new")
+    speed = f": {rate:,.0f} a second" if done.accepted else ""
+    click.echo(f"completed {done.completed:,}, failed {done.failed:,}, in {seconds:.1f} s{speed}")
     for code, count in done.failures.most_common():
         click.echo(f"  failed {count:,}: {code}")
     if done.deleted:

@@ -8,7 +8,7 @@ import click
 from bson import ObjectId
 
 from worker.cli.group import FAILED, describe
-from worker.cli.lines import echo
+from worker.cli.lines import echo, plural
 from worker.cli.options import ObjectIdType, json_option, yes_option
 from worker.cli.output_files import check_new_file, write_new_file
 from worker.cli.shared import agrees, open_producer, open_service, print_json, program, resume_hint
@@ -59,7 +59,8 @@ def erase(
     An erasure is a durable job of the workers. It ends with a search of all data and a signed receipt. It waits about
     half a minute for work that was in progress when it began. The platform's own collections are not changed.
 
-    The exit code is 0 once the erasure is verified, and 1 if the organization has no data of the contact.
+    The exit code is 0 once the erasure is verified, and 1 if it failed or is not finished in time, if a legal hold
+    prevents it, or if the organization has no data of the contact.
 
     \b
     Example:
@@ -78,7 +79,10 @@ def erase(
         return
     if lifting:
         lift(Jobs(open_service()), organization, contact)
-        click.echo("Requests for this contact are accepted again.")
+        if as_json:
+            print_json({"organizationId": organization, "contactId": contact, "lifted": True})
+        else:
+            click.echo("Requests for this contact are accepted again.")
         return
     if not agrees("Erase this contact? This cannot be undone.", yes):
         click.echo("Cancelled; nothing was erased.", err=True)
@@ -100,7 +104,8 @@ def _count(organization: ObjectId, contact: ObjectId, *, as_json: bool) -> None:
     if as_json:
         print_json({"onPlatform": found.on_platform, "snapshots": found.snapshots, "requests": found.requests})
     else:
-        click.echo(f"{found.snapshots:,} snapshots and the content of {found.requests:,} requests would be removed")
+        snapshots, requests = plural(found.snapshots, "snapshot"), plural(found.requests, "request")
+        click.echo(f"{snapshots} and the content of {requests} would be removed")
 
 
 def _wait(jobs: Jobs, job: Job, seconds: float) -> Job:

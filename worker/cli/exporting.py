@@ -15,7 +15,7 @@ from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
 from worker.cli.group import FAILED
-from worker.cli.lines import echo
+from worker.cli.lines import echo, plural
 from worker.cli.options import ObjectIdType, TextType, json_option
 from worker.cli.output_files import new_folder
 from worker.cli.redaction_options import redact_option, redact_regions_option
@@ -193,9 +193,8 @@ def print_outcome(job: Job, folder: Path | None = None) -> None:
         echo(f"Export {job.id} {ended}", "red", err=True)
         return
     counts = job.result["counts"]
-    click.echo(
-        f"Export {job.id}: {counts['rows']:,} rows from {counts['snapshots']:,} snapshots, {job.result['format']}"
-    )
+    rows, snapshots = plural(counts["rows"], "row"), plural(counts["snapshots"], "snapshot")
+    click.echo(f"Export {job.id}: {rows} from {snapshots}, format {job.result['format']}")
     for name, mine in job.result["splits"].items():
         click.echo(f"  {name}: {mine['snapshots']:,}")
     if counts["duplicates"]:

@@ -7,7 +7,7 @@ from bson import ObjectId
 
 from worker.cli.group import FAILED
 from worker.cli.jobs import JobCommands, add_job_commands
-from worker.cli.lines import echo
+from worker.cli.lines import echo, plural
 from worker.cli.options import json_option
 from worker.cli.output_files import new_folder
 from worker.cli.shared import open_service, print_json
@@ -58,7 +58,7 @@ def verify_(context: click.Context, /, export: str, as_json: bool) -> None:
     if as_json:
         print_json({"checked": result.checked, "faults": result.faults})
     else:
-        click.echo(f"{result.checked} files checked, {len(result.faults)} faults")
+        click.echo(f"{plural(result.checked, 'file')} checked, {plural(len(result.faults), 'fault')}")
         for path, fault in result.faults.items():
             echo(f"  {path} {fault}", "red")
     context.exit(FAILED if result.faults else 0)
@@ -67,11 +67,12 @@ def verify_(context: click.Context, /, export: str, as_json: bool) -> None:
 @exports.command(short_help="Rebuild the identical files of an export.")
 @click.argument("export", metavar="ID|FOLDER")
 @click.option("-o", "--output", type=click.Path(path_type=Path, file_okay=False), required=True, help="A new folder.")
+@json_option
 @click.pass_context
-def rebuild(context: click.Context, /, export: str, output: Path) -> None:
+def rebuild(context: click.Context, /, export: str, output: Path, as_json: bool) -> None:
     """Rebuild the files of an export with the same bytes, or name the snapshots that were deleted or edited since.
 
-    The exit code is 1 if the bytes would differ.
+    The exit code is 1 if the bytes would differ; then nothing is written.
 
     \b
     Example:
@@ -88,6 +89,9 @@ def rebuild(context: click.Context, /, export: str, output: Path) -> None:
             different = again(target)
         finally:
             target.remove_staging()
+    if as_json:
+        print_json({"rebuilt": None if different else str(output), "different": list(different)})
+        context.exit(FAILED if different else 0)
     for path in different:
         echo(f"{path} would differ from the original file", "red", err=True)
     if not different:

@@ -30,6 +30,7 @@ _OPTIONS = {
     "body": "options",
     "isArchived": "--archived",
     "q": "--notes-contain",
+    "file": "FILE",
 }
 _SHOWN_DETAILS = 300
 _PLAIN = {"→": "->", "…": "...", "±": "+/-"}

@@ -78,7 +78,8 @@ def list_(organization: ObjectId | None, as_json: bool) -> None:
 @hold.command()
 @_organization
 @_contact
-def lift(organization: ObjectId, contact: ObjectId) -> None:
+@json_option
+def lift(organization: ObjectId, contact: ObjectId, as_json: bool) -> None:
     """Remove the hold on a contact.
 
     \b
@@ -86,4 +87,7 @@ def lift(organization: ObjectId, contact: ObjectId) -> None:
         snapshots hold lift --organization ID --contact ID
     """
     Holds(open_service()).lift((organization, contact))
-    click.echo(f"The hold on contact {contact} is lifted.")
+    if as_json:
+        print_json({"organizationId": organization, "contactId": contact, "lifted": True})
+    else:
+        click.echo(f"The hold on contact {contact} is lifted.")

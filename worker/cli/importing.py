@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 
 from worker.cli.group import FAILED, USAGE_ERROR
-from worker.cli.lines import echo
+from worker.cli.lines import echo, plural
 from worker.cli.options import ObjectIdType
 from worker.cli.shared import build_service, program, resume_hint
 from worker.errors import SnapshotError, UnusableServer
@@ -116,7 +116,7 @@ def _print_report(report: Report) -> None:
     for name, count in counts.items():
         table.add_row(name, f"{count:,}")
     console.print(table)
-    console.print(f"Created {report.contacts:,} contacts and {report.messages:,} messages.")
+    console.print(f"Created {plural(report.contacts, 'contact')} and {plural(report.messages, 'message')}.")
     for each in report.refused[:SHOWN_REFUSALS]:
         console.print(f"{each.file}:{each.line}: {each.reason}", style="red", markup=False)
     if (more := len(report.refused) - SHOWN_REFUSALS) > 0:

@@ -62,12 +62,16 @@ def add_job_commands(group: click.Group, of: JobCommands) -> None:
 
     @group.command(help=_help(f"Cancel {a_job}. {of.when_cancelled}", f"{command} cancel {_ID}"))
     @click.argument("key", type=ObjectIdType(), metavar="ID")
-    def cancel(key: ObjectId) -> None:
+    @json_option
+    def cancel(key: ObjectId, as_json: bool) -> None:
         jobs = Jobs(open_producer())
         job = jobs.get(key, kind=kind)
         if not jobs.cancel(job.id):
-            raise NotFound(f"{kind.capitalize()} {job.id} is {jobs.get(job.id).status} already.")
-        click.echo(f"{kind.capitalize()} {job.id} is cancelled. {of.when_cancelled}")
+            raise NotFound(f"{kind.capitalize()} {job.id} is already {jobs.get(job.id).status}.")
+        if as_json:
+            print_json(of.shown(jobs.get(job.id)))
+        else:
+            click.echo(f"{kind.capitalize()} {job.id} is cancelled. {of.when_cancelled}")
 
 
 def _help(sentence: str, example: str) -> str:

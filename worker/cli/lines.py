@@ -20,6 +20,11 @@ def echo(text: str, colour: str | None = None, *, err: bool = False) -> None:
     click.echo(click.style(text, fg=colour) if colour else text, err=err)
 
 
+def plural(count: int, noun: str) -> str:
+    """Format a count with its noun: `1 request`, `2 requests`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def utc(moment: datetime | None) -> str:
     """Format a time for a column or a sentence that says `UTC`."""
     return f"{moment:%Y-%m-%d %H:%M:%S}" if moment else ""

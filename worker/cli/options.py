@@ -53,7 +53,7 @@ class SinceType(click.ParamType["datetime | timedelta"]):
         try:
             return _read_since(str(value))
         except (ValueError, OverflowError):
-            expected = "a time such as 2026-05-18T14:30:00Z or an age such as 30m, 2h or 7d"
+            expected = "a time such as 2026-05-18T14:30:00Z or a duration such as 30m, 2h or 7d"
             self.fail(f"{_quote(value)} is not {expected}.", param, ctx)
 
 
@@ -78,7 +78,7 @@ def _quote(value: object) -> str:
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-yes_option = click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
+yes_option = click.option("--yes", is_flag=True, help="Do not ask for confirmation, as without a terminal.")
 organization_option = click.option("--organization", type=ObjectIdType(), help="Only this organization.")
 
 

@@ -198,7 +198,8 @@ def _show(service: Service, organization: ObjectId, policy: Policy, own: bool, a
         found = {} if expired is None else {"expired": expired}
         print_json(_as_fields(organization, policy, own, skipped) | found)
         return
-    table = Table("setting", "value", title=f"Organization {organization}{'' if own else ' (default)'}")
+    title = f"Organization {organization}{'' if own else ' (default)'}"
+    table = Table("setting", "value", title=title, title_justify="left")
     values = {name: _format_value(name, value) for name, value in policy.to_json().items()}
     if policy.settle_seconds is None:
         values["settleSeconds"] = f"{service.settings.settle_seconds:g} (SNAPSHOTS_SETTLE_SECONDS)"

@@ -8,7 +8,7 @@ import click
 from bson import ObjectId
 
 from worker.cli.group import FAILED
-from worker.cli.lines import echo, utc
+from worker.cli.lines import echo, plural, utc
 from worker.cli.options import (
     ObjectIdType,
     TextType,
@@ -158,7 +158,7 @@ def redrive(
     matching = count_redrivable(service.connections, which, named or None)
     redriven = 0
     if not dry_run:
-        if not agrees(f"Redrive {matching:,} failed requests?", yes):
+        if not agrees(f"Redrive {plural(matching, 'failed request')}?", yes):
             click.echo("Cancelled; nothing was redriven.", err=True)
             context.exit(FAILED)
         redriven = _redrive(service, which, named)
@@ -166,7 +166,7 @@ def redrive(
     if as_json:
         print_json({"matching": matching, "redriven": redriven, "leftOut": skipped, "dryRun": dry_run})
     else:
-        click.echo(f"{matching:,} would be redriven" if dry_run else f"redriven {redriven:,}")
+        click.echo(f"{plural(matching, 'request')} would be redriven" if dry_run else f"redriven {redriven:,}")
         if skipped:
             echo(f"skipped {skipped:,}: unknown, not failed, or no longer redrivable", "red", err=True)
     context.exit(FAILED if skipped else 0)

@@ -115,7 +115,8 @@ Ctrl-C stops everything."""
 
 def _with_samples(command: str) -> str:
     return f"""\
-  {command} import {shlex.quote(_shortest(SAMPLES))} --organization $ORGANIZATION_ID
+  {command} import {shlex.quote(_shortest(SAMPLES))} \\
+      --organization $ORGANIZATION_ID
   {command} backfill --organization $ORGANIZATION_ID
   {command} status
   curl -H "Authorization: Bearer $TOKEN" $API_URL/api/training/snapshots"""

@@ -6,6 +6,7 @@ from typing import Any
 import click
 from bson import ObjectId
 
+from worker.cli.lines import plural
 from worker.cli.options import ObjectIdType, json_option
 from worker.cli.shared import open_service, print_json
 from worker.cli.snapshot_filters import read_snapshot_filter, snapshot_filter_options
@@ -54,7 +55,7 @@ def stats(organization: ObjectId, sample: int, as_json: bool, **given: Any) -> N
 
 
 def _print(figures: Statistics) -> None:
-    click.echo(f"{figures.snapshots:,} snapshots of organization {figures.organization_id}")
+    click.echo(f"{plural(figures.snapshots, 'snapshot')} of organization {figures.organization_id}")
     if not figures.snapshots:
         return
     _print_values("quality", figures.qualities, figures.snapshots)
@@ -65,12 +66,13 @@ def _print(figures: Statistics) -> None:
     _print_lengths("messages", figures.messages)
     found = figures.duplicates
     if found.surplus:
-        click.echo(f"{found.snapshots:,} snapshots share their messages with another; {found.surplus:,} are repeats.")
+        repeats = plural(found.surplus, "repeat")
+        click.echo(f"{plural(found.snapshots, 'snapshot')} share their messages with another: {repeats}.")
     else:
         click.echo("No two snapshots have the same messages.")
     sample = figures.sample
     what = "all" if sample.complete else "a random sample of"
-    click.echo(f"\nFrom {what} {sample.snapshots:,} snapshots:")
+    click.echo(f"\nFrom {what} {plural(sample.snapshots, 'snapshot')}:")
     _print_values("channel", sample.channels, sample.snapshots)
     if sample.languages:
         _print_values("language", sample.languages, sample.snapshots)

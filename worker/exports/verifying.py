@@ -234,7 +234,7 @@ class Rebuild:
             for _ in self._selection(each.path):
                 pass
         if self.gone or self.edited:
-            message = f"{len(self.gone)} snapshots were deleted and {len(self.edited)} were edited since the export."
+            message = f"Snapshots changed since the export: {len(self.gone)} deleted, {len(self.edited)} edited."
             raise SourcesChanged(message, gone=self.gone, edited=self.edited)
 
     def _selection(self, path: str) -> Iterator[list[Selected]]:

@@ -44,14 +44,14 @@ async def show_one(request: PageRequest) -> Response:
     """Show one job, and refresh while it is in progress. Raises NotFound, also for another organization's."""
     job = await _find(request)
     files = (job.result or {}).get("files", ())
-    sides = (job.result or {}).get("splits", {})
+    splits = (job.result or {}).get("splits", {})
     return request.render(
         "job",
         shown=shown(job),
         job=job,
         kinds=KINDS,
         files=files,
-        sides=sides,
+        splits=splits,
         refresh=None if job.is_finished else _REFRESH_SECONDS,
     )
 

@@ -31,6 +31,8 @@ _TITLES = {
     500: "Internal error",
     503: "Temporarily unavailable",
 }
+_AFTER_LOGIN = {401, 403, 410}
+"""The errors after which logging in, or logging in as someone else, helps."""
 
 
 class MethodNotAllowed(HttpError):
@@ -92,7 +94,7 @@ def _redirect_to_login(request: Request, error: Unauthorized) -> Response:
 
 def _error_page(status: int, message: str, code: str) -> Response:
     title = _TITLES.get(status, "Error")
-    return render("error", None, status, title=title, message=message, code=code)
+    return render("error", None, status, title=title, message=message, code=code, may_log_in=status in _AFTER_LOGIN)
 
 
 def _status_of(error: SnapshotError) -> int:
