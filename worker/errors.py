@@ -166,7 +166,7 @@ class MessagesNotFound(PermanentError):
 
 
 class EmptyConversation(PermanentError):
-    """The conversation has no messages."""
+    """The conversation has no messages, or all of them are omitted because they are deleted or internal."""
 
     code = "empty_conversation"
 

@@ -16,9 +16,10 @@ from typing import Any
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, Error, Page, expect
+from playwright.sync_api import Browser, Error, Page, Route, expect
 
 from support.site import LATE, Site
+from worker.errors import RequestFailed
 
 DESKTOP: dict[str, Any] = {"viewport": {"width": 1280, "height": 900}}
 VIEWS: dict[str, dict[str, Any]] = {
@@ -90,10 +91,26 @@ def flower_shows_failed_tasks_after_a_login_and_retries_them(site: Site, browser
         page.get_by_role("button", name="Retry").click()
         expect(page.locator(".badge", has_text="SUCCESS")).to_be_visible(timeout=30_000)
         expect(page.get_by_role("button", name="Retry")).to_have_count(0)
+        _reason_is_shown_without_the_name_of_the_exception(page, site)
         _select_and_retry(page, site, others)
         for path, text in (("/workers", "worker1@"), ("/broker", "snapshots.bulk")):
             page.goto(site.flower + path)
             expect(page.locator("tbody").first).to_contain_text(text)
+
+
+def _reason_is_shown_without_the_name_of_the_exception(page: Page, site: Site) -> None:
+    """Python quotes a text that has an apostrophe in another way."""
+    reason = "snapshot_too_large: The snapshot would exceed MongoDB's limit."
+
+    def with_reason(route: Route) -> None:
+        answer = route.fetch()
+        rows = [{**each, "exception": repr(RequestFailed(reason))} for each in answer.json()["data"]]
+        route.fulfill(response=answer, json={**answer.json(), "data": rows})
+
+    page.route("**/tasks/datatable*", with_reason)
+    page.goto(f"{site.flower}/tasks")
+    expect(page.get_by_role("cell", name=reason, exact=True).first).to_be_visible(timeout=10_000)
+    page.unroute("**/tasks/datatable*")
 
 
 def _select_and_retry(page: Page, site: Site, keys: list[str]) -> None:

@@ -18,6 +18,7 @@ def test_printed_settings_make_the_platform_fit_and_give_a_correct_snapshot(sett
         odd.database.customers.update_one({}, {"$unset": {"firstName": ""}})
     first = run(environment(settings), "inspect")
     assert first.code == 1, first.stderr
+    assert first.stdout.count("→ tenant.ref") == 4  # for each collection
     exported = dict(re.findall(r"^export (SNAPSHOTS_\w+)=(.*)$", first.stdout, re.MULTILINE))
     named = {name.removeprefix("SNAPSHOTS_").lower(): value for name, value in exported.items()}
     values = {name for name in NAMES if name.endswith("_values")}

@@ -5,7 +5,7 @@ They are read from the ledger when a page is shown or a search needs them; the w
 
 import time
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -68,7 +68,7 @@ class Labels:
         self._not_before = 0.0
 
     def label(self, task: Any) -> Any:
-        """Add the columns to a copy of Flower's task. They are empty while MongoDB cannot be reached."""
+        """Add the columns to a copy of Flower's task. While MongoDB cannot be reached, they hold what is known."""
         task._fields = (*type(task)._fields, *_OWN)  # the fields that its pages show
         task.__dict__.update(dict.fromkeys(_OWN, ""))
         named = named_request(task.args)
@@ -81,13 +81,17 @@ class Labels:
         return task
 
     def _read_one(self, key: ObjectId) -> Label:
+        known = self._known.get(key, _UNKNOWN)
+        if known.final:
+            return known
+        without_outcome = replace(known, outcome="")  # which may have changed since it was read
         if time.monotonic() < self._not_before:
-            return _UNKNOWN
+            return without_outcome
         try:
             self._known |= read_labels([key], _SECONDS)
         except TransientError:
             self._not_before = time.monotonic() + _PAUSE
-            return _UNKNOWN
+            return without_outcome
         return self._known.get(key, _UNKNOWN)
 
     # --- for searches ---------------------------------------------------------------------------------

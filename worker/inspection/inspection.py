@@ -152,9 +152,12 @@ class Inspector:
     def _organizations(self, one: Inspected, organization: str) -> Finding:
         name, group = "organizationId", one.group
         path = self._fields[group][name]
-        found = judge(name, path, EXPECTED[group][name], one.sample.profile)
+        expected, profile = EXPECTED[group][name], one.sample.profile
+        found = judge(name, path, expected, profile)
         if group == "user":
-            return replace(found, level=_at_most_partly(found.level))
+            found = replace(found, level=_at_most_partly(found.level))
+            if not profile.at(organization).accepted(expected.kinds):
+                return found
         return replace(found, settings={} if organization == path else {"organization_field": organization})
 
     def _references(self, one: Inspected, inspected: Mapping[Group, Inspected], organization: str) -> Iterator[Finding]:

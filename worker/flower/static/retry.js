@@ -183,9 +183,10 @@
 
         /* Show the whole reason of a failure, on several lines and without the name of the exception. */
         function showReason(cell) {
-            const [, reason] = /^RequestFailed\('(.*)'\)$/.exec(cell.textContent) || [];
+            // Python quotes a text that has an apostrophe, such as "MongoDB's", with quotation marks.
+            const [, , reason] = /^RequestFailed\((['"])(.*)\1\)$/.exec(cell.textContent) || [];
             if (reason) {
-                cell.textContent = reason;
+                cell.textContent = reason.replace(/\\(['"\\])/g, "$1");
                 cell.classList.remove("text-nowrap");
                 cell.style.minWidth = "18rem";
             }
