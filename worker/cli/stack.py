@@ -93,7 +93,7 @@ def _summary(running: Stack, variables: Path) -> str:
     names = ", ".join(child.name for child in running.supervisor.children)
     command = program()
     is_ours = any(child.name == "mongod" for child in running.supervisor.children)
-    commands = _with_samples(command) if is_ours else _with_own_data(command)
+    commands = _with_samples(command) if is_ours else _with_own_data(command, api.example is not None)
     return f"""\
 running   {names}
 redis     {hide_passwords(own.redis_url)}
@@ -122,11 +122,13 @@ def _with_samples(command: str) -> str:
   curl -H "Authorization: Bearer $TOKEN" $API_URL/api/training/snapshots"""
 
 
-def _with_own_data(command: str) -> str:
+def _with_own_data(command: str, has_example: bool) -> str:
     """Return commands for the database of a platform, which the sample conversations would spoil."""
+    names = ("$ORGANIZATION_ID", "$CONTACT_ID", "$CONVERSATION_ID") if has_example else ("ID", "ID", "ID")
+    organization, contact, conversation = names
     return f"""\
   {command} inspect
-  {command} request --organization ID --contact ID --wait
+  {command} request --organization {organization} --contact {contact} --conversation {conversation} --wait
   {command} status"""
 
 

@@ -19,6 +19,7 @@ from bson import ObjectId
 
 from worker.errors import SnapshotError
 from worker.local.data_folder import DataFolder
+from worker.local.example import Example
 from worker.settings import PREFIX, Settings
 
 _FILE = "access.json"
@@ -42,15 +43,19 @@ class Login:
     environment: dict[str, str]
     """Additional environment variables of the API process."""
     listening: socket.socket
+    example: Example | None = None
+    """A conversation of `organization` in the platform's own database; None if that is started here, or has none."""
 
 
 @contextmanager
-def login(settings: Settings, folder: DataFolder) -> Iterator[Login]:
+def login(settings: Settings, folder: DataFolder, example: Example | None = None) -> Iterator[Login]:
     """Open a listening socket on 127.0.0.1. The API process inherits it, so the port survives a restart.
 
-    The port is SNAPSHOTS_API_PORT if it is set, otherwise a free one. Raises PortInUse.
+    The port is SNAPSHOTS_API_PORT if it is set, otherwise a free one. The organization is the example's, or a new one
+    that is stored in the folder. Raises PortInUse.
     """
     kept = _load_or_create(folder.path / _FILE)
+    organization = example.organization if example else ObjectId(kept["organization"])
     environment: dict[str, str] = {}
     secret: str | None = None
     if settings.jwt_secret is not None:
@@ -70,8 +75,8 @@ def login(settings: Settings, folder: DataFolder) -> Iterator[Login]:
             where = f"127.0.0.1:{port} ({PREFIX}API_PORT)"
             message = f"The API cannot listen on {where}: {error.strerror}. Name another port, or 0 for a free one."
             raise PortInUse(message) from error
-        token = secret and _mint(settings, secret, kept)
-        yield Login(f"http://127.0.0.1:{port}", ObjectId(kept["organization"]), token, environment, listening)
+        token = secret and _mint(settings, secret, organization, kept["user"])
+        yield Login(f"http://127.0.0.1:{port}", organization, token, environment, listening, example)
 
 
 def stored_secret(folder: Path, name: str) -> str:
@@ -97,10 +102,10 @@ def _load_or_create(file: Path) -> dict[str, str]:
     return made
 
 
-def _mint(settings: Settings, secret: str, kept: dict[str, str]) -> str:
+def _mint(settings: Settings, secret: str, organization: ObjectId, user: str) -> str:
     claims: dict[str, str | int | bool] = {
-        "organizationId": kept["organization"],
-        "id": kept["user"],
+        "organizationId": str(organization),
+        "id": user,
         "accessRole": "ADMIN",
         "operator": True,
         "exp": int(time.time()) + _LIFE,

@@ -1,8 +1,8 @@
 """Writes the file `env` in the data folder, which lets a second terminal use a local stack.
 
 `. FOLDER/env` sets the addresses and the stack's other settings for the commands, and `REDIS_URL`, `API_URL`, `TOKEN`,
-`ORGANIZATION_ID`, `CONTACT_ID` and `CONVERSATION_ID` for the examples of the documentation. Contact and conversation
-exist once the sample conversations are imported.
+`ORGANIZATION_ID`, `CONTACT_ID` and `CONVERSATION_ID` for the examples of the documentation. They are those of a
+conversation of the platform's own database; without one, they exist once the sample conversations are imported.
 """
 
 import os
@@ -15,6 +15,7 @@ from bson import ObjectId
 
 from worker.importing.neutral_form import parse
 from worker.importing.source_documents import SourceDocuments
+from worker.local.example import Example
 from worker.local.login import Login
 from worker.settings import PREFIX, Settings
 
@@ -24,7 +25,7 @@ SAMPLES = Path(__file__).parent / "samples" / "conversations.jsonl"
 
 def write_shell_variables(folder: Path, settings: Settings, api: Login) -> Path:
     """Write the file, readable only by this user because URLs and token are secrets, and return its path."""
-    sample = _first_sample(api.organization)
+    example = api.example or _first_sample(api.organization)
     variables = {
         **_given_settings(),
         f"{PREFIX}REDIS_URL": settings.redis_url,
@@ -37,9 +38,9 @@ def write_shell_variables(folder: Path, settings: Settings, api: Login) -> Path:
         "REDIS_URL": settings.redis_url,
         "API_URL": api.url,
         "TOKEN": api.token or "",
-        "ORGANIZATION_ID": str(api.organization),
-        "CONTACT_ID": str(sample.contact["_id"]),
-        "CONVERSATION_ID": str(sample.conversation_id),
+        "ORGANIZATION_ID": str(example.organization),
+        "CONTACT_ID": str(example.contact),
+        "CONVERSATION_ID": str(example.conversation),
     }
     path = folder / FILE
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
@@ -53,7 +54,8 @@ def _given_settings() -> dict[str, str]:
     return {name: os.environ[name] for name in names if name in os.environ}
 
 
-def _first_sample(organization: ObjectId) -> SourceDocuments:
-    """Return the documents that an import makes of the first sample. Their ids are derived from the organization."""
+def _first_sample(organization: ObjectId) -> Example:
+    """Return the ids that an import gives to the first sample. They are derived from the organization."""
     with SAMPLES.open("rb") as file:
-        return SourceDocuments(organization, parse(file.readline()), datetime.now(UTC))
+        documents = SourceDocuments(organization, parse(file.readline()), datetime.now(UTC))
+    return Example(organization, documents.contact["_id"], documents.conversation_id)

@@ -11,6 +11,7 @@ from worker.erasure.receipt import make_keys
 from worker.local.dashboard import DIRECT, Dashboard, api_environment, dashboard
 from worker.local.data_folder import data_folder
 from worker.local.embedded import servers
+from worker.local.example import first_conversation
 from worker.local.login import Login, login, stored_secret
 from worker.local.processes import Child
 from worker.local.supervisor import OnExit, Supervisor
@@ -74,7 +75,8 @@ def stack(
             f"{PREFIX}EXPORTS_URL": exports,
             **{f"{PREFIX}{name.upper()}": key for name, key in keys.items()},
         }
-        with login(own, folder) as api_login, Supervisor(up.children, on_exit) as supervisor:
+        example = first_conversation(own) if "mongo_url" in settings.model_fields_set else None
+        with login(own, folder, example) as api_login, Supervisor(up.children, on_exit) as supervisor:
             flower = dashboard(own, folder, api_login.url)
             # Flower's start takes seconds; it needs no other process than Redis.
             on_start("flower")

@@ -12,7 +12,9 @@ from typing import Any
 import httpx
 import jwt
 import psutil
+import pymongo
 import pytest
+from bson import ObjectId
 
 from support.commands import CHECKOUT, COMMAND
 from support.http import SNAPSHOTS, bearer
@@ -91,6 +93,9 @@ def test_up_on_a_platforms_mongodb_starts_none_and_offers_no_sample_conversation
 ) -> None:
     env = os.environ | {"SNAPSHOTS_MONGO_URL": settings.mongo_url, "SNAPSHOTS_MONGO_DATABASE": settings.mongo_database}
     env.pop("SNAPSHOTS_REDIS_URL", None)
+    ids = {"organizationId": ObjectId(), "contactId": ObjectId()}
+    with pymongo.MongoClient[Any](settings.mongo_url) as client:
+        client[settings.mongo_database].conversations.insert_one(ids)
     argv = [*COMMAND, "up", "--data", str(tmp_path / "data")]
     printed, errors = tmp_path / "printed", tmp_path / "errors"
     with (
@@ -103,6 +108,7 @@ def test_up_on_a_platforms_mongodb_starts_none_and_offers_no_sample_conversation
     assert "starting Redis\n" in errors.read_text()
     assert "snapshots inspect" in printed.read_text()
     assert "import" not in printed.read_text()
+    assert f"ORGANIZATION_ID={ids['organizationId']}\n" in (tmp_path / "data" / "env").read_text()
 
 
 @pytest.mark.acceptance
