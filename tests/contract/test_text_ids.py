@@ -10,6 +10,7 @@ from bson import DBRef, Decimal128, MinKey, ObjectId
 from support.fetching import contents, fetched
 from support.ledger import Bench
 from worker.api.checks import RequestChecks
+from worker.api.populate import Populator
 from worker.domain.assembly import Conversation
 from worker.errors import ContactNotFound, MessagesNotFound
 from worker.runs.run import Run
@@ -178,3 +179,18 @@ def test_ids_of_any_type_stop_no_request(bench: Bench, odd: Any) -> None:
     assert contents(bench, chosen)
     assert RequestChecks(bench.connections)(bench.entries([whole, one, chosen])) == [None] * 3
     assert Run(bench.service)([whole, one, chosen]).completed == 3
+
+
+@pytest.mark.parametrize("text", [str, lambda key: str(key).upper()], ids=["lower case", "upper case"])
+def test_user_and_contact_whose_ids_are_text_are_shown_with_a_snapshot(
+    bench: Bench, text: Callable[[ObjectId], str]
+) -> None:
+    contact, user = ObjectId(), ObjectId()
+    for collection, key in ((bench.database.contacts, contact), (bench.database.users, user)):
+        collection.insert_one({"_id": text(key), "organizationId": text(bench.organization), "firstName": "Priya"})
+    snapshot = {"contactId": contact, "userId": user}
+    (shown,) = Populator(bench.connections)(bench.organization, [snapshot])
+    assert {name: shown[name]["_id"] for name in snapshot} == snapshot
+    assert [shown[name]["firstName"] for name in snapshot] == ["Priya", "Priya"]
+    (strange,) = Populator(bench.connections)(ObjectId(), [snapshot])
+    assert strange == {"contactId": None, "userId": None}

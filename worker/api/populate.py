@@ -6,6 +6,7 @@ from typing import Any
 from bson import ObjectId
 
 from worker.domain.source_fields import CollectionFields
+from worker.source.ids import read_id, stored_forms
 from worker.stores.connections import Connections, Document, store_errors
 
 _USER = ("firstName", "lastName", "email")
@@ -56,10 +57,11 @@ class Populator:
         wanted = {key for key in ids if isinstance(key, ObjectId)}
         if not wanted:
             return {}
-        condition = {"_id": {"$in": list(wanted)}, fields["organizationId"]: organization}
+        own = {"$in": stored_forms([organization])}
+        condition = {"_id": {"$in": stored_forms(wanted)}, fields["organizationId"]: own}
         with store_errors():
             documents = self._database[collection].find(condition, fields.projection(names))
-            return {document["_id"]: document for document in documents}
+            return {(key := read_id(document["_id"])): {**document, "_id": key} for document in documents}
 
 
 def _get(documents: dict[Any, Document], key: Any) -> Document | None:
