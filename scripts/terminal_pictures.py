@@ -1,7 +1,7 @@
-"""Takes a picture of each command on a terminal of 80 x 24: `python scripts/terminal_pictures.py FOLDER`.
+"""Takes a picture of each command on a terminal of 80 x 24: `python scripts/terminal_pictures.py FOLDER [NAME]...`.
 
 For each command FOLDER gets NAME-dark.svg and NAME-light.svg, with what tmux shows of it, and NAME-piped.txt, with what
-a pipe gets. `--docs` also renews docs/screenshots/terminal-*.svg, which the documentation shows. Needs tmux.
+a pipe gets. Names select commands; an import and requests, which most commands need, run in any case. Needs tmux.
 """
 
 import argparse
@@ -28,9 +28,7 @@ BIN = Path(sys.executable).parent
 COLUMNS, ROWS = 80, 24
 SAMPLES = ROOT / "worker" / "local" / "samples" / "conversations.jsonl"
 THEMES = {"dark": SVG_EXPORT_THEME, "light": DEFAULT_TERMINAL_THEME}
-IN_DOCS = {"status": "dark", "doctor": "dark"}
-"""The pictures that the documentation shows."""
-
+UNKNOWN = "6a1b2c3d4e5f60718293a4b5"
 ORGANIZATION = "--organization $ORGANIZATION_ID"
 COMMANDS = {
     "help": "snapshots --help",
@@ -38,18 +36,21 @@ COMMANDS = {
     "request": f"snapshots request {ORGANIZATION} --contact $CONTACT_ID --tag refund --wait",
     "request-all": f"snapshots request --all {ORGANIZATION}",
     "request-help": "snapshots request --help",
-    "request-failed": f"snapshots request {ORGANIZATION} --contact 6a1b2c3d4e5f60718293a4b5",
+    "request-failed": f"snapshots request {ORGANIZATION} --contact {UNKNOWN}",
     "requests-list": "snapshots requests list --limit 5",
     "requests-failed": "snapshots requests list --status failed",
     "requests-show": "snapshots requests show $REQUEST_ID",
     "requests-redrive": "snapshots requests redrive --status failed --dry-run",
     "backfill": f"snapshots backfill {ORGANIZATION}",
+    "backfill-dry-run": f"snapshots backfill {ORGANIZATION} --channel whatsapp --dry-run",
     "backfill-list": "snapshots backfill list",
     "show": "snapshots show $REQUEST_ID",
     "stats": f"snapshots stats {ORGANIZATION}",
-    "export": f"snapshots export {ORGANIZATION} --format messages --split 90/5/5",
+    "export": f"snapshots export {ORGANIZATION} --format messages --split 90/5/5 -o $FOLDER/training",
     "export-help": "snapshots export --help",
     "exports-list": "snapshots exports list",
+    "exports-verify": "snapshots exports verify $FOLDER/training",
+    "exports-rebuild": "snapshots exports rebuild $FOLDER/training -o $FOLDER/again",
     "events": "snapshots events --count 3",
     "status": "snapshots status",
     "doctor": "snapshots doctor",
@@ -61,11 +62,23 @@ COMMANDS = {
     "redact": "snapshots redact --dry-run --text 'Call +49 170 1234567' --redact email,phone",
     "hold-set": f"snapshots hold set {ORGANIZATION} --contact $CONTACT_ID --reason 'case 17' --until 90d",
     "hold-list": "snapshots hold list",
+    "hold-lift": f"snapshots hold lift {ORGANIZATION} --contact $CONTACT_ID",
     "erase": f"snapshots erase {ORGANIZATION} --contact $CONTACT_ID --dry-run",
     "delete": f"snapshots delete $REQUEST_ID {ORGANIZATION} --yes",
     "inspect": "snapshots inspect",
     "login": "snapshots login",
+    "celery": "snapshots celery inspect ping",
+    "empty": f"snapshots exports list --organization {UNKNOWN}",
     "usage-error": "snapshots request --nope",
+    "command-error": "snapshots requets",
+    "id-error": f"snapshots request {ORGANIZATION} --contact 17",
+    "time-error": "snapshots requests list --since yesterday",
+    "split-error": f"snapshots export {ORGANIZATION} --format messages --split 90/5",
+    "policy-error": f"snapshots policy set {ORGANIZATION} --keep-for good",
+    "import-error": "snapshots import README.md",
+    "not-found": f"snapshots requests show {UNKNOWN}",
+    "no-colour": "env NO_COLOR=1 snapshots request --nope",
+    "dumb": "env TERM=dumb snapshots request --nope",
     "settings-error": "env SNAPSHOTS_CHUNK_SIZE=many snapshots status",
     "unreachable": "env SNAPSHOTS_MONGO_URL='mongodb://127.0.0.1:1/?replicaSet=rs0' snapshots status",
 }
@@ -75,17 +88,21 @@ def main() -> None:
     """Take all pictures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--docs", action="store_true")
+    parser.add_argument("names", nargs="*", metavar="NAME")
     given = parser.parse_args()
+    if unknown := set(given.names) - set(COMMANDS):
+        parser.error(f"unknown: {', '.join(sorted(unknown))}; the names are {', '.join(COMMANDS)}")
     if shutil.which("tmux") is None:
         sys.exit("tmux is not installed")
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda received, _: sys.exit(128 + received))  # the stack is stopped on the way out
     given.folder.mkdir(parents=True, exist_ok=True)
+    wanted = {"import", "request-all", "requests-failed", *given.names} if given.names else set(COMMANDS)
     with tempfile.TemporaryDirectory() as data, stack(Path(data)) as (variables, summary):
-        draw("up", summary, given.folder, docs=given.docs)
-        for name, command in COMMANDS.items():
-            draw(name, f"$ {command}\n{on_terminal(command, variables)}", given.folder, docs=given.docs)
+        variables["FOLDER"] = data
+        draw("up", summary, given.folder)
+        for name, command in ((name, each) for name, each in COMMANDS.items() if name in wanted):
+            draw(name, f"$ {command}\n{on_terminal(command, variables)}", given.folder)
             (given.folder / f"{name}-piped.txt").write_text(piped(command, variables))
             if name == "requests-failed":
                 listed = json.loads(piped("snapshots requests list --limit 1 --json", variables))
@@ -160,7 +177,7 @@ def piped(command: str, variables: Mapping[str, str]) -> str:
     return subprocess.run(argv, env=os.environ | own, cwd=ROOT, capture_output=True, text=True, check=False).stdout
 
 
-def draw(name: str, shown: str, folder: Path, *, docs: bool) -> None:
+def draw(name: str, shown: str, folder: Path) -> None:
     """Write the pictures of what a terminal shows."""
     for theme, colours in THEMES.items():
         with Path(os.devnull).open("w") as nowhere:
@@ -168,8 +185,6 @@ def draw(name: str, shown: str, folder: Path, *, docs: bool) -> None:
             console.print(Text.from_ansi(f"{shown}\n"), overflow="fold")  # the last line would lack its underscores
         svg = console.export_svg(title=f"snapshots {name}".strip(), theme=colours, unique_id=f"{name}-{theme}")
         (folder / f"{name}-{theme}.svg").write_text(svg)
-        if docs and IN_DOCS.get(name) == theme:
-            (ROOT / "docs" / "screenshots" / f"terminal-{name}.svg").write_text(svg)
 
 
 def wait_for(condition: Any, seconds: float) -> None:

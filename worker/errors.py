@@ -5,8 +5,12 @@ show; it never changes once released. No message contains conversation text, a n
 """
 
 import inspect
+import re
 from abc import ABC
+from collections.abc import Callable
 from typing import Any, ClassVar
+
+_PREDICATE = re.compile(r"(should|is|are|has|have|cannot|must|needs)\b")
 
 
 class TaskInterrupt(ABC):  # noqa: B024 - exceptions are registered, not derived
@@ -204,6 +208,15 @@ class InvalidRequest(PermanentError):
         """The faults as `[{field, message}]`. They are read from the details, which survive pickling."""
         errors: list[dict[str, str]] = self.details["errors"]
         return errors
+
+    def sentences(self, name_of: Callable[[str], str]) -> str:
+        """Return the faults as sentences, such as `--split should be 90/5/5.`. `name_of`: names a field."""
+        return " ".join(_sentence(name_of(each["field"]), each["message"]) for each in self.errors)
+
+
+def _sentence(name: str, message: str) -> str:
+    colon = "" if _PREDICATE.match(message) else ":"
+    return f"{name}{colon} {message}{'' if message.endswith('.') else '.'}"
 
 
 class InvalidMessage(InvalidRequest):

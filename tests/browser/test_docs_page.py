@@ -39,6 +39,7 @@ def test_operation_can_be_tried_out_with_a_token_and_without_the_network(
         )
         expect(operation.locator(".live-responses-table")).to_contain_text('"pagination"')
         if os.environ.get("SCREENSHOTS"):
+            operation.locator(".btn-group").evaluate("group => group.scrollIntoView()")
             page.screenshot(path=PICTURES / "docs-try-it-out.png")
         assert faults == []
         assert {each.split("/docs")[0].split("?")[0] for each in asked if not each.startswith("data:")} <= {

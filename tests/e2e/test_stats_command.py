@@ -41,7 +41,7 @@ def test_figures_are_json_or_tables_that_80_columns_hold(
 def test_invalid_filter_names_its_option(env: Env) -> None:
     ended = run(env, "stats", "--organization", ObjectId(), "--from", "yesterday")
     assert ended.code == 2
-    assert "--from: should be a time such as" in ended.stderr
+    assert "--from should be a time such as" in ended.stderr
     assert run(env, "stats", "--organization", ObjectId(), "--archived", "maybe").code == 2
 
 

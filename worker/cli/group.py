@@ -134,7 +134,7 @@ class LazyGroup(click.Group):
             _show_usage_error(error)
             ctx.exit(error.exit_code)
         except InvalidRequest as error:
-            _show(error, _describe_options(error), as_json)
+            _show(error, error.sentences(_option_of), as_json)
             ctx.exit(USAGE_ERROR)
         except InvalidSettings as error:
             _show(error, error.message, as_json)
@@ -194,10 +194,6 @@ def _show(error: SnapshotError, line: str, as_json: bool) -> None:
 
 def _print_json(outcome: dict[str, Any]) -> None:
     click.echo(json.dumps({"error": outcome}))
-
-
-def _describe_options(error: InvalidRequest) -> str:
-    return "; ".join(f"{_option_of(each['field'])}: {each['message']}" for each in error.errors)
 
 
 def _option_of(field: str) -> str:

@@ -108,5 +108,5 @@ def _status_of(error: SnapshotError) -> int:
 
 def _message_of(error: SnapshotError) -> str:
     if isinstance(error, InvalidRequest):
-        return "; ".join(f"{fault['field']}: {fault['message']}" for fault in error.errors)
+        return error.sentences(lambda field: f"The field {field}")
     return error.public_message
