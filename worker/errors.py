@@ -170,7 +170,7 @@ class MessagesNotFound(PermanentError):
 
 
 class EmptyConversation(PermanentError):
-    """The conversation has no messages, or all of them are omitted because they are deleted or internal."""
+    """The conversation has no messages, or only deleted or internal ones."""
 
     code = "empty_conversation"
 
