@@ -24,7 +24,9 @@ _NAMES = {"from_": "from", "min_messages": "minMessages", "user": "userId"}
     "--from", "from_", metavar="TIME|DAY", help="Only conversations whose first message was sent at or after this time."
 )
 @click.option(
-    "--to", metavar="TIME|DAY", help="Only conversations whose first message was sent at or before this time."
+    "--to",
+    metavar="TIME|DAY",
+    help="Only conversations whose first message was sent at or before this time; a day means its start.",
 )
 @click.option("--channel", "channels", multiple=True, help="Only conversations of this channel. Repeatable.")
 @click.option("--min-messages", type=click.IntRange(1), help="Only conversations with at least this many messages.")

@@ -57,8 +57,8 @@ def create(
 ) -> None:
     """Create a key and print it. It cannot be shown again: only its hash is stored.
 
-    A USER can read, create and edit; an ADMIN or MANAGER can also delete and export; a VIEWER can only read. An
-    ADMIN key also opens the operations pages.
+    A VIEWER can only read. USER, MEMBER, AGENT and SUPERVISOR can also create and edit; MANAGER, OWNER, ADMIN and
+    SUPER_ADMIN can also delete and export. Only an ADMIN key opens the operations pages.
 
     \b
     Example:
