@@ -70,7 +70,7 @@ def test_malformed_messages_are_recorded_once_while_requests_complete(running: R
     pid, before = running.worker.pid, len(rejected(running))
     table = kinds(queue)
     keys = running.bench.chunk(len(table))
-    slowest = 0.0
+    slowest, limit = 0.0, allowed(6)
     for key, message in zip(keys, table.values(), strict=True):
         running.redis.lpush(queue, message)
         began = time.monotonic()
@@ -82,18 +82,18 @@ def test_malformed_messages_are_recorded_once_while_requests_complete(running: R
     assert running.worker.running
     assert running.worker.pid == pid
     assert "Connection to broker lost" not in running.logs()
-    assert slowest < allowed(6)
+    assert slowest < limit
 
 
 def test_request_behind_many_malformed_messages_is_done_soon(running: Running) -> None:
     count, before = 30_000, len(rejected(running))
     running.redis.lpush("snapshots", *(b'{"number": %d}' % number for number in range(count)))
     (key,) = running.bench.chunk(1)
-    began = time.monotonic()
+    began, limit = time.monotonic(), allowed(15)
     running.publish([key])
     running.finished([key], 60)
     print(f"after {time.monotonic() - began:.1f} s")
-    assert time.monotonic() - began < allowed(15), "each one takes a millisecond if it goes through Celery"
+    assert time.monotonic() - began < limit, "each one takes a millisecond if it goes through Celery"
     assert len(rejected(running)) - before == count
     running.redis.delete("snapshots:rejected")
 

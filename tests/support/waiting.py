@@ -30,8 +30,5 @@ def eventually(check: Callable[[], Result], timeout: float = 30.0, interval: flo
 
 
 def allowed(seconds: float) -> float:
-    """What may take `seconds` with a processor to itself may take this long while programs wait for processors.
-
-    The load is the average of the last minute.
-    """
+    """A time limit: `seconds` on an idle machine, and longer in proportion to the load of the last minute."""
     return seconds * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))

@@ -34,7 +34,6 @@ class LimitedProtocol(HttpToolsProtocol):
         self._head_bytes = 0
         self._head_is_complete = False
         self._head_timer: asyncio.TimerHandle | None = None
-        self._body_is_complete = True
         self._rest_timer: asyncio.TimerHandle | None = None
         super().connection_made(transport)
         if len(self.connections) > self.max_connections and not self._make_room():
@@ -75,13 +74,11 @@ class LimitedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._stop_head_timer()
         self._head_is_complete = True
-        self._body_is_complete = False
         self._head_bytes = 0
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
         self._message_ended = True
-        self._body_is_complete = True
         self._stop_rest_timer()
         super().on_message_complete()
 
@@ -91,8 +88,10 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         self._idle_since = time.monotonic()
+        # Another request may be waiting in the pipeline, whose body has all its time.
+        is_incomplete = not self.pipeline and self.cycle.more_body
         super().on_response_complete()
-        if not self._body_is_complete:
+        if is_incomplete:
             self._rest_timer = self.loop.call_later(_REST_SECONDS, self.transport.abort)
 
     def _is_idle(self) -> bool:

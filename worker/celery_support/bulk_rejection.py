@@ -12,12 +12,12 @@ from worker.celery_support.payloads import find_fault, original, rejected_id
 from worker.errors import InvalidMessage
 from worker.stores.events import rejection
 
-_MOST, _BYTES = 500, 1_000_000
-"""How many messages, of how many bytes together, are checked in one step."""
+_MAX_MESSAGES, _MAX_BYTES = 500, 1_000_000
+"""Maximum number of messages that one step checks, and of their bytes."""
 _SECONDS = 0.2
 """How long a worker's event loop may do this before it turns to other messages."""
 
-# KEYS: queue. ARGV: the most messages and bytes. Returns the oldest messages, the oldest one first.
+# KEYS: queue. ARGV: the maximum numbers of messages and bytes. Returns the oldest messages, the oldest one first.
 _READ = """
 local messages, size = {}, 0
 for number = 1, ARGV[1] do
@@ -79,7 +79,7 @@ def reject_oldest(client: Any, queue: str, stream: str, is_task: Callable[[str],
     """
     stop_at, total = time.monotonic() + _SECONDS, 0
     while time.monotonic() < stop_at:
-        messages: list[bytes] = client.eval(_READ, 1, queue, _MOST, _BYTES)
+        messages: list[bytes] = client.eval(_READ, 1, queue, _MAX_MESSAGES, _MAX_BYTES)
         arguments: list[Any] = [len(messages), *messages]
         for message in messages:
             error = find_fault(message, is_task)
@@ -87,7 +87,7 @@ def reject_oldest(client: Any, queue: str, stream: str, is_task: Callable[[str],
             arguments += [len(parts), *parts]
         moved = client.eval(_REMOVE, 2, queue, stream, *arguments) if messages else 0
         total += max(moved, 0)
-        if 0 <= moved <= _MOST // 10:
+        if 0 <= moved <= _MAX_MESSAGES // 10:
             break
     return total
 

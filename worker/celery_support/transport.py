@@ -38,8 +38,8 @@ _PAUSED_SECONDS = 0.1
 _PASSED_ON = (*CONNECTION_ERRORS, redis.RedisError, Empty)
 
 
-# KEYS: kombu's hash, index and mutex of unacknowledged messages. ARGV: the most seconds ahead, the longest life of the
-# mutex in ms.
+# KEYS: kombu's hash, index and mutex of unacknowledged messages. ARGV: by how many seconds a time may be ahead, and the
+# maximum lifetime of the mutex in ms.
 _INDEX = """
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1000000
@@ -51,8 +51,8 @@ for _, tag in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], now + ARGV[1], '+inf',
 end
 redis.call('PEXPIRE', KEYS[3], ARGV[2], 'LT')
 """
-_MOST_AHEAD_SECONDS = 120
-"""By how much the clock of a worker may be ahead of Redis's."""
+_MAX_AHEAD_SECONDS = 120
+"""How far the clock of a worker may be ahead of that of Redis."""
 
 
 class QoS(base.QoS):  # type: ignore[misc]
@@ -61,15 +61,16 @@ class QoS(base.QoS):  # type: ignore[misc]
     def restore_visible(self, *args: Any, **kwargs: Any) -> None:
         """Put messages back that have been unacknowledged for too long. Celery's parent calls this every 10 s.
 
-        kombu finds a message only through its index, at the time that the index says, and not while the mutex exists.
-        So each message without an index entry gets one, a time in the future, of a worker whose clock is ahead,
-        becomes the present, and a mutex without a lifetime, which kombu never makes, gets one.
+        kombu finds a message only through its index, once the time in the index has passed, and only while there is no
+        mutex. This method first repairs all three. A message without an index entry gets one. A time in the future,
+        from a worker whose clock is ahead, becomes the present. A mutex without a lifetime, which kombu itself never
+        creates, gets one.
         """
         keys = (self.unacked_key, self.unacked_index_key, self.unacked_mutex_key)
         longest = self.unacked_mutex_expire * 1000
         try:
             with self.channel.conn_or_acquire() as client:
-                client.eval(_INDEX, len(keys), *keys, _MOST_AHEAD_SECONDS, longest)
+                client.eval(_INDEX, len(keys), *keys, _MAX_AHEAD_SECONDS, longest)
         except redis.ResponseError as error:
             log.warning("unacked_not_indexed", reason=name_of(error))
         super().restore_visible(*args, **kwargs)

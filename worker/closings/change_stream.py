@@ -38,8 +38,8 @@ log = get_logger(__name__)
 
 _NAME = "closings"
 _WAIT_MS = 100
-"""How long MongoDB waits for a change before it answers that there is none. A backlog of closings is processed after
-that answer, so it is delayed as long."""
+"""Maximum time for which MongoDB waits for the next change. A backlog of closings is processed once MongoDB has
+reported that there is none, and is delayed by that time."""
 _ANSWER_SECONDS, _OPEN_SECONDS, _CLOSE_SECONDS = 5.0, 120.0, 2.0
 """How long MongoDB may take to answer, to find the resume token in its oplog, and to close the stream.
 

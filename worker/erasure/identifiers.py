@@ -15,7 +15,7 @@ from worker.redaction.phone import digits_of
 
 _SHORTEST = 6
 """Minimum length of an address or number to search for. A shorter text would match almost anything."""
-_FEWEST_DIGITS = 8
+_MIN_DIGITS = 8
 """Minimum number of digits of a phone number that is searched for without regard to separators."""
 _SEPARATORS = b" ().-/"
 _PLACEHOLDER = re.compile(r"\[[A-Z_]+_\d+\]", re.ASCII)
@@ -60,7 +60,7 @@ class Identifiers:
     def _numbers(self) -> list[bytes]:
         """The phone numbers as digits, with and without the country code."""
         numbers = {each for text in self.texts if "@" not in text for each in digits_of(text)}
-        return sorted(each.encode() for each in numbers if len(each) >= _FEWEST_DIGITS)
+        return sorted(each.encode() for each in numbers if len(each) >= _MIN_DIGITS)
 
     def names_contact(self, data: bytes | memoryview) -> bool:
         """Whether BSON or text contains the contact's id, as bytes or as hex digits."""
@@ -72,7 +72,10 @@ class Identifiers:
         lower = bytes(data).lower()
         if self._is_in(lower):
             return True
-        return bool(self._numbers) and any(each in lower.translate(None, _SEPARATORS) for each in self._numbers)
+        if not self._numbers:
+            return False
+        digits = lower.translate(None, _SEPARATORS)
+        return any(each in digits for each in self._numbers)
 
     def _is_in(self, lower: bytes) -> bool:
         return any(needle in lower for needle in self._needles)

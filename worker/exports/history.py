@@ -25,7 +25,7 @@ _CHANGES, _EDITS = 100_000, 500
 """Maximum numbers of changes and of edits of selected snapshots to follow. With more, a selection starts again."""
 _AT_ONCE = 500
 _WAIT_MS = 100
-"""How long MongoDB waits for a change before it answers that there is none."""
+"""Maximum time for which MongoDB waits for the next change."""
 
 
 class HistoryLost(Exception):

@@ -42,9 +42,9 @@ class StreamUpkeep:
                 return 0
 
     def _rewound(self, groups: Sequence[Mapping[str, Any]]) -> bool:
-        """Return whether the group was set to an id after every entry, so that no listener got the new ones.
+        """Reset a group that was set to an id after every entry, so that listeners get new ones; return whether it was.
 
-        The group then begins again at 0. An entry that was already accepted is the same request.
+        The group then begins again at 0. An entry that is read twice is the same request.
         """
         own = [_parts(group["last-delivered-id"]) for group in groups if group["name"] == self._group.encode()]
         try:

@@ -14,6 +14,7 @@ from worker.redaction.kinds import Span
 from worker.redaction.name_context import (
     ALONE_AFTER,
     CUE_REACH,
+    HANGUL,
     TITLE_AFTER,
     continues_sentence,
     has_title,
@@ -27,7 +28,6 @@ from worker.redaction.words import read_words
 
 _SPACELESS = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
 """Letters of scripts without spaces between words: Thai, Lao, Burmese, Khmer, Chinese and Japanese."""
-_HANGUL = re.compile(r"[\uac00-\ud7a3]")
 _PREFIXED = re.compile(r"[\u0590-\u06ff]")
 """Letters of Hebrew and Arabic, in which a preposition of one letter may be joined to the name."""
 _PREFIXES = frozenset("ובלהמשכوبلكف")
@@ -111,9 +111,9 @@ def _words_of(person: int, names: tuple[str, ...]) -> list[_Word]:
     # In Chinese, Japanese and Korean a full name is one word, in either order of its parts.
     if len(names) == 2 and not (names[0].isascii() or names[1].isascii()):
         spaceless = [name for name in names if _SPACELESS.search(name) and not _SPLIT.search(name)]
-        if len(spaceless) == 2 or all(map(_HANGUL.search, names)):
+        if len(spaceless) == 2 or all(map(HANGUL.search, names)):
             orders = [names, names[::-1]]
-            if _HANGUL.search(names[0]) and (len(names[0]) == 1) != (len(names[1]) == 1):
+            if HANGUL.search(names[0]) and (len(names[0]) == 1) != (len(names[1]) == 1):
                 orders.sort(key=lambda order: len(order[0]))  # the family name, of one syllable, stands first
                 orders.pop()
             parts += [("".join(order), "") for order in orders]
@@ -134,7 +134,7 @@ def _parts(name: str) -> Iterator[tuple[str, str]]:
         if part.lower() in _PARTICLES:
             particles += same_length_lower(part) + " "
             continue
-        if any(map(str.isalpha, part)) and (len(part) > 1 or _SPACELESS.search(part) or _HANGUL.search(part)):
+        if any(map(str.isalpha, part)) and (len(part) > 1 or _SPACELESS.search(part) or HANGUL.search(part)):
             yield part, particles
             if "-" in part:
                 yield from ((each, "") for each in part.split("-") if len(each) > 2)
@@ -159,13 +159,13 @@ def _starts(lower: str, start: int, word: str) -> bool:
     if _PREFIXED.match(word) and len(word) > 2 and lower[start - 1] in _PREFIXES:
         return start == 1 or not _is_part_of_word(lower[start - 2])
     # Between scripts no space is needed: 我是Anna.
-    return bool(_SPACELESS.match(lower[start - 1])) and not _HANGUL.match(word)
+    return bool(_SPACELESS.match(lower[start - 1])) and not HANGUL.match(word)
 
 
 def _ends(lower: str, end: int, word: str) -> bool:
-    if end == len(lower) or not _is_part_of_word(lower[end]) or _SPACELESS.match(word) or _HANGUL.match(word):
+    if end == len(lower) or not _is_part_of_word(lower[end]) or _SPACELESS.match(word) or HANGUL.match(word):
         return True
-    return bool(_SPACELESS.match(lower[end]) or _HANGUL.match(lower[end]))
+    return bool(_SPACELESS.match(lower[end]) or HANGUL.match(lower[end]))
 
 
 def _is_inflected(text: str, lower: str, start: int, word: _Word, in_turkish: bool) -> bool:
@@ -201,8 +201,8 @@ def _belongs(text: str, group: Sequence[_Found], following: _Found) -> bool:
     """Whether the next word is another part of the same person's name, directly after the group."""
     if following.word.person != group[-1].word.person or any(each.word.part == following.word.part for each in group):
         return False
-    is_syllable = len(following.word.lower) == 1 and _HANGUL.match(following.word.lower)
-    if is_syllable and _HANGUL.match(text, following.end):
+    is_syllable = len(following.word.lower) == 1 and HANGUL.match(following.word.lower)
+    if is_syllable and HANGUL.match(text, following.end):
         return False  # It begins another word.
     return _are_together(text, group[-1].end, following.start)
 
@@ -231,7 +231,7 @@ def _is_name(text: str, found: _Found) -> bool:
     start, end, word = found
     given = text[start:end]
     before = text[max(0, start - CUE_REACH) : start]
-    if _SPACELESS.match(given) or _HANGUL.match(given):
+    if _SPACELESS.match(given) or HANGUL.match(given):
         return len(given) > 1 or bool(TITLE_AFTER.match(text, end)) or stands_alone(text, before, end)
     is_written_so = given in word.forms or given.istitle() or given.isupper()
     is_capitalised = given.lower() == given.upper() or (given[0] == given[0].upper() and is_written_so)

@@ -39,7 +39,7 @@ _ADDRESS_SIGNS = frozenset("./@_")
 _ADDRESS_GOES_ON = re.compile(r"\.\w|[/@_]")
 _END = re.compile(r"[.!]?\s*(?:$|[\n\x00])")
 _SMALL_WORD = re.compile(r" (?:i|you|we|he|she|it|they|the|this|that|be|not|a|an|have)\b")
-_HANGUL = re.compile(r"[\uac00-\ud7a3]")
+HANGUL = re.compile(r"[\uac00-\ud7a3]")
 CUE_REACH = 32
 """How many characters before a name are examined."""
 
@@ -62,7 +62,7 @@ def stands_alone(text: str, before: str, end: int) -> bool:
     if _FAMILIAR.search(before) and _GREETED.match(text, end):
         return True
     # In Korean many words have one character and spaces around them.
-    is_off = is_off and not _HANGUL.match(text[end - 1])
+    is_off = is_off and not HANGUL.match(text[end - 1])
     called = is_called(before)
     if called and _CALLED_AFTER.match(text, end):
         return True

@@ -71,7 +71,7 @@ def _readable(url: str) -> bool:
 
 def _check_tls_files(options: Mapping[str, Any]) -> None:
     """Raise ValueError for a file that PyMongo would report only when it connects, with an error of OpenSSL."""
-    context = ssl.create_default_context()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     try:
         if authorities := options.get("tlsCAFile"):
             context.load_verify_locations(authorities)

@@ -95,10 +95,11 @@ def costly_readers_keep_no_one_waiting(served: Served, snapshots: int, seconds: 
     fill(served, stranger, snapshots)
     operations = others(served)
     reader = served.as_("VIEWER", stranger)
+    limit = allowed(2)  # the load that the readers cause is no excuse
     with repeated(8, lambda: reader.get(SNAPSHOTS, params={"q": LETTERS})) as answers:
         longest = slowest(operations, seconds)
     print(f"longest in s: { {name: round(value, 2) for name, value in longest.items()} }, {len(answers)} searches")
-    assert max(longest.values()) < allowed(2), longest
+    assert max(longest.values()) < limit, longest
     refused = {429: "too_many_in_progress", 400: "search_too_slow"}
     for answer in answers:
         assert answer.status_code == 200 or answer.json()["code"] == refused[answer.status_code]
@@ -177,6 +178,7 @@ def test_large_faulty_bodies_stop_no_one_and_take_little_memory(served: Served) 
     memory = psutil.Process(served.process.pid)
     bodies = itertools.cycle(SHAPES.values())
     longest = highest = 0.0
+    limit = allowed(2)  # the load of the bodies is no excuse
     flood = served.as_("ADMIN", ObjectId())
     with repeated(8, lambda: flood.post(SNAPSHOTS, content=next(bodies))) as answers:
         until = time.monotonic() + 4
@@ -186,7 +188,7 @@ def test_large_faulty_bodies_stop_no_one_and_take_little_memory(served: Served) 
             longest = max(longest, time.monotonic() - started)
             highest = max(highest, memory.memory_info().rss / 1e6)
     print(f"longest /healthz {longest:.3f} s, memory {highest:.0f} MB, {len(answers)} bodies")
-    assert longest < allowed(2)  # 0.05 s on idle cores; before the fix 4 s
+    assert longest < limit  # 0.05 s on idle cores; before the fix 4 s
     assert highest < 300
     assert {answer.status_code for answer in answers} <= {400, 429}
 

@@ -2,6 +2,7 @@
 
 import gzip
 import socket
+import time
 from urllib.parse import urlsplit
 
 import httpx
@@ -205,3 +206,16 @@ def test_client_that_goes_on_sending_after_its_answer_is_disconnected(served: Se
             return False
 
         assert eventually(is_closed, 30.0, 0.2)
+
+
+def test_slow_body_of_a_pipelined_request_has_its_time(served: Served) -> None:
+    place = urlsplit(served.url)
+    with socket.create_connection((place.hostname, place.port or 80), timeout=30.0) as connection:
+        connection.sendall(head(served, "GET") + head(served, "POST", "Content-Length: 2") + b"{")
+        assert connection.recv(65_536).startswith(b"HTTP/1.1 200 ")
+        time.sleep(6.0)  # longer than the rest of an answered request may take: nothing to wait for but the time
+        connection.sendall(b"}")
+        answer = b""
+        while b"HTTP/1.1 400 " not in answer and (more := connection.recv(65_536)):
+            answer += more
+    assert b"HTTP/1.1 400 " in answer
