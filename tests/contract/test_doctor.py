@@ -12,6 +12,7 @@ from worker.doctor import (
     mongo_checks,
     process_checks,
     redis_checks,
+    source_checks,
     stream_checks,
 )
 from worker.doctor.findings import Level
@@ -162,3 +163,20 @@ def test_request_that_waits_for_long_is_a_warning(bench: Bench) -> None:
 
 def test_clocks_of_one_machine_agree(bench: Bench) -> None:
     assert not faults(clock_checks.check, bench)
+
+
+# --- the platform's collections -----------------------------------------------------------------------
+
+
+def test_database_without_conversations_is_a_warning_that_names_its_settings(bench: Bench) -> None:
+    name = bench.settings.mongo_database
+    only(source_checks.check, bench, Level.WARNING, name, "no contacts, conversations or messages", "MONGO_DATABASE")
+
+
+def test_collection_with_another_name_is_a_warning_that_names_its_setting(bench: Bench) -> None:
+    bench.database.contacts.insert_one({})
+    bench.database.conversations.insert_one({})
+    bench.database.messages.insert_one({})
+    assert not faults(source_checks.check, bench)
+    bench.database.messages.rename("message_archive")
+    only(source_checks.check, bench, Level.WARNING, "collection messages", "SNAPSHOTS_MESSAGES_COLLECTION", "inspect")

@@ -12,6 +12,7 @@ from worker.doctor import (
     process_checks,
     redis_checks,
     settings_checks,
+    source_checks,
     stream_checks,
 )
 from worker.doctor.findings import CheckResult, Finding, Level, failure, run_check
@@ -70,6 +71,7 @@ def _check_system(
         store, broker = not mongo.server_is_down, not redis.server_is_down
         if store:
             yield run("indexes", index_checks.check)
+            yield run("source", source_checks.check)
             yield run("ledger", process_checks.check_ledger)
             yield run("erasures", lambda _: erasure_checks.check(service))
             yield run("beat", process_checks.check_beat)
