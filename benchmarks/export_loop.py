@@ -44,7 +44,7 @@ def _write_table(documents: Any, path: str) -> None:
 
     from worker.formats import FORMATS
 
-    schema = FORMATS["parquet"].arrow_schema()
+    schema = FORMATS["parquet"].table().schema
     with parquet.ParquetWriter(path, schema, compression="zstd") as writer:
         for rows in _thousands(map(_typed, documents)):
             writer.write_table(pa.Table.from_pylist(rows, schema))

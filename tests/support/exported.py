@@ -96,7 +96,7 @@ def _write(folder: Path, form: Format, rows: dict[str, list[list[Row]]], ending:
             target = folder / path
             target.parent.mkdir(parents=True, exist_ok=True)
             if form.suffix == "parquet":
-                pq.write_table(pa.Table.from_pylist(part, schema=form.arrow_schema()), target)
+                pq.write_table(pa.Table.from_pylist(part, schema=form.table().schema), target)
             else:
                 data = b"".join(line(each) for each in part)
                 target.write_bytes(gzip.compress(data) if ending else data)

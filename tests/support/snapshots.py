@@ -47,3 +47,17 @@ def snapshot(*said: tuple[str, Any], **fields: Any) -> dict[str, Any]:
         "__v": 0,
         "messages": messages,
     } | fields
+
+
+def naive(value: Any) -> Any:
+    """The value with its dates, which are in UTC, without a time zone, as exports read them."""
+    match value:
+        case datetime():
+            assert value.utcoffset() in {None, timedelta(0)}
+            return value.replace(tzinfo=None)
+        case dict():
+            return {name: naive(each) for name, each in value.items()}
+        case list():
+            return [naive(each) for each in value]
+        case _:
+            return value

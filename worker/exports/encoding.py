@@ -9,13 +9,9 @@ from typing import IO, Any, Protocol
 from worker.errors import InvalidSettings
 from worker.formats.base import Format
 from worker.formats.dataset import Options
-from worker.formats.rows import Row
 
 SUFFIXES = {"gzip": ".gz", "zstd": ".zst"}
 _EXTRA = "needs the extra exports: pip install 'training-snapshots[exports]'"
-_ROW_GROUP = 1000
-_ROW_GROUP_TEXT = 8_000_000
-"""Maximum rows in a row group of Parquet, and about the maximum characters of their messages. All are in memory."""
 _BLOCK_BYTES = 1 << 20
 """How many bytes are hashed, compressed and written at once."""
 
@@ -68,7 +64,7 @@ class Encoder(Protocol):
 def encoder_of(form: Format, options: Options, out: Hashed, compress: str | None) -> Encoder:
     """Return the encoder of a format. Raises InvalidSettings if a package is missing."""
     if form.suffix == "parquet":
-        return _Parquet(form, options, out)
+        return _Parquet(form, out)
     return _Lines(form, options, out, compress)
 
 
@@ -114,35 +110,27 @@ def _compressor(name: str | None) -> _Compressor | None:
 
 
 class _Parquet:
-    def __init__(self, form: Format, options: Options, out: Hashed) -> None:
+    def __init__(self, form: Format, out: Hashed) -> None:
         try:
             import pyarrow as pa
             from pyarrow import parquet
         except ModuleNotFoundError:
             raise InvalidSettings(f"The format {form.name} {_EXTRA}") from None
-        self._arrow = pa
-        self._form = form
-        self._options = options
-        self._schema = form.arrow_schema()
-        self._writer = parquet.ParquetWriter(pa.PythonFile(out, mode="w"), self._schema, compression="zstd")
-        self._rows: list[Row] = []
-        self._text = 0
+        self._table = form.table()
+        self._writer = parquet.ParquetWriter(pa.PythonFile(out, mode="w"), self._table.schema, compression="zstd")
 
     def add(self, snapshot: Mapping[str, Any]) -> int:
-        rows = self._form.rows(snapshot, self._options)
-        self._rows += rows
-        self._text += sum(len(each["content"] or "") for row in rows for each in row["messages"])
-        if len(self._rows) >= _ROW_GROUP or self._text >= _ROW_GROUP_TEXT:
+        rows = self._table.add(snapshot)
+        if self._table.is_full:
             self._write()
-        return len(rows)
+        return rows
 
     def _write(self) -> None:
-        self._writer.write_table(self._arrow.Table.from_pylist(self._rows, schema=self._schema))
-        self._rows, self._text = [], 0
+        if (rows := self._table.take()) is not None:
+            self._writer.write_table(rows)
 
     def close(self) -> None:
-        if self._rows:
-            self._write()
+        self._write()
         self._writer.close()
 
 

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 from pydantic.alias_generators import to_camel
 
@@ -11,6 +11,23 @@ from worker.errors import InvalidRequest
 from worker.formats.card import card
 from worker.formats.dataset import Dataset, Options
 from worker.formats.rows import Row, Skipped, check_text, line
+
+
+class Table(Protocol):
+    """Collects the rows of snapshots for one row group of a Parquet file."""
+
+    schema: Any
+    """The `pyarrow.Schema` of the rows."""
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the row group should be written before more snapshots are added."""
+
+    def add(self, snapshot: Mapping[str, Any]) -> int:
+        """Add the rows of a snapshot, all or none; return how many. Raises Skipped as `Format.rows` does."""
+
+    def take(self) -> Any:
+        """Return the rows as a `pyarrow.Table`, or None if there are none, and forget them."""
 
 
 class Format(ABC):
@@ -24,7 +41,7 @@ class Format(ABC):
     version: ClassVar[int] = 1
     """Increased whenever the same snapshot would give different rows."""
     suffix: ClassVar[str] = "jsonl"
-    """Ending of the data files, without the dot: `jsonl` (`lines`) or `parquet` (`arrow_schema`)."""
+    """Ending of the data files, without the dot: `jsonl` (`lines`) or `parquet` (`table`)."""
     purpose: ClassVar[str]
     """The purpose of the format in a few words, for help texts."""
     takes: ClassVar[frozenset[str]] = frozenset()
@@ -91,9 +108,12 @@ class Format(ABC):
         """Yield a sentence for the dataset card for each fault that readers of the format would not accept."""
         yield from ()
 
-    def arrow_schema(self) -> Any:
-        """Return the `pyarrow.Schema` of the rows, or None if the format is not Parquet."""
-        return None
+    def table(self) -> Table:
+        """Return an empty table of the rows. Only a format with the suffix `parquet` has one.
+
+        Raises ModuleNotFoundError if pyarrow is missing.
+        """
+        raise NotImplementedError
 
 
 def _is_prompt(text: str) -> bool:

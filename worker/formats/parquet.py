@@ -7,18 +7,12 @@ the column `messages`.
 """
 
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any
 
 from worker.formats.base import Format
-from worker.formats.columns import fit, to_arrow
 from worker.formats.dataset import Options
-from worker.formats.rows import Row, check_text
-from worker.formats.snapshot_fields import MESSAGE, SNAPSHOT
-from worker.formats.turns import messages_of
-
-_MESSAGE = [(name, f"messages.{name}", kind) for name, kind in MESSAGE.items()]
-_NAMES, _TYPES = list(MESSAGE), [datetime if kind == "timestamp" else str for kind in MESSAGE.values()]
+from worker.formats.rows import Row
+from worker.formats.snapshot_table import COLUMNS, SnapshotTable, fields_of, message_columns
 
 
 class Parquet(Format):
@@ -30,34 +24,27 @@ class Parquet(Format):
 
     def columns(self, options: Options) -> dict[str, Any]:
         """Return the columns of the rows."""
-        return SNAPSHOT | {"messages": [{"role": "string"} | MESSAGE]}
+        return COLUMNS
 
     def rows(self, snapshot: Mapping[str, Any], options: Options) -> list[Row]:
         """Return one row, whose dates are `datetime`s in UTC without a time zone.
 
         Raises Skipped as `malformed_snapshot` if a field has another type than docs/data.md gives it.
         """
-        row = {name: fit(name, snapshot.get(name), kind) for name, kind in SNAPSHOT.items()}
-        row["messages"] = [_message(each) for each in messages_of(snapshot)]
+        row = fields_of(snapshot)
+        names = COLUMNS["messages"][0]
+        row["messages"] = [
+            dict(zip(names, values, strict=True)) for values in zip(*message_columns(snapshot), strict=True)
+        ]
         return [row]
 
     def path(self, split: str, index: int, count: int) -> str:
         """Return the path of a data file in the Hub's layout."""
         return f"data/{split}-{index:05}-of-{count:05}.parquet"
 
-    def arrow_schema(self) -> Any:
-        """Return the `pyarrow.Schema` of the rows."""
-        return to_arrow(self.columns(Options()))
-
-
-def _message(message: Mapping[str, Any]) -> Row:
-    """Return a message with its role, as `fit` converts it. Most messages have just the fields and types of MESSAGE."""
-    role = "assistant" if message.get("sender") == "user" else "user"
-    values = list(message.values())
-    if list(message) == _NAMES and list(map(type, values)) == _TYPES:
-        check_text("".join(values[:-1]))
-        return {"role": role, **message, "timestamp": fit("messages.timestamp", values[-1], "timestamp")}
-    return {"role": role} | {name: fit(path, message.get(name), kind) for name, path, kind in _MESSAGE}
+    def table(self) -> SnapshotTable:
+        """Return an empty table of the rows. Raises ModuleNotFoundError if pyarrow is missing."""
+        return SnapshotTable()
 
 
 FORMAT = Parquet()

@@ -13,7 +13,7 @@ from bson import DatetimeMS, ObjectId
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from support.snapshots import snapshot
+from support.snapshots import naive, snapshot
 from worker.formats import FORMATS, Format, Options, Row, Skipped, line
 from worker.formats.turns import turns
 
@@ -58,7 +58,9 @@ def test_rows_are_valid_or_skipped_with_a_reason(name: str, document: dict[str, 
     assert [json.loads(each) for each in lines] == ([] if form.suffix == "parquet" else rows)
     columns = form.columns(options)
     if form.suffix == "parquet":
-        assert pa.Table.from_pylist(rows, schema=form.arrow_schema()).num_rows == len(rows)
+        table = form.table()
+        assert [table.add(document), table.add(naive(document))] == [1, 1]
+        assert table.take().equals(pa.Table.from_pylist(rows * 2, schema=table.schema))
     for row in rows:
         if name != "jsonl":
             assert list(row) == list(columns)
@@ -146,10 +148,14 @@ def test_parquet_has_dates_as_moments_and_ids_as_text() -> None:
         ({"tags": "refund"}, "malformed_snapshot"),
         ({"messageCount": True}, "malformed_snapshot"),
         ({"notes": "\ud800"}, "invalid_text"),
+        ({"messages": snapshot(("contact", "a"), ("user", "\ud800"))["messages"]}, "invalid_text"),
         ({"messages": {}}, "malformed_messages"),
     ],
 )
 def test_parquet_skips_what_its_columns_cannot_hold(fields: dict[str, Any], reason: str) -> None:
-    with pytest.raises(Skipped) as skipped:
-        FORMATS["parquet"].rows(snapshot(("contact", "a"), **fields), Options())
-    assert skipped.value.reason == reason
+    document, table = snapshot(("contact", "a"), **fields), FORMATS["parquet"].table()
+    for each in (document, naive(document)):
+        with pytest.raises(Skipped) as skipped:
+            table.add(each)
+        assert skipped.value.reason == reason
+    assert table.take() is None
