@@ -27,6 +27,7 @@ import jwt
 import pymongo
 import redis
 from bson import ObjectId
+from celery import Celery
 
 from benchmarks.dataset import ORGANIZATIONS, contact_id, conversation_id, seed_numbers
 from benchmarks.machine import about
@@ -35,7 +36,9 @@ from worker.local.embedded import Options, servers
 from worker.local.stack import Stack, stack
 from worker.settings import PREFIX, Settings, load
 
-PATHS = ("stream", "http", "closings", "backfill")
+PATHS = ("stream", "http", "celery", "closings", "backfill")
+_POSTED = ("http", "backfill")
+"""The entry points during whose floods B sends POSTs."""
 DATABASE = "benchmarks"
 A, B = ORGANIZATIONS[:2]
 _SECRET = f"{PREFIX}JWT_SECRET"
@@ -89,6 +92,13 @@ class Sender:
                         }
                         pipeline.xadd(self._settings.requests_stream, entry)
                     pipeline.execute()
+
+    def _celery(self, first: int, count: int) -> None:
+        with Celery(broker=self._settings.redis_url, set_as_current=False) as app:
+            for number in range(first, first + count):
+                data = {"organizationId": str(self._organization), "contactId": self._contact(number)}
+                request = {**data, "userId": str(B), "requestId": self._key("celery", number)}
+                app.send_task("snapshots.request", args=[request], queue="snapshots", argsrepr="(...)")
 
     def _http(self, first: int, count: int) -> None:
         asyncio.run(self._post_all(iter(range(first, first + count))))
@@ -209,7 +219,7 @@ class Run:
                     looked = time.monotonic()
                 begun, number = time.time(), self._of_b
                 self._of_b += 1
-                if path in ("http", "backfill"):
+                if path in _POSTED:
                     self._b.post(number)
                     sent[number] = time.time() - begun
                 else:
@@ -219,7 +229,7 @@ class Run:
             last = _wait(ledger, of_a, count, flood)
             if beside:
                 _wait(ledger, of_b, len(sent), flood)
-        if path in ("stream", "closings") and beside:
+        if path not in _POSTED and beside:
             ends = ledger.find({"organizationId": B, "_id": {"$gt": since}}).sort("_id", 1)
             waits = [end["finishedAt"].timestamp() - at for end, at in zip(ends, sent.values(), strict=True)]
         else:

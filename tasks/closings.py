@@ -12,7 +12,7 @@ from worker.closings.accept import Closings
 from worker.closings.reconcile import Reconcile
 from worker.closings.results import Skipped
 from worker.errors import NotResolvedYet, SnapshotError, TransientError
-from worker.intake.entries import TASK_PREFIX, read_closing_task, reject
+from worker.intake.entries import CLOSING, TASK_PREFIX, read_closing_task, reject
 from worker.log import get_logger
 from worker.sweep.schedule_lock import acquire_schedule_lock
 
@@ -25,7 +25,7 @@ _ATTEMPTS = 12
 """How often a closing of an unresolved conversation is tried, during SNAPSHOTS_PARENT_WAIT, before it is rejected."""
 
 
-@app.task(name="conversations.resolved", bind=True, max_retries=None, Request=PrivateRequest)
+@app.task(name=CLOSING, bind=True, max_retries=None, Request=PrivateRequest)
 def resolved(self: Task[Any, Any], *args: Any, **kwargs: Any) -> None:
     """Accept a closing from a Celery producer. An invalid one is recorded as rejected.
 

@@ -20,7 +20,7 @@ from worker.log import get_logger
 from worker.runs.batching import BACKLOG, Batching
 from worker.runs.commit import Postponed, RunResult
 from worker.runs.run import Run
-from worker.stores.wakeups import CREATE, INTERACTIVE
+from worker.stores.wakeups import BULK, CREATE, INTERACTIVE
 
 from .base import RequestTask, as_retry, retry_transient_errors
 from .privacy import PrivateRequest
@@ -137,9 +137,11 @@ def request(self: Task[Any, Any], *args: Any, **kwargs: Any) -> None:
         data = {"organizationId": organization, "contactId": contact}
         app.send_task("snapshots.request", args=[data], queue="snapshots")
     """
+    delivery: Any = self.request.delivery_info or {}
     with retry_transient_errors(self):
         try:
-            new = read_task(args, kwargs, str(self.request.id), service().settings)
+            queue = BULK if delivery.get("routing_key") == BULK else INTERACTIVE
+            new = read_task(args, kwargs, str(self.request.id), service().settings, queue)
             trace = read_traceparent(self.request.get(TRACEPARENT))
             service().submit(replace(new, traceparent=trace))
         except (InvalidRequest, Refused, ContactErased) as error:

@@ -8,7 +8,7 @@ import redis
 
 from support.ledger import Bench
 from support.malformed import envelope, raw
-from worker.celery_support import bulk_rejection
+from worker.celery_support import oldest_messages
 from worker.celery_support.bulk_rejection import reject_oldest
 from worker.celery_support.message_format import fault
 from worker.celery_support.payloads import carrier, read_payload
@@ -26,7 +26,7 @@ class OtherWorkers:
         self._client, self._change = client, change
 
     def eval(self, script: str, *arguments: Any) -> Any:
-        if script == bulk_rejection._REMOVE:
+        if script == oldest_messages._MOVE:
             self._change(self._client)
         return self._client.eval(script, *arguments)
 

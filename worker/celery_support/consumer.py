@@ -1,7 +1,9 @@
 """Celery's consumer, changed to record messages that it cannot dispatch instead of dropping them or crashing."""
 
 import json
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from traceback import format_tb
 from typing import Any
@@ -12,6 +14,7 @@ from celery.worker.consumer.tasks import Tasks
 from redis.exceptions import RedisError
 
 from worker.celery_support.bulk_rejection import reject_oldest
+from worker.celery_support.fair_queue import PRODUCER_TASKS, divert_floods
 from worker.celery_support.message_format import CARRIER, fault
 from worker.celery_support.payloads import original
 from worker.celery_support.slices import Slices
@@ -23,9 +26,12 @@ from worker.stores import heartbeat
 from worker.stores.events import rejection
 from worker.stores.key_types import move_wrong_keys
 from worker.stores.stream_ids import move_future_streams
-from worker.stores.wakeups import QUEUES
+from worker.stores.wakeups import BULK, INTERACTIVE, QUEUES
 
 log = get_logger(__name__)
+
+_DIVERT_SECONDS = 0.5
+"""The interval in which a worker looks for floods, while it gets messages of producers."""
 
 
 class Consumer(BaseConsumer):
@@ -39,6 +45,8 @@ class Consumer(BaseConsumer):
         self._unrecorded: dict[str, dict[str, str]] = {}
         """Rejected messages that could not be recorded in Redis yet, by delivery tag. They stay unacknowledged until
         then."""
+        self._next_divert = 0.0
+        """The earliest time of the next look for floods, by the monotonic clock."""
         super().__init__(*args, **kwargs)
         self._slices = self.on_task_request = Slices(self)
 
@@ -70,6 +78,8 @@ class Consumer(BaseConsumer):
             if message.headers["task"] == CARRIER:
                 self._reject(message, InvalidMessage(message.headers["errors"]))
                 return
+            if message.headers["task"] in PRODUCER_TASKS and message.delivery_info["routing_key"] == INTERACTIVE:
+                self._divert_floods()
             free = self._free_slots()
             try:
                 self._check_arguments(message)
@@ -141,16 +151,30 @@ class Consumer(BaseConsumer):
 
     def _reject_more(self, queue: str) -> None:
         """Reject the malformed messages that follow a rejected one, before the requests behind them have to wait."""
+        with self._client("reject_failed") as client:
+            count = reject_oldest(client, queue, settings().rejected_stream, self.strategies.__contains__)
+            if count:
+                log.warning("messages_rejected", count=count, queue=queue)
+
+    def _divert_floods(self) -> None:
+        """Move the messages of a flood to the bulk queue, before the requests behind them have to wait."""
+        if time.monotonic() < self._next_divert:
+            return
+        with self._client("divert_failed") as client:
+            if count := divert_floods(client):
+                log.info("messages_diverted", count=count, queue=BULK)
+        self._next_divert = time.monotonic() + _DIVERT_SECONDS
+
+    @contextmanager
+    def _client(self, event: str) -> Iterator[Any]:
+        """Lend a redis-py client. If Redis refuses a command, log this event and continue."""
         try:
             with self.task_consumer.channel.conn_or_acquire() as client:
-                count = reject_oldest(client, queue, settings().rejected_stream, self.strategies.__contains__)
+                yield client
         except CONNECTION_ERRORS:
             raise
         except RedisError as error:
-            log.warning("reject_failed", reason=type(error).__name__)
-            return
-        if count:
-            log.warning("messages_rejected", count=count, queue=queue)
+            log.warning(event, reason=type(error).__name__)
 
     def record_rejected(self) -> None:
         """Record rejected messages and acknowledge them. If Redis refuses, the next heartbeat tries again."""

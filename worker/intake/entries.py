@@ -15,7 +15,8 @@ from worker.stores.wakeups import INTERACTIVE
 
 log = get_logger(__name__)
 
-REQUEST = "snapshots.request"
+REQUEST, CLOSING = "snapshots.request", "conversations.resolved"
+"""The tasks of Celery producers."""
 TASK_PREFIX, STREAM_PREFIX = "task:", "stream:"
 
 REQUESTED, RESOLVED = "snapshot.requested", "conversation.resolved"
@@ -25,7 +26,9 @@ TYPE_FIELD, DATA_FIELD, CLIENT_FIELD, TRACE_FIELD = b"type", b"data", b"client",
 Other fields are ignored."""
 
 
-def read_task(args: Sequence[Any], kwargs: Mapping[str, Any], celery_id: str, limits: Settings) -> NewRequest:
+def read_task(
+    args: Sequence[Any], kwargs: Mapping[str, Any], celery_id: str, limits: Settings, queue: str = INTERACTIVE
+) -> NewRequest:
     """Return the request in a Celery message.
 
     Args:
@@ -34,12 +37,13 @@ def read_task(args: Sequence[Any], kwargs: Mapping[str, Any], celery_id: str, li
         celery_id: The id of the message. A request without an id gets one derived from it, so that a redelivered
             message is the same request.
         limits: The settings that limit lengths and counts.
+        queue: The Celery queue on which to enqueue the request.
 
     Raises:
         InvalidRequest: Names each faulty field, or `args` if there is another number of arguments.
     """
     request = SnapshotRequest.read(_only_argument(args, kwargs, limits), limits)
-    return NewRequest(request, request.request_id or task_request_id(celery_id), "task", INTERACTIVE)
+    return NewRequest(request, request.request_id or task_request_id(celery_id), "task", queue)
 
 
 def read_closing_task(args: Sequence[Any], kwargs: Mapping[str, Any], limits: Settings) -> ConversationResolved:
