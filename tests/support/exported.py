@@ -38,7 +38,7 @@ class Written:
 def snapshots(paths: Iterable[Path]) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
     """Yields the snapshot of each conversation that has messages, and the messages as they stand in the file.
 
-    Every fourth has the same quality.
+    Every fourth has the same quality. Some were redacted.
     """
     organization = ObjectId()
     number = 0
@@ -57,10 +57,14 @@ def snapshots(paths: Iterable[Path]) -> Iterator[tuple[dict[str, Any], list[dict
                     "trigger": "backfill",
                     "tags": ["a"] if number % 3 else [],
                     "quality": QUALITIES[number % 4],
+                    **({} if number % 5 else {"redaction": {"policy": 1, "counts": {"email": 2}}}),
                 }
                 made = assemble(entry, Conversation(source.get("contact") or {}, messages), NOW)
                 number += 1
-                yield bson.decode(made.document.raw, CodecOptions(tz_aware=True)), source["messages"]
+                document: dict[str, Any] = bson.decode(made.document.raw, CodecOptions(tz_aware=True))
+                if number % 7 == 0:
+                    document["erasedMentions"] = {"at": NOW, "counts": {"phone": 1}}
+                yield document, source["messages"]
 
 
 def write(folder: Path, documents: Iterable[dict[str, Any]], shards: int = 2) -> dict[str, Written]:

@@ -87,6 +87,10 @@ def fit(name: str, value: Any, kind: Any) -> Any:
         if not isinstance(value, list):
             raise _malformed(name, "an array")
         return [fit(name, each, kind[0]) for each in value]
+    if isinstance(kind, Mapping):
+        if not isinstance(value, Mapping):
+            raise _malformed(name, "an object")
+        return {field: fit(f"{name}.{field}", value.get(field), each) for field, each in kind.items()}
     if kind == "timestamp":
         return _date(name, value)
     if not isinstance(value, _KINDS[kind]):

@@ -19,12 +19,17 @@ class Parquet(Format):
     """The format `parquet`: a row has all documented fields of the snapshot. Other fields have no column."""
 
     name = "parquet"
+    version = 2
     suffix = "parquet"
     purpose = "Hugging Face `datasets`, pandas, DuckDB and other readers of Parquet"
 
     def columns(self, options: Options) -> dict[str, Any]:
         """Return the columns of the rows."""
         return COLUMNS
+
+    def certain_columns(self, options: Options) -> dict[str, Any]:
+        """Return the columns without objects of objects, which Croissant's readers do not read."""
+        return {name: kind for name, kind in COLUMNS.items() if not isinstance(kind, Mapping)}
 
     def rows(self, snapshot: Mapping[str, Any], options: Options) -> list[Row]:
         """Return one row, whose dates are `datetime`s in UTC without a time zone.

@@ -1,6 +1,9 @@
 """The documented fields of a snapshot as columns, in the order of docs/data.md."""
 
+from worker.redaction.kinds import KINDS
+
 _ID, _TEXT, _DATE = "string", "string", "timestamp"
+_COUNTS = dict.fromkeys(KINDS, "int64")
 
 MESSAGE = {"id": _ID, "content": _TEXT, "sender": _TEXT, "senderType": _TEXT, "timestamp": _DATE}
 
@@ -30,5 +33,7 @@ SNAPSHOT = {
     "createdAt": _DATE,
     "updatedAt": _DATE,
     "__v": "int64",
+    "redaction": {"policy": "int64", "counts": _COUNTS},
+    "erasedMentions": {"at": _DATE, "counts": _COUNTS},
 }
 """The columns of all fields except `messages`."""
