@@ -40,7 +40,7 @@ class BackfillSpec(CamelModel):
     to: Time | None = None
     """Conversations that began then or earlier."""
     channels: Channels | None = None
-    """Conversations whose contact has one of these channel types; at most 50."""
+    """Conversations that have one of these in `channelType`; at most 50."""
     min_messages: Count | None = None
     """Conversations with at least this many messages."""
     limit: Count | None = None
