@@ -2,7 +2,8 @@
 # Prepares the volumes before MongoDB and Redis start. Runs at every `docker compose up`, and changes nothing twice.
 #
 # Splits the secrets of .env into one volume for each kind of process, readable only by its user, and generates the key
-# file and the passwords of MongoDB, and the keys of erasures, once. Secrets in files appear neither in `docker inspect` nor on a command line.
+# file and the passwords of MongoDB, and the keys of erasures, once. Secrets in files appear neither in `docker inspect`
+# nor on a command line.
 set -eu
 umask 077
 

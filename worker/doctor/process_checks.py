@@ -56,7 +56,7 @@ def check_beat(connections: Connections) -> Iterator[Finding]:
         last = "has ever run" if swept is None else f"has run for {(now - swept).total_seconds():,.0f} s"
         yield failure(
             f"No sweep {last}, so nothing repairs what Redis loses.",
-            f"Start exactly one `celery -A worker beat`, and a worker that consumes the queue {MAINTENANCE}.",
+            f"Start `celery -A worker beat`, and a worker that consumes the queue {MAINTENANCE}.",
         )
     else:
         yield ok(f"the last sweep was {max(0.0, (now - swept).total_seconds()):.1f} s ago")
