@@ -24,6 +24,7 @@ from worker.startup.files import require_files
 from worker.startup.process import prepare_or_exit
 from worker.stores import indexes
 from worker.stores.connections import Connections
+from worker.stores.wakeups import EXPORTS
 
 _log = log.get_logger(__name__)
 _PR_SET_PDEATHSIG = 1
@@ -51,8 +52,6 @@ def _check_servers(**_: Any) -> None:
     """
     if prepare_or_exit(settings()):
         _create_indexes()
-    if fault := fault_of_folder(settings()):  # a warning, because the workers of exports alone need it
-        _log.warning("exports_cannot_be_written", reason=fault)
     try:
         check_signing_key(settings())
         if settings().erasure_log:
@@ -60,6 +59,13 @@ def _check_servers(**_: Any) -> None:
     except SnapshotError as error:
         print(f"Error: {error.message}", file=sys.stderr)
         raise SystemExit(2) from None
+
+
+@signals.celeryd_after_setup.connect
+def _check_exports(instance: Any, **_: Any) -> None:
+    """Warn if this worker runs exports and could not write them. Others may lack the folder."""
+    if EXPORTS in instance.app.amqp.queues.consume_from and (fault := fault_of_folder(settings())):
+        _log.warning("exports_cannot_be_written", reason=fault)
 
 
 def _restore_erasures() -> None:

@@ -15,6 +15,7 @@ from support.erasing import EMAIL, PHONE, Erasing, celery_message, erasing_bench
 from support.ledger import Bench
 from worker.erasure import receipt as receipts
 from worker.erasure.accepting import lift
+from worker.erasure.holds import Holds
 from worker.errors import ContactErased, InvalidSettings, NotFound
 from worker.jobs.job import Job
 from worker.jobs.slices import Slice
@@ -130,9 +131,11 @@ def test_mentions_in_the_snapshots_of_others_are_counted_and_stay(bench: Bench) 
     bench.accepted(bench.asked(contact))
     (kept,) = bench.accepted(bench.asked(other, conversationId=bench.conversation(other), notes=f"knows {EMAIL}"))
     Run(bench.service)([kept])
+    Holds(bench.service).set((bench.organization, other), f"{EMAIL} asks for it", bench.ago(days=-1))
     done = Erasing(bench).run(contact)
     assert done.result
-    assert done.result["receipt"]["mentions"] == {"snapshotrequests": 1, "trainingsnapshots": 1}
+    counted = {"snapshotholds": 1, "snapshotrequests": 1, "trainingsnapshots": 1}
+    assert done.result["receipt"]["mentions"] == counted
     assert bench.snapshots()[kept]["notes"] == f"knows {EMAIL}"
 
 

@@ -23,6 +23,7 @@ class Search:
         others = (
             *(names.jobs_collection, names.exports_collection, names.policies_collection, names.left_out_collection),
             *(names.keys_collection, names.state_collection, names.erasures_collection, names.outbox_collection),
+            *(names.holds_collection, names.counts_collection),
         )
         everything: Document = {}
         self._pages = Pages(service, job_slice, "search", {**self._of_people, **dict.fromkeys(others, everything)})
