@@ -100,6 +100,15 @@ def test_conversation_whose_messages_are_all_omitted_is_empty(odd: Odd, service:
     assert entry["error"]["code"] == "empty_conversation"
 
 
+def test_name_of_the_mapped_resolver_is_redacted(odd: Odd, service: Service) -> None:
+    Policies(service.connections).set(odd.organization, {"redact": ["name"]})
+    odd.close()
+    odd.database.users.update_one({"_id": odd.user}, {"$set": {"displayName": "Joaquin"}})
+    odd.database.chat_lines.update_one({"_id": odd.messages[1]}, {"$set": {"content.body": "Joaquin will call Priya"}})
+    snapshot = odd.snapshot(service, conversationId=odd.chat)
+    assert snapshot["messages"][1]["content"] == "[NAME_1] will call [NAME_2]"
+
+
 def test_checks_before_acceptance_and_populated_reads_follow_the_names(odd: Odd, service: Service) -> None:
     asked = odd.request(conversationId=odd.chat, messageIds=odd.messages)
     unknown = odd.request(messageIds=[ObjectId()])

@@ -29,6 +29,7 @@ NAMES = {
     "conversation_resolved_field": "state.status",
     "conversation_resolved_values": "closed,solved",
     "conversation_resolved_at_field": "state.closedAt",
+    "conversation_resolved_by_field": "state.closedBy",
     "contact_first_name_field": "name.given",
     "contact_last_name_field": "name.family",
     "contact_phone_field": "mobile",
@@ -81,5 +82,5 @@ class Odd:
         return snapshot
 
     def close(self) -> None:
-        closed = {"status": "solved", "closedAt": START}
+        closed = {"status": "solved", "closedAt": START, "closedBy": self.user}
         self.database.chats.update_one({"_id": self.chat}, {"$set": {"state": closed}})

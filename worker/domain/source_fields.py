@@ -40,6 +40,7 @@ CONVERSATION = {
     "contactId": "conversation_contact_field",
     "isResolved": "conversation_resolved_field",
     "resolvedAt": "conversation_resolved_at_field",
+    "resolvedBy": "conversation_resolved_by_field",
     "importedResolvedAt": None,
     "channelType": None,
 }

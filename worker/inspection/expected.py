@@ -70,6 +70,18 @@ EXPECTED: Mapping[Group, Mapping[str, Expected]] = {
                 *("closedon", "resolutiondate", "closedate", "closingat", "closingdate"),
             ),
         ),
+        "resolvedBy": Expected(
+            (ID,),
+            names=(
+                "resolvedby",
+                "resolvedbyid",
+                "resolvedbyuserid",
+                "closedby",
+                "closedbyid",
+                "solvedby",
+                "completedby",
+            ),
+        ),
         "importedResolvedAt": Expected(("date",)),
         "channelType": Expected(("string",)),
     },

@@ -138,6 +138,9 @@ class FieldSettings(BaseModel):
         None, description="values that mean resolved, such as `closed,solved`; without them, `true`"
     )
     conversation_resolved_at_field: Path = Field("resolvedAt", description="date of the resolution")
+    conversation_resolved_by_field: Path = Field(
+        "resolvedBy", description="the user who resolved it, whose name is redacted with the kind `name`"
+    )
 
     contact_first_name_field: Path = Field("firstName", description="first or only name of a contact")
     contact_last_name_field: Path = Field("lastName", description="last name of a contact")

@@ -47,12 +47,12 @@ def _read_resolvers(connections: Connections, entries: Sequence[LedgerEntry]) ->
     if by_contact:
         branches.append({fields["contactId"]: {"$in": stored_forms(by_contact)}})
     # Most open conversations have no resolver, and need not be sent.
-    which = {fields["organizationId"]: {"$in": organizations}, "$or": branches, "resolvedBy": {"$ne": None}}
+    which = {fields["organizationId"]: {"$in": organizations}, "$or": branches, fields["resolvedBy"]: {"$ne": None}}
     collection = connections.database[connections.settings.conversations_collection].with_options(codec_options=PLAIN)
     resolvers: dict[ObjectId, list[ObjectId]] = defaultdict(list)
     with store_errors():
-        projection = {**fields.projection(["contactId"]), "resolvedBy": 1}
-        for each in collection.find(which, projection).limit(len(by_id) + _MAX_CONVERSATIONS):
+        names = fields.projection(["contactId", "resolvedBy"])
+        for each in collection.find(which, names).limit(len(by_id) + _MAX_CONVERSATIONS):
             user = read_id(each.get("resolvedBy"))
             if isinstance(user, ObjectId):
                 for owner in (read_id(each["_id"]), read_id(each.get("contactId"))):
