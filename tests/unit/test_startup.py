@@ -22,7 +22,7 @@ MODERN = {"maxWireVersion": 17}
         ({**MODERN, "isWritablePrimary": True}, "rs0", "rs.initiate()", True),
         ({**MODERN, "isreplicaset": True}, "rs0", "not initiated", False),
         ({**MODERN, "setName": "rs1"}, "rs0", "belongs to the replica set rs1", True),
-        ({"maxWireVersion": 9, "setName": "rs0"}, "rs0", "too old", True),
+        ({"maxWireVersion": 16, "setName": "rs0"}, "rs0", "too old", True),
     ],
 )
 def test_reply_of_a_mongod_that_cannot_be_used(hello: Any, wanted: str | None, text: str, lasting: bool) -> None:

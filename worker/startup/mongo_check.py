@@ -30,9 +30,8 @@ _FIRST_SECONDS, _SECONDS = 0.5, 1.5
 reported."""
 _DIRECT_MS = 800
 """Time limit of asking one member what it is, after no primary was found."""
-_OLDEST_WIRE_VERSION = 13
-"""MongoDB 5.0, the first with snapshot reads outside of transactions.
-https://www.mongodb.com/docs/manual/reference/read-concern-snapshot/"""
+_OLDEST_WIRE_VERSION = 17
+"""MongoDB 6.0, the oldest version that is tested."""
 _ACTIONS = {"insert": "write", "update": "write", "remove": "delete", "createIndex": "create indexes"}
 Reply = Mapping[str, Any]
 
