@@ -1,5 +1,6 @@
 """The Python client follows the event stream as a consumer in a group."""
 
+import json
 import threading
 import time
 from typing import Any
@@ -99,12 +100,15 @@ def test_without_a_time_none_is_taken_over(client: SnapshotClient) -> None:
 
 
 def test_a_foreign_entry_in_the_event_stream_is_passed_over(
-    client: SnapshotClient, finished: list[str], settings: Settings
+    client: SnapshotClient, finished: list[str], settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
+    ended = {"source": "/training/snapshots", "type": "training.export.completed", "data": {}}
     with redis.Redis.from_url(settings.redis_url) as server:
         server.xadd(EVENTS, {"event": "{}"})
         server.xadd(EVENTS, {"other": "x"})
         server.xadd(EVENTS, {"event": b"\xff\xfe"})
+        server.xadd(EVENTS, {"event": json.dumps(ended)})
     assert event_ids(client) == finished
+    assert caplog.text.count("it is not an event") == 3, "the end of an export is no cause for a warning"
     with redis.Redis.from_url(settings.redis_url) as server:
         assert server.xpending(EVENTS, "g")["pending"] == 0

@@ -20,6 +20,7 @@ from .steps import (
     Steps,
     backoff,
     command,
+    is_other_event,
     pairs,
     read_event,
     refusal,
@@ -115,7 +116,8 @@ class _Position:
         """Return the event of an entry, unless this iterator has already delivered it."""
         event = read_event(fields) if fields else None
         if event is None:
-            log.warning("Ignoring entry %s of the event stream: it is not an event", key)
+            if not (fields and is_other_event(fields)):
+                log.warning("Ignoring entry %s of the event stream: it is not an event", key)
             return None
         if event.id in self._seen:
             return None

@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar
 
 import redis
 from pydantic import ValidationError
+from pydantic_core import from_json
 
 from ..stores.redis_errors import describe
 from .models import EVENT, Event
@@ -21,6 +22,8 @@ PASSING = frozenset({"NOREPLICAS", "READONLY", "MASTERDOWN"})
 """Refusals that pass within seconds after a failover: the new primary has no replica yet, or the old one is left."""
 BLOCK_SECONDS = 2.0
 """Duration of one blocking read. Must stay below the socket timeout."""
+
+_SOURCE, _OF_REQUESTS = "/training/snapshots", ("training.snapshot.completed", "training.snapshot.failed")
 
 Command = tuple[str, tuple[Any, ...], dict[str, Any]]
 
@@ -129,6 +132,15 @@ def read_event(fields: Mapping[str, str]) -> Event | None:
         return EVENT.validate_json(fields["event"])
     except (KeyError, ValidationError):
         return None
+
+
+def is_other_event(fields: Mapping[str, str]) -> bool:
+    """Whether an entry holds an event of this service that is not about a request, such as the end of an export."""
+    try:
+        event = from_json(fields["event"])
+    except (KeyError, ValueError):
+        return False
+    return isinstance(event, dict) and event.get("source") == _SOURCE and event.get("type") not in _OF_REQUESTS
 
 
 def pairs(reply: Any) -> list[tuple[str, list[tuple[str, Any]]]]:
