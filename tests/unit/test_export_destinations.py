@@ -43,6 +43,13 @@ def test_error_that_passes_lets_the_export_be_tried_again(name: str) -> None:
         raise OSError(number, os.strerror(number))
 
 
+@pytest.mark.parametrize("error", [TimeoutError(), OSError("\n"), ConnectionResetError()])
+def test_error_without_a_text_is_named_by_its_kind(error: OSError) -> None:
+    """A time limit of fsspec is one. The export is tried again instead of waiting for the end of its lease."""
+    with pytest.raises(DestinationUnavailable, match=type(error).__name__), destination_errors("s3://bucket"):
+        raise error
+
+
 def test_slice_that_publishes_during_a_removal_leaves_nothing_in_the_bucket(monkeypatch: pytest.MonkeyPatch) -> None:
     memory: Any = pytest.importorskip("fsspec.implementations.memory")
     pytest.importorskip("botocore")
