@@ -14,7 +14,6 @@ from worker.api.responses import CONTACTS_PATH, ERASURES_PATH, encode, success
 from worker.api.schemas import DateTime, Done, Id, Shape, error_responses
 from worker.erasure.accepting import accept_erasure
 from worker.jobs.job import Job
-from worker.jobs.store import Jobs
 
 router = APIRouter(tags=["erasures"])
 
@@ -71,7 +70,8 @@ def _shown(job: Job) -> dict[str, Any]:
 async def erase_contact(request: Request, app: App, caller: MayDelete, key: PathId) -> Response:
     """From now on, no request for the contact is accepted. Poll `Location` until `status` is completed."""
     query = read_query(request, ErasureQuery, app.service.settings)
-    job = await app.writers.run(_accept, app, caller.organization, key, caller.user, query.redact_mentions)
+    organization, user = caller.organization, caller.user
+    job = await app.operate_on_jobs(organization, _accept, app, organization, key, user, query.redact_mentions)
     return success(202, "Erasure accepted", encode(_shown(job)), {"Location": f"{ERASURES_PATH}/{job.id}"})
 
 
@@ -85,9 +85,9 @@ async def erase_contact(request: Request, app: App, caller: MayDelete, key: Path
 )
 async def show_erasure(request: Request, app: App, caller: MayDelete, key: PathId) -> Response:
     refuse_query(request)
-    job = await app.readers.run(Jobs(app.service).get, key, caller.organization, "erasure")
+    job = await app.readers.run(app.jobs.get, key, caller.organization, "erasure")
     return success(200, "Erasure", encode(_shown(job)))
 
 
 def _accept(app: Container, organization: ObjectId, contact: ObjectId, user: ObjectId, redact_mentions: bool) -> Job:
-    return accept_erasure(Jobs(app.service), organization, contact, user, redact_mentions=redact_mentions)
+    return accept_erasure(app.jobs, organization, contact, user, redact_mentions=redact_mentions)

@@ -42,7 +42,7 @@ def plan_files(spec: ExportSpec, parts: Sequence[Part], shards: Mapping[str, Any
     return Plan(data, [(f"ids/{number:05}.tsv", part) for number, part in enumerate(parts)])
 
 
-def dataset_of(export: object, spec: ExportSpec, moment: datetime, files: Iterable[tuple[str, File]]) -> Dataset:
+def dataset_of(export: ObjectId, spec: ExportSpec, moment: datetime, files: Iterable[tuple[str, File]]) -> Dataset:
     """Describe a finished export for the files that its format adds.
 
     `export`: its id. `moment`: when its snapshots were selected. `files`: its data files in order, each with its split.
