@@ -88,6 +88,7 @@ class Container:
         self.statistics_slots = Slots("statistics", _STATISTICS_OF_ONE)
         self._job_slots = Slots("operations on exports, backfills or erasures", _JOB_THREADS_OF_ONE, max_wait=5.0)
         self.keys = Keys(self.connections)
+        self._list_keys = SharedCall(lambda: self.key_checkers.run(self.keys.read_list))
         self._unknown_keys = UnknownKeyLimit()
         self.lister = Lister(self._list_connections)
         self.reader = Reader(self.connections)
@@ -168,7 +169,9 @@ class Container:
         """Verify an integration key. Raises TokenInvalid, TokenExpired, RateLimited, StoreUnavailable."""
         if caller := self.keys.known(key):
             return caller
-        if self.keys.was_valid(key):
+        if self.keys.has_old_list:
+            await self._list_keys()
+        if self.keys.is_listed(key):
             return await self.key_checkers.run(self.keys.find, key)
         with self._unknown_keys.attempt(address):
             return await self.key_checkers.run(self.keys.find, key)

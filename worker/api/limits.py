@@ -107,7 +107,8 @@ class RateLimit:
 class UnknownKeyLimit:
     """Limits how many unknown integration keys an address may send in a minute.
 
-    Each of them is looked up in MongoDB. Keys that were found valid before are not limited.
+    Each of them is looked up in MongoDB. Keys in the list of stored keys (`Keys.is_listed`) are not limited, because
+    behind a proxy all clients have the same address.
     """
 
     def __init__(self, limit: int = 30) -> None:
