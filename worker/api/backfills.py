@@ -11,7 +11,7 @@ from worker.api.dependencies import App, MayExport, MayRead, PathId, read_json
 from worker.api.parameters import PATH_ID
 from worker.api.queries import refuse_query
 from worker.api.responses import BACKFILLS_PATH, encode, success
-from worker.api.schemas import DateTime, Done, Id, Shape, error_responses
+from worker.api.schemas import DateTime, Done, Id, JobFailure, Shape, error_responses
 from worker.backfills.accepting import accept_backfill
 from worker.backfills.progress import Progress
 from worker.backfills.spec import BackfillSpec
@@ -23,14 +23,6 @@ router = APIRouter(tags=["backfills"])
 _LISTED = 100
 """Maximum number of backfills in the list."""
 _LOCATION: dict[str, Any] = {"Location": {"description": "the backfill's path", "schema": {"type": "string"}}}
-
-
-class BackfillError(Shape):
-    """Why a backfill failed."""
-
-    code: str
-    message: str
-    details: dict[str, Any]
 
 
 class BackfillState(Shape):
@@ -51,7 +43,7 @@ class BackfillState(Shape):
     accepted_at: DateTime
     started_at: DateTime | None
     finished_at: DateTime | None
-    error: BackfillError | None
+    error: JobFailure | None
 
 
 def _shown(job: Job) -> dict[str, Any]:

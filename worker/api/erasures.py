@@ -11,21 +11,13 @@ from worker.api.dependencies import App, MayDelete, PathId
 from worker.api.parameters import ERASE_CONTACT, PATH_ID
 from worker.api.queries import ErasureQuery, read_query, refuse_query
 from worker.api.responses import CONTACTS_PATH, ERASURES_PATH, encode, success
-from worker.api.schemas import DateTime, Done, Id, Shape, error_responses
+from worker.api.schemas import DateTime, Done, Id, JobFailure, Shape, error_responses
 from worker.erasure.accepting import accept_erasure
 from worker.jobs.job import Job
 
 router = APIRouter(tags=["erasures"])
 
 _LOCATION: dict[str, Any] = {"Location": {"description": "the erasure's path", "schema": {"type": "string"}}}
-
-
-class ErasureError(Shape):
-    """Why an erasure failed."""
-
-    code: str
-    message: str
-    details: dict[str, Any]
 
 
 class ErasureState(Shape):
@@ -40,7 +32,7 @@ class ErasureState(Shape):
     accepted_at: DateTime
     finished_at: DateTime | None
     receipt: dict[str, Any] | None = Field(description="signed with Ed25519; see `snapshots erase verify`")
-    error: ErasureError | None
+    error: JobFailure | None
 
 
 def _shown(job: Job) -> dict[str, Any]:
