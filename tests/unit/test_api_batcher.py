@@ -81,6 +81,33 @@ def test_unexpected_error_does_not_end_the_poller(executor: ThreadPoolExecutor) 
     assert outcome.document == b"{}"
 
 
+class WaitingPoller(OutcomePoller):
+    """Its requests get no outcome, as while no worker runs."""
+
+    reads = 0
+
+    def read(self, requests: Iterable[ObjectId]) -> list[PolledOutcome]:
+        self.reads += len(list(requests))
+        return []
+
+
+def test_request_that_is_repeated_without_end_is_read_no_more_often(executor: ThreadPoolExecutor) -> None:
+    """A client that repeats its POST with the same key waits for the same request again."""
+
+    async def run() -> tuple[int, int]:
+        poller, key = WaitingPoller(cast("Service", None), executor), ObjectId()
+        for _ in range(50):
+            assert await poller.wait(key, 0.01) is None
+        before = poller.reads
+        assert await poller.wait(key, 0.5) is None
+        await asyncio.sleep(0.6)
+        return poller.reads - before, len(poller._schedule) + len(poller._newest)
+
+    reads, left = asyncio.run(run())
+    assert reads < 50
+    assert left == 0
+
+
 def test_shared_call_runs_once_for_all_who_await_it_and_again_afterwards() -> None:
     calls = 0
 
