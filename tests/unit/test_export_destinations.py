@@ -25,6 +25,9 @@ LASTING = (
     "EXDEV",
     "EBUSY",
     "ENAMETOOLONG",
+    "ENOTEMPTY",
+    "EEXIST",
+    "EISDIR",
 )
 PASSING = ("EIO", "ETIMEDOUT", "ESTALE", "ECONNRESET", "EHOSTDOWN", "EINTR")
 

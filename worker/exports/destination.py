@@ -31,7 +31,11 @@ _LASTING = {
     errno.EXDEV,
     errno.EBUSY,
     errno.ENAMETOOLONG,
+    errno.ENOTEMPTY,
+    errno.EEXIST,
+    errno.EISDIR,
 }
+"""Numbers of errors that do not pass without help: the export fails with the reason."""
 
 
 class DestinationFailed(PermanentError):
