@@ -107,6 +107,23 @@ def test_command_that_loses_mongodb_leaves_no_files(
     assert list(tmp_path.glob(".*")) == []
 
 
+def test_export_that_an_earlier_slice_publishes_at_the_same_time_is_complete(
+    exporting: Exporting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish = Folder.publish
+
+    def publish_after_another(own: Folder, staged: Mapping[str, str], place: str) -> None:
+        publish(own, staged, place)
+        publish(own, staged, place)
+
+    monkeypatch.setattr(Folder, "publish", publish_after_another)
+    done = exporting.run()
+    assert done.status == "completed", done.error
+    folder = exporting.root / str(done.id)
+    assert verify(open_folder(folder, ObjectId())).faults == {}
+    assert list(exporting.root.glob(".*")) == []
+
+
 def test_no_worker_takes_over_the_export_of_a_command(
     exporting: Exporting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

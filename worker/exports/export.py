@@ -128,7 +128,12 @@ class Export:
         found = destination.manifest()
         if found is None:
             job_slice.check()
-            self._put_in_place(job_slice, destination, plan, {**extra, NAME: encode(manifest)})
+            try:
+                self._put_in_place(job_slice, destination, plan, {**extra, NAME: encode(manifest)})
+            except DestinationFailed:
+                # A slice that has lost its lease may have published the same files just before.
+                if not is_of(destination.manifest(), job.id, manifest["moment"]):
+                    raise
         elif not is_of(found, job.id):
             raise DestinationFailed(f"The destination {destination.where} has the files of another export.")
         elif not is_of(found, job.id, manifest["moment"]):
