@@ -51,8 +51,8 @@ _JOB_THREADS, _JOB_THREADS_OF_ONE = 4, 2
 Such an operation may search a collection for documents that match a filter, or delete all files of an export."""
 _LARGE_BODIES = 4
 """How many large request bodies of an organization are read at once. Each takes up to ten times its size in memory."""
-_READERS, _KEY_CHECKERS, _PROBES = 4, 2, 2
-"""Threads for single snapshots, for integration keys, and for readiness."""
+_READERS, _KEY_CHECKERS, _UNKNOWN_KEY_CHECKERS, _PROBES = 4, 2, 1, 2
+"""Threads for single snapshots, for integration keys, for keys that are not known to exist, and for readiness."""
 
 
 class Container:
@@ -73,12 +73,14 @@ class Container:
         self.statisticians = Threads("statistics", _STATISTICS)
         self.readers = Threads("reader", _READERS)
         self.key_checkers = Threads("key", _KEY_CHECKERS)
+        self._unknown_key_checkers = Threads("unknown-key", _UNKNOWN_KEY_CHECKERS)
         self.probes = Threads("probe", _PROBES)
         self.scrapers = Threads("scraper", 1)
         self._job_threads = Threads("job", _JOB_THREADS)
         self._redis_threads = Threads("redis", 2)
         self._list_connections = Connections(service.settings, _LISTERS + _STATISTICS)
-        self.connections = Connections(service.settings, _READERS + _KEY_CHECKERS + _PROBES)
+        short_reads = _READERS + _KEY_CHECKERS + _UNKNOWN_KEY_CHECKERS + _PROBES
+        self.connections = Connections(service.settings, short_reads)
         self._job_connections = Connections(service.settings, _JOB_THREADS + _READERS)
         self._metrics_connections = Connections(service.settings)
         self.parsers = Threads("parser", 1)
@@ -174,7 +176,7 @@ class Container:
         if self.keys.is_listed(key):
             return await self.key_checkers.run(self.keys.find, key)
         with self._unknown_keys.attempt(address):
-            return await self.key_checkers.run(self.keys.find, key)
+            return await self._unknown_key_checkers.run(self.keys.find, key)
 
     def on_close(self, close: Callable[[], None]) -> None:
         """Register a function to call when the container closes, before its own connections close."""
@@ -186,7 +188,13 @@ class Container:
             close()
         for threads in (self.statisticians, self.writers, self.listers, self.readers, self.key_checkers, self.probes):
             threads.close()
-        for threads in (self.scrapers, self.parsers, self._job_threads, self._redis_threads):
+        for threads in (
+            self.scrapers,
+            self.parsers,
+            self._job_threads,
+            self._unknown_key_checkers,
+            self._redis_threads,
+        ):
             threads.close()
         self.rate_limit.close()
         for connections in (
