@@ -88,7 +88,7 @@ class Supervisor:
             self._schedule_restart(each, now)
 
     def watch(self, until: threading.Event, interval: float = 0.2) -> None:
-        """Tend the children until the event is set."""
+        """Restart exited children, as `restart_exited` does, until the event is set. `interval`: seconds."""
         while not until.wait(interval):
             self.restart_exited()
 
