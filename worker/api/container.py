@@ -86,7 +86,7 @@ class Container:
         self.parsers = Threads("parser", 1)
         self.body_slots = Slots("large request bodies", _LARGE_BODIES, max_wait=5.0)
         self.list_slots = Slots("lists", service.settings.api_lists)
-        self.export_slots = Slots("exports", service.settings.api_exports)
+        self.export_slots = Slots("export downloads", service.settings.api_exports)
         self.statistics_slots = Slots("statistics", _STATISTICS_OF_ONE)
         self._job_slots = Slots("operations on exports, backfills or erasures", _JOB_THREADS_OF_ONE, max_wait=5.0)
         self.keys = Keys(self.connections)
