@@ -15,6 +15,7 @@ from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
 from worker.cli.group import FAILED
+from worker.cli.jobs import latest
 from worker.cli.lines import echo, plural
 from worker.cli.options import ObjectIdType, TextType, json_option
 from worker.cli.output_files import new_folder
@@ -105,7 +106,7 @@ def _export_there(organization: ObjectId, given: dict[str, Any]) -> Job:
     with resume_hint(f"It continues without this command: {show}"), _bar() as on_progress:
         while not job.is_finished:
             time.sleep(_PAUSE)
-            job = jobs.get(job.id)
+            job = latest(jobs, job)
             on_progress(job)
             if warn_at and job.status == ACCEPTED and time.monotonic() > warn_at:
                 warn_at = None
