@@ -11,7 +11,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
@@ -22,6 +22,10 @@ KILLED = 137
 """The exit code after SIGKILL."""
 RESTART_POLICY = "unless-stopped"
 """The restart policy of the containers to heal."""
+
+
+class CallRefused(OSError):
+    """The engine answers, but refuses a call: for example, the container is gone or cannot be started."""
 
 
 class Engine(http.client.HTTPConnection):
@@ -38,39 +42,47 @@ class Engine(http.client.HTTPConnection):
 
 
 def call(path: str, method: str, url: str) -> Any:
-    """Send a request to the engine and return its answer. Raises OSError if it fails."""
+    """Send a request to the engine and return its answer. Raises CallRefused, OSError if the engine does not answer."""
     connection = Engine(path)
     try:
         connection.request(method, url)
         answer = connection.getresponse()
         body = answer.read()
         if answer.status >= 400:
-            raise OSError(f"{method} {url}: {answer.status} {body[:200]!r}")
+            raise CallRefused(f"{method} {url}: {answer.status} {body[:200]!r}")
         return json.loads(body) if body else None
     finally:
         connection.close()
 
 
-def ailing(path: str, project: str) -> Iterator[tuple[str, str, str]]:
-    """Yield id, service and action (`start` or `restart`) of each container of the project that needs it."""
+def containers(path: str, project: str) -> list[str]:
+    """Return the ids of the project's containers."""
     filters = quote(json.dumps({"label": [f"com.docker.compose.project={project}"]}))
-    for container in call(path, "GET", f"/containers/json?all=1&filters={filters}"):
-        details = call(path, "GET", f"/containers/{container['Id']}/json")
-        state, service = details["State"], details["Config"]["Labels"]["com.docker.compose.service"]
-        if details["HostConfig"]["RestartPolicy"]["Name"] != RESTART_POLICY:
-            continue
-        if state["Status"] == "exited" and state["ExitCode"] == KILLED:
-            yield container["Id"], service, "start"
-        elif state["Status"] == "running" and state.get("Health", {}).get("Status") == "unhealthy":
-            yield container["Id"], service, "restart"
+    return [each["Id"] for each in call(path, "GET", f"/containers/json?all=1&filters={filters}")]
+
+
+def needed_action(details: Mapping[str, Any]) -> str | None:
+    """Return `start` or `restart`, or None if the container needs neither. `details`: as the engine inspects it."""
+    state = details["State"]
+    if details["HostConfig"]["RestartPolicy"]["Name"] != RESTART_POLICY:
+        return None
+    if state["Status"] == "exited" and state["ExitCode"] == KILLED:
+        return "start"
+    is_unhealthy = state["Status"] == "running" and state.get("Health", {}).get("Status") == "unhealthy"
+    return "restart" if is_unhealthy else None
 
 
 def heal(path: str, project: str) -> list[str]:
-    """Check all containers once and return what was done. Raises OSError."""
+    """Check all containers once, and return a line for each action. Raises OSError if the engine does not answer."""
     done = []
-    for key, service, action in list(ailing(path, project)):
-        call(path, "POST", f"/containers/{key}/{action}")
-        done.append(f"{service}: {action}")
+    for key in containers(path, project):
+        try:
+            details = call(path, "GET", f"/containers/{key}/json")
+            if action := needed_action(details):
+                call(path, "POST", f"/containers/{key}/{action}")
+                done.append(f"{details['Config']['Labels']['com.docker.compose.service']}: {action}")
+        except CallRefused as error:  # must not keep the containers after it from being healed
+            done.append(f"refused: {error}")
     return done
 
 

@@ -113,7 +113,10 @@ def _read(process: "subprocess.Popen[str]", lines: "queue.Queue[str | None]") ->
 
 
 def set_up(steps: Steps) -> None:
-    """Raises StepFailed, KeyboardInterrupt. What was interrupted or failed is created from the beginning next time."""
+    """Create or update .venv. If a step fails or is interrupted, the next call creates it from the beginning.
+
+    Raises StepFailed, KeyboardInterrupt.
+    """
     _note_missing_libraries()
     python = VENV / "bin" / "python"
     if not _usable(python):
@@ -131,7 +134,7 @@ def set_up(steps: Steps) -> None:
 
 
 def _note_missing_libraries() -> None:
-    """Say at once what the embedded servers will lack after minutes of installing. Other servers do without it."""
+    """Name the system packages that the embedded servers need, now and not after minutes of installing."""
     missing = [package for library, package in LIBRARIES.items() if sys.platform == "linux" and not _loads(library)]
     if missing:
         names = " ".join(missing)
@@ -147,7 +150,7 @@ def _loads(library: str) -> bool:
 
 
 def _usable(python: Path) -> bool:
-    """Tell whether the environment was completed by an earlier run and its interpreter works and is new enough."""
+    """Whether an earlier run has completed the environment, and its interpreter works and is new enough."""
     if UNFINISHED.exists() or not (VENV / "bin" / "pip").exists():
         return False
     check: list[str | Path] = [python, "-c", "import sys; sys.exit(sys.version_info < (3, 11))"]

@@ -107,6 +107,9 @@ def test_next_doctor_removes_what_a_killed_one_left(bench: Bench) -> None:
     bench.database.conversations.insert_one({"_id": old, **ids})
     bench.database.contacts.insert_one({"_id": contact, "organizationId": DOCTORS_ORGANIZATION})
     bench.database.messages.insert_one({**ids, "conversationId": old})
+    stripped = {"status": "completed", "round": 0, "finishedAt": bench.ago(days=100)}  # by retention
+    own = {"_id": old, "organizationId": DOCTORS_ORGANIZATION, "requestId": "doctor-1"}
+    bench.database.snapshotrequests.insert_one(own | stripped)
     list(Probe(bench.service, 0.1)())
     assert everything(bench) == before
 

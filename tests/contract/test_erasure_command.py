@@ -5,12 +5,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from bson import ObjectId
 from click.testing import CliRunner, Result
 
 from support.erasing import Erasing, erasing_bench, person
 from support.ledger import Bench
 from worker.cli.erasing import erase
 from worker.erasure import receipt as receipts
+from worker.errors import StoreUnavailable
+from worker.jobs.job import Job
+from worker.jobs.store import Jobs
 from worker.settings import Settings
 
 Run = Callable[..., Result]
@@ -45,3 +49,18 @@ def test_mentions_are_redacted_if_that_is_asked_for(run: Run, bench: Bench) -> N
     assert (str(job["_id"]), job["spec"]["redactMentions"]) == (begun["id"], True)
     assert Erasing(bench).finish(Erasing(bench).jobs.get(job["_id"])).status == "completed"
     assert "mentionsRedacted" in json.loads(run("show", begun["id"], "--json").stdout)["receipt"]
+
+
+def test_command_waits_on_while_mongodb_cannot_be_reached(
+    run: Run, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    get, faults = Jobs.get, [StoreUnavailable()]
+
+    def get_later(jobs: Jobs, key: ObjectId) -> Job:
+        if faults:
+            raise faults.pop()
+        return get(jobs, key)
+
+    monkeypatch.setattr(Jobs, "get", get_later)
+    which = ("--organization", bench.organization, "--contact", person(bench), "--yes", "--timeout", "1", "--json")
+    assert (json.loads(run(*which).stdout)["status"], faults) == ("accepted", [])

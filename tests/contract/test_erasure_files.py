@@ -65,6 +65,25 @@ def test_files_with_the_person_are_removed_and_rebuilt_without_the_person(export
     assert "stale" not in json.loads((tmp_path / "again" / "manifest.json").read_text())
 
 
+def test_rebuilt_files_are_described_as_they_are(exporting: Exporting, tmp_path: Path) -> None:
+    """`datasets` refuses a folder whose card states other numbers of rows than its files have."""
+    job = exporting.run()
+    erase(exporting.bench)
+    folder = tmp_path / "again"
+    source = open_destination(exporting.bench.settings, job.id)
+    assert Rebuild(exporting.bench.service, source)(open_folder(folder, ObjectId())) == []
+    listed = json.loads((folder / "manifest.json").read_text())["files"]
+    data = {each["path"]: each for each in listed if each["kind"] == "data"}
+    croissant = json.loads((folder / "croissant.json").read_text())
+    described = {each["name"]: (each["contentSize"], each["sha256"]) for each in croissant["distribution"]}
+    assert described == {path: (f"{each['bytes']} B", each["sha256"]) for path, each in data.items()}
+    head = (folder / "README.md").read_text().split("---")[1].splitlines()
+    info = json.loads(next(line.removeprefix("dataset_info: ") for line in head if line.startswith("dataset_info: ")))
+    (split,) = info["splits"]
+    assert split["num_examples"] == sum(each["rows"] for each in data.values()) == 8
+    assert split["num_bytes"] == sum(each["bytes"] for each in data.values())
+
+
 def test_second_erasure_of_the_same_person_changes_no_file(exporting: Exporting) -> None:
     job = exporting.run()
     erase(exporting.bench)

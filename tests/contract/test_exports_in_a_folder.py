@@ -11,14 +11,18 @@ from bson import ObjectId
 
 from support.erasing import Erasing, erasing_bench
 from support.exporting import Exporting, add_snapshots, at_once
+from worker.cli.exporting import _run
+from worker.errors import StoreUnavailable
 from worker.exports import freezing
 from worker.exports.accepting import delete_export
 from worker.exports.destination import Folder
 from worker.exports.export import Export
 from worker.exports.places import open_folder
 from worker.exports.verifying import Rebuild, verify
+from worker.exports.writing import Part, PartWriter
 from worker.jobs.job import Job
 from worker.jobs.slices import run_slice
+from worker.jobs.store import Jobs
 from worker.jobs.upkeep import JobUpkeep
 from worker.settings import Settings
 
@@ -78,6 +82,46 @@ def test_cancelled_export_leaves_what_others_have_put_into_its_folder(exporting:
         assert contents(folder) == {name: content.encode()}
         assert list(tmp_path.glob(".*")) == []
         shutil.rmtree(folder)
+
+
+def test_command_that_loses_mongodb_leaves_no_files(
+    exporting: Exporting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They hold conversations, and the next command would not find them, because the lock beside them ends."""
+    command = Command(exporting, tmp_path / "training")
+    write = PartWriter.write
+
+    def lost(*_: Any) -> None:
+        raise StoreUnavailable
+
+    def write_and_lose(writer: PartWriter, *given: Any) -> Part:
+        part = write(writer, *given)
+        for name in ("save", "interrupt", "cancel"):
+            monkeypatch.setattr(Jobs, name, lost)
+        return part
+
+    monkeypatch.setattr(PartWriter, "write", write_and_lose)
+    with pytest.raises(StoreUnavailable):
+        _run(exporting.jobs, command.job, tmp_path / "training")
+    assert not (tmp_path / "training").exists()
+    assert list(tmp_path.glob(".*")) == []
+
+
+def test_export_that_an_earlier_slice_publishes_at_the_same_time_is_complete(
+    exporting: Exporting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish = Folder.publish
+
+    def publish_after_another(own: Folder, staged: Mapping[str, str], place: str) -> None:
+        publish(own, staged, place)
+        publish(own, staged, place)
+
+    monkeypatch.setattr(Folder, "publish", publish_after_another)
+    done = exporting.run()
+    assert done.status == "completed", done.error
+    folder = exporting.root / str(done.id)
+    assert verify(open_folder(folder, ObjectId())).faults == {}
+    assert list(exporting.root.glob(".*")) == []
 
 
 def test_no_worker_takes_over_the_export_of_a_command(

@@ -106,6 +106,22 @@ def test_cancelled_job_ends_at_the_next_write_of_its_slice(jobs: Jobs, job: Job)
     assert jobs.claim(job.id, "test") is None
 
 
+def test_slice_of_a_job_that_was_deleted_removes_what_it_has_written_since(jobs: Jobs, job: Job) -> None:
+    """A cancelled export can be deleted at once, while a slice still writes a file to a bucket."""
+    removed: list[ObjectId] = []
+
+    def work(own: Slice) -> None:
+        jobs.cancel(job.id)
+        jobs.delete(job.id)
+        own.save()
+
+    def clean_up(own: Job) -> None:
+        removed.append(own.id)
+
+    run_slice(jobs, job.id, "test", work, clean_up)
+    assert removed == [job.id]
+
+
 def test_job_whose_slices_die_without_progress_fails_as_worker_lost(bench: Bench, jobs: Jobs, job: Job) -> None:
     for _ in range(bench.settings.worker_lost_after):
         jobs.save(claimed(jobs, job), {}, {})  # progress, so that nothing counts

@@ -18,6 +18,7 @@ from worker.domain.ledger_entry import DOCTORS_ORGANIZATION
 from worker.errors import InvalidRequest
 from worker.metrics.gauges import UNACKED
 from worker.runs.run import Run
+from worker.stores.stream_ids import LAST_PART, move_future_streams
 from worker.sweep.retention import Retention
 
 pytestmark = pytest.mark.usefixtures("indexed")
@@ -175,6 +176,17 @@ def test_hostile_rejected_entries_neither_stop_the_count_nor_grow_it_without_end
     assert sum(counted.values()) == 305
     assert counted['snapshots_rejected_total{code="unknown",trigger="stream"}'] == 5
     assert len(counted) <= 102
+
+
+def test_rejected_entry_with_an_id_of_the_far_future_does_not_stop_the_count(bench: Bench, scrape: Scraper) -> None:
+    client: Any = bench.connections.redis
+    stream = bench.settings.rejected_stream
+    client.xadd(stream, {"reason": '{"code": "early"}'})
+    client.xadd(stream, {"reason": '{"code": "early"}'}, id=f"{LAST_PART}-{LAST_PART}")
+    assert scrape()['snapshots_rejected_total{code="early",trigger="stream"}'] == 1
+    move_future_streams(client, bench.settings)
+    client.xadd(stream, {"reason": '{"code": "late"}'})
+    assert scrape()['snapshots_rejected_total{code="late",trigger="stream"}'] == 1
 
 
 def test_queues_streams_and_memory_are_as_redis_has_them(bench: Bench, scrape: Scraper) -> None:

@@ -1,4 +1,4 @@
-"""No caller of the batcher, the poller or a shared call waits forever, whatever goes wrong in their threads."""
+"""Nobody waits forever for the batcher, the poller, a shared call or an overview, whatever fails in their threads."""
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -10,8 +10,11 @@ from bson import ObjectId
 
 from worker.api.batcher import Batcher
 from worker.api.poller import OutcomePoller, PolledOutcome
-from worker.api.threads import SharedCall
+from worker.api.threads import SharedCall, Threads
 from worker.domain.ledger_entry import LedgerEntry
+from worker.errors import UnexpectedError
+from worker.operations.data.overview import Overview
+from worker.operations.overview_cache import OverviewCache
 from worker.service import Service
 
 
@@ -78,6 +81,33 @@ def test_unexpected_error_does_not_end_the_poller(executor: ThreadPoolExecutor) 
     assert outcome.document == b"{}"
 
 
+class WaitingPoller(OutcomePoller):
+    """Its requests get no outcome, as while no worker runs."""
+
+    reads = 0
+
+    def read(self, requests: Iterable[ObjectId]) -> list[PolledOutcome]:
+        self.reads += len(list(requests))
+        return []
+
+
+def test_request_that_is_repeated_without_end_is_read_no_more_often(executor: ThreadPoolExecutor) -> None:
+    """A client that repeats its POST with the same key waits for the same request again."""
+
+    async def run() -> tuple[int, int]:
+        poller, key = WaitingPoller(cast("Service", None), executor), ObjectId()
+        for _ in range(50):
+            assert await poller.wait(key, 0.01) is None
+        before = poller.reads
+        assert await poller.wait(key, 0.5) is None
+        await asyncio.sleep(0.6)
+        return poller.reads - before, len(poller._schedule) + len(poller._newest)
+
+    reads, left = asyncio.run(run())
+    assert reads < 50
+    assert left == 0
+
+
 def test_shared_call_runs_once_for_all_who_await_it_and_again_afterwards() -> None:
     calls = 0
 
@@ -96,3 +126,15 @@ def test_shared_call_runs_once_for_all_who_await_it_and_again_afterwards() -> No
         return await asyncio.gather(*others), await shared()
 
     assert asyncio.run(run()) == ([1] * 20, 2)
+
+
+def test_unexpected_error_of_an_overview_is_raised_and_not_awaited_forever() -> None:
+    def make(_: ObjectId | None) -> Overview:
+        raise KeyError("pending")
+
+    threads = Threads("overview", 1)
+    try:
+        with pytest.raises(UnexpectedError):
+            asyncio.run(OverviewCache(make, threads).get(None, 10))
+    finally:
+        threads.close()

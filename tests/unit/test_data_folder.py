@@ -1,6 +1,7 @@
 """The folder of the embedded servers: one user at a time, and nothing temporary stays."""
 
 import fcntl
+import json
 import os
 import socket
 import tempfile
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from worker.local.data_folder import PORTS, TEMPORARY_PREFIX, FolderInUse, FolderUnusable, data_folder
+from worker.local.login import stored_secret
 
 
 @pytest.fixture
@@ -125,3 +127,25 @@ def test_unreadable_memory_of_ports_is_no_obstacle(tmp_path: Path) -> None:
     (tmp_path / "ports.json").write_text("{")
     with data_folder(tmp_path) as folder:
         assert set(folder.ports("mongod")) == {"mongod"}
+
+
+def test_secrets_are_kept_if_a_crash_interrupts_the_addition_of_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A later version may store more of them. Without the key of erasures, the database accepts nothing."""
+    key = stored_secret(tmp_path, "erasure")
+    file = tmp_path / "access.json"
+    earlier = {name: value for name, value in json.loads(file.read_text()).items() if name != "flower"}
+    file.write_text(json.dumps(earlier))
+
+    def crash(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(json, "dump", crash)
+        with pytest.raises(KeyboardInterrupt):
+            stored_secret(tmp_path, "flower")
+    assert json.loads(file.read_text()) == earlier
+    assert stored_secret(tmp_path, "flower")
+    assert stored_secret(tmp_path, "erasure") == key
+    assert file.stat().st_mode & 0o777 == 0o600

@@ -25,6 +25,9 @@ LASTING = (
     "EXDEV",
     "EBUSY",
     "ENAMETOOLONG",
+    "ENOTEMPTY",
+    "EEXIST",
+    "EISDIR",
 )
 PASSING = ("EIO", "ETIMEDOUT", "ESTALE", "ECONNRESET", "EHOSTDOWN", "EINTR")
 
@@ -41,6 +44,13 @@ def test_error_that_passes_lets_the_export_be_tried_again(name: str) -> None:
     number = getattr(errno, name)
     with pytest.raises(DestinationUnavailable, match=os.strerror(number)), destination_errors("/exports"):
         raise OSError(number, os.strerror(number))
+
+
+@pytest.mark.parametrize("error", [TimeoutError(), OSError("\n"), ConnectionResetError()])
+def test_error_without_a_text_is_named_by_its_kind(error: OSError) -> None:
+    """A time limit of fsspec is one. The export is tried again instead of waiting for the end of its lease."""
+    with pytest.raises(DestinationUnavailable, match=type(error).__name__), destination_errors("s3://bucket"):
+        raise error
 
 
 def test_slice_that_publishes_during_a_removal_leaves_nothing_in_the_bucket(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,6 +23,9 @@ OAUTH = {"FLOWER_OAUTH2_KEY": "key", "FLOWER_OAUTH2_SECRET": "secret", "FLOWER_O
         ("args", "...", "..."),
         ("args", "[{'email': 'priya@example.com'}]", "..."),
         ("args", f"{KEY} priya@example.com", "..."),
+        ("args", [{"email": "priya@example.com"}], "..."),
+        ("result", {"name": "Priya"}, "..."),
+        ("result", None, None),
         ("kwargs", "{}", "{}"),
         ("kwargs", "{'email': 'priya@example.com'}", "..."),
         ("result", "None", "None"),
@@ -36,7 +39,7 @@ OAUTH = {"FLOWER_OAUTH2_KEY": "key", "FLOWER_OAUTH2_SECRET": "secret", "FLOWER_O
         ("exception", "pymongo.errors.WriteError('Priya')", "pymongo(...)"),
     ],
 )
-def test_event_keeps_ledger_ids_and_our_own_errors(field: str, value: str, shown: str) -> None:
+def test_event_keeps_ledger_ids_and_our_own_errors(field: str, value: Any, shown: Any) -> None:
     clean = without_personal_data({"type": "task-sent", "uuid": "u", field: value})
     assert clean[field] == shown
     assert clean["uuid"] == "u"

@@ -17,14 +17,19 @@ PROJECT = "training-snapshots"
 
 
 class FakeEngine(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
-    """Containers by id, as the engine's API shows them; `actions` records the calls that change them."""
+    """Containers by id, as the engine's API shows them; None for one that is gone when it is inspected.
+
+    `actions` records the calls that change them.
+    """
 
     daemon_threads = True
 
-    def __init__(self, path: Path, containers: dict[str, dict[str, Any]]) -> None:
+    def __init__(self, path: Path, containers: dict[str, dict[str, Any] | None]) -> None:
         super().__init__(str(path), Answers)
         self.containers = containers
         self.actions: list[str] = []
+        self.broken: set[str] = set()
+        """Containers that cannot be started."""
 
 
 class Answers(BaseHTTPRequestHandler):
@@ -51,14 +56,17 @@ class Answers(BaseHTTPRequestHandler):
             wanted = json.loads(parse_qs(parts.query)["filters"][0])
             assert wanted == {"label": [f"com.docker.compose.project={PROJECT}"]}
             self.answer(200, [{"Id": each} for each in self.server.containers])
-        elif key in self.server.containers:
-            self.answer(200, self.server.containers[key])
+        elif found := self.server.containers.get(key):
+            self.answer(200, found)
         else:
             self.answer(404, {"message": "no such container"})
 
     def do_POST(self) -> None:
         self.server.actions.append(self.path)
-        self.answer(204)
+        if self.path.split("/")[2] in self.server.broken:
+            self.answer(500, {"message": "port is already allocated"})
+        else:
+            self.answer(204)
 
 
 def container(status: str, code: int = 0, health: str | None = None, policy: str = "unless-stopped") -> dict[str, Any]:
@@ -118,3 +126,16 @@ def test_missing_engine_or_refused_call_raises_an_os_error(heal: Any, engine: Fa
         heal.heal("/nowhere/engine.sock", PROJECT)
     with pytest.raises(OSError, match="404"):
         heal.call(str(engine.server_address), "GET", "/containers/gone/json")
+
+
+def test_container_that_is_gone_or_cannot_be_started_leaves_the_others_their_turn(
+    heal: Any, engine: FakeEngine
+) -> None:
+    killed = container("exited", 137)
+    engine.containers |= {"gone": None, "broken": killed, "a1": killed}
+    engine.broken.add("broken")
+    gone, broken, started = heal.heal(str(engine.server_address), PROJECT)
+    assert engine.actions == ["/containers/broken/start", "/containers/a1/start"]
+    assert gone.startswith("refused: GET /containers/gone/json: 404")
+    assert "port is already allocated" in broken
+    assert started == "exited-137: start"

@@ -11,26 +11,18 @@ from worker.api.dependencies import App, MayExport, MayRead, PathId, read_json
 from worker.api.parameters import PATH_ID
 from worker.api.queries import refuse_query
 from worker.api.responses import BACKFILLS_PATH, encode, success
-from worker.api.schemas import DateTime, Done, Id, Shape, error_responses
+from worker.api.schemas import DateTime, Done, Id, JobFailure, Shape, error_responses
 from worker.backfills.accepting import accept_backfill
 from worker.backfills.progress import Progress
 from worker.backfills.spec import BackfillSpec
 from worker.jobs.job import Job
-from worker.jobs.store import JobFilter, Jobs
+from worker.jobs.store import JobFilter
 
 router = APIRouter(tags=["backfills"])
 
 _LISTED = 100
 """Maximum number of backfills in the list."""
 _LOCATION: dict[str, Any] = {"Location": {"description": "the backfill's path", "schema": {"type": "string"}}}
-
-
-class BackfillError(Shape):
-    """Why a backfill failed."""
-
-    code: str
-    message: str
-    details: dict[str, Any]
 
 
 class BackfillState(Shape):
@@ -51,7 +43,7 @@ class BackfillState(Shape):
     accepted_at: DateTime
     started_at: DateTime | None
     finished_at: DateTime | None
-    error: BackfillError | None
+    error: JobFailure | None
 
 
 def _shown(job: Job) -> dict[str, Any]:
@@ -87,7 +79,7 @@ async def create_backfill(request: Request, app: App, caller: MayExport) -> Resp
         return {**data, "userId": caller.user}
 
     given = await read_json(request, app, caller, checked)
-    job = await app.writers.run(_accept, app, caller.organization, given)
+    job = await app.operate_on_jobs(caller.organization, _accept, app, caller.organization, given)
     location = {"Location": f"{BACKFILLS_PATH}/{job.id}"}
     return success(202, "Backfill accepted", encode(_shown(job)), location)
 
@@ -105,7 +97,7 @@ async def create_backfill(request: Request, app: App, caller: MayExport) -> Resp
 async def list_backfills(request: Request, app: App, caller: MayRead) -> Response:
     refuse_query(request)
     which = JobFilter(caller.organization, "backfill")
-    found = await app.readers.run(Jobs(app.service).list, which, _LISTED)
+    found = await app.readers.run(app.jobs.list, which, _LISTED)
     return success(200, "Backfills", encode([_shown(each) for each in found]))
 
 
@@ -119,7 +111,7 @@ async def list_backfills(request: Request, app: App, caller: MayRead) -> Respons
 )
 async def show_backfill(request: Request, app: App, caller: MayRead, key: PathId) -> Response:
     refuse_query(request)
-    job = await app.readers.run(Jobs(app.service).get, key, caller.organization, "backfill")
+    job = await app.readers.run(app.jobs.get, key, caller.organization, "backfill")
     return success(200, "Backfill", encode(_shown(job)))
 
 
@@ -136,16 +128,15 @@ async def show_backfill(request: Request, app: App, caller: MayRead, key: PathId
 async def cancel_backfill(request: Request, app: App, caller: MayExport, key: PathId) -> Response:
     """No more requests are accepted. Requests that were accepted before still get their outcomes."""
     refuse_query(request)
-    job = await app.writers.run(_cancel, app, caller.organization, key)
+    job = await app.operate_on_jobs(caller.organization, _cancel, app, caller.organization, key)
     return success(200, "Backfill", encode(_shown(job)))
 
 
 def _accept(app: Container, organization: ObjectId, given: dict[str, Any]) -> Job:
-    return accept_backfill(Jobs(app.service), organization, given, enqueue=True)
+    return accept_backfill(app.jobs, organization, given, enqueue=True)
 
 
 def _cancel(app: Container, organization: ObjectId, key: ObjectId) -> Job:
-    jobs = Jobs(app.service)
-    jobs.get(key, organization, "backfill")
-    jobs.cancel(key, organization)
-    return jobs.get(key, organization, "backfill")
+    app.jobs.get(key, organization, "backfill")
+    app.jobs.cancel(key, organization)
+    return app.jobs.get(key, organization, "backfill")

@@ -10,8 +10,6 @@ from worker.errors import InvalidRequest
 
 _MAX_SECONDS = 30
 """Time within which the whole body has to arrive, so that no client occupies a connection by sending slowly."""
-
-
 _SMALL = 65_536
 """Up to this size in bytes, a body is parsed in the event loop, because handing it to a thread would take longer."""
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from typing import TypeVar, TypeVarTuple
 
 import structlog
 from bson import ObjectId
@@ -26,10 +27,14 @@ from worker.api.threads import SharedCall, Threads
 from worker.api.tokens import Caller, Tokens
 from worker.domain.fair_shares import Allowance
 from worker.domain.snapshot_filter import SnapshotFilter
+from worker.jobs.store import Jobs
 from worker.service import Service
 from worker.statistics.figures import Statistics
 from worker.statistics.measuring import Limits, measure
 from worker.stores.connections import Connections
+
+Arguments = TypeVarTuple("Arguments")
+Result = TypeVar("Result")
 
 _GATHER_EACH, _GATHER_MAX = 0.0005, 0.02
 """How long to gather POSTs, in seconds: for each request in flight, and the maximum."""
@@ -41,18 +46,21 @@ _LISTERS = 8
 _STATISTICS, _STATISTICS_OF_ONE = 2, 1
 """How many statistics may be computed at once: for all organizations, and for one."""
 _STATISTICS_LIMITS = Limits(sample=1000, sample_seconds=4.0, count_seconds=10.0)
+_JOB_THREADS, _JOB_THREADS_OF_ONE = 4, 2
+"""Threads that accept, end and open exports, backfills and erasures, and how many of them one organization may occupy.
+Such an operation may search a collection for documents that match a filter, or delete all files of an export."""
 _LARGE_BODIES = 4
 """How many large request bodies of an organization are read at once. Each takes up to ten times its size in memory."""
-_READERS, _KEY_CHECKERS, _PROBES = 4, 2, 2
-"""Threads for single snapshots, for integration keys, and for readiness."""
+_READERS, _KEY_CHECKERS, _UNKNOWN_KEY_CHECKERS, _PROBES = 4, 2, 1, 2
+"""Threads for single snapshots, for integration keys, for keys that are not known to exist, and for readiness."""
 
 
 class Container:
     """The objects that the endpoints use.
 
-    Writes, lists and short reads have separate MongoDB clients with a connection for each of their threads. Single
-    snapshots, keys and readiness, which are short reads, also have separate threads, so that no costly operation delays
-    them.
+    Writes, lists, jobs and short reads have separate MongoDB clients with a connection for each of their threads.
+    Single snapshots, keys and readiness, which are short reads, also have separate threads, so that no costly operation
+    delays them.
     """
 
     def __init__(self, service: Service) -> None:
@@ -65,23 +73,31 @@ class Container:
         self.statisticians = Threads("statistics", _STATISTICS)
         self.readers = Threads("reader", _READERS)
         self.key_checkers = Threads("key", _KEY_CHECKERS)
+        self._unknown_key_checkers = Threads("unknown-key", _UNKNOWN_KEY_CHECKERS)
         self.probes = Threads("probe", _PROBES)
         self.scrapers = Threads("scraper", 1)
+        self._job_threads = Threads("job", _JOB_THREADS)
         self._redis_threads = Threads("redis", 2)
         self._list_connections = Connections(service.settings, _LISTERS + _STATISTICS)
-        self.connections = Connections(service.settings, _READERS + _KEY_CHECKERS + _PROBES)
+        short_reads = _READERS + _KEY_CHECKERS + _UNKNOWN_KEY_CHECKERS + _PROBES
+        self.connections = Connections(service.settings, short_reads)
+        self._job_connections = Connections(service.settings, _JOB_THREADS + _READERS)
         self._metrics_connections = Connections(service.settings)
         self.parsers = Threads("parser", 1)
         self.body_slots = Slots("large request bodies", _LARGE_BODIES, max_wait=5.0)
         self.list_slots = Slots("lists", service.settings.api_lists)
-        self.export_slots = Slots("exports", service.settings.api_exports)
+        self.export_slots = Slots("export downloads", service.settings.api_exports)
         self.statistics_slots = Slots("statistics", _STATISTICS_OF_ONE)
+        self._job_slots = Slots("operations on exports, backfills or erasures", _JOB_THREADS_OF_ONE, max_wait=5.0)
         self.keys = Keys(self.connections)
+        self._list_keys = SharedCall(lambda: self.key_checkers.run(self.keys.read_list))
         self._unknown_keys = UnknownKeyLimit()
         self.lister = Lister(self._list_connections)
         self.reader = Reader(self.connections)
         self.editor = Editor(service)
-        self.exporter = Exporter(service)
+        job_service = Service(self._job_connections, service.publish)
+        self.jobs = Jobs(job_service)
+        self.exporter = Exporter(job_service)
         self.poller = OutcomePoller(service, self.writers.executor)
         self.accept = Acceptor(service, self.writers.executor, self._gather_seconds)
         self.allowance = Allowance(_INTERACTIVE_PER_SECOND)
@@ -99,6 +115,16 @@ class Container:
         Raises StatisticsTooSlow, StoreUnavailable, StoreConflict.
         """
         return await self.statisticians.run(measure, self._list_connections, organization, selected, _STATISTICS_LIMITS)
+
+    async def operate_on_jobs(
+        self, organization: ObjectId, function: Callable[[*Arguments], Result], *arguments: *Arguments
+    ) -> Result:
+        """Call a function that accepts, ends or opens a job of this organization, in a thread.
+
+        Raises TooManyInProgress, and the errors of the function.
+        """
+        async with self._job_slots.hold(organization):
+            return await self._job_threads.run(function, *arguments)
 
     async def _check_readiness(self) -> Readiness:
         mongo, (broker, workers) = await asyncio.gather(
@@ -145,10 +171,12 @@ class Container:
         """Verify an integration key. Raises TokenInvalid, TokenExpired, RateLimited, StoreUnavailable."""
         if caller := self.keys.known(key):
             return caller
-        if self.keys.was_valid(key):
+        if self.keys.has_old_list:
+            await self._list_keys()
+        if self.keys.is_listed(key):
             return await self.key_checkers.run(self.keys.find, key)
         with self._unknown_keys.attempt(address):
-            return await self.key_checkers.run(self.keys.find, key)
+            return await self._unknown_key_checkers.run(self.keys.find, key)
 
     def on_close(self, close: Callable[[], None]) -> None:
         """Register a function to call when the container closes, before its own connections close."""
@@ -160,10 +188,21 @@ class Container:
             close()
         for threads in (self.statisticians, self.writers, self.listers, self.readers, self.key_checkers, self.probes):
             threads.close()
-        for threads in (self.scrapers, self.parsers, self._redis_threads):
+        for threads in (
+            self.scrapers,
+            self.parsers,
+            self._job_threads,
+            self._unknown_key_checkers,
+            self._redis_threads,
+        ):
             threads.close()
         self.rate_limit.close()
-        for connections in (self._list_connections, self.connections, self._metrics_connections):
+        for connections in (
+            self._list_connections,
+            self.connections,
+            self._job_connections,
+            self._metrics_connections,
+        ):
             connections.close()
         self.service.connections.close()
 

@@ -11,22 +11,13 @@ from worker.api.dependencies import App, MayDelete, PathId
 from worker.api.parameters import ERASE_CONTACT, PATH_ID
 from worker.api.queries import ErasureQuery, read_query, refuse_query
 from worker.api.responses import CONTACTS_PATH, ERASURES_PATH, encode, success
-from worker.api.schemas import DateTime, Done, Id, Shape, error_responses
+from worker.api.schemas import DateTime, Done, Id, JobFailure, Shape, error_responses
 from worker.erasure.accepting import accept_erasure
 from worker.jobs.job import Job
-from worker.jobs.store import Jobs
 
 router = APIRouter(tags=["erasures"])
 
 _LOCATION: dict[str, Any] = {"Location": {"description": "the erasure's path", "schema": {"type": "string"}}}
-
-
-class ErasureError(Shape):
-    """Why an erasure failed."""
-
-    code: str
-    message: str
-    details: dict[str, Any]
 
 
 class ErasureState(Shape):
@@ -41,7 +32,7 @@ class ErasureState(Shape):
     accepted_at: DateTime
     finished_at: DateTime | None
     receipt: dict[str, Any] | None = Field(description="signed with Ed25519; see `snapshots erase verify`")
-    error: ErasureError | None
+    error: JobFailure | None
 
 
 def _shown(job: Job) -> dict[str, Any]:
@@ -71,7 +62,8 @@ def _shown(job: Job) -> dict[str, Any]:
 async def erase_contact(request: Request, app: App, caller: MayDelete, key: PathId) -> Response:
     """From now on, no request for the contact is accepted. Poll `Location` until `status` is completed."""
     query = read_query(request, ErasureQuery, app.service.settings)
-    job = await app.writers.run(_accept, app, caller.organization, key, caller.user, query.redact_mentions)
+    organization, user = caller.organization, caller.user
+    job = await app.operate_on_jobs(organization, _accept, app, organization, key, user, query.redact_mentions)
     return success(202, "Erasure accepted", encode(_shown(job)), {"Location": f"{ERASURES_PATH}/{job.id}"})
 
 
@@ -85,9 +77,9 @@ async def erase_contact(request: Request, app: App, caller: MayDelete, key: Path
 )
 async def show_erasure(request: Request, app: App, caller: MayDelete, key: PathId) -> Response:
     refuse_query(request)
-    job = await app.readers.run(Jobs(app.service).get, key, caller.organization, "erasure")
+    job = await app.readers.run(app.jobs.get, key, caller.organization, "erasure")
     return success(200, "Erasure", encode(_shown(job)))
 
 
 def _accept(app: Container, organization: ObjectId, contact: ObjectId, user: ObjectId, redact_mentions: bool) -> Job:
-    return accept_erasure(Jobs(app.service), organization, contact, user, redact_mentions=redact_mentions)
+    return accept_erasure(app.jobs, organization, contact, user, redact_mentions=redact_mentions)

@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from worker.api.schemas import DateTime, Id, Shape
+from worker.api.schemas import DateTime, Id, JobFailure, Shape
 
 
 class Customer(Shape):
@@ -52,14 +52,6 @@ class Export(Shape):
     organization_id: Id
     total_snapshots: int
     data: list[Exported]
-
-
-class JobFailure(Shape):
-    """Why an export failed: `code` is for programs, `message` for people, and `details` has more facts."""
-
-    code: str = Field(examples=["destination_failed"])
-    message: str
-    details: dict[str, Any]
 
 
 class ExportFile(Shape):

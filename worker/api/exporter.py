@@ -83,8 +83,8 @@ class Exporter:
         delete_export(self._service, job)
         return False
 
-    def open(self, organization: ObjectId, key: ObjectId, name: str) -> IO[bytes]:
-        """Open a finished file for reading. The caller closes it.
+    def open(self, organization: ObjectId, key: ObjectId, name: str) -> tuple[IO[bytes], int]:
+        """Open a finished file for reading; return it, which the caller closes, and its size in bytes.
 
         Args:
             organization: The caller's organization.
@@ -104,18 +104,14 @@ class Exporter:
         destination = open_destination(self._service.settings, key)
         if destination.manifest() and name not in destination.paths():
             raise NotFound("This file was removed, because snapshots in it were erased or too old.")
-        return destination.open(name)
+        file = destination.open(name)
+        size = file.seek(0, os.SEEK_END)
+        file.seek(0)
+        return file, size
 
     def _get(self, organization: ObjectId, key: ObjectId) -> Job:
         with pymongo.timeout(_MAX_SECONDS):
             return self._jobs.get(key, organization, "export")
-
-
-def size_of(file: IO[bytes]) -> int:
-    """Return the size of an opened file in bytes."""
-    size = file.seek(0, os.SEEK_END)
-    file.seek(0)
-    return size
 
 
 def blocks(file: IO[bytes]) -> Iterator[bytes]:

@@ -9,7 +9,7 @@ from fastapi.responses import StreamingResponse
 from worker.api.container import container_of
 from worker.api.dependencies import App, MayExport, PathId, read_json
 from worker.api.export_schemas import ExportJob
-from worker.api.exporter import ExportListQuery, blocks, size_of
+from worker.api.exporter import ExportListQuery, blocks
 from worker.api.parameters import EXPORT_FILE, EXPORT_ID
 from worker.api.queries import read_query, refuse_query
 from worker.api.responses import EXPORTS_PATH, encode, success
@@ -44,7 +44,8 @@ async def create(request: Request, app: App, caller: MayExport) -> Response:
     """Poll `Location` until `status` is completed, failed or cancelled, or wait for the event."""
     refuse_query(request)
     spec = await read_json(request, app, caller, lambda data: ExportSpec.checked(data, app.settings))
-    job = await app.writers.run(app.exporter.accept, caller.organization, caller.user, spec)
+    organization = caller.organization
+    job = await app.operate_on_jobs(organization, app.exporter.accept, organization, caller.user, spec)
     return success(202, "Export accepted", encode(shown(job)), {"Location": f"{EXPORTS_PATH}/{job.id}"})
 
 
@@ -90,7 +91,7 @@ async def show(request: Request, app: App, caller: MayExport, key: PathId) -> Re
 async def delete(request: Request, app: App, caller: MayExport, key: PathId) -> Response:
     """A cancelled export leaves no files; its record stays until it is deleted as well."""
     refuse_query(request)
-    cancelled = await app.writers.run(app.exporter.delete, caller.organization, key)
+    cancelled = await app.operate_on_jobs(caller.organization, app.exporter.delete, caller.organization, key)
     return success(200, "Export cancelled" if cancelled else "Export deleted")
 
 
@@ -113,11 +114,11 @@ async def delete(request: Request, app: App, caller: MayExport, key: PathId) -> 
 async def download(request: Request, app: App, caller: MayExport, key: PathId) -> Response:
     """`name` is one of the names in `files` of the export. The content is streamed."""
     refuse_query(request)
-    name = request.path_params["name"]
-    file = await app.listers.run(app.exporter.open, caller.organization, key, name)
+    organization, name = caller.organization, request.path_params["name"]
+    file, size = await app.operate_on_jobs(organization, app.exporter.open, organization, key, name)
     headers = {
         "Content-Disposition": f"attachment; filename*=UTF-8''{quote(name.rpartition('/')[2])}",
         # The current size, because an erasure may have removed ids from the file since the export.
-        "Content-Length": str(await app.listers.run(size_of, file)),
+        "Content-Length": str(size),
     }
     return StreamingResponse(blocks(file), 200, headers, "application/octet-stream")

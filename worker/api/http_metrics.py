@@ -39,7 +39,6 @@ class HttpMetrics:
             buckets=_SECONDS,
             registry=self.registry,
         )
-
         self._logins = Counter(
             "snapshots_operations_logins",
             "Logins to the operations pages, by token or link",

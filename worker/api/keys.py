@@ -28,14 +28,21 @@ _FIND_SECONDS = 5.0
 _FRESH_SECONDS = 5.0
 """How long a valid key is not looked up again, in seconds. A revoked key can still be used in that time."""
 _MAX_REMEMBERED = 1000
+_LIST_SECONDS = 5.0
+"""How long the list of stored keys is used, in seconds."""
+_MAX_LISTED = 100_000
+"""Maximum number of keys in the list, the newest ones. Their hashes take 12 MB."""
 
 
 class Keys:
-    """The collection of integration keys. Its methods block, except for `known` and `was_valid`."""
+    """The collection of integration keys. Its methods block, except for `known` and `is_listed`."""
 
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
         self._remembered: dict[str, tuple[float, Caller]] = {}
+        self._listed: frozenset[str] = frozenset()
+        """The hashes of the stored keys when the list was read last."""
+        self._list_until = 0.0
 
     @property
     def collection(self) -> Collection[Document]:
@@ -96,9 +103,21 @@ class Keys:
         until, caller = self._remembered.get(key, (0.0, None))
         return caller if time.monotonic() < until else None
 
-    def was_valid(self, key: str) -> bool:
-        """Whether this process has found the key valid when it last looked it up."""
-        return key in self._remembered
+    @property
+    def has_old_list(self) -> bool:
+        """Whether the list of stored keys has to be read again."""
+        return time.monotonic() >= self._list_until
+
+    def read_list(self) -> None:
+        """Read the hashes of the stored keys. Raises StoreUnavailable, StoreConflict."""
+        with store_errors(), pymongo.timeout(_FIND_SECONDS):
+            newest = self.collection.find({"revokedAt": None}, {"_id": 0, "hash": 1}).sort("_id", -1)
+            self._listed = frozenset(each["hash"] for each in newest.limit(_MAX_LISTED))
+        self._list_until = time.monotonic() + _LIST_SECONDS
+
+    def is_listed(self, key: str) -> bool:
+        """Whether the key was stored when the list was read last."""
+        return _hash(key) in self._listed
 
     def find(self, key: str) -> Caller:
         """Look up a key. Raises TokenInvalid, TokenExpired, StoreUnavailable."""

@@ -28,6 +28,8 @@ _EXCHANGE_SECONDS = 0.05
 """Seconds between two exchanges with Redis. A burst to several processes may exceed the limit for this long."""
 _RETRY_SECONDS = 2.0
 """Seconds to the next exchange after Redis failed."""
+_MAX_UNKNOWN_KEYS = 30
+"""Maximum number of unknown integration keys of an address in a minute."""
 
 
 @dataclass(slots=True)
@@ -107,11 +109,11 @@ class RateLimit:
 class UnknownKeyLimit:
     """Limits how many unknown integration keys an address may send in a minute.
 
-    Each of them is looked up in MongoDB. Keys that were found valid before are not limited.
+    Each of them is looked up in MongoDB. Keys in the list of stored keys (`Keys.is_listed`) are not limited, because
+    behind a proxy all clients have the same address.
     """
 
-    def __init__(self, limit: int = 30) -> None:
-        self._limit = limit
+    def __init__(self) -> None:
         self._minute = 0
         self._counts: dict[str, int] = {}
 
@@ -121,7 +123,7 @@ class UnknownKeyLimit:
         now = time.time()
         if self._minute != (minute := int(now // _WINDOW)):
             self._minute, self._counts = minute, {}
-        if self._counts.get(address, 0) >= self._limit:
+        if self._counts.get(address, 0) >= _MAX_UNKNOWN_KEYS:
             wait = str(int(_WINDOW - now % _WINDOW) + 1)
             message = f"Too many unknown integration keys from this address; try again in {wait} s."
             raise RateLimited(message, headers={"Retry-After": wait})

@@ -95,7 +95,7 @@ def edit_body(limits: Settings) -> Schema:
 
 
 def backfill_body(limits: Settings) -> Schema:
-    """The body of a backfill."""
+    """Return the schema of the body of the POST of a backfill."""
     time = {**_or_null({"anyOf": _TIME["anyOf"][:2]}), "description": "on a conversation's first message"}
     channel = {"type": "string", "minLength": 1, "maxLength": 100, "pattern": LINE}
     count = _or_null({"type": "integer", "minimum": 1, "maximum": MAX_COUNT})
@@ -158,7 +158,7 @@ def list_query(limits: Settings) -> list[Schema]:
 
 
 def snapshot_filter(limits: Settings) -> list[Schema]:
-    """The parameters of everything that selects snapshots."""
+    """Return the parameters that select snapshots, of the list and of the statistics."""
     q = {"type": "string", "maxLength": MAX_Q, "pattern": LINE}
     archived = {"type": "string", "enum": ["true", "false", "all", ""], "default": "false"}
     return [
@@ -199,7 +199,7 @@ _EXPORT_EXAMPLE = {"format": "messages", "quality": "good", "split": "90/5/5", "
 
 
 def export_body(limits: Settings) -> Schema:
-    """The body of the POST of an export. The percentages of `split` have to add up to 100."""
+    """Return the schema of the body of the POST of an export. It cannot say that percentages add up to 100."""
     time = {"anyOf": [{"type": "string", "format": "date-time"}, {"type": "string", "format": "date"}]}
     number = r"(0|[1-9]\d?|100)"
     properties = {
@@ -243,7 +243,7 @@ def export_body(limits: Settings) -> Schema:
 
 
 def export_list_query() -> list[Schema]:
-    """The parameters of the list of exports."""
+    """Return the parameters of the list of exports."""
     limit = {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": 20}
     return [
         _parameter("query", "limit", limit, "exports on a page"),

@@ -56,8 +56,11 @@ class OutcomePoller:
         self._executor = executor
         self._awaited: dict[ObjectId, list[asyncio.Future[PolledOutcome]]] = defaultdict(list)
         self._schedule: list[tuple[float, int, float, ObjectId]] = []
-        """A heap of (time of the next read, tie-breaker, time since which it is awaited, request)."""
-        self._order = itertools.count()
+        """A heap of (time of the next read, number, time since which it is awaited, request)."""
+        self._numbers = itertools.count()
+        self._newest: dict[ObjectId, int] = {}
+        """The number of each request's newest item in the heap. Older ones, of callers that have left, are dropped when
+        their time comes: otherwise clients that repeat a POST while no worker runs would add more and more."""
         self._running: asyncio.Task[None] | None = None
 
     def awaited(self) -> int:
@@ -77,7 +80,7 @@ class OutcomePoller:
         future: asyncio.Future[PolledOutcome] = asyncio.get_running_loop().create_future()
         if request not in self._awaited:
             now = time.monotonic()
-            heapq.heappush(self._schedule, (now + _FIRST_SECONDS, next(self._order), now, request))
+            self._read_at(now + _FIRST_SECONDS, now, request)
         self._awaited[request].append(future)
         if self._running is None:
             self._running = asyncio.create_task(self._run())
@@ -88,6 +91,10 @@ class OutcomePoller:
             return None
         finally:
             self._forget(request, future)
+
+    def _read_at(self, due: float, since: float, request: ObjectId) -> None:
+        self._newest[request] = number = next(self._numbers)
+        heapq.heappush(self._schedule, (due, number, since, request))
 
     def _forget(self, request: ObjectId, future: asyncio.Future[PolledOutcome]) -> None:
         if futures := self._awaited.get(request):
@@ -124,15 +131,18 @@ class OutcomePoller:
     def _due(self) -> list[ObjectId]:
         """Return the requests to read now, and schedule each of them again."""
         now = time.monotonic()
-        again: list[tuple[float, int, float, ObjectId]] = []
+        due: list[tuple[float, ObjectId]] = []
         while self._schedule and self._schedule[0][0] <= now + _ROUND_SECONDS:
-            _, _, since, request = heapq.heappop(self._schedule)
+            _, number, since, request = heapq.heappop(self._schedule)
+            if self._newest.get(request) != number:
+                continue
             if any(not future.done() for future in self._awaited.get(request, ())):
-                due = now + min(max(_SHARE_OF_AGE * (now - since), _ROUND_SECONDS), _MAX_SECONDS)
-                again.append((due, next(self._order), since, request))
-        for item in again:
-            heapq.heappush(self._schedule, item)
-        return [request for *_, request in again]
+                due.append((since, request))
+            else:
+                del self._newest[request]
+        for since, request in due:
+            self._read_at(now + min(max(_SHARE_OF_AGE * (now - since), _ROUND_SECONDS), _MAX_SECONDS), since, request)
+        return [request for _, request in due]
 
     def read(self, requests: Iterable[ObjectId]) -> list[PolledOutcome]:
         """Read the outcomes that are majority committed. Raises StoreUnavailable, StoreConflict."""

@@ -1,13 +1,12 @@
 """Replaces the ids of users and contacts with their documents, as the platform does when it reads snapshots."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bson import ObjectId
 
-from worker.domain.source_fields import CollectionFields
-from worker.source.ids import read_id, stored_forms
-from worker.stores.connections import Connections, Document, store_errors
+from worker.source.documents import find_by_id
+from worker.stores.connections import Connections, Document
 
 _USER = ("firstName", "lastName", "email")
 _CONTACT = ("firstName", "lastName", "phoneNumber", "email", "channelType")
@@ -17,20 +16,22 @@ class Populator:
     """Populates the snapshots of one organization. Users and contacts of other organizations count as missing."""
 
     def __init__(self, connections: Connections) -> None:
-        self._database = connections.database
+        self._connections = connections
         self._names = connections.settings
         self._fields = connections.fields
 
     def __call__(self, organization: ObjectId, snapshots: Sequence[Document]) -> list[Document]:
         """Populate snapshots, with two reads for any number. Raises StoreUnavailable, StoreConflict."""
-        users = self._find(
+        users = find_by_id(
+            self._connections,
             self._names.users_collection,
             self._fields.user,
             organization,
             (snapshot.get("userId") for snapshot in snapshots),
             _USER,
         )
-        contacts = self._find(
+        contacts = find_by_id(
+            self._connections,
             self._names.contacts_collection,
             self._fields.contact,
             organization,
@@ -46,25 +47,8 @@ class Populator:
             for snapshot in snapshots
         ]
 
-    def _find(
-        self,
-        collection: str,
-        fields: CollectionFields,
-        organization: ObjectId,
-        ids: Iterable[Any],
-        names: Sequence[str],
-    ) -> dict[Any, Document]:
-        wanted = {key for key in ids if isinstance(key, ObjectId)}
-        if not wanted:
-            return {}
-        own = {"$in": stored_forms([organization])}
-        condition = {"_id": {"$in": stored_forms(wanted)}, fields["organizationId"]: own}
-        with store_errors():
-            documents = self._database[collection].find(condition, fields.projection(names))
-            return {(key := read_id(document["_id"])): {**document, "_id": key} for document in documents}
 
-
-def _get(documents: dict[Any, Document], key: Any) -> Document | None:
+def _get(documents: Mapping[ObjectId, Document], key: Any) -> Document | None:
     """Look up a key, which may have any type, because the platform may have stored it."""
     return documents.get(key) if isinstance(key, ObjectId) else None
 

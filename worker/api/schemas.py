@@ -176,6 +176,14 @@ class Unavailable(FailureResponse):
     idempotency_key: str | None = Field(None, description="the Idempotency-Key to repeat the POST with")
 
 
+class JobFailure(Shape):
+    """Why an export, a backfill or an erasure failed: `code` is for programs, `message` for people."""
+
+    code: str = Field(examples=["destination_failed"])
+    message: str
+    details: dict[str, Any] = Field(description="more facts, which depend on the code")
+
+
 class Alive(Shape):
     """The body of `GET /healthz`: the process answers."""
 

@@ -49,9 +49,16 @@ def accept_backfill(jobs: Jobs, organization: ObjectId, given: Mapping[str, Any]
 def count_selected(jobs: Jobs, organization: ObjectId, given: Mapping[str, Any]) -> int:
     """Count the conversations that a backfill would select, without accepting it.
 
-    `given`: the fields of `BackfillSpec` without the organization. With `minMessages`, `from` or `to` it reads the
-        times
-    and numbers of all messages, page by page. Raises InvalidRequest, StoreUnavailable, StoreConflict.
+    With `minMessages`, `from` or `to` this reads the times of all messages of the organization, page by page.
+
+    Args:
+        jobs: The store of jobs.
+        organization: The organization whose conversations are selected.
+        given: The fields of `BackfillSpec` without the organization, in camelCase.
+
+    Raises:
+        InvalidRequest: Names each faulty field and what is allowed.
+        StoreUnavailable, StoreConflict: MongoDB cannot be reached or was busy; it is safe to try again.
     """
     spec = BackfillSpec.read(given, jobs.service.settings, {"organizationId": organization})
     selection = Selection(jobs.service.connections, spec)

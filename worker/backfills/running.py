@@ -27,6 +27,8 @@ class Runner:
         self._jobs = jobs
         self._on_progress = on_progress
         self._work = Backfill(jobs.service, pause=_PAUSE, on_progress=on_progress)
+        self._slice: Slice | None = None
+        """The slice that this process has claimed, if any."""
 
     def __call__(self, key: ObjectId, seconds: float) -> Job:
         """Run for up to `seconds`; return the job, finished or not.
@@ -34,15 +36,14 @@ class Runner:
         Raises TransientError if a server is still down then.
         """
         stop_at = time.monotonic() + seconds
-        job_slice: Slice | None = None
         try:
             while True:
                 try:
-                    job_slice, pause = self._step(key, job_slice)
-                    if job_slice is None and (job := self._jobs.get(key)).is_finished:
+                    pause = self._step(key)
+                    if self._slice is None and (job := self._jobs.get(key)).is_finished:
                         return job
                 except LeaseLost:
-                    job_slice, pause = None, 0.0
+                    self._slice, pause = None, 0.0
                 except TransientError:
                     pause = _FAULT_PAUSE
                     if time.monotonic() + pause > stop_at:
@@ -51,28 +52,30 @@ class Runner:
                     break
                 time.sleep(pause)
         finally:
-            if job_slice:
-                self._hand_over(job_slice)
+            if self._slice:
+                self._hand_over(self._slice)
         return self._jobs.get(key)
 
-    def _step(self, key: ObjectId, job_slice: Slice | None) -> tuple[Slice | None, float]:
-        """Work on a slice, or read the progress of another process; return the slice, and how many seconds to wait."""
-        if job_slice is None:
+    def _step(self, key: ObjectId) -> float:
+        """Work on a slice, or read the progress of another process; return how many seconds to wait."""
+        if self._slice is None:
             claimed = self._jobs.claim(key, f"{socket.gethostname()}:{os.getpid()}")
             if claimed is None:
                 self._on_progress(Progress.of(self._jobs.get(key)))
-                return None, _WATCH_PAUSE
-            job_slice = Slice(self._jobs, claimed)
-        job_slice.begin()
+                return _WATCH_PAUSE
+            self._slice = Slice(self._jobs, claimed)  # before the work, which an error or Ctrl-C may end
+        self._slice.begin()
         try:
-            result = self._work(job_slice)
+            result = self._work(self._slice)
         except (PermanentError, Refused) as error:
-            self._jobs.fail(job_slice.job, error)
-            return None, 0.0
+            self._jobs.fail(self._slice.job, error)
+            self._slice = None
+            return 0.0
         if result is not None:
-            self._jobs.complete(job_slice.job, result)
-            return None, 0.0
-        return job_slice, job_slice.pause.total_seconds() if job_slice.pause else 0.0
+            self._jobs.complete(self._slice.job, result)
+            self._slice = None
+            return 0.0
+        return self._slice.pause.total_seconds() if self._slice.pause else 0.0
 
     def _hand_over(self, job_slice: Slice) -> None:
         """Enqueue the job for the workers. If that fails, the sweep does it once the lease has ended."""

@@ -83,14 +83,14 @@ class Selection:
 
     def _messages(self, conversations: Sequence[Any]) -> dict[Any, tuple[int, int | None]]:
         """Return for each conversation the number of its messages, and the time of the first one in ms since 1970."""
-        of, shape = self._fields.message, self._fields.message
+        of = self._fields.message
         ids = [key for key in map(read_id, conversations) if isinstance(key, ObjectId)]
         match = {
             of["organizationId"]: {"$in": stored_forms([self._spec.organization_id])},
             of["conversationId"]: {"$in": stored_forms(ids)},
             **of.kept,
         }
-        time = {"$ifNull": [shape.expression("timestamp"), shape.expression("createdAt")]}
+        time = {"$ifNull": [of.expression("timestamp"), of.expression("createdAt")]}
         group = {"_id": id_of(f"${of['conversationId']}"), "count": {"$sum": 1}, "began": {"$min": time}}
         messages = self._connections.database[self._connections.settings.messages_collection]
         with store_errors():

@@ -8,6 +8,7 @@ import click
 from bson import ObjectId
 
 from worker.cli.group import FAILED, describe
+from worker.cli.jobs import latest
 from worker.cli.lines import echo, plural
 from worker.cli.options import ObjectIdType, json_option, yes_option
 from worker.cli.output_files import check_new_file, write_new_file
@@ -112,7 +113,7 @@ def _wait(jobs: Jobs, job: Job, seconds: float) -> Job:
     stop_at = time.monotonic() + seconds
     while not job.is_finished and time.monotonic() < stop_at:
         time.sleep(_PAUSE)
-        job = jobs.get(job.id)
+        job = latest(jobs, job)
     return job
 
 

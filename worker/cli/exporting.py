@@ -4,7 +4,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,14 @@ from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
 from worker.cli.group import FAILED
+from worker.cli.jobs import latest
 from worker.cli.lines import echo, plural
 from worker.cli.options import ObjectIdType, TextType, json_option
 from worker.cli.output_files import new_folder
 from worker.cli.redaction_options import redact_option, redact_regions_option
 from worker.cli.shared import open_producer, open_service, print_json, program, resume_hint
 from worker.cli.snapshot_filters import snapshot_filter_options
-from worker.errors import StoreConflict
+from worker.errors import StoreConflict, TransientError
 from worker.exports.accepting import accept_export, check_export
 from worker.exports.export import Export
 from worker.exports.leftovers import owned, remove_leftovers
@@ -105,7 +106,7 @@ def _export_there(organization: ObjectId, given: dict[str, Any]) -> Job:
     with resume_hint(f"It continues without this command: {show}"), _bar() as on_progress:
         while not job.is_finished:
             time.sleep(_PAUSE)
-            job = jobs.get(job.id)
+            job = latest(jobs, job)
             on_progress(job)
             if warn_at and job.status == ACCEPTED and time.monotonic() > warn_at:
                 warn_at = None
@@ -150,8 +151,11 @@ def _run(jobs: Jobs, job: Job, folder: Path) -> Job:
                     time.sleep(_PAUSE)
                 on_progress(job)
         except BaseException:
-            jobs.cancel(job.id)
-            work.clean_up(job)
+            # The hidden folder first: MongoDB may be what has failed, and the end of the lock lets nobody find it.
+            open_folder(folder, job.id).remove_staging()
+            with suppress(TransientError):
+                jobs.cancel(job.id)
+                work.clean_up(job)
             raise
     return job
 

@@ -72,7 +72,8 @@ def verify_(context: click.Context, /, export: str, as_json: bool) -> None:
 def rebuild(context: click.Context, /, export: str, output: Path, as_json: bool) -> None:
     """Rebuild the files of an export with the same bytes, or name the snapshots that were deleted or edited since.
 
-    The exit code is 1 if the bytes would differ; then nothing is written.
+    Files that an erasure has removed are written without the snapshots of the person. The exit code is 1 if the bytes
+    would differ; then nothing is written.
 
     \b
     Example:
@@ -95,7 +96,10 @@ def rebuild(context: click.Context, /, export: str, output: Path, as_json: bool)
     for path in different:
         echo(f"{path} would differ from the original file", "red", err=True)
     if not different:
-        click.echo(f"Rebuilt in {output}, identical to the original files.")
+        without = (
+            "without the snapshots that were removed since" if again.manifest.stale else "identical to the original"
+        )
+        click.echo(f"Rebuilt in {output}, {without}.")
     context.exit(FAILED if different else 0)
 
 

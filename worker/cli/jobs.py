@@ -1,4 +1,4 @@
-"""`list`, `show` and `cancel` of a kind of job, for `snapshots exports` and `snapshots backfill`."""
+"""The commands `list`, `show` and `cancel` for a kind of job, and what commands that wait for a job share."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from worker.cli.lines import utc
 from worker.cli.options import ObjectIdType, json_option, organization_option
 from worker.cli.shared import open_producer, open_service, print_json
 from worker.cli.tables import print_table
-from worker.errors import NotFound
+from worker.errors import NotFound, TransientError
 from worker.jobs.job import Job, Kind
 from worker.jobs.store import JobFilter, Jobs
 
@@ -72,6 +72,14 @@ def add_job_commands(group: click.Group, of: JobCommands) -> None:
             print_json(of.shown(jobs.get(job.id)))
         else:
             click.echo(f"{kind.capitalize()} {job.id} is cancelled. {of.when_cancelled}")
+
+
+def latest(jobs: Jobs, job: Job) -> Job:
+    """Return a job that workers run as it is now, or as it was known while MongoDB cannot be reached."""
+    try:
+        return jobs.get(job.id)
+    except TransientError:
+        return job
 
 
 def _help(sentence: str, example: str) -> str:

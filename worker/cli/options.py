@@ -43,7 +43,7 @@ class TextType(click.ParamType[str]):
 
 
 class SinceType(click.ParamType["datetime | timedelta"]):
-    """An ISO 8601 time (UTC if it has no offset), or a duration before now."""
+    """An ISO 8601 time (UTC if it has no offset), or a duration: before now, or for --until after now."""
 
     name = "since"
 

@@ -63,7 +63,10 @@ class Fixture:
             conversations = database[self._names.conversations_collection].find(
                 {stored["organizationId"]: DOCTORS_ORGANIZATION, **old}, stored.projection(["contactId"])
             )
-            requests = database[self._names.requests_collection].find({"organizationId": DOCTORS_ORGANIZATION, **old})
+            ledger, own = database[self._names.requests_collection], {"organizationId": DOCTORS_ORGANIZATION, **old}
+            # Retention strips old requests of the ids by which everything else of theirs is found.
+            ledger.delete_many({**own, "conversationId": {"$exists": False}})
+            requests = ledger.find(own)
             for documents, key in ((conversations, "_id"), (requests, "conversationId")):
                 for document in list(documents):
                     remove(self._connections, document["contactId"], document[key])

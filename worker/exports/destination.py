@@ -31,7 +31,11 @@ _LASTING = {
     errno.EXDEV,
     errno.EBUSY,
     errno.ENAMETOOLONG,
+    errno.ENOTEMPTY,
+    errno.EEXIST,
+    errno.EISDIR,
 }
+"""Numbers of errors that do not pass without help: the export fails with the reason."""
 
 
 class DestinationFailed(PermanentError):
@@ -52,7 +56,8 @@ def destination_errors(where: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = error.strerror or str(error).splitlines()[0][:200] or type(error).__name__
+        # A time limit of fsspec has neither a number nor a message.
+        reason = (error.strerror or str(error).strip() or type(error).__name__).splitlines()[0][:200]
         lasting = error.errno in _LASTING or isinstance(error, PermissionError | FileNotFoundError)
         kind = DestinationFailed if lasting else DestinationUnavailable
         raise kind(f"The destination {where} cannot be used: {reason}.") from error

@@ -1,19 +1,27 @@
 """The work of an export job: select, write, publish."""
 
-import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
 from worker.errors import PermanentError
-from worker.exports import croissant
 from worker.exports.destination import Destination, DestinationFailed, is_of
 from worker.exports.freezing import Freezing, shards_in_order
-from worker.exports.manifest import NAME, Plan, dataset_of, encode, manifest_of, plan_files, recorded_files
+from worker.exports.manifest import (
+    NAME,
+    Plan,
+    dataset_of,
+    encode,
+    extra_files,
+    manifest_of,
+    plan_files,
+    recorded_files,
+)
 from worker.exports.selection import Selection
 from worker.exports.spec import ExportSpec, read_spec
 from worker.exports.split import Splitter, merge
 from worker.exports.writing import Part, PartWriter
+from worker.formats.dataset import File
 from worker.jobs.job import Job
 from worker.jobs.slices import Slice
 from worker.service import Service
@@ -113,15 +121,19 @@ class Export:
             listed = ", ".join(f"{name} ({count})" for name, count in counts.items())
             raise NothingRepresentable(f"{NothingRepresentable.__doc__} Reasons: {listed}.", skipped=counts)
         job, moment = job_slice.job, job_slice.checkpoint["moment"]
-        dataset, form = dataset_of(job.id, spec, moment, plan), spec.training_format
-        extra = {**form.extra_files(dataset), croissant.NAME: croissant.croissant(dataset, form)}
-        sizes = {path: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()} for path, data in extra.items()}
+        files = ((part.split, File(path, part.rows, part.bytes, part.sha256)) for path, part in plan.data)
+        extra = extra_files(dataset_of(job.id, spec, moment, files), spec.training_format)
         fingerprint = Splitter(job.organization, self._key, None, {}).fingerprint
-        manifest = manifest_of(job.id, job.organization, spec, job_slice.checkpoint, plan, sizes, fingerprint)
+        manifest = manifest_of(job.id, job.organization, spec, job_slice.checkpoint, plan, extra, fingerprint)
         found = destination.manifest()
         if found is None:
             job_slice.check()
-            self._put_in_place(job_slice, destination, plan, {**extra, NAME: encode(manifest)})
+            try:
+                self._put_in_place(job_slice, destination, plan, {**extra, NAME: encode(manifest)})
+            except DestinationFailed:
+                # A slice that has lost its lease may have published the same files just before.
+                if not is_of(destination.manifest(), job.id, manifest["moment"]):
+                    raise
         elif not is_of(found, job.id):
             raise DestinationFailed(f"The destination {destination.where} has the files of another export.")
         elif not is_of(found, job.id, manifest["moment"]):

@@ -1,7 +1,8 @@
 """The manifest: the description of an export, from which its files can be verified and rebuilt."""
 
+import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import version
@@ -10,10 +11,12 @@ from typing import Any
 from bson import ObjectId
 
 from worker.clock import to_json
+from worker.exports import croissant
 from worker.exports.encoding import SUFFIXES
 from worker.exports.spec import ExportSpec
 from worker.exports.split import merge
 from worker.exports.writing import Part
+from worker.formats.base import Format
 from worker.formats.dataset import Dataset, File
 
 NAME = "manifest.json"
@@ -39,13 +42,26 @@ def plan_files(spec: ExportSpec, parts: Sequence[Part], shards: Mapping[str, Any
     return Plan(data, [(f"ids/{number:05}.tsv", part) for number, part in enumerate(parts)])
 
 
-def dataset_of(export: ObjectId, spec: ExportSpec, moment: datetime, plan: Plan) -> Dataset:
-    """Describe a finished export for the files that its format adds."""
-    files: dict[str, list[File]] = {}
-    for path, part in plan.data:
-        files.setdefault(part.split, []).append(File(path, part.rows, part.bytes, part.sha256))
+def dataset_of(export: ObjectId, spec: ExportSpec, moment: datetime, files: Iterable[tuple[str, File]]) -> Dataset:
+    """Describe a finished export for the files that its format adds.
+
+    `export`: its id. `moment`: when its snapshots were selected. `files`: its data files in order, each with its split.
+    """
+    by_split: dict[str, list[File]] = {}
+    for split, file in files:
+        by_split.setdefault(split, []).append(file)
     description = f"Conversations as training data, in the format {spec.format}, as of {to_json(moment)}."
-    return Dataset(f"training-snapshots-{export}", description, moment, files, spec.options)
+    return Dataset(f"training-snapshots-{export}", description, moment, by_split, spec.options)
+
+
+def extra_files(dataset: Dataset, form: Format) -> dict[str, bytes]:
+    """Return the files that describe the data files, by path: those that the format adds, and the Croissant file."""
+    return {**form.extra_files(dataset), croissant.NAME: croissant.croissant(dataset, form)}
+
+
+def size_and_hash(content: bytes) -> dict[str, Any]:
+    """Return what the manifest says of a file's content: `bytes` and `sha256`."""
+    return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
 
 
 def manifest_of(
@@ -54,10 +70,10 @@ def manifest_of(
     spec: ExportSpec,
     state: Mapping[str, Any],
     plan: Plan,
-    extra: Mapping[str, Mapping[str, Any]],
+    extra: Mapping[str, bytes],
     key_fingerprint: str,
 ) -> dict[str, Any]:
-    """Build the manifest. `extra`: bytes and SHA-256 of the other files, by path."""
+    """Build the manifest. `extra`: the contents of the other files, by path."""
     counts = dict(state["counts"])
     moved = counts.pop("moved")
     splits: dict[str, dict[str, Any]] = {}
@@ -95,7 +111,7 @@ def manifest_of(
                 {"path": path, "kind": "ids", "split": part.split, "bytes": part.ids_bytes, "sha256": part.ids_sha256}
                 for path, part in plan.ids
             ),
-            *({"path": path, "kind": "extra", **each} for path, each in sorted(extra.items())),
+            *({"path": path, "kind": "extra", **size_and_hash(data)} for path, data in sorted(extra.items())),
         ],
     }
 

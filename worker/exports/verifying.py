@@ -10,15 +10,16 @@ from pathlib import PurePosixPath
 from typing import IO, Annotated, Any, Literal
 
 from bson import ObjectId
-from pydantic import AfterValidator, BaseModel, Field, ValidationError
+from pydantic import AfterValidator, AwareDatetime, BaseModel, Field, ValidationError
 
 from worker.domain.requests import Id
 from worker.errors import PermanentError, Refused
 from worker.exports.destination import Destination
-from worker.exports.manifest import NAME, VERSION, encode
+from worker.exports.manifest import NAME, VERSION, dataset_of, encode, extra_files, size_and_hash
 from worker.exports.selection import Selected, read_selected
 from worker.exports.spec import ExportSpec, read_spec
 from worker.exports.writing import DELETED, Part, PartWriter, fields_hash
+from worker.formats.dataset import File
 from worker.service import Service
 
 _BLOCK = 1 << 20
@@ -67,6 +68,8 @@ class _Manifest(BaseModel):
     """The fields that are read from a manifest. They are validated, because the file may come from anywhere."""
 
     manifest_version: Annotated[Literal[1], Field(alias="manifestVersion")]
+    export_id: Annotated[Id, Field(alias="exportId")]
+    moment: AwareDatetime
     organization_id: Annotated[Id, Field(alias="organizationId")]
     format: _Format
     spec: dict[str, Any]
@@ -198,10 +201,15 @@ class Rebuild:
         if different := sorted(path for paths in by_content.values() for path in paths):
             target.remove()
             return different
+        manifest, described = self._described(remade)
         with target.create("rebuild", "manifest") as file:
-            file.write(self._manifest_with(remade))
+            file.write(manifest)
         for number, path in enumerate(each.path for each in others):
-            with self._source.open(path) as original, target.create("rebuild", f"copy-{number}") as copy:
+            content = described.get(path)
+            with (
+                io.BytesIO(content) if content is not None else self._source.open(path) as original,
+                target.create("rebuild", f"copy-{number}") as copy,
+            ):
                 while block := original.read(_BLOCK):
                     copy.write(block)
             staged[path] = f"rebuild/copy-{number}"
@@ -210,18 +218,29 @@ class Rebuild:
         target.remove_staging()
         return []
 
-    def _manifest_with(self, remade: Mapping[str, Part]) -> bytes:
-        """Return the manifest, updated with the files that were rebuilt without the removed snapshots."""
+    def _described(self, remade: Mapping[str, Part]) -> tuple[bytes, Mapping[str, bytes]]:
+        """Return the manifest and, by path, the files that describe the data files, such as the dataset card.
+
+        They state the rows, sizes and hashes of the data files, which readers compare. If no data file was removed,
+        the manifest is the original one, and no others are returned, because the originals are right.
+        """
         with self._source.open(NAME) as file:
             content = file.read()
         if not remade:
-            return content
+            return content, {}
         manifest = json.loads(content)
         del manifest["stale"]
         for each in manifest["files"]:
             if part := remade.get(each["path"]):
                 each |= {"rows": part.rows, "snapshots": part.snapshots, "bytes": part.bytes, "sha256": part.sha256}
-        return encode(manifest)
+        data = [each for each in manifest["files"] if each["kind"] == "data"]
+        files = ((each["split"], File(each["path"], each["rows"], each["bytes"], each["sha256"])) for each in data)
+        dataset = dataset_of(self.manifest.export_id, self._spec, self.manifest.moment, files)
+        described = extra_files(dataset, self._spec.training_format)
+        for each in manifest["files"]:
+            if (text := described.get(each["path"])) is not None:
+                each.update(size_and_hash(text))
+        return encode(manifest), described
 
     def _check(self, others: Sequence[_Record], ids: Sequence[_Record]) -> None:
         """Check that the export can be rebuilt from its lists of ids and the database, before anything is written."""

@@ -26,7 +26,7 @@ def without_personal_data(event: Mapping[str, Any]) -> dict[str, Any]:
     if not str(event.get("type", "")).startswith("task-"):
         return clean
     for name in ("args", "result"):
-        if name in clean and named_request(clean[name]) is None and clean[name] not in {None, "None"}:
+        if name in clean and named_request(clean[name]) is None and str(clean[name]) != "None":
             clean[name] = _HIDDEN
     if "kwargs" in clean and clean["kwargs"] != "{}":
         clean["kwargs"] = _HIDDEN

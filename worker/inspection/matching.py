@@ -71,18 +71,12 @@ def judge(name: str, path: str, expected: Expected, profile: Profile) -> Finding
     return Finding(name, path, Level.PARTLY, text)
 
 
-def best_path(expected: Expected, profile: Profile, taken: Iterable[str] = ()) -> str | None:
-    """Return the path whose name and types fit an expectation best; None if none fits.
-
-    `taken`: paths that are mapped to other fields already.
-    """
-    used = set(taken)
+def best_path(expected: Expected, profile: Profile) -> str | None:
+    """Return the path whose name and types fit an expectation best; None if none fits."""
     ranked = [
         (rank, -profile.at(path).present, path.count("."), path)
         for path in profile.paths
-        if path not in used
-        and (rank := _rank(path, expected.names)) is not None
-        and _is_accepted(profile.at(path), expected)
+        if (rank := _rank(path, expected.names)) is not None and _is_accepted(profile.at(path), expected)
     ]
     return min(ranked)[-1] if ranked else None
 

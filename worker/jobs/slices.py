@@ -93,6 +93,8 @@ def run_slice(jobs: Jobs, key: ObjectId, owner: str, work: Work, clean_up: Clean
         _run(jobs, Slice(jobs, job), work)
     except LeaseLost:
         log.info("lease_lost", job=str(key))
+        _clean_up(jobs, key, clean_up, job)
+        return
     except TransientError:
         with suppress(TransientError):
             jobs.interrupt(job)
@@ -100,18 +102,26 @@ def run_slice(jobs: Jobs, key: ObjectId, owner: str, work: Work, clean_up: Clean
     _clean_up(jobs, key, clean_up)
 
 
-def _clean_up(jobs: Jobs, key: ObjectId, clean_up: CleanUp) -> None:
+def _clean_up(jobs: Jobs, key: ObjectId, clean_up: CleanUp, lost: Job | None = None) -> None:
+    """Remove what a failed or cancelled job has written. `lost`: the job as a slice held it that lost its lease."""
     try:
         job = jobs.get(key)
     except NotFound:
+        if lost:  # cancelled and deleted while the slice was still writing, after the files had been removed
+            _attempt(clean_up, lost)
         return
     if job.status not in {FAILED, CANCELLED} or job.checkpoint is None:
         return
+    _attempt(clean_up, job)
+    jobs.mark_cleaned(job)
+
+
+def _attempt(clean_up: CleanUp, job: Job) -> None:
+    """Clean up, or log why the destination refuses. Raises TransientError."""
     try:
         clean_up(job)
     except PermanentError as error:
-        log.warning("job_not_cleaned", job=str(key), code=error.code, reason=error.message)
-    jobs.mark_cleaned(job)
+        log.warning("job_not_cleaned", job=str(job.id), code=error.code, reason=error.message)
 
 
 def _run(jobs: Jobs, job_slice: Slice, work: Work) -> None:

@@ -19,6 +19,8 @@ DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 """Opens URLs of this machine without a proxy."""
 _LOGINS = ("FLOWER_BASIC_AUTH", "FLOWER_AUTH")
 _NAME = "operator"
+_TASK_SECONDS = 10.0
+"""How long to wait until Flower shows failed tasks."""
 
 
 @dataclass(frozen=True)
@@ -49,15 +51,15 @@ def api_environment(settings: Settings, own: Dashboard) -> dict[str, str]:
     return {f"{PREFIX}FLOWER_URL": str(settings.flower_url or own.url)}
 
 
-def failed_tasks(own: Dashboard, count: int, seconds: float = 10.0) -> dict[str, str]:
+def failed_tasks(own: Dashboard, count: int) -> dict[str, str]:
     """Return the reasons of failed tasks by their arguments, as Flower's API shows them, once there are `count`.
 
-    After `seconds`, return the tasks found so far. Raises OSError if Flower does not answer.
+    After 10 s, return the tasks found so far. Raises OSError if Flower does not answer.
     """
     request = urllib.request.Request(f"{own.url}/api/tasks?state=FAILURE")  # noqa: S310 - http
     if own.login:
         request.add_header("Authorization", f"Basic {base64.b64encode(own.login.encode()).decode()}")
-    stop_at = time.monotonic() + seconds
+    stop_at = time.monotonic() + _TASK_SECONDS
     while True:
         with DIRECT.open(request, timeout=5) as answer:
             tasks = json.load(answer)

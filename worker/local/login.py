@@ -92,13 +92,17 @@ def _load_or_create(file: Path) -> dict[str, str]:
         "flower": secrets.token_hex(16),
         "erasure": secrets.token_hex(32),
     }
-    with suppress(FileNotFoundError, ValueError):  # absent, or truncated by a crash
+    with suppress(FileNotFoundError, ValueError):  # absent, or truncated by a crash of an earlier version
         found: dict[str, str] = json.loads(file.read_text())
         if made.keys() <= found.keys():
             return found
         made |= found  # written by an earlier version
-    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as opened:
+    whole = file.with_suffix(".new")
+    with os.fdopen(os.open(whole, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as opened:
         json.dump(made, opened)
+        opened.flush()
+        os.fsync(opened.fileno())
+    whole.replace(file)  # all or nothing: without the earlier key of erasures, nothing would be accepted
     return made
 
 

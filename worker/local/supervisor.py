@@ -9,6 +9,7 @@ from worker.local.processes import READY_SECONDS, Child, ChildFailed
 
 FIRST_DELAY = 0.5  # seconds before a child is restarted; doubled each time
 LONGEST_DELAY = 10.0
+WATCH_INTERVAL = 0.2  # seconds between two looks for exited children
 SETTLED_AFTER = 30.0  # seconds of running after which the delay is reset
 
 OnExit = Callable[[Child, int | None, float], None]
@@ -87,9 +88,9 @@ class Supervisor:
         except ChildFailed:
             self._schedule_restart(each, now)
 
-    def watch(self, until: threading.Event, interval: float = 0.2) -> None:
-        """Tend the children until the event is set."""
-        while not until.wait(interval):
+    def watch(self, until: threading.Event) -> None:
+        """Restart exited children, as `restart_exited` does, until the event is set."""
+        while not until.wait(WATCH_INTERVAL):
             self.restart_exited()
 
     def stop(self) -> None:

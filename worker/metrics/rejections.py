@@ -10,9 +10,11 @@ from typing import Any
 
 from pydantic_core import from_json
 
+from worker.clock import milliseconds
 from worker.intake.entries import TASK_PREFIX
 from worker.stores.checkpoints import Checkpoints
 from worker.stores.connections import Connections, broker_errors
+from worker.stores.stream_ids import MAX_AHEAD_MS
 
 _NAME = "measures:rejected"
 _READ_SIZE, _MAX_READS, _SECONDS = 10, 200, 4.0
@@ -36,10 +38,15 @@ class RejectionFold:
         """Count the new entries of the rejected stream. Raises BrokerUnavailable, StoreUnavailable, StoreConflict."""
         known = self._state.get(_NAME)
         counts: Counter[tuple[str, str]] = Counter({(way, code): n for way, code, n in known.get("rows", ())})
+        # An entry may have an id of the far future. Workers move its stream aside (worker.stores.stream_ids); to read
+        # on behind such an id would be to read nothing for good.
+        end = milliseconds(self._connections.clock.now()) + MAX_AHEAD_MS
         after = known.get("after")
+        if after and int(after.partition("-")[0]) > end:
+            after = None
         stop_at = time.monotonic() + _SECONDS
         for _ in range(_MAX_READS):
-            entries = self._read(after)
+            entries = self._read(after, end)
             for _, fields in entries:
                 way, code = _kind(fields)
                 counts[way, code if (way, code) in counts or len(counts) < _MAX_KINDS else "other"] += 1
@@ -52,10 +59,11 @@ class RejectionFold:
             self._state.set(_NAME, {"after": after, "rows": rows}, expected={"after": known.get("after")})
         return dict(counts)
 
-    def _read(self, after: str | None) -> list[Any]:
-        stream = self._connections.settings.rejected_stream
+    def _read(self, after: str | None, end: int) -> list[Any]:
+        """Return the next entries behind the id `after`, up to the time `end` in ms since 1970."""
+        stream, start = self._connections.settings.rejected_stream, f"({after}" if after else "-"
         with broker_errors():
-            entries: Any = self._connections.redis.xrange(stream, min=f"({after}" if after else "-", count=_READ_SIZE)
+            entries: Any = self._connections.redis.xrange(stream, min=start, max=str(end), count=_READ_SIZE)
         return list(entries)
 
 

@@ -8,8 +8,11 @@ from dataclasses import dataclass
 from bson import ObjectId
 
 from worker.api.threads import Threads
-from worker.errors import SnapshotError
+from worker.errors import SnapshotError, UnexpectedError
+from worker.log import get_logger
 from worker.operations.data.overview import Overview
+
+log = get_logger(__name__)
 
 _MIN_AGE, _COST_FACTOR = 3.0, 10
 """An overview is reused for at least this many seconds, and for this many times as long as it took to make."""
@@ -40,7 +43,7 @@ class OverviewCache:
     async def get(self, organization: ObjectId | None, max_wait: float) -> Overview | None:
         """Return a recent overview; None if it is still being made after `max_wait` seconds.
 
-        Raises StoreUnavailable, StoreConflict.
+        Raises StoreUnavailable, StoreConflict, UnexpectedError.
         """
         made = self._made.get(organization)
         if made is None or time.monotonic() >= made.fresh_until:
@@ -65,6 +68,10 @@ class OverviewCache:
             result = await self._threads.run(self._make, organization)
         except SnapshotError as error:
             result = error
+        except Exception:
+            # The boundary of the task: a page would refresh forever, and no log would have the traceback.
+            log.exception("overview_failed")
+            result = UnexpectedError()
         ended = time.monotonic()
         failed = isinstance(result, SnapshotError)
         age = _MIN_AGE if failed else max(_MIN_AGE, _COST_FACTOR * (ended - started))

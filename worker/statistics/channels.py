@@ -1,13 +1,12 @@
 """Finds the channels of snapshots, which their conversations or contacts have."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bson import ObjectId
 
-from worker.domain.source_fields import CollectionFields
-from worker.source.ids import read_id, stored_forms
-from worker.stores.connections import PLAIN, Connections, Document, store_errors
+from worker.source.documents import find_by_id
+from worker.stores.connections import Connections, Document
 
 
 def channels_of(
@@ -18,7 +17,7 @@ def channels_of(
     Raises StoreUnavailable, StoreConflict.
     """
     names, fields = connections.settings, connections.fields
-    conversations = _find(
+    conversations = find_by_id(
         connections,
         names.conversations_collection,
         fields.conversation,
@@ -26,7 +25,7 @@ def channels_of(
         (each.get("conversationId") for each in snapshots),
         ["channelType"],
     )
-    contacts = _find(
+    contacts = find_by_id(
         connections,
         names.contacts_collection,
         fields.contact,
@@ -38,23 +37,6 @@ def channels_of(
         _channel(_get(conversations, each.get("conversationId"))) or _channel(_get(contacts, each.get("contactId")))
         for each in snapshots
     ]
-
-
-def _find(
-    connections: Connections,
-    collection: str,
-    fields: CollectionFields,
-    organization: ObjectId,
-    ids: Iterable[Any],
-    names: Sequence[str],
-) -> dict[ObjectId, Document]:
-    wanted = {key for key in ids if isinstance(key, ObjectId)}
-    if not wanted:
-        return {}
-    condition = {"_id": {"$in": stored_forms(wanted)}, fields["organizationId"]: {"$in": stored_forms([organization])}}
-    documents = connections.database[collection].with_options(codec_options=PLAIN)
-    with store_errors():
-        return {read_id(each["_id"]): each for each in documents.find(condition, fields.projection(names))}
 
 
 def _get(documents: Mapping[ObjectId, Document], key: Any) -> Document:

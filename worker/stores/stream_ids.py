@@ -19,7 +19,7 @@ log = get_logger(__name__)
 
 LAST_PART = 2**64 - 1
 """The greatest value of each of the two parts of an id."""
-_MAX_AHEAD_MS = 86_400_000
+MAX_AHEAD_MS = 86_400_000
 """How far an id may be ahead of the clock of Redis."""
 
 # KEYS: stream, its new name. ARGV: by how many ms an id may be ahead, lifetime in ms, the group that has to finish
@@ -59,7 +59,7 @@ def move_future_streams(client: Any, settings: Settings) -> None:
     try:
         for stream in (settings.requests_stream, settings.rejected_stream, settings.events_stream):
             target = moved_name(client, stream)
-            arguments = (_MAX_AHEAD_MS, lifetime, finished_by.get(stream, ""))
+            arguments = (MAX_AHEAD_MS, lifetime, finished_by.get(stream, ""))
             if last := client.eval(_MOVE, 2, stream, target, *arguments):
                 if stream == settings.events_stream:  # its consumers get the events again, from the next sweep
                     client.delete(MARKER_KEY)

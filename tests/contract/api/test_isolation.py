@@ -17,7 +17,7 @@ from bson import ObjectId
 
 from support import commands
 from support.faults import failing
-from support.http import EXPORT, SNAPSHOTS, bearer
+from support.http import EXPORT, EXPORTS, SNAPSHOTS, bearer
 from support.served import Served
 from support.waiting import allowed
 
@@ -115,6 +115,21 @@ def test_costly_searches_of_one_organization_keep_no_one_waiting(served: Served)
 @pytest.mark.timeout(300)
 def test_costly_searches_in_20000_snapshots_keep_no_one_waiting(served: Served) -> None:
     costly_readers_keep_no_one_waiting(served, 20_000, 20)
+
+
+def test_costly_exports_of_one_organization_keep_no_one_waiting(served: Served) -> None:
+    """An export is accepted only if a snapshot matches its filter, which may take a search of all notes."""
+    stranger = ObjectId()
+    fill(served, stranger, 4000)
+    operations = others(served)
+    exporter = served.as_("ADMIN", stranger)
+    body = {"format": "jsonl", "q": LETTERS}
+    limit = allowed(2)
+    with repeated(8, lambda: exporter.post(EXPORTS, json=body)) as answers:
+        longest = slowest(operations, 4)
+    assert max(longest.values()) < limit, longest
+    codes = {answer.json()["code"] for answer in answers}
+    assert codes <= {"empty_selection", "too_many_in_progress", "store_conflict", "store_unavailable"}, codes
 
 
 def test_search_that_takes_too_long_says_what_to_do(served: Served, mongo_client: pymongo.MongoClient[Any]) -> None:

@@ -74,6 +74,22 @@ def test_finished_export_is_deleted_with_its_files_after_a_confirmation(
     assert admin.get(f"{JOBS}/{key}").status_code == 404
 
 
+def test_export_whose_files_cannot_be_removed_stays_and_the_page_says_why(
+    served: Served, own: ObjectId, admin: httpx.Client
+) -> None:
+    key = exported(served, own)
+    end = f"{JOBS}/{key}/end"
+    form = form_of(admin.get(end), end)
+    in_the_way = Path(served.exports) / f".{key}.removed"
+    in_the_way.touch()
+    answer = send(admin, form)
+    assert (answer.status_code, "cannot be used: Not a directory" in text_of(answer)) == (503, True)
+    in_the_way.unlink()
+    assert (Path(served.exports) / key).is_dir()
+    assert send(admin, form).status_code == 200
+    assert not (Path(served.exports) / key).exists()
+
+
 def test_job_in_progress_is_cancelled_and_never_deleted(served: Served, own: ObjectId, admin: httpx.Client) -> None:
     jobs = Jobs(served.running.bench.service)
     job = jobs.accept("export", own, {"format": "jsonl"}, local=True)

@@ -286,3 +286,6 @@ def test_unknown_integration_keys_are_limited_before_mongodb_is_asked(servers: S
         refused = next(answer for _ in range(100) if (answer := unknown()).status_code == 429)
         assert (refused.json()["code"], 1 <= int(refused.headers["retry-after"]) <= 60) == ("rate_limited", True)
         assert client.get(SNAPSHOTS, headers=known).status_code == 200
+        # Behind a proxy, another client has the same address, and this process has never seen its key.
+        new = bearer(commands.run(commands.environment(settings), *order).json["key"])
+        eventually(lambda: client.get(SNAPSHOTS, headers=new).status_code == 200, 10)

@@ -1,6 +1,7 @@
 """A backfill that a command runs: it hands over to the workers, watches them, and ends when it is cancelled."""
 
 import time
+from collections.abc import Sequence
 
 import pytest
 
@@ -12,8 +13,10 @@ from worker.backfills.accepting import accept_backfill
 from worker.backfills.backfill import Backfill
 from worker.backfills.progress import Progress
 from worker.backfills.running import Runner
+from worker.errors import SnapshotError, StoreUnavailable
 from worker.jobs.slices import Slice, run_slice
 from worker.jobs.store import Jobs
+from worker.service import NewRequest, Receipt
 
 
 @pytest.fixture
@@ -72,6 +75,39 @@ def test_command_ends_when_its_backfill_is_cancelled(bench: Bench, jobs: Jobs, c
     done = Runner(jobs, cancel_at_20)(job.id, 60)
     assert (done.status, cancelled) == ("cancelled", [True])
     assert bench.database.snapshotrequests.count_documents({}) == 20
+
+
+def test_command_hands_over_if_it_is_interrupted_in_its_first_slice(bench: Bench, jobs: Jobs, contact: Contact) -> None:
+    """Otherwise no worker would continue the backfill before the lease of the command has ended."""
+    job = accept_backfill(jobs, contact.organization, {}, enqueue=False)
+
+    def interrupt(progress: Progress) -> None:
+        if progress.requests == 20:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Runner(jobs, interrupt)(job.id, 60)
+    assert bench.published.chunks[-1] == ("snapshots.maintenance", [str(job.id)])
+    assert jobs.claim(job.id, "a worker")
+
+
+def test_command_goes_on_with_its_slice_after_a_fault(
+    bench: Bench, jobs: Jobs, contact: Contact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = accept_backfill(jobs, contact.organization, {}, enqueue=False)
+    accept, faults = bench.service.accept, [StoreUnavailable()]
+
+    def accept_later(requests: Sequence[NewRequest]) -> list[Receipt | SnapshotError]:
+        if faults:
+            raise faults.pop()
+        return accept(requests)
+
+    def work(_: Progress) -> None:
+        run_accepted(bench.service)
+
+    monkeypatch.setattr(bench.service, "accept", accept_later)
+    done = Runner(jobs, work)(job.id, 30)
+    assert (done.status, done.fence, Progress.of(done).completed) == ("completed", 1, 35)
 
 
 def test_command_goes_on_when_the_time_of_a_slice_is_over(

@@ -4,13 +4,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-import pymongo
-
 from worker.domain.ledger_entry import FAILED
 from worker.stores.connections import Connections, store_errors
 from worker.stores.queries import RequestFilter
 
-_SECONDS = 10
 _MAX_REQUESTS = 100_000
 
 
@@ -36,17 +33,17 @@ class ErrorGroups:
         return sum(group.count for group in self.groups)
 
 
-def count_by_code(connections: Connections, requests: RequestFilter, max_requests: int = _MAX_REQUESTS) -> ErrorGroups:
+def count_by_code(connections: Connections, requests: RequestFilter) -> ErrorGroups:
     """Count failed requests by code, and those in flight by the error of their last attempt.
 
-    Raises StoreUnavailable, StoreConflict, also after 10 s.
+    Raises StoreUnavailable, StoreConflict.
     """
     condition = replace(requests, code=None).condition()
     code = "$error.code" if requests.status == FAILED else "$lastError.code"
     group = {"_id": code, "count": {"$sum": 1}, "newest": {"$max": "$finishedAt"}}
-    pipeline: list[dict[str, Any]] = [{"$match": condition}, {"$limit": max_requests}, {"$group": group}]
-    with store_errors(), pymongo.timeout(_SECONDS):
+    pipeline: list[dict[str, Any]] = [{"$match": condition}, {"$limit": _MAX_REQUESTS}, {"$group": group}]
+    with store_errors():
         rows = list(connections.database[connections.settings.requests_collection].aggregate(pipeline))
     groups = [ErrorGroup(row["_id"], row["count"], row["newest"]) for row in rows]
     groups.sort(key=lambda group: (-group.count, group.code or ""))
-    return ErrorGroups(groups, sum(group.count for group in groups) < max_requests)
+    return ErrorGroups(groups, sum(group.count for group in groups) < _MAX_REQUESTS)

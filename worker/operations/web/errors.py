@@ -10,7 +10,8 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from worker.api.responses import HttpError, TokenMissing, Unauthorized
-from worker.errors import InvalidRequest, NotFound, Refused, SnapshotError, TransientError
+from worker.errors import InvalidRequest, InvalidSettings, NotFound, Refused, SnapshotError, TransientError
+from worker.exports.destination import DestinationFailed
 from worker.log import get_logger
 from worker.operations.web.rendering import HEADERS, render
 from worker.operations.web.session import COOKIE, LOGIN, ROOT, delete_cookie
@@ -31,6 +32,15 @@ _TITLES = {
     500: "Internal error",
     503: "Temporarily unavailable",
 }
+_STATUSES: dict[type[SnapshotError], int] = {
+    NotFound: 404,
+    InvalidRequest: 400,
+    Refused: 409,
+    TransientError: 503,
+    DestinationFailed: 503,
+    InvalidSettings: 503,
+}
+"""The first one that an error is an instance of decides; those of the API's own errors are in the errors."""
 _AFTER_LOGIN = {401, 403, 410}
 """The errors after which logging in, or logging in as someone else, helps."""
 
@@ -100,10 +110,7 @@ def _error_page(status: int, message: str, code: str) -> Response:
 def _status_of(error: SnapshotError) -> int:
     if isinstance(error, HttpError):
         return error.status
-    for kind, status in ((NotFound, 404), (InvalidRequest, 400), (TransientError, 503), (Refused, 409)):
-        if isinstance(error, kind):
-            return status
-    return 500
+    return next((status for kind, status in _STATUSES.items() if isinstance(error, kind)), 500)
 
 
 def _message_of(error: SnapshotError) -> str:
