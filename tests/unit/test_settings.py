@@ -40,6 +40,7 @@ INVALID = [
     ("RUN_DEADLINE", "-5s", "a duration such as 45s"),
     ("RUN_DEADLINE", "999999999999d", "a duration such as 45s"),
     ("RUN_DEADLINE", "0", "from 1s to 10m"),
+    ("LISTENER_IDLE", "0", "from 0.1s to 1h"),
     ("SWEEP_INTERVAL", "0s", "from 0.1s to 1h"),
     ("RETRY_CEILING", "5m", "at most 30s"),
     ("RETRY_FLOOR", "0", "above 0"),

@@ -123,12 +123,14 @@ class Settings(FieldSettings, StoreSettings, BaseSettings):
     api_max_body: int = Field(1_048_576, ge=1024, le=16_777_216, description="maximum bytes of an HTTP request body")
 
     api_max_connections: int = Field(1000, ge=8, le=100_000, description="maximum HTTP connections per process")
-    api_lists: int = Field(2, ge=1, le=8, description="maximum lists in progress per organization; more get 429")
+    api_lists: int = Field(
+        2, ge=1, le=8, description="maximum lists in progress per organization and process; more get 429"
+    )
     api_exports: int = Field(
         2,
         ge=1,
         le=8,
-        description="maximum export downloads in progress per organization; more get 429",
+        description="maximum export downloads in progress per organization and process; more get 429",
     )
 
     flower_url: HttpUrl | None = Field(
@@ -167,6 +169,9 @@ class Settings(FieldSettings, StoreSettings, BaseSettings):
             raise ValueError(f"{PREFIX}JWT_LEEWAY should be from 0 to 5m")
         if not timedelta(seconds=0.1) <= self.sweep_interval <= timedelta(hours=1):
             raise ValueError(f"{PREFIX}SWEEP_INTERVAL should be from 0.1s to 1h")
+        # At 0, listeners would take over entries that another one is processing.
+        if not timedelta(seconds=0.1) <= self.listener_idle <= timedelta(hours=1):
+            raise ValueError(f"{PREFIX}LISTENER_IDLE should be from 0.1s to 1h")
         if not timedelta(seconds=0.1) <= self.reconcile_interval <= timedelta(hours=24):
             raise ValueError(f"{PREFIX}RECONCILE_INTERVAL should be from 0.1s to 24h")
         return self
