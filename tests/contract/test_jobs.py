@@ -121,6 +121,23 @@ def test_job_whose_slices_die_without_progress_fails_as_worker_lost(bench: Bench
     assert (event["type"], event["data"]["error"]["code"]) == ("training.export.failed", "worker_lost")
 
 
+def test_outage_neither_counts_as_a_death_nor_forgets_the_progress_before_it(
+    bench: Bench, jobs: Jobs, job: Job
+) -> None:
+    def stalled() -> int:
+        return jobs.get(job.id).stalled
+
+    for _ in range(2):
+        claimed(jobs, job)
+        bench.advance(seconds=jobs.lease.total_seconds() + 1)
+    jobs.interrupt(claimed(jobs, job))
+    assert stalled() == 2
+    holder = claimed(jobs, job)
+    jobs.save(holder, {}, {"number": 1})
+    jobs.interrupt(holder)
+    assert stalled() == 0
+
+
 def test_bad_input_fails_the_job_and_an_unexpected_error_does_not(jobs: Jobs, bench: Bench, job: Job) -> None:
     def unexpected(_: Slice) -> None:
         raise RuntimeError

@@ -206,8 +206,9 @@ class Jobs:
 
         Raises LeaseLost. The claim does not count towards `stalled`, so that no job fails because of an outage.
         """
-        fields = {"leasedUntil": None, "stalled": max(0, claimed.stalled - 1), "enqueuedAt": self.service.clock.now()}
-        self._write(claimed, {"$set": fields})
+        stalled = {"$max": [0, {"$subtract": ["$stalled", 1]}]}  # it is 0 already if the slice has saved a checkpoint
+        fields = {"leasedUntil": None, "stalled": stalled, "enqueuedAt": self.service.clock.now()}
+        self._write(claimed, [{"$set": fields}])
 
     def mark_cleaned(self, job: Job) -> None:
         """Record that everything a failed or cancelled job had written is removed."""
@@ -228,7 +229,7 @@ class Jobs:
         self._write(claimed, {"$set": {**fields, **ends}, **done})
         self.emit_event(claimed.id)
 
-    def _write(self, claimed: Job, change: Document, session: ClientSession | None = None) -> None:
+    def _write(self, claimed: Job, change: Document | Sequence[Document], session: ClientSession | None = None) -> None:
         with store_errors():
             # Matched, not modified: a repeat after a lost answer changes nothing.
             if not self.collection.update_one(_held(claimed), change, session=session).matched_count:
