@@ -63,14 +63,16 @@ class Expiry:
         state = self._checkpoints.get(_NAME)
         if "after" not in state and now - state.get("lookedAt", now - _LOOK) < _LOOK:
             return 0
-        after: Document = {"organizationId": {"$gt": state["after"]}} if "after" in state else {}
+        after: Document = {"$gt": state["after"]} if "after" in state else {"$ne": None}
         with store_errors():
-            which = {"keepFor.0": {"$exists": True}, **after}
+            which = {"keepFor.0": {"$exists": True}, "organizationId": after}
             found = self._policies.collection.find(which, {"organizationId": 1, "updatedAt": 1})
             organizations = list(found.sort("organizationId", 1))
         accepted = 0
         for each in organizations:
-            accepted += self._accept(each["organizationId"], max(now - _PAUSE, each.get("updatedAt") or now - _PAUSE))
+            changed = each.get("updatedAt")  # a document that someone else has written may have anything here
+            since = max(now - _PAUSE, changed) if isinstance(changed, datetime) else now - _PAUSE
+            accepted += self._accept(each["organizationId"], since)
             if budget.is_over and each is not organizations[-1]:
                 self._checkpoints.set(_NAME, {"after": each["organizationId"]})
                 return accepted

@@ -27,7 +27,7 @@ from worker.domain.ledger_entry import (
     is_finished,
     with_fields,
 )
-from worker.errors import TransientError
+from worker.errors import TaskInterrupt, TransientError, UnexpectedError
 from worker.jobs.upkeep import JobUpkeep
 from worker.log import get_logger
 from worker.service import Service
@@ -99,7 +99,8 @@ class Sweep:
     def __call__(self, budget: Budget | None = None, begin_with: str | None = None) -> SweepReport:
         """Run the repairs one after the other within the budget, beginning with `begin_with`.
 
-        If a repair fails, the others still run. Raises the first TransientError that the budget did not cause.
+        If a repair fails, the others still run. Raises the first error that the budget did not cause, which is
+        UnexpectedError if our code has a bug or a document has fields of the wrong types.
         """
         self._budget = budget = budget or Budget(SECONDS)
         faults: list[TransientError] = []
@@ -121,6 +122,11 @@ class Sweep:
                     break
                 log.warning("repair_failed", repair=name, code=error.code, reason=error.message)
                 faults.append(error)
+            except Exception as error:
+                if isinstance(error, TaskInterrupt):
+                    raise
+                log.exception("repair_failed", repair=name, code=UnexpectedError.code)
+                faults.append(UnexpectedError(f"Unexpected {type(error).__name__} in the repair {name}."))
         if faults:
             raise faults[0]
         return self.report
