@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 from bson import ObjectId
+from celery import Celery
 
 from support.ledger import Bench, bench_on
+from worker.celery_support.publisher import CeleryPublisher
 from worker.errors import InvalidRequest, NotFound
 from worker.jobs import events, store
 from worker.jobs.job import Job
@@ -16,6 +18,7 @@ from worker.jobs.store import JobFilter, Jobs, LeaseLost
 from worker.settings import Settings
 from worker.stores import indexes
 from worker.stores.connections import Connections
+from worker.stores.wakeups import EXPORTS
 from worker.sweep.replay import Replay
 from worker.sweep.sweep import Sweep
 
@@ -166,6 +169,19 @@ def test_sweep_enqueues_a_lost_job_once(bench: Bench, jobs: Jobs, job: Job) -> N
         Sweep(bench.service)()
     assert bench.published.ids == [str(job.id)] * 2
     jobs.complete(claimed(jobs, holder), {})
+
+
+def test_job_that_waits_behind_a_long_queue_is_not_enqueued_again(
+    bench: Bench, jobs: Jobs, job: Job, redis_url: str
+) -> None:
+    with Celery("test", broker=redis_url, set_as_current=False) as app:
+        CeleryPublisher(app)(EXPORTS, [[str(ObjectId())], [str(job.id)]], job.accepted_at, task="snapshots.export")
+    bench.advance(minutes=5)
+    Sweep(bench.service)()
+    assert bench.published.ids == [str(job.id)], "its message still waits"
+    bench.connections.redis.delete(EXPORTS)
+    Sweep(bench.service)()
+    assert bench.published.ids == [str(job.id)] * 2
 
 
 def test_flush_of_redis_repeats_the_event_with_its_id_and_content(bench: Bench, jobs: Jobs, job: Job) -> None:

@@ -275,16 +275,16 @@ class Jobs:
         with store_errors():
             self.collection.update_many(which, {"$set": {"unsent": True, "owed": ObjectId()}})
 
-    def take_lost(self) -> Iterator[Job]:
-        """Yield the jobs whose message was lost or whose slice died, and record that they are enqueued again.
+    def take_lost(self, queue: str, before: datetime) -> Iterator[Job]:
+        """Yield a queue's jobs whose message was lost or whose slice died, and record that they are enqueued again.
 
-        These are jobs that were enqueued long ago, are not claimed, and have work left: unfinished jobs that no command
-        runs, and failed or cancelled jobs whose files are not removed yet.
+        These are jobs that were last enqueued before `before`, are not claimed, and have work left: unfinished jobs
+        that no command runs, and failed or cancelled jobs whose files are not removed yet.
         """
         now = self.service.clock.now()
-        past = {"$not": {"$gt": now - self.service.settings.lost_after, "$lt": now + _AHEAD}}
-        free = {"$not": {"$gt": now, "$lt": now + _AHEAD}}
-        idle = {"leasedUntil": free, "enqueuedAt": past}
+        past, free = ({"$not": {"$gt": moment, "$lt": now + _AHEAD}} for moment in (before, now))
+        kinds = [kind for kind, (_, own) in TASKS.items() if own == queue]
+        idle = {"kind": {"$in": kinds}, "leasedUntil": free, "enqueuedAt": past}
         open_ = {"status": {"$in": UNFINISHED}, "local": None}
         unclean = {"status": {"$in": _ENDED}, "checkpoint": {"$exists": True}}
         lost = {"$or": [{**open_, **idle}, {**unclean, **idle}]}

@@ -33,7 +33,7 @@ from worker.log import get_logger
 from worker.service import Service
 from worker.stores.claims import Claims
 from worker.stores.connections import Document, store_errors
-from worker.stores.wakeups import BULK, INTERACTIVE, REQUEST_QUEUES, UNKNOWN, Queues
+from worker.stores.wakeups import BULK, INTERACTIVE, REQUEST_QUEUES, Queues
 from worker.sweep.budget import Budget
 from worker.sweep.counting import CountUpkeep
 from worker.sweep.expiry import Expiry
@@ -135,11 +135,10 @@ class Sweep:
 
     def _enqueue_lost(self, queue: str) -> None:
         """Enqueue requests whose wake-up was published well before the oldest waiting message, and so was lost."""
-        oldest = self._queues.oldest_stamp(queue)
-        if oldest == UNKNOWN:
-            return
         now = self._service.clock.now()
-        lost_before = min(oldest or now, now) - self._settings.lost_after
+        lost_before = self._queues.lost_before(queue, now, self._settings.lost_after)
+        if lost_before is None:
+            return
         changes = {"$set": {"enqueuedAt": now}, "$inc": {"swept": 1}}
         running = {"$nor": [{"_id": {"$in": self._count_dead_runs(now)}}]}
         for lost in ({"$lt": lost_before}, {"$gt": now + _AHEAD}):
