@@ -161,6 +161,8 @@ class ExpiryJob:
                 state["removed"] = dict(removed)
                 if done:
                     state |= {"phase": "records", "ids": b""}
+                elif job_slice.pause:
+                    break
             elif self._remove_batch(job_slice) and len(unpacked(state["ids"])) < _MAX_REMOVED:
                 continue
             elif state["ids"]:
