@@ -73,14 +73,8 @@ class Listener:
         self._untried = 0
         """How many of the claimed entries had only waited in their former listener. They are the first ones."""
         self._claim_cursor = "0-0"
-        self._due = {
-            "take_over": 0.0,
-            "keep": 0.0,
-            "show_alive": 0.0,
-            "trim": 0.0,
-            "forget": 0.0,
-            "write_log": _LOG_SECONDS + time.monotonic(),
-        }
+        self._due = {"write_log": _LOG_SECONDS + time.monotonic()}
+        """When each periodic task is due next, by the monotonic clock. A task that it lacks is due now."""
 
     def run(self, stop: threading.Event) -> None:
         """Listen until `stop` is set, then finish what was read and leave the group. Survives any outage."""
@@ -104,8 +98,12 @@ class Listener:
         self._leave()
 
     def _prepare(self, stop: threading.Event) -> bool:
-        """Create the indexes. Without the ledger's unique index, two entries of one request would make two requests."""
-        for attempt in range(1_000_000):
+        """Create the indexes; return False if `stop` was set before MongoDB could be reached.
+
+        Without the ledger's unique index, two entries of one request would make two requests.
+        """
+        attempt = 0
+        while True:
             try:
                 indexes.ensure(self._service.connections)
                 self._service.clock.now()
@@ -114,9 +112,9 @@ class Listener:
                     log.warning("listener_waits_for_store", code=error.code, reason=error.message)
                 if stop.wait(_pause(_OUTAGE_SECONDS, attempt)):
                     return False
+                attempt += 1
             else:
                 return True
-        return False
 
     def _recover(self, error: TransientError, failures: int, stop: threading.Event) -> None:
         self._retry_at = 0.0  # a lost reply has left its batch pending
@@ -159,10 +157,11 @@ class Listener:
             self._counts.write_log()
         self._read_new()
 
-    def _is_due(self, job: str, now: float, every: float) -> bool:
-        if now < self._due[job]:
+    def _is_due(self, task: str, now: float, every: float) -> bool:
+        """Return whether a periodic task is due; if so, it is due again in `every` seconds."""
+        if now < self._due.get(task, now):
             return False
-        self._due[job] = now + every
+        self._due[task] = now + every
         return True
 
     def _read_new(self) -> None:
