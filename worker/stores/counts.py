@@ -17,13 +17,14 @@ The counts are verified: `worker.sweep.counting` counts the organizations in ful
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from bson import ObjectId
 from pymongo.client_session import ClientSession
 from pymongo.collection import Collection
 
+from worker.clock import EPOCH
 from worker.domain.ledger_entry import ACCEPTED, COMPLETED, FAILED, counted_in
 from worker.stores.connections import Connections, Document, store_errors
 from worker.stores.indexes import LIFE
@@ -35,7 +36,6 @@ the comparison has come. They are there so that a restored backup has both or ne
 MARGIN = timedelta(seconds=15)
 """A margin beyond the run deadline and its grace period, because a dead client's transaction stays open for 10 s."""
 _IDS = 10_000
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 Tally = dict[Any, Counter[str]]
 """Counts by organization: `completed`, `failed`, `deleted`, `unchanged`, `snapshots`, `in_flight`, and `other` (a
@@ -105,7 +105,7 @@ def change_of(entry: Mapping[str, Any], **counts: int) -> Document:
 
     An entry without `finishedAt` stands for a snapshot without a request.
     """
-    at = entry.get("finishedAt") or _EPOCH
+    at = entry.get("finishedAt") or EPOCH
     return {"organizationId": entry["organizationId"], "finishedAt": at, "counts": without_zeros(counts)}
 
 
