@@ -25,7 +25,7 @@ from worker.stores.counts import (
     tally_of,
 )
 from worker.stores.folding import add, fold
-from worker.stores.stats import ANY, at_one_moment, identities_within
+from worker.stores.stats import ANY, at_one_moment, identities_within, ledger_documents
 from worker.sweep.budget import Budget
 
 log = get_logger(__name__)
@@ -136,9 +136,10 @@ class CountUpkeep:
         return _Comparison(state, last, differences)
 
     def _last_of_next(self, state: Document, session: ClientSession) -> ObjectId | None:
-        """Return the last organization of the next comparison, or None if it reaches the last of all.
+        """Return the last organization of the next comparison, or None if no further organization follows.
 
-        They have about as many requests as a comparison may count, and those in between that are not known yet, too.
+        The organizations up to it have about `_REQUESTS` requests together. The comparison also covers those between
+        them that have no stored counts yet.
         """
         counted, last = 0, None
         for organization, requests in self._sizes(state, session):
@@ -149,7 +150,10 @@ class CountUpkeep:
         return None
 
     def _sizes(self, state: Document, session: ClientSession) -> Iterator[tuple[ObjectId, int]]:
-        """Yield the next organizations with the number of their requests, in order; in the first turn, count those."""
+        """Yield the next organizations, in order, each with the number of its requests.
+
+        The number comes from the stored counts or, before every organization was compared once, from the ledger.
+        """
         later: Document = {"$gt": state["after"]} if state.get("after") else {}
         if "completeSince" in state:
             known: Document = {"finishedAt": None, "_id": {"$type": "objectId", **later}}
@@ -158,7 +162,7 @@ class CountUpkeep:
                     counts = each.get("counts", {})
                     yield each["_id"], counts.get("completed", 0) + counts.get("failed", 0)
             return
-        ledger = self._connections.database[self._connections.settings.requests_collection]
+        ledger = ledger_documents(self._connections)
         for organization in sorted(
             ledger.distinct("organizationId", {"organizationId": later or ANY}, session=session)
         ):

@@ -91,11 +91,10 @@ class Expiry:
         return True
 
     def _may_have_any(self, condition: Document) -> bool:
-        """Return whether there are such snapshots.
+        """Return whether there are such snapshots, or True if MongoDB does not find out within a second.
 
-        True also if there is no answer in time, because many old ones must stay.
-
-        The job then searches without a time limit, so that one organization does not delay the sweep's repairs.
+        That happens if many old snapshots must stay. The job then searches without a time limit, so that one
+        organization does not delay the sweep's repairs.
         """
         try:
             with store_errors(), pymongo.timeout(_LOOK_SECONDS):
