@@ -4,7 +4,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pymongo
 from bson import ObjectId
@@ -38,6 +38,8 @@ _COST_FACTOR = 20
 """After a comparison, the next one waits for this many times as long as it took."""
 _MAX_SECONDS, _PAUSE = 10.0, timedelta(seconds=45)
 """How many seconds a comparison may take, and how long the next one waits if it takes longer."""
+_LONGEST_REST = timedelta(hours=1)
+"""A rest that ends later was set by a former primary's clock: `_COST_FACTOR` times the longest one takes minutes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,11 +117,11 @@ class CountUpkeep:
     def _compare(self, session: ClientSession) -> _Comparison | None:
         state, reached = checkpoint(self._connections, CHECK, session), reached_at(self._connections, session)
         now = self._connections.clock.now()
-        if state.get("pausedUntil", now) > now:
+        if _is_ahead(state.get("pausedUntil"), now):
             return None
         if reached is None or not is_recent(self._connections, reached, now):
             return None  # what finished since is too much to read; the next folds add it
-        if "completeSince" in state and state.get("restUntil", now) > now:
+        if "completeSince" in state and _is_ahead(state.get("restUntil"), now):
             return None
         last = self._last_of_next(state, session)
         after = state.get("after")
@@ -187,3 +189,8 @@ class CountUpkeep:
                     return False
             add(self._connections, session, compared.differences)
         return True
+
+
+def _is_ahead(moment: datetime | None, now: datetime) -> bool:
+    """Whether the end of a rest is still to come."""
+    return moment is not None and now < moment <= now + _LONGEST_REST

@@ -61,7 +61,8 @@ class Expiry:
         """
         now = self._service.clock.now()
         state = self._checkpoints.get(_NAME)
-        if "after" not in state and now - state.get("lookedAt", now - _LOOK) < _LOOK:
+        # A time in the future was set by a former primary's clock.
+        if "after" not in state and timedelta(0) <= now - state.get("lookedAt", now - _LOOK) < _LOOK:
             return 0
         after: Document = {"$gt": state["after"]} if "after" in state else {"$ne": None}
         with store_errors():
