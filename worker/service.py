@@ -43,7 +43,7 @@ from worker.stores.wakeups import BULK, INTERACTIVE, Publish, chunks_of
 log = get_logger(__name__)
 
 _MARK_SECONDS = 2
-"""The time limit of the write by which a sweep enqueues at once what could not be published."""
+"""Time limit for marking requests whose wake-ups could not be published, so that the next sweep enqueues them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +177,7 @@ class Service:
     def _check(self, entries: Sequence[LedgerEntry], check: Check | None) -> list[SnapshotError | None]:
         """Return for each request the error if its contact was erased or `check` refuses it.
 
-        Repeated requests count too.
+        A request that is in the ledger already is checked as well, so that no contact that was erased gets a receipt.
         """
         erased = self.tombstones.erased(person_of(entry) for entry in entries)
         errors = check(entries) if check else [None] * len(entries)

@@ -37,6 +37,7 @@ _SHORTEST_BLOCK = timedelta(milliseconds=10)
 COALESCE_SECONDS = 0.015
 """How long to gather more entries under pressure."""
 _TRIM_SECONDS, _FORGET_SECONDS, _LOG_SECONDS = 10.0, 60.0, 10.0
+"""How often the stream is trimmed, consumers that are gone are removed, and counts are logged."""
 _SHOW_ALIVE_SECONDS = 3.0
 """Interval at which the listener resets its idle time. The doctor counts a listener as dead after 10 s."""
 _RETRY_SECONDS = (0.5, 5.0)

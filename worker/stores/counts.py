@@ -36,6 +36,7 @@ the comparison has come. They are there so that a restored backup has both or ne
 MARGIN = timedelta(seconds=15)
 """A margin beyond the run deadline and its grace period, because a dead client's transaction stays open for 10 s."""
 _IDS = 10_000
+"""Maximum number of ids in one look-up of snapshots."""
 
 Tally = dict[Any, Counter[str]]
 """Counts by organization: `completed`, `failed`, `deleted`, `unchanged`, `snapshots`, `in_flight`, and `other` (a

@@ -43,6 +43,7 @@ from worker.sweep.retention import Retention
 log = get_logger(__name__)
 
 _BATCH = 500
+"""Maximum number of entries that one read of a repair returns."""
 _AHEAD = timedelta(minutes=1)
 """A time further in the future was set by a former primary's clock: a countdown ends within 30 s."""
 SECONDS = 20.0
