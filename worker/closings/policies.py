@@ -9,8 +9,8 @@ import hashlib
 import time
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
+from functools import cache
 from typing import Annotated, Any
-from weakref import WeakKeyDictionary
 
 from bson import ObjectId
 from pydantic import AfterValidator, Field
@@ -130,11 +130,10 @@ def fingerprint(policy: Policy | None) -> str:
     return hashlib.sha256(policy.model_dump_json().encode()).hexdigest()[:16] if policy else "invalid"
 
 
+@cache
 def policies_of(connections: Connections) -> "Policies":
     """Return the `Policies` of this process, whose cache all runs share."""
-    if connections not in _SHARED:
-        _SHARED[connections] = Policies(connections)
-    return _SHARED[connections]
+    return Policies(connections)
 
 
 class Policies:
@@ -208,6 +207,3 @@ class Policies:
                 self.collection.update_one({"organizationId": organization}, change)
         self._cache.pop(organization, None)
         return self.get(organization)[0]
-
-
-_SHARED: WeakKeyDictionary[Connections, Policies] = WeakKeyDictionary()
