@@ -74,7 +74,8 @@ broker_connection_timeout = 3
 broker_channel_error_retry = True  # a Redis that refuses a command (out of memory, wrong type of key) ends no worker
 _broker = _own.redis.celery_settings(
     {
-        "visibility_timeout": 3600,  # the sweep redelivers long before
+        # The sweep repeats a killed worker's wake-ups long before. Longer than any delay (MAX_ETA of message_format).
+        "visibility_timeout": 3600,
         "socket_timeout": 10,
         "socket_connect_timeout": 3,
         "socket_keepalive": True,
