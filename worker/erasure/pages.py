@@ -43,7 +43,8 @@ class Pages:
             if self._job_slice.is_over:
                 return False
             collection, condition = self._conditions[state["collection"]]
-            last, count = None, 0
+            count = 0
+            last: Any = None
             for document in self._page(collection, condition, state["after"]):
                 each(collection, document)
                 last, count = document["_id"], count + 1
