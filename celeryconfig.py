@@ -43,7 +43,8 @@ task_routes = {
 }
 
 # A message is acknowledged after its run. The sweep enqueues a killed worker's requests again and counts them;
-# reject_on_worker_lost would loop on a request that kills its worker. `task_acks_on_failure_or_timeout` stays on:
+# reject_on_worker_lost would loop on a request that kills its worker. Only the two tasks that accept what a Celery
+# producer sends set it, because the sweep does not know these requests yet. `task_acks_on_failure_or_timeout` stays on:
 # without it, Celery on Redis deletes the message all the same.
 task_acks_late = True
 task_reject_on_worker_lost = False
@@ -73,7 +74,8 @@ broker_connection_timeout = 3
 broker_channel_error_retry = True  # a Redis that refuses a command (out of memory, wrong type of key) ends no worker
 _broker = _own.redis.celery_settings(
     {
-        "visibility_timeout": 3600,  # the sweep redelivers long before
+        # The sweep repeats a killed worker's wake-ups long before. Longer than any delay (MAX_ETA of message_format).
+        "visibility_timeout": 3600,
         "socket_timeout": 10,
         "socket_connect_timeout": 3,
         "socket_keepalive": True,

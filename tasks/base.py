@@ -8,7 +8,7 @@ from typing import Any
 
 from bson import ObjectId
 from celery import Task
-from celery.exceptions import SoftTimeLimitExceeded
+from celery.exceptions import Reject, SoftTimeLimitExceeded
 
 from worker.bootstrap import service
 from worker.clock import milliseconds
@@ -57,20 +57,28 @@ def as_retry(
 ) -> Exception:
     """Publish the next attempt of a task as a Celery retry that shows the reason; return the exception to raise.
 
-    Celery first publishes the retry and then acknowledges the message. If the publish fails (see
-    worker/celery_support/publisher.py), the message is gone, and the sweep enqueues its requests again.
+    Celery first publishes the retry and then acknowledges the message.
 
     Args:
         task: The task, bound to the current message.
         ids: The ids of the unfinished ledger entries. None keeps the arguments of the message.
         error: The reason, which Flower shows.
         delay: The time until the next attempt. None: exponential backoff by the number of retries.
+
+    Raises:
+        Reject: The retry could not be published. A message with ledger ids is dropped, because the sweep enqueues them
+            again. Any other one goes back to its queue, because a request in it may be stored nowhere else.
     """
     own: dict[str, Any] = {"argsrepr": "..."} if ids is None else {"args": [ids], "argsrepr": repr_of(ids)}
     wait = delay or backoff(task.request.retries, service().settings)
-    result: Exception = task.retry(
-        exc=error, countdown=wait.total_seconds(), max_retries=None, throw=False, headers=_stamp(), **own
-    )
+    try:
+        result: Exception = task.retry(
+            exc=error, countdown=wait.total_seconds(), max_retries=None, throw=False, headers=_stamp(), **own
+        )
+    except Reject as rejection:
+        if ids is not None:
+            raise
+        raise Reject(error.message, requeue=True) from rejection
     return result
 
 

@@ -25,7 +25,7 @@ _ATTEMPTS = 12
 """How often a closing of an unresolved conversation is tried, during SNAPSHOTS_PARENT_WAIT, before it is rejected."""
 
 
-@app.task(name=CLOSING, bind=True, max_retries=None, Request=PrivateRequest)
+@app.task(name=CLOSING, bind=True, max_retries=None, reject_on_worker_lost=True, Request=PrivateRequest)
 def resolved(self: Task[Any, Any], *args: Any, **kwargs: Any) -> None:
     """Accept a closing from a Celery producer. An invalid one is recorded as rejected.
 

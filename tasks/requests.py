@@ -126,7 +126,7 @@ def _read_ids(ids: Any) -> list[ObjectId]:
     return [ObjectId(key) for key in ids]
 
 
-@app.task(name=REQUEST, bind=True, max_retries=None, Request=PrivateRequest)
+@app.task(name=REQUEST, bind=True, max_retries=None, reject_on_worker_lost=True, Request=PrivateRequest)
 def request(self: Task[Any, Any], *args: Any, **kwargs: Any) -> None:
     """Accept a whole request from a Celery producer. An invalid or refused request is recorded as rejected.
 

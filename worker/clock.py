@@ -9,6 +9,8 @@ from datetime import UTC, datetime, timedelta
 
 from worker.errors import TransientError
 
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+"""The time from which BSON, JavaScript and Redis count."""
 REFRESH_SECONDS = 60.0
 _LAST = datetime.max.replace(tzinfo=UTC).timestamp() - 1
 

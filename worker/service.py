@@ -43,7 +43,7 @@ from worker.stores.wakeups import BULK, INTERACTIVE, Publish, chunks_of
 log = get_logger(__name__)
 
 _MARK_SECONDS = 2
-"""The time limit of the write by which a sweep enqueues at once what could not be published."""
+"""Time limit for marking requests whose wake-ups could not be published, so that the next sweep enqueues them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +177,7 @@ class Service:
     def _check(self, entries: Sequence[LedgerEntry], check: Check | None) -> list[SnapshotError | None]:
         """Return for each request the error if its contact was erased or `check` refuses it.
 
-        Repeated requests count too.
+        A request that is in the ledger already is checked as well, so that no contact that was erased gets a receipt.
         """
         erased = self.tombstones.erased(person_of(entry) for entry in entries)
         errors = check(entries) if check else [None] * len(entries)
@@ -188,15 +188,17 @@ class Service:
             for entry, error in zip(entries, errors, strict=True)
         ]
 
-    def enqueue(self, receipts: Iterable[Receipt]) -> None:
-        """Publish wake-ups for requests that were just accepted. If that fails, the sweep does it later."""
+    def enqueue(self, receipts: Iterable[Receipt], chunk_size: int | None = None) -> None:
+        """Publish wake-ups for requests that were just accepted. If that fails, the sweep does it later.
+
+        `chunk_size`: maximum number of requests in a message of the bulk queue; None: that of the settings.
+        """
         by_queue: dict[str, list[LedgerEntry]] = {}
         for receipt in receipts:
             if receipt.created and (queue := receipt.entry.get("queue")):
                 by_queue.setdefault(queue, []).append(receipt.entry)
         for queue, entries in by_queue.items():
-            size = 1 if queue == INTERACTIVE else self.settings.chunk_size
-            self.wake(queue, entries, size)
+            self.wake(queue, entries, 1 if queue == INTERACTIVE else chunk_size or self.settings.chunk_size)
 
     def wake(self, queue: str, entries: Sequence[LedgerEntry], chunk_size: int, task_id: str | None = None) -> bool:
         """Publish wake-ups with up to `chunk_size` requests each.
@@ -238,8 +240,7 @@ class Service:
             if not (marked or deleted):
                 raise NotFound("Snapshot not found in this organization.")
             removed, entries = ([each] if each else [] for each in (deleted, marked))
-            changes = removals(organization, removed, entries)
-            record_changes(self.connections, session, changes)
+            record_changes(self.connections, session, removals(organization, removed, entries))
 
     def redrive(self, ids: Sequence[ObjectId], task_id: str | None = None) -> list[LedgerEntry]:
         """Accept failed requests again, in their next round, and enqueue them.

@@ -124,6 +124,18 @@ def test_open_missing_and_foreign_conversations_are_not_resolved_yet(service: Se
     assert len(platform.requests()) == 1
 
 
+def test_conversation_without_an_organization_is_not_resolved_yet_and_breaks_no_batch(
+    service: Service, platform: Platform
+) -> None:
+    orphan, closed = platform.converse_often(2)
+    platform.close(orphan, closed)
+    platform.database.conversations.update_one({"_id": orphan}, {"$unset": {"organizationId": ""}})
+    reports = [ClosedConversation(owner, key) for owner in (None, platform.organization) for key in (orphan, closed)]
+    answers = Closings(service).accept(reports)
+    assert [isinstance(each, NotResolvedYet) for each in answers] == [True, False, True, False]
+    assert len(platform.requests()) == 1
+
+
 def test_imported_conversation_is_a_closing_if_it_is_reported(service: Service, platform: Platform) -> None:
     conversation = platform.converse()
     resolved_at = platform.close(conversation)

@@ -13,6 +13,7 @@ from pydantic import SecretStr
 
 from support.erasing import EMAIL, PHONE, Erasing, celery_message, erasing_bench, person, places_of
 from support.ledger import Bench
+from worker.clock import EPOCH
 from worker.erasure import receipt as receipts
 from worker.erasure.accepting import lift
 from worker.erasure.holds import Holds
@@ -25,6 +26,7 @@ from worker.service import Receipt
 from worker.settings import Settings
 from worker.stores.stats import identities
 from worker.stores.tombstones import Lookup
+from worker.sweep.retention import Retention
 from worker.sweep.sweep import Sweep
 
 
@@ -253,6 +255,17 @@ def _finished(bench: Bench, erasing: Erasing, job: Job) -> Job:
             break
         bench.advance(minutes=6)
     return job
+
+
+def test_event_of_a_request_that_retention_has_stripped_is_not_emitted_again(bench: Bench) -> None:
+    """Its fields are gone. It may be recent if the retention was shorter before."""
+    contact = person(bench)
+    (key,) = bench.accepted(bench.asked(contact, conversationId=bench.conversation(contact)))
+    Run(bench.service)([key])
+    assert Retention(bench.service).strip(EPOCH, bench.ago(seconds=-1), 10)[0] == 1
+    assert Erasing(bench).run(contact).status == "completed"
+    assert "unsent" not in bench.entry(key)
+    assert bench.snapshots() == {}
 
 
 def test_receipt_verifies_and_one_changed_byte_does_not(bench: Bench, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from bson import ObjectId
@@ -11,6 +12,7 @@ from bson import ObjectId
 from support.erasing import Erasing, erasing_bench
 from support.exporting import Exporting, add_snapshots, at_once
 from support.ledger import Bench
+from worker.erasure import files
 from worker.exports import freezing
 from worker.exports.places import open_destination, open_folder
 from worker.exports.showing import shown
@@ -91,6 +93,44 @@ def test_second_erasure_of_the_same_person_changes_no_file(exporting: Exporting)
     exporting.bench.contact(_id=PERSON)
     assert "export files" not in erase(exporting.bench)
     assert exporting.files(job) == first
+
+
+@pytest.mark.parametrize("other", [2, 4], ids=["in the same list", "in another list"])
+def test_erasures_of_two_people_at_once_leave_an_export_that_can_be_rebuilt(
+    exporting: Exporting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, other: int
+) -> None:
+    export = exporting.run()
+    erasing = Erasing(exporting.bench)
+    meanwhile = [erasing.accept(ObjectId(f"{other:024x}"))]
+    second, pairs = meanwhile[0], files._pairs
+
+    def interrupted(records: Any) -> Any:
+        if meanwhile:  # the first one has read the manifest
+            erasing.slice(meanwhile.pop())
+        return pairs(records)
+
+    monkeypatch.setattr(files, "_pairs", interrupted)
+    erase(exporting.bench)
+    assert not meanwhile
+    assert erasing.finish(second).status == "completed"
+    lists = [data for name, data in exporting.files(export).items() if name.startswith("ids/")]
+    assert sum(len(data.splitlines()) for data in lists) == 6
+    destination = open_destination(exporting.bench.settings, export.id)
+    assert verify(destination).faults.keys() == exporting.manifest(export)["stale"]["files"].keys()
+    assert Rebuild(exporting.bench.service, destination)(open_folder(tmp_path / "again", ObjectId())) == []
+    assert "filesLock" not in exporting.bench.database.snapshotjobs.find_one({"_id": export.id})
+
+
+def test_lock_of_a_job_that_was_killed_ends(exporting: Exporting) -> None:
+    export = exporting.run()
+    until = exporting.bench.service.clock.now() + exporting.jobs.lease
+    lock = {"$set": {"filesLock": {"job": ObjectId(), "until": until}}}
+    exporting.bench.database.snapshotjobs.update_one({"_id": export.id}, lock)
+    erasing = Erasing(exporting.bench)
+    job = erasing.slice(erasing.accept(PERSON))
+    assert (job.status, (job.checkpoint or {}).get("phase")) == ("running", "files")
+    exporting.bench.advance(seconds=exporting.jobs.lease.total_seconds() + 1)
+    assert erasing.finish(job).status == "completed"
 
 
 def test_export_in_progress_begins_again_without_the_person(exporting: Exporting) -> None:

@@ -108,15 +108,16 @@ def test_lifted_erasure_stays_lifted_after_a_restore(bench: Bench) -> None:
     assert isinstance(bench.service.accept([bench.asked(contact)])[0], Receipt)
 
 
-def test_line_that_a_crash_cut_short_is_skipped(bench: Bench) -> None:
+def test_line_that_a_crash_cut_short_is_skipped_and_spoils_no_other(bench: Bench) -> None:
     contact = person(bench)
     Erasing(bench).run(contact)
     path = bench.settings.erasure_log
     assert path
     with Path(path).open("ab") as file:
         file.write(b'{"hash": "ab')
+    Erasing(bench).run(bench.contact())
     bench.database.snapshoterasures.delete_many({})
-    assert restore(bench.service) == 1
+    assert restore(bench.service) == 2
 
 
 def test_log_that_cannot_be_written_refuses_the_erasure(bench: Bench, tmp_path: Path) -> None:

@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 from bson import ObjectId
+from celery import Celery
 
 from support.ledger import Bench, bench_on
+from worker.celery_support.publisher import CeleryPublisher
 from worker.errors import InvalidRequest, NotFound
 from worker.jobs import events, store
 from worker.jobs.job import Job
@@ -16,6 +18,7 @@ from worker.jobs.store import JobFilter, Jobs, LeaseLost
 from worker.settings import Settings
 from worker.stores import indexes
 from worker.stores.connections import Connections
+from worker.stores.wakeups import EXPORTS
 from worker.sweep.replay import Replay
 from worker.sweep.sweep import Sweep
 
@@ -137,6 +140,23 @@ def test_job_whose_slices_die_without_progress_fails_as_worker_lost(bench: Bench
     assert (event["type"], event["data"]["error"]["code"]) == ("training.export.failed", "worker_lost")
 
 
+def test_outage_neither_counts_as_a_death_nor_forgets_the_progress_before_it(
+    bench: Bench, jobs: Jobs, job: Job
+) -> None:
+    def stalled() -> int:
+        return jobs.get(job.id).stalled
+
+    for _ in range(2):
+        claimed(jobs, job)
+        bench.advance(seconds=jobs.lease.total_seconds() + 1)
+    jobs.interrupt(claimed(jobs, job))
+    assert stalled() == 2
+    holder = claimed(jobs, job)
+    jobs.save(holder, {}, {"number": 1})
+    jobs.interrupt(holder)
+    assert stalled() == 0
+
+
 def test_bad_input_fails_the_job_and_an_unexpected_error_does_not(jobs: Jobs, bench: Bench, job: Job) -> None:
     def unexpected(_: Slice) -> None:
         raise RuntimeError
@@ -165,6 +185,19 @@ def test_sweep_enqueues_a_lost_job_once(bench: Bench, jobs: Jobs, job: Job) -> N
         Sweep(bench.service)()
     assert bench.published.ids == [str(job.id)] * 2
     jobs.complete(claimed(jobs, holder), {})
+
+
+def test_job_that_waits_behind_a_long_queue_is_not_enqueued_again(
+    bench: Bench, jobs: Jobs, job: Job, redis_url: str
+) -> None:
+    with Celery("test", broker=redis_url, set_as_current=False) as app:
+        CeleryPublisher(app)(EXPORTS, [[str(ObjectId())], [str(job.id)]], job.accepted_at, task="snapshots.export")
+    bench.advance(minutes=5)
+    Sweep(bench.service)()
+    assert bench.published.ids == [str(job.id)], "its message still waits"
+    bench.connections.redis.delete(EXPORTS)
+    Sweep(bench.service)()
+    assert bench.published.ids == [str(job.id)] * 2
 
 
 def test_flush_of_redis_repeats_the_event_with_its_id_and_content(bench: Bench, jobs: Jobs, job: Job) -> None:

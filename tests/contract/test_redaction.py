@@ -96,6 +96,22 @@ def test_policy_that_cannot_be_read_postpones_the_request(bench: Bench) -> None:
     assert bench.database.trainingsnapshots.count_documents({}) == 0
 
 
+def test_invalid_policy_of_an_organization_delays_no_request_of_another(bench: Bench) -> None:
+    other = bench.another()
+    other.organization = ObjectId()
+    try:
+        mine, theirs = bench.chunk(2), other.chunk(2)
+    finally:
+        other.connections.close()
+    bench.database.snapshotpolicies.insert_one({"organizationId": bench.organization, "redact": ["emial"]})
+    outcome = Run(bench.service)([*mine, *theirs])
+    assert (outcome.completed, outcome.failed) == (2, 0)
+    assert set(bench.snapshots()) == set(theirs)
+    assert [(each["attempts"], each["lastError"]["code"]) for each in bench.entries(mine)] == [
+        (1, "policy_unreadable")
+    ] * 2
+
+
 def test_text_that_is_not_redacted_stays_the_same_to_the_byte(bench: Bench) -> None:
     plain = request(bench)
     Run(bench.service)([plain])

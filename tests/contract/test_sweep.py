@@ -15,7 +15,7 @@ from celery import Celery
 from support.ledger import Bench
 from support.sweeping import sweep
 from worker.celery_support.publisher import CeleryPublisher
-from worker.errors import BrokerUnavailable, StoreUnavailable
+from worker.errors import BrokerUnavailable, StoreUnavailable, UnexpectedError
 from worker.runs.run import Run
 from worker.service import Receipt
 from worker.stores.wakeups import BULK, INTERACTIVE, UNKNOWN, Queues
@@ -234,6 +234,20 @@ def test_fault_of_one_repair_does_not_prevent_the_others(bench: Bench) -> None:
     with pytest.raises(StoreUnavailable):
         sweep(bench)
     assert bench.published.ids == [str(keys[0])]
+
+
+def test_unexpected_error_of_one_repair_does_not_prevent_the_others(bench: Bench) -> None:
+    (old,) = bench.chunk(1)
+    Run(bench.service)([old])
+    bench.change([old], finishedAt=bench.ago(days=100))
+
+    def broken(_: Any) -> None:
+        raise KeyError("trigger")
+
+    bench.service.events.trim = broken  # type: ignore[method-assign,assignment]
+    with pytest.raises(UnexpectedError, match="KeyError in the repair trim_streams"):
+        sweep(bench)
+    assert "acceptedAt" not in bench.entry(old), "a later repair has stripped it"
 
 
 def test_sweep_without_redis_raises_and_takes_nothing(bench: Bench) -> None:

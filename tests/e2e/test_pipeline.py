@@ -13,6 +13,7 @@ import pymongo
 import pytest
 from bson import ObjectId
 
+from support.faults import failing
 from support.stack import Running, kill_pool, stack
 from support.waiting import eventually
 from worker.local.embedded import Servers
@@ -196,6 +197,23 @@ def test_frozen_store_is_waited_for_and_seen_as_a_retry(running: Running, server
         running.finished(keys, 40)
     assert "StoreUnavailable" in retried[0]["exception"]
     assert_one_outcome_each(running, keys)
+
+
+def test_request_of_a_celery_producer_outlives_the_process_that_was_to_accept_it(
+    settings: Settings, tmp_path: Path, mongo_client: pymongo.MongoClient[Any]
+) -> None:
+    with stack(settings, tmp_path, QUICK | {"RUN_DEADLINE": "5s"}) as running:
+        contact = running.bench.contact()
+        running.bench.conversation(contact, 3)
+        body = {"organizationId": str(running.bench.organization), "contactId": str(contact)}
+        slow = {"namespace": f"{settings.mongo_database}.snapshoterasures", "blockConnection": True}
+        entered = mongo_client.admin.command({"configureFailPoint": "failCommand", "mode": "off"})["count"]
+        with failing(mongo_client, ["find"], **slow, blockTimeMS=4000):
+            sent = running.app.send_task("snapshots.request", args=[body], queue="snapshots")
+            mongo_client.admin.command("waitForFailPoint", "failCommand", timesEntered=entered + 1, maxTimeMS=30_000)
+            kill_pool(running.worker)
+        done = {"requestId": f"task:{sent.id}", "status": "completed"}
+        eventually(lambda: running.database.snapshotrequests.count_documents(done) == 1, 45)
 
 
 def test_request_that_meets_the_soft_time_limit_is_retried(settings: Settings, tmp_path: Path) -> None:

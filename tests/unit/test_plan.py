@@ -17,6 +17,7 @@ from worker.errors import (
     DeadlineExceeded,
     EarlierClosingUndecided,
     MessagesNotFound,
+    PolicyUnreadable,
     SnapshotError,
     SnapshotTooLarge,
     StoreConflict,
@@ -74,6 +75,8 @@ TABLE: list[tuple[dict[str, Any], Found, str]] = [
     ({"acceptedAt": LONG_AGO, "redrivenAt": NOW}, ContactNotFound(), "retry"),
     ({"acceptedAt": LONG_AGO, "dueAt": NOW}, ContactNotFound(), "retry"),
     ({}, EarlierClosingUndecided(), "waiting"),
+    ({}, PolicyUnreadable(), "retry"),
+    ({"attempts": 2}, PolicyUnreadable(), "retries_exhausted"),
 ]
 
 

@@ -222,8 +222,9 @@ class Closings:
         return NewRequest(request, request_id, TRIGGER, queue)
 
 
-def _is_same_organization(conversation: Document | None, report: ClosingReport) -> bool:
-    return conversation is not None and report.organization_id in (None, conversation["organizationId"])
+def _is_same_organization(conversation: Document, report: ClosingReport) -> bool:
+    """Whether a report may name this conversation. A report from the database itself names no organization."""
+    return report.organization_id in (None, conversation.get("organizationId"))
 
 
 def _receipt(entry: LedgerEntry) -> Receipt:

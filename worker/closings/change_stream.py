@@ -47,6 +47,7 @@ Without these limits, a read from a silent connection ends only when the kernel 
 """
 _BATCH = 500
 _READ_SECONDS = 1.0
+"""How long changes are read before some of them are accepted."""
 _TURN_SECONDS, _SHORT_TURN_SECONDS = 0.8, 0.3
 """How long closings are accepted before the stream is read again. The shorter time applies if there is more to read."""
 _IDLE_SECONDS = 10.0

@@ -9,8 +9,8 @@ import hashlib
 import time
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
+from functools import cache
 from typing import Annotated, Any
-from weakref import WeakKeyDictionary
 
 from bson import ObjectId
 from pydantic import AfterValidator, Field
@@ -29,8 +29,8 @@ from worker.stores.connections import Connections, Document, store_errors
 
 log = get_logger(__name__)
 
-_CACHE_SECONDS = 3.0
-_CACHED = 10_000
+_CACHE_SECONDS, _MAX_CACHED = 3.0, 10_000
+"""How long a policy is cached, and the maximum number of policies in a cache."""
 _OWN_FIELDS = ("_id", "organizationId", "updatedAt", "createdAt", "__v")
 _SHARES = 2**64
 _REDACTION = {"redact", "redactRegions"}
@@ -130,11 +130,10 @@ def fingerprint(policy: Policy | None) -> str:
     return hashlib.sha256(policy.model_dump_json().encode()).hexdigest()[:16] if policy else "invalid"
 
 
+@cache
 def policies_of(connections: Connections) -> "Policies":
     """Return the `Policies` of this process, whose cache all runs share."""
-    if connections not in _SHARED:
-        _SHARED[connections] = Policies(connections)
-    return _SHARED[connections]
+    return Policies(connections)
 
 
 class Policies:
@@ -155,7 +154,7 @@ class Policies:
         now = time.monotonic()
         fresh = {key: cached for key in keys if (cached := self._cache.get(key)) and now - cached[0] < _CACHE_SECONDS}
         if missing := keys - fresh.keys():
-            if len(self._cache) > _CACHED:
+            if len(self._cache) > _MAX_CACHED:
                 self._cache.clear()
             with store_errors():
                 found = self.collection.find({"organizationId": {"$in": list(missing)}})
@@ -190,7 +189,8 @@ class Policies:
     def set(self, organization: ObjectId, fields: Document, clear: Sequence[str] = ()) -> Policy:
         """Set these fields, reset those in `clear` to their defaults, and return the resulting policy.
 
-        Raises InvalidRequest before anything is written.
+        Raises InvalidRequest before anything is written if one of these fields is faulty, and afterwards if another
+        field of the stored policy is.
         """
         checked = Policy.read(fields, self._connections.settings).to_json()
         change: Document = {
@@ -207,6 +207,3 @@ class Policies:
                 self.collection.update_one({"organizationId": organization}, change)
         self._cache.pop(organization, None)
         return self.get(organization)[0]
-
-
-_SHARED: WeakKeyDictionary[Connections, Policies] = WeakKeyDictionary()

@@ -14,9 +14,9 @@ Item = TypeVar("Item")
 
 
 def smallest(organizations: Iterable[Organization], max_requests: int) -> set[Organization]:
-    """Return the organizations with the fewest requests: as many as have at most `max_requests` requests together.
+    """Return the organizations with the fewest requests: as many of them as have up to `max_requests` together.
 
-    `organizations`: one item for each request.
+    `organizations`: the organization of each request.
     """
     found: set[Organization] = set()
     for organization, count in reversed(Counter(organizations).most_common()):

@@ -6,14 +6,13 @@ ObjectIds become 24 hex digits, dates `2026-05-18T14:30:00.000Z`.
 import json
 import math
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from bson import DatetimeMS
 
-from worker.clock import to_json
+from worker.clock import EPOCH, to_json
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _CYCLE_YEARS = 400
 _CYCLE_MS = 146_097 * 86_400_000
 """Length of 400 years, after which the Gregorian calendar repeats."""
@@ -76,7 +75,7 @@ def _far_date(milliseconds: int) -> str | None:
     if abs(milliseconds) > _MAX_MS:
         return None
     cycles, rest = divmod(milliseconds, _CYCLE_MS)
-    moment = _EPOCH + timedelta(milliseconds=rest)
+    moment = EPOCH + timedelta(milliseconds=rest)
     year = moment.year + cycles * _CYCLE_YEARS
     text = f"{year:04}" if 0 <= year <= 9999 else f"{year:+07}"
     return f"{text}-{moment:%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03}Z"

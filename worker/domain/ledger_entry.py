@@ -6,11 +6,12 @@ entry that has been read. The filters name absent fields (`"unsent": None`), bec
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Literal, Required, TypedDict, cast
 
 from bson import MinKey, ObjectId
 
+from worker.clock import EPOCH
 from worker.errors import ContactErased, SnapshotError
 
 Status = Literal["accepted", "completed", "failed"]
@@ -122,7 +123,7 @@ class LedgerEntry(TypedDict, total=False):
     """How many later requests found this request's snapshot unchanged."""
 
 
-NEVER = datetime(1970, 1, 1, tzinfo=UTC)
+NEVER = EPOCH
 """The `enqueuedAt` of a request without a wake-up, which the next sweep enqueues."""
 
 PERSONAL = (

@@ -18,7 +18,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import cached_property
 from typing import Any
 
@@ -27,7 +27,6 @@ from bson import DatetimeMS, ObjectId, json_util
 from worker.clock import milliseconds
 from worker.domain.source_fields import Expression, MessageFields
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SENDERS = {"inbound": "contact", "outbound": "user"}
 _FIRST_MILLISECONDS = 1e11
 """Numbers from this one on are milliseconds. As seconds, they would be dates after the year 5138."""
@@ -140,7 +139,7 @@ def _time(message: Mapping[str, Any]) -> int:
         if (moment := _read_time(message.get(name))) is not None:
             return moment
     key = message["_id"]
-    return milliseconds(key.generation_time) if isinstance(key, ObjectId) else milliseconds(EPOCH)
+    return milliseconds(key.generation_time) if isinstance(key, ObjectId) else 0
 
 
 def _read_time(value: Any) -> int | None:

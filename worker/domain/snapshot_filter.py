@@ -4,12 +4,13 @@ Values from the caller are always compared as plain values, never as MongoDB ope
 """
 
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal
 
 from bson import DatetimeMS, ObjectId
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from worker.clock import EPOCH
 from worker.domain.requests import CamelModel, Id, Label, Tag
 from worker.domain.validation import check_text
 
@@ -18,7 +19,6 @@ NOT_ARCHIVED: dict[str, Any] = {"$in": [False, None]}
 """Snapshots that the platform created may lack the field, and then count as not archived."""
 _ARCHIVED: dict[str, Any] = {"true": True, "false": NOT_ARCHIVED, "all": {"$in": [False, True, None]}}
 _TIME = re.compile(r"(\d{4}-\d\d-\d\d)(?:[Tt](\d\d:\d\d):(\d\d)(?:\.(\d{1,9}))?([Zz]|[+-]\d\d:\d\d))?", re.ASCII)
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def _read_time(value: Any) -> DatetimeMS:
@@ -30,7 +30,7 @@ def _read_time(value: Any) -> DatetimeMS:
             # With an offset, a time in year 1 or 9999 may exceed datetime. A leap second counts as the next second.
             later = timedelta(seconds=int(second or 0), milliseconds=int((fraction or "0").ljust(3, "0")[:3]))
             if int(second or 0) <= 60:
-                since = moment - _EPOCH + later - _offset(offset or "Z")
+                since = moment - EPOCH + later - _offset(offset or "Z")
                 return DatetimeMS(since // timedelta(milliseconds=1))
         except ValueError:
             pass

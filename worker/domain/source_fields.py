@@ -128,6 +128,7 @@ class MessageFields(CollectionFields):
         return {path: {"$in": list(NOT_FLAGGED)} for path in self.flags}
 
     def projection(self, names: Iterable[str]) -> Document:
+        """Return a projection that yields these fields and, if the settings name a flag, `omitted` (see OMITTED)."""
         flag = {} if self.omitted is None else {OMITTED: self.omitted}
         return {**super().projection(names), **flag}
 
@@ -147,6 +148,7 @@ class ConversationFields(CollectionFields):
         return {"$in": [form for value in self.resolved_values for form in _forms(value)]}
 
     def expression(self, name: str) -> Expression:
+        """Return an expression for a field's value: a boolean for `isResolved` if the settings name its values."""
         if name == "isResolved" and self.resolved_values:
             return _is_one_of(f"${self.paths[name]}", self.resolved_values)
         return super().expression(name)

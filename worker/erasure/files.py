@@ -3,12 +3,17 @@
 In a finished export, the data files that contain one of these snapshots are deleted, its id is removed from the list of
 ids, and the manifest is marked stale: `snapshots exports rebuild` writes the missing files without these snapshots. An
 export in progress begins again.
+
+Only one job at a time changes the files of an export. Otherwise the manifest and the lists that one of them has read
+would overwrite what the other has removed in the meantime.
 """
 
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from datetime import timedelta
 from typing import Any, Literal
 
 from bson import ObjectId
@@ -17,7 +22,7 @@ from pymongo import ReturnDocument
 from worker.clock import to_json
 from worker.erasure.identifiers import Identifiers
 from worker.erasure.records import unpacked
-from worker.errors import InvalidSettings
+from worker.errors import InvalidSettings, NotFound, TransientError
 from worker.exports.destination import Destination
 from worker.exports.manifest import NAME, encode, recorded_files
 from worker.exports.places import open_destination
@@ -30,6 +35,10 @@ from worker.jobs.store import JobFilter, Jobs
 from worker.stores.connections import store_errors
 
 _PAGE = 50
+_PAUSE = timedelta(seconds=1)
+"""How long a slice waits for another job that is changing the files of an export."""
+_AHEAD = timedelta(hours=1)
+"""A lock that ends further in the future was set by a former primary's clock, and counts as ended."""
 
 
 class Files:
@@ -52,25 +61,28 @@ class Files:
         self._mentioned = _as_text(job_slice.checkpoint.get("mentioned", b""))
 
     def remove(self, counts: Counter[str]) -> bool:
-        """Process the next exports, newest first; return whether all are done."""
+        """Process the next exports, newest first; return whether all are done.
+
+        If another job is changing the files of an export, this sets the slice's `pause` and returns False.
+        """
         state = self._job_slice.checkpoint
         which = JobFilter(self._job_slice.job.organization, "export")
         while page := self._jobs.list(which, _PAGE, state.get("export")):
             for job in page:
-                if self._job_slice.is_over:
+                if self._job_slice.is_over or not self._clean(job, counts):
                     return False
-                self._clean(job, counts)
                 state["export"] = job.id
         state.pop("export", None)
         return True
 
-    def _clean(self, job: Job, counts: Counter[str]) -> None:
+    def _clean(self, job: Job, counts: Counter[str]) -> bool:
+        """Remove the snapshots from one export; return False if another job is changing its files."""
         of_contact = self._person is not None and job.spec.get("contactId") == str(self._person.contact)
         if job.is_local:
             if of_contact and job.is_finished:
                 self._jobs.delete(job.id)
-            if job.status in UNFINISHED:
-                self._restart(job, counts)
+            if job.status in UNFINISHED and not self._restart(job, counts):
+                return False
             may_be_complete = job.error is not None and "mayBeComplete" in job.error["details"]
             counts["exports elsewhere"] += job.status == COMPLETED or may_be_complete
         elif of_contact:
@@ -81,9 +93,34 @@ class Files:
                 destination.remove()
             counts["exports"] += 1
         elif job.status in UNFINISHED:
-            self._restart(job, counts)
+            return self._restart(job, counts)
         elif job.status == COMPLETED and (destination := self._open(job)) and destination.manifest():
-            counts["export files"] += self._clean_files(job, destination)
+            with self._locked(job) as is_mine:
+                if not is_mine:
+                    self._job_slice.pause = _PAUSE
+                    return False
+                counts["export files"] += self._clean_files(job, destination)
+        return True
+
+    @contextmanager
+    def _locked(self, export: Job) -> Iterator[bool]:
+        """Lock the files of an export in the block; yield False if another job has locked them.
+
+        The lock of a slice that was killed ends with its lease, and does not hold up the next slice of the same job.
+        """
+        own, now = self._job_slice.job.id, self._jobs.service.clock.now()
+        ended = {"$not": {"$gt": now, "$lt": now + _AHEAD}}
+        free = {"_id": export.id, "$or": [{"filesLock.until": ended}, {"filesLock.job": own}]}
+        lock = {"job": own, "until": now + self._jobs.lease}
+        with store_errors():
+            is_mine = bool(self._jobs.collection.update_one(free, {"$set": {"filesLock": lock}}).matched_count)
+        try:
+            yield is_mine
+        finally:
+            if is_mine:
+                with suppress(TransientError), store_errors():
+                    mine = {"_id": export.id, "filesLock.job": own}
+                    self._jobs.collection.update_one(mine, {"$unset": {"filesLock": ""}})
 
     def _open(self, job: Job) -> Destination | None:
         try:
@@ -93,14 +130,14 @@ class Files:
 
     # --- in progress ----------------------------------------------------------------------------------------
 
-    def _restart(self, job: Job, counts: Counter[str]) -> None:
-        """Restart an export that may have selected the person.
+    def _restart(self, job: Job, counts: Counter[str]) -> bool:
+        """Restart an export that may have selected the person; return what `_clean` returns.
 
         Our own lease on it keeps other slices out in the meantime.
         """
         moment = (job.checkpoint or {}).get("moment")
         if moment is None or moment > self._job_slice.checkpoint["removedAt"]:
-            return
+            return True
         now = self._jobs.service.clock.now()
         held = {"status": RUNNING, "leasedUntil": now + self._jobs.lease, "enqueuedAt": now}
         change = {"$set": held, "$inc": {"fence": 1}, "$unset": {"checkpoint": "", "progress": ""}}
@@ -108,14 +145,16 @@ class Files:
         with store_errors():
             after = ReturnDocument.AFTER
             found = self._jobs.collection.find_one_and_update(condition, change, return_document=after)
-        if found is None:
-            self._clean(self._jobs.get(job.id), counts)  # another slice has claimed it
-            return
+        if found is None:  # another slice has claimed it, or it was deleted
+            with suppress(NotFound):
+                return self._clean(self._jobs.get(job.id), counts)
+            return True
         Selection(self._jobs.service.connections, job.id).remove()
         if not job.is_local and (destination := self._open(job)):
             destination.remove()
         counts["exports restarted"] += 1
         self._jobs.release(Job.read(found))
+        return True
 
     # --- finished -------------------------------------------------------------------------------------------
 

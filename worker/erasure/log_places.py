@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 from urllib.parse import urlsplit
 
 from worker.errors import InvalidSettings
@@ -41,7 +41,7 @@ def open_log(settings: Settings) -> LogPlace | None:
 
 
 class LogFile:
-    """A file with a line for each entry. A line that a crash has truncated is returned too; it cannot be read."""
+    """A file with a line for each entry. A line that a crash has truncated is returned too, although it is no JSON."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -52,9 +52,9 @@ class LogFile:
 
     def append(self, name: str, entry: bytes) -> None:
         try:
-            with self._path.open("ab") as file:
+            with self._path.open("a+b") as file:
                 fcntl.flock(file, fcntl.LOCK_EX)
-                file.write(entry + b"\n")
+                file.write(_line_break(file) + entry + b"\n")
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
@@ -68,6 +68,13 @@ class LogFile:
             return self._path.read_bytes().splitlines()
         except OSError as error:
             raise InvalidSettings(f"{VARIABLE}: {self._path} cannot be read ({error.strerror}).") from None
+
+
+def _line_break(file: IO[bytes]) -> bytes:
+    """Return the line break that ends a line which a crash or a full disk has truncated, or nothing."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(size - 1, 0))
+    return b"" if file.read(1) in {b"", b"\n"} else b"\n"
 
 
 class LogBucket:

@@ -1,6 +1,6 @@
 """Reads whole collections page by page, over many slices of an erasure."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from worker.domain.ledger_entry import ACCEPTED, COMPLETED, FAILED
@@ -43,17 +43,21 @@ class Pages:
             if self._job_slice.is_over:
                 return False
             collection, condition = self._conditions[state["collection"]]
-            found = self._page(collection, condition, state["after"])
-            for document in found:
+            count = 0
+            last: Any = None
+            for document in self._page(collection, condition, state["after"]):
                 each(collection, document)
-            if len(found) == _PAGE:
-                state["after"] = found[-1]["_id"]
+                last, count = document["_id"], count + 1
+            if count == _PAGE:
+                state["after"] = last
             else:
                 state |= {"collection": state["collection"] + 1, "after": None}
         del self._job_slice.checkpoint[self._name]
         return True
 
-    def _page(self, collection: str, condition: Document, after: Any) -> list[Any]:
+    def _page(self, collection: str, condition: Document, after: Any) -> Iterator[Any]:
+        """Yield up to `_PAGE` documents. At most 16 MB of them are in memory, because each may have that size."""
         later = {} if after is None else {"_id": {"$gt": after}}
-        with store_errors():
-            return list(self._database[collection].find({**condition, **later}).sort("_id", 1).limit(_PAGE))
+        found = self._database[collection].find({**condition, **later}).sort("_id", 1).limit(_PAGE)
+        with store_errors(), found as cursor:
+            yield from cursor

@@ -122,9 +122,11 @@ class Records:
     def _scrubbed(self, now: datetime) -> list[Document]:
         """Return the update that removes what the caller sent.
 
-        If Redis may still have the event, it is emitted again without it.
+        If Redis may still have the event, it is emitted again without it, unless retention has stripped the entry of
+        the event's fields.
         """
         recent = {"$gt": ["$finishedAt", now - self._names.events_retention]}
+        has_event = {"$and": [recent, {"$gt": ["$acceptedAt", None]}]}
         had_snapshot = {"$and": [{"$eq": ["$status", COMPLETED]}, {"$ne": [{"$type": "$unchanged"}, "bool"]}]}
         # An odd address may be longer than any request id, or have a NUL, which MongoDB refuses in an expression.
         texts = [text for text in self._person.texts if len(text) <= MAX_REQUEST_ID and "\0" not in text]
@@ -134,7 +136,7 @@ class Records:
             "bodyHash": "",
             "requestId": {"$cond": [named, {"$concat": [PREFIX, {"$toString": "$_id"}]}, "$requestId"]},
             "deletedAt": {"$cond": [had_snapshot, {"$ifNull": ["$deletedAt", now]}, "$$REMOVE"]},
-            "unsent": {"$cond": [{"$or": [{"$eq": ["$unsent", True]}, recent]}, True, "$$REMOVE"]},
+            "unsent": {"$cond": [{"$or": [{"$eq": ["$unsent", True]}, has_event]}, True, "$$REMOVE"]},
             "error": {"$cond": [{"$eq": [{"$type": "$error"}, "object"]}, _without_details(), "$$REMOVE"]},
         }
         return [{"$set": fields}, {"$unset": list(PERSONAL)}]

@@ -1,5 +1,6 @@
 """Erases contacts again that a restored backup has brought back, before a worker takes its first message."""
 
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 
@@ -16,6 +17,9 @@ from worker.source.ids import read_id, stored_forms
 from worker.stores.connections import Document, store_errors
 
 _log = get_logger(__name__)
+
+_PAUSE_SECONDS = 0.2
+"""How long to wait for another process that has claimed an erasure, before looking again."""
 
 
 def restore(service: Service) -> int:
@@ -43,13 +47,16 @@ def restore(service: Service) -> int:
 def _remove(jobs: Jobs, contact: ObjectId, tombstone: Document) -> None:
     """Accept the contact's erasure and run it until the records are removed.
 
-    Several processes may do this at the same time.
+    Several processes may do this at the same time. Those that find the job claimed wait for the one that runs it.
     """
     job = accept_again(jobs, contact, tombstone)
     work = Erasure(jobs, only_records=True)
     while (job.checkpoint or {}).get("phase") == "records":
+        fence = job.fence
         run_slice(jobs, job.id, "start", work, work.clean_up)
         job = jobs.get(job.id)
+        if job.fence == fence:
+            time.sleep(_PAUSE_SECONDS)
 
 
 def _contacts(service: Service, organization: ObjectId) -> Iterable[ObjectId]:

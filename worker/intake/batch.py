@@ -135,16 +135,12 @@ class Intake:
                 outcome.done.append(entry.id)
         return sum(isinstance(result, Receipt) for result in results)
 
-    def _publish(self, receipts: Iterable[Receipt], batch_size: int) -> None:
+    def _publish(self, receipts: Sequence[Receipt], batch_size: int) -> None:
         """Enqueue the new requests, in chunks that grow with the batch. If that fails, the sweep does it."""
-        by_queue: dict[str, list[Any]] = {}
-        for receipt in receipts:
-            if receipt.created and (queue := receipt.entry.get("queue")):
-                by_queue.setdefault(queue, []).append(receipt.entry)
-        parts = CHUNKS if BULK not in by_queue or self._stream.bulk_waiting() < CHUNKS else 1
-        chunk = min(max(SMALLEST_CHUNK, -(-batch_size // parts)), self._service.settings.chunk_size)
-        for queue, entries in by_queue.items():
-            self._service.wake(queue, entries, 1 if queue == INTERACTIVE else chunk)
+        is_bulk = any(receipt.created and receipt.entry.get("queue") == BULK for receipt in receipts)
+        parts = 1 if is_bulk and self._stream.bulk_waiting() >= CHUNKS else CHUNKS
+        chunk = max(SMALLEST_CHUNK, -(-batch_size // parts))
+        self._service.enqueue(receipts, min(chunk, self._service.settings.chunk_size))
 
     # --- settle ---------------------------------------------------------------------------------------
 

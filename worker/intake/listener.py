@@ -37,6 +37,7 @@ _SHORTEST_BLOCK = timedelta(milliseconds=10)
 COALESCE_SECONDS = 0.015
 """How long to gather more entries under pressure."""
 _TRIM_SECONDS, _FORGET_SECONDS, _LOG_SECONDS = 10.0, 60.0, 10.0
+"""How often the stream is trimmed, consumers that are gone are removed, and counts are logged."""
 _SHOW_ALIVE_SECONDS = 3.0
 """Interval at which the listener resets its idle time. The doctor counts a listener as dead after 10 s."""
 _RETRY_SECONDS = (0.5, 5.0)
@@ -73,14 +74,8 @@ class Listener:
         self._untried = 0
         """How many of the claimed entries had only waited in their former listener. They are the first ones."""
         self._claim_cursor = "0-0"
-        self._due = {
-            "take_over": 0.0,
-            "keep": 0.0,
-            "show_alive": 0.0,
-            "trim": 0.0,
-            "forget": 0.0,
-            "write_log": _LOG_SECONDS + time.monotonic(),
-        }
+        self._due = {"write_log": _LOG_SECONDS + time.monotonic()}
+        """When each periodic task is due next, by the monotonic clock. A task that it lacks is due now."""
 
     def run(self, stop: threading.Event) -> None:
         """Listen until `stop` is set, then finish what was read and leave the group. Survives any outage."""
@@ -104,8 +99,12 @@ class Listener:
         self._leave()
 
     def _prepare(self, stop: threading.Event) -> bool:
-        """Create the indexes. Without the ledger's unique index, two entries of one request would make two requests."""
-        for attempt in range(1_000_000):
+        """Create the indexes; return False if `stop` was set before MongoDB could be reached.
+
+        Without the ledger's unique index, two entries of one request would make two requests.
+        """
+        attempt = 0
+        while True:
             try:
                 indexes.ensure(self._service.connections)
                 self._service.clock.now()
@@ -114,9 +113,9 @@ class Listener:
                     log.warning("listener_waits_for_store", code=error.code, reason=error.message)
                 if stop.wait(_pause(_OUTAGE_SECONDS, attempt)):
                     return False
+                attempt += 1
             else:
                 return True
-        return False
 
     def _recover(self, error: TransientError, failures: int, stop: threading.Event) -> None:
         self._retry_at = 0.0  # a lost reply has left its batch pending
@@ -159,10 +158,11 @@ class Listener:
             self._counts.write_log()
         self._read_new()
 
-    def _is_due(self, job: str, now: float, every: float) -> bool:
-        if now < self._due[job]:
+    def _is_due(self, task: str, now: float, every: float) -> bool:
+        """Return whether a periodic task is due; if so, it is due again in `every` seconds."""
+        if now < self._due.get(task, now):
             return False
-        self._due[job] = now + every
+        self._due[task] = now + every
         return True
 
     def _read_new(self) -> None:

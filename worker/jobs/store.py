@@ -206,8 +206,9 @@ class Jobs:
 
         Raises LeaseLost. The claim does not count towards `stalled`, so that no job fails because of an outage.
         """
-        fields = {"leasedUntil": None, "stalled": max(0, claimed.stalled - 1), "enqueuedAt": self.service.clock.now()}
-        self._write(claimed, {"$set": fields})
+        stalled = {"$max": [0, {"$subtract": ["$stalled", 1]}]}  # it is 0 already if the slice has saved a checkpoint
+        fields = {"leasedUntil": None, "stalled": stalled, "enqueuedAt": self.service.clock.now()}
+        self._write(claimed, [{"$set": fields}])
 
     def mark_cleaned(self, job: Job) -> None:
         """Record that everything a failed or cancelled job had written is removed."""
@@ -228,7 +229,7 @@ class Jobs:
         self._write(claimed, {"$set": {**fields, **ends}, **done})
         self.emit_event(claimed.id)
 
-    def _write(self, claimed: Job, change: Document, session: ClientSession | None = None) -> None:
+    def _write(self, claimed: Job, change: Document | Sequence[Document], session: ClientSession | None = None) -> None:
         with store_errors():
             # Matched, not modified: a repeat after a lost answer changes nothing.
             if not self.collection.update_one(_held(claimed), change, session=session).matched_count:
@@ -274,16 +275,16 @@ class Jobs:
         with store_errors():
             self.collection.update_many(which, {"$set": {"unsent": True, "owed": ObjectId()}})
 
-    def take_lost(self) -> Iterator[Job]:
-        """Yield the jobs whose message was lost or whose slice died, and record that they are enqueued again.
+    def take_lost(self, queue: str, before: datetime) -> Iterator[Job]:
+        """Yield a queue's jobs whose message was lost or whose slice died, and record that they are enqueued again.
 
-        These are jobs that were enqueued long ago, are not claimed, and have work left: unfinished jobs that no command
-        runs, and failed or cancelled jobs whose files are not removed yet.
+        These are jobs that were last enqueued before `before`, are not claimed, and have work left: unfinished jobs
+        that no command runs, and failed or cancelled jobs whose files are not removed yet.
         """
         now = self.service.clock.now()
-        past = {"$not": {"$gt": now - self.service.settings.lost_after, "$lt": now + _AHEAD}}
-        free = {"$not": {"$gt": now, "$lt": now + _AHEAD}}
-        idle = {"leasedUntil": free, "enqueuedAt": past}
+        past, free = ({"$not": {"$gt": moment, "$lt": now + _AHEAD}} for moment in (before, now))
+        kinds = [kind for kind, (_, own) in TASKS.items() if own == queue]
+        idle = {"kind": {"$in": kinds}, "leasedUntil": free, "enqueuedAt": past}
         open_ = {"status": {"$in": UNFINISHED}, "local": None}
         unclean = {"status": {"$in": _ENDED}, "checkpoint": {"$exists": True}}
         lost = {"$or": [{**open_, **idle}, {**unclean, **idle}]}

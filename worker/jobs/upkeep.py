@@ -1,10 +1,11 @@
 """Repairs jobs as part of the sweep: lost wake-ups, unsent events, and jobs whose command died."""
 
 from worker.errors import WorkerLost
-from worker.jobs.job import UNFINISHED, Job
+from worker.jobs.job import TASKS, UNFINISHED, Job
 from worker.jobs.store import Jobs
 from worker.service import Service
 from worker.stores.connections import store_errors
+from worker.stores.wakeups import Queues
 
 
 class JobUpkeep:
@@ -12,11 +13,16 @@ class JobUpkeep:
 
     def __init__(self, service: Service) -> None:
         self._jobs = Jobs(service)
+        self._queues = Queues(service.connections)
+        self._lost_after = service.settings.lost_after
 
     def __call__(self) -> None:
         """Enqueue jobs whose slice died or whose message was lost, and emit the events that were not emitted yet."""
-        for job in self._jobs.take_lost():
-            self._jobs.enqueue(job)
+        for queue in sorted({queue for _, queue in TASKS.values()}):
+            now = self._jobs.service.clock.now()
+            if lost_before := self._queues.lost_before(queue, now, self._lost_after):
+                for job in self._jobs.take_lost(queue, lost_before):
+                    self._jobs.enqueue(job)
         self._fail_abandoned()
         self._jobs.emit_unsent({})
 

@@ -113,6 +113,8 @@ def plan(
                 result.failures.append(FailureDecision(entry, error))
         except PermanentError as error:
             result.failures.append(FailureDecision(entry, error))
+        except TransientError as error:
+            _retry(result, entry, error, settings)
     if followers:
         delay = backoff(_WAITS_LIKE_ATTEMPT, settings)
         result.waiting.append(Postponement(followers, delay, EarlierClosingUndecided()))

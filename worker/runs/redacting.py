@@ -36,21 +36,24 @@ class ConversationRedactor:
     def __call__(self, fetched: Sequence[Fetched]) -> tuple[Sequence[Fetched], Changes]:
         """Return the requests with redacted conversations, and the changes to their ledger entries.
 
-        Raises PolicyUnreadable, StoreUnavailable, StoreConflict. After an error nothing may be stored.
+        A request whose organization has an invalid policy gets PolicyUnreadable instead of its conversation. Raises
+        StoreUnavailable, StoreConflict. After an error nothing may be stored.
         """
         policies = self._policies.of({entry["organizationId"] for entry, _ in fetched})
-        if any(policy is None for policy in policies.values()):
-            raise PolicyUnreadable
-        wanted = {key: policy for key, policy in policies.items() if policy and policy.redact}
+        wanted = {key: policy for key, policy in policies.items() if policy is None or policy.redact}
         if not wanted:
             return fetched, {}
         agents = self._agents(fetched, wanted)
         clean: list[Fetched] = []
         changes: Changes = {}
         for entry, found in fetched:
-            policy = wanted.get(entry["organizationId"])
-            if policy is None or not isinstance(found, Conversation) or found.messages is None:
+            organization = entry["organizationId"]
+            if organization not in wanted or not isinstance(found, Conversation) or found.messages is None:
                 clean.append((entry, found))
+                continue
+            policy = wanted[organization]
+            if policy is None:
+                clean.append((entry, PolicyUnreadable()))
                 continue
             result = redact_conversation(redactor_of(policy), entry, found, agents.get(entry["_id"], []))
             clean.append((entry, _with_changes(found, result)))
@@ -60,9 +63,9 @@ class ConversationRedactor:
         return clean, changes
 
     def _agents(
-        self, fetched: Sequence[Fetched], policies: Mapping[ObjectId, Policy]
+        self, fetched: Sequence[Fetched], policies: Mapping[ObjectId, Policy | None]
     ) -> Mapping[ObjectId, Sequence[Name]]:
-        named = {key for key, policy in policies.items() if "name" in policy.redact}
+        named = {key for key, policy in policies.items() if policy and "name" in policy.redact}
         entries = [
             entry
             for entry, found in fetched

@@ -39,7 +39,9 @@ from worker.stores.ledger import FailureDecision
 log = get_logger(__name__)
 
 _END_SECONDS = 2
+"""Time limit for the writes that follow a run whose record in Redis was missing."""
 _POSTPONE_SECONDS = 2
+"""Time limit for postponing requests once the run's own time is used up."""
 _ROUND_TRIP_SECONDS = 0.1
 """The run counts as over this long before its deadline: PyMongo gives up if less than a round trip is left."""
 

@@ -6,10 +6,10 @@ all read at one moment. `reached` (R) is a recent time before which no transacti
 sweep moves it on and adds what finished before it to the organizations' documents (`worker.stores.folding`), so the
 path of a request writes no counts, and no document is contended.
 
-A request that finished before R changes only by a redrive, a deletion or an erasure. These record a change, a document
-of its own with the request's `finishedAt`, in the transaction that changes the request. It counts if `finishedAt` is
-before R. The fold that moves R past it has either seen the request as changed, and removes the change, or has not seen
-the change at all, which then counts from there on, until it is added to the organization's document.
+A request that finished before R changes only by a redrive, a deletion or an erasure. Each of these records a change: a
+document of its own with the request's `finishedAt`, inserted in the transaction that changes the request. A change
+counts if its `finishedAt` is before R. A sweep that moves R past that time has read either both the changed request and
+the change, and removes the change, or neither. The change then counts until it is added to the organization's document.
 
 The counts are verified: `worker.sweep.counting` counts the organizations in full in turn, and compares.
 """
@@ -17,17 +17,18 @@ The counts are verified: `worker.sweep.counting` counts the organizations in ful
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from bson import ObjectId
 from pymongo.client_session import ClientSession
 from pymongo.collection import Collection
 
+from worker.clock import EPOCH
 from worker.domain.ledger_entry import ACCEPTED, COMPLETED, FAILED, counted_in
 from worker.stores.connections import Connections, Document, store_errors
 from worker.stores.indexes import LIFE
-from worker.stores.stats import Identity, at_one_moment, identities, of_organization
+from worker.stores.stats import Identity, at_one_moment, identities, ledger_documents, of_organization
 
 FOLD, CHECK = "fold", "check"
 """Names of two documents in `snapshotcounts` that hold no counts: how far requests are added (`reached`), and how far
@@ -35,7 +36,7 @@ the comparison has come. They are there so that a restored backup has both or ne
 MARGIN = timedelta(seconds=15)
 """A margin beyond the run deadline and its grace period, because a dead client's transaction stays open for 10 s."""
 _IDS = 10_000
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+"""Maximum number of ids in one look-up of snapshots."""
 
 Tally = dict[Any, Counter[str]]
 """Counts by organization: `completed`, `failed`, `deleted`, `unchanged`, `snapshots`, `in_flight`, and `other` (a
@@ -105,7 +106,7 @@ def change_of(entry: Mapping[str, Any], **counts: int) -> Document:
 
     An entry without `finishedAt` stands for a snapshot without a request.
     """
-    at = entry.get("finishedAt") or _EPOCH
+    at = entry.get("finishedAt") or EPOCH
     return {"organizationId": entry["organizationId"], "finishedAt": at, "counts": without_zeros(counts)}
 
 
@@ -157,7 +158,7 @@ def known_within(
         {"$match": {**of, "status": ACCEPTED}},
         {"$group": {"_id": "$organizationId", "count": {"$sum": 1}}},
     ]
-    for group in _ledger(connections).aggregate(in_flight, session=session):
+    for group in ledger_documents(connections).aggregate(in_flight, session=session):
         tally[group["_id"]]["in_flight"] += group["count"]
     return tally
 
@@ -201,7 +202,7 @@ def finished_within(
     tally: Tally = defaultdict(Counter)
     owners: dict[ObjectId, ObjectId] = {}
     # Without the hint, MongoDB may read every entry that the organizations ever had.
-    for group in _ledger(connections).aggregate(groups, hint=dict.fromkeys(LIFE, 1), session=session):
+    for group in ledger_documents(connections).aggregate(groups, hint=dict.fromkeys(LIFE, 1), session=session):
         counts = tally[group["_id"]["organization"]]
         if group["_id"]["status"] == FAILED:
             counts["failed"] += group["count"]
@@ -229,7 +230,3 @@ def _counted(before: datetime) -> Document:
 def without_zeros(counts: Mapping[str, int]) -> dict[str, int]:
     """Return the counts that are not 0, so that documents stay small."""
     return {name: count for name, count in counts.items() if count}
-
-
-def _ledger(connections: Connections) -> Collection[Document]:
-    return connections.database[connections.settings.requests_collection]

@@ -10,7 +10,7 @@ from pymongo.client_session import ClientSession
 from worker.domain.ledger_entry import FINISHED, SENT_OR_NOT
 from worker.stores.connections import Connections, Document, store_errors
 from worker.stores.counts import FOLD, MARGIN, Tally, counts_of, finished_within, reached_at, without_zeros
-from worker.stores.stats import at_one_moment, of_organization
+from worker.stores.stats import at_one_moment, ledger_documents, of_organization
 
 MAX_REQUESTS = 20_000
 """Maximum number of requests that one fold adds. Adding this many takes a fifth of a second."""
@@ -83,10 +83,9 @@ def _slice_end(
 ) -> datetime:
     """Return the time by which `max_requests` had finished or `max_changes` were recorded, at most `settled`."""
     window: Document = {"finishedAt": {"$gte": reached, "$lt": settled}}
-    ledger = connections.database[connections.settings.requests_collection]
     end = settled
     for collection, condition, limit in (
-        (ledger, {**FINISHED, "unsent": SENT_OR_NOT, **window}, max_requests),
+        (ledger_documents(connections), {**FINISHED, "unsent": SENT_OR_NOT, **window}, max_requests),
         (counts_of(connections), window, max_changes),
     ):
         only: dict[str, Any] = {"_id": 0, "finishedAt": 1}

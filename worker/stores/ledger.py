@@ -37,7 +37,7 @@ from worker.stores.connections import Connections, Document, store_errors
 from worker.stores.outbox import FEWEST, Decision, Outbox
 
 _DUPLICATE_KEY = 11000
-_READ_BACKS = 10  # over half a second, of an uncertain accept: another's insert may not be at majority yet
+_READ_BACKS = 10  # within half a second: another process's insert of the same key may not be at majority yet
 
 Key = tuple[ObjectId, str]  # organization and request id: the idempotency key
 
@@ -67,7 +67,7 @@ class LedgerConflict(SnapshotError):
 
 
 class Ledger:
-    """The ledger's collection. All reads are from the primary."""
+    """The ledger's collection, read from the primary. Methods raise StoreUnavailable and StoreConflict."""
 
     def __init__(self, connections: Connections) -> None:
         self._connections = connections

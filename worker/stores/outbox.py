@@ -70,9 +70,9 @@ class Outbox:
     def remove(self, decisions: Sequence[ObjectId], *, weakly: bool) -> None:
         """Remove decisions whose events are in the stream.
 
-        `requests`: ids; only those of a decision's first request count.
-
-        `weakly`: do not wait for a majority, because losing this write only repeats events.
+        Args:
+            decisions: Ids of decisions, which are those of their first requests. Other ids have no effect.
+            weakly: Do not wait for a majority, because losing this write only repeats events.
         """
         outbox = self.collection.with_options(write_concern=WriteConcern(w=1)) if weakly else self.collection
         with store_errors():

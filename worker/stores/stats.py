@@ -71,7 +71,7 @@ def identities_within(
     """Count in full at the moment of `session`. `organization`: an id, or a MongoDB range of ids."""
     found: dict[ObjectId, Identity] = {}
     pipeline = identity_pipeline(connections.settings, organization)
-    for group in connections.database[connections.settings.requests_collection].aggregate(pipeline, session=session):
+    for group in ledger_documents(connections).aggregate(pipeline, session=session):
         key = group["_id"]
         _add(found.setdefault(key["organization"], Identity(key["organization"])), key["status"], group)
     return [found[key] for key in sorted(found, key=str)]
@@ -142,7 +142,10 @@ def _add(identity: Identity, status: Any, group: Document) -> None:
 
 
 def at_one_moment(connections: Connections, read: Callable[[ClientSession], Result]) -> Result:
-    """Call a function all of whose reads see the same moment, at majority."""
+    """Call `read` with a session in which all reads see the same moment, at majority; return its result.
+
+    Raises StoreUnavailable, StoreConflict.
+    """
     with store_errors():
         for attempt in range(_ATTEMPTS):
             try:
@@ -173,7 +176,7 @@ def oldest_request(connections: Connections, organization: ObjectId | None = Non
         waiting["organizationId"] = organization
     pipeline: list[Document] = [{"$match": waiting}, {"$group": {"_id": None, "since": {"$min": WAITING_SINCE}}}]
     with store_errors():
-        found = list(_ledger(connections).aggregate(pipeline))
+        found = list(ledger_documents(connections).aggregate(pipeline))
     return found[0]["since"] if found else None
 
 
@@ -191,7 +194,8 @@ def backlog(connections: Connections) -> Backlog:
     return Backlog(queues.lengths(), {name: None if stamp == UNKNOWN else stamp for name, stamp in oldest.items()})
 
 
-def _ledger(connections: Connections) -> Collection[Document]:
+def ledger_documents(connections: Connections) -> Collection[Document]:
+    """Return the ledger's collection for aggregations, whose results are other documents than its entries."""
     return connections.database[connections.settings.requests_collection]
 
 

@@ -34,14 +34,18 @@ class Lookup:
     """One check of some people, which may be a part of another read."""
 
     by_hash: Mapping[str, Person]
+    """The people by the `_id` that their tombstones have."""
     fingerprint: str
+    """That of the key of this process."""
 
     @property
     def size(self) -> int:
+        """The number of people."""
         return len(self.by_hash)
 
     @property
     def condition(self) -> Document:
+        """The MongoDB filter for their tombstones and for the document with the key's fingerprint."""
         return {"_id": {"$in": [KEY_MARK, *self.by_hash]}}
 
     def erased(self, found: Iterable[Document]) -> set[Person]:

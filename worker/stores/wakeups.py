@@ -114,6 +114,15 @@ class Queues:
                 return None
         return UNKNOWN
 
+    def lost_before(self, queue: str, now: datetime, margin: timedelta) -> datetime | None:
+        """Return the time before which a wake-up must have been published to be lost, or None if that is unknown.
+
+        It is `margin` before the oldest waiting message was published, or before `now` if none waits: what was
+        published later may still be waiting behind that message. Raises BrokerUnavailable.
+        """
+        oldest = self.oldest_stamp(queue)
+        return None if oldest == UNKNOWN else min(oldest or now, now) - margin
+
     def newest(self, queue: str, count: int) -> list[bytes]:
         """Return the newest messages. If one exceeds MAX_MESSAGE_BYTES, the list ends there with an empty message.
 

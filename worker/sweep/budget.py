@@ -3,6 +3,7 @@
 import time
 
 _NEARLY_OVER = 0.15
+"""The share of the time below which it counts as nearly over."""
 
 
 class Budget:

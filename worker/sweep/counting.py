@@ -4,7 +4,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pymongo
 from bson import ObjectId
@@ -25,7 +25,7 @@ from worker.stores.counts import (
     tally_of,
 )
 from worker.stores.folding import add, fold
-from worker.stores.stats import ANY, at_one_moment, identities_within
+from worker.stores.stats import ANY, at_one_moment, identities_within, ledger_documents
 from worker.sweep.budget import Budget
 
 log = get_logger(__name__)
@@ -38,6 +38,8 @@ _COST_FACTOR = 20
 """After a comparison, the next one waits for this many times as long as it took."""
 _MAX_SECONDS, _PAUSE = 10.0, timedelta(seconds=45)
 """How many seconds a comparison may take, and how long the next one waits if it takes longer."""
+_LONGEST_REST = timedelta(hours=1)
+"""A rest that ends later was set by a former primary's clock: `_COST_FACTOR` times the longest one takes minutes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,11 +117,11 @@ class CountUpkeep:
     def _compare(self, session: ClientSession) -> _Comparison | None:
         state, reached = checkpoint(self._connections, CHECK, session), reached_at(self._connections, session)
         now = self._connections.clock.now()
-        if state.get("pausedUntil", now) > now:
+        if _is_ahead(state.get("pausedUntil"), now):
             return None
         if reached is None or not is_recent(self._connections, reached, now):
             return None  # what finished since is too much to read; the next folds add it
-        if "completeSince" in state and state.get("restUntil", now) > now:
+        if "completeSince" in state and _is_ahead(state.get("restUntil"), now):
             return None
         last = self._last_of_next(state, session)
         after = state.get("after")
@@ -136,9 +138,10 @@ class CountUpkeep:
         return _Comparison(state, last, differences)
 
     def _last_of_next(self, state: Document, session: ClientSession) -> ObjectId | None:
-        """Return the last organization of the next comparison, or None if it reaches the last of all.
+        """Return the last organization of the next comparison, or None if no further organization follows.
 
-        They have about as many requests as a comparison may count, and those in between that are not known yet, too.
+        The organizations up to it have about `_REQUESTS` requests together. The comparison also covers those between
+        them that have no stored counts yet.
         """
         counted, last = 0, None
         for organization, requests in self._sizes(state, session):
@@ -149,7 +152,10 @@ class CountUpkeep:
         return None
 
     def _sizes(self, state: Document, session: ClientSession) -> Iterator[tuple[ObjectId, int]]:
-        """Yield the next organizations with the number of their requests, in order; in the first turn, count those."""
+        """Yield the next organizations, in order, each with the number of its requests.
+
+        The number comes from the stored counts or, before every organization was compared once, from the ledger.
+        """
         later: Document = {"$gt": state["after"]} if state.get("after") else {}
         if "completeSince" in state:
             known: Document = {"finishedAt": None, "_id": {"$type": "objectId", **later}}
@@ -158,7 +164,7 @@ class CountUpkeep:
                     counts = each.get("counts", {})
                     yield each["_id"], counts.get("completed", 0) + counts.get("failed", 0)
             return
-        ledger = self._connections.database[self._connections.settings.requests_collection]
+        ledger = ledger_documents(self._connections)
         for organization in sorted(
             ledger.distinct("organizationId", {"organizationId": later or ANY}, session=session)
         ):
@@ -183,3 +189,8 @@ class CountUpkeep:
                     return False
             add(self._connections, session, compared.differences)
         return True
+
+
+def _is_ahead(moment: datetime | None, now: datetime) -> bool:
+    """Whether the end of a rest is still to come."""
+    return moment is not None and now < moment <= now + _LONGEST_REST

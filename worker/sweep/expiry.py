@@ -61,16 +61,19 @@ class Expiry:
         """
         now = self._service.clock.now()
         state = self._checkpoints.get(_NAME)
-        if "after" not in state and now - state.get("lookedAt", now - _LOOK) < _LOOK:
+        # A time in the future was set by a former primary's clock.
+        if "after" not in state and timedelta(0) <= now - state.get("lookedAt", now - _LOOK) < _LOOK:
             return 0
-        after: Document = {"organizationId": {"$gt": state["after"]}} if "after" in state else {}
+        after: Document = {"$gt": state["after"]} if "after" in state else {"$ne": None}
         with store_errors():
-            which = {"keepFor.0": {"$exists": True}, **after}
+            which = {"keepFor.0": {"$exists": True}, "organizationId": after}
             found = self._policies.collection.find(which, {"organizationId": 1, "updatedAt": 1})
             organizations = list(found.sort("organizationId", 1))
         accepted = 0
         for each in organizations:
-            accepted += self._accept(each["organizationId"], max(now - _PAUSE, each.get("updatedAt") or now - _PAUSE))
+            changed = each.get("updatedAt")  # a document that someone else has written may have anything here
+            since = max(now - _PAUSE, changed) if isinstance(changed, datetime) else now - _PAUSE
+            accepted += self._accept(each["organizationId"], since)
             if budget.is_over and each is not organizations[-1]:
                 self._checkpoints.set(_NAME, {"after": each["organizationId"]})
                 return accepted
@@ -89,11 +92,10 @@ class Expiry:
         return True
 
     def _may_have_any(self, condition: Document) -> bool:
-        """Return whether there are such snapshots.
+        """Return whether there are such snapshots, or True if MongoDB does not find out within a second.
 
-        True also if there is no answer in time, because many old ones must stay.
-
-        The job then searches without a time limit, so that one organization does not delay the sweep's repairs.
+        That happens if many old snapshots must stay. The job then searches without a time limit, so that one
+        organization does not delay the sweep's repairs.
         """
         try:
             with store_errors(), pymongo.timeout(_LOOK_SECONDS):
@@ -159,6 +161,8 @@ class ExpiryJob:
                 state["removed"] = dict(removed)
                 if done:
                     state |= {"phase": "records", "ids": b""}
+                elif job_slice.pause:
+                    break
             elif self._remove_batch(job_slice) and len(unpacked(state["ids"])) < _MAX_REMOVED:
                 continue
             elif state["ids"]:

@@ -28,6 +28,7 @@ log = get_logger(__name__)
 
 _BATCH = 2000
 _MARGIN = timedelta(seconds=10)
+"""A margin for the last second of data, which a crash of Redis may lose, and for clocks that are slightly ahead."""
 _SECONDS = 5.0
 """The time that a replay may take in one sweep. The next sweep continues it."""
 

@@ -1,7 +1,8 @@
 """Retention: strips entries that finished long ago to their key and outcome."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 
+from worker.clock import EPOCH
 from worker.domain.ledger_entry import NOT_STRIPPED, SENT, UNSENT
 from worker.service import Service
 from worker.stores.checkpoints import Checkpoints
@@ -9,7 +10,6 @@ from worker.stores.connections import Document, store_errors
 from worker.sweep.budget import Budget
 
 _NAME = "retention"
-_BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 _BATCH = 500
 _SECONDS = 0.2
 """The time that retention may take in one sweep. The next sweep continues."""
@@ -34,7 +34,7 @@ class Retention:
         before = self._service.clock.now() - self._service.settings.ledger_retention
         _, unsent_since = self._service.ledger.outbox.totals()
         before = min(before, unsent_since or before)
-        since = self._checkpoints.get(_NAME).get("strippedTo", _BEGINNING)
+        since = self._checkpoints.get(_NAME).get("strippedTo", EPOCH)
         share = budget.share(_SECONDS) if budget else Budget(_SECONDS)
         stripped = 0
         while True:

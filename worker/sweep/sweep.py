@@ -27,13 +27,13 @@ from worker.domain.ledger_entry import (
     is_finished,
     with_fields,
 )
-from worker.errors import TransientError
+from worker.errors import TaskInterrupt, TransientError, UnexpectedError
 from worker.jobs.upkeep import JobUpkeep
 from worker.log import get_logger
 from worker.service import Service
 from worker.stores.claims import Claims
 from worker.stores.connections import Document, store_errors
-from worker.stores.wakeups import BULK, INTERACTIVE, REQUEST_QUEUES, UNKNOWN, Queues
+from worker.stores.wakeups import BULK, INTERACTIVE, REQUEST_QUEUES, Queues
 from worker.sweep.budget import Budget
 from worker.sweep.counting import CountUpkeep
 from worker.sweep.expiry import Expiry
@@ -43,6 +43,7 @@ from worker.sweep.retention import Retention
 log = get_logger(__name__)
 
 _BATCH = 500
+"""Maximum number of entries that one read of a repair returns."""
 _AHEAD = timedelta(minutes=1)
 """A time further in the future was set by a former primary's clock: a countdown ends within 30 s."""
 SECONDS = 20.0
@@ -99,7 +100,8 @@ class Sweep:
     def __call__(self, budget: Budget | None = None, begin_with: str | None = None) -> SweepReport:
         """Run the repairs one after the other within the budget, beginning with `begin_with`.
 
-        If a repair fails, the others still run. Raises the first TransientError that the budget did not cause.
+        If a repair fails, the others still run. Raises the first error that the budget did not cause, which is
+        UnexpectedError if our code has a bug or a document has fields of the wrong types.
         """
         self._budget = budget = budget or Budget(SECONDS)
         faults: list[TransientError] = []
@@ -121,6 +123,11 @@ class Sweep:
                     break
                 log.warning("repair_failed", repair=name, code=error.code, reason=error.message)
                 faults.append(error)
+            except Exception as error:
+                if isinstance(error, TaskInterrupt):
+                    raise
+                log.exception("repair_failed", repair=name, code=UnexpectedError.code)
+                faults.append(UnexpectedError(f"Unexpected {type(error).__name__} in the repair {name}."))
         if faults:
             raise faults[0]
         return self.report
@@ -129,11 +136,10 @@ class Sweep:
 
     def _enqueue_lost(self, queue: str) -> None:
         """Enqueue requests whose wake-up was published well before the oldest waiting message, and so was lost."""
-        oldest = self._queues.oldest_stamp(queue)
-        if oldest == UNKNOWN:
-            return
         now = self._service.clock.now()
-        lost_before = min(oldest or now, now) - self._settings.lost_after
+        lost_before = self._queues.lost_before(queue, now, self._settings.lost_after)
+        if lost_before is None:
+            return
         changes = {"$set": {"enqueuedAt": now}, "$inc": {"swept": 1}}
         running = {"$nor": [{"_id": {"$in": self._count_dead_runs(now)}}]}
         for lost in ({"$lt": lost_before}, {"$gt": now + _AHEAD}):

@@ -17,6 +17,7 @@ from worker.errors import SnapshotError, StoreUnavailable
 from worker.jobs.slices import Slice, run_slice
 from worker.jobs.store import Jobs
 from worker.service import NewRequest, Receipt
+from worker.stores.wakeups import EXPORTS, MAINTENANCE
 
 
 @pytest.fixture
@@ -55,9 +56,10 @@ def test_command_ends_in_time_although_there_is_always_more_to_do(
 def test_command_that_was_killed_is_continued_by_the_workers(bench: Bench, jobs: Jobs, contact: Contact) -> None:
     job = accept_backfill(jobs, contact.organization, {}, enqueue=False)
     assert jobs.claim(job.id, "a command that is killed")
-    assert list(jobs.take_lost()) == []
+    assert list(jobs.take_lost(MAINTENANCE, bench.ago())) == []
     bench.advance(seconds=jobs.lease.total_seconds() + 1)
-    assert [each.id for each in jobs.take_lost()] == [job.id]
+    assert list(jobs.take_lost(EXPORTS, bench.ago())) == []
+    assert [each.id for each in jobs.take_lost(MAINTENANCE, bench.ago(seconds=1))] == [job.id]
     while not (found := jobs.get(job.id)).is_finished:
         run_slice(jobs, job.id, "a worker", Backfill(jobs.service, 1), lambda _: None)
         run_accepted(jobs.service)
