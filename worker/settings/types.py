@@ -122,6 +122,18 @@ def _matching(pattern: str, otherwise: str) -> AfterValidator:
     return AfterValidator(check)
 
 
+def between(least: str, most: str) -> AfterValidator:
+    """Limit a duration to a range, whose ends are written as settings are."""
+    lowest, highest = _read_duration(least), _read_duration(most)
+
+    def check(value: timedelta) -> timedelta:
+        if not lowest <= value <= highest:
+            raise ValueError(f"should be from {least} to {most}")
+        return value
+
+    return AfterValidator(check)
+
+
 Duration = Annotated[timedelta, BeforeValidator(_read_duration)]
 RedisUrl = Annotated[str, AfterValidator(_check_redis_url)]
 MongoUrl = Annotated[str, _url_of("mongodb", "mongodb+srv")]

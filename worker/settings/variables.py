@@ -10,7 +10,7 @@ from datetime import timedelta
 from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SecretsSettingsSource, SettingsConfigDict
@@ -18,7 +18,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SecretsS
 from worker.errors import InvalidSettings
 from worker.settings.field_mapping import FieldSettings
 from worker.settings.stores import StoreSettings
-from worker.settings.types import Duration, HttpUrl, Place, Traces
+from worker.settings.types import Duration, HttpUrl, Place, Traces, between
 
 PREFIX = "SNAPSHOTS_"
 SECRETS_DIRECTORY = "/run/secrets"
@@ -55,7 +55,9 @@ class Settings(FieldSettings, StoreSettings, BaseSettings):
     chunk_bytes: int = Field(
         8_000_000, ge=100_000, le=100_000_000, description="maximum bytes of snapshots written in one transaction"
     )
-    run_deadline: Duration = Field(timedelta(seconds=10), description="maximum time to process one Celery message")
+    run_deadline: Annotated[Duration, between("1s", "10m")] = Field(
+        timedelta(seconds=10), description="maximum time to process one Celery message"
+    )
     retry_attempts: int = Field(8, ge=1, le=100, description="attempts per request while both stores are up")
     retry_floor: Duration = Field(timedelta(seconds=1), description="shortest wait before a retry")
     retry_ceiling: Duration = Field(timedelta(seconds=30), description="longest wait before a retry; at most 30s")
@@ -64,15 +66,17 @@ class Settings(FieldSettings, StoreSettings, BaseSettings):
     )
     # A chunk's requests share its first two deliveries; only from the third on does each run alone.
     worker_lost_after: int = Field(5, ge=3, le=100, description="crashes before a request fails as `worker_lost`")
-    sweep_interval: Duration = Field(timedelta(seconds=5), description="interval between sweeps")
-    listener_idle: Duration = Field(
+    sweep_interval: Annotated[Duration, between("0.1s", "1h")] = Field(
+        timedelta(seconds=5), description="interval between sweeps"
+    )
+    listener_idle: Annotated[Duration, between("0.1s", "1h")] = Field(
         timedelta(seconds=15),
         description="idle time after which a listener's pending entries are taken over by another",
     )
     settle_seconds: float = Field(
         30, ge=0, le=86_400, allow_inf_nan=False, description="delay between a closing and its snapshot"
     )
-    reconcile_interval: Duration = Field(
+    reconcile_interval: Annotated[Duration, between("0.1s", "24h")] = Field(
         timedelta(minutes=5), description="interval between searches for missed closings"
     )
     events_retention: Duration = Field(timedelta(days=7), description="age at which events are trimmed")
@@ -113,7 +117,9 @@ class Settings(FieldSettings, StoreSettings, BaseSettings):
         None, description="PEM file with the public key for tokens signed with RS256 or ES256"
     )
     jwt_jwks: Path | None = Field(None, description="JWKS file for tokens signed with RS256 or ES256")
-    jwt_leeway: Duration = Field(timedelta(seconds=5), description="how far `iat` or `nbf` may be in the future")
+    jwt_leeway: Annotated[Duration, between("0", "5m")] = Field(
+        timedelta(seconds=5), description="how far `iat` or `nbf` may be in the future"
+    )
     jwt_issuer: str | None = Field(None, description="required `iss` of a token")
     jwt_audience: str | None = Field(None, description="required `aud` of a token")
     api_host: str = Field("127.0.0.1", description="address that the HTTP API listens on")
@@ -163,17 +169,6 @@ class Settings(FieldSettings, StoreSettings, BaseSettings):
             )
         if self.ledger_retention <= self.events_retention:
             raise ValueError(f"{PREFIX}LEDGER_RETENTION should be longer than {PREFIX}EVENTS_RETENTION")
-        if not timedelta(seconds=1) <= self.run_deadline <= timedelta(minutes=10):
-            raise ValueError(f"{PREFIX}RUN_DEADLINE should be from 1s to 10m")
-        if not timedelta(0) <= self.jwt_leeway <= timedelta(minutes=5):
-            raise ValueError(f"{PREFIX}JWT_LEEWAY should be from 0 to 5m")
-        if not timedelta(seconds=0.1) <= self.sweep_interval <= timedelta(hours=1):
-            raise ValueError(f"{PREFIX}SWEEP_INTERVAL should be from 0.1s to 1h")
-        # At 0, listeners would take over entries that another one is processing.
-        if not timedelta(seconds=0.1) <= self.listener_idle <= timedelta(hours=1):
-            raise ValueError(f"{PREFIX}LISTENER_IDLE should be from 0.1s to 1h")
-        if not timedelta(seconds=0.1) <= self.reconcile_interval <= timedelta(hours=24):
-            raise ValueError(f"{PREFIX}RECONCILE_INTERVAL should be from 0.1s to 24h")
         return self
 
     @classmethod
