@@ -52,7 +52,8 @@ def test_flood_moves_in_its_order_and_the_messages_of_others_stay_in_theirs(benc
 
 def test_requests_without_an_organization_are_a_flood_of_their_own(bench: Bench) -> None:
     client: Any = bench.connections.redis
-    faulty = [raw(envelope("snapshots.request", args)) for args in ([], [5], [{}], [{"organizationId": [1]}])] * 50
+    bodies: list[list[Any]] = [[], [5], [{}], [{"organizationId": [1]}]]
+    faulty = [raw(envelope("snapshots.request", args)) for args in bodies] * 50
     push(client, *faulty, request(B, "b0"))
     assert divert_floods(client) == len(faulty)
     assert len(messages(client, INTERACTIVE)) == 1

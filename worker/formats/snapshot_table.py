@@ -14,7 +14,7 @@ from worker.formats.turns import messages_of
 
 _NAMES, _KINDS = list(MESSAGE), list(MESSAGE.values())
 _TYPES = [datetime if kind == "timestamp" else str for kind in _KINDS]
-COLUMNS = SNAPSHOT | {"messages": [{"role": "string"} | MESSAGE]}
+COLUMNS: dict[str, Any] = SNAPSHOT | {"messages": [{"role": "string"} | MESSAGE]}
 """The columns of the table, in the notation of `worker.formats.columns`."""
 
 
