@@ -5,6 +5,7 @@ https://docs.celeryq.dev/en/stable/userguide/configuration.html
 
 from kombu import Queue
 
+from worker.celery_support.message_format import MAX_ETA
 from worker.errors import InvalidSettings
 from worker.settings import settings as _settings
 from worker.stores.wakeups import CREATE, EXPORTS, INTERACTIVE, MAINTENANCE, QUEUES
@@ -74,8 +75,9 @@ broker_connection_timeout = 3
 broker_channel_error_retry = True  # a Redis that refuses a command (out of memory, wrong type of key) ends no worker
 _broker = _own.redis.celery_settings(
     {
-        # The sweep repeats a killed worker's wake-ups long before. Longer than any delay (MAX_ETA of message_format).
-        "visibility_timeout": 3600,
+        # Longer than a worker holds any message: its longest delay, and its task. The sweep repeats a killed worker's
+        # wake-ups long before.
+        "visibility_timeout": MAX_ETA.total_seconds() + task_time_limit + 60,
         "socket_timeout": 10,
         "socket_connect_timeout": 3,
         "socket_keepalive": True,
