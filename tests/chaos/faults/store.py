@@ -54,7 +54,8 @@ def slow_mongo(context: Context) -> str:
 
 
 def _kill(context: Context, name: str) -> str:
-    send_signal(context.servers.members[name].pid, signal.SIGKILL)
+    if not send_signal(context.servers.members[name].pid, signal.SIGKILL):
+        raise LookupError(f"member {name} was not running")
     context.strike(kills=1)
     context.pause(1.0)
     context.servers.primary()
