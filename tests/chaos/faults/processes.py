@@ -30,6 +30,11 @@ def kill_worker_child(context: Context) -> str:
     return worker.name
 
 
+def kill_accepting_child(context: Context) -> str:
+    """SIGKILL to the pool process that is the next to accept the request of a Celery producer, before it does."""
+    return _at_a_step(context, ["submit-before"], "kill")
+
+
 def kill_beat(context: Context) -> str:
     return _kill(context, "beat")
 
