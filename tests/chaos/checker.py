@@ -102,6 +102,7 @@ def _differing_fields(record: Record, entry: dict[str, Any]) -> Iterator[str]:
         "contact": (record.contact, entry.get("contactId")),
         "conversation": (record.conversation, entry.get("conversationId")),
         "trigger": (_TRIGGERS[record.channel], entry["trigger"]),
+        "quality": (record.quality, entry.get("quality")),
     }
     # None: the driver did not name it, such as a bare XADD's request id or a closing's contact.
     yield from (name for name, (sent, kept) in compared.items() if sent is not None and sent != str(kept))
@@ -152,6 +153,7 @@ def _differing_snapshot(entry: dict[str, Any], snapshot: Snapshot, digest: str, 
         "contact": (str(entry["contactId"]), snapshot.contact),
         "conversation": (conversation, snapshot.conversation),
         "tags": (entry.get("tags", []), snapshot.tags),
+        "quality": (entry.get("quality"), snapshot.quality),
     }
     yield from (name for name, (expected, actual) in compared.items() if expected != actual)
 

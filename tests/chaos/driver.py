@@ -95,6 +95,7 @@ class Driver:
                 conversation=request.body.get("conversationId"),
                 contact=request.body.get("contactId"),
                 message_ids=request.body.get("messageIds"),
+                quality=request.body.get("quality"),
             )
         with self._changed:
             self._unsettled += len(requests)
@@ -109,6 +110,11 @@ class Driver:
     def unsettled(self) -> int:
         """How many requests are not known to be in the ledger."""
         return self._unsettled
+
+    @property
+    def repeated(self) -> int:
+        """How many requests were sent again because they were not in the ledger in time, which may hide a loss."""
+        return len(self._repeats)
 
     def close(self) -> None:
         self._stop.set()

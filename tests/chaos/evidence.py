@@ -16,7 +16,7 @@ from pymongo.read_concern import ReadConcern
 
 from chaos.intake_losses import Loss
 from chaos.journal import Record, read, tokens_in
-from chaos.source import Source, digest
+from chaos.source import Source, digest, milliseconds
 from worker.settings import Settings
 from worker.stores.stats import Identity
 
@@ -40,9 +40,10 @@ class Snapshot:
     tags: list[str]
     messages: int
     digest: str
-    """Over the ids, texts and senders of its messages, in their order."""
+    """Over the ids, texts, senders and times of its messages, in their order."""
     whole: bool
     """Whether `messageCount` and `contentHash` are those of its messages."""
+    quality: str | None = None
 
 
 @dataclass
@@ -179,6 +180,10 @@ def _snapshot(raw: RawBSONDocument) -> Snapshot:
         customer=raw["customerName"],
         tags=list(raw["tags"]),
         messages=len(messages),
-        digest=digest((message["id"], message["content"], message["sender"]) for message in messages),
+        digest=digest(
+            (message["id"], message["content"], message["sender"], milliseconds(message["timestamp"]))
+            for message in messages
+        ),
         whole=whole,
+        quality=raw.get("quality"),
     )

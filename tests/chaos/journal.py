@@ -32,6 +32,7 @@ class Record:
     conversation: str | None
     contact: str | None = None
     message_ids: list[str] | None = None
+    quality: str | None = None
     answer: str = UNKNOWN
     sends: list[tuple[float, float]] = field(default_factory=list)
     """Each attempt that Redis did not refuse: when it began and when it was answered, in seconds since 1970."""
@@ -68,7 +69,7 @@ class Journal:
 
 _PLANNED = (
     *("channel", "organization", "expected", "messages", "request_id", "conversation"),
-    *("contact", "message_ids"),
+    *("contact", "message_ids", "quality"),
 )
 
 

@@ -145,7 +145,11 @@ def _judge(context: Context, folder: Path, rows: Mapping[str, Any], settled: boo
         evidence.kept, evidence.wrong_counts = kept_counts.read(settings)
     verdict = check(evidence, [*context.collector.violations, *witness.violations])
     own = {
-        "times that the identity was checked and held": context.collector.identities,
+        "times that the identity was checked and held": (
+            f"{context.collector.identities} of {context.collector.attempts}"
+        ),
+        "requests that the sweep enqueued again": sum(bool(entry.get("swept")) for entry in evidence.ledger),
+        "requests with an id that were sent again": context.driver.repeated if context.driver else 0,
         "rollbacks in MongoDB": context.servers.rollbacks(),
         "damaged append-only files": context.servers.repaired(),
         "entries that were rejected": evidence.rejections,

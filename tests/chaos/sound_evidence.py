@@ -32,6 +32,7 @@ def sound() -> Evidence:
         snapshot_of(DONE, "chaos-n0", None, ["n0"]),
         snapshot_of(CLOSED, ledger[2]["requestId"], CONVERSATION, []),
     ]
+    records["n0"].quality = snapshots[0].quality = "good"
     stream = [event_of(each) for each in ledger]
     seen = {each["id"]: [_canonical(each)] for each in stream}
     kept = [Identity(ORGANIZATION, accepted=3, completed=2, failed=1, snapshots=2)]

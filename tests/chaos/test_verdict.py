@@ -59,6 +59,8 @@ FAULTS: dict[str, tuple[str, Callable[[Evidence], Any]]] = {
     "a snapshot that is not whole": (WRONG, lambda e: setattr(e.snapshots[0], "whole", False)),
     "other messages": (WRONG, lambda e: setattr(e.snapshots[0], "digest", "another")),
     "another customer": (WRONG, lambda e: setattr(e.snapshots[0], "customer", "Bo")),
+    "another quality": (WRONG, lambda e: e.ledger[0].update(quality="bad")),
+    "a snapshot of another quality": (WRONG, lambda e: setattr(e.snapshots[0], "quality", None)),
     "another's tags": (WRONG, lambda e: setattr(e.snapshots[0], "tags", ["n1"])),
     "another conversation": (WRONG, lambda e: setattr(e.snapshots[1], "conversation", None)),
     "no event": (MISSING, lambda e: e.stream.pop(0)),
