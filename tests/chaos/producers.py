@@ -190,7 +190,8 @@ def http(bases: Sequence[str], secret: str, stack: ExitStack) -> Producer:
             return [(UNKNOWN, None)]
         if answer.status_code in {200, 201, 202}:
             return [(ACCEPTED, request.request_id)]
-        return [(UNKNOWN if answer.status_code in {429, 500, 502, 503} else REFUSED, None)]
+        # Only these ask for a repeat. A 500 is an error of ours, which a repeat would hide.
+        return [(UNKNOWN if answer.status_code in {429, 503} else REFUSED, None)]
 
     return send
 
