@@ -73,6 +73,9 @@ def _partition(context: Context, clients: bool) -> str:
         rules: list[dict[str, Any]] = [{"source": one, "target": two, "hold": True} for one, two in links]
         with context.servers.links(*rules):
             context.pause(3 * ELECTION_SECONDS + 3)
+            states = context.servers.states()
+            if not any(states.get(name) == "primary" for name in others):
+                raise LookupError(f"no other member has become the primary: {states}")
         # Connections that were held for so long have been given up; members connect again.
         context.pause(1.0)
         context.servers.primary(90)
