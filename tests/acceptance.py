@@ -72,9 +72,12 @@ def report(paths: list[Path], addresses: dict[str, Any], organization: ObjectId,
     print(f"status: {json.dumps(status)}")
     for fault in [*compared.differences, *faults][:20]:
         print(f"  {fault}")
-    holds = all(each["holds"] for each in status["organizations"])
+    holds = [each["holds"] for each in status["organizations"]] == [True]
     if not holds:
-        print("  the identity accepted = completed + failed + in flight does not hold")
+        print("  the identity accepted = completed + failed + in flight does not hold, or was not checked")
+    if not compared.conversations:
+        print("  the files have no conversations, so nothing was compared", file=sys.stderr)
+        return 2
     return 1 if compared.differences or faults or not holds else 0
 
 

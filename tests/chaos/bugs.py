@@ -4,6 +4,7 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
+from worker.celery_support.transport import QoS
 from worker.domain.validation import DERIVED_PREFIXES
 from worker.stores.events import Events
 from worker.stores.ledger import Ledger
@@ -74,6 +75,17 @@ def accept_erased() -> None:
     Lookup.erased = lambda self, found: set()  # type: ignore[method-assign]
 
 
+def acknowledge_lost_messages() -> None:
+    """Acknowledges a message that should go back to its queue, as Celery does when a pool process is killed."""
+    owner: Any = QoS
+    reject = owner.reject
+
+    def acknowledge(self: QoS, delivery_tag: Any, requeue: bool = False) -> None:
+        reject(self, delivery_tag, requeue=False)
+
+    owner.reject = acknowledge
+
+
 BUGS: dict[str, Callable[[], None]] = {
     each.__name__: each
     for each in (
@@ -83,5 +95,6 @@ BUGS: dict[str, Callable[[], None]] = {
         random_request_id,
         no_sweep,
         accept_erased,
+        acknowledge_lost_messages,
     )
 }

@@ -2,13 +2,13 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from chaos import kept_counts
 from chaos.evidence import Evidence, Snapshot
-from chaos.intake_losses import covered, entry_id
+from chaos.excuses import is_excused
 from chaos.journal import REFUSED, Record
+from chaos.verdict import COUNTS, DIFFER, DUPLICATES, DURING, ERASED, IDENTITY, LOST, MISSING, WRONG, Verdict
 
 COMPLETED, FAILED = "completed", "failed"
 _TRIGGERS = {
@@ -19,42 +19,6 @@ _TRIGGERS = {
     "bulk": "backfill",
     "closing": "conversation.resolved",
 }
-LOST, DUPLICATES, MISSING, DIFFER = "lost", "duplicates", "events missing", "events differ"
-WRONG, IDENTITY, DURING, ERASED = "wrong outcome", "identity", "during the run", "erased, and found"
-COUNTS = "kept counts"
-KINDS = (LOST, DUPLICATES, MISSING, DIFFER, WRONG, IDENTITY, DURING, ERASED, COUNTS)
-MOST_EXCUSED = 0.05
-"""The largest share of bare XADDs whose absence may be excused: above it, the run proves too little about them."""
-
-
-@dataclass
-class Verdict:
-    """Counts, and violations by kind."""
-
-    requests: Counter[str] = field(default_factory=Counter)
-    """By channel."""
-    outcomes: Counter[str] = field(default_factory=Counter)
-    bare: int = 0
-    """XADDs without a request id."""
-    excusable: int = 0
-    """Bare XADDs that Redis can have lost, whether they are missing or not: the check is blind to them."""
-    excused: int = 0
-    """Excusable ones that are missing: Redis lost them before they were accepted."""
-    never_taken: int = 0
-    """Bare XADDs without an answer, which never were in Redis."""
-    events: int = 0
-    repeated: int = 0
-    """Events that are in the stream more than once."""
-    violations: dict[str, list[str]] = field(default_factory=lambda: {kind: [] for kind in KINDS})
-
-    @property
-    def holds(self) -> bool:
-        return not any(self.violations.values())
-
-    @property
-    def excused_share(self) -> float:
-        """The share of bare XADDs to which the check is blind."""
-        return self.excusable / self.bare if self.bare else 0.0
 
 
 def check(evidence: Evidence, during_the_run: Iterable[str]) -> Verdict:
@@ -71,7 +35,7 @@ def check(evidence: Evidence, during_the_run: Iterable[str]) -> Verdict:
         entry = entries.get((record.organization, record.request_id or "")) or (mine[0] if mine else None)
         if len(mine) > 1:
             verdict.violations[DUPLICATES].append(f"{_name(record)}: {len(mine)} ledger entries for one request")
-        if _is_excused(record, entry, evidence, verdict):
+        if is_excused(record, entry, evidence, verdict):
             continue
         _check_request(record, entry, verdict)
     for token, unknown in by_token.items():
@@ -107,21 +71,6 @@ def _by_token(evidence: Evidence) -> dict[str, list[dict[str, Any]]]:
     return by_token
 
 
-def _is_excused(record: Record, entry: dict[str, Any] | None, evidence: Evidence, verdict: Verdict) -> bool:
-    """Whether a missing bare XADD is explained: Redis lost it before it was acknowledged, or never had it."""
-    if not record.is_bare or not record.sends:
-        return False
-    verdict.bare += 1
-    text = (record.request_id or "").removeprefix("stream:") or evidence.seen_in_stream.get(record.token)
-    excusable = covered(evidence.losses, entry_id(text) if text else None, record.sends)
-    verdict.excusable += excusable
-    if entry is not None:
-        return False
-    verdict.excused += excusable
-    verdict.never_taken += not excusable and text is None
-    return excusable or text is None
-
-
 def _check_request(record: Record, entry: dict[str, Any] | None, verdict: Verdict) -> None:
     """Its ledger entry exists, says what was sent, and has the expected outcome."""
     name = _name(record)
@@ -153,6 +102,7 @@ def _differing_fields(record: Record, entry: dict[str, Any]) -> Iterator[str]:
         "contact": (record.contact, entry.get("contactId")),
         "conversation": (record.conversation, entry.get("conversationId")),
         "trigger": (_TRIGGERS[record.channel], entry["trigger"]),
+        "quality": (record.quality, entry.get("quality")),
     }
     # None: the driver did not name it, such as a bare XADD's request id or a closing's contact.
     yield from (name for name, (sent, kept) in compared.items() if sent is not None and sent != str(kept))
@@ -203,6 +153,7 @@ def _differing_snapshot(entry: dict[str, Any], snapshot: Snapshot, digest: str, 
         "contact": (str(entry["contactId"]), snapshot.contact),
         "conversation": (conversation, snapshot.conversation),
         "tags": (entry.get("tags", []), snapshot.tags),
+        "quality": (entry.get("quality"), snapshot.quality),
     }
     yield from (name for name, (expected, actual) in compared.items() if expected != actual)
 

@@ -33,8 +33,8 @@ class Collector:
         self.erasing = ""
         """The organization whose contacts are erased: their snapshots may go before an event is read."""
         self.events = 0
-        self.identities = 0
-        """How often the identity was checked and held."""
+        self.attempts = self.identities = 0
+        """How often the identity was to be checked, and how often it was and held."""
         self.store_disturbed_at = 0.0
         """Monotonic time at which the last fault of MongoDB ended; reads soon after it may meet a deposed primary."""
         self._threads = [
@@ -119,6 +119,7 @@ class Collector:
     def _identify(self) -> None:
         with self._mongo() as mongo:
             while not self._stop.wait(_IDENTITY_SECONDS):
+                self.attempts += 1
                 try:
                     broken = identity(mongo, self._settings)
                 except PyMongoError:

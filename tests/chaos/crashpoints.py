@@ -17,6 +17,7 @@ import redis
 from kombu.transport import virtual
 
 from worker.celery_support.publisher import CeleryPublisher
+from worker.service import Service
 from worker.source.conversations import Conversations
 from worker.stores.checkpoints import Checkpoints
 from worker.stores.claims import Claims
@@ -28,6 +29,7 @@ from worker.stores.snapshots import Snapshots
 BEFORE, AFTER = "before", "after"
 
 STEPS: dict[str, tuple[type[Any], str, str]] = {
+    "submit-before": (Service, "submit", BEFORE),  # of these programs, only the task of a Celery producer calls it
     "accept-before": (Ledger, "insert", BEFORE),
     "accept-after": (Ledger, "insert", AFTER),
     "enqueue-before": (CeleryPublisher, "__call__", BEFORE),

@@ -15,6 +15,8 @@ _ORGANIZATIONS = 3
 _CONTACTS = 150
 _PEOPLE = 20
 _BATCH = 2000
+_NAMED = {"stream": 0.7, "task": 0.3}
+"""The share of requests with a request id, in channels that do not need one. The driver may send these again."""
 _WORDS = (
     *("thanks", "order", "late", "refund", "please", "hello", "card", "address", "tomorrow", "invoice"),
     *("parcel", "sorry", "great", "谢谢", "سلام", "😀"),
@@ -133,7 +135,9 @@ class Dataset:
                 yield self._request(token, "bulk" if channel == "closing" else channel)
 
     def flood(self, number_of: int) -> list[PlannedRequest]:
-        """Requests of one organization, all for the same contact, most through the intake stream, some through HTTP."""
+        """Requests of one organization, all for the same contact: a tenth through HTTP, the others through the intake
+        stream, where a tenth has no request id.
+        """
         (contact,) = self.flooding
         body = {"organizationId": str(contact.organization), "contactId": str(contact.id)}
         requests = []
@@ -141,7 +145,8 @@ class Dataset:
             token = self._token()
             channel = "http" if number % 10 == 0 else "burst"
             mine = {**body, "tags": [token]}
-            requests.append(PlannedRequest(token, channel, mine, COMPLETED, len(contact.messages), f"chaos-{token}"))
+            request_id = None if number % 10 == 1 else f"chaos-{token}"
+            requests.append(PlannedRequest(token, channel, mine, COMPLETED, len(contact.messages), request_id))
         return requests
 
     def _token(self) -> str:
@@ -171,5 +176,5 @@ class Dataset:
             "quality": "good",
             **body,
         }
-        named = channel not in {"stream", "task"} or self.dice.random() < 0.7
+        named = channel not in _NAMED or self.dice.random() < _NAMED[channel]
         return PlannedRequest(token, channel, body, expected, messages, f"chaos-{token}" if named else None)

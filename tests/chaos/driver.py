@@ -1,4 +1,7 @@
-"""The driver: sends requests at a rate through every channel and repeats those without an answer, with the same id."""
+"""The driver: sends requests at a rate through every channel and repeats those without an answer, with the same id.
+
+Whatever Redis took without a request id is not sent again, as its producer would not: that would hide a loss.
+"""
 
 import heapq
 import random
@@ -23,8 +26,8 @@ _BURST = 500
 _AGAIN_SECONDS = (0.5, 3.0)
 _LOOK_SECONDS = 5.0
 _MISSED_SECONDS = 20.0
-"""A request that Redis took and that is not in the ledger after this time is sent again, each time after twice as long:
-requests that wait behind a backlog are not lost, and repeating them would keep the backlog alive."""
+"""A request with an id that Redis took and that is not in the ledger after this time is sent again, each time after
+twice as long: requests that wait behind a backlog are not lost, and repeating them would keep the backlog alive."""
 _MOST_DOUBLED = 4
 
 Due = tuple[float, int, list[PlannedRequest]]
@@ -92,6 +95,7 @@ class Driver:
                 conversation=request.body.get("conversationId"),
                 contact=request.body.get("contactId"),
                 message_ids=request.body.get("messageIds"),
+                quality=request.body.get("quality"),
             )
         with self._changed:
             self._unsettled += len(requests)
@@ -106,6 +110,11 @@ class Driver:
     def unsettled(self) -> int:
         """How many requests are not known to be in the ledger."""
         return self._unsettled
+
+    @property
+    def repeated(self) -> int:
+        """How many requests were sent again because they were not in the ledger in time, which may hide a loss."""
+        return len(self._repeats)
 
     def close(self) -> None:
         self._stop.set()
@@ -140,7 +149,7 @@ class Driver:
                 self._sent[request.token] = (time.monotonic(), request, request_id)
             return True
         # An XADD without a request id and without an answer cannot be repeated: it would be another request.
-        bare = request.channel == "stream" and request.request_id is None
+        bare = request.channel in {"stream", "burst"} and request.request_id is None
         final = kind in {ACCEPTED, REFUSED} or (bare and kind != NOT_TAKEN)
         if final:
             with self._changed:
@@ -150,7 +159,7 @@ class Driver:
     # --- what Redis may have lost ---------------------------------------------------------------------------
 
     def _watch(self) -> None:
-        """Repeats what is not in the ledger after a while."""
+        """Repeats what has a request id and is not in the ledger after a while."""
         with pymongo.MongoClient[Any](self._settings.mongo_url, serverSelectionTimeoutMS=3000) as mongo:
             ledger = mongo[self._settings.mongo_database][self._settings.requests_collection]
             majority = ledger.with_options(read_concern=pymongo.read_concern.ReadConcern("majority"))
@@ -181,7 +190,7 @@ class Driver:
                 continue
             with self._changed:
                 self._sent.pop(token, None)
-                repeat = not is_known and not request_id.startswith("stream:")
+                repeat = not is_known and not request_id.startswith(("stream:", "task:"))
                 self._unsettled -= not repeat
             if repeat:
                 self._repeats[token] += 1

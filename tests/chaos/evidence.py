@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,13 +15,11 @@ from bson.raw_bson import RawBSONDocument
 from pymongo.read_concern import ReadConcern
 
 from chaos.intake_losses import Loss
-from chaos.journal import Record, read
-from chaos.source import Source, digest
+from chaos.journal import Record, read, tokens_in
+from chaos.source import Source, digest, milliseconds
 from worker.settings import Settings
 from worker.stores.stats import Identity
 
-_TOKEN = re.compile(rb'"n\d{7}"')
-"""A request's tag, which a fault's entries do not have."""
 _LEDGER_FIELDS = (
     *("organizationId", "requestId", "status", "round", "snapshotId", "error", "unsent", "unchanged", "deletedAt"),
     *("acceptedAt", "finishedAt", "conversationId", "contactId", "messageIds", "trigger", "tags", "quality"),
@@ -43,9 +40,10 @@ class Snapshot:
     tags: list[str]
     messages: int
     digest: str
-    """Over the ids, texts and senders of its messages, in their order."""
+    """Over the ids, texts, senders and times of its messages, in their order."""
     whole: bool
     """Whether `messageCount` and `contentHash` are those of its messages."""
+    quality: str | None = None
 
 
 @dataclass
@@ -71,6 +69,8 @@ class Evidence:
     """Entries in that stream: those that faults added."""
     seen_in_stream: Mapping[str, str] = field(default_factory=dict)
     """Token → id of its entry in the intake stream, for those that the witness saw."""
+    taken: Set[str] = frozenset()
+    """Tokens of the Celery messages that a worker has taken: see `chaos.taken`."""
     erasing_ledger: Sequence[dict[str, Any]] = ()
     """The entries of the organization whose contacts are erased, which are in no other field."""
     erasing_snapshots: Sequence[Snapshot] = ()
@@ -158,9 +158,7 @@ def _entries(settings: Settings, stream: str) -> Iterator[dict[bytes, bytes]]:
 
 def _tokens(fields: Mapping[bytes, bytes]) -> set[str]:
     # Quotes may be escaped: an entry's fields are JSON within JSON.
-    return {
-        match.decode().strip('"') for value in fields.values() for match in _TOKEN.findall(value.replace(b"\\", b""))
-    }
+    return {token for value in fields.values() for token in tokens_in(value.replace(b"\\", b""))}
 
 
 def _canonical(event: Mapping[str, Any]) -> str:
@@ -182,6 +180,10 @@ def _snapshot(raw: RawBSONDocument) -> Snapshot:
         customer=raw["customerName"],
         tags=list(raw["tags"]),
         messages=len(messages),
-        digest=digest((message["id"], message["content"], message["sender"]) for message in messages),
+        digest=digest(
+            (message["id"], message["content"], message["sender"], milliseconds(message["timestamp"]))
+            for message in messages
+        ),
         whole=whole,
+        quality=raw.get("quality"),
     )

@@ -135,7 +135,8 @@ class FollowingWitness(Witness):
         for failover, loss, present in self._losses:
             ended = failover.ended or time.time()
             at = int(ended * 1000)
-            found.append(FailoverLoss(at, loss.kept, loss.acknowledged, loss.read_at, ended, frozenset(present.copy())))
+            own = frozenset(present.copy())
+            found.append(FailoverLoss(at, loss.kept, loss.acknowledged, loss.read_at, ended, present=own))
         return sorted(found, key=lambda loss: loss.at)
 
     def _is_current(self) -> bool:

@@ -1,4 +1,4 @@
-"""Which entries of the intake stream Redis can have lost: decided by what it had before a fault and has after it."""
+"""Which intake entries and Celery messages Redis can have lost: decided by what it had before and after a fault."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -47,6 +47,8 @@ class Loss:
     """When the witness last read the stream before the loss, in seconds since 1970."""
     gone_at: float
     """When the process died, or the flush was done: what was sent later cannot have been lost by it."""
+    messages: frozenset[str] | None = None
+    """The tokens of the Celery messages that Redis had, if all of them are lost; None if it has kept a prefix."""
 
     def covers(self, entry: EntryId) -> bool:
         """Whether the entry was in Redis, not acknowledged, and not in the state that was kept."""
@@ -55,6 +57,15 @@ class Loss:
     def covers_unseen(self, sent_at: float, answered_at: float) -> bool:
         """Whether an entry without an answer may have been added after the last look and lost with the process."""
         return sent_at <= self.gone_at and answered_at >= self.read_at
+
+    def covers_message(self, token: str, sent_at: float, answered_at: float) -> bool:
+        """Whether a Celery message was in Redis, and may not be in the state that was kept.
+
+        A state with the entry `kept` also has the messages that were published before that entry was added.
+        """
+        if self.messages is not None:
+            return token in self.messages
+        return sent_at * 1000 <= self.at and answered_at * 1000 >= self.kept[0]
 
 
 def covered(losses: Iterable[Loss], entry: EntryId | None, sends: Iterable[tuple[float, float]]) -> bool:

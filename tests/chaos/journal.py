@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ ACCEPTED, SENT, UNKNOWN, REFUSED, NOT_TAKEN = "accepted", "sent", "unknown", "re
 write, so that it can be sent again."""
 
 _SYNC_SECONDS = 0.5
+_TOKEN = re.compile(rb'"(n\d{7})"')
 
 
 @dataclass
@@ -30,6 +32,7 @@ class Record:
     conversation: str | None
     contact: str | None = None
     message_ids: list[str] | None = None
+    quality: str | None = None
     answer: str = UNKNOWN
     sends: list[tuple[float, float]] = field(default_factory=list)
     """Each attempt that Redis did not refuse: when it began and when it was answered, in seconds since 1970."""
@@ -38,8 +41,8 @@ class Record:
 
     @property
     def is_bare(self) -> bool:
-        """Whether it is an XADD without a request id, which its producer cannot repeat."""
-        return self.channel == "stream" and not (self.request_id or "").startswith("chaos")
+        """Whether it is an XADD or a Celery message without a request id, which its producer cannot repeat."""
+        return self.channel in {"stream", "burst", "task"} and not (self.request_id or "").startswith("chaos")
 
 
 class Journal:
@@ -66,7 +69,7 @@ class Journal:
 
 _PLANNED = (
     *("channel", "organization", "expected", "messages", "request_id", "conversation"),
-    *("contact", "message_ids"),
+    *("contact", "message_ids", "quality"),
 )
 
 
@@ -92,6 +95,11 @@ def read(path: Path) -> dict[str, Record]:
         if record.answer == ACCEPTED and record.accepted_at is None:
             record.accepted_at = line["at"]
     return records
+
+
+def tokens_in(data: bytes) -> set[str]:
+    """Returns the tokens of requests in JSON, which entries and messages of faults do not have."""
+    return {token.decode() for token in _TOKEN.findall(data)}
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:

@@ -18,9 +18,11 @@ def main() -> None:
         from chaos import clocks
 
         clocks.shift(float(clock))
-    from chaos import bugs, crashpoints, poison
+    from chaos import bugs, crashpoints, poison, taken
 
-    crashpoints.install(Path(os.environ["CHAOS_POINTS"]))
+    points = Path(os.environ["CHAOS_POINTS"])
+    crashpoints.install(points)
+    taken.install(points)
     if bug := os.environ.get("CHAOS_BUG"):
         bugs.BUGS[bug]()
     if tag := os.environ.get("CHAOS_POISON"):

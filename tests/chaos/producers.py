@@ -57,7 +57,7 @@ def stream(settings: Settings, stack: ExitStack) -> Producer:
 
 
 def burst(settings: Settings, stack: ExitStack) -> Producer:
-    """Hundreds of XADDs in one pipeline, all with request ids."""
+    """Hundreds of XADDs in one pipeline."""
     broker = stack.enter_context(_redis(settings))
 
     def send(requests: list[PlannedRequest]) -> list[Answer]:
@@ -69,7 +69,9 @@ def burst(settings: Settings, stack: ExitStack) -> Producer:
         except redis.RedisError:
             return [(UNKNOWN, None)] * len(requests)
         return [
-            (NOT_TAKEN, None) if isinstance(reply, redis.RedisError) else (SENT, request.request_id)
+            (NOT_TAKEN, None)
+            if isinstance(reply, redis.RedisError)
+            else (SENT, request.request_id or f"stream:{reply.decode()}")
             for request, reply in zip(requests, replies, strict=True)
         ]
 
@@ -188,7 +190,8 @@ def http(bases: Sequence[str], secret: str, stack: ExitStack) -> Producer:
             return [(UNKNOWN, None)]
         if answer.status_code in {200, 201, 202}:
             return [(ACCEPTED, request.request_id)]
-        return [(UNKNOWN if answer.status_code in {429, 500, 502, 503} else REFUSED, None)]
+        # Only these ask for a repeat. A 500 is an error of ours, which a repeat would hide.
+        return [(UNKNOWN if answer.status_code in {429, 503} else REFUSED, None)]
 
     return send
 

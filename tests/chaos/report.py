@@ -4,9 +4,9 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from chaos.checker import Verdict
 from chaos.context import Injected
 from chaos.recovery import Times
+from chaos.verdict import Verdict
 
 _SHOWN = 5
 
@@ -23,6 +23,10 @@ def table(verdict: Verdict, faults: Sequence[Injected], rows: dict[str, Any], re
         ("  that Redis can have lost", f"{verdict.excusable} ({verdict.excused_share:.1%})"),
         ("  that it lost before they were accepted", verdict.excused),
         ("  without an answer, never in Redis", verdict.never_taken),
+        ("Celery messages without a request id", verdict.messages),
+        ("  that Redis can have lost", f"{verdict.excusable_messages} ({verdict.excused_share_of_messages:.1%})"),
+        ("  that it lost before they were accepted", verdict.excused_messages),
+        ("  lost on the way to a worker", verdict.untaken),
         ("events in the stream", verdict.events),
         ("  more than once", verdict.repeated),
         ("faults", len(faults)),

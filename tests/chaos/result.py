@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from chaos import recovery
-from chaos.checker import MOST_EXCUSED, Verdict
 from chaos.context import Injected
 from chaos.evidence import Evidence
+from chaos.verdict import MOST_EXCUSED, MOST_EXCUSED_MESSAGES, MOST_UNTAKEN, Verdict
 
 _MOST_MISSED = 0.1
 
@@ -35,6 +35,16 @@ class Result:
             reasons.append(
                 f"the check is blind to {self.verdict.excused_share:.1%} of the XADDs without a request id; "
                 f"{MOST_EXCUSED:.0%} is the most"
+            )
+        if self.verdict.excused_share_of_messages > MOST_EXCUSED_MESSAGES:
+            reasons.append(
+                f"the check is blind to {self.verdict.excused_share_of_messages:.1%} of the Celery messages without a "
+                f"request id; {MOST_EXCUSED_MESSAGES:.0%} is the most"
+            )
+        if self.verdict.untaken_share > MOST_UNTAKEN:
+            reasons.append(
+                f"{self.verdict.untaken_share:.1%} of the Celery messages without a request id were lost on the way to "
+                f"a worker; {MOST_UNTAKEN:.0%} is the most"
             )
         if not self.settled:
             reasons.append(

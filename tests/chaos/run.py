@@ -14,7 +14,7 @@ from typing import Any
 import pymongo
 import redis
 
-from chaos import kept_counts, producers, recovery, report, schedule, servers
+from chaos import kept_counts, producers, recovery, report, schedule, servers, taken
 from chaos.checker import check
 from chaos.collector import Collector
 from chaos.context import Context
@@ -23,7 +23,7 @@ from chaos.driver import Driver
 from chaos.evidence import gather
 from chaos.faults import erasure
 from chaos.gauges import Gauges
-from chaos.journal import Journal
+from chaos.journal import Journal, tokens_in
 from chaos.result import Result
 from chaos.schedule import Lanes
 from chaos.system import PLACES, SECRET, System, running
@@ -140,11 +140,16 @@ def _judge(context: Context, folder: Path, rows: Mapping[str, Any], settled: boo
     left = erasure.findings(settings, context.erased)  # first, because it waits for what still runs
     evidence = gather(settings, sent, events, witness.seen, witness.losses(), context.dataset.erasing)
     evidence.left_of_erased = left
+    evidence.taken = taken.read(context.system.points.folder)
     if settled:
         evidence.kept, evidence.wrong_counts = kept_counts.read(settings)
-    verdict = check(evidence, context.collector.violations)
+    verdict = check(evidence, [*context.collector.violations, *witness.violations])
     own = {
-        "times that the identity was checked and held": context.collector.identities,
+        "times that the identity was checked and held": (
+            f"{context.collector.identities} of {context.collector.attempts}"
+        ),
+        "requests that the sweep enqueued again": sum(bool(entry.get("swept")) for entry in evidence.ledger),
+        "requests with an id that were sent again": context.driver.repeated if context.driver else 0,
         "rollbacks in MongoDB": context.servers.rollbacks(),
         "damaged append-only files": context.servers.repaired(),
         "entries that were rejected": evidence.rejections,
@@ -232,10 +237,18 @@ def _is_settled(database: Any, settings: Settings) -> bool:
         marker: Any = broker.get("snapshots:marker")
         if state.get("owedFrom") or (state.get("marker") or "").encode() != (marker or b""):
             return False
-        if _left(broker, settings):
+        if _left(broker, settings) or _is_held(broker, ledger):
             return False
         length: Any = broker.xlen(settings.events_stream)
         return bool(length >= ledger.count_documents({}))
+
+
+def _is_held(broker: "redis.Redis", ledger: Any) -> bool:
+    """Whether a worker, which may be dead, has taken a Celery message whose request is not in the ledger yet."""
+    messages: Any = broker.hvals("unacked")
+    tokens = {token for message in messages for token in tokens_in(message)}
+    known = {tag for entry in ledger.find({"tags": {"$in": list(tokens)}}, {"tags": 1}) for tag in entry["tags"]}
+    return not tokens <= known
 
 
 def _left(broker: "redis.Redis", settings: Settings) -> list[str]:

@@ -25,6 +25,7 @@ LANES: Lanes = {
         for fault in (
             processes.kill_worker,
             processes.kill_worker_child,
+            processes.kill_accepting_child,
             processes.kill_beat,
             processes.kill_listener,
             processes.kill_api,
@@ -109,6 +110,7 @@ def counts(requests: int, *, sentinel: bool = False) -> dict[str, int]:
         "kill_at_step": kills // 2,
         "kill_worker": max(1, kills // 8),
         "kill_worker_child": max(1, kills // 6),
+        "kill_accepting_child": max(2, kills // 20),  # two: the last one may find no message any more
         "kill_beat": max(1, kills // 20),
         "kill_listener": max(1, kills // 10),
         "kill_api": max(1, kills // 20),

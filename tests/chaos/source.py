@@ -4,17 +4,23 @@ import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from pymongo.database import Database
 
-Message = tuple[str, str, str]
-"""Id, text, sender."""
+Message = tuple[str, str, str, int]
+"""Id, text, sender, and time in milliseconds since 1970."""
 
 
 def digest(messages: Iterable[Message]) -> str:
     """Returns a digest of messages in their order."""
     return hashlib.sha256(json.dumps(list(messages), ensure_ascii=False).encode()).hexdigest()
+
+
+def milliseconds(moment: datetime) -> int:
+    """Returns a time in UTC, which PyMongo gives with or without its time zone, in milliseconds since 1970."""
+    return round(moment.replace(tzinfo=UTC).timestamp() * 1000)
 
 
 class Source:
@@ -25,7 +31,9 @@ class Source:
         self._messages: dict[Any, tuple[Any, Message]] = {}
         for message in database.messages.find({}):
             sender = "contact" if message["direction"] == "inbound" else "user"
-            self._messages[message["_id"]] = (message["timestamp"], (str(message["_id"]), message["content"], sender))
+            at = message["timestamp"]
+            made = (str(message["_id"]), message["content"], sender, milliseconds(at))
+            self._messages[message["_id"]] = (at, made)
             self._owned[message["contactId"]].append(message["_id"])
             self._owned[message["conversationId"]].append(message["_id"])
         self._names = {contact["_id"]: contact["firstName"] for contact in database.contacts.find({})}

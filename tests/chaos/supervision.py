@@ -10,10 +10,17 @@ from worker.local.supervisor import Supervisor
 
 @contextmanager
 def supervised(children: Iterable[Child], deaths: list[str], ready_seconds: float = 60.0) -> Iterator[None]:
-    """Starts all at once and enters the block when all are ready; `deaths` gets the name of each that dies."""
+    """Starts all at once and enters the block when all are ready; `deaths` gets the name of each that dies.
+
+    If it ended by itself, the name is followed by its exit code: no fault explains that.
+    """
     children = list(children)
     stop = threading.Event()
-    with Supervisor(children, lambda child, _, __: deaths.append(child.name)) as supervisor:
+
+    def on_exit(child: Child, code: int | None, _: float) -> None:
+        deaths.append(f"{child.name}, exit code {code}" if code and code > 0 else child.name)
+
+    with Supervisor(children, on_exit) as supervisor:
         for child in children:
             child.start()
         for child in children:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psutil
 
+from chaos import taken
 from chaos.crashpoints import Points
 from chaos.servers import TESTS, Servers, accepts
 from chaos.supervision import supervised
@@ -94,6 +95,7 @@ def running(
     }
     environment = {f"{PREFIX}{name.upper()}": value for name, value in values.items()}
     points = Points(folder.path / "points")
+    taken.file_of(points.folder).unlink(missing_ok=True)  # of an earlier run in this folder
     port = folder.ports("api")["api"]
     environment[f"{PREFIX}API_PORT"] = str(port)
     places = {name: place for name, place in places.items() if name not in without}

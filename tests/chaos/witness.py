@@ -16,6 +16,8 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from chaos.intake_losses import NONE, Acknowledged, Loss, entry_id
+from chaos.journal import tokens_in
+from worker.stores.wakeups import REQUEST_QUEUES
 
 STREAM, GROUP = "snapshots:requests", "snapshots"
 _BLOCK_MS = 100
@@ -25,12 +27,16 @@ _MOST_PENDING = 5000
 
 
 class Witness:
-    """One thread. `seen` maps a request's token (its tag) to the id of its entry."""
+    """One thread. `seen` maps a request's token (its tag) to the id of its entry.
+
+    `violations` says why it ended, if it ended too early: what it did not see would be excused.
+    """
 
     def __init__(self, port: int, starts: Path) -> None:
         """`starts`: the file that lists the starts of the server."""
         self._port, self._starts = port, starts
         self.seen: dict[str, str] = {}
+        self.violations: list[str] = []
         self._acknowledged: list[tuple[int, Acknowledged]] = [(0, Acknowledged())]
         """Milliseconds by Redis's clock, and what had been acknowledged by then."""
         self._outages: list[tuple[float, float]] = []
@@ -39,7 +45,7 @@ class Witness:
         self._read_at = time.time()
         self._last = "0-0"
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True, name="witness")
+        self._thread = threading.Thread(target=self._reporting, daemon=True, name="witness")
 
     def start(self) -> None:
         self._thread.start()
@@ -49,10 +55,10 @@ class Witness:
         self._thread.join(10)
 
     def flush(self) -> None:
-        """FLUSHALL, noting in the same transaction what had been acknowledged."""
+        """FLUSHALL, noting in the same transaction what had been acknowledged, and the Celery messages."""
         with self._client() as broker:
-            at, acknowledged = self._look(broker, flush=True)
-        self._flushes.append(Loss(at, NONE, acknowledged, self._read_at, time.time()))
+            at, acknowledged, messages = self._look(broker, flush=True)
+        self._flushes.append(Loss(at, NONE, acknowledged, self._read_at, time.time(), messages))
 
     def unsettled(self) -> int:
         """How many entries of the stream are not acknowledged. Raises RedisError."""
@@ -81,6 +87,13 @@ class Witness:
         return redis.Redis(port=self._port, socket_timeout=10, retry=Retry(NoBackoff(), 0))
 
     # --- the thread -----------------------------------------------------------------------------------------
+
+    def _reporting(self) -> None:
+        try:
+            self._watch()
+        except Exception as error:
+            self.violations.append(f"the witness ended: {type(error).__name__}: {error}")
+            raise
 
     def _watch(self) -> None:
         broken = False
@@ -122,15 +135,19 @@ class Witness:
         if isinstance(token, str):
             self.seen.setdefault(token, key)
 
-    def _look(self, broker: "redis.Redis", *, flush: bool = False) -> tuple[int, Acknowledged]:
-        """Notes the time and what has been acknowledged."""
+    def _look(self, broker: "redis.Redis", *, flush: bool = False) -> tuple[int, Acknowledged, frozenset[str]]:
+        """Notes the time and what has been acknowledged; with `flush`, returns the tokens of the messages, too."""
         with broker.pipeline(transaction=True) as pipeline:
             pipeline.time()
             pipeline.xinfo_groups(STREAM)
             pipeline.xpending_range(STREAM, GROUP, "-", "+", _MOST_PENDING)
             if flush:
+                for queue in REQUEST_QUEUES:
+                    pipeline.lrange(queue, 0, -1)
+                pipeline.hvals("unacked")
                 pipeline.flushall()
-            now, groups, pages, *_ = pipeline.execute(raise_on_error=False)
+            now, groups, pages, *others = pipeline.execute(raise_on_error=False)
+        messages = [message for each in others if isinstance(each, list) for message in each]
         at, known = int(now[0]) * 1000 + int(now[1]) // 1000, self._acknowledged[-1][1]
         if isinstance(groups, list) and isinstance(pages, list):
             pending = frozenset(entry_id(page["message_id"].decode()) for page in pages)
@@ -141,7 +158,7 @@ class Witness:
                     known = known.after(max(pending) if len(pages) == _MOST_PENDING else delivered, pending)
         if known != self._acknowledged[-1][1]:
             self._acknowledged.append((at, known))
-        return at, known
+        return at, known, frozenset(token for message in messages for token in tokens_in(message))
 
 
 def _entries(reply: Any) -> list[tuple[bytes, dict[bytes, bytes]]]:

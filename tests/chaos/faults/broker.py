@@ -41,9 +41,7 @@ def cut_power_of_redis(context: Context) -> str:
     file = _append_only_file(context)
     size = file.stat().st_size
     context.pause(1.0)
-    pid = context.servers.valkey.pid
-    send_signal(pid, signal.SIGKILL)
-    context.strike(kills=1)
+    pid = _send(context, signal.SIGKILL)
     lost = file.stat().st_size - size if file.exists() else 0
     if lost > 0:
         os.truncate(file, size)
@@ -95,6 +93,8 @@ def fill_disk(context: Context) -> str:
     finally:
         with contextlib.suppress(ProcessLookupError):
             resource.prlimit(pid, resource.RLIMIT_FSIZE, (hard, hard))
+    if status == "ok":
+        raise LookupError("Redis had another file to write to")
     return f"{_DISTURBED_SECONDS:g} s, AOF status {status}"
 
 
@@ -163,11 +163,18 @@ def _append_only_file(context: Context) -> Path:
 
 
 def _end(context: Context, number: signal.Signals) -> str:
-    pid = context.servers.valkey.pid
-    send_signal(pid, number)
-    context.strike(kills=number == signal.SIGKILL)
-    _wait_until_back(context, pid)
+    _wait_until_back(context, _send(context, number))
     return number.name
+
+
+def _send(context: Context, number: signal.Signals) -> int:
+    """Sends Redis a signal and returns its process id. Raises LookupError if it is not running."""
+    valkey = context.servers.valkey
+    pid = valkey.pid
+    if not (valkey.running and send_signal(pid, number)):
+        raise LookupError("Redis was not running")
+    context.strike(kills=number == signal.SIGKILL)
+    return pid
 
 
 def _wait_until_back(context: Context, pid: int) -> None:

@@ -30,6 +30,11 @@ def kill_worker_child(context: Context) -> str:
     return worker.name
 
 
+def kill_accepting_child(context: Context) -> str:
+    """SIGKILL to the pool process that is the next to accept the request of a Celery producer, before it does."""
+    return _at_a_step(context, ["submit-before"], "kill")
+
+
 def kill_beat(context: Context) -> str:
     return _kill(context, "beat")
 
@@ -47,6 +52,8 @@ def kill_all_workers(context: Context) -> str:
     workers = context.system.named("worker")
     for child in workers:
         context.strike(kills=child.running and send_signal(child.pid, signal.SIGKILL))
+    if not context.kills:
+        raise LookupError("no worker was running")
     for child in workers:
         _wait_until_back(context, child)
     return f"{len(workers)} workers"
@@ -66,13 +73,14 @@ def hang_at_step(context: Context) -> str:
 def terminate(context: Context) -> str:
     """SIGTERM: running tasks finish, the others go back to the queue."""
     child = context.dice.choice(list(context.system.children.values()))
-    if child.running and send_signal(child.pid, signal.SIGTERM):
-        context.strike()
-        deadline = time.monotonic() + _BACK_SECONDS
-        pid = child.pid
-        while time.monotonic() < deadline and child.pid == pid and not context.stop.is_set():
-            context.pause(0.1)
-        _wait_until_back(context, child)
+    pid = child.pid
+    if not (child.running and send_signal(pid, signal.SIGTERM)):
+        raise LookupError(f"{child.name} was not running")
+    context.strike()
+    deadline = time.monotonic() + _BACK_SECONDS
+    while time.monotonic() < deadline and child.pid == pid and not context.stop.is_set():
+        context.pause(0.1)
+    _wait_until_back(context, child)
     return child.name
 
 
@@ -83,6 +91,8 @@ def zombie(context: Context) -> str:
     if not pids or context.dice.random() < 0.5:
         pids = [child.pid, *pids]
     stopped = [pid for pid in pids if send_signal(pid, signal.SIGSTOP)]
+    if not stopped:
+        raise LookupError(f"{child.name} was not running")
     context.pause(_ZOMBIE_SECONDS)
     for pid in stopped:
         send_signal(pid, signal.SIGCONT)

@@ -54,7 +54,8 @@ def slow_mongo(context: Context) -> str:
 
 
 def _kill(context: Context, name: str) -> str:
-    send_signal(context.servers.members[name].pid, signal.SIGKILL)
+    if not send_signal(context.servers.members[name].pid, signal.SIGKILL):
+        raise LookupError(f"member {name} was not running")
     context.strike(kills=1)
     context.pause(1.0)
     context.servers.primary()
@@ -72,6 +73,9 @@ def _partition(context: Context, clients: bool) -> str:
         rules: list[dict[str, Any]] = [{"source": one, "target": two, "hold": True} for one, two in links]
         with context.servers.links(*rules):
             context.pause(3 * ELECTION_SECONDS + 3)
+            states = context.servers.states()
+            if not any(states.get(name) == "primary" for name in others):
+                raise LookupError(f"no other member has become the primary: {states}")
         # Connections that were held for so long have been given up; members connect again.
         context.pause(1.0)
         context.servers.primary(90)
