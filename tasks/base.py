@@ -1,20 +1,33 @@
 """Ends failed attempts of tasks: with a Celery retry, or with the state FAILURE."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any
 
 from bson import ObjectId
 from celery import Task
-from celery.exceptions import Reject, SoftTimeLimitExceeded
+from celery.exceptions import Reject, SoftTimeLimitExceeded, TaskPredicate
 
 from worker.bootstrap import service
 from worker.clock import milliseconds
 from worker.domain.retries import backoff
-from worker.errors import DeadlineExceeded, RequestFailed, StoreUnavailable, TransientError
+from worker.errors import (
+    DeadlineExceeded,
+    RequestFailed,
+    SnapshotError,
+    StoreUnavailable,
+    TransientError,
+    UnexpectedError,
+)
+from worker.intake.entries import TASK_PREFIX, reject
+from worker.log import get_logger
 from worker.stores.wakeups import STAMP, repr_of
+
+from .privacy import PrivateRequest
+
+log = get_logger(__name__)
 
 
 class RequestTask(Task[Any, Any]):
@@ -29,6 +42,37 @@ class RequestTask(Task[Any, Any]):
         """Replace the traceback, which would only show this package, by the list of failed requests."""
         if isinstance(exc, RequestFailed):
             einfo.traceback = exc.listing
+
+
+class ProducerTask(Task[Any, Any]):
+    """A task whose message holds what a Celery producer sent: a request or closing that is stored nowhere else yet.
+
+    The message goes back to its queue if the process that runs it is killed, also by the hard time limit, and is
+    recorded as rejected if it cannot be accepted.
+    """
+
+    max_retries = None
+    reject_on_worker_lost = True
+    acks_on_timeout = False
+    Request = PrivateRequest  # type: ignore[assignment]  # the stubs expect a dotted name, which Celery takes as well
+
+    @contextmanager
+    def recorded(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Iterator[None]:
+        """Record the message as rejected after an error in the block, or retry the task after a transient one."""
+        with retry_transient_errors(self):
+            try:
+                yield
+            except (TransientError, SoftTimeLimitExceeded, TaskPredicate):
+                raise
+            except SnapshotError as error:
+                self.reject(error, args, kwargs)
+            except Exception as error:
+                log.exception("task_failed", code=UnexpectedError.code)
+                self.reject(UnexpectedError(f"Unexpected {type(error).__name__}."), args, kwargs)
+
+    def reject(self, error: SnapshotError, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        """Record the message as rejected, with the reason. Raises BrokerUnavailable."""
+        reject(service(), error, {"args": list(args), "kwargs": kwargs}, f"{TASK_PREFIX}{self.request.id}")
 
 
 @contextmanager

@@ -4,20 +4,17 @@ from dataclasses import asdict
 from datetime import timedelta
 from typing import Any
 
-from celery import Task
-
 from worker.bootstrap import service
 from worker.celery import app
 from worker.closings.accept import Closings
 from worker.closings.reconcile import Reconcile
 from worker.closings.results import Skipped
-from worker.errors import NotResolvedYet, SnapshotError, TransientError
-from worker.intake.entries import CLOSING, TASK_PREFIX, read_closing_task, reject
+from worker.errors import NotResolvedYet, TransientError
+from worker.intake.entries import CLOSING, read_closing_task
 from worker.log import get_logger
 from worker.sweep.schedule_lock import acquire_schedule_lock
 
-from .base import as_retry, retry_transient_errors
-from .privacy import PrivateRequest
+from .base import ProducerTask, as_retry
 
 log = get_logger(__name__)
 
@@ -25,35 +22,27 @@ _ATTEMPTS = 12
 """How often a closing of an unresolved conversation is tried, during SNAPSHOTS_PARENT_WAIT, before it is rejected."""
 
 
-@app.task(name=CLOSING, bind=True, max_retries=None, reject_on_worker_lost=True, Request=PrivateRequest)
-def resolved(self: Task[Any, Any], *args: Any, **kwargs: Any) -> None:
+@app.task(name=CLOSING, base=ProducerTask, bind=True)
+def resolved(self: ProducerTask, *args: Any, **kwargs: Any) -> None:
     """Accept a closing from a Celery producer. An invalid one is recorded as rejected.
 
     Example:
         closing = {"organizationId": organization, "conversationId": conversation}
         app.send_task("conversations.resolved", args=[closing], queue="snapshots")
     """
-    with retry_transient_errors(self):
+    with self.recorded(args, kwargs):
         try:
             _accept(args, kwargs)
         except NotResolvedYet as error:
             if self.request.retries + 1 < _ATTEMPTS:
                 raise as_retry(self, None, error, _pause()) from error
-            _reject(self, error, args, kwargs)
-        except SnapshotError as error:
-            if isinstance(error, TransientError):
-                raise
-            _reject(self, error, args, kwargs)
+            self.reject(error, args, kwargs)
 
 
 def _accept(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     result = Closings(service()).submit_one(read_closing_task(args, kwargs, service().settings))
     if isinstance(result, Skipped):
         log.info("closing_skipped", reason=result.reason)
-
-
-def _reject(task: Task[Any, Any], error: SnapshotError, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    reject(service(), error, {"args": list(args), "kwargs": kwargs}, f"{TASK_PREFIX}{task.request.id}")
 
 
 def _pause() -> timedelta:

@@ -14,7 +14,7 @@ from worker.celery import app
 from worker.domain.ledger_entry import Failure
 from worker.domain.task_failure import task_failure
 from worker.domain.traceparent import TRACEPARENT, read_traceparent
-from worker.errors import ContactErased, InvalidRequest, Refused, TransientError
+from worker.errors import InvalidRequest, TransientError
 from worker.intake.entries import REQUEST, TASK_PREFIX, read_task, reject
 from worker.log import get_logger
 from worker.runs.batching import BACKLOG, Batching
@@ -22,7 +22,7 @@ from worker.runs.commit import Postponed, RunResult
 from worker.runs.run import Run
 from worker.stores.wakeups import BULK, CREATE, INTERACTIVE
 
-from .base import RequestTask, as_retry, retry_transient_errors
+from .base import ProducerTask, RequestTask, as_retry, retry_transient_errors
 from .privacy import PrivateRequest
 
 log = get_logger(__name__)
@@ -126,8 +126,8 @@ def _read_ids(ids: Any) -> list[ObjectId]:
     return [ObjectId(key) for key in ids]
 
 
-@app.task(name=REQUEST, bind=True, max_retries=None, reject_on_worker_lost=True, Request=PrivateRequest)
-def request(self: Task[Any, Any], *args: Any, **kwargs: Any) -> None:
+@app.task(name=REQUEST, base=ProducerTask, bind=True)
+def request(self: ProducerTask, *args: Any, **kwargs: Any) -> None:
     """Accept a whole request from a Celery producer. An invalid or refused request is recorded as rejected.
 
     The only argument is a JSON object, given by position, as docs/schemas/snapshots.request.json describes it. Without
@@ -138,11 +138,7 @@ def request(self: Task[Any, Any], *args: Any, **kwargs: Any) -> None:
         app.send_task("snapshots.request", args=[data], queue="snapshots")
     """
     delivery: Any = self.request.delivery_info or {}
-    with retry_transient_errors(self):
-        try:
-            queue = BULK if delivery.get("routing_key") == BULK else INTERACTIVE
-            new = read_task(args, kwargs, str(self.request.id), service().settings, queue)
-            trace = read_traceparent(self.request.get(TRACEPARENT))
-            service().submit(replace(new, traceparent=trace))
-        except (InvalidRequest, Refused, ContactErased) as error:
-            reject(service(), error, {"args": list(args), "kwargs": kwargs}, f"{TASK_PREFIX}{self.request.id}")
+    with self.recorded(args, kwargs):
+        queue = BULK if delivery.get("routing_key") == BULK else INTERACTIVE
+        new = read_task(args, kwargs, str(self.request.id), service().settings, queue)
+        service().submit(replace(new, traceparent=read_traceparent(self.request.get(TRACEPARENT))))
