@@ -140,7 +140,7 @@ def test_consumer_group_of_the_events_that_fell_behind_is_a_warning(bench: Bench
 
 def test_sweep_that_does_not_come_is_a_failure(bench: Bench) -> None:
     Checkpoints(bench.connections).set("closings", {"reached": bench.ago(seconds=1)})
-    only(process_checks.check_beat, bench, Level.FAILURE, "No sweep has ever run", "celery -A worker beat")
+    only(process_checks.check_beat, bench, Level.FAILURE, "No sweep has ever run", "snapshots celery beat")
     Checkpoints(bench.connections).set("turn:sweep", {"begunAt": bench.ago(seconds=60)})
     only(process_checks.check_beat, bench, Level.FAILURE, "No sweep has run for 6", "snapshots.maintenance")
     Checkpoints(bench.connections).set("turn:sweep", {"begunAt": bench.ago(seconds=2)})

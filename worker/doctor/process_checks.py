@@ -22,7 +22,7 @@ _ANSWER_SECONDS = 1.5
 _LATE = timedelta(minutes=10)
 _IDENTITY_SECONDS = 30
 _RECENT = timedelta(days=1)
-_START = "Start `celery -A worker worker -P prefork -c 1`. If one is running, its log says what blocks it."
+_START = "Start `snapshots celery worker -P prefork -c 1`. If one is running, its log says what blocks it."
 
 
 def check_workers(connections: Connections) -> Iterator[Finding]:
@@ -56,7 +56,7 @@ def check_beat(connections: Connections) -> Iterator[Finding]:
         last = "has ever run" if swept is None else f"has run for {(now - swept).total_seconds():,.0f} s"
         yield failure(
             f"No sweep {last}, so nothing repairs what Redis loses.",
-            f"Start `celery -A worker beat`, and a worker that consumes the queue {MAINTENANCE}.",
+            f"Start `snapshots celery beat`, and a worker that consumes the queue {MAINTENANCE}.",
         )
     else:
         yield ok(f"the last sweep was {max(0.0, (now - swept).total_seconds()):.1f} s ago")
