@@ -27,6 +27,7 @@ FAILED, USAGE_ERROR, TERMINATED = 1, 2, 143
 _OPTIONS = {
     "messageIds": "--message",
     "tags": "--tag",
+    "channels": "--channel",
     "body": "options",
     "isArchived": "--archived",
     "q": "--notes-contain",
