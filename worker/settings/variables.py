@@ -284,7 +284,8 @@ def _read_secret_file(path: Path) -> str:
 
 
 def _fault_text(message: str) -> str:
-    text = re.sub(r", unable to parse string as an? \w+$", "", message)
+    text = re.sub(r", unable to (parse string as an? \w+|interpret input)$", "", message)
+    text = text.replace("a valid boolean", "true or false")
     text = re.sub(r"^(Value error, |(Input|String|Value) (?=should))", "", text)
     return re.sub(r" items? after validation, not \d+$", " characters", text)
 
