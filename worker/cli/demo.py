@@ -42,9 +42,10 @@ def demo(context: click.Context, as_json: bool) -> None:
     started = time.monotonic()
     console = Console(stderr=True)
     signals = StopSignals(console.print)
-    # The demo always starts its own servers: the environment may name a production system.
+    # The demo always starts its own servers, and its API on a free port: the environment may name a production system,
+    # or a stack that runs in another terminal.
     own = load().model_copy(update={"mongo_database": "demo"})
-    own.model_fields_set.difference_update({"redis_url", "mongo_url"})
+    own.model_fields_set.difference_update({"redis_url", "mongo_url", "api_port"})
     with show_progress(console, signals) as show, stack(own, on_start=lambda name: show(f"starting {name}")) as running:
         show("requesting snapshots of the sample conversations")
         service = build(running.settings)
