@@ -59,8 +59,8 @@ bench: setup ## run the benchmarks: ROUNDS=5 PEERS=folder ONLY=stream,backfill
 	$(BIN)/python -m benchmarks --rounds $(ROUNDS) $(if $(PEERS),--peers $(PEERS)) $(if $(ONLY),--only $(ONLY)) $(ARGS)
 
 wheels: setup ## build the wheels of the service and of the Python client into dist/
-	$(BIN)/python -m hatchling build -t wheel -d $(CURDIR)/dist
-	cd clients/python && $(CURDIR)/$(BIN)/python -m hatchling build -t wheel -d $(CURDIR)/dist
+	$(BIN)/python -m hatchling build -t wheel -d "$(CURDIR)/dist"
+	cd clients/python && "$(CURDIR)/$(BIN)/python" -m hatchling build -t wheel -d "$(CURDIR)/dist"
 
 screenshots: setup ## take the pictures in docs/screenshots again (needs Chromium)
 	SCREENSHOTS=1 $(BIN)/pytest tests/browser $(ARGS)
