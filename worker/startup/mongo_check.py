@@ -72,7 +72,7 @@ def _check_within(seconds: float, connections: Connections) -> None:
             raise
         raise _rejected(connections, error) from error
     if fault:
-        raise _error([f"{_address(connections)} {fault.text}"], lasting=fault.lasting)
+        raise _error(connections, [f"{_address(connections)} {fault.text}"], lasting=fault.lasting)
 
 
 def fault_of(hello: Reply, wanted_set: str | None) -> Fault | None:
@@ -133,21 +133,21 @@ def _diagnose(connections: Connections, error: PyMongoError, *, certain: bool = 
     `certain`: return an error only if the reason is known for sure and will not pass while this process starts.
     """
     if is_dns(error):
-        return _error([reason_of(error)])
+        return _error(connections, [reason_of(error)])
     if isinstance(error, ConfigurationError):
-        return _error([reason_of(error)], lasting=True)
+        return _error(connections, [reason_of(error)], lasting=True)
     faults = list(_faults(connections))
     reason = reason_of(error)
     if certain and len(faults) < len(_servers(connections)) and not _will_stay(reason, connections):
         return None
     if any(fault.lasting for _, fault in faults):
         faults = [each for each in faults if each[1].lasting]
-        return _error([f"{address} {fault.text}" for address, fault in faults], lasting=True)
+        return _error(connections, [f"{address} {fault.text}" for address, fault in faults], lasting=True)
     if faults:
-        return _error([f"{address} {fault.text}" for address, fault in faults])
+        return _error(connections, [f"{address} {fault.text}" for address, fault in faults])
     if not any(_shown(host, port) in reason for host, port in _servers(connections)):
         reason = f"{_address(connections)}: {reason}"
-    return _error([reason], lasting="TLS: " in reason)
+    return _error(connections, [reason], lasting="TLS: " in reason)
 
 
 def _will_stay(reason: str, connections: Connections) -> bool:
@@ -202,17 +202,18 @@ def _rejected(connections: Connections, error: OperationFailure) -> SnapshotErro
     name = (error.details or {}).get("codeName") or type(error).__name__
     text = rejection_of(error, name)
     if text is None:
-        return _error([f"{_address(connections)} refused the check ({name})"])
+        return _error(connections, [f"{_address(connections)} refused the check ({name})"])
     lasting = error.code in {UNAUTHORIZED, AUTHENTICATION_FAILED, MECHANISM_UNAVAILABLE} or "password" in text
     kind = UnusableServer if lasting else StoreUnavailable
     return kind(f"{text}; server {_address(connections)}.", code=error.code)
 
 
-def _error(reasons: list[str], *, lasting: bool = False) -> SnapshotError:
+def _error(connections: Connections, reasons: list[str], *, lasting: bool = False) -> SnapshotError:
     joined = "; ".join(reasons)
+    url = VARIABLE if "mongo_url" in connections.settings.model_fields_set else f"{VARIABLE} is not set"
     if lasting:
-        return UnusableServer(f"MongoDB cannot be used ({VARIABLE}): {joined}.")
-    return StoreUnavailable(f"MongoDB cannot be reached ({VARIABLE}): {joined}.")
+        return UnusableServer(f"MongoDB cannot be used ({url}): {joined}.")
+    return StoreUnavailable(f"MongoDB cannot be reached ({url}): {joined}.")
 
 
 def _address(connections: Connections) -> str:
