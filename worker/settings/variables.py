@@ -215,7 +215,7 @@ def load(**values: Any) -> Settings:
         _check_secrets()
         return Settings(**values)
     except OSError as error:
-        raise InvalidSettings(f"{error.filename}: the file cannot be read ({error.strerror})") from None
+        raise InvalidSettings(f"{error.filename} cannot be read ({error.strerror}); see {PREFIX}SECRETS_DIR") from None
     except ValidationError as error:
         faults = [
             f"{PREFIX}{'_'.join(str(part) for part in each['loc']).upper()}: {_fault_text(each['msg'])}"
