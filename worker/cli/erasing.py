@@ -1,5 +1,6 @@
 """`snapshots erase`: removes all data of a contact, checks receipts, and makes the key that signs them."""
 
+import shlex
 import time
 from pathlib import Path
 from typing import Any
@@ -146,7 +147,8 @@ def _print(job: Job, *, as_json: bool) -> None:
     if job.error:
         echo(f"Error: {describe(job.error)}", "red", err=True)
     elif not job.is_finished:
-        echo("Not finished in time. The workers continue it.", "yellow", err=True)
+        text = f"Not finished yet. The workers continue it; show it again with: {program()} erase show {job.id}"
+        click.echo(click.style(text, fg="yellow"), err=True)
 
 
 @erase.command()
@@ -202,7 +204,7 @@ def keys(file: Path) -> None:
     except FileExistsError as error:
         message = f"should be a new file, with a new one for the public key; {error.filename} exists"
         raise InvalidRequest([{"field": "file", "message": message}]) from None
-    click.echo(f"{file} signs receipts: export {receipts.VARIABLE}={file}")
+    click.echo(f"{file} signs receipts: export {receipts.VARIABLE}={shlex.quote(str(file.absolute()))}")
     click.echo(f"{public} checks them; give it to everyone who gets a receipt.")
 
 

@@ -127,7 +127,8 @@ class LazyGroup(click.Group):
         except (KeyboardInterrupt, click.Abort) as interrupt:
             interrupts.ignore()
             hints: list[str] = getattr(interrupt, "__notes__", [])
-            echo(f"Interrupted. {' '.join(hints) or 'Run the command again to repeat it.'}", err=True)
+            # On one line, however long: a hint ends with a command, which is pasted.
+            click.echo(f"Interrupted. {' '.join(hints) or 'Run the command again to repeat it.'}", err=True)
             ctx.exit(INTERRUPTED)
         except click.ClickException as error:
             if as_json and isinstance(error, click.UsageError):
