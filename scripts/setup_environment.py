@@ -88,6 +88,8 @@ class Steps:
                 text = f"{name}: {collected} of about {total} collected, now {found[1]}"
             elif line.startswith("Installing collected packages"):
                 text = f"{name}: all are collected, now unpacking them"
+            elif line.startswith("WARNING: Retrying"):
+                text = f"{name}: the package index does not answer, trying again"
             self._show(text)
 
     def _show(self, text: str, *, at_once: bool = False) -> None:

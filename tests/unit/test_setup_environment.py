@@ -38,6 +38,12 @@ def test_progress_names_the_package_and_how_many_there_are(
     ]
 
 
+def test_package_index_that_does_not_answer_is_shown(module: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    printing = "print('WARNING: Retrying (Retry(total=4)) after connection broken')"
+    module.Steps().run("installing packages", [sys.executable, "-c", printing])
+    assert capsys.readouterr().err.endswith("installing packages: the package index does not answer, trying again\n")
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="the packages are Debian's")
 def test_missing_library_is_noted_before_anything_is_installed(
     module: ModuleType, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
