@@ -4,6 +4,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import click
@@ -53,7 +54,10 @@ def demo(context: click.Context, as_json: bool) -> None:
             result = Demo(service)(lambda done, total: show(f"{done} of {total} requests are finished"))
         finally:
             service.connections.close()
-        in_flower = failed_tasks(running.flower, len(_FAILING)) if running.flower.login else {}
+        in_flower: dict[str, str] = {}
+        if running.flower.login:
+            with suppress(OSError):  # on a busy machine Flower may be too slow; the outcomes do not depend on it
+                in_flower = failed_tasks(running.flower, len(_FAILING))
         show("stopping")
     seconds = time.monotonic() - started
     if as_json:
