@@ -106,7 +106,9 @@ class LazyGroup(click.Group):
             if error.errno not in _OUTPUT_ERRORS:
                 raise
             sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - otherwise Python writes the rest again when it exits
-            click.echo(f"Error: The output cannot be written: {error.strerror}.", err=True)
+            named = error.filename is not None
+            what = f"{os.fsdecode(error.filename)} cannot be used" if named else "The output cannot be written"
+            click.echo(f"Error: {what}: {error.strerror}.", err=True)
             sys.exit(FAILED)
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
