@@ -1,6 +1,6 @@
 """A Click group that imports its commands lazily and reports all errors in one format.
 
-Exit codes: 0 success, 1 failure, 2 usage error, 130 Ctrl-C, 143 SIGTERM before a stack has started.
+Exit codes: 0 success, 1 failure, 2 wrong usage or settings, 130 Ctrl-C, 143 SIGTERM before a stack has started.
 """
 
 import codecs
