@@ -159,6 +159,16 @@ def test_default_address_is_named_as_one(monkeypatch: pytest.MonkeyPatch) -> Non
     assert "(SNAPSHOTS_MONGO_URL): " in mongo_check._error(Connections(named), ["127.0.0.1:27017"]).message
 
 
+def test_member_that_only_the_replica_set_can_reach_is_explained() -> None:
+    connections = Connections(load(mongo_url="mongodb://127.0.0.1:1/?replicaSet=rs0"))
+    error = ServerSelectionTimeoutError(f"mongo:27017: [Errno -2] Name or service not known{TIMEOUTS}{TOPOLOGY}")
+    found = mongo_check._diagnose(connections, error)
+    connections.close()
+    assert found is not None
+    assert "the replica set of 127.0.0.1:1 names the member mongo:27017: unknown host" in found.message
+    assert "directConnection=true" in found.message
+
+
 def test_risks_of_redis() -> None:
     safe = {"aof_enabled": 1, "maxmemory_policy": "noeviction", "aof_last_write_status": "ok"}
     assert list(redis_check.risks(safe)) == []

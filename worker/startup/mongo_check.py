@@ -1,5 +1,6 @@
 """Checks that MongoDB can be used: reachable, a replica set with a primary, new enough, and writable for this user."""
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -32,6 +33,7 @@ _DIRECT_MS = 800
 """Time limit of asking one member what it is, after no primary was found."""
 _OLDEST_WIRE_VERSION = 17
 """MongoDB 6.0, the oldest version that is tested."""
+_MEMBER = re.compile(r"\[?[\w.:-]+\]?:\d+: ")
 _ACTIONS = {"insert": "write", "update": "write", "remove": "delete", "createIndex": "create indexes"}
 Reply = Mapping[str, Any]
 
@@ -146,8 +148,19 @@ def _diagnose(connections: Connections, error: PyMongoError, *, certain: bool = 
     if faults:
         return _error(connections, [f"{address} {fault.text}" for address, fault in faults])
     if not any(_shown(host, port) in reason for host, port in _servers(connections)):
-        reason = f"{_address(connections)}: {reason}"
+        reason = _of_member(reason, connections) or f"{_address(connections)}: {reason}"
     return _error(connections, [reason], lasting="TLS: " in reason)
+
+
+def _of_member(reason: str, connections: Connections) -> str | None:
+    """Explain an error of a server that the URL does not name, such as a container that only containers know.
+
+    PyMongo connects to the members by the names in the configuration of the replica set, not by the URL's.
+    """
+    if not _MEMBER.match(reason):
+        return None
+    advice = "let this machine reach it by that name or, for a set of one member, add directConnection=true to the URL"
+    return f"the replica set of {_address(connections)} names the member {reason} ({advice})"
 
 
 def _will_stay(reason: str, connections: Connections) -> bool:
