@@ -12,6 +12,9 @@ help: ## list the targets
 
 setup: .venv/.installed ## create .venv, or update it to requirements.lock
 
+# An upgrade of the system's Python may have removed the interpreter of the environment.
+REMOVED := $(shell [ -x .venv/bin/python ] || rm -f .venv/.installed)
+
 .venv/.installed: requirements.lock pyproject.toml scripts/setup.sh scripts/setup_environment.py
 	@PYTHON="$(PYTHON)" sh scripts/setup.sh
 
