@@ -12,6 +12,9 @@ help: ## list the targets
 
 setup: .venv/.installed ## create .venv, or update it to requirements.lock
 
+# An upgrade of the system's Python may have removed the interpreter of the environment.
+REMOVED := $(shell [ -x .venv/bin/python ] || rm -f .venv/.installed)
+
 .venv/.installed: requirements.lock pyproject.toml scripts/setup.sh scripts/setup_environment.py
 	@PYTHON="$(PYTHON)" sh scripts/setup.sh
 
@@ -59,8 +62,8 @@ bench: setup ## run the benchmarks: ROUNDS=5 PEERS=folder ONLY=stream,backfill
 	$(BIN)/python -m benchmarks --rounds $(ROUNDS) $(if $(PEERS),--peers $(PEERS)) $(if $(ONLY),--only $(ONLY)) $(ARGS)
 
 wheels: setup ## build the wheels of the service and of the Python client into dist/
-	$(BIN)/python -m hatchling build -t wheel -d $(CURDIR)/dist
-	cd clients/python && $(CURDIR)/$(BIN)/python -m hatchling build -t wheel -d $(CURDIR)/dist
+	$(BIN)/python -m hatchling build -t wheel -d "$(CURDIR)/dist"
+	cd clients/python && "$(CURDIR)/$(BIN)/python" -m hatchling build -t wheel -d "$(CURDIR)/dist"
 
 screenshots: setup ## take the pictures in docs/screenshots again (needs Chromium)
 	SCREENSHOTS=1 $(BIN)/pytest tests/browser $(ARGS)

@@ -19,7 +19,8 @@ new_enough() {
 }
 
 chosen=
-for python in ${PYTHON:-python3 python3.14 python3.13 python3.12 python3.11}; do
+if [ -n "${PYTHON:-}" ]; then set -- "$PYTHON"; else set -- python3 python3.14 python3.13 python3.12 python3.11; fi
+for python in "$@"; do
     if new_enough "$python"; then
         chosen=$python
         break
@@ -27,7 +28,8 @@ for python in ${PYTHON:-python3 python3.14 python3.13 python3.12 python3.11}; do
 done
 [ -n "$chosen" ] || fail \
     "Python 3.11 or newer is required; ${PYTHON:-python3} is $("${PYTHON:-python3}" -V 2>/dev/null || echo missing)" \
-    "install it (Debian 12, Ubuntu 23.04 or newer: apt-get install python3 python3-venv; macOS: brew install python)" \
+    "install it (Debian 12, Ubuntu 23.04 or newer: apt-get install python3 python3-venv;" \
+    "Ubuntu 22.04: apt-get install python3.11-venv; macOS: brew install python)" \
     "or name an interpreter: make setup PYTHON=/path/to/python3.11"
 
 "$chosen" -c 'import ensurepip, venv' 2>/dev/null || fail \

@@ -24,6 +24,12 @@ PACKAGE = re.compile(r"^([A-Za-z0-9][\w.-]*)==", re.MULTILINE)
 COLLECTING = re.compile(r"Collecting ([\w.-]+)")
 LIBRARIES = {"libcurl.so.4": "libcurl4", "libssl.so.3": "libssl3"}
 """Shared libraries that the embedded MongoDB is linked to, and Debian's packages with them."""
+ENVIRONMENT = {
+    "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+    "PIP_NO_INPUT": "1",
+    "PIP_USER": "0",  # with `user = true` in the user's pip.conf, pip refuses to install into an environment
+    "PYTHONUNBUFFERED": "1",
+}
 SECONDS_BETWEEN_LINES = 15
 COLUMNS = 79
 
@@ -51,7 +57,7 @@ class Steps:
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
-            env={**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1", "PYTHONUNBUFFERED": "1"},
+            env={**os.environ, **ENVIRONMENT},
         ) as process:
             threading.Thread(target=_read, args=(process, lines), daemon=True).start()
             try:
@@ -82,6 +88,8 @@ class Steps:
                 text = f"{name}: {collected} of about {total} collected, now {found[1]}"
             elif line.startswith("Installing collected packages"):
                 text = f"{name}: all are collected, now unpacking them"
+            elif line.startswith("WARNING: Retrying"):
+                text = f"{name}: the package index does not answer, trying again"
             self._show(text)
 
     def _show(self, text: str, *, at_once: bool = False) -> None:
@@ -166,7 +174,10 @@ def main() -> int:
     try:
         set_up(steps)
     except StepFailed as error:
-        print(f"setup: {error}", file=sys.stderr)
+        print(f"setup: {error}: see the lines above, then run the command again", file=sys.stderr)
+        return 1
+    except OSError as error:  # such as an environment that another user has created
+        print(f"setup: {error.filename or VENV} cannot be used: {error.strerror}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         steps.end_line()

@@ -1,7 +1,8 @@
 """Real servers for the tests: one embedded pair for each pytest-xdist process, and a database for each test.
 
 If SNAPSHOTS_MONGO_URL or SNAPSHOTS_REDIS_URL names a server, the tests use that one. They flush its Redis databases
-8 to 15 (one for each pytest-xdist process), never the one that the URL names.
+8 to 15 (one for each pytest-xdist process), never the one that the URL names. Other settings in the environment are
+removed.
 
 All temporary files are in one folder, which is removed at the end; the next run removes that of a run that was killed.
 """
@@ -22,8 +23,9 @@ import redis
 from worker.local.data_folder import data_folder
 from worker.local.embedded import Options, Servers
 from worker.local.embedded import servers as start_servers
-from worker.settings import Settings, load
+from worker.settings import PREFIX, Settings, load
 
+SERVERS = (f"{PREFIX}MONGO_URL", f"{PREFIX}REDIS_URL")
 # Fail points let a test make mongod fail deliberately (https://www.mongodb.com/docs/manual/reference/parameters/).
 OPTIONS = Options(
     cache_gb=0.5, mongod=("--setParameter", "enableTestCommands=1"), valkey=("--enable-debug-command", "local")
@@ -35,6 +37,9 @@ def pytest_configure(config: pytest.Config) -> None:
     # inherit that, and some tests send these signals to theirs.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    for name in [each for each in os.environ if each.startswith(PREFIX)]:
+        if name not in SERVERS:
+            del os.environ[name]
     if not hasattr(config, "workerinput"):  # pytest-xdist's processes inherit the variable
         stack = ExitStack()
         os.environ["TMPDIR"] = str(stack.enter_context(data_folder()).path)

@@ -22,8 +22,8 @@ def recorded(bench: Bench) -> list[str]:
 
 
 def test_invalid_message_is_recorded(bench: Bench) -> None:
-    requests.request.apply(args=[{"organizationId": "x"}])
-    closings.resolved.apply(args=[{"organizationId": "x"}])
+    requests.request.apply(({"organizationId": "x"},))
+    closings.resolved.apply(({"organizationId": "x"},))
     assert recorded(bench) == ["invalid_request", "invalid_request"]
 
 
@@ -33,7 +33,7 @@ def test_unexpected_error_is_recorded(bench: Bench, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(bench.service, "submit", fail)
     body = {"organizationId": str(bench.organization), "contactId": str(ObjectId())}
-    assert requests.request.apply(args=[body]).successful()
+    assert requests.request.apply((body,)).successful()
     assert recorded(bench) == ["unexpected"]
 
 

@@ -90,8 +90,9 @@ def stack(settings: Settings, folder: Path, env: Mapping[str, str] | None = None
         f"{PREFIX}LOG_FORMAT": "json",
         **{f"{PREFIX}{name}": value for name, value in (env or {}).items()},
     }
-    changed = {name: value for name, value in os.environ.items() if name.startswith(PREFIX)}
-    assert not set(changed) & set(environment), "the environment would be taken for the test's own settings"
+    servers = {f"{PREFIX}REDIS_URL", f"{PREFIX}MONGO_URL"}  # may name those that the tests are to use
+    changed = {name for name in os.environ if name.startswith(PREFIX)} - servers
+    assert not changed & set(environment), "the environment would be taken for the test's own settings"
     with ExitStack() as stack_:
         bench = stack_.enter_context(bench_on(settings))
         app = Celery("a foreign producer", set_as_current=False)

@@ -1,6 +1,7 @@
 """What is said when an embedded server's program is missing or does not run."""
 
 import importlib
+import signal
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,13 @@ def test_too_old_system_is_told_so() -> None:
     said = explain("/x/mongod: /lib/libc.so.6: version `GLIBC_2.34' not found (required by /x/mongod)")
     assert said is not None
     assert "GLIBC_2.34" in said
+
+
+def test_too_old_processor_is_named_with_what_mongodb_needs() -> None:
+    said = explain("", -signal.SIGILL)
+    assert said is not None
+    assert "AVX" in said
+    assert "SNAPSHOTS_MONGO_URL" in said
 
 
 def test_ordinary_output_is_not_explained() -> None:

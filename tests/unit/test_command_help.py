@@ -5,7 +5,12 @@ from collections.abc import Iterator
 import click
 import pytest
 
+from worker.backfills.spec import BackfillSpec
 from worker.cli import main
+from worker.cli.group import _option_of
+from worker.domain.requests import SnapshotRequest
+from worker.domain.validation import CamelModel
+from worker.exports.spec import ExportSpec
 
 _WITHOUT_JSON = {"snapshots celery", "snapshots listen", "snapshots erase keys", "snapshots erase public-key"}
 """Commands that run until they are stopped, or that print a key."""
@@ -39,3 +44,12 @@ def test_commands_print_json_on_demand() -> None:
     }
     with_json = {path for path in runnable if any("--json" in each.opts for each in ALL[path][0].params)}
     assert runnable - with_json == _WITHOUT_JSON
+
+
+@pytest.mark.parametrize(
+    ("path", "model"),
+    [("snapshots backfill", BackfillSpec), ("snapshots export", ExportSpec), ("snapshots request", SnapshotRequest)],
+)
+def test_error_about_a_field_names_an_option_of_the_command(path: str, model: type[CamelModel]) -> None:
+    options = {option for each in ALL[path][0].params for option in each.opts}
+    assert {_option_of(field.alias or name) for name, field in model.model_fields.items()} <= options

@@ -1,5 +1,6 @@
 """The folder of the embedded servers: one user at a time, and nothing temporary stays."""
 
+import errno
 import fcntl
 import json
 import os
@@ -52,6 +53,15 @@ def test_foreign_folder_of_the_same_prefix_is_left_alone(temporary: Path) -> Non
     foreign.mkdir()
     with data_folder():
         assert foreign.exists()
+
+
+def test_full_disk_is_reported_with_the_folders_that_were_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    def find_none() -> str:
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']")
+
+    monkeypatch.setattr(tempfile, "gettempdir", find_none)
+    with pytest.raises(FolderUnusable, match=r"No temporary folder .*\['/tmp'\]\. Free space .*TMPDIR"), data_folder():
+        pass
 
 
 def test_kept_folder_is_made_and_stays(tmp_path: Path) -> None:

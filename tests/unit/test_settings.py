@@ -50,6 +50,7 @@ INVALID = [
     ("CHUNK_SIZE", "many", "a valid integer"),
     ("MAX_TAGS", "-1", "greater than or equal to 0"),
     ("SETTLE_SECONDS", "nan", "a finite number"),
+    ("CREATE_SOURCE_INDEXES", "maybe", "INDEXES: should be true or false"),
     ("EXPORTS_URL", "gs://bucket/exports", ": should be a path, or s3://bucket/prefix"),
     ("EXPORTS_URL", "s3://", ": should be a path, or s3://bucket/prefix"),
     ("ERASURE_LOG", "https://host/log", ": should be a path, or s3://bucket/prefix"),

@@ -1,6 +1,9 @@
 """scripts/setup_environment.py shows what it does, and starts over after an interruption."""
 
 import importlib.util
+import os
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -35,6 +38,12 @@ def test_progress_names_the_package_and_how_many_there_are(
     ]
 
 
+def test_package_index_that_does_not_answer_is_shown(module: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    printing = "print('WARNING: Retrying (Retry(total=4)) after connection broken')"
+    module.Steps().run("installing packages", [sys.executable, "-c", printing])
+    assert capsys.readouterr().err.endswith("installing packages: the package index does not answer, trying again\n")
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="the packages are Debian's")
 def test_missing_library_is_noted_before_anything_is_installed(
     module: ModuleType, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
@@ -63,3 +72,32 @@ def test_interrupted_environment_is_created_again(
     assert module._usable(python)
     unfinished.touch()
     assert not module._usable(python)
+
+
+def test_environment_of_another_user_is_named(
+    module: ModuleType, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: object) -> None:
+        raise PermissionError(13, "Permission denied", "/x/.venv/.unfinished")
+
+    monkeypatch.setattr(module, "set_up", refuse)
+    assert module.main() == 1
+    assert capsys.readouterr().err == "setup: /x/.venv/.unfinished cannot be used: Permission denied\n"
+
+
+def test_interpreter_may_be_in_a_folder_with_a_space(tmp_path: Path) -> None:
+    scripts, python = tmp_path / "scripts", tmp_path / "a folder" / "python"
+    for folder in (scripts, python.parent):
+        folder.mkdir()
+    shutil.copy(SCRIPT.with_name("setup.sh"), scripts)
+    python.write_text('#!/bin/sh\n[ "$1" = -c ] || echo "ran $1"\n')
+    python.chmod(0o755)
+    ended = subprocess.run(
+        ["sh", "scripts/setup.sh"],
+        env={"PATH": os.environ["PATH"], "PYTHON": str(python)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert ended.stdout == "ran scripts/setup_environment.py\n"

@@ -7,8 +7,10 @@ import pytest
 import redis
 from pymongo.errors import AutoReconnect, ConfigurationError, OperationFailure, ServerSelectionTimeoutError
 
+from worker.settings import load
 from worker.startup import mongo_check, redis_check
 from worker.stores import mongo_errors, redis_errors
+from worker.stores.connections import Connections
 
 TIMEOUTS = " (configured timeouts: socketTimeoutMS: 20000.0ms, connectTimeoutMS: 3000.0ms)"
 TOPOLOGY = ", Timeout: 2.0s, Topology Description: <TopologyDescription id: 1>"
@@ -146,6 +148,25 @@ def test_untrusted_certificate_of_redis_is_named_and_lasting() -> None:
     error.__cause__.verify_message = "self-signed certificate"
     assert "h:1: TLS: self-signed certificate" in redis_errors.explain(error)
     assert redis_errors.is_lasting(error)
+
+
+def test_default_address_is_named_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("SNAPSHOTS_MONGO_URL", "SNAPSHOTS_REDIS_URL"):
+        monkeypatch.delenv(name, raising=False)
+    found = mongo_check._error(Connections(load()), ["127.0.0.1:27017: connection refused"])
+    assert "(SNAPSHOTS_MONGO_URL is not set): 127.0.0.1:27017: connection refused." in found.message
+    named = load(mongo_url="mongodb://127.0.0.1/?replicaSet=rs0")
+    assert "(SNAPSHOTS_MONGO_URL): " in mongo_check._error(Connections(named), ["127.0.0.1:27017"]).message
+
+
+def test_member_that_only_the_replica_set_can_reach_is_explained() -> None:
+    connections = Connections(load(mongo_url="mongodb://127.0.0.1:1/?replicaSet=rs0"))
+    error = ServerSelectionTimeoutError(f"mongo:27017: [Errno -2] Name or service not known{TIMEOUTS}{TOPOLOGY}")
+    found = mongo_check._diagnose(connections, error)
+    connections.close()
+    assert found is not None
+    assert "the replica set of 127.0.0.1:1 names the member mongo:27017: unknown host" in found.message
+    assert "directConnection=true" in found.message
 
 
 def test_risks_of_redis() -> None:

@@ -2,6 +2,7 @@
 
 import resource
 import socket
+import sys
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -14,6 +15,8 @@ log = get_logger(__name__)
 _RESERVED = 56
 """File descriptors reserved for other uses than HTTP connections: MongoDB, Redis, the log, and new connections."""
 _MIN_CONNECTIONS = 8
+_OPEN_MAX = 10_240
+"""The highest limit that macOS accepts, although it reports an infinite one: setrlimit(2), COMPATIBILITY."""
 _BACKLOG = 2048
 """How many connections the kernel queues until they are accepted."""
 
@@ -49,6 +52,7 @@ def serve(app: ASGIApp, listening: socket.socket, max_connections: int) -> None:
 def _open_files() -> int:
     """Raise the limit on open files as far as this process is allowed to; return the new limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return hard if hard != resource.RLIM_INFINITY else 1_000_000
+    highest = max(soft, min(hard, _OPEN_MAX)) if sys.platform == "darwin" else hard
+    if soft != highest:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (highest, hard))
+    return highest if highest != resource.RLIM_INFINITY else 1_000_000

@@ -55,5 +55,6 @@ def main() -> None:
         snapshots request --organization ID --contact ID --wait
         snapshots status
 
-    SNAPSHOTS_MONGO_URL and SNAPSHOTS_REDIS_URL name the servers. Exit codes: 0 success, 1 failure, 2 usage error.
+    SNAPSHOTS_MONGO_URL and SNAPSHOTS_REDIS_URL name the servers. Exit codes: 0 success, 1 failure, 2 wrong usage or
+    settings.
     """

@@ -22,6 +22,8 @@ from worker.jobs.job import COMPLETED, Job
 from worker.jobs.store import Jobs
 
 WAIT_SECONDS = 3600.0
+_UNDECIDED_SECONDS = 15.0
+"""How long the command waits for the first outcome before it says that there may be no worker."""
 
 
 def run_backfill(
@@ -104,13 +106,27 @@ def _bar(before: int) -> Iterator[Callable[[Progress], None]]:
     with Bar(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("", total=None, done=0, wanted="?", rate=0.0)
         started = time.monotonic()
+        undecided_since: float | None = None
+        is_warned = False
 
         def show(progress: Progress) -> None:
-            done = _outcomes(progress)
-            rate = (done - before) / max(time.monotonic() - started, 0.001)
+            nonlocal undecided_since, is_warned
+            now, done = time.monotonic(), _outcomes(progress)
+            rate = (done - before) / max(now - started, 0.001)
+            if progress.in_flight and done == before and not is_warned:
+                undecided_since = undecided_since or now
+                if now - undecided_since > _UNDECIDED_SECONDS:
+                    is_warned = True
+                    console.print(_no_outcome(), markup=False, highlight=False, soft_wrap=True)
             if progress.conversations is not None:
                 total = progress.conversations - progress.deleted - progress.refused.total()
                 bar.update(task, total=total, wanted=f"{total:,}")
             bar.update(task, completed=done, done=done, rate=rate)
 
         yield show
+
+
+def _no_outcome() -> str:
+    return f"""\
+No request has an outcome yet. If no worker is running, start one:
+  {program()} celery worker -P prefork -c 1"""

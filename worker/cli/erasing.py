@@ -1,5 +1,6 @@
 """`snapshots erase`: removes all data of a contact, checks receipts, and makes the key that signs them."""
 
+import shlex
 import time
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ import click
 from bson import ObjectId
 
 from worker.cli.group import FAILED, describe
-from worker.cli.jobs import latest
+from worker.cli.jobs import UNTAKEN_SECONDS, latest, untaken
 from worker.cli.lines import echo, plural
 from worker.cli.options import ObjectIdType, json_option, yes_option
 from worker.cli.output_files import check_new_file, write_new_file
@@ -16,7 +17,7 @@ from worker.cli.shared import agrees, open_producer, open_service, print_json, p
 from worker.erasure import receipt as receipts
 from worker.erasure.accepting import NOTHING, accept_erasure, find, lift
 from worker.errors import InvalidRequest, NotFound
-from worker.jobs.job import COMPLETED, Job
+from worker.jobs.job import ACCEPTED, COMPLETED, Job
 from worker.jobs.store import Jobs
 from worker.settings import load
 
@@ -90,8 +91,9 @@ def erase(
         context.exit(FAILED)
     jobs = Jobs(open_producer())
     job = accept_erasure(jobs, organization, contact, redact_mentions=redact_mentions)
-    with resume_hint(f"The workers continue it. Watch it with: {program()} erase show {job.id}"):
-        job = _wait(jobs, job, timeout)
+    watch = f"{program()} erase show {job.id}"
+    with resume_hint(f"The workers continue it. Watch it with: {watch}"):
+        job = _wait(jobs, job, timeout, watch)
     if output and job.status == COMPLETED and job.result:
         write_new_file(output, receipts.encode(job.result["receipt"]))
     _print(job, as_json=as_json)
@@ -109,11 +111,14 @@ def _count(organization: ObjectId, contact: ObjectId, *, as_json: bool) -> None:
         click.echo(f"{snapshots} and the content of {requests} would be removed")
 
 
-def _wait(jobs: Jobs, job: Job, seconds: float) -> Job:
-    stop_at = time.monotonic() + seconds
-    while not job.is_finished and time.monotonic() < stop_at:
+def _wait(jobs: Jobs, job: Job, seconds: float, watch: str) -> Job:
+    began, is_warned = time.monotonic(), False
+    while not job.is_finished and time.monotonic() < began + seconds:
         time.sleep(_PAUSE)
         job = latest(jobs, job)
+        if not is_warned and job.status == ACCEPTED and time.monotonic() > began + UNTAKEN_SECONDS:
+            is_warned = True
+            click.echo(untaken(job, watch), err=True)
     return job
 
 
@@ -147,7 +152,8 @@ def _print(job: Job, *, as_json: bool) -> None:
     if job.error:
         echo(f"Error: {describe(job.error)}", "red", err=True)
     elif not job.is_finished:
-        echo("Not finished in time. The workers continue it.", "yellow", err=True)
+        text = f"Not finished yet. The workers continue it; show it again with: {program()} erase show {job.id}"
+        click.echo(click.style(text, fg="yellow"), err=True)
 
 
 @erase.command()
@@ -203,7 +209,7 @@ def keys(file: Path) -> None:
     except FileExistsError as error:
         message = f"should be a new file, with a new one for the public key; {error.filename} exists"
         raise InvalidRequest([{"field": "file", "message": message}]) from None
-    click.echo(f"{file} signs receipts: export {receipts.VARIABLE}={file}")
+    click.echo(f"{file} signs receipts: export {receipts.VARIABLE}={shlex.quote(str(file.absolute()))}")
     click.echo(f"{public} checks them; give it to everyone who gets a receipt.")
 
 

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
 from worker.cli.group import FAILED
-from worker.cli.jobs import latest
+from worker.cli.jobs import UNTAKEN_SECONDS, latest, untaken
 from worker.cli.lines import echo, plural
 from worker.cli.options import ObjectIdType, TextType, json_option
 from worker.cli.output_files import new_folder
@@ -29,13 +29,11 @@ from worker.exports.leftovers import owned, remove_leftovers
 from worker.exports.places import open_folder
 from worker.exports.showing import shown
 from worker.formats.registry import FORMATS
-from worker.jobs.job import ACCEPTED, COMPLETED, TASKS, Job
+from worker.jobs.job import ACCEPTED, COMPLETED, Job
 from worker.jobs.slices import run_slice
 from worker.jobs.store import Jobs
 
 _PAUSE = 0.3
-_UNTAKEN_SECONDS = 5.0
-"""How long the command waits for a worker to begin before it says that none has."""
 OnProgress = Callable[[Job], None]
 
 
@@ -102,7 +100,7 @@ def _export_there(organization: ObjectId, given: dict[str, Any]) -> Job:
     job = accept_export(service, organization, given)
     jobs = Jobs(service)
     show = f"{program()} exports show {job.id}"
-    warn_at: float | None = time.monotonic() + _UNTAKEN_SECONDS
+    warn_at: float | None = time.monotonic() + UNTAKEN_SECONDS
     with resume_hint(f"It continues without this command: {show}"), _bar() as on_progress:
         while not job.is_finished:
             time.sleep(_PAUSE)
@@ -110,16 +108,8 @@ def _export_there(organization: ObjectId, given: dict[str, Any]) -> Job:
             on_progress(job)
             if warn_at and job.status == ACCEPTED and time.monotonic() > warn_at:
                 warn_at = None
-                click.echo(_untaken(job, show), err=True)
+                click.echo(untaken(job, show), err=True)
     return job
-
-
-def _untaken(job: Job, show: str) -> str:
-    start = f"{program()} celery worker -P prefork -c 1 -n exporter@%h -Q {TASKS[job.kind][1]}"
-    return f"""\
-No worker has taken export {job.id} yet. If none is running, start one:
-  {start}
-The export stays accepted, also after Ctrl-C: {show}"""
 
 
 def _export_here(organization: ObjectId, given: dict[str, Any], folder: Path) -> Job:

@@ -1,6 +1,6 @@
 """A Click group that imports its commands lazily and reports all errors in one format.
 
-Exit codes: 0 success, 1 failure, 2 usage error, 130 Ctrl-C, 143 SIGTERM before a stack has started.
+Exit codes: 0 success, 1 failure, 2 wrong usage or settings, 130 Ctrl-C, 143 SIGTERM before a stack has started.
 """
 
 import codecs
@@ -27,6 +27,7 @@ FAILED, USAGE_ERROR, TERMINATED = 1, 2, 143
 _OPTIONS = {
     "messageIds": "--message",
     "tags": "--tag",
+    "channels": "--channel",
     "body": "options",
     "isArchived": "--archived",
     "q": "--notes-contain",
@@ -105,7 +106,9 @@ class LazyGroup(click.Group):
             if error.errno not in _OUTPUT_ERRORS:
                 raise
             sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - otherwise Python writes the rest again when it exits
-            click.echo(f"Error: The output cannot be written: {error.strerror}.", err=True)
+            named = error.filename is not None
+            what = f"{os.fsdecode(error.filename)} cannot be used" if named else "The output cannot be written"
+            click.echo(f"Error: {what}: {error.strerror}.", err=True)
             sys.exit(FAILED)
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
@@ -126,7 +129,8 @@ class LazyGroup(click.Group):
         except (KeyboardInterrupt, click.Abort) as interrupt:
             interrupts.ignore()
             hints: list[str] = getattr(interrupt, "__notes__", [])
-            echo(f"Interrupted. {' '.join(hints) or 'Run the command again to repeat it.'}", err=True)
+            # On one line, however long: a hint ends with a command, which is pasted.
+            click.echo(f"Interrupted. {' '.join(hints) or 'Run the command again to repeat it.'}", err=True)
             ctx.exit(INTERRUPTED)
         except click.ClickException as error:
             if as_json and isinstance(error, click.UsageError):

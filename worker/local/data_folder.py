@@ -76,8 +76,12 @@ def data_folder(data: Path | None = None, patience: float = 4.0) -> Iterator[Dat
     a moment to exit), and FolderUnusable if it cannot be created or written to.
     """
     if data is None:
-        remove_stale()
-        folder = _make_temporary()
+        try:
+            remove_stale()
+            folder = _make_temporary()
+        except OSError as error:  # a full disk: Python finds no usable folder, and lists those that it has tried
+            advice = "Free space there, or set TMPDIR to another folder"
+            raise FolderUnusable(f"No temporary folder can be created: {error.strerror}. {advice}.") from error
         reaper.watch(folder.path)
     else:
         folder = _open(data, patience)

@@ -110,7 +110,7 @@ def _start(folder: DataFolder, wanted: list[str], options: Options) -> tuple[dic
         except ChildFailed as error:
             output = "".join(child.output() for child in children.values())
             if not _IN_USE.search(output):
-                raise EmbeddedError(explain(output) or error.message) from error
+                raise EmbeddedError(explain(output, error.details.get("exit_code")) or error.message) from error
     raise EmbeddedError(f"found no free ports of 127.0.0.1 in {ATTEMPTS} attempts")
 
 

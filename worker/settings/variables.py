@@ -215,7 +215,7 @@ def load(**values: Any) -> Settings:
         _check_secrets()
         return Settings(**values)
     except OSError as error:
-        raise InvalidSettings(f"{error.filename}: the file cannot be read ({error.strerror})") from None
+        raise InvalidSettings(f"{error.filename} cannot be read ({error.strerror}); see {PREFIX}SECRETS_DIR") from None
     except ValidationError as error:
         faults = [
             f"{PREFIX}{'_'.join(str(part) for part in each['loc']).upper()}: {_fault_text(each['msg'])}"
@@ -284,7 +284,8 @@ def _read_secret_file(path: Path) -> str:
 
 
 def _fault_text(message: str) -> str:
-    text = re.sub(r", unable to parse string as an? \w+$", "", message)
+    text = re.sub(r", unable to (parse string as an? \w+|interpret input)$", "", message)
+    text = text.replace("a valid boolean", "true or false")
     text = re.sub(r"^(Value error, |(Input|String|Value) (?=should))", "", text)
     return re.sub(r" items? after validation, not \d+$", " characters", text)
 

@@ -1,5 +1,6 @@
 """Checks that MongoDB can be used: reachable, a replica set with a primary, new enough, and writable for this user."""
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -32,6 +33,7 @@ _DIRECT_MS = 800
 """Time limit of asking one member what it is, after no primary was found."""
 _OLDEST_WIRE_VERSION = 17
 """MongoDB 6.0, the oldest version that is tested."""
+_MEMBER = re.compile(r"\[?[\w.:-]+\]?:\d+: ")
 _ACTIONS = {"insert": "write", "update": "write", "remove": "delete", "createIndex": "create indexes"}
 Reply = Mapping[str, Any]
 
@@ -72,7 +74,7 @@ def _check_within(seconds: float, connections: Connections) -> None:
             raise
         raise _rejected(connections, error) from error
     if fault:
-        raise _error([f"{_address(connections)} {fault.text}"], lasting=fault.lasting)
+        raise _error(connections, [f"{_address(connections)} {fault.text}"], lasting=fault.lasting)
 
 
 def fault_of(hello: Reply, wanted_set: str | None) -> Fault | None:
@@ -133,21 +135,32 @@ def _diagnose(connections: Connections, error: PyMongoError, *, certain: bool = 
     `certain`: return an error only if the reason is known for sure and will not pass while this process starts.
     """
     if is_dns(error):
-        return _error([reason_of(error)])
+        return _error(connections, [reason_of(error)])
     if isinstance(error, ConfigurationError):
-        return _error([reason_of(error)], lasting=True)
+        return _error(connections, [reason_of(error)], lasting=True)
     faults = list(_faults(connections))
     reason = reason_of(error)
     if certain and len(faults) < len(_servers(connections)) and not _will_stay(reason, connections):
         return None
     if any(fault.lasting for _, fault in faults):
         faults = [each for each in faults if each[1].lasting]
-        return _error([f"{address} {fault.text}" for address, fault in faults], lasting=True)
+        return _error(connections, [f"{address} {fault.text}" for address, fault in faults], lasting=True)
     if faults:
-        return _error([f"{address} {fault.text}" for address, fault in faults])
+        return _error(connections, [f"{address} {fault.text}" for address, fault in faults])
     if not any(_shown(host, port) in reason for host, port in _servers(connections)):
-        reason = f"{_address(connections)}: {reason}"
-    return _error([reason], lasting="TLS: " in reason)
+        reason = _of_member(reason, connections) or f"{_address(connections)}: {reason}"
+    return _error(connections, [reason], lasting="TLS: " in reason)
+
+
+def _of_member(reason: str, connections: Connections) -> str | None:
+    """Explain an error of a server that the URL does not name, such as a container that only containers know.
+
+    PyMongo connects to the members by the names in the configuration of the replica set, not by the URL's.
+    """
+    if not _MEMBER.match(reason):
+        return None
+    advice = "let this machine reach it by that name or, for a set of one member, add directConnection=true to the URL"
+    return f"the replica set of {_address(connections)} names the member {reason} ({advice})"
 
 
 def _will_stay(reason: str, connections: Connections) -> bool:
@@ -202,17 +215,18 @@ def _rejected(connections: Connections, error: OperationFailure) -> SnapshotErro
     name = (error.details or {}).get("codeName") or type(error).__name__
     text = rejection_of(error, name)
     if text is None:
-        return _error([f"{_address(connections)} refused the check ({name})"])
+        return _error(connections, [f"{_address(connections)} refused the check ({name})"])
     lasting = error.code in {UNAUTHORIZED, AUTHENTICATION_FAILED, MECHANISM_UNAVAILABLE} or "password" in text
     kind = UnusableServer if lasting else StoreUnavailable
     return kind(f"{text}; server {_address(connections)}.", code=error.code)
 
 
-def _error(reasons: list[str], *, lasting: bool = False) -> SnapshotError:
+def _error(connections: Connections, reasons: list[str], *, lasting: bool = False) -> SnapshotError:
     joined = "; ".join(reasons)
+    url = VARIABLE if "mongo_url" in connections.settings.model_fields_set else f"{VARIABLE} is not set"
     if lasting:
-        return UnusableServer(f"MongoDB cannot be used ({VARIABLE}): {joined}.")
-    return StoreUnavailable(f"MongoDB cannot be reached ({VARIABLE}): {joined}.")
+        return UnusableServer(f"MongoDB cannot be used ({url}): {joined}.")
+    return StoreUnavailable(f"MongoDB cannot be reached ({url}): {joined}.")
 
 
 def _address(connections: Connections) -> str:

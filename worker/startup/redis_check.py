@@ -45,6 +45,8 @@ def check(settings: Settings) -> list[str]:
             return [*warnings, *risks(info)]
         except redis.RedisError as error:
             text = explain(error)
+            if "redis_url" not in settings.model_fields_set:
+                text = text.replace(f"({VARIABLE})", f"({VARIABLE} is not set)")
             if (address := str(settings.redis)) not in text:
                 tls = " (does it speak TLS at this port?)" if settings.redis.tls and "no answer" in text else ""
                 text = f"{text.removesuffix('.')}{tls}; server {address}."
