@@ -45,6 +45,7 @@ def received(connection: socket.socket) -> bytes:
 
 def test_idle_connections_beyond_the_descriptors_cost_nothing_and_stop_no_one(servers: Servers, tmp_path: Path) -> None:
     prefix = ["prlimit", f"--nofile={DESCRIPTORS}:{DESCRIPTORS}"]
+    limit = allowed(2)  # before this test's own load
     with api(own_settings(servers), tmp_path, prefix=prefix) as (url, process), idle(url, 100):
         assert process.log is not None
         usage, size, started = psutil.Process(process.pid), process.log.stat().st_size, time.monotonic()
@@ -52,7 +53,7 @@ def test_idle_connections_beyond_the_descriptors_cost_nothing_and_stop_no_one(se
         while time.monotonic() - started < 4:
             asked = time.monotonic()
             assert httpx.get(f"{url}/readyz", timeout=30).status_code == 200
-            assert time.monotonic() - asked < allowed(2)
+            assert time.monotonic() - asked < limit
         share = (sum(usage.cpu_times()[:2]) - before) / (time.monotonic() - started)
         grown = process.log.stat().st_size - size
     print(f"CPU {share:.0%}, log {grown} bytes")
