@@ -2,24 +2,21 @@
 
 import os
 from pathlib import Path
-from typing import Any
 
-import pymongo
 from bson import ObjectId
 from playwright.sync_api import Browser, Page, expect
 
 from support.http import api, token
-from support.served import own_settings
-from worker.local.embedded import Servers
+from worker.settings import Settings
 
 SLOW = 30_000  # ms
 PICTURES = Path(__file__).parents[2] / "docs" / "screenshots"
 
 
 def test_operation_can_be_tried_out_with_a_token_and_without_the_network(
-    servers: Servers, browser: Browser, tmp_path: Path
+    settings: Settings, browser: Browser, tmp_path: Path
 ) -> None:
-    settings, organization = own_settings(servers), ObjectId()
+    organization = ObjectId()
     with api(settings, tmp_path) as (url, _), browser.new_context(viewport={"width": 1280, "height": 900}) as context:
         page = context.new_page()
         asked: list[str] = []
@@ -47,8 +44,6 @@ def test_operation_can_be_tried_out_with_a_token_and_without_the_network(
             f"{url}/openapi.json",
             f"{url}/api/training/snapshots",
         }
-    with pymongo.MongoClient[Any](settings.mongo_url) as client:
-        client.drop_database(settings.mongo_database)
 
 
 def _authorize(page: Page, value: str) -> None:

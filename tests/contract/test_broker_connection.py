@@ -9,6 +9,7 @@ from celery import Celery
 from kombu import Consumer, Queue
 
 from support.dropping import forwarder_to
+from support.waiting import eventually
 from worker.celery_support import transport
 from worker.celery_support.publisher import CeleryPublisher
 from worker.stores.wakeups import BULK
@@ -32,6 +33,7 @@ def test_connection_that_is_lost_in_a_read_closes_and_gives_its_messages_back(re
             connection.transport.cycle.on_poll_start()
             assert channel._in_poll
             assert other._in_poll
+            eventually(lambda: not forwarder.expects)
             # As Celery's consumer does once it has noticed.
             connection.collect(socket_timeout=2)
             connection.close()

@@ -13,7 +13,7 @@ from support.clients import ask, event_ids
 from support.contacts import Contact
 from support.in_process import pipeline
 from support.intake import EVENTS
-from support.waiting import eventually
+from support.waiting import allowed, eventually
 from worker.client import SnapshotClient
 from worker.errors import InvalidRequest
 from worker.service import Service
@@ -50,7 +50,7 @@ def test_events_emitted_again_after_a_flush_are_new_only_to_a_new_iterator(
 ) -> None:
     entries = list(service.ledger.collection.find().sort("_id", 1))
     seen = []
-    for event in client.events("g", "c", timeout=0.5):
+    for event in client.events("g", "c", timeout=allowed(0.5)):
         seen.append(event.id)
         if len(seen) == 4:
             service.connections.redis.flushdb()
@@ -67,11 +67,12 @@ def test_consumers_of_a_group_go_on_after_a_flush(
     entries = list(service.ledger.collection.find().sort("_id", 1))
     faults: list[BaseException] = []
     seen: list[str] = []
+    silence = allowed(3)
 
     def consume(name: str) -> None:
         try:
             with SnapshotClient(settings.redis_url) as mine:
-                seen.extend(event.id for event in mine.events("g", name, timeout=3))
+                seen.extend(event.id for event in mine.events("g", name, timeout=silence))
         except Exception as error:
             faults.append(error)
             raise
@@ -83,7 +84,7 @@ def test_consumers_of_a_group_go_on_after_a_flush(
     service.connections.redis.flushdb()
     service.events.emit([{**each, "_id": ObjectId()} for each in entries])
     for thread in threads:
-        thread.join(30)
+        thread.join(allowed(30))
     assert faults == []
     assert len(set(seen) - set(finished)) == len(entries)
 

@@ -9,6 +9,7 @@ from bson import ObjectId
 
 from support.pipeline import run_accepted, service_on
 from support.platform import Platform
+from support.waiting import eventually
 from worker.clock import milliseconds
 from worker.closings.accept import Closings
 from worker.closings.policies import Policies
@@ -260,11 +261,12 @@ def test_message_within_the_settle_delay_is_part_of_the_snapshot(service: Servic
     assert "queue" not in request
     assert request["notBefore"] - resolved_at == timedelta(seconds=0.5)
     platform.say(conversation)
-    due: list[dict[str, Any]] = []
-    while not due:
+
+    def after_a_sweep() -> list[dict[str, Any]]:
         Sweep(service)()
-        due = [each for each in platform.requests() if each.get("dueAt")]
-        assert datetime.now(UTC) - resolved_at < timedelta(seconds=5)
+        return [each for each in platform.requests() if each.get("dueAt")]
+
+    due = eventually(after_a_sweep, 5)
     assert due[0]["queue"] == "snapshots"
     assert datetime.now(UTC) - resolved_at >= timedelta(seconds=0.5)
     run_accepted(service)

@@ -16,8 +16,11 @@ from worker.doctor import (
     stream_checks,
 )
 from worker.doctor.findings import Level
+from worker.errors import UnusableServer
 from worker.runs.run import Run
+from worker.startup import redis_check
 from worker.stores.checkpoints import Checkpoints
+from worker.stores.key_types import MARKER_KEY, MOVED
 
 pytestmark = pytest.mark.usefixtures("indexed")
 
@@ -58,6 +61,27 @@ def test_redis_whose_memory_is_nearly_used_up_is_reported(bench: Bench, share: f
     used = bench.connections.redis.info("memory")["used_memory"]
     with configured(bench, "maxmemory", str(round(used / share))):
         only(redis_checks.check, bench, level, "memory in use", "Raise maxmemory")
+
+
+def test_doctor_names_a_key_of_the_wrong_type_and_those_that_were_moved(bench: Bench) -> None:
+    bench.connections.redis.set(MARKER_KEY, "this service's")
+    bench.connections.redis.lpush("snapshots:events", "x")
+    (found,) = faults(redis_checks.check, bench)
+    assert found.level is Level.FAILURE
+    assert found.message == "In Redis the key snapshots:events is a list, but should be a stream, so commands fail."
+    assert "RENAME snapshots:events NAME" in (found.advice or "")
+    bench.connections.redis.rename("snapshots:events", f"{MOVED}1795953625106:snapshots:events")
+    (found,) = faults(redis_checks.check, bench)
+    assert found.level is Level.WARNING
+    assert f"{MOVED}1795953625106:snapshots:events" in found.message
+
+
+def test_database_of_another_program_is_refused_at_the_start(bench: Bench) -> None:
+    bench.connections.redis.sadd("snapshots.bulk", "another program's")
+    with pytest.raises(UnusableServer, match=r"the key snapshots.bulk is a set, but should be a list.* another data"):
+        redis_check.check(bench.settings)
+    bench.connections.redis.set(MARKER_KEY, "this service's")
+    redis_check.check(bench.settings)
 
 
 # --- MongoDB ------------------------------------------------------------------------------------------

@@ -45,6 +45,7 @@ def _seconds(running: Running) -> float:
     return time.monotonic() - began
 
 
+@pytest.mark.timeout(300)
 def test_request_is_done_while_a_slice_of_an_export_runs_on_the_only_worker(
     settings: Settings, tmp_path: Path, exporting: Exporting, exports_url: str
 ) -> None:

@@ -9,12 +9,11 @@ from bson import ObjectId
 
 from support.ledger import Bench
 from support.malformed import envelope, raw
-from support.served import own_settings
 from support.stack import Running, stack
 from support.waiting import eventually
 from worker.celery_support.fair_queue import divert_floods
 from worker.celery_support.oldest_messages import MAX_MESSAGES
-from worker.local.embedded import Servers
+from worker.settings import Settings
 
 INTERACTIVE, BULK = "snapshots", "snapshots.bulk"
 A, B = ObjectId(), ObjectId()
@@ -67,12 +66,10 @@ def test_few_messages_stay(bench: Bench) -> None:
 
 
 @pytest.fixture
-def running(servers: Servers, tmp_path: Any) -> Iterator[Running]:
+def running(settings: Settings, tmp_path: Any) -> Iterator[Running]:
     """A worker and beat."""
-    settings = own_settings(servers)
     with stack(settings, tmp_path) as made:
         yield made
-        made.database.client.drop_database(settings.mongo_database)
 
 
 def test_requests_behind_a_flood_of_celery_messages_are_done_long_before_its_end(running: Running) -> None:

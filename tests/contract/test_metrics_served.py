@@ -10,10 +10,8 @@ import pytest
 
 from support.http import api
 from support.ledger import Bench
-from support.served import own_settings
 from support.stack import stack
 from support.waiting import eventually
-from worker.local.embedded import Servers
 from worker.metrics import port as metrics_port
 from worker.runs.run import Run
 from worker.settings import Settings
@@ -59,8 +57,7 @@ def test_api_serves_metrics(bench: Bench, tmp_path: Path) -> None:
     assert "snapshots_identity_broken 0.0" in text
 
 
-def test_worker_serves_metrics_if_a_port_is_set(servers: Servers, tmp_path: Path) -> None:
-    settings = own_settings(servers)
+def test_worker_serves_metrics_if_a_port_is_set(settings: Settings, tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
@@ -78,4 +75,3 @@ def test_worker_serves_metrics_if_a_port_is_set(servers: Servers, tmp_path: Path
         eventually(check, 45)
         # Beat or the worker finds the port taken, and works nevertheless.
         eventually(lambda: "metrics_port_taken" in running.logs(), 45)
-        running.database.client.drop_database(settings.mongo_database)

@@ -6,16 +6,11 @@ from typing import Any
 import pytest
 from kombu.transport.redis import Channel
 
-from support.doctor import faults
-from support.ledger import Bench
 from support.served import own_settings
 from support.stack import Running, stack
 from support.waiting import eventually
-from worker.doctor import redis_checks
-from worker.doctor.findings import Level
-from worker.errors import BrokerUnavailable, UnusableServer
+from worker.errors import BrokerUnavailable
 from worker.local.embedded import Servers
-from worker.startup import redis_check
 from worker.stores.key_types import MARKER_KEY, MOVED, PRIORITY_STEPS, SEPARATOR, key_types, moved_keys
 from worker.stores.wakeups import QUEUES
 
@@ -97,24 +92,3 @@ def test_events_are_emitted_again_after_their_stream_was_overwritten(running: Ru
 
 def test_checked_queues_are_those_that_kombu_reads() -> None:
     assert (list(PRIORITY_STEPS), SEPARATOR) == (Channel.priority_steps, Channel.sep)
-
-
-def test_doctor_names_a_key_of_the_wrong_type_and_those_that_were_moved(bench: Bench) -> None:
-    bench.connections.redis.set(MARKER_KEY, "this service's")
-    bench.connections.redis.lpush("snapshots:events", "x")
-    (found,) = faults(redis_checks.check, bench)
-    assert found.level is Level.FAILURE
-    assert found.message == "In Redis the key snapshots:events is a list, but should be a stream, so commands fail."
-    assert "RENAME snapshots:events NAME" in (found.advice or "")
-    bench.connections.redis.rename("snapshots:events", f"{MOVED}1795953625106:snapshots:events")
-    (found,) = faults(redis_checks.check, bench)
-    assert found.level is Level.WARNING
-    assert f"{MOVED}1795953625106:snapshots:events" in found.message
-
-
-def test_database_of_another_program_is_refused_at_the_start(bench: Bench) -> None:
-    bench.connections.redis.sadd("snapshots.bulk", "another program's")
-    with pytest.raises(UnusableServer, match=r"the key snapshots.bulk is a set, but should be a list.* another data"):
-        redis_check.check(bench.settings)
-    bench.connections.redis.set(MARKER_KEY, "this service's")
-    redis_check.check(bench.settings)

@@ -4,13 +4,15 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
 import pytest
 
 from support.parents import alive, guards_of, kill_all, parent, wait_until_gone
-from support.waiting import eventually
+from support.waiting import allowed, eventually
 from worker.local.processes import Child, ChildFailed
 from worker.local.supervisor import Supervisor
 
@@ -21,6 +23,20 @@ STUBBORN = (
 
 def sleeper(name: str = "sleeper", **options: object) -> Child:
     return Child(name, ["sleep", "600"], **options)  # type: ignore[arg-type]
+
+
+@contextmanager
+def watched(supervisor: Supervisor) -> Iterator[None]:
+    """The supervisor watches in a thread, which ends with the block."""
+    over = threading.Event()
+    thread = threading.Thread(target=supervisor.watch, args=(over, 0.01))
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join(allowed(5))
+    assert not thread.is_alive()
 
 
 def runs_sleep(child: Child) -> bool:
@@ -56,7 +72,7 @@ def test_killed_parent_and_killed_guard_leave_no_child(tmp_path: Path) -> None:
 def test_signalled_parent_leaves_no_child(tmp_path: Path, by: signal.Signals) -> None:
     with parent("sleep", str(tmp_path / "log")) as (process, said):
         process.send_signal(by)
-        process.wait(10)
+        process.wait(allowed(10))
         wait_until_gone(said["pids"])
 
 
@@ -84,7 +100,7 @@ def test_child_is_not_in_the_parents_process_group() -> None:
 def test_child_that_ignores_sigterm_is_killed_after_its_grace(tmp_path: Path) -> None:
     child = stubborn(tmp_path / "log")
     child.start()
-    child.wait_until_ready(10)
+    child.wait_until_ready(allowed(10))
     assert child.stop() == -signal.SIGKILL
     assert not child.running
 
@@ -100,7 +116,7 @@ def test_stopped_child_leaves_no_process_and_no_guard() -> None:
 def test_child_gets_its_environment_beside_the_parents(tmp_path: Path) -> None:
     child = Child("env", ["sh", "-c", "echo $COLOUR:$PATH"], {"COLOUR": "blue"}, tmp_path / "log")
     child.start()
-    assert child.wait(10) == 0
+    assert child.wait(allowed(10)) == 0
     assert child.output() == f"blue:{os.environ['PATH']}\n"
 
 
@@ -113,7 +129,7 @@ def test_child_that_ends_before_it_is_ready_says_its_last_words(tmp_path: Path) 
     child = Child("broken", ["sh", "-c", "echo no disk; exit 3"], log=tmp_path / "log", ready=lambda: False)
     child.start()
     with pytest.raises(ChildFailed, match="broken exited with code 3: no disk"):
-        child.wait_until_ready(10)
+        child.wait_until_ready(allowed(10))
 
 
 def test_child_that_never_gets_ready_is_reported_in_time(tmp_path: Path) -> None:
@@ -166,28 +182,19 @@ def test_supervisor_outlives_a_start_that_the_system_refuses(tmp_path: Path) -> 
         supervisor.start()
         child.log = tmp_path / "logs" / "sleeper.log" / "no folder"
         child.kill()
-        over = threading.Event()
-        watching = threading.Thread(target=supervisor.watch, args=(over, 0.01))
-        watching.start()
-        eventually(lambda: supervisor.restarts(child) >= 1)
-        assert not child.running
-        child.log = tmp_path / "logs" / "sleeper.log"
-        eventually(lambda: child.running)
-        over.set()
-        watching.join(5)
+        with watched(supervisor):
+            eventually(lambda: supervisor.restarts(child) >= 1)
+            assert not child.running
+            child.log = tmp_path / "logs" / "sleeper.log"
+            eventually(lambda: child.running)
 
 
 def test_supervisor_watches_until_told_to_end() -> None:
     child = sleeper()
-    over = threading.Event()
     with Supervisor([child]) as supervisor:
         supervisor.start()
-        watching = threading.Thread(target=supervisor.watch, args=(over, 0.01))
-        watching.start()
         first = child.pid
-        child.kill()
-        eventually(lambda: child.running and child.pid != first)
-        over.set()
-        watching.join(5)
-        assert not watching.is_alive()
+        with watched(supervisor):
+            child.kill()
+            eventually(lambda: child.running and child.pid != first)
         assert child.running

@@ -152,10 +152,13 @@ def test_reconcile_that_is_out_of_time_continues_where_it_stopped(service: Servi
 
 def test_reconcile_reads_by_the_index(service: Service, platform: Platform) -> None:
     platform.close(*platform.converse_often(3))
-    plan = (
-        platform.database.conversations.find({"resolvedAt": {"$gte": datetime.now(UTC) - timedelta(hours=48)}})
-        .sort("resolvedAt", 1)
-        .explain()["queryPlanner"]["winningPlan"]
-    )
-    assert "IXSCAN" in str(plan)
-    assert "SORT" not in str(plan)
+    platform.database.command("profile", 2)
+    assert Reconcile(service).run_slice().seen == 3
+    platform.database.command("profile", 0)
+    ordered = {"op": "query", "command.find": "conversations", "command.sort.resolvedAt": 1}
+    reads = list(platform.database["system.profile"].find(ordered))
+    assert len(reads) == 2
+    for read in reads:
+        assert read["planSummary"].startswith("IXSCAN { resolvedAt: 1 }"), read["planSummary"]
+    (dated,) = (read for read in reads if "resolvedAt" in read["command"]["filter"])
+    assert not dated.get("hasSortStage")

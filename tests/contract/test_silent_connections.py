@@ -2,6 +2,7 @@
 
 from urllib.parse import urlsplit
 
+import pytest
 from bson import ObjectId
 
 from support.closings import closed, watching, without_delays
@@ -16,7 +17,10 @@ _SECONDS = 30.0
 """Without an end of their own, reads would wait for 15 minutes, until the kernel gives up."""
 
 
-def test_closings_are_seen_again_after_all_connections_to_mongodb_went_silent(settings: Settings) -> None:
+def test_closings_are_seen_again_after_all_connections_to_mongodb_went_silent(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.closings.change_stream._ANSWER_SECONDS", 2.0)
     own = without_delays(settings)
     with forwarder_to(own.mongo_url) as (forwarder, url), service_on(own) as service:
         platform = Platform(service.connections.database)

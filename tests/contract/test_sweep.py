@@ -223,17 +223,20 @@ def test_two_sweeps_at_once_enqueue_no_request_twice(bench: Bench) -> None:
 # --- one fault does not keep the rest from being repaired ------------------------------------------------------------
 
 
-def test_fault_of_one_repair_does_not_prevent_the_others(bench: Bench) -> None:
-    keys = bench.chunk(1)
-    enqueued(bench, keys, bench.ago(minutes=1))
+def test_fault_of_one_repair_does_not_prevent_the_others(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first repairs fail, and one of the last ones; the one between them enqueues a request that is due."""
+    (key,) = bench.chunk(1)
+    bench.database.snapshotrequests.update_many({}, {"$unset": {"queue": "", "enqueuedAt": ""}})
+    bench.change([key], notBefore=bench.ago(seconds=1))
 
-    def down(_: Any) -> None:
+    def down(*_: Any) -> None:
         raise StoreUnavailable
 
-    bench.service.events.trim = down  # type: ignore[method-assign,assignment]
+    monkeypatch.setattr(Queues, "oldest_stamp", down)
+    monkeypatch.setattr(bench.service.events, "trim", down)
     with pytest.raises(StoreUnavailable):
         sweep(bench)
-    assert bench.published.ids == [str(keys[0])]
+    assert bench.published.ids == [str(key)]
 
 
 def test_unexpected_error_of_one_repair_does_not_prevent_the_others(bench: Bench) -> None:

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import zipfile
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -30,10 +31,14 @@ SECRET = "a secret of the tests that is long enough"
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(CHECKOUT, tmp_path_factory.mktemp("dist"))
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the wheel's content."""
-    folder = tmp_path_factory.mktemp("wheel")
-    return unpack(build(CHECKOUT, folder / "dist"), folder / "site")
+    return unpack(wheel, tmp_path_factory.mktemp("site"))
 
 
 @pytest.fixture
@@ -104,9 +109,11 @@ def started(environment: dict[str, str], project: Path, tmp_path: Path) -> Itera
         yield children
 
 
-def test_wheel_has_one_package_at_its_top_level(installed: Path) -> None:
-    assert {path.name for path in installed.iterdir()} == {"worker", "training_snapshots-0.1.0.dist-info"}
-    assert not list(installed.rglob("__pycache__"))
+def test_wheel_has_one_package_at_its_top_level(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+    assert {name.partition("/")[0] for name in names} == {"worker", "training_snapshots-0.1.0.dist-info"}
+    assert not [name for name in names if "__pycache__" in name]
 
 
 def test_every_process_runs_in_the_folder_of_another_celery_project(

@@ -14,7 +14,7 @@ from bson import ObjectId
 from support.commands import CHECKOUT, COMMAND, run
 from support.exporting import add_snapshots
 from support.ledger import Bench, bench_on
-from support.waiting import eventually
+from support.waiting import allowed, eventually
 from worker.exports.leftovers import owned, remove_leftovers
 from worker.settings import Settings
 
@@ -56,7 +56,7 @@ def test_command_says_that_no_worker_runs_and_ctrl_c_leaves_the_export(env: Env,
         assert start == "snapshots celery worker -P prefork -c 1 -n exporter@%h -Q snapshots.exports"
         assert stays == f"The export stays accepted, also after Ctrl-C: {show}"
         process.send_signal(signal.SIGINT)
-        assert show in process.communicate(timeout=20)[1]
+        assert show in process.communicate(timeout=allowed(20))[1]
     assert bench.database.snapshotjobs.find_one()["status"] == "accepted"
 
 

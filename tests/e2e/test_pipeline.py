@@ -55,7 +55,7 @@ class Seen:
         self.events: list[dict[str, Any]] = []
         self._connection = running.app.connection_for_read()
         self._receiver: Any = running.app.events.Receiver(self._connection, handlers={"*": self.events.append})
-        self._thread = Thread(target=self._receive)
+        self._thread = Thread(target=self._receive, daemon=True)
 
     def _receive(self) -> None:
         while not self._receiver.should_stop:

@@ -107,10 +107,12 @@ def load(producer: Producer) -> Iterator[None]:
     threads = [threading.Thread(target=producer.send_all, args=(way,)) for way in ("http", "stream", "celery")]
     for thread in threads:
         thread.start()
-    yield
-    for thread in threads:
-        thread.join(60)
-        assert not thread.is_alive()
+    try:
+        yield
+    finally:
+        for thread in threads:
+            thread.join(60)
+    assert not any(thread.is_alive() for thread in threads)
 
 
 def fail(watched: Sentinels, fault: str) -> None:

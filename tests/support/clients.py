@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from support.contacts import Contact
+from support.waiting import allowed
 from worker.client import Sent, SnapshotClient
 
 
@@ -15,7 +16,7 @@ def ask(client: SnapshotClient, contact: Contact, **fields: Any) -> Sent:
 def event_ids(client: SnapshotClient, consumer: str = "c", take: Callable[[str], bool] | None = None) -> list[str]:
     """Return the ids of the events that a consumer gets, up to the first one for which `take` is false."""
     seen = []
-    for event in client.events("g", consumer, timeout=0.2, take_over_after=0.5):
+    for event in client.events("g", consumer, timeout=allowed(0.2), take_over_after=0.5):
         seen.append(event.id)
         if take and not take(event.id):
             break

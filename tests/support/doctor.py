@@ -20,8 +20,8 @@ def faults(check: Any, bench: Bench) -> list[Finding]:
 
 @contextmanager
 def configured(bench: Bench, name: str, value: str) -> Iterator[None]:
-    client: Any = bench.connections.redis
     """Change a parameter of Redis within the block."""
+    client: Any = bench.connections.redis
     before = client.config_get(name)[name]
     client.config_set(name, value)
     try:

@@ -23,6 +23,11 @@ class Forwarder:
         """Deliver the next `count` requests that contain `word` to the server, and drop the replies."""
         self._word, self._swallow = word, count
 
+    @property
+    def expects(self) -> int:
+        """How many requests that are to be swallowed have not come yet."""
+        return self._swallow
+
     def silence(self) -> None:
         """Drop everything sent on the existing connections, but keep them open. New connections work."""
         self._silenced = self._count
@@ -69,10 +74,14 @@ class Forwarder:
 
 @contextlib.contextmanager
 def forwarder_to(url: str) -> Iterator[tuple[Forwarder, str]]:
-    """Start a forwarder to the server of a URL. Yields it and the URL that leads through it."""
+    """Start a forwarder to the server of a URL. Yields it and the URL that leads through it.
+
+    The requests that it is to swallow must have come by the end of the block.
+    """
     parts = urlsplit(url)
     forwarder = Forwarder((parts.hostname or "127.0.0.1", parts.port or 6379))
     try:
         yield forwarder, parts._replace(netloc=f"127.0.0.1:{forwarder.port}").geturl()
     finally:
         forwarder.close()
+    assert not forwarder.expects, f"{forwarder.expects} requests that were to be swallowed have not come"

@@ -133,14 +133,18 @@ def _bodies(value: bytes) -> Iterator[bytes]:
 
 def in_append_only_file(redis: Any, *needles: str | bytes) -> list[bytes]:
     """The needles that Redis's append-only file has after a rewrite, without compression."""
-    redis.config_set("rdbcompression", "no")
-    redis.bgrewriteaof()
 
     def is_over() -> bool:
         state = redis.info("persistence")
         return not (state["aof_rewrite_in_progress"] or state["aof_rewrite_scheduled"])
 
-    eventually(is_over, 60)
+    before = redis.config_get("rdbcompression")
+    redis.config_set("rdbcompression", "no")
+    try:
+        redis.bgrewriteaof()
+        eventually(is_over, 60)
+    finally:
+        redis.config_set("rdbcompression", before["rdbcompression"])
     place = Path(redis.config_get("dir")["dir"], redis.config_get("appenddirname")["appenddirname"])
     named = [line.split()[1] for line in (place / "appendonly.aof.manifest").read_text().splitlines()]
     data = b"".join((place / name).read_bytes() for name in named)

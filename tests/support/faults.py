@@ -17,10 +17,14 @@ APP = "training-snapshots"
 def failing(
     client: pymongo.MongoClient[Any], commands: list[str], mode: Any = "alwaysOn", **how: Any
 ) -> Iterator[None]:
-    """These commands fail while the block lasts: `errorCode`, `closeConnection`, `writeConcernError`, `blockTimeMS`."""
+    """These commands fail while the block lasts: `errorCode`, `closeConnection`, `writeConcernError`, `blockTimeMS`.
+
+    At least one must, or the block has tested nothing.
+    """
     data = {"failCommands": commands, "appName": APP, **how}
-    client.admin.command({"configureFailPoint": "failCommand", "mode": mode, "data": data})
+    before = client.admin.command({"configureFailPoint": "failCommand", "mode": mode, "data": data})["count"]
     try:
         yield
     finally:
-        client.admin.command({"configureFailPoint": "failCommand", "mode": "off"})
+        after = client.admin.command({"configureFailPoint": "failCommand", "mode": "off"})["count"]
+    assert after > before, f"none of the commands {', '.join(commands)} was sent"

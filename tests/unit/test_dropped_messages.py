@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 from celery.worker.consumer import consumer
 
+from support.logs import logging_restored
 from worker.log import configure
 from worker.settings import load
 
@@ -14,11 +15,9 @@ LOGGER = logging.getLogger(consumer.__name__)
 
 @pytest.fixture
 def configured() -> Iterator[None]:
-    root = logging.getLogger()
-    before = root.handlers[:], root.level, LOGGER.filters[:]
-    configure(load(log_format="json"))
-    yield
-    root.handlers[:], root.level, LOGGER.filters[:] = before
+    with logging_restored():
+        configure(load(log_format="json"))
+        yield
 
 
 @pytest.mark.parametrize("name", ["UNKNOWN_FORMAT", "UNKNOWN_TASK_ERROR", "INVALID_TASK_ERROR", "MESSAGE_DECODE_ERROR"])

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import structlog
 
+from support.logs import logging_restored
 from worker import log
 from worker.log import configure, get_logger, hide_passwords
 from worker.settings import load
@@ -15,14 +16,8 @@ from worker.settings import load
 
 @pytest.fixture(autouse=True)
 def _restore() -> Iterator[None]:
-    """Restore the logging configuration for the other tests of this process."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    structlog.reset_defaults()
-    structlog.contextvars.clear_contextvars()
+    with logging_restored():
+        yield
 
 
 def lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:

@@ -21,14 +21,16 @@ def splitter(shares: str = "90/5/5", key: str = "a key") -> Splitter:
 
 
 def test_shares_are_within_a_point_in_100_000_contacts() -> None:
-    sides = [splitter().side(each) for each in people(100_000)]
+    side = splitter().side
+    sides = [side(each) for each in people(100_000)]
     for name, share in (("train", 0.9), ("validation", 0.05), ("test", 0.05)):
         assert abs(sides.count(name) / len(sides) - share) < 0.01
 
 
 def test_person_stays_on_its_side_whatever_is_added() -> None:
-    before = {each: splitter().side(each) for each in people(10_000)}
-    after = {each: splitter().side(each) for each in people(20_000)}
+    first, second = splitter(), splitter()
+    before = {each: first.side(each) for each in people(10_000)}
+    after = {each: second.side(each) for each in people(20_000)}
     assert before.items() <= after.items()
 
 
@@ -41,9 +43,10 @@ def test_another_key_or_organization_gives_other_sides() -> None:
 
 
 def test_smaller_training_share_moves_people_out_of_training_only() -> None:
-    for each in people(1000):
-        if splitter("80/10/10").side(each) == "train":
-            assert splitter("90/5/5").side(each) == "train"
+    smaller, larger = splitter("80/10/10"), splitter("90/5/5")
+    chosen = [each for each in people(1000) if smaller.side(each) == "train"]
+    assert chosen
+    assert {larger.side(each) for each in chosen} == {"train"}
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -63,10 +66,10 @@ def test_stratified_sides_have_equal_shares_of_each_quality(seed: int) -> None:
 
 def stratified(shares: str, counts: dict[ObjectId, dict[str, int]]) -> tuple[dict[int, str], dict[str, Counter[str]]]:
     """Who changes sides, and the snapshots of each side by quality."""
-    marks, qualities = array("Q"), ("good", "bad", "none")
+    marks, qualities, mark = array("Q"), ("good", "bad", "none"), splitter(shares).mark
     for person, of in counts.items():
         for quality, count in of.items():
-            marks.extend([splitter(shares).mark(person, qualities.index(quality))] * count)
+            marks.extend([mark(person, qualities.index(quality))] * count)
     moved = stratify(parse_shares(shares), marks)
     sides = Splitter(ORGANIZATION, "a key", parse_shares(shares), moved)
     by_side: dict[str, Counter[str]] = defaultdict(Counter)

@@ -16,10 +16,9 @@ from pymongo import MongoClient
 from pymongo.database import Database
 
 from support.http import EXPORT, SNAPSHOTS, api, bearer, token
-from support.served import own_settings
 from support.waiting import eventually
-from worker.local.embedded import Servers
 from worker.local.processes import Child
+from worker.settings import Settings
 
 LIMIT = 50 * 1024 * 1024
 
@@ -64,15 +63,13 @@ class Exporting:
 
 
 @pytest.fixture
-def exporting(servers: Servers, tmp_path: Path) -> Iterator[Exporting]:
-    settings = own_settings(servers)
+def exporting(settings: Settings, tmp_path: Path) -> Iterator[Exporting]:
     with api(settings, tmp_path) as (url, process), MongoClient[dict[str, Any]](settings.mongo_url) as client:
         made = Exporting(url, process, client[settings.mongo_database], ObjectId())
         made.fill(1)  # what is made once is no growth
         assert httpx.get(url + EXPORT, headers=made.headers).json()["totalSnapshots"] == 1
         assert httpx.get(url + SNAPSHOTS, headers=made.headers).status_code == 200
         yield made
-        client.drop_database(settings.mongo_database)
 
 
 @contextmanager

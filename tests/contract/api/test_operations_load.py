@@ -49,6 +49,7 @@ def test_many_slow_pages_of_one_organization_delay_no_other(
     url: str, settings: Settings, mongo_client: pymongo.MongoClient[Any]
 ) -> None:
     busy, other = ObjectId(), ObjectId()
+    limit, longest = allowed(1.5), allowed(6)  # before this test's own load
     assert get(url, REQUESTS, busy)[0].status_code == 200  # the connections are open
     entered = mongo_client.admin.command({"configureFailPoint": "failCommand", "mode": "off"})["count"]
     slow = {"namespace": f"{settings.mongo_database}.snapshotrequests", "blockConnection": True, "blockTimeMS": 5000}
@@ -57,12 +58,12 @@ def test_many_slow_pages_of_one_organization_delay_no_other(
         mongo_client.admin.command("waitForFailPoint", "failCommand", timesEntered=entered + 2, maxTimeMS=30_000)
         for path in (REQUESTS, ROOT):
             answer, seconds = get(url, path, other)
-            assert (answer.status_code, seconds < allowed(1.5)) == (200, True), (path, answer.status_code, seconds)
+            assert (answer.status_code, seconds < limit) == (200, True), (path, answer.status_code, seconds)
         answers = [page.result() for page in pages]
     statuses = [answer.status_code for answer, _ in answers]
     assert statuses.count(503) == 2
     assert set(statuses) <= {200, 429, 503}
-    assert max(seconds for _, seconds in answers) < allowed(6)
+    assert max(seconds for _, seconds in answers) < longest
     for answer, _ in answers:
         if answer.status_code == 503:
             assert "did not answer within 2 s" in answer.text
@@ -111,6 +112,7 @@ def test_large_rejected_entries_are_listed_in_parts_while_the_process_answers_ot
             for _ in range(40)
         ]
     assert len(entry) > 1_000_000
+    limit, longest = allowed(10), allowed(1)
     delays: list[float] = []
     with ThreadPoolExecutor(1) as pool, httpx.Client(base_url=url, timeout=30) as others:
         others.get("/healthz")
@@ -120,8 +122,8 @@ def test_large_rejected_entries_are_listed_in_parts_while_the_process_answers_ot
             others.get("/healthz")
             delays.append(time.monotonic() - began)
         answer, seconds = listing.result()
-    assert (answer.status_code, seconds < allowed(10)) == (200, True), seconds
+    assert (answer.status_code, seconds < limit) == (200, True), seconds
     assert len(answer.content) < 100_000
-    assert max(delays) < allowed(1)
+    assert max(delays) < longest
     one, _ = get(url, f"{REJECTED}/{ids[0].decode()}", organization)
     assert (one.status_code, one.text.count("x" * 80)) == (200, 12_000)

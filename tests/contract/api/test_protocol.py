@@ -14,7 +14,7 @@ from support.served import Served
 from support.waiting import eventually
 
 
-def raw(served: Served, *parts: bytes, until: bytes = b"}", seconds: float = 5.0) -> bytes:
+def raw(served: Served, *parts: bytes, until: bytes = b"}", seconds: float = 20.0) -> bytes:
     """Send bytes and return the answer up to `until`, or until the server closes."""
     place = urlsplit(served.url)
     with socket.create_connection((place.hostname, place.port or 80), timeout=seconds) as connection:
@@ -147,7 +147,7 @@ def test_unusual_host_is_accepted(served: Served, host: str) -> None:
 )
 def test_malformed_http_is_refused(served: Served, lines: tuple[str, ...]) -> None:
     place = urlsplit(served.url)
-    with socket.create_connection((place.hostname, place.port or 80), timeout=5) as connection:
+    with socket.create_connection((place.hostname, place.port or 80), timeout=20) as connection:
         connection.sendall(head(served, "POST", *lines) + b"0\r\n\r\n")
         answer = connection.recv(65_536)
     assert answer.startswith(b"HTTP/1.1 400 ")
@@ -160,7 +160,7 @@ def test_client_that_disconnects_in_the_middle_of_its_body_is_not_an_error(serve
     place = urlsplit(served.url)
     form = "Content-Type: application/x-www-form-urlencoded"
     begun = head(served, "POST", "Content-Length: 500", form).replace(SNAPSHOTS.encode(), path.encode(), 1)
-    with socket.create_connection((place.hostname, place.port or 80), timeout=5) as connection:
+    with socket.create_connection((place.hostname, place.port or 80), timeout=20) as connection:
         connection.sendall(begun + b"token=")
     eventually(lambda: left(served) == before + 1, 45)
     assert served.process.log is not None

@@ -202,8 +202,9 @@ def test_snapshot_of_another_organization_is_not_found(served: Served) -> None:
 
 
 def test_unfinished_request_is_202_and_cannot_be_deleted_yet(served: Served) -> None:
-    served.running.bench.organization = served.organization
-    (key,) = served.running.bench.accepted(served.running.bench.asked(served.contact.id, f"waiting-{ObjectId()}"))
+    bench = served.running.bench
+    asked = bench.asked(served.contact.id, f"waiting-{ObjectId()}", organizationId=served.organization)
+    (key,) = bench.accepted(asked)
     place = f"{SNAPSHOTS}/{key}"
     answer = served.http.get(place)
     assert (answer.status_code, answer.json()["data"]["status"]) == (202, "accepted")

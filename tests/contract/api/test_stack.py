@@ -103,8 +103,10 @@ def test_up_on_a_platforms_mongodb_starts_none_and_offers_no_sample_conversation
         errors.open("w") as err,
         subprocess.Popen(argv, stdout=out, stderr=err, env=env) as up,
     ):
-        eventually(lambda: up.poll() is not None or "Ctrl-C stops everything" in printed.read_text(), 90)
-        up.send_signal(signal.SIGINT)
+        try:
+            eventually(lambda: up.poll() is not None or "Ctrl-C stops everything" in printed.read_text(), 90)
+        finally:
+            up.send_signal(signal.SIGINT)
     assert "starting Redis\n" in errors.read_text()
     assert "snapshots inspect" in printed.read_text()
     assert "import" not in printed.read_text()

@@ -1,7 +1,6 @@
 """`GET /api/training/stats`."""
 
 import threading
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -77,13 +76,15 @@ def test_one_organization_measures_once_at_a_time_and_keeps_no_other_waiting(
         started.wait()
         return client.get(STATISTICS)
 
-    slow: Callable[..., Any] = failing
-    with (
-        slow(mongo_client, ["aggregate"], {"times": 1}, blockConnection=True, blockTimeMS=3000),
-        ThreadPoolExecutor(2) as threads,
-    ):
-        answers = [each.result() for each in [threads.submit(ask), threads.submit(ask)]]
+    entered = mongo_client.admin.command({"configureFailPoint": "failCommand", "mode": "off"})["count"]
+    snapshots = f"{served.settings.mongo_database}.trainingsnapshots"
+    slow: dict[str, Any] = {"namespace": snapshots, "blockConnection": True, "blockTimeMS": 3000}
+    with failing(mongo_client, ["aggregate"], {"times": 1}, **slow), ThreadPoolExecutor(2) as threads:
+        asked = [threads.submit(ask), threads.submit(ask)]
+        mongo_client.admin.command("waitForFailPoint", "failCommand", timesEntered=entered + 1, maxTimeMS=30_000)
+        assert figures(served.as_("ADMIN", ObjectId()))["snapshots"] == 0
+        assert not all(each.done() for each in asked)
+        answers = [each.result() for each in asked]
     assert sorted(each.status_code for each in answers) == [200, 429]
     (refused,) = (each for each in answers if each.status_code == 429)
     assert (refused.json()["code"], refused.headers["retry-after"]) == ("too_many_in_progress", "1")
-    assert figures(served.as_("ADMIN", ObjectId()))["snapshots"] == 0

@@ -24,7 +24,7 @@ from support.waiting import eventually
 from worker.api.tokens import Tokens
 from worker.errors import InvalidSettings
 from worker.local.embedded import Servers
-from worker.settings import load
+from worker.settings import Settings, load
 
 ORGANIZATION = ObjectId()
 
@@ -156,7 +156,7 @@ def test_public_key_verifies_rs256_and_is_no_hs256_secret(
 
 
 def test_jwks_verifies_each_key_with_its_own_algorithm(
-    servers: Servers, rsa_key: rsa.RSAPrivateKey, tmp_path: Path
+    settings: Settings, rsa_key: rsa.RSAPrivateKey, tmp_path: Path
 ) -> None:
     curve = ec.generate_private_key(ec.SECP256R1())
     keys = [
@@ -166,7 +166,7 @@ def test_jwks_verifies_each_key_with_its_own_algorithm(
     ]
     (tmp_path / "jwks.json").write_text(json.dumps({"keys": keys}))
     env = {"JWT_JWKS": str(tmp_path / "jwks.json"), "JWT_SECRET": None}
-    with api(own_settings(servers), tmp_path, env) as (url, _):
+    with api(settings, tmp_path, env) as (url, _):
 
         def status(key: Any, algorithm: str, kid: str | None) -> int:
             headers = {"kid": kid} if kid else None
@@ -251,8 +251,8 @@ def test_revoking_an_unknown_key_says_so(served: Served) -> None:
 # --- the rate limit ---------------------------------------------------------------------------------------
 
 
-def test_rate_limit_is_of_each_user_and_says_when_to_come_again(servers: Servers, tmp_path: Path) -> None:
-    with api(own_settings(servers), tmp_path, {"API_RATE_LIMIT": "5"}) as (url, _):
+def test_rate_limit_is_of_each_user_and_says_when_to_come_again(settings: Settings, tmp_path: Path) -> None:
+    with api(settings, tmp_path, {"API_RATE_LIMIT": "5"}) as (url, _):
         user = str(ObjectId())
         one, other = bearer(token(ORGANIZATION, id=user)), bearer(token(ORGANIZATION))
         statuses = [httpx.get(url + SNAPSHOTS, headers=one).status_code for _ in range(12)]
@@ -269,8 +269,7 @@ def test_rate_limit_is_of_each_user_and_says_when_to_come_again(servers: Servers
             assert answers.count(429) >= 2
 
 
-def test_unknown_integration_keys_are_limited_before_mongodb_is_asked(servers: Servers, tmp_path: Path) -> None:
-    settings = own_settings(servers)
+def test_unknown_integration_keys_are_limited_before_mongodb_is_asked(settings: Settings, tmp_path: Path) -> None:
     with api(settings, tmp_path) as (url, _), httpx.Client(base_url=url, timeout=30) as client:
         order = ("keys", "create", "--organization", ORGANIZATION, "--user", ObjectId(), "--json")
         known = bearer(commands.run(commands.environment(settings), *order).json["key"])
