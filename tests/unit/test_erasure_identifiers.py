@@ -45,6 +45,17 @@ def test_body_of_a_celery_message_is_decoded() -> None:
     assert not of().is_persons(json.dumps({"body": "AAAA"}).encode())
 
 
+def test_body_of_a_rejected_celery_message_is_decoded() -> None:
+    """Such a message is text within JSON, may be cut off, may have escaped slashes, and may be in a carrier."""
+    body = base64.b64encode(b'???[[{"contactId": "%s"}], {}, {}]' % str(CONTACT).encode()).decode()
+    message = json.dumps({"body": body})
+    assert "/" in body
+    for text in (message, message[:-6], message.replace("/", "\\/")):
+        assert str(CONTACT) not in text
+        assert of().is_persons(json.dumps({"message": text}).encode())
+        assert of().is_persons(json.dumps({"body": base64.b64encode(text.encode()).decode()}).encode())
+
+
 def test_large_documents_are_searched_in_the_type_in_which_pymongo_returns_them() -> None:
     person = Identifiers.of(ObjectId(), ObjectId(), ["a.person@example.com"])
     for data in (b"A.Person@Example.com", person.contact.binary, str(person.contact).upper().encode()):

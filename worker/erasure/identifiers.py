@@ -1,7 +1,6 @@
 """The identifiers of a person: the texts by which an erasure finds the person's data."""
 
 import base64
-import binascii
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -19,8 +18,8 @@ _MIN_DIGITS = 8
 """Minimum number of digits of a phone number that is searched for without regard to separators."""
 _SEPARATORS = b" ().-/"
 _PLACEHOLDER = re.compile(r"\[[A-Z_]+_\d+\]", re.ASCII)
-_BODY = re.compile(rb'"body": ?"([A-Za-z0-9+/=]+)"')
-"""The body of a Celery message, in base64."""
+_BODY = re.compile(rb'"body": ?"([A-Za-z0-9+/]+={0,2})')
+"""The body of a Celery message, in base64. The end of a long one may have been cut off when it was rejected."""
 
 
 @dataclass(frozen=True)
@@ -82,14 +81,17 @@ class Identifiers:
 
     def is_persons(self, item: bytes) -> bool:
         """Whether an item in Redis names the contact, or the organization together with an address or number."""
-        whole = item + b"".join(_decoded(body) for body in _BODY.findall(item))
+        whole = _with_bodies(item)
         return self.names_contact(whole) or (
             str(self.organization).encode() in whole.lower() and self._is_in(whole.lower())
         )
 
 
-def _decoded(body: bytes) -> bytes:
-    try:
-        return base64.b64decode(body)
-    except (ValueError, binascii.Error):
-        return b""
+def _with_bodies(item: bytes) -> bytes:
+    """Return an item together with the bodies of the Celery messages in it.
+
+    A message is searched without backslashes: some producers escape slashes, and in a rejected entry a message is a
+    text, whose quotes are escaped. The body of a carrier (`worker.celery_support.payloads`) is a message itself.
+    """
+    bodies = _BODY.findall(item.replace(b"\\", b""))
+    return item + b"".join(_with_bodies(base64.b64decode(body[: len(body) // 4 * 4])) for body in bodies)
