@@ -121,4 +121,7 @@ async def download(request: Request, app: App, caller: MayExport, key: PathId) -
         # The current size, because an erasure may have removed ids from the file since the export.
         "Content-Length": str(size),
     }
+    if request.method == "HEAD":  # uvicorn would drop the content, but only after all of it was read
+        file.close()
+        return Response(None, 200, headers, "application/octet-stream")
     return StreamingResponse(blocks(file), 200, headers, "application/octet-stream")

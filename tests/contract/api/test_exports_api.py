@@ -38,6 +38,8 @@ def test_export_is_made_and_its_files_are_those_of_its_manifest(served: Served) 
     for each in manifest["files"]:
         answer = served.http.get(f"{folder}/{each['path']}")
         assert (answer.status_code, len(answer.content)) == (200, each["bytes"])
+        head = served.http.head(f"{folder}/{each['path']}")
+        assert (head.status_code, head.headers["content-length"]) == (200, str(each["bytes"]))
         assert hashlib.sha256(answer.content).hexdigest() == each["sha256"]
     rows = [json.loads(line) for line in served.http.get(f"{folder}/train.jsonl").text.splitlines()]
     assert made["_id"] in {row["_id"] for row in rows}
