@@ -15,6 +15,8 @@ from worker.domain.requests import read_object_id
 from worker.intake.entries import REQUESTED, RESOLVED, TASK_PREFIX
 from worker.stores.connections import Connections, broker_errors
 
+_MAX_DEPTH = 10
+"""Content that is nested deeper is not indented: a megabyte of it would become hundreds. A request has three levels."""
 _READ_SIZE = 20
 _SECONDS = 1.0
 """Time limit in seconds for reading a page, because an organization may have few entries among many, or large ones."""
@@ -45,7 +47,7 @@ class RejectedEntry:
 
     @cached_property
     def data(self) -> str:
-        """The content to correct: indented JSON if it is JSON, else the original text."""
+        """The content to correct: JSON if it is JSON, indented unless it is nested deeply, else the original text."""
         try:
             return _indented(self._content)
         except (ValueError, TypeError, RecursionError):
@@ -142,9 +144,18 @@ def _json_object(text: bytes | None) -> dict[str, Any]:
 
 
 def _indented(value: Any) -> str:
-    text = json.dumps(value, indent=2, ensure_ascii=False)
+    indent = None if _is_deep(value) else 2
+    text = json.dumps(value, indent=indent, ensure_ascii=False)
     try:
         text.encode()
     except UnicodeEncodeError:  # half a surrogate pair
-        return json.dumps(value, indent=2)
+        return json.dumps(value, indent=indent)
     return text
+
+
+def _is_deep(value: Any) -> bool:
+    level = [value]
+    for _ in range(_MAX_DEPTH):
+        inside = (each.values() if isinstance(each, dict) else each for each in level if isinstance(each, dict | list))
+        level = [item for items in inside for item in items]
+    return any(isinstance(each, dict | list) for each in level)
