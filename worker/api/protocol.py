@@ -1,6 +1,6 @@
-"""HTTP connections with limits on their number, and on the time and size of a request's head.
+"""HTTP connections with limits on their number, on the time and size of a request's head, and on unread answers.
 
-uvicorn limits neither. https://www.uvicorn.org/settings/ names `http` as the place for a protocol class.
+uvicorn limits none of them. https://www.uvicorn.org/settings/ names `http` as the place for a protocol class.
 """
 
 import asyncio
@@ -19,6 +19,9 @@ _MAX_HEAD = 65_536
 """Maximum size of an incomplete head, in bytes."""
 _REST_SECONDS = 5.0
 """Time for the rest of a body after the answer. Closing at once could keep a client from reading the answer."""
+_UNREAD_SECONDS = 60.0
+"""Time in which the client has to read some of an answer that waits to be sent. The kernel holds up to a few MB of it,
+and asks for more only when a third of that was read."""
 _LOG_SECONDS = 10.0
 """Seconds between two log records of refused connections."""
 
@@ -35,6 +38,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._head_is_complete = False
         self._head_timer: asyncio.TimerHandle | None = None
         self._rest_timer: asyncio.TimerHandle | None = None
+        self._unread_timer: asyncio.TimerHandle | None = None
         super().connection_made(transport)
         if len(self.connections) > self.max_connections and not self._make_room():
             self._refuse(503, "Service Unavailable", "too_many_connections", "The server has too many connections.")
@@ -44,7 +48,16 @@ class LimitedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_head_timer()
         self._stop_rest_timer()
+        self._stop_unread_timer()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._start_unread_timer()
+
+    def resume_writing(self) -> None:
+        self._stop_unread_timer()
+        super().resume_writing()
 
     def data_received(self, data: bytes) -> None:
         self._message_ended = False
@@ -121,6 +134,22 @@ class LimitedProtocol(HttpToolsProtocol):
         if self._rest_timer is not None:
             self._rest_timer.cancel()
             self._rest_timer = None
+
+    def _start_unread_timer(self) -> None:
+        unsent = self.transport.get_write_buffer_size()
+        self._unread_timer = self.loop.call_later(_UNREAD_SECONDS, self._unread_timeout, unsent)
+
+    def _stop_unread_timer(self) -> None:
+        if self._unread_timer is not None:
+            self._unread_timer.cancel()
+            self._unread_timer = None
+
+    def _unread_timeout(self, unsent: int) -> None:
+        """Abort if as much is unsent as before. uvicorn adds nothing until writing is resumed."""
+        if self.transport.get_write_buffer_size() < unsent:
+            self._start_unread_timer()
+        else:
+            self.transport.abort()
 
     def _head_timeout(self) -> None:
         if self._head_bytes:

@@ -118,6 +118,21 @@ def test_head_is_limited_also_on_a_connection_that_was_used_before(served: Serve
         assert b"HTTP/1.1 431 " in received(connection)
 
 
+@pytest.mark.acceptance
+@pytest.mark.timeout(180)
+def test_client_that_reads_nothing_of_its_answers_is_disconnected(served: Served) -> None:
+    process = psutil.Process(served.process.pid)
+    with connect(served.url) as connection:
+        port = connection.getsockname()[1]
+
+        def is_connected() -> bool:
+            return any(each.raddr and each.raddr.port == port for each in process.net_connections("tcp"))
+
+        connection.sendall(b"GET /docs/swagger-ui-bundle.js HTTP/1.1\r\nHost: x\r\n\r\n" * 20)
+        eventually(is_connected)
+        eventually(lambda: not is_connected(), 150)
+
+
 @pytest.mark.parametrize("hosts", [0, 2])
 def test_request_needs_exactly_one_host(served: Served, hosts: int) -> None:
     with connect(served.url) as connection:
