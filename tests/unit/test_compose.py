@@ -51,6 +51,7 @@ def test_service_has_no_more_rights_and_resources_than_it_needs(service: str) ->
     assert limits["pids_limit"] <= 1024
     assert limits["cap_drop"] == ["ALL"]
     assert limits["security_opt"] == ["no-new-privileges:true"]
+    assert limits["ulimits"] == {"core": 0}
     assert limits["read_only"] is (service != "prepare")
     assert set(limits.get("cap_add", ())) == ({"CHOWN", "DAC_OVERRIDE", "FOWNER"} if service == "prepare" else set())
 

@@ -48,6 +48,7 @@ def test_unit_starts_a_command_that_exists_and_reads_secrets_that_are_settings(s
     assert program == PROGRAM
     assert command in main.list_commands(None)  # type: ignore[arg-type]
     common = (FOLDER / "training-snapshots-.service.d" / "common.conf").read_text()
+    assert "\nLimitCORE=0\n" in common
     lines = [each for each in (common + service.read_text()).splitlines() if each.startswith("LoadCredential=")]
     names = {line.removeprefix("LoadCredential=").partition(":")[0] for line in lines}
     assert {f"{PREFIX}MONGO_URL", f"{PREFIX}REDIS_URL"} <= names <= SECRETS
