@@ -61,15 +61,18 @@ def take_sample(
             break
         batch = chosen[start : start + _BATCH]
         owners = list(_read(selection, batch, {"conversationId": 1, "contactId": 1}))
-        channels.update(channels_of(connections, organization, owners))
-        for snapshot in _read(selection, batch):
+        of_batch = channels_of(connections, organization, owners)
+        for snapshot, channel in zip(_read(selection, batch), of_batch, strict=True):
+            if taken and time.monotonic() > stop_at:  # one snapshot may have 16 MB
+                break
+            taken += 1
+            channels[channel] += 1
             texts = _texts(snapshot)
             characters[sum(map(len, texts))] += 1
             if detect:
                 languages[detect(texts)] += 1
             for check in checks:
                 check.add(snapshot)
-        taken += len(owners)
     return Sample(
         snapshots=taken,
         complete=taken == total,
