@@ -14,6 +14,7 @@ from support.exporting import Exporting, add_snapshots, at_once
 from support.ledger import Bench
 from worker.erasure import files
 from worker.exports import freezing
+from worker.exports.destination import DestinationUnavailable, Folder
 from worker.exports.places import open_destination, open_folder
 from worker.exports.showing import shown
 from worker.exports.verifying import Rebuild, verify
@@ -152,6 +153,23 @@ def test_export_of_this_contact_alone_is_deleted(exporting: Exporting) -> None:
     assert erase(exporting.bench)["exports"] == 1
     assert not (exporting.root / str(job.id)).exists()
     assert exporting.bench.database.snapshotjobs.count_documents({"_id": job.id}) == 0
+
+
+def test_files_of_this_contact_alone_are_deleted_also_after_an_outage_of_their_destination(
+    exporting: Exporting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = exporting.run(contactId=str(PERSON))
+    erasing = Erasing(exporting.bench)
+
+    def unavailable(_: Folder) -> None:
+        raise DestinationUnavailable
+
+    with monkeypatch.context() as outage:
+        outage.setattr(Folder, "remove", unavailable)
+        with pytest.raises(DestinationUnavailable):
+            erasing.run(PERSON)
+    assert erasing.run(PERSON).status == "completed"
+    assert not (exporting.root / str(job.id)).exists()
 
 
 def test_erasure_that_fails_at_the_files_is_made_good_by_the_next_one(exporting: Exporting) -> None:

@@ -87,10 +87,10 @@ class Files:
             counts["exports elsewhere"] += job.status == COMPLETED or may_be_complete
         elif of_contact:
             self._jobs.cancel(job.id)
-            self._jobs.delete(job.id)
-            Selection(self._jobs.service.connections, job.id).remove()
             if destination := self._open(job):
                 destination.remove()
+            Selection(self._jobs.service.connections, job.id).remove()
+            self._jobs.delete(job.id)  # last, because without the record no later slice would find the files
             counts["exports"] += 1
         elif job.status in UNFINISHED:
             return self._restart(job, counts)
