@@ -1,11 +1,13 @@
 """Which parts of an event Flower stores, and with which logins it starts."""
 
+from traceback import format_exception
 from typing import Any
 
 import pytest
 from bson import ObjectId
 from celery.events.state import Task
 
+from worker.errors import StoreConflict
 from worker.flower.events import begin_again, without_personal_data
 from worker.flower.login import login_error
 from worker.flower.task_requests import known_requests, retryable_requests
@@ -50,6 +52,22 @@ def test_traceback_of_an_unexpected_error_is_hidden() -> None:
     assert "Priya" not in str(without_personal_data(event))
     ours = {"type": "task-retried", "exception": "StoreUnavailable('...')", "traceback": "File x, line 1"}
     assert without_personal_data(ours)["traceback"] == "File x, line 1"
+
+
+def test_causes_of_our_errors_are_hidden() -> None:
+    try:
+        try:
+            raise ValueError("Priya")
+        except ValueError as error:
+            raise StoreConflict from error
+    except StoreConflict as error:
+        chain = "".join(format_exception(error))
+    event = {"type": "task-retried", "exception": "StoreConflict('...')", "traceback": chain}
+    shown = without_personal_data(event)["traceback"]
+    assert "Priya" in chain
+    assert "ValueError" not in shown
+    assert shown.startswith("Traceback")
+    assert "StoreConflict" in shown
 
 
 @pytest.mark.parametrize("event", [{"type": "worker-heartbeat", "active": 1}, {"type": "task-started", "uuid": "u"}])

@@ -13,6 +13,8 @@ from worker import errors
 from worker.flower.task_requests import failed_in_task, named_request
 
 _HIDDEN = "..."
+_CAUSE = re.compile(r"\n(?:The above exception was the direct cause|During handling of the above exception)[^\n]*\n\n")
+"""Separates the causes in a traceback, the first one first: https://docs.python.org/3/library/traceback.html"""
 _REASONS = {name for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, Exception)}
 _REASONS |= {"SoftTimeLimitExceeded", "TimeLimitExceeded", "WorkerLostError", "Terminated", "TaskRevokedError"}
 
@@ -20,7 +22,8 @@ _REASONS |= {"SoftTimeLimitExceeded", "TimeLimitExceeded", "WorkerLostError", "T
 def without_personal_data(event: Mapping[str, Any]) -> dict[str, Any]:
     """Return the event of a worker or a producer, with arguments hidden unless they are ledger ids.
 
-    The texts of exceptions are hidden unless the exception is one of ours.
+    The texts of exceptions are hidden unless the exception is one of ours, and so are its causes: the text of a
+    driver's error may quote what was written.
     """
     clean = dict(event)
     if not str(event.get("type", "")).startswith("task-"):
@@ -34,6 +37,8 @@ def without_personal_data(event: Mapping[str, Any]) -> dict[str, Any]:
         kind = re.split(r"\W", str(clean["exception"]), maxsplit=1)[0]
         if kind not in _REASONS:
             clean |= {"exception": f"{kind}({_HIDDEN})", "traceback": _HIDDEN}
+    if isinstance(clean.get("traceback"), str):
+        clean["traceback"] = _CAUSE.split(clean["traceback"])[-1]
     return clean
 
 
