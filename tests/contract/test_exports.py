@@ -12,6 +12,7 @@ from support.ledger import bench_on
 from worker.domain.json_values import render
 from worker.errors import InvalidRequest, InvalidSettings
 from worker.exports import freezing, stratifying
+from worker.exports.accepting import MAX_UNFINISHED, TooManyExports
 from worker.exports.destination import DestinationFailed
 from worker.exports.places import open_folder
 from worker.exports.verifying import Rebuild, SourcesChanged, verify
@@ -214,6 +215,15 @@ def test_empty_selection_is_refused(exporting: Exporting) -> None:
     with pytest.raises(freezing.EmptySelection, match="matches the filters"):
         exporting.accept(quality="missing")
     assert exporting.bench.database.snapshotjobs.count_documents({}) == 0
+
+
+def test_organization_has_a_limited_number_of_exports_in_progress(exporting: Exporting) -> None:
+    add_snapshots(exporting.bench, 1)
+    jobs = [exporting.accept() for _ in range(MAX_UNFINISHED)]
+    with pytest.raises(TooManyExports):
+        exporting.accept()
+    exporting.jobs.cancel(jobs[0].id)
+    exporting.accept()
 
 
 def test_missing_destination_is_one_sentence(exporting: Exporting) -> None:

@@ -54,6 +54,7 @@ class Exporter:
 
         Raises:
             EmptySelection: No snapshot matches the filters.
+            TooManyExports: The organization has too many exports in progress.
             InvalidSettings: SNAPSHOTS_EXPORTS_URL is not set, or a package for the format is not installed.
         """
         with pymongo.timeout(_MAX_SECONDS):

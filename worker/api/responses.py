@@ -40,6 +40,7 @@ _STATUS = {
     "backfill_in_progress": 409,
     "legal_hold": 409,
     "empty_selection": 409,
+    "too_many_exports": 409,
     "invalid_settings": 503,
     "destination_failed": 503,
     "snapshot_too_large": 413,

@@ -4,15 +4,26 @@ from typing import Any
 
 from bson import ObjectId
 
+from worker.errors import Refused
 from worker.exports.encoding import check_packages
 from worker.exports.freezing import EmptySelection
 from worker.exports.places import open_destination
 from worker.exports.selection import Selection
 from worker.exports.spec import ExportSpec
-from worker.jobs.job import Job
-from worker.jobs.store import Jobs
+from worker.jobs.job import UNFINISHED, Job
+from worker.jobs.store import JobFilter, Jobs
 from worker.service import Service
 from worker.stores.connections import store_errors
+
+MAX_UNFINISHED = 10
+"""Maximum number of exports that workers write for an organization at a time. The slices of all exports and erasures
+take turns, so more would delay those of other organizations without end."""
+
+
+class TooManyExports(Refused):
+    """The organization has ten exports in progress. Wait until one has ended, or cancel one."""
+
+    code = "too_many_exports"
 
 
 def check_export(service: Service, organization: ObjectId, given: Any) -> ExportSpec:
@@ -50,15 +61,21 @@ def accept_export(service: Service, organization: ObjectId, given: Any, user: Ob
         The job, in the state `accepted`. Its end is announced by an event.
 
     Raises:
+        TooManyExports: The organization has `MAX_UNFINISHED` exports in progress.
         InvalidSettings: SNAPSHOTS_EXPORTS_URL is not set or not valid, or as for `check_export`.
         InvalidRequest, EmptySelection, StoreUnavailable, StoreConflict: As for `check_export`.
 
     Example:
         job = accept_export(service(), organization, {"format": "messages", "quality": "good"})
     """
+    jobs = Jobs(service)
+    unfinished = {**JobFilter(organization, "export").condition(), "status": {"$in": UNFINISHED}, "local": None}
+    with store_errors():
+        if jobs.collection.count_documents(unfinished, limit=MAX_UNFINISHED) == MAX_UNFINISHED:
+            raise TooManyExports
     spec = check_export(service, organization, given)
     open_destination(service.settings, ObjectId())
-    return Jobs(service).accept("export", organization, spec.stored(), user=user)
+    return jobs.accept("export", organization, spec.stored(), user=user)
 
 
 def delete_export(service: Service, job: Job) -> None:
