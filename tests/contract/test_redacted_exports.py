@@ -41,6 +41,13 @@ def test_rows_are_redacted_and_the_database_is_not(exporting: Exporting) -> None
     assert redaction["capture"] == {"policies": {"2": 3}, "counts": {"card": 3}}
 
 
+def test_labels_are_redacted_in_the_counts_too(exporting: Exporting) -> None:
+    exporting.bench.database.trainingsnapshots.update_many({}, {"$set": {"quality": "good for b@x.de"}})
+    manifest = exporting.manifest(exporting.run(redact=["email"]))
+    assert "b@x.de" not in json.dumps(manifest)
+    assert sum(manifest["counts"]["quality"].values()) == 3
+
+
 def test_names_of_agents_are_those_of_the_platform(exporting: Exporting) -> None:
     bench = exporting.bench
     first, second, *_ = bench.database.trainingsnapshots.find()

@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 import pytest
 from bson import ObjectId
 
-from worker.exports.split import MAX_STRATA, Splitter, parse_shares, stratify
+from worker.exports.split import MAX_STRATA, Splitter, most_frequent, parse_shares, quality_of, stratify
 
 ORGANIZATION = ObjectId("6a1b2c3d4e5f60718293a4b5")
 
@@ -18,6 +18,17 @@ def people(count: int, first: int = 0) -> list[ObjectId]:
 
 def splitter(shares: str = "90/5/5", key: str = "a key") -> Splitter:
     return Splitter(ORGANIZATION, key, parse_shares(shares), {})
+
+
+def test_qualities_beyond_the_most_frequent_ones_are_counted_together() -> None:
+    kept = most_frequent({**{f"label {number}": 1 for number in range(150)}, "good": 7, "other": 2})
+    assert (len(kept), kept["good"], kept["other"], sum(kept.values())) == (100, 7, 54, 159)
+    assert most_frequent({"good": 2, "bad": 3}) == {"bad": 3, "good": 2}
+
+
+def test_quality_is_counted_under_a_name_that_mongodb_accepts() -> None:
+    found = [quality_of(value) for value in ("good", "a\0b", "\0", "", None, 5)]
+    assert found == ["good", "ab", "none", "none", "none", "none"]
 
 
 def test_shares_are_within_a_point_in_100_000_contacts() -> None:

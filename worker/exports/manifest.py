@@ -14,7 +14,7 @@ from worker.clock import to_json
 from worker.exports import croissant
 from worker.exports.encoding import SUFFIXES
 from worker.exports.spec import ExportSpec
-from worker.exports.split import merge
+from worker.exports.split import merge, most_frequent
 from worker.exports.writing import Part
 from worker.formats.base import Format
 from worker.formats.dataset import Dataset, File
@@ -86,6 +86,8 @@ def manifest_of(
         mine["snapshots"] += part.snapshots
         mine["rows"] += part.rows
         merge(mine["quality"], part.quality)
+    for mine in splits.values():
+        mine["quality"] = most_frequent(mine["quality"])
     split = {"shares": spec.split, "key": key_fingerprint, "stratify": spec.stratify, "moved": moved}
     return {
         "manifestVersion": VERSION,
@@ -100,7 +102,7 @@ def manifest_of(
             "snapshots": sum(part.snapshots for _, part in plan.ids),
             "rows": sum(part.rows for _, part in plan.ids),
             "skipped": skipped,
-            "quality": quality,
+            "quality": most_frequent(quality),
         },
         **_redaction(spec, plan),
         "split": split if spec.split else None,

@@ -17,6 +17,7 @@ TRAIN = SPLITS[0]
 _STRATUM_BITS = 11
 MAX_STRATA = 2**_STRATUM_BITS
 _PLACES = 2**53
+_MAX_QUALITIES = 100
 _NUMBER = re.compile(r"\d{1,3}(\.\d{1,4})?", re.ASCII)
 
 
@@ -113,7 +114,20 @@ def stratify(shares: Shares, marks: "array[int]") -> dict[int, str]:
 
 def quality_of(value: object) -> str:
     """Return the name under which a snapshot's quality is counted: the quality, or `none`."""
-    return value if isinstance(value, str) and value else "none"
+    # MongoDB refuses a NUL in the name of a field, and the job's record has the counts.
+    return (value.replace("\0", "") if isinstance(value, str) else "") or "none"
+
+
+def most_frequent(counts: Mapping[str, int]) -> dict[str, int]:
+    """Return the 100 most frequent qualities, in alphabetical order; the others together are `other`.
+
+    Whoever labels snapshots may give each another quality, and the event of an export has the counts.
+    """
+    ordered = sorted(counts.items(), key=lambda each: (-each[1], each[0]))
+    kept = dict(ordered[:_MAX_QUALITIES])
+    if rest := sum(count for _, count in ordered[_MAX_QUALITIES:]):
+        kept["other"] = kept.get("other", 0) + rest
+    return dict(sorted(kept.items()))
 
 
 def merge(into: dict[str, int], counts: Mapping[str, int]) -> None:

@@ -17,7 +17,7 @@ from worker.exports.destination import Destination
 from worker.exports.encoding import Encoder, Hashed, encoder_of
 from worker.exports.selection import NAIVE, Selected
 from worker.exports.spec import ExportSpec
-from worker.exports.split import merge, quality_of
+from worker.exports.split import merge, most_frequent, quality_of
 from worker.formats.rows import Skipped
 from worker.log import get_logger
 from worker.redaction.snapshot import redact_document
@@ -97,19 +97,18 @@ class PartWriter:
                 agents = self._agents(documents.values())
                 listed = []
                 for selected in batch:
-                    outcome = self._convert(encoder, selected, documents.pop(selected.id, None), agents, part)
+                    outcome = self._convert(encoder, selected, documents.pop(selected.id, None), agents, part, quality)
                     if isinstance(outcome, str):
                         skipped[outcome] += 1
                     else:
                         part.snapshots += 1
                         part.rows += outcome
-                        quality[quality_of(selected.fields.get("quality"))] += 1
                     listed.append(id_line(selected, outcome))
                 ids_out.write(b"".join(listed))
             encoder.close()
         part.bytes, part.sha256 = rows_out.bytes, rows_out.sha256
         part.ids_bytes, part.ids_sha256 = ids_out.bytes, ids_out.sha256
-        part.skipped, part.quality = dict(sorted(skipped.items())), dict(sorted(quality.items()))
+        part.skipped, part.quality = dict(sorted(skipped.items())), most_frequent(quality)
         return part
 
     def _read_ahead(
@@ -150,8 +149,12 @@ class PartWriter:
         document: Document | None,
         agents: Mapping[Any, Sequence[Name]],
         part: Part,
+        quality: Counter[str],
     ) -> int | str:
-        """Add the rows of a snapshot, and its redactions to `part`; return the number of rows, or the skip reason."""
+        """Add the rows of a snapshot, its redactions to `part`, and its label, which may be redacted, to `quality`.
+
+        Returns the number of rows, or the skip reason.
+        """
         if document is None:
             return DELETED
         try:
@@ -164,6 +167,7 @@ class PartWriter:
                 raise
             log.warning("snapshot_not_converted", snapshot=str(selected.id), reason=type(error).__name__)
             return "malformed"
+        quality[quality_of(snapshot.get("quality"))] += 1
         if redacted:
             merge(part.redacted, redacted)
         # A platform may have stored anything under this name.
