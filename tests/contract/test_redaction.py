@@ -66,6 +66,17 @@ def enumerate_(messages: list[dict[str, Any]]) -> list[tuple[str, Any]]:
     return [(str(place), message) for place, message in enumerate(messages)]
 
 
+def test_agent_is_redacted_beside_a_contact_with_very_many_conversations(bench: Bench) -> None:
+    policy(bench, redact=["name"])
+    other = bench.contact()
+    bench.conversation(other)
+    resolved = {"organizationId": bench.organization, "contactId": other, "resolvedBy": ObjectId()}
+    bench.database.conversations.insert_many([{**resolved, "_id": ObjectId()} for _ in range(1100)])
+    keys = [*bench.accepted(bench.asked(other)), request(bench)]
+    assert Run(bench.service)(keys).completed == 2
+    assert "Joe" not in everything(bench)
+
+
 def test_snapshot_without_a_policy_has_no_trace_of_redaction(bench: Bench) -> None:
     key = request(bench, notes="Ask anna@x.de")
     assert Run(bench.service)([key]).completed == 1

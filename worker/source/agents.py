@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from bson import ObjectId
 
@@ -12,9 +13,6 @@ from worker.stores.connections import PLAIN, Connections, Document, store_errors
 
 Name = tuple[str, str]
 """First and last name; one of them may be empty."""
-
-_MAX_CONVERSATIONS = 1000
-"""Maximum number of conversations to read for contacts whose requests name no conversation."""
 
 
 def name_of(person: Mapping[str, object]) -> Name:
@@ -38,27 +36,31 @@ def read_agents(connections: Connections, entries: Sequence[LedgerEntry]) -> dic
 
 
 def _read_resolvers(connections: Connections, entries: Sequence[LedgerEntry]) -> dict[ObjectId, list[ObjectId]]:
-    """Return the users who resolved conversations, by conversation and by contact."""
+    """Return the users who resolved conversations, by conversation or, for requests that name none, by contact."""
     fields = connections.fields.conversation
     by_id = [key for entry in entries if (key := entry.get("conversationId"))]
     by_contact = [entry["contactId"] for entry in entries if not entry.get("conversationId")]
     organizations = stored_forms({entry["organizationId"] for entry in entries})
-    branches: list[Document] = [{"_id": {"$in": stored_forms(by_id)}}] if by_id else []
-    if by_contact:
-        branches.append({fields["contactId"]: {"$in": stored_forms(by_contact)}})
     # Most open conversations have no resolver, and need not be sent.
-    which = {fields["organizationId"]: {"$in": organizations}, "$or": branches, fields["resolvedBy"]: {"$ne": None}}
+    which: Document = {fields["organizationId"]: {"$in": organizations}, fields["resolvedBy"]: {"$ne": None}}
     collection = connections.database[connections.settings.conversations_collection].with_options(codec_options=PLAIN)
-    resolvers: dict[ObjectId, list[ObjectId]] = defaultdict(list)
+    pairs: list[tuple[Any, Any]] = []
     with store_errors():
-        names = fields.projection(["contactId", "resolvedBy"])
-        for each in collection.find(which, names).limit(len(by_id) + _MAX_CONVERSATIONS):
-            user = read_id(each.get("resolvedBy"))
-            if isinstance(user, ObjectId):
-                for owner in (read_id(each["_id"]), read_id(each.get("contactId"))):
-                    if isinstance(owner, ObjectId):
-                        resolvers[owner].append(user)
-    return resolvers
+        if by_id:
+            named = {**which, "_id": {"$in": stored_forms(by_id)}}
+            found = collection.find(named, fields.projection(["resolvedBy"]))
+            pairs += ((each["_id"], each.get("resolvedBy")) for each in found)
+        if by_contact:
+            # Grouped, because a contact may have very many conversations.
+            match = {**which, fields["contactId"]: {"$in": stored_forms(by_contact)}}
+            pair = {"contact": fields.expression("contactId"), "user": fields.expression("resolvedBy")}
+            groups = collection.aggregate([{"$match": match}, {"$group": {"_id": pair}}])
+            pairs += ((each["_id"].get("contact"), each["_id"].get("user")) for each in groups)
+    resolvers: dict[ObjectId, set[ObjectId]] = defaultdict(set)
+    for owner, user in ((read_id(owner), read_id(user)) for owner, user in pairs):
+        if isinstance(owner, ObjectId) and isinstance(user, ObjectId):
+            resolvers[owner].add(user)
+    return {owner: sorted(users) for owner, users in resolvers.items()}
 
 
 def _read_users(connections: Connections, entries: Sequence[LedgerEntry], users: set[ObjectId]) -> dict[ObjectId, Name]:
