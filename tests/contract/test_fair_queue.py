@@ -58,6 +58,14 @@ def test_requests_without_an_organization_are_a_flood_of_their_own(bench: Bench)
     assert len(messages(client, INTERACTIVE)) == 1
 
 
+def test_flood_is_known_by_its_organization_however_it_is_written(bench: Bench) -> None:
+    client: Any = bench.connections.redis
+    spelt = [str(A).upper()[:number] + str(A)[number:] for number in range(25)] * 8
+    push(client, *(request(each, f"a{number}") for number, each in enumerate(spelt)), request(B, "b0"))
+    assert divert_floods(client) == len(spelt)
+    assert len(messages(client, INTERACTIVE)) == 1
+
+
 def test_few_messages_stay(bench: Bench) -> None:
     client: Any = bench.connections.redis
     push(client, *(request(A, f"a{number}") for number in range(99)))

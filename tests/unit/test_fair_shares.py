@@ -64,6 +64,8 @@ def test_entry_without_a_readable_organization_waits_with_its_like(data: bytes) 
     assert organization_of(IntakeEntry("1-0", {b"data": data}, len(data), 1)) is None
     assert organization_of(IntakeEntry("1-0", None)) is None
     assert organization_of(entry("a", A)) == A.encode()
+    repeated = f'{{"organizationId": "{B}", "organizationId": "{A.upper()}"}}'.encode()
+    assert organization_of(IntakeEntry("1-0", {b"data": repeated}, len(repeated), 1)) == A.encode()
 
 
 def test_first_requests_of_an_organization_in_each_second_have_an_allowance(monkeypatch: pytest.MonkeyPatch) -> None:

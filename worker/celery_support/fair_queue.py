@@ -3,6 +3,7 @@
 Otherwise all requests of others would wait behind them in the interactive queue. Workers take turns between the two.
 """
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,6 +23,7 @@ _MANY = 100
 """How many messages must wait. Workers process fewer of them within a second."""
 _NONE = ""
 """The organization of a message that names none, which its task will reject."""
+_ID = re.compile("[0-9a-f]{24}", re.ASCII | re.IGNORECASE)
 
 
 def divert_floods(client: Any) -> int:
@@ -64,4 +66,4 @@ def _organization(raw: bytes) -> str | None:
         organization = from_json(decode_body(message))[0][0]["organizationId"]
     except (InvalidMessage, ValueError, TypeError, KeyError, IndexError):
         return _NONE
-    return organization if isinstance(organization, str) else _NONE
+    return organization.lower() if isinstance(organization, str) and _ID.fullmatch(organization) else _NONE

@@ -22,8 +22,8 @@ def organization_of(entry: IntakeEntry) -> bytes | None:
 
     Not validated: it serves only for taking turns.
     """
-    found = _ORGANIZATION.search((entry.fields or {}).get(DATA_FIELD, b""))
-    return found[1].lower() if found else None
+    found: list[bytes] = _ORGANIZATION.findall((entry.fields or {}).get(DATA_FIELD, b""))
+    return found[-1].lower() if found else None  # of a repeated key the last value counts
 
 
 class Backlog:
