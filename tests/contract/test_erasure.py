@@ -140,6 +140,13 @@ def test_mentions_in_the_snapshots_of_others_are_counted_and_stay(bench: Bench) 
     assert bench.snapshots()[kept]["notes"] == f"knows {EMAIL}"
 
 
+def test_documents_of_another_organization_that_name_the_contact_hinder_no_erasure(bench: Bench) -> None:
+    contact = person(bench)
+    bench.accepted(bench.asked(contact))
+    Jobs(bench.service).accept("backfill", ObjectId(), {"notes": f"see {contact}"}, enqueue=False)
+    assert Erasing(bench).run(contact).status == "completed"
+
+
 def test_request_ids_with_an_address_or_number_are_replaced(bench: Bench) -> None:
     contact = person(bench)
     keys = bench.accepted(*(bench.asked(contact, f"order-{each}") for each in (EMAIL.upper(), PHONE, "4711")))

@@ -25,8 +25,10 @@ class Search:
             *(names.keys_collection, names.state_collection, names.erasures_collection, names.outbox_collection),
             *(names.holds_collection, names.counts_collection),
         )
-        everything: Document = {}
-        self._pages = Pages(service, job_slice, "search", {**self._of_people, **dict.fromkeys(others, everything)})
+        # What another organization writes, such as the notes of a backfill, must not keep this erasure from ending.
+        # Documents without the field belong to none.
+        own: Document = {"organizationId": {"$in": [*stored_forms([person.organization]), None]}}
+        self._pages = Pages(service, job_slice, "search", {**self._of_people, **dict.fromkeys(others, own)})
 
     def __call__(self, left: Counter[str], mentions: Counter[str]) -> bool:
         """Continue the search; return whether everything was searched.
