@@ -172,6 +172,16 @@ def test_files_of_this_contact_alone_are_deleted_also_after_an_outage_of_their_d
     assert not (exporting.root / str(job.id)).exists()
 
 
+def test_files_of_a_cancelled_export_that_no_worker_has_removed_yet_are_removed(exporting: Exporting) -> None:
+    job = exporting.accept()
+    for _ in range(3):
+        exporting.slice(job, lambda own: exporting.work(at_once(own)))
+    exporting.jobs.cancel(job.id)
+    assert exporting.strays()
+    erase(exporting.bench)
+    assert exporting.strays() == []
+
+
 def test_erasure_that_fails_at_the_files_is_made_good_by_the_next_one(exporting: Exporting) -> None:
     other = ObjectId(f"{2:024x}")
     job = exporting.run()

@@ -31,7 +31,7 @@ from worker.exports.verifying import read_manifest
 from worker.exports.writing import id_line
 from worker.jobs.job import COMPLETED, RUNNING, UNFINISHED, Job
 from worker.jobs.slices import Slice
-from worker.jobs.store import JobFilter, Jobs
+from worker.jobs.store import ENDED, JobFilter, Jobs
 from worker.stores.connections import store_errors
 
 _PAGE = 50
@@ -94,6 +94,10 @@ class Files:
             counts["exports"] += 1
         elif job.status in UNFINISHED:
             return self._restart(job, counts)
+        elif job.status in ENDED and job.checkpoint is not None:  # no worker has removed its files yet
+            if destination := self._open(job):
+                destination.remove()
+            Selection(self._jobs.service.connections, job.id).remove()
         elif job.status == COMPLETED and (destination := self._open(job)) and destination.manifest():
             with self._locked(job) as is_mine:
                 if not is_mine:

@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Protocol
 
@@ -204,8 +204,9 @@ def _sync(folder: Path) -> None:
 def _remove(folder: Path) -> None:
     """Remove a folder as a whole: renamed first, so that nobody sees half of it or adds to it."""
     doomed = folder.with_name(f".{folder.name.lstrip('.')}.removed")
-    for _ in range(2):  # the first one is what an interrupted removal has left
-        if doomed.exists():
-            shutil.rmtree(doomed)
-        if folder.exists():
-            folder.rename(doomed)
+    for _ in range(3):  # the first one is what an interrupted removal has left
+        with suppress(FileNotFoundError):  # another process removes it as well
+            if doomed.exists():
+                shutil.rmtree(doomed)
+            if folder.exists():
+                folder.rename(doomed)
