@@ -13,6 +13,7 @@ from bson import ObjectId
 from support.erasing import EMAIL, PHONE, Erasing, celery_message, erasing_bench, person, places_of
 from support.ledger import Bench
 from worker.clock import EPOCH
+from worker.erasure import broker
 from worker.erasure import receipt as receipts
 from worker.erasure.accepting import lift
 from worker.erasure.holds import Holds
@@ -125,6 +126,21 @@ def test_messages_and_entries_in_redis_are_removed(bench: Bench) -> None:
         "redis:snapshots:requests": 2,
         "redis:unacked": 1,
     }
+
+
+def test_streams_are_searched_to_their_end_in_bounded_reads(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    contact = person(bench)
+    redis: Any = bench.connections.redis
+    bench.accepted(bench.asked(contact))
+    monkeypatch.setattr(broker, "_PAGE_BYTES", 1000)
+    last = f"{2**64 - 1}-{2**64 - 1}"
+    for stream in ("snapshots:rejected", "snapshots:misplaced:1:snapshots:requests"):
+        for number in range(39):
+            redis.xadd(stream, {"entry": f"{number} of no one" if number % 13 else str(contact)})
+        redis.xadd(stream, {"entry": str(contact)}, id=last if "misplaced" in stream else "*")
+    assert Erasing(bench).run(contact).status == "completed"
+    assert left_of(bench, contact) == []
+    assert redis.xlen("snapshots:misplaced:1:snapshots:requests") == 36
 
 
 def test_mentions_in_the_snapshots_of_others_are_counted_and_stay(bench: Bench) -> None:

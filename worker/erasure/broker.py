@@ -11,9 +11,14 @@ from worker.erasure.streams import delete_acknowledged_neighbours, move_neighbou
 from worker.jobs.slices import Slice
 from worker.service import Service
 from worker.stores.connections import broker_errors
+from worker.stores.stream_ids import LAST_PART
 from worker.stores.wakeups import QUEUES
 
-_PAGE = 500
+_PAGE, _PAGE_BYTES = 500, 16_000_000
+_READ = 20
+"""Entries of one read, if they may have over a megabyte. Those of events are small."""
+_LAST_ID = f"{LAST_PART}-{LAST_PART}".encode()
+"""Redis refuses a range that begins behind the greatest id."""
 _UNACKED, _UNACKED_INDEX = b"unacked", "unacked_index"
 """kombu's defaults: a hash of the messages that workers hold, and when each was taken."""
 _PREFIXES = ("snapshots", "unacked", "_kombu")
@@ -29,7 +34,7 @@ class Broker:
         self._redis: Any = service.connections.redis
         names = service.settings
         self._group = names.consumer_group
-        self._requests = names.requests_stream
+        self._requests, self._events = names.requests_stream, names.events_stream
         self._streams = (names.requests_stream, names.rejected_stream, names.events_stream)
 
     def search(self, counts: Counter[str], others: Counter[str] | None = None) -> bool:
@@ -56,9 +61,9 @@ class Broker:
     def _search_stream(self, state: dict[str, Any], counts: Counter[str]) -> None:
         stream = self._streams[state["stream"]]
         try:
-            entries = self._redis.xrange(stream, min=state["after"], count=_PAGE)
+            entries, after = self._page(stream, state["after"], _PAGE if stream == self._events else _READ)
         except redis.ResponseError:  # not a stream, so another program's
-            entries = []
+            entries, after = [], None
         doomed = [key for key, fields in entries if self._is_persons(_parts(fields))]
         if doomed:
             if stream == self._requests:
@@ -66,10 +71,23 @@ class Broker:
             counts[f"redis:{stream}"] += self._redis.xdel(stream, *doomed)
             forget = delete_acknowledged_neighbours if stream == self._requests else move_neighbours
             forget(self._redis, stream, doomed[0], doomed[-1])
-        if len(entries) == _PAGE:
-            state["after"] = f"({entries[-1][0].decode()}"
+        if after:
+            state["after"] = after
         else:
             state["stream"], state["after"] = state["stream"] + 1, "-"
+
+    def _page(self, stream: str | bytes, after: str, count: int) -> tuple[list[Any], str | None]:
+        """Return the next entries, up to 500 or 16 MB, read `count` at a time, and where to go on; None at the end."""
+        entries: list[Any] = []
+        size = 0
+        while len(entries) < _PAGE and size < _PAGE_BYTES:
+            found = self._redis.xrange(stream, min=after, count=count)
+            entries += found
+            if len(found) < count or found[-1][0] == _LAST_ID:
+                return entries, None
+            size += sum(len(part) for _, fields in found for part in _parts(fields))
+            after = f"({found[-1][0].decode()}"
+        return entries, after
 
     def _acknowledge(self, stream: str, entries: list[bytes]) -> None:
         try:
@@ -112,7 +130,7 @@ class Broker:
             case "zset":
                 return list(client.zrange(key, 0, -1))
             case "stream":
-                return list(client.xrange(key))
+                return self._entries(key)
             case _:
                 return []
 
@@ -136,6 +154,13 @@ class Broker:
         while values := self._redis.lrange(key, first, first + _PAGE - 1):
             yield from values
             first += len(values)
+
+    def _entries(self, key: bytes) -> Iterator[Any]:
+        """Yield the entries of a stream, such as one of ours that was moved aside."""
+        after: str | None = "-"
+        while after:
+            entries, after = self._page(key, after, _READ)
+            yield from entries
 
     def _is_persons(self, parts: Iterable[bytes]) -> bool:
         return self._person.is_persons(b"\0".join(parts))
