@@ -53,6 +53,9 @@ _LARGE_BODIES = 4
 """How many large request bodies of an organization are read at once. Each takes up to ten times its size in memory."""
 _READERS, _KEY_CHECKERS, _UNKNOWN_KEY_CHECKERS, _PROBES = 4, 2, 1, 2
 """Threads for single snapshots, for integration keys, for keys that are not known to exist, and for readiness."""
+_SINGLE_OF_ONE = 2
+"""How many single snapshots of an organization are read at once, and how many are edited or deleted. One may have
+16 MB, which take a second to encode."""
 
 
 class Container:
@@ -89,6 +92,8 @@ class Container:
         self.export_slots = Slots("export downloads", service.settings.api_exports)
         self.statistics_slots = Slots("statistics", _STATISTICS_OF_ONE)
         self._job_slots = Slots("operations on exports, backfills or erasures", _JOB_THREADS_OF_ONE, max_wait=5.0)
+        self.read_slots = Slots("reads of single snapshots", _SINGLE_OF_ONE, max_wait=5.0)
+        self.edit_slots = Slots("changes of snapshots", _SINGLE_OF_ONE, max_wait=5.0)
         self.keys = Keys(self.connections)
         self._list_keys = SharedCall(lambda: self.key_checkers.run(self.keys.read_list))
         self._unknown_keys = UnknownKeyLimit()

@@ -70,7 +70,8 @@ async def list_snapshots(app: App, caller: MayRead, query: ListParameters, _: Ho
 async def show(request: Request, app: App, caller: MayRead, key: PathId) -> Response:
     """Returns a snapshot with its user and contact, or, if its request failed, the error that the POST returned."""
     refuse_query(request)
-    found = await app.readers.run(app.reader.one, caller.organization, key)
+    async with app.read_slots.hold(caller.organization):
+        found = await app.readers.run(app.reader.one, caller.organization, key)
     if found.entry is None:
         return success(200, "Training snapshot", found.document)
     if found.entry["status"] == FAILED:
@@ -92,7 +93,8 @@ async def edit(request: Request, app: App, caller: MayWrite, key: PathId) -> Res
     """Changes notes, tags, quality, category or `isArchived`. The captured messages are immutable."""
     refuse_query(request)
     changes = await read_json(request, app, caller, lambda data: SnapshotEdit.changes(data, app.settings))
-    document = await app.writers.run(app.editor.patch, caller.organization, key, changes)
+    async with app.edit_slots.hold(caller.organization):
+        document = await app.writers.run(app.editor.patch, caller.organization, key, changes)
     return success(200, "Training snapshot updated successfully", document)
 
 
@@ -109,7 +111,8 @@ async def edit(request: Request, app: App, caller: MayWrite, key: PathId) -> Res
 async def delete(request: Request, app: App, caller: MayDelete, key: PathId) -> Response:
     """Deletes a snapshot permanently. Its request never runs again: a POST with its Idempotency-Key gets a 404."""
     refuse_query(request)
-    await app.writers.run(app.editor.delete, caller.organization, key)
+    async with app.edit_slots.hold(caller.organization):
+        await app.writers.run(app.editor.delete, caller.organization, key)
     return success(200, "Training snapshot deleted successfully")
 
 

@@ -132,6 +132,14 @@ def test_costly_exports_of_one_organization_keep_no_one_waiting(served: Served) 
     assert codes <= {"empty_selection", "too_many_in_progress", "store_conflict", "store_unavailable"}, codes
 
 
+def test_burst_of_reads_and_edits_of_one_organization_succeeds(served: Served) -> None:
+    path = f"{SNAPSHOTS}/{served.create()['_id']}"
+    with ThreadPoolExecutor(20) as pool:
+        reads = pool.map(lambda _: served.http.get(path).status_code, range(60))
+        edits = pool.map(lambda number: served.http.patch(path, json={"notes": str(number)}).status_code, range(60))
+        assert {*reads, *edits} == {200}
+
+
 def test_search_that_takes_too_long_says_what_to_do(served: Served, mongo_client: pymongo.MongoClient[Any]) -> None:
     stranger = ObjectId()
     fill(served, stranger, 10)
