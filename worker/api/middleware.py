@@ -23,8 +23,8 @@ _SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 _HOST = re.compile(r"([A-Za-z0-9._~%!$&'()*+,;=-]*|\[[0-9A-Fa-f:.]+\])(:[0-9]*)?", re.ASCII)
 _PROCESS = secrets.token_hex(6)
 _numbers = itertools.count(1)
-_NO_STORE = (b"cache-control", b"no-store")
-"""Answers hold personal data or describe this moment only."""
+_DEFAULTS = {b"cache-control": b"no-store", b"x-content-type-options": b"nosniff"}
+"""Answers hold personal data or describe this moment only. A browser should take no text in them for HTML."""
 _CLIENT_CLOSED_REQUEST = 499
 """The status in the metrics if the client disconnected before the response. nginx uses the same number."""
 
@@ -51,9 +51,8 @@ class RequestMiddleware:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 headers = [*message["headers"], (REQUEST_ID.encode(), request_id.encode())]
-                if not any(name == b"cache-control" for name, _ in headers):
-                    headers.append(_NO_STORE)
-                message["headers"] = headers
+                given = {name for name, _ in headers}
+                message["headers"] = headers + [each for each in _DEFAULTS.items() if each[0] not in given]
             await send(message)
 
         try:

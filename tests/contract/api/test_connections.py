@@ -12,7 +12,7 @@ import httpx
 import psutil
 import pytest
 
-from support.http import api
+from support.http import SNAPSHOTS, api
 from support.served import Served
 from support.waiting import allowed, eventually
 from worker.settings import Settings
@@ -131,6 +131,11 @@ def test_client_that_reads_nothing_of_its_answers_is_disconnected(served: Served
         connection.sendall(b"GET /docs/swagger-ui-bundle.js HTTP/1.1\r\nHost: x\r\n\r\n" * 20)
         eventually(is_connected)
         eventually(lambda: not is_connected(), 150)
+
+
+@pytest.mark.parametrize("path", ["/healthz", SNAPSHOTS, "/nothing", "/docs", "/operations/login"])
+def test_browser_takes_no_answer_for_another_type(served: Served, path: str) -> None:
+    assert served.http.get(path).headers.get_list("x-content-type-options") == ["nosniff"]
 
 
 @pytest.mark.parametrize("hosts", [0, 2])
