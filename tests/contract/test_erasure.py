@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import bson
 import pytest
 from bson import ObjectId
 
-from support.erasing import EMAIL, PHONE, Erasing, celery_message, erasing_bench, person, places_of
+from support.erasing import EMAIL, PHONE, Erasing, celery_message, erasing_bench, left_of, person
 from support.ledger import Bench
 from worker.clock import EPOCH
 from worker.erasure import broker
@@ -18,14 +17,12 @@ from worker.erasure import receipt as receipts
 from worker.erasure.accepting import lift
 from worker.erasure.holds import Holds
 from worker.errors import ContactErased, InvalidSettings, NotFound
-from worker.jobs.job import Job
 from worker.jobs.slices import Slice
 from worker.jobs.store import Jobs
 from worker.runs.run import Run
 from worker.service import Receipt
 from worker.settings import Settings
 from worker.stores.stats import identities
-from worker.stores.tombstones import Lookup
 from worker.sweep.retention import Retention
 from worker.sweep.sweep import Sweep
 
@@ -35,12 +32,6 @@ def bench(settings: Settings, tmp_path: Path) -> Iterator[Bench]:
     with erasing_bench(settings, tmp_path) as made:
         made.service.clock.now()
         yield made
-
-
-def left_of(bench: Bench, contact: ObjectId) -> list[str]:
-    folder = Path(str(bench.settings.exports_url))
-    needles = (str(contact), contact.binary, EMAIL, PHONE)
-    return places_of(bench.database, bench.connections.redis, folder, *needles)
 
 
 def with_history(bench: Bench, contact: ObjectId) -> list[ObjectId]:
@@ -244,37 +235,6 @@ def test_worker_killed_after_any_write_leaves_an_erasure_that_another_finishes(
     assert left_of(bench, contact) == []
     assert now.result
     assert now.result["receipt"]["removed"]["snapshots"] == 3
-
-
-def test_request_that_was_overtaken_is_found_by_the_search_after_the_settling(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    contact = person(bench)
-    erasing = Erasing(bench, settle=timedelta(minutes=5))
-    job = erasing.accept(contact)
-    for _ in range(3):
-        job = erasing.slice(job)
-    assert (job.status, (job.progress or {})["phase"]) == ("running", "settle")
-    # A process that had looked before the tombstone inserts its request and emits an event now.
-    with monkeypatch.context() as late:
-        late.setattr(Lookup, "erased", lambda *_: set())
-        (key,) = bench.accepted(bench.asked(contact, conversationId=bench.conversation(contact)))
-        Run(bench.service)([key])
-    assert set(bench.snapshots()) == {key}
-    bench.advance(minutes=6)
-    job = _finished(bench, erasing, job)
-    assert job.status == "completed"
-    assert left_of(bench, contact) == []
-    (identity,) = identities(bench.connections, bench.organization)
-    assert identity.holds
-
-
-def _finished(bench: Bench, erasing: Erasing, job: Job) -> Job:
-    for _ in range(20):
-        if (job := erasing.slice(job)).is_finished:
-            break
-        bench.advance(minutes=6)
-    return job
 
 
 def test_event_of_a_request_that_retention_has_stripped_is_not_emitted_again(bench: Bench) -> None:

@@ -9,15 +9,18 @@ from typing import Any
 import pytest
 from bson import ObjectId
 
-from support.erasing import Erasing, erasing_bench, person
+from support.erasing import Erasing, erasing_bench, left_of, person
 from support.ledger import Bench
 from worker.erasure import accepting, holds
 from worker.erasure.accepting import ErasureInProgress, lift
 from worker.erasure.holds import Holds, LegalHold
 from worker.errors import ContactErased
+from worker.jobs.job import Job
 from worker.jobs.store import Jobs
 from worker.runs.run import Run
 from worker.settings import Settings
+from worker.stores.stats import identities
+from worker.stores.tombstones import Lookup
 
 
 @pytest.fixture
@@ -127,3 +130,34 @@ def test_snapshot_of_the_platform_with_another_kind_of_id_is_erased(bench: Bench
     assert done.status == "completed", done.error
     assert (done.result or {})["receipt"]["removed"]["snapshots"] == 3
     assert bench.database.trainingsnapshots.count_documents({}) == 0
+
+
+def test_request_that_was_overtaken_is_found_by_the_search_after_the_settling(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contact = person(bench)
+    erasing = Erasing(bench, settle=timedelta(minutes=5))
+    job = erasing.accept(contact)
+    for _ in range(3):
+        job = erasing.slice(job)
+    assert (job.status, (job.progress or {})["phase"]) == ("running", "settle")
+    # A process that had looked before the tombstone inserts its request and emits an event now.
+    with monkeypatch.context() as late:
+        late.setattr(Lookup, "erased", lambda *_: set())
+        (key,) = bench.accepted(bench.asked(contact, conversationId=bench.conversation(contact)))
+        Run(bench.service)([key])
+    assert set(bench.snapshots()) == {key}
+    bench.advance(minutes=6)
+    job = _finished(bench, erasing, job)
+    assert job.status == "completed"
+    assert left_of(bench, contact) == []
+    (identity,) = identities(bench.connections, bench.organization)
+    assert identity.holds
+
+
+def _finished(bench: Bench, erasing: Erasing, job: Job) -> Job:
+    for _ in range(20):
+        if (job := erasing.slice(job)).is_finished:
+            break
+        bench.advance(minutes=6)
+    return job

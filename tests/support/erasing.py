@@ -84,6 +84,13 @@ def places_of(database: Database[Any], redis: Any, folder: Path, *needles: str |
     return sorted(found)
 
 
+def left_of(bench: Bench, contact: ObjectId) -> list[str]:
+    """The places where a person's id, address or number still is."""
+    folder = Path(str(bench.settings.exports_url))
+    needles = (str(contact), contact.binary, EMAIL, PHONE)
+    return places_of(bench.database, bench.connections.redis, folder, *needles)
+
+
 def _has(data: bytes, needle: bytes) -> bool:
     return needle in data or needle in data.lower()
 

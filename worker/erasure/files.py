@@ -87,17 +87,13 @@ class Files:
             counts["exports elsewhere"] += job.status == COMPLETED or may_be_complete
         elif of_contact:
             self._jobs.cancel(job.id)
-            if destination := self._open(job):
-                destination.remove()
-            Selection(self._jobs.service.connections, job.id).remove()
+            self._remove(job)
             self._jobs.delete(job.id)  # last, because without the record no later slice would find the files
             counts["exports"] += 1
         elif job.status in UNFINISHED:
             return self._restart(job, counts)
         elif job.status in ENDED and job.checkpoint is not None:  # no worker has removed its files yet
-            if destination := self._open(job):
-                destination.remove()
-            Selection(self._jobs.service.connections, job.id).remove()
+            self._remove(job)
         elif job.status == COMPLETED and (destination := self._open(job)) and destination.manifest():
             with self._locked(job) as is_mine:
                 if not is_mine:
@@ -105,6 +101,12 @@ class Files:
                     return False
                 counts["export files"] += self._clean_files(job, destination)
         return True
+
+    def _remove(self, job: Job) -> None:
+        """Remove the files of an export, and its selection."""
+        if destination := self._open(job):
+            destination.remove()
+        Selection(self._jobs.service.connections, job.id).remove()
 
     @contextmanager
     def _locked(self, export: Job) -> Iterator[bool]:

@@ -21,7 +21,7 @@ from worker.stores.connections import Document, store_errors
 
 log = get_logger(__name__)
 
-_ENDED = (FAILED, CANCELLED)
+ENDED = (FAILED, CANCELLED)
 _AHEAD = timedelta(hours=1)
 """A lease that ends further in the future was set by a former primary's clock, and counts as ended."""
 
@@ -213,7 +213,7 @@ class Jobs:
     def mark_cleaned(self, job: Job) -> None:
         """Record that everything a failed or cancelled job had written is removed."""
         with store_errors():
-            self.collection.update_one({"_id": job.id, "status": {"$in": _ENDED}}, {"$unset": {"checkpoint": ""}})
+            self.collection.update_one({"_id": job.id, "status": {"$in": ENDED}}, {"$unset": {"checkpoint": ""}})
 
     def complete(self, claimed: Job, result: Mapping[str, Any]) -> None:
         """Complete a job and emit its event, or leave that to the sweep while Redis is down. Raises LeaseLost."""
@@ -286,7 +286,7 @@ class Jobs:
         kinds = [kind for kind, (_, own) in TASKS.items() if own == queue]
         idle = {"kind": {"$in": kinds}, "leasedUntil": free, "enqueuedAt": past}
         open_ = {"status": {"$in": UNFINISHED}, "local": None}
-        unclean = {"status": {"$in": _ENDED}, "checkpoint": {"$exists": True}}
+        unclean = {"status": {"$in": ENDED}, "checkpoint": {"$exists": True}}
         lost = {"$or": [{**open_, **idle}, {**unclean, **idle}]}
         while True:
             with store_errors():
