@@ -29,7 +29,7 @@ def sleeper(name: str = "sleeper", **options: object) -> Child:
 def watched(supervisor: Supervisor) -> Iterator[None]:
     """The supervisor watches in a thread, which ends with the block."""
     over = threading.Event()
-    thread = threading.Thread(target=supervisor.watch, args=(over, 0.01))
+    thread = threading.Thread(target=supervisor.watch, args=(over,))
     thread.start()
     try:
         yield
