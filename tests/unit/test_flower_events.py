@@ -27,7 +27,6 @@ OAUTH = {"FLOWER_OAUTH2_KEY": "key", "FLOWER_OAUTH2_SECRET": "secret", "FLOWER_O
         ("args", f"{KEY} priya@example.com", "..."),
         ("args", [{"email": "priya@example.com"}], "..."),
         ("result", {"name": "Priya"}, "..."),
-        ("result", None, None),
         ("kwargs", "{}", "{}"),
         ("kwargs", "{'email': 'priya@example.com'}", "..."),
         ("result", "None", "None"),
