@@ -6,15 +6,16 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import pymongo
 import pytest
 from bson import ObjectId
 
 from support.erasing import Erasing, erasing_bench, left_of, person
 from support.ledger import Bench
 from worker.erasure import accepting, holds
-from worker.erasure.accepting import ErasureInProgress, lift
+from worker.erasure.accepting import ErasureInProgress, accept_erasure, lift
 from worker.erasure.holds import Holds, LegalHold
-from worker.errors import ContactErased
+from worker.errors import ContactErased, StoreConflict, StoreUnavailable
 from worker.jobs.job import Job
 from worker.jobs.store import Jobs
 from worker.runs.run import Run
@@ -161,3 +162,21 @@ def _finished(bench: Bench, erasing: Erasing, job: Job) -> Job:
             break
         bench.advance(minutes=6)
     return job
+
+
+def test_job_that_a_failover_may_roll_back_counts_as_none(bench: Bench, mongo_client: pymongo.MongoClient[Any]) -> None:
+    """As on a primary that lost its majority while an erasure was accepted, and is asked for it again."""
+    contact = person(bench)
+    jobs = Erasing(bench).jobs
+    accept_erasure(jobs, bench.organization, contact)
+    (job,) = jobs.collection.find()
+    jobs.collection.delete_one({"_id": job["_id"]})
+    freeze = mongo_client.admin.command
+    freeze("configureFailPoint", "disableSnapshotting", mode="alwaysOn")  # nothing becomes majority committed
+    try:
+        jobs.collection.with_options(write_concern=pymongo.WriteConcern(1)).insert_one(job)
+        with pymongo.timeout(2), pytest.raises((StoreUnavailable, StoreConflict)):
+            accept_erasure(jobs, bench.organization, contact)
+    finally:
+        freeze("configureFailPoint", "disableSnapshotting", mode="off")
+    assert accept_erasure(jobs, bench.organization, contact).id == job["_id"]

@@ -57,8 +57,9 @@ class Jobs:
 
     @cached_property
     def collection(self) -> Collection[Document]:
-        """The collection `snapshotjobs`."""
-        return self.service.connections.database[self.service.settings.jobs_collection]
+        """The collection `snapshotjobs`. A failover cannot roll back what is read, such as a job in progress."""
+        name = self.service.settings.jobs_collection
+        return self.service.connections.database.get_collection(name, read_concern=ReadConcern("majority"))
 
     # --- the caller's half ----------------------------------------------------------------------------------
 
@@ -255,9 +256,8 @@ class Jobs:
     def emit_unsent(self, which: Document, limit: int = 500) -> int:
         """Emit the events of finished jobs that were not emitted yet; return their number. Raises BrokerUnavailable."""
         condition = {**which, "unsent": True}
-        at_majority = self.collection.with_options(read_concern=ReadConcern("majority"))
         with store_errors():
-            found = list(at_majority.find(condition).limit(limit))
+            found = list(self.collection.find(condition).limit(limit))
         if found:
             emit(self.service.connections, map(Job.read, found))
         for owed in {each.get("owed") for each in found}:
