@@ -87,6 +87,9 @@ OF_ONE_REDIS = (
 OF_SENTINELS = ("kill_redis_primary", "hand_over_redis", "freeze_redis_primary")
 
 
+_NEEDS_REQUESTS = frozenset({"kill_accepting_child"})
+
+
 @dataclass(frozen=True)
 class Planned:
     """A fault and its time, in seconds after the beginning."""
@@ -144,11 +147,17 @@ def counts(requests: int, *, sentinel: bool = False) -> dict[str, int]:
 def plan(
     wanted: Mapping[str, int], seconds: float, dice: random.Random, lanes: Lanes = LANES
 ) -> dict[str, list[Planned]]:
-    """Returns the faults by lane in order of time, shuffled by `dice` and spread over 5 % to 95 % of the time."""
+    """Returns the faults by lane in order of time, shuffled by `dice` and spread over 5 % to 95 % of the time.
+
+    The first one of a lane is one that needs requests, because faults that take longer may outlast all requests.
+    """
     planned: dict[str, list[Planned]] = {}
     for lane, kinds in lanes.items():
         drawn = [kind for kind in kinds for _ in range(wanted.get(kind, 0))]
         dice.shuffle(drawn)
+        for kind in _NEEDS_REQUESTS.intersection(drawn):
+            drawn.remove(kind)
+            drawn.insert(0, kind)
         step = 0.9 * seconds / max(1, len(drawn))
         planned[lane] = [
             Planned(0.05 * seconds + step * (number + dice.random()), kind, kinds[kind])

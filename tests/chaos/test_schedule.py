@@ -36,3 +36,14 @@ def test_same_seed_gives_the_same_plan() -> None:
     assert once == again
     assert once != plan(counts(5000), 200, random.Random(10))
     assert all(0 <= each.at <= 200 for lane in once.values() for each in lane)
+
+
+def test_fault_that_needs_requests_comes_while_they_are_sent() -> None:
+    for seed in range(20):
+        lanes = plan(counts(4000), 150, random.Random(seed))
+        (times,) = [
+            sorted(each.at for each in lane if each.kind == "kill_accepting_child")
+            for lane in lanes.values()
+            if any(each.kind == "kill_accepting_child" for each in lane)
+        ]
+        assert times[0] < 30
