@@ -110,8 +110,8 @@ def as_retry(
         delay: The time until the next attempt. None: exponential backoff by the number of retries.
 
     Raises:
-        Reject: The retry could not be published. A message with ledger ids is dropped, because the sweep enqueues them
-            again. Any other one goes back to its queue, because a request in it may be stored nowhere else.
+        Reject: The retry could not be published. A wake-up is dropped, because the sweep enqueues it again. The message
+            of a producer goes back to its queue, because what it holds may be stored nowhere else.
     """
     own: dict[str, Any] = {"argsrepr": "..."} if ids is None else {"args": [ids], "argsrepr": repr_of(ids)}
     wait = delay or backoff(task.request.retries, service().settings)
@@ -120,7 +120,7 @@ def as_retry(
             exc=error, countdown=wait.total_seconds(), max_retries=None, throw=False, headers=_stamp(), **own
         )
     except Reject as rejection:
-        if ids is not None:
+        if not isinstance(task, ProducerTask):
             raise
         raise Reject(error.message, requeue=True) from rejection
     return result

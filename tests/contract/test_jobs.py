@@ -109,19 +109,17 @@ def test_cancelled_job_ends_at_the_next_write_of_its_slice(jobs: Jobs, job: Job)
     assert jobs.claim(job.id, "test") is None
 
 
-def test_slice_of_a_job_that_was_deleted_removes_what_it_has_written_since(jobs: Jobs, job: Job) -> None:
-    """A cancelled export can be deleted at once, while a slice still writes a file to a bucket."""
+@pytest.mark.parametrize("end", [lambda jobs, job: jobs.delete(job.id), Jobs.mark_cleaned], ids=["deleted", "cleaned"])
+def test_slice_of_a_job_that_was_cancelled_removes_what_it_has_written_since(jobs: Jobs, job: Job, end: Any) -> None:
+    """A cancelled export can be cleaned up and deleted while a slice still writes a file to a bucket."""
     removed: list[ObjectId] = []
 
     def work(own: Slice) -> None:
         jobs.cancel(job.id)
-        jobs.delete(job.id)
+        end(jobs, job)
         own.save()
 
-    def clean_up(own: Job) -> None:
-        removed.append(own.id)
-
-    run_slice(jobs, job.id, "test", work, clean_up)
+    run_slice(jobs, job.id, "test", work, lambda own: removed.append(own.id))
     assert removed == [job.id]
 
 

@@ -12,21 +12,26 @@ from tasks import base
 from worker.errors import StoreUnavailable
 
 
-class Unpublishable:
+def unpublishable(kind: type[Any]) -> Any:
     """A task whose retry cannot be published: what Celery's `Task.retry` raises then."""
 
-    request = SimpleNamespace(retries=0)
+    class Unpublishable(kind):  # type: ignore[misc]  # one of the two bases of our tasks
+        request = SimpleNamespace(retries=0)
 
-    def retry(self, **_: Any) -> None:
-        raise Reject("the connection was refused", requeue=False)
+        def retry(self, **_: Any) -> None:
+            raise Reject("the connection was refused", requeue=False)
+
+    return Unpublishable()
 
 
-@pytest.mark.parametrize(("ids", "requeue"), [(None, True), ([str(ObjectId())], False)])
-def test_message_goes_back_to_its_queue_unless_the_ledger_has_its_requests(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch, ids: list[str] | None, requeue: bool
+@pytest.mark.parametrize(
+    ("kind", "ids", "requeue"),
+    [(base.ProducerTask, None, True), (base.RequestTask, [str(ObjectId())], False), (base.RequestTask, None, False)],
+)
+def test_message_goes_back_to_its_queue_unless_the_sweep_repeats_it(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, kind: type[Any], ids: list[str] | None, requeue: bool
 ) -> None:
     monkeypatch.setattr(base, "service", lambda: bench.service)
-    task: Any = Unpublishable()
     with pytest.raises(Reject) as rejection:
-        base.as_retry(task, ids, StoreUnavailable())
+        base.as_retry(unpublishable(kind), ids, StoreUnavailable())
     assert rejection.value.args[1] is requeue

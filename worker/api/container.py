@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TypeVar, TypeVarTuple
 
 import structlog
@@ -27,6 +28,7 @@ from worker.api.threads import SharedCall, Threads
 from worker.api.tokens import Caller, Tokens
 from worker.domain.fair_shares import Allowance
 from worker.domain.snapshot_filter import SnapshotFilter
+from worker.errors import TransientError
 from worker.jobs.store import Jobs
 from worker.service import Service
 from worker.statistics.figures import Statistics
@@ -177,7 +179,8 @@ class Container:
         if caller := self.keys.known(key):
             return caller
         if self.keys.has_old_list:
-            await self._list_keys()
+            with suppress(TransientError):  # the key itself may be found although the list cannot be read
+                await self._list_keys()
         if self.keys.is_listed(key):
             return await self.key_checkers.run(self.keys.find, key)
         with self._unknown_keys.attempt(address):

@@ -110,10 +110,10 @@ class Keys:
 
     def read_list(self) -> None:
         """Read the hashes of the stored keys. Raises StoreUnavailable, StoreConflict."""
+        self._list_until = time.monotonic() + _LIST_SECONDS  # also after an error, so that not every request tries it
         with store_errors(), pymongo.timeout(_FIND_SECONDS):
             newest = self.collection.find({"revokedAt": None}, {"_id": 0, "hash": 1}).sort("_id", -1)
             self._listed = frozenset(each["hash"] for each in newest.limit(_MAX_LISTED))
-        self._list_until = time.monotonic() + _LIST_SECONDS
 
     def is_listed(self, key: str) -> bool:
         """Whether the key was stored when the list was read last."""

@@ -22,7 +22,7 @@ from worker.cli.output_files import new_folder
 from worker.cli.redaction_options import redact_option, redact_regions_option
 from worker.cli.shared import open_producer, open_service, print_json, program, resume_hint
 from worker.cli.snapshot_filters import snapshot_filter_options
-from worker.errors import StoreConflict, TransientError
+from worker.errors import PermanentError, StoreConflict, TransientError
 from worker.exports.accepting import accept_export, check_export
 from worker.exports.export import Export
 from worker.exports.leftovers import owned, remove_leftovers
@@ -142,8 +142,9 @@ def _run(jobs: Jobs, job: Job, folder: Path) -> Job:
                 on_progress(job)
         except BaseException:
             # The hidden folder first: MongoDB may be what has failed, and the end of the lock lets nobody find it.
-            open_folder(folder, job.id).remove_staging()
-            with suppress(TransientError):
+            with suppress(TransientError, PermanentError):
+                open_folder(folder, job.id).remove_staging()
+            with suppress(TransientError, PermanentError):
                 jobs.cancel(job.id)
                 work.clean_up(job)
             raise

@@ -117,7 +117,7 @@ class Files:
         own, now = self._job_slice.job.id, self._jobs.service.clock.now()
         ended = {"$not": {"$gt": now, "$lt": now + _AHEAD}}
         free = {"_id": export.id, "$or": [{"filesLock.until": ended}, {"filesLock.job": own}]}
-        lock = {"job": own, "until": now + self._jobs.lease}
+        lock = {"job": own, "until": now + self._jobs.lease, "token": ObjectId()}
         with store_errors():
             is_mine = bool(self._jobs.collection.update_one(free, {"$set": {"filesLock": lock}}).matched_count)
         try:
@@ -125,7 +125,7 @@ class Files:
         finally:
             if is_mine:
                 with suppress(TransientError), store_errors():
-                    mine = {"_id": export.id, "filesLock.job": own}
+                    mine = {"_id": export.id, "filesLock.token": lock["token"]}
                     self._jobs.collection.update_one(mine, {"$unset": {"filesLock": ""}})
 
     def _open(self, job: Job) -> Destination | None:
@@ -190,6 +190,7 @@ class Files:
         if left:
             at = to_json(self._jobs.service.clock.now())
             manifest["stale"] = {"since": at, "reason": self._reason, "files": dict(sorted(stale.items()))}
+            self._job_slice.check()  # reading all lists may have taken longer than the lock lasts
             destination.replace(NAME, encode(manifest))
         removed = [path for path in stale if path in paths]
         for path in removed:

@@ -110,7 +110,8 @@ def _clean_up(jobs: Jobs, key: ObjectId, clean_up: CleanUp, lost: Job | None = N
         if lost:  # cancelled and deleted while the slice was still writing, after the files had been removed
             _attempt(clean_up, lost)
         return
-    if job.status not in {FAILED, CANCELLED} or job.checkpoint is None:
+    # A slice that lost its lease may have written something after another one had removed everything.
+    if job.status not in {FAILED, CANCELLED} or (job.checkpoint is None and lost is None):
         return
     _attempt(clean_up, job)
     jobs.mark_cleaned(job)
