@@ -74,8 +74,8 @@ def move_oldest(
         queue: The list of messages.
         target: The stream or list that gets the chosen ones.
         command: The command that adds to the target.
-        choose: Returns for each of up to 500 messages, the oldest one first, the arguments of the command after the
-            key. None for a message that stays.
+        choose: Gets up to 500 messages, the oldest one first. Returns for each the arguments of the command after the
+            key, or an empty sequence if the message stays.
 
     Returns:
         How many were moved.

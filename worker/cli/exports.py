@@ -96,10 +96,9 @@ def rebuild(context: click.Context, /, export: str, output: Path, as_json: bool)
     for path in different:
         echo(f"{path} would differ from the original file", "red", err=True)
     if not different:
-        without = (
-            "without the snapshots that were removed since" if again.manifest.stale else "identical to the original"
-        )
-        click.echo(f"Rebuilt in {output}, {without}.")
+        is_smaller = bool(again.manifest.stale)
+        difference = "without the snapshots that were removed since" if is_smaller else "identical to the original"
+        click.echo(f"Rebuilt in {output}, {difference}.")
     context.exit(FAILED if different else 0)
 
 

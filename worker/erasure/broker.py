@@ -18,7 +18,7 @@ _PAGE, _PAGE_BYTES = 500, 16_000_000
 _READ = 20
 """Entries of one read, if they may have over a megabyte. Those of events are small."""
 _LAST_ID = f"{LAST_PART}-{LAST_PART}".encode()
-"""Redis refuses a range that begins behind the greatest id."""
+"""Redis refuses a range that begins after the greatest id."""
 _UNACKED, _UNACKED_INDEX = b"unacked", "unacked_index"
 """kombu's defaults: a hash of the messages that workers hold, and when each was taken."""
 _PREFIXES = ("snapshots", "unacked", "_kombu")

@@ -121,7 +121,7 @@ def quality_of(value: object) -> str:
 def most_frequent(counts: Mapping[str, int]) -> dict[str, int]:
     """Return the 100 most frequent qualities, in alphabetical order; the others together are `other`.
 
-    Whoever labels snapshots may give each another quality, and the event of an export has the counts.
+    A quality is free text, so every snapshot may have a different one, and the event of an export contains the counts.
     """
     ordered = sorted(counts.items(), key=lambda each: (-each[1], each[0]))
     kept = dict(ordered[:_MAX_QUALITIES])
