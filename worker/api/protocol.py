@@ -27,13 +27,17 @@ _LOG_SECONDS = 10.0
 
 
 class LimitedProtocol(HttpToolsProtocol):
-    """One connection. When there are too many, a new one takes the place of the one that has been idle longest."""
+    """One connection. When there are too many, a new one takes the place of one that waits for its client.
+
+    Idle connections are closed first, then those whose client does not finish its body or does not read its answer. Of
+    each kind, the one that has waited longest is first.
+    """
 
     max_connections = 1000
     _logged_at = -_LOG_SECONDS
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        self._idle_since = time.monotonic()
+        self._waiting_since = time.monotonic()
         self._head_bytes = 0
         self._head_is_complete = False
         self._head_timer: asyncio.TimerHandle | None = None
@@ -53,6 +57,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
+        self._waiting_since = time.monotonic()
         self._start_unread_timer()
 
     def resume_writing(self) -> None:
@@ -86,6 +91,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._stop_head_timer()
+        self._waiting_since = time.monotonic()
         self._head_is_complete = True
         self._head_bytes = 0
         super().on_headers_complete()
@@ -100,7 +106,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._refuse(400, "Bad Request", "invalid_http", "The request is not valid HTTP: see RFC 9112.")
 
     def on_response_complete(self) -> None:
-        self._idle_since = time.monotonic()
+        self._waiting_since = time.monotonic()
         # Another request may be waiting in the pipeline, whose body has all its time.
         is_incomplete = not self.pipeline and self.cycle.more_body
         super().on_response_complete()
@@ -112,14 +118,23 @@ class LimitedProtocol(HttpToolsProtocol):
         cycle: RequestResponseCycle | None = self.cycle
         return not self.transport.is_closing() and (cycle is None or cycle.response_complete)
 
+    def _waits_for_client(self) -> bool:
+        """Whether nothing happens on it until its client sends or reads something."""
+        if self.transport.is_closing():
+            return False
+        if self._is_idle() or self._unread_timer is not None:
+            return True
+        return self.cycle.more_body and not self.pipeline
+
     def _make_room(self) -> bool:
-        """Close idle connections until there is room for another; return whether there is."""
+        """Close connections that wait for their clients until there is room for another; return whether there is."""
         others = [each for each in self.connections if isinstance(each, LimitedProtocol) and each is not self]
         excess = sum(not each.transport.is_closing() for each in others) + 1 - self.max_connections
-        idle = sorted((each for each in others if each._is_idle()), key=lambda each: each._idle_since)
-        for connection in idle[: max(excess, 0)]:
+        waiting = [each for each in others if each._waits_for_client()]
+        waiting.sort(key=lambda each: (not each._is_idle(), each._waiting_since))
+        for connection in waiting[: max(excess, 0)]:
             connection.transport.abort()
-        return len(idle) >= excess
+        return len(waiting) >= excess
 
     def _start_head_timer(self) -> None:
         if self._head_timer is None:

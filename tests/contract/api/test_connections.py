@@ -1,6 +1,7 @@
 """Limits on connections: their number, idle ones, slow, large and ambiguous heads."""
 
 import json
+import select
 import socket
 import time
 from collections.abc import Iterator
@@ -12,9 +13,11 @@ import httpx
 import psutil
 import pytest
 
-from support.http import SNAPSHOTS, api
+from support.contacts import Contact
+from support.http import SNAPSHOTS, api, token
 from support.served import Served
 from support.waiting import allowed, eventually
+from worker.service import Service
 from worker.settings import Settings
 
 DESCRIPTORS = 64
@@ -72,25 +75,47 @@ def test_new_connection_takes_the_place_of_the_longest_idle(settings: Settings, 
             assert other.recv(65_536).startswith(b"HTTP/1.1 200")
 
 
-def test_connection_is_refused_while_all_are_in_use(settings: Settings, tmp_path: Path) -> None:
-    begun = b"POST /operations/login HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n"
-    begun += b"Content-Type: application/x-www-form-urlencoded\r\n\r\n"
-    with api(settings, tmp_path, {"API_MAX_CONNECTIONS": "8"}) as (url, _):
-        with ExitStack() as stack:
+FORM = b"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 9\r\n\r\n"
+UNFINISHED_BODY = b"POST /operations/login HTTP/1.1\r\nHost: x\r\n" + FORM + b"token="
+UNREAD_ANSWERS = b"GET /docs/swagger-ui-bundle.js HTTP/1.1\r\nHost: x\r\n\r\n" * 20
 
-            def is_refused() -> bool:
-                """Open one more connection that stays in the middle of its request, unless it is refused."""
-                connection = stack.enter_context(connect(url))
-                connection.sendall(begun)
-                connection.settimeout(0.3)
-                try:
-                    answer = connection.recv(65_536)
-                except (TimeoutError, ConnectionError):
-                    return False
+
+@pytest.mark.parametrize("sent", [UNFINISHED_BODY, UNREAD_ANSWERS], ids=["unfinished body", "unread answers"])
+def test_new_connection_takes_the_place_of_one_whose_client_does_not_go_on(
+    settings: Settings, tmp_path: Path, sent: bytes
+) -> None:
+    limit = allowed(5)
+    with api(settings, tmp_path, {"API_MAX_CONNECTIONS": "8"}) as (url, process), ExitStack() as stack:
+        for connection in (stack.enter_context(connect(url)) for _ in range(8)):
+            connection.sendall(sent)
+        eventually(lambda: len(psutil.Process(process.pid).net_connections("tcp")) > 8)
+        asked = time.monotonic()
+        assert httpx.get(f"{url}/healthz", timeout=30).status_code == 200
+        assert time.monotonic() - asked < limit
+
+
+def test_connection_is_refused_while_requests_on_all_others_are_answered(
+    settings: Settings, tmp_path: Path, service: Service, contact: Contact
+) -> None:
+    body = json.dumps({"contactId": str(contact.id)})
+    head = f"POST {SNAPSHOTS} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token(contact.organization)}\r\n"
+    request = f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode()
+    with api(settings, tmp_path, {"API_MAX_CONNECTIONS": "8", "API_WAIT": "5"}) as (url, _), ExitStack() as stack:
+        asking = [stack.enter_context(connect(url)) for _ in range(8)]
+        for connection in asking:
+            connection.sendall(request)
+        # There is no worker, so each waits for its outcome.
+        eventually(lambda: service.ledger.collection.count_documents({"organizationId": contact.organization}) == 8)
+
+        def is_refused() -> bool:
+            with connect(url) as other:
+                answer = received(other) if other in select.select([other], [], [], 0.3)[0] else b""
                 return answer.startswith(b"HTTP/1.1 503 ") and b"too_many_connections" in answer
 
-            eventually(is_refused)
-        eventually(lambda: httpx.get(f"{url}/healthz").status_code == 200)
+        eventually(is_refused)
+        for connection in asking:
+            assert connection.recv(65_536).startswith(b"HTTP/1.1 202 ")
+        assert httpx.get(f"{url}/healthz").status_code == 200
 
 
 @pytest.mark.parametrize(
