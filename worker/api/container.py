@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import TypeVar, TypeVarTuple
 
 import structlog
@@ -55,6 +55,8 @@ _LARGE_BODIES = 4
 """How many large request bodies of an organization are read at once. Each takes up to ten times its size in memory."""
 _READERS, _KEY_CHECKERS, _UNKNOWN_KEY_CHECKERS, _PROBES = 4, 2, 1, 2
 """Threads for single snapshots, for integration keys, for keys that are not known to exist, and for readiness."""
+_METRICS_READERS = 4
+"""How many threads of the metrics read from MongoDB at once (`worker.metrics.system`)."""
 _SINGLE_OF_ONE = 2
 """How many single snapshots of an organization are read at once, and how many are edited or deleted. One may have
 16 MB, which take a second to encode."""
@@ -70,51 +72,71 @@ class Container:
 
     def __init__(self, service: Service) -> None:
         """Raises InvalidSettings if the settings do not say how to verify tokens."""
-        self.settings = service.settings
+        settings = service.settings
+        self.settings = settings
         self.service = service
-        self.tokens = Tokens(service.settings)
-        self.writers = Threads("writer", _WRITERS)
-        self.listers = Threads("lister", _LISTERS)
-        self.statisticians = Threads("statistics", _STATISTICS)
-        self.readers = Threads("reader", _READERS)
-        self.key_checkers = Threads("key", _KEY_CHECKERS)
-        self._unknown_key_checkers = Threads("unknown-key", _UNKNOWN_KEY_CHECKERS)
-        self.probes = Threads("probe", _PROBES)
-        self.scrapers = Threads("scraper", 1)
-        self._job_threads = Threads("job", _JOB_THREADS)
-        self._redis_threads = Threads("redis", 2)
-        self._list_connections = Connections(service.settings, _LISTERS + _STATISTICS)
-        short_reads = _READERS + _KEY_CHECKERS + _UNKNOWN_KEY_CHECKERS + _PROBES
-        self.connections = Connections(service.settings, short_reads)
-        self._job_connections = Connections(service.settings, _JOB_THREADS + _READERS)
-        self._metrics_connections = Connections(service.settings)
-        self.parsers = Threads("parser", 1)
+        self.tokens = Tokens(settings)
+        self._at_close = ExitStack()  # closes in reverse order: threads before the connections that they use
+        self._at_close.callback(service.connections.close)
+
+        self.connections = self._connected(_READERS + _KEY_CHECKERS + _UNKNOWN_KEY_CHECKERS + _PROBES)
+        self._list_connections = self._connected(_LISTERS + _STATISTICS)
+        self._job_connections = self._connected(_JOB_THREADS + _READERS)
+        self._metrics_connections = self._connected(_METRICS_READERS)
+
+        self.writers = self._threads("writer", _WRITERS)
+        self.readers = self._threads("reader", _READERS)
+        self.listers = self._threads("lister", _LISTERS)
+        self.statisticians = self._threads("statistics", _STATISTICS)
+        self.key_checkers = self._threads("key", _KEY_CHECKERS)
+        self._unknown_key_checkers = self._threads("unknown-key", _UNKNOWN_KEY_CHECKERS)
+        self.probes = self._threads("probe", _PROBES)
+        self.scrapers = self._threads("scraper", 1)
+        self.parsers = self._threads("parser", 1)
+        self._job_threads = self._threads("job", _JOB_THREADS)
+        self._redis_threads = self._threads("redis", 2)
+
         self.body_slots = Slots("large request bodies", _LARGE_BODIES, max_wait=5.0)
-        self.list_slots = Slots("lists", service.settings.api_lists)
-        self.export_slots = Slots("export downloads", service.settings.api_exports)
-        self.statistics_slots = Slots("statistics", _STATISTICS_OF_ONE)
-        self._job_slots = Slots("operations on exports, backfills or erasures", _JOB_THREADS_OF_ONE, max_wait=5.0)
         self.read_slots = Slots("reads of single snapshots", _SINGLE_OF_ONE, max_wait=5.0)
         self.edit_slots = Slots("changes of snapshots", _SINGLE_OF_ONE, max_wait=5.0)
+        self.list_slots = Slots("lists", settings.api_lists)
+        self.export_slots = Slots("export downloads", settings.api_exports)
+        self.statistics_slots = Slots("statistics", _STATISTICS_OF_ONE)
+        self._job_slots = Slots("operations on exports, backfills or erasures", _JOB_THREADS_OF_ONE, max_wait=5.0)
+
         self.keys = Keys(self.connections)
         self._list_keys = SharedCall(lambda: self.key_checkers.run(self.keys.read_list))
         self._unknown_keys = UnknownKeyLimit()
-        self.lister = Lister(self._list_connections)
+        self.rate_limit = RateLimit(settings, self._redis_threads.executor)
+        self._at_close.callback(self.rate_limit.close)
+
         self.reader = Reader(self.connections)
+        self.lister = Lister(self._list_connections)
         self.editor = Editor(service)
         job_service = Service(self._job_connections, service.publish)
         self.jobs = Jobs(job_service)
         self.exporter = Exporter(job_service)
+
         self.poller = OutcomePoller(service, self.writers.executor)
         self.accept = Acceptor(service, self.writers.executor, self._gather_seconds)
         self.allowance = Allowance(_INTERACTIVE_PER_SECOND)
         self.enqueuer = Enqueuer(service, self._redis_threads.executor, self.poller.awaited)
-        self.rate_limit = RateLimit(service.settings, self._redis_threads.executor)
+
         self.metrics = HttpMetrics(self._metrics_connections)
-        self._probe_redis = RedisProbe(service.settings)
-        self.check_readiness = SharedCall(self._check_readiness)
         self.render_metrics = SharedCall(lambda: self.scrapers.run(self.metrics.text))
-        self._on_close: list[Callable[[], None]] = []
+        self._probe_redis = RedisProbe(settings)
+        self.check_readiness = SharedCall(self._check_readiness)
+
+    def _connected(self, threads: int) -> Connections:
+        """Create a MongoDB client with a connection for each of this many threads."""
+        connections = Connections(self.settings, threads)
+        self._at_close.callback(connections.close)
+        return connections
+
+    def _threads(self, name: str, count: int) -> Threads:
+        threads = Threads(name, count)
+        self._at_close.callback(threads.close)
+        return threads
 
     async def measure(self, organization: ObjectId, selected: SnapshotFilter) -> Statistics:
         """Measure an organization's snapshots in a thread, within the limits of the API: a sample of 1,000 snapshots.
@@ -188,31 +210,11 @@ class Container:
 
     def on_close(self, close: Callable[[], None]) -> None:
         """Register a function to call when the container closes, before its own connections close."""
-        self._on_close.append(close)
+        self._at_close.callback(close)
 
     def close(self) -> None:
         """Stop the threads, then close the connections."""
-        for close in reversed(self._on_close):
-            close()
-        for threads in (self.statisticians, self.writers, self.listers, self.readers, self.key_checkers, self.probes):
-            threads.close()
-        for threads in (
-            self.scrapers,
-            self.parsers,
-            self._job_threads,
-            self._unknown_key_checkers,
-            self._redis_threads,
-        ):
-            threads.close()
-        self.rate_limit.close()
-        for connections in (
-            self._list_connections,
-            self.connections,
-            self._job_connections,
-            self._metrics_connections,
-        ):
-            connections.close()
-        self.service.connections.close()
+        self._at_close.close()
 
 
 def container_of(request: Request) -> Container:
