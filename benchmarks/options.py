@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-SECTIONS = ("interactive", "stream", "backfill", "latency", "busy", "sizes", "memory")
-"""Values of --only; the first three are compared with the references, round by round."""
-PATHS = SECTIONS[:3]
+SECTIONS = ("interactive", "celery", "stream", "backfill", "latency", "busy", "sizes", "memory")
+"""Values of --only; the first four are compared with the references, round by round."""
+PATHS = SECTIONS[:4]
 CONTENDERS = (
     *("celery_naive", "celery_tuned", "celery_threads", "dramatiq", "huey"),
     *("taskiq_stream", "saq", "arq_tuned", "bullmq", "bullmq_mongoose"),
@@ -27,6 +27,7 @@ class Amounts:
     bulk: int = 20_000
     naive: int = 2000
     interactive: int = 3000
+    celery: int = 5000
     stream: int = 20_000
     peer: int = 2000
     slow_rate: int = 200

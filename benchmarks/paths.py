@@ -1,4 +1,4 @@
-"""Our three paths, timed from acceptance in the ledger to the last event."""
+"""Our paths, timed until the last event."""
 
 import time
 
@@ -29,6 +29,25 @@ def interactive(session: Session, number: int) -> Run:
     accepting = report["ended"] - report["began"]
     whole = count / (accepting + seconds)
     return Run("interactive", number, count, count / seconds, costs, whole, finished, count / accepting)
+
+
+def celery(session: Session, number: int) -> Run:
+    """Sends Celery messages by task name while the workers are stopped; measures from then on, so accepting counts."""
+    count = session.options.amounts.celery
+    with (
+        pipeline(session) as ours,
+        Actor(session, _PRODUCER, "celery", ours.order(count, "celery")) as producer,
+    ):
+        meters = ours.meters()
+        with ours.held("worker"):
+            producer.cue()
+            report = producer.report()
+            meters.start()
+            released = time.time()
+        seconds = ours.wait_for_events(count, meters.look) - released
+        finished = ours.check(count)
+        costs = meters.stop(count, {"producer": report["cpu"]})
+    return Run("celery", number, count, count / seconds, costs, None, finished)
 
 
 def stream(session: Session, number: int) -> Run:
@@ -72,4 +91,4 @@ def backfill(session: Session, number: int) -> Run:
     return Run("backfill", number, count, count / (last - began), costs, count / (last - report["began"]), finished)
 
 
-PATHS = {"interactive": interactive, "stream": stream, "backfill": backfill}
+PATHS = {"interactive": interactive, "celery": celery, "stream": stream, "backfill": backfill}

@@ -1,9 +1,11 @@
-"""Our producers, one process each: `python -m benchmarks.producer interactive|stream|backfill|paced {...}`."""
+"""Our producers, one process each: `python -m benchmarks.producer interactive|celery|stream|backfill|paced {...}`."""
 
 import json
 import sys
 import threading
 from typing import Any
+
+from celery import Celery
 
 from benchmarks.actors import perform
 from benchmarks.dataset import LABELS, ORGANIZATIONS, Document, bodies
@@ -31,6 +33,13 @@ def _submit(body: Document) -> None:
 def _interactive(order: dict[str, Any]) -> None:
     for body in _bodies(order):
         _submit(body)
+
+
+def _celery(order: dict[str, Any]) -> None:
+    """Sends messages with nothing but the broker's address and the name of the task, as another project does."""
+    with Celery(broker=settings().redis_url, set_as_current=False) as app:
+        for body in _bodies(order):
+            app.send_task("snapshots.request", args=[body], queue="snapshots", argsrepr="(...)", ignore_result=True)
 
 
 def _stream(order: dict[str, Any]) -> None:
@@ -68,7 +77,7 @@ def _bodies(order: dict[str, Any]) -> list[Document]:
     return list(given)
 
 
-_PARTS = {"interactive": _interactive, "stream": _stream, "backfill": _backfill, "paced": _paced}
+_PARTS = {"interactive": _interactive, "celery": _celery, "stream": _stream, "backfill": _backfill, "paced": _paced}
 
 
 def main(kind: str, order: dict[str, Any]) -> None:

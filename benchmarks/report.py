@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from benchmarks.options import PATHS
 from benchmarks.targets import targets
 
 _MET = {True: "yes", False: "**no**", None: "-"}
@@ -153,4 +154,4 @@ def _number(value: float | None, shape: str) -> str:
 
 
 def _strong(name: str) -> str:
-    return f"**{name}**" if name in ("interactive", "stream", "backfill") else name
+    return f"**{name}**" if name in PATHS else name

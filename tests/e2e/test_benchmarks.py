@@ -51,4 +51,4 @@ def test_a_small_ledger_is_filled_with_counts_that_hold_and_timed() -> None:
 def test_a_wrong_argument_is_named_with_what_is_allowed() -> None:
     ended = run("--only", "streams")
     assert ended.returncode == 2
-    assert "unknown: streams; allowed: interactive, stream, backfill" in " ".join(ended.stderr.split())
+    assert "unknown: streams; allowed: interactive, celery, stream, backfill" in " ".join(ended.stderr.split())
