@@ -135,17 +135,17 @@ class Dataset:
                 yield self._request(token, "bulk" if channel == "closing" else channel)
 
     def flood(self, number_of: int) -> list[PlannedRequest]:
-        """Requests of one organization, all for the same contact: a tenth through HTTP, the others through the intake
-        stream, where a tenth has no request id.
+        """Requests of one organization, all for the same contact: a tenth through HTTP, three tenths as Celery
+        messages, the others through the intake stream. A tenth are messages, and another tenth XADDs, without an id.
         """
         (contact,) = self.flooding
         body = {"organizationId": str(contact.organization), "contactId": str(contact.id)}
         requests = []
         for number in range(number_of):
             token = self._token()
-            channel = "http" if number % 10 == 0 else "burst"
+            channel = {0: "http", 2: "task", 3: "task", 4: "task"}.get(number % 10, "burst")
             mine = {**body, "tags": [token]}
-            request_id = None if number % 10 == 1 else f"chaos-{token}"
+            request_id = None if number % 10 in {1, 2} else f"chaos-{token}"
             requests.append(PlannedRequest(token, channel, mine, COMPLETED, len(contact.messages), request_id))
         return requests
 

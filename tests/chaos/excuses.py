@@ -30,11 +30,14 @@ def _is_excused_message(record: Record, entry: dict[str, Any] | None, evidence: 
     if record.answer != SENT:
         return False
     verdict.messages += 1
+    verdict.moved_messages += record.token in evidence.seen_in_stream
+    moved = evidence.seen_in_stream.get(record.token)  # to the intake stream
     excusable = any(loss.covers_message(record.token, *record.sends[-1]) for loss in evidence.losses)
+    excusable |= moved is not None and covered(evidence.losses, entry_id(moved), record.sends)
     verdict.excusable_messages += excusable
     if entry is not None:
         return False
-    untaken = not excusable and record.token not in evidence.taken
+    untaken = not excusable and moved is None and record.token not in evidence.taken
     verdict.excused_messages += excusable
     verdict.untaken += untaken
     return excusable or untaken

@@ -24,6 +24,7 @@ def table(verdict: Verdict, faults: Sequence[Injected], rows: dict[str, Any], re
         ("  that it lost before they were accepted", verdict.excused),
         ("  without an answer, never in Redis", verdict.never_taken),
         ("Celery messages without a request id", verdict.messages),
+        ("  moved to the intake stream", verdict.moved_messages),
         ("  that Redis can have lost", f"{verdict.excusable_messages} ({verdict.excused_share_of_messages:.1%})"),
         ("  that it lost before they were accepted", verdict.excused_messages),
         ("  lost on the way to a worker", verdict.untaken),

@@ -111,8 +111,10 @@ def test_blindness_is_counted_also_where_nothing_is_missing() -> None:
 # --- a Celery message without a request id --------------------------------------------------------------------
 
 
-def missing_message(*losses: Loss, taken: bool = True, answer: str = SENT, request_id: str = "task:n0") -> Verdict:
-    """The verdict on a Celery message whose request is not in the ledger."""
+def missing_message(
+    *losses: Loss, taken: bool = True, moved: bool = False, answer: str = SENT, request_id: str = "task:n0"
+) -> Verdict:
+    """The verdict on a Celery message whose request is not in the ledger. `moved`: to the intake stream."""
     evidence = sound()
     without_entry(evidence, DONE)
     record = evidence.records["n0"]
@@ -120,6 +122,7 @@ def missing_message(*losses: Loss, taken: bool = True, answer: str = SENT, reque
     record.sends = [(900.0, 901.0), (SENT_AT, SENT_AT + 0.1)]
     evidence.losses = losses
     evidence.taken = frozenset({"n0"} if taken else ())
+    evidence.seen_in_stream = {"n0": ENTRY} if moved else {}
     return check(evidence, [])
 
 
@@ -155,6 +158,13 @@ def test_message_that_no_worker_has_taken_is_counted() -> None:
     verdict = missing_message(taken=False)
     assert verdict.holds
     assert (verdict.messages, verdict.untaken, verdict.untaken_share) == (1, 1, 1.0)
+
+
+def test_message_that_was_moved_to_the_stream_is_excused_if_it_was_lost_there() -> None:
+    assert missing_message(Loss(1_002_000, (0, 0), Acknowledged(), 1001.0, 1002.0, frozenset()), moved=True).holds
+    acknowledged = Loss(1_002_000, (0, 0), Acknowledged((1_000_050, 0)), 1001.0, 1002.0, frozenset())
+    assert missing_message(acknowledged, taken=False, moved=True).violations[LOST]
+    assert missing_message(taken=False, moved=True).violations[LOST]
 
 
 def test_message_that_its_producer_can_send_again_is_never_excused() -> None:

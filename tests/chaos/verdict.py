@@ -32,6 +32,8 @@ class Verdict:
     """Bare XADDs without an answer, which never were in Redis."""
     messages: int = 0
     """Celery messages without a request id."""
+    moved_messages: int = 0
+    """Those that a worker has moved to the intake stream, because very many waited."""
     excusable_messages: int = 0
     """Those that Redis can have lost, whether their requests are missing or not."""
     excused_messages: int = 0

@@ -26,7 +26,7 @@ from worker.stores import heartbeat
 from worker.stores.events import rejection
 from worker.stores.key_types import move_wrong_keys
 from worker.stores.stream_ids import move_future_streams
-from worker.stores.wakeups import BULK, INTERACTIVE, QUEUES
+from worker.stores.wakeups import INTERACTIVE, QUEUES
 
 log = get_logger(__name__)
 
@@ -157,12 +157,12 @@ class Consumer(BaseConsumer):
                 log.warning("messages_rejected", count=count, queue=queue)
 
     def _divert_floods(self) -> None:
-        """Move the messages of a flood to the bulk queue, before the requests behind them have to wait."""
+        """Move the messages of a flood to the intake stream, before the requests behind them have to wait."""
         if time.monotonic() < self._next_divert:
             return
         with self._client("divert_failed") as client:
-            if count := divert_floods(client):
-                log.info("messages_diverted", count=count, queue=BULK)
+            if count := divert_floods(client, settings().requests_stream, settings().consumer_group):
+                log.info("messages_diverted", count=count)
         self._next_divert = time.monotonic() + _DIVERT_SECONDS
 
     @contextmanager

@@ -1,38 +1,62 @@
-"""Moves the messages of producers that send very many at once to the bulk queue.
+"""Moves the messages of producers that send very many at once out of the interactive queue.
 
-Otherwise all requests of others would wait behind them in the interactive queue. Workers take turns between the two.
+Otherwise all requests of others would wait behind them. Listeners accept such requests in chunks, more than ten times
+as fast as tasks, which accept one at a time.
 """
 
+import json
 import re
-from collections.abc import Sequence
+from base64 import b64decode
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from pydantic_core import from_json
 
-from worker.celery_support.message_format import decode_body, parse_message
-from worker.celery_support.oldest_messages import move_oldest
+from worker.celery_support.message_format import check_message, decode_body, parse_message
+from worker.celery_support.oldest_messages import Arguments, move_oldest
 from worker.domain.fair_shares import smallest
+from worker.domain.traceparent import TRACEPARENT, read_traceparent
 from worker.errors import InvalidMessage
 from worker.intake.batch import INTERACTIVE_LIMIT
-from worker.intake.entries import CLOSING, REQUEST
+from worker.intake.entries import (
+    CLOSING,
+    DATA_FIELD,
+    REQUEST,
+    REQUESTED,
+    RESOLVED,
+    TASK_FIELD,
+    TRACE_FIELD,
+    TYPE_FIELD,
+)
+from worker.stores import heartbeat
 from worker.stores.wakeups import BULK, INTERACTIVE
 
-PRODUCER_TASKS = frozenset({REQUEST, CLOSING})
+_TYPES = {REQUEST: REQUESTED, CLOSING: RESOLVED}
+"""The types of entries, by the tasks of Celery producers."""
+PRODUCER_TASKS = frozenset(_TYPES)
 """The tasks whose messages come from Celery producers, with a whole request or closing."""
 _MANY = 100
 """How many messages must wait. Workers process fewer of them within a second."""
 _NONE = ""
-"""The organization of a message that names none, which its task will reject."""
+"""The organization of a message that names none, which will be rejected."""
 _ID = re.compile("[0-9a-f]{24}", re.ASCII | re.IGNORECASE)
+_TIMES = ("eta", "expires")
+_MARKER = b"__type__"
+"""kombu writes dates and other types that JSON lacks as an object with this name; only Celery can read them."""
 
 
-def divert_floods(client: Any) -> int:
-    """Move the oldest messages of organizations that have many to the bulk queue, in their order.
+def divert_floods(client: Any, stream: str, group: str) -> int:
+    """Move the oldest messages of organizations that have many to the intake stream, in their order.
 
-    Of each 500 messages, those of the organizations with the fewest stay, 16 together, and so do all wake-ups.
+    Of each 500 messages, those of the organizations with the fewest stay, 16 together, and so do all wake-ups. Messages
+    that only a task understands go to the bulk queue, because they have a delay, an expiry, a value of another type
+    than JSON's or wrong arguments; so do all while no listener is alive.
 
     Args:
         client: A redis-py client.
+        stream: The intake stream.
+        group: Its consumer group.
 
     Returns:
         How many were moved. `worker.celery_support.oldest_messages` says when it stops.
@@ -40,18 +64,44 @@ def divert_floods(client: Any) -> int:
     Raises:
         redis.RedisError: Redis refused it.
     """
-    return move_oldest(client, INTERACTIVE, BULK, "LPUSH", _choose)
+    if not heartbeat.count_listeners(client, stream, group):
+        return move_oldest(client, INTERACTIVE, BULK, "LPUSH", partial(_choose, lambda message: [message]))
+    moved = move_oldest(client, INTERACTIVE, stream, "XADD", partial(_choose, _as_entry))
+    return moved + move_oldest(client, INTERACTIVE, BULK, "LPUSH", partial(_choose, _unless_entry))
 
 
-def _choose(messages: Sequence[bytes]) -> list[list[bytes]]:
+def _choose(convert: Callable[[bytes], Arguments], messages: Sequence[bytes]) -> list[Arguments]:
     if len(messages) < _MANY:
         return [[] for _ in messages]
     organizations = [_organization(message) for message in messages]
     few = smallest((each for each in organizations if each is not None), INTERACTIVE_LIMIT)
     return [
-        [] if organization is None or organization in few else [message]
+        [] if organization is None or organization in few else convert(message)
         for message, organization in zip(messages, organizations, strict=True)
     ]
+
+
+def _as_entry(raw: bytes) -> Arguments:
+    """Return the arguments of XADD for a message; an empty sequence if it cannot be an entry.
+
+    Listeners of former versions read the entry, too: they ignore the id of the message.
+    """
+    try:
+        message = check_message(raw)
+        headers, body = message.headers, b64decode(message.body)
+        args, kwargs, _ = from_json(body)
+    except Exception:  # noqa: BLE001 - the consumer records what is wrong with it
+        return []
+    if len(args) != 1 or not isinstance(args[0], dict) or kwargs or _MARKER in body or any(map(headers.get, _TIMES)):
+        return []
+    fields = {TYPE_FIELD: _TYPES[headers["task"]], DATA_FIELD: json.dumps(args[0]), TASK_FIELD: headers["id"]}
+    if trace := read_traceparent(headers.get(TRACEPARENT)):
+        fields[TRACE_FIELD] = trace
+    return ["*", *(part for pair in fields.items() for part in pair)]
+
+
+def _unless_entry(raw: bytes) -> Arguments:
+    return [] if _as_entry(raw) else [raw]
 
 
 def _organization(raw: bytes) -> str | None:

@@ -2,16 +2,12 @@
 
 from collections.abc import Iterator
 from datetime import timedelta
-from typing import Any
-
-import redis
 
 from worker.doctor.findings import Finding, failure, ok, warning
 from worker.metrics.gauges import BrokerGauges, read_broker
+from worker.stores import heartbeat
 from worker.stores.connections import Connections, broker_errors
 
-_ALIVE_MS = 10_000
-"""Idle time below which a listener is alive; it reads every second."""
 _INTAKE_LATE = timedelta(minutes=1)
 _CONSUMER_LATE = timedelta(hours=1)
 _START = "Start `snapshots listen`. If one is running, its log says what blocks it."
@@ -39,15 +35,10 @@ def check(connections: Connections) -> Iterator[Finding]:
 
 
 def alive_listeners(connections: Connections) -> int:
-    """Count the consumers of the intake group that have read recently. Raises BrokerUnavailable."""
+    """Count the listeners that have read recently. Raises BrokerUnavailable."""
     names = connections.settings
-    client: Any = connections.redis
     with broker_errors():
-        try:
-            consumers = client.xinfo_consumers(names.requests_stream, names.consumer_group)
-        except redis.ResponseError:
-            return 0
-    return sum(consumer["idle"] < _ALIVE_MS for consumer in consumers)
+        return heartbeat.count_listeners(connections.redis, names.requests_stream, names.consumer_group)
 
 
 def _intake_lag(found: BrokerGauges) -> Iterator[Finding]:

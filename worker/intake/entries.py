@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pydantic_core import from_json
+
 from worker.domain.json_input import check_size, read_json_object
 from worker.domain.requests import ConversationResolved, SnapshotRequest, Trigger
 from worker.domain.traceparent import read_traceparent
@@ -24,6 +26,8 @@ REQUESTED, RESOLVED = "snapshot.requested", "conversation.resolved"
 TYPE_FIELD, DATA_FIELD, CLIENT_FIELD, TRACE_FIELD = b"type", b"data", b"client", b"traceparent"
 """The fields of an intake entry. `client`, which our Python client sets, and `traceparent` are optional.
 Other fields are ignored."""
+TASK_FIELD = b"celery-task-id"
+"""The field of an entry that was a Celery message until a worker moved it to the stream: the id of that message."""
 
 
 def read_task(
@@ -79,8 +83,8 @@ def read_entry(
 
     Args:
         fields: The fields of the entry, as Redis stores them.
-        entry_id: The id of the entry. A request without an id gets one derived from it, so that an entry that is read
-            twice is one request.
+        entry_id: The id of the entry. A request without an id gets one derived from it, or from the id of the Celery
+            message that the entry was, so that an entry that is read twice is one request.
         limits: The settings that limit lengths and counts.
         queue: The Celery queue on which to enqueue the request.
 
@@ -92,16 +96,36 @@ def read_entry(
     if kind == RESOLVED:
         return ConversationResolved.read(data, limits)
     request = SnapshotRequest.read(data, limits)
-    trigger: Trigger = "client" if fields.get(CLIENT_FIELD) else "stream"
-    request_id = request.request_id or f"{STREAM_PREFIX}{entry_id}"
+    trigger: Trigger = "task" if TASK_FIELD in fields else "client" if fields.get(CLIENT_FIELD) else "stream"
+    request_id = request.request_id or _own_request_id(fields, entry_id)
     return NewRequest(request, request_id, trigger, queue, traceparent=read_traceparent(fields.get(TRACE_FIELD)))
+
+
+def _own_request_id(fields: Mapping[bytes, bytes], entry_id: str) -> str:
+    if TASK_FIELD in fields:
+        return task_request_id(_text(fields[TASK_FIELD]))
+    return f"{STREAM_PREFIX}{entry_id}"
+
+
+def original_of(fields: Mapping[bytes, bytes], entry_id: str) -> tuple[Mapping[Any, Any], str]:
+    """Return what the producer of an entry sent, and its origin: the id of the entry, or `task:` and that of a message.
+
+    The arguments of a Celery message look as if its task had rejected it.
+    """
+    if TASK_FIELD not in fields:
+        return fields, entry_id
+    origin = TASK_PREFIX + _text(fields[TASK_FIELD])
+    try:
+        return {"args": [from_json(fields[DATA_FIELD])], "kwargs": {}}, origin
+    except (KeyError, ValueError):  # truncated, or written by another program
+        return fields, origin
 
 
 def _read_type(fields: Mapping[bytes, bytes]) -> str:
     given = fields.get(TYPE_FIELD)
     if given is None:
         raise _fault("type", f"is required: {REQUESTED} or {RESOLVED}")
-    kind = given.decode(errors="replace")
+    kind = _text(given)
     if kind not in (REQUESTED, RESOLVED):
         raise _fault("type", f"should be {REQUESTED} or {RESOLVED}")
     return kind
@@ -112,6 +136,10 @@ def _read_data(fields: Mapping[bytes, bytes], limits: Settings) -> dict[str, Any
     if given is None:
         raise _fault("data", "is required: the request as a JSON object")
     return read_json_object(given, limits, limits.max_entry_bytes, "data")
+
+
+def _text(value: bytes) -> str:
+    return value.decode(errors="replace")
 
 
 def _fault(field: str, message: str) -> InvalidRequest:

@@ -1,4 +1,4 @@
-"""Reads, claims, acknowledges and rejects entries of the Redis intake stream. Their content plays no role here.
+"""Reads, claims, acknowledges and rejects entries of the Redis intake stream, whatever their content.
 
 A consumer group remembers which entries each consumer received and has not acknowledged: its pending entries. The Redis
 client does not retry: if the reply to XREADGROUP is lost, a second XREADGROUP returns the next entries, and those of
@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import redis
 
 from worker.errors import ContactErased, SnapshotError
+from worker.intake.entries import original_of
 from worker.intake.scripts import CLAIM, FETCH, MAX_FIELDS, READ_NEW, READ_PENDING, REJECT, SHOWN_BYTES, SHOWN_FIELDS
 from worker.stores.connections import Connections, broker_errors
 from worker.stores.events import entries_of, rejection
@@ -226,7 +227,7 @@ class IntakeStream:
             if done:
                 pipeline.xack(self._stream, self._group, *done)
             for entry, error in rejected:
-                fields = rejection(error.outcome(), entry.fields or {}, entry.id)
+                fields = rejection(error.outcome(), *original_of(entry.fields or {}, entry.id))
                 flat = [part for pair in fields.items() for part in pair]
                 pipeline.eval(REJECT, 2, self._stream, self._rejected, self._group, entry.id, *flat)
             replies = pipeline.execute(raise_on_error=False)

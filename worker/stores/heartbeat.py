@@ -1,12 +1,16 @@
-"""The heartbeat of the workers: one key in Redis, which every worker renews and which expires."""
+"""Which processes are alive: the workers by a key in Redis, which each of them renews, the listeners by their reads."""
 
 from datetime import timedelta
 from typing import Any
+
+import redis
 
 _KEY = "snapshots:worker-alive"
 INTERVAL = timedelta(seconds=5)
 LIFETIME = timedelta(seconds=30)
 """If there is no heartbeat for this long, no worker is alive."""
+_LISTENER_SILENCE = timedelta(seconds=10)
+"""A listener that has not read the intake stream for this long is not alive. It reads every second."""
 
 
 def beat(client: Any, worker: str) -> None:
@@ -17,3 +21,12 @@ def beat(client: Any, worker: str) -> None:
 def is_alive(client: Any) -> bool:
     """Return whether any worker has been alive within LIFETIME. Raises redis-py's errors."""
     return bool(client.exists(_KEY))
+
+
+def count_listeners(client: Any, stream: str, group: str) -> int:
+    """Count the consumers of the intake group that have read recently. Raises redis-py's errors."""
+    try:
+        consumers = client.xinfo_consumers(stream, group)
+    except redis.ResponseError:  # there is no stream or no group yet
+        return 0
+    return sum(timedelta(milliseconds=each["idle"]) < _LISTENER_SILENCE for each in consumers)
