@@ -3,10 +3,8 @@
 import hashlib
 import io
 import zlib
-from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import IO, Any, Protocol, Self
+from typing import IO, Any, Protocol
 
 from worker.errors import InvalidSettings
 from worker.formats.base import Format
@@ -53,28 +51,14 @@ class Hashed:
         """Do nothing: the destination flushes the file at the end."""
 
 
-class Encoder(ABC):
-    """Writes rows to one data file, as JSON Lines or Parquet. The end of its `with` block writes the last ones."""
+class Encoder(Protocol):
+    """Writes rows to one data file, as JSON Lines or Parquet. Call `close` at the end."""
 
-    @abstractmethod
     def add(self, snapshot: Mapping[str, Any]) -> int:
         """Add the rows of one snapshot, all or none; return how many. Raises Skipped."""
 
-    @abstractmethod
     def close(self) -> None:
         """Write the remaining rows and close the encoder."""
-
-    def abandon(self) -> None:  # noqa: B027 - most have nothing to wait for
-        """Let the file alone from now on, because an error has ended the block."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            self.close()
-        else:
-            self.abandon()
 
 
 def encoder_of(form: Format, options: Options, out: Hashed, compress: str | None) -> Encoder:
@@ -84,7 +68,7 @@ def encoder_of(form: Format, options: Options, out: Hashed, compress: str | None
     return _Lines(form, options, out, compress)
 
 
-class _Lines(Encoder):
+class _Lines:
     def __init__(self, form: Format, options: Options, out: Hashed, compress: str | None) -> None:
         self._form = form
         self._options = options
@@ -125,9 +109,7 @@ def _compressor(name: str | None) -> _Compressor | None:
     return None
 
 
-class _Parquet(Encoder):
-    """Builds a row group while a thread compresses and writes the one before, without Python's lock."""
-
+class _Parquet:
     def __init__(self, form: Format, out: Hashed) -> None:
         try:
             import pyarrow as pa
@@ -136,8 +118,6 @@ class _Parquet(Encoder):
             raise InvalidSettings(f"The format {form.name} {_EXTRA}") from None
         self._table = form.table()
         self._writer = parquet.ParquetWriter(pa.PythonFile(out, mode="w"), self._table.schema, compression="zstd")
-        self._thread = ThreadPoolExecutor(1, "parquet")
-        self._writing: Future[None] | None = None
 
     def add(self, snapshot: Mapping[str, Any]) -> int:
         rows = self._table.add(snapshot)
@@ -147,21 +127,11 @@ class _Parquet(Encoder):
 
     def _write(self) -> None:
         if (rows := self._table.take()) is not None:
-            self._wait()
-            self._writing = self._thread.submit(self._writer.write_table, rows)
-
-    def _wait(self) -> None:
-        if self._writing is not None:
-            self._writing.result()
+            self._writer.write_table(rows)
 
     def close(self) -> None:
         self._write()
-        self._wait()
-        self._thread.shutdown()
         self._writer.close()
-
-    def abandon(self) -> None:
-        self._thread.shutdown()
 
 
 def check_packages(form: Format, compress: str | None) -> None:

@@ -92,35 +92,24 @@ class PartWriter:
         quality: Counter[str] = Counter()
         with self._destination.create(place, names[0]) as data, self._destination.create(place, names[1]) as ids:
             rows_out, ids_out = Hashed(data), Hashed(ids)
-            with encoder_of(self._spec.training_format, self._spec.options, rows_out, self._spec.compress) as encoder:
-                for batch, documents in self._read_ahead(_batches(selection)):
-                    ids_out.write(self._encode(encoder, batch, documents, part, skipped, quality))
+            encoder = encoder_of(self._spec.training_format, self._spec.options, rows_out, self._spec.compress)
+            for batch, documents in self._read_ahead(_batches(selection)):
+                agents = self._agents(documents.values())
+                listed = []
+                for selected in batch:
+                    outcome = self._convert(encoder, selected, documents.pop(selected.id, None), agents, part, quality)
+                    if isinstance(outcome, str):
+                        skipped[outcome] += 1
+                    else:
+                        part.snapshots += 1
+                        part.rows += outcome
+                    listed.append(id_line(selected, outcome))
+                ids_out.write(b"".join(listed))
+            encoder.close()
         part.bytes, part.sha256 = rows_out.bytes, rows_out.sha256
         part.ids_bytes, part.ids_sha256 = ids_out.bytes, ids_out.sha256
         part.skipped, part.quality = dict(sorted(skipped.items())), most_frequent(quality)
         return part
-
-    def _encode(
-        self,
-        encoder: Encoder,
-        batch: list[Selected],
-        documents: dict[ObjectId, Document],
-        part: Part,
-        skipped: Counter[str],
-        quality: Counter[str],
-    ) -> bytes:
-        """Add the rows of a batch, and its figures to the last three; return its lines for the list of ids."""
-        agents = self._agents(documents.values())
-        lines = []
-        for selected in batch:
-            outcome = self._convert(encoder, selected, documents.pop(selected.id, None), agents, part, quality)
-            if isinstance(outcome, str):
-                skipped[outcome] += 1
-            else:
-                part.snapshots += 1
-                part.rows += outcome
-            lines.append(id_line(selected, outcome))
-        return b"".join(lines)
 
     def _read_ahead(
         self, batches: Iterable[list[Selected]]
