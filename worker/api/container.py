@@ -108,7 +108,6 @@ class Container:
         self._list_keys = SharedCall(lambda: self.key_checkers.run(self.keys.read_list))
         self._unknown_keys = UnknownKeyLimit()
         self.rate_limit = RateLimit(settings, self._redis_threads.executor)
-        self._at_close.callback(self.rate_limit.close)
 
         self.reader = Reader(self.connections)
         self.lister = Lister(self._list_connections)
@@ -215,6 +214,7 @@ class Container:
     def close(self) -> None:
         """Stop the threads, then close the connections."""
         self._at_close.close()
+        self.rate_limit.close()
 
 
 def container_of(request: Request) -> Container:

@@ -27,10 +27,9 @@ _LOG_SECONDS = 10.0
 
 
 class LimitedProtocol(HttpToolsProtocol):
-    """One connection. When there are too many, a new one takes the place of one that waits for its client.
+    """One connection. When there are too many, a new one takes the place of the one that waits longest for its client.
 
-    Idle connections are closed first, then those whose client does not finish its body or does not read its answer. Of
-    each kind, the one that has waited longest is first.
+    It is idle, or its client does not finish a body or read an answer.
     """
 
     max_connections = 1000
@@ -124,14 +123,15 @@ class LimitedProtocol(HttpToolsProtocol):
             return False
         if self._is_idle() or self._unread_timer is not None:
             return True
-        return self.cycle.more_body and not self.pipeline
+        server_reads = not self.flow.read_paused and not self.cycle.waiting_for_100_continue
+        return self.cycle.more_body and server_reads and not self.pipeline
 
     def _make_room(self) -> bool:
         """Close connections that wait for their clients until there is room for another; return whether there is."""
         others = [each for each in self.connections if isinstance(each, LimitedProtocol) and each is not self]
         excess = sum(not each.transport.is_closing() for each in others) + 1 - self.max_connections
         waiting = [each for each in others if each._waits_for_client()]
-        waiting.sort(key=lambda each: (not each._is_idle(), each._waiting_since))
+        waiting.sort(key=lambda each: each._waiting_since)
         for connection in waiting[: max(excess, 0)]:
             connection.transport.abort()
         return len(waiting) >= excess
