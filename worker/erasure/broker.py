@@ -40,21 +40,21 @@ class Broker:
     def search(self, counts: Counter[str], others: Counter[str] | None = None) -> bool:
         """Continue to search all keys and remove the person's items; return whether all keys were searched.
 
-        Streams come first, because they may be long. `others`: receives the numbers of items found in keys of other
-        programs, which are not removed.
+        Streams come last, because workers move messages from lists to them. `others`: receives the numbers of items
+        found in keys of other programs, which are not removed.
         """
         state = self._job_slice.checkpoint.setdefault("redis", {"stream": 0, "after": "-", "cursor": None})
         with broker_errors():
-            while state["stream"] < len(self._streams):
-                if self._job_slice.is_over:
-                    return False
-                self._search_stream(state, counts)
             while state["cursor"] != 0:
                 if self._job_slice.is_over:
                     return False
                 state["cursor"], keys = self._redis.scan(state["cursor"] or 0, count=_PAGE)
                 for key in keys:
                     self._search_key(key, counts, others if others is not None else Counter())
+            while state["stream"] < len(self._streams):
+                if self._job_slice.is_over:
+                    return False
+                self._search_stream(state, counts)
         del self._job_slice.checkpoint["redis"]
         return True
 
