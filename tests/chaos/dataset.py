@@ -136,7 +136,7 @@ class Dataset:
 
     def flood(self, number_of: int) -> list[PlannedRequest]:
         """Requests of one organization, all for the same contact: a tenth through HTTP, three tenths as Celery
-        messages, the others through the intake stream. A tenth are messages, and another tenth XADDs, without an id.
+        messages, the others through the intake stream. A tenth are messages without a request id, another tenth XADDs.
         """
         (contact,) = self.flooding
         body = {"organizationId": str(contact.organization), "contactId": str(contact.id)}

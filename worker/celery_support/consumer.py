@@ -161,7 +161,7 @@ class Consumer(BaseConsumer):
         if time.monotonic() < self._next_divert:
             return
         with self._client("divert_failed") as client:
-            if count := divert_floods(client, settings().requests_stream, settings().consumer_group):
+            if count := divert_floods(client, settings()):
                 log.info("messages_diverted", count=count)
         self._next_divert = time.monotonic() + _DIVERT_SECONDS
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 MAX_MESSAGES, _MAX_BYTES = 500, 1_000_000
 """Maximum number of messages that one step reads, and of their bytes."""
-_SECONDS = 0.2
+SECONDS = 0.2
 """How long a worker's event loop may do this before it turns to other messages."""
 
 # KEYS: queue. ARGV: the maximum numbers of messages and bytes. Returns the oldest messages, the oldest one first.
@@ -64,10 +64,11 @@ def move_oldest(
     target: str,
     command: Literal["XADD", "LPUSH"],
     choose: Callable[[Sequence[bytes]], Sequence[Arguments]],
+    seconds: float = SECONDS,
 ) -> int:
     """Move messages from a queue to another key, and keep the others in their order.
 
-    It stops at a step that moves few of them, and after 0.2 s. A crash neither loses nor repeats a message.
+    It stops at a step that moves few of them, and when the time is over. A crash neither loses nor repeats a message.
 
     Args:
         client: A redis-py client.
@@ -76,6 +77,7 @@ def move_oldest(
         command: The command that adds to the target.
         choose: Gets up to 500 messages, the oldest one first. Returns for each the arguments of the command after the
             key, or an empty sequence if the message stays.
+        seconds: The time.
 
     Returns:
         How many were moved.
@@ -83,7 +85,7 @@ def move_oldest(
     Raises:
         redis.RedisError: Redis refused it, and nothing has changed in this step.
     """
-    stop_at, total = time.monotonic() + _SECONDS, 0
+    stop_at, total = time.monotonic() + seconds, 0
     while time.monotonic() < stop_at:
         messages: list[bytes] = client.eval(_READ, 1, queue, MAX_MESSAGES, _MAX_BYTES)
         given: list[Any] = [part for each in choose(messages) for part in (len(each), *each)]

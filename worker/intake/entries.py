@@ -28,6 +28,8 @@ TYPE_FIELD, DATA_FIELD, CLIENT_FIELD, TRACE_FIELD = b"type", b"data", b"client",
 Other fields are ignored."""
 TASK_FIELD = b"celery-task-id"
 """The field of an entry that was a Celery message until a worker moved it to the stream: the id of that message."""
+_MAX_SHOWN, _MAX_TASK_ID = 65_536, 255
+"""Sizes in bytes up to which a rejected entry with that field looks as if its task had rejected it."""
 
 
 def read_task(
@@ -112,13 +114,13 @@ def original_of(fields: Mapping[bytes, bytes], entry_id: str) -> tuple[Mapping[A
 
     The arguments of a Celery message look as if its task had rejected it.
     """
-    if TASK_FIELD not in fields:
+    task, data = fields.get(TASK_FIELD), fields.get(DATA_FIELD, b"")
+    if task is None or len(task) > _MAX_TASK_ID or len(data) > _MAX_SHOWN:
         return fields, entry_id
-    origin = TASK_PREFIX + _text(fields[TASK_FIELD])
     try:
-        return {"args": [from_json(fields[DATA_FIELD])], "kwargs": {}}, origin
-    except (KeyError, ValueError):  # truncated, or written by another program
-        return fields, origin
+        return {"args": [from_json(data)], "kwargs": {}}, TASK_PREFIX + _text(task)
+    except ValueError:  # another program has written it
+        return fields, entry_id
 
 
 def _read_type(fields: Mapping[bytes, bytes]) -> str:
