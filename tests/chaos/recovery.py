@@ -8,6 +8,8 @@ from typing import Any
 from chaos.context import Injected
 from chaos.evidence import Evidence
 
+_SHOWN = 5
+
 
 @dataclass(frozen=True)
 class Times:
@@ -53,6 +55,14 @@ def by_fault(evidence: Evidence, faults: Sequence[Injected]) -> list[Recovery]:
 def recovery(recoveries: Sequence[Recovery]) -> Times:
     """The percentiles over all faults."""
     return Times.of([(each.seconds, each.fault.kind) for each in recoveries])
+
+
+def slowest(recoveries: Sequence[Recovery], began: float) -> str:
+    """The slowest recoveries, each with the fault's time in the run, which began at `began` (in seconds since 1970)."""
+    ordered = sorted(recoveries, key=lambda each: each.seconds, reverse=True)
+    return ", ".join(
+        f"{each.seconds:.0f} s ({each.fault.kind} at {each.fault.began - began:.0f} s)" for each in ordered[:_SHOWN]
+    )
 
 
 def latency(evidence: Evidence) -> Times:

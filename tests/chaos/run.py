@@ -156,6 +156,8 @@ def _judge(context: Context, folder: Path, rows: Mapping[str, Any], settled: boo
         "processes started again": dict(Counter(context.servers.deaths + context.system.deaths)),
     }
     recoveries = recovery.by_fault(evidence, context.injected)
+    if recoveries:
+        own["slowest recoveries"] = recovery.slowest(recoveries, min(each.fault.began for each in recoveries))
     rows_of_faults = [{**vars(each.fault), "recovery": each.seconds, "last": each.last} for each in recoveries]
     (folder / "faults.json").write_text(json.dumps(rows_of_faults, indent=1))
     recovered, latency = recovery.recovery(recoveries), recovery.latency(evidence)
