@@ -11,11 +11,20 @@ _PRODUCER = "benchmarks.producer"
 
 
 def interactive(session: Session, number: int) -> Run:
-    """Accepts requests one by one, one message each, while the workers are stopped; measures from then on."""
-    count = session.options.amounts.interactive
+    """Accepts requests one by one, one message each, while the workers are stopped."""
+    return _beside_stopped_workers(session, number, "interactive", session.options.amounts.interactive, "one")
+
+
+def celery(session: Session, number: int) -> Run:
+    """Sends Celery messages by task name while the workers are stopped. So it also measures how they are accepted."""
+    return _beside_stopped_workers(session, number, "celery", session.options.amounts.celery, "celery")
+
+
+def _beside_stopped_workers(session: Session, number: int, kind: str, count: int, tag: str) -> Run:
+    """Lets a producer finish while the workers are stopped; measures from when they continue."""
     with (
         pipeline(session) as ours,
-        Actor(session, _PRODUCER, "interactive", ours.order(count, "one")) as producer,
+        Actor(session, _PRODUCER, kind, ours.order(count, tag)) as producer,
     ):
         meters = ours.meters()
         meters.start()
@@ -26,28 +35,9 @@ def interactive(session: Session, number: int) -> Run:
         seconds = ours.wait_for_events(count, meters.look) - released
         finished = ours.check(count)
         costs = meters.stop(count, {"producer": report["cpu"]})
-    accepting = report["ended"] - report["began"]
-    whole = count / (accepting + seconds)
-    return Run("interactive", number, count, count / seconds, costs, whole, finished, count / accepting)
-
-
-def celery(session: Session, number: int) -> Run:
-    """Sends Celery messages by task name while the workers are stopped; measures from then on, so accepting counts."""
-    count = session.options.amounts.celery
-    with (
-        pipeline(session) as ours,
-        Actor(session, _PRODUCER, "celery", ours.order(count, "celery")) as producer,
-    ):
-        meters = ours.meters()
-        with ours.held("worker"):
-            producer.cue()
-            report = producer.report()
-            meters.start()
-            released = time.time()
-        seconds = ours.wait_for_events(count, meters.look) - released
-        finished = ours.check(count)
-        costs = meters.stop(count, {"producer": report["cpu"]})
-    return Run("celery", number, count, count / seconds, costs, None, finished)
+    producing = report["ended"] - report["began"]
+    whole = count / (producing + seconds)
+    return Run(kind, number, count, count / seconds, costs, whole, finished, count / producing)
 
 
 def stream(session: Session, number: int) -> Run:

@@ -35,7 +35,7 @@ class Verdict:
     moved_messages: int = 0
     """Those that a worker has moved to the intake stream, because very many waited."""
     excusable_messages: int = 0
-    """Those that Redis can have lost, whether their requests are missing or not."""
+    """Messages without a request id that Redis can have lost, whether their requests are missing or not."""
     excused_messages: int = 0
     """Excusable ones whose requests are missing."""
     untaken: int = 0

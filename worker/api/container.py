@@ -212,7 +212,7 @@ class Container:
         self._at_close.callback(close)
 
     def close(self) -> None:
-        """Stop the threads, then close the connections."""
+        """Call what was registered, stop the threads, then close the connections."""
         self._at_close.close()
         self.rate_limit.close()
 

@@ -77,7 +77,7 @@ def move_oldest(
         command: The command that adds to the target.
         choose: Gets up to 500 messages, the oldest one first. Returns for each the arguments of the command after the
             key, or an empty sequence if the message stays.
-        seconds: The time.
+        seconds: How long to go on. A step that has begun is finished.
 
     Returns:
         How many were moved.

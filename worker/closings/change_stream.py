@@ -38,8 +38,8 @@ log = get_logger(__name__)
 
 _NAME = "closings"
 _WAIT_MS = 100
-"""Maximum time for which MongoDB waits for the next change. A backlog of closings is processed only after MongoDB has
-reported that there are no more changes, which takes this long."""
+"""Maximum time for which MongoDB waits for the next change. It then reports that there are no more, and only after that
+is a backlog of closings processed."""
 _ANSWER_SECONDS, _OPEN_SECONDS, _CLOSE_SECONDS = 5.0, 120.0, 2.0
 """How long MongoDB may take to answer, to find the resume token in its oplog, and to close the stream.
 
