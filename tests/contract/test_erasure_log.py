@@ -93,9 +93,30 @@ def test_restored_hold_of_an_erased_contact_is_removed(bench: Bench) -> None:
     Erasing(bench).run(contact)
     bench.database.snapshoterasures.delete_many({})
     Holds(bench.service).set((bench.organization, contact), "case 7", bench.service.clock.now() + timedelta(days=1))
+    bench.database.snapshotholds.update_many({}, {"$set": {"setAt": bench.ago(days=1)}})  # before the erasure
 
     assert restore(bench.service) == 1
     assert bench.database.snapshotholds.count_documents({}) == 0
+
+
+def test_hold_that_was_set_after_an_erasure_was_not_committed_is_kept(bench: Bench) -> None:
+    """The log is written before the database, which may then be unreachable."""
+    contact = person(bench)
+    (key,) = bench.accepted(bench.asked(contact, conversationId=bench.conversation(contact)))
+    Run(bench.service)([key])
+    Erasing(bench).accept(contact)
+    for name in ("snapshoterasures", "snapshotjobs"):
+        bench.database[name].delete_many({})
+    bench.advance(seconds=5)
+    Holds(bench.service).set((bench.organization, contact), "case 7", bench.service.clock.now() + timedelta(days=1))
+
+    assert restore(bench.service) == 0
+    assert set(bench.snapshots()) == {key}
+    assert bench.database.snapshotholds.count_documents({"contactId": contact}) == 1
+    assert bench.database.snapshoterasures.count_documents({}) == 0
+    bench.database.snapshotholds.delete_many({})
+    assert restore(bench.service) == 1
+    assert bench.snapshots() == {}
 
 
 def test_lifted_erasure_stays_lifted_after_a_restore(bench: Bench) -> None:

@@ -12,7 +12,7 @@ from bson import DatetimeMS, ObjectId
 from support.erasing import EMAIL, Erasing, erasing_bench, places_of
 from support.exporting import Exporting
 from support.ledger import Bench
-from worker.erasure import pages
+from worker.erasure import pages, records
 from worker.erasure.accepting import accept_erasure
 from worker.erasure.mentions import Mentions
 from worker.erasure.restoring import restore
@@ -189,6 +189,7 @@ def test_pages_read_an_index_in_order_and_no_more_than_they_visit(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pages, "_PAGE", 20)
+    monkeypatch.setattr(records, "_WINDOW", 20)
     of = {"contactId": ObjectId(), "status": "completed"}
     organizations = [bench.organization, ObjectId(), ObjectId()] * 100
     documents = [{"_id": ObjectId(), "organizationId": each, **of} for each in organizations]

@@ -10,7 +10,7 @@ import pymongo
 import pytest
 from bson import ObjectId
 
-from support.erasing import Erasing, erasing_bench, left_of, person
+from support.erasing import Erasing, celery_message, erasing_bench, left_of, person
 from support.ledger import Bench
 from worker.erasure import accepting, holds
 from worker.erasure.accepting import ErasureInProgress, accept_erasure, lift
@@ -180,3 +180,23 @@ def test_job_that_a_failover_may_roll_back_counts_as_none(bench: Bench, mongo_cl
     finally:
         freeze("configureFailPoint", "disableSnapshotting", mode="off")
     assert accept_erasure(jobs, bench.organization, contact).id == job["_id"]
+
+
+def test_message_that_a_worker_moves_to_the_other_queue_is_found(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a listener, workers move the messages of a flood to the bulk queue, which may have been searched."""
+    contact = person(bench)
+    client: Any = bench.connections.redis
+    client.lpush("snapshots", celery_message({"organizationId": str(bench.organization), "contactId": str(contact)}))
+
+    def scan(cursor: int, **_: Any) -> tuple[int, list[bytes]]:
+        if cursor:
+            client.lmove("snapshots", "snapshots.bulk", "RIGHT", "LEFT")
+            return 0, [b"snapshots"]
+        return 1, [b"snapshots.bulk"]
+
+    monkeypatch.setattr(client, "scan", scan)
+    erasing = Erasing(bench)
+    job = erasing.slice(erasing.accept(contact))
+    monkeypatch.undo()
+    assert job.status in {"running", "completed"}
+    assert client.llen("snapshots.bulk") == 0

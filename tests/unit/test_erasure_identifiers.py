@@ -32,9 +32,26 @@ def test_letters_beyond_ascii_are_found_in_any_case(written: str) -> None:
         assert of(written).mentions(text)
 
 
-@pytest.mark.parametrize("written", ["+49 (170) 123-4567", "0170/1234567", "00491701234567", "+49-170-123.4567"])
-def test_number_is_found_however_it_is_written(written: str) -> None:
-    assert of("+49 170 1234567").mentions(written.encode())
+@pytest.mark.parametrize("stored", ["+49 170 1234567", "0170 1234567", "491701234567", "0049 170 1234567"])
+@pytest.mark.parametrize(
+    "written",
+    [
+        *("+49 (170) 123-4567", "0170/1234567", "00491701234567", "+49-170-123.4567", "0170_1234567"),
+        *(
+            "+49\u00a0170\u2011123\u00a04567",
+            "٠١٧٠ ١٢٣٤٥٦٧",
+            "۰۱۷۰ ۱۲۳۴۵۶۷",
+            "０１７０１２３４５６７",
+        ),
+        "0\u200b170\u00ad1234567",
+    ],
+)
+def test_number_is_found_however_it_is_written(stored: str, written: str) -> None:
+    assert of(stored).mentions(written.encode())
+    assert of(stored).mentions(f"Straße 7, {written} ü".encode())
+
+
+def test_other_numbers_are_not_found() -> None:
     assert not of("+49 170 1234567").mentions(b"+49 170 1234568 and 1701 23456")
     assert not of("12 34 56").mentions(b"1234 5678")
 

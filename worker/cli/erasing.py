@@ -15,7 +15,7 @@ from worker.cli.options import ObjectIdType, json_option, yes_option
 from worker.cli.output_files import check_new_file, write_new_file
 from worker.cli.shared import agrees, open_producer, open_service, print_json, program, resume_hint
 from worker.erasure import receipt as receipts
-from worker.erasure.accepting import NOTHING, accept_erasure, find, lift
+from worker.erasure.accepting import NOTHING, accept_erasure, count_requests, find, lift
 from worker.errors import InvalidRequest, NotFound
 from worker.jobs.job import ACCEPTED, COMPLETED, Job
 from worker.jobs.store import Jobs
@@ -101,14 +101,15 @@ def erase(
 
 
 def _count(organization: ObjectId, contact: ObjectId, *, as_json: bool) -> None:
-    found = find(open_service(), (organization, contact))
-    if not found.is_known:
+    service, person = open_service(), (organization, contact)
+    found, requests = find(service, person), count_requests(service, person)
+    if not (found.on_platform or found.snapshots or requests):
         raise NotFound(NOTHING)
     if as_json:
-        print_json({"onPlatform": found.on_platform, "snapshots": found.snapshots, "requests": found.requests})
+        print_json({"onPlatform": found.on_platform, "snapshots": found.snapshots, "requests": requests})
     else:
-        snapshots, requests = plural(found.snapshots, "snapshot"), plural(found.requests, "request")
-        click.echo(f"{snapshots} and the content of {requests} would be removed")
+        snapshots = plural(found.snapshots, "snapshot")
+        click.echo(f"{snapshots} and the content of {plural(requests, 'request')} would be removed")
 
 
 def _wait(jobs: Jobs, job: Job, seconds: float, watch: str) -> Job:

@@ -66,6 +66,8 @@ class LedgerEntry(TypedDict, total=False):
 
     # The request, as the caller sent it.
     contactId: ObjectId
+    erasing: ObjectId
+    """The contact instead of `contactId`, if a run found that it is erased, until the erasure has passed by."""
     conversationId: ObjectId
     messageIds: list[ObjectId]
     userId: ObjectId
@@ -126,6 +128,8 @@ class LedgerEntry(TypedDict, total=False):
 NEVER = EPOCH
 """The `enqueuedAt` of a request without a wake-up, which the next sweep enqueues."""
 
+ERASING = "erasing"
+"""The field `LedgerEntry.erasing`."""
 PERSONAL = (
     *("contactId", "conversationId", "messageIds", "userId", "notes", "tags", "quality", "category"),
     *("traceparent", "lastError"),

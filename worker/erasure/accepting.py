@@ -7,6 +7,7 @@ from typing import Any
 from bson import ObjectId
 from pymongo.client_session import ClientSession
 
+from worker.domain.ledger_entry import ERASING
 from worker.erasure import log
 from worker.erasure.holds import Holds
 from worker.erasure.identifiers import Identifiers
@@ -33,21 +34,15 @@ NOTHING = "Nothing of this contact was found in this organization."
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The stored data of a contact: the numbers of documents, and the identifiers by which they are found."""
+    """What is stored of a contact besides its requests, and the identifiers by which it is found."""
 
     on_platform: bool
     snapshots: int
-    requests: int
     identifiers: Identifiers
-
-    @property
-    def is_known(self) -> bool:
-        """Whether anything of the contact is stored: its document, a snapshot or a request."""
-        return self.on_platform or bool(self.snapshots or self.requests)
 
 
 def find(service: Service, person: Person) -> Found:
-    """Count the documents that are stored of a contact, and collect the texts by which they can be found.
+    """Look for a contact's document, count its snapshots, and collect the texts by which its data can be found.
 
     Args:
         service: The service of this process.
@@ -70,9 +65,25 @@ def find(service: Service, person: Person) -> Found:
         for name in ("customerEmail", "customerPhone"):
             texts += service.snapshots.collection.distinct(name, mine)
         snapshots = service.snapshots.collection.count_documents(mine)
-        requests = service.ledger.collection.count_documents({"organizationId": organization, "contactId": contact})
     identifiers = Identifiers.of(organization, contact, [str(text) for text in texts if text])
-    return Found(document is not None, snapshots, requests, identifiers)
+    return Found(document is not None, snapshots, identifiers)
+
+
+def count_requests(service: Service, person: Person, **options: Any) -> int:
+    """Count the requests for a contact. This reads all requests of the organization: no index has the contact.
+
+    Args:
+        service: The service of this process.
+        person: The organization and the contact.
+        **options: Options of PyMongo's `count_documents`, such as `limit`.
+
+    Raises:
+        StoreUnavailable, StoreConflict: MongoDB cannot be reached or was busy; it is safe to try again.
+    """
+    organization, contact = person
+    with store_errors():
+        which = {"organizationId": organization, "$or": [{"contactId": contact}, {ERASING: contact}]}
+        return service.ledger.collection.count_documents(which, **options)
 
 
 def accept_erasure(
@@ -119,7 +130,8 @@ def accept_erasure(
         return open_
     Holds(service).check(person)
     found = find(service, person)
-    if not (found.is_known or _left_in_files(jobs, organization, subject)):
+    is_known = found.on_platform or found.snapshots or _left_in_files(jobs, organization, subject)
+    if not (is_known or count_requests(service, person, limit=1)):
         raise NotFound(NOTHING)
     tombstone: Document = {"_id": subject, "organizationId": organization, "erasedAt": service.clock.now()}
     if redact_mentions or _redacts_mentions(service, subject):

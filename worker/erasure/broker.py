@@ -12,7 +12,7 @@ from worker.jobs.slices import Slice
 from worker.service import Service
 from worker.stores.connections import broker_errors
 from worker.stores.stream_ids import LAST_PART
-from worker.stores.wakeups import QUEUES
+from worker.stores.wakeups import BULK, INTERACTIVE, QUEUES
 
 _PAGE, _PAGE_BYTES = 500, 16_000_000
 _READ = 20
@@ -51,6 +51,11 @@ class Broker:
                 state["cursor"], keys = self._redis.scan(state["cursor"] or 0, count=_PAGE)
                 for key in keys:
                     self._search_key(key, counts, others if others is not None else Counter())
+            if not state.get("queues"):
+                # Workers may have moved a message to a list that had been searched before.
+                for queue in (INTERACTIVE, BULK):
+                    self._search_key(queue.encode(), counts, Counter())
+                state["queues"] = True
             while state["stream"] < len(self._streams):
                 if self._job_slice.is_over:
                     return False

@@ -99,7 +99,11 @@ class Erasure:
         job_slice.checkpoint["rounds"] += 1
         if job_slice.checkpoint["rounds"] > _ROUNDS:
             raise ErasureIncomplete(found=dict(job_slice.checkpoint["found"]))
-        job_slice.checkpoint |= {"phase": "records", "found": {}, "mentions": {}}
+        removed = Counter[str](job_slice.checkpoint["removed"])
+        found = job_slice.checkpoint["found"].items()
+        removed.update({place: count for place, count in found if place.startswith("redis:")})  # the search removes it
+        again = {"removed": dict(removed), "found": {}, "mentions": {}, "others": {}}
+        job_slice.checkpoint |= {"phase": "records", **again}
 
     # --- the steps: each returns whether it is done ----------------------------------------------------------
 

@@ -107,6 +107,12 @@ class Holds:
         if found:
             raise LegalHold(reason=found["reason"], until=to_json(found["until"]))
 
+    def is_set_since(self, person: Person, at: datetime) -> bool:
+        """Return whether the contact is under a hold that was set after `at`."""
+        which = {**_of(person), "setAt": {"$gt": at}, "until": {"$gt": self._service.clock.now()}}
+        with store_errors():
+            return self.collection.find_one(which, {"_id": 1}) is not None
+
     def remove(self, person: Person, session: ClientSession) -> None:
         """Remove the ended hold on an erased contact, because it names the contact.
 

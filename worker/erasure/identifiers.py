@@ -14,9 +14,15 @@ from worker.redaction.phone import digits_of
 
 _SHORTEST = 6
 """Minimum length of an address or number to search for. A shorter text would match almost anything."""
-_MIN_DIGITS = 8
+MIN_DIGITS = 8
 """Minimum number of digits of a phone number that is searched for without regard to separators."""
-_SEPARATORS = b" ().-/"
+_SEPARATORS = b" ().-/_"
+_OTHER_SEPARATOR = re.compile(
+    rb"\xc2[\xa0\xad]|\xe2\x80[\x80-\x95\xaa-\xaf]|\xe2\x81[\x9f-\xa9]|\xe2\x88\x92|\xe3\x80\x80"
+)
+"""Spaces, hyphens and invisible characters beyond ASCII, in UTF-8."""
+_DIGIT = re.compile(rb"\xd9[\xa0-\xa9]|\xdb[\xb0-\xb9]|\xef\xbc[\x90-\x99]")
+"""Arabic, Persian and full-width digits in UTF-8, whose last four bits are the digit."""
 _PLACEHOLDER = re.compile(r"\[[A-Z_]+_\d+\]", re.ASCII)
 _BODY = re.compile(rb'"body": ?"([A-Za-z0-9+/]+={0,2})')
 """The body of a Celery message, in base64. The end of a long one may have been cut off when it was rejected."""
@@ -56,10 +62,10 @@ class Identifiers:
         return sorted({form.lower() for form in encoded})
 
     @cached_property
-    def _numbers(self) -> list[bytes]:
+    def numbers(self) -> list[str]:
         """The phone numbers as digits, with and without the country code."""
         numbers = {each for text in self.texts if "@" not in text for each in digits_of(text)}
-        return sorted(each.encode() for each in numbers if len(each) >= _MIN_DIGITS)
+        return sorted(each for each in numbers if len(each) >= MIN_DIGITS)
 
     def names_contact(self, data: bytes | memoryview) -> bool:
         """Whether BSON or text contains the contact's id, as bytes or as hex digits."""
@@ -71,10 +77,12 @@ class Identifiers:
         lower = bytes(data).lower()
         if self._is_in(lower):
             return True
-        if not self._numbers:
+        if not self.numbers:
             return False
         digits = lower.translate(None, _SEPARATORS)
-        return any(each in digits for each in self._numbers)
+        if not digits.isascii():
+            digits = _DIGIT.sub(_as_ascii, _OTHER_SEPARATOR.sub(b"", digits))
+        return any(each.encode() in digits for each in self.numbers)
 
     def _is_in(self, lower: bytes) -> bool:
         return any(needle in lower for needle in self._needles)
@@ -85,6 +93,10 @@ class Identifiers:
         return self.names_contact(whole) or (
             str(self.organization).encode() in whole.lower() and self._is_in(whole.lower())
         )
+
+
+def _as_ascii(found: re.Match[bytes]) -> bytes:
+    return bytes([ord("0") + (found[0][-1] & 15)])
 
 
 def _with_bodies(item: bytes) -> bytes:

@@ -14,12 +14,12 @@ from pymongo.client_session import ClientSession
 
 from worker.domain.assembly import hash_of_messages
 from worker.domain.ledger_entry import FINISHED
-from worker.erasure.identifiers import Identifiers
+from worker.erasure.identifiers import MIN_DIGITS, Identifiers
 from worker.erasure.pages import Pages, of_people
 from worker.jobs.slices import Slice
 from worker.redaction.engine import DefaultEngine
 from worker.redaction.kinds import Hints, Span
-from worker.redaction.phone import normal_form, region_of
+from worker.redaction.phone import digits_of, normal_form, region_of
 from worker.redaction.redactor import Redactor
 from worker.redaction.snapshot import redact_snapshot
 from worker.service import Service
@@ -36,6 +36,9 @@ class PersonEngine:
         self.regions = tuple(sorted({region for text in texts if (region := region_of(text))}))
         self._default = DefaultEngine()
         self._values: dict[tuple[str, str], str] = {}
+        national = [text for text in texts if "@" not in text and region_of(text) is None]
+        numbers = {each for text in national for each in digits_of(text)}
+        self._tails = tuple(each for each in numbers if len(each) >= MIN_DIGITS)
         patterns = []
         for text in texts:
             kind = "email" if "@" in text else "phone"
@@ -51,12 +54,16 @@ class PersonEngine:
             for found in pattern.finditer(text):
                 yield Span(found.start(), found.end(), kind, self._normal(kind, found[0]))
         for span in self._default.find(text, kinds, hints):
-            if (span.kind, span.value) in self._values:
+            if self._is_value(span.kind, span.value):
                 yield span
 
     def is_persons(self, kind: str, text: str) -> bool:
         """Return whether a text is an address or number of the person. `kind`: `email` or `phone`."""
-        return (kind, self._normal(kind, text.strip())) in self._values
+        return self._is_value(kind, self._normal(kind, text.strip()))
+
+    def _is_value(self, kind: str, value: str) -> bool:
+        """Whether a normal form is the person's; a number may have a country code that the platform's lacks."""
+        return (kind, value) in self._values or (kind == "phone" and value.endswith(self._tails))
 
     def _normal(self, kind: str, text: str) -> str:
         return text.casefold() if kind == "email" else normal_form(text, self.regions)

@@ -6,15 +6,15 @@ The ledger entries stay, with their ids, times and outcomes, so that the counts 
 import re
 from collections import Counter
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import pymongo
-from bson import ObjectId
+from bson import MinKey, ObjectId
 from pymongo.client_session import ClientSession
 from pymongo.collection import Collection
 
-from worker.domain.ledger_entry import ACCEPTED, COMPLETED, FAILED, FINISHED, PERSONAL
+from worker.domain.ledger_entry import ACCEPTED, COMPLETED, ERASING, FAILED, FINISHED, PERSONAL
 from worker.domain.validation import MAX_REQUEST_ID
 from worker.erasure.identifiers import Identifiers
 from worker.errors import ContactErased
@@ -25,6 +25,10 @@ from worker.stores.connections import Document, store_errors
 from worker.stores.counts import record_changes, removals
 
 _BATCH = 200
+_WINDOW = 10_000
+"""Ledger entries that one read examines, because no index has the contact: every request would pay for it."""
+_MAX_SKEW = timedelta(hours=1)
+"""How far the clocks of processes that accept requests, and so the times in their ids, may differ."""
 _ID_BYTES = 12
 IDS = ("ids", "mentioned")
 """Fields of the checkpoint: ids of snapshots that export files must no longer contain unchanged."""
@@ -67,16 +71,23 @@ class Records:
         """Remove snapshots and then the content of ledger entries, in batches; return whether nothing is left."""
         while not self._job_slice.is_over:
             with store_errors():
-                found = list(self._snapshots.find(self._of_snapshot, {"_id": 1}).limit(_BATCH))
-            if not found and not (found := self._next_entries()):
+                snapshots = list(self._snapshots.find(self._of_snapshot, {"_id": 1}).limit(_BATCH))
+            found = snapshots or self._next_entries()
+            if found is None:
                 return True
-            self._erase([each["_id"] for each in found], counts)
+            if found:
+                self._erase([each["_id"] for each in found], counts)
         return False
 
     def left(self) -> int:
-        """Return the number of snapshots and ledger entries that still name the contact."""
+        """Return the number of snapshots, and of ledger entries from the time of the removal, that name the contact.
+
+        Older entries have been searched by `worker.erasure.search.Search`.
+        """
+        since = ObjectId.from_datetime(self._job_slice.checkpoint["removedAt"] - _MAX_SKEW)
+        recent = {**self._of_entry, "status": {"$in": [ACCEPTED, COMPLETED, FAILED]}, "_id": {"$gte": since}}
         with store_errors():
-            entries = self._ledger.count_documents(self._of_contact)
+            entries = self._ledger.count_documents(recent)
             return entries + self._snapshots.count_documents(self._of_snapshot)
 
     @property
@@ -84,13 +95,35 @@ class Records:
         return {"organizationId": self._person.organization, "contactId": self._person.contact}
 
     @property
+    def _of_entry(self) -> Document:
+        """The contact's requests, including those that a run has failed as erased."""
+        contact = self._person.contact
+        either = [{"contactId": contact}, {ERASING: contact}]
+        return {"organizationId": self._person.organization, "$or": either}
+
+    @property
     def _of_snapshot(self) -> Document:
         forms = {"$in": stored_forms([self._person.contact])}
         return {"organizationId": {"$in": stored_forms([self._person.organization])}, "contactId": forms}
 
-    def _next_entries(self) -> list[Document]:
+    def _next_entries(self) -> list[Document] | None:
+        """Return the contact's entries in the next part of the ledger, at most `_BATCH`, or None at its end.
+
+        The position is in the checkpoint, so that the next slice continues there.
+        """
+        state = self._job_slice.checkpoint
+        ids: Document = {"$gt": state.get("entry", MinKey())}
+        entries = {"organizationId": self._person.organization, **FINISHED, "_id": ids}
         with store_errors():
-            return list(self._ledger.find({**self._of_contact, **FINISHED}, {"_id": 1}).limit(_BATCH))
+            ends = list(self._ledger.find(entries, {"_id": 1}).sort("_id", 1).skip(_WINDOW - 1).limit(1))
+            if ends:
+                ids["$lte"] = ends[0]["_id"]
+            found = list(self._ledger.find({**entries, **self._of_entry}, {"_id": 1}).sort("_id", 1).limit(_BATCH))
+        if not (found or ends):
+            state.pop("entry", None)
+            return None
+        state["entry"] = (found if len(found) == _BATCH or not ends else ends)[-1]["_id"]
+        return found
 
     def _erase(self, ids: Sequence[Any], counts: Counter[str]) -> None:
         """Remove a batch in one transaction with the checkpoint, which keeps the ids for the removal of files."""
@@ -130,7 +163,8 @@ class Records:
         had_snapshot = {"$and": [{"$eq": ["$status", COMPLETED]}, {"$ne": [{"$type": "$unchanged"}, "bool"]}]}
         # An odd address may be longer than any request id, or have a NUL, which MongoDB refuses in an expression.
         texts = [text for text in self._person.texts if len(text) <= MAX_REQUEST_ID and "\0" not in text]
-        identifiers = "|".join(map(re.escape, (str(self._person.contact), *texts)))
+        known = (str(self._person.contact), *texts, *self._person.numbers)
+        identifiers = "|".join(map(re.escape, known))
         named = {"$regexMatch": {"input": "$requestId", "regex": {"$literal": identifiers}, "options": "i"}}
         fields = {
             "bodyHash": "",
@@ -139,7 +173,7 @@ class Records:
             "unsent": {"$cond": [{"$or": [{"$eq": ["$unsent", True]}, has_event]}, True, "$$REMOVE"]},
             "error": {"$cond": [{"$eq": [{"$type": "$error"}, "object"]}, _without_details(), "$$REMOVE"]},
         }
-        return [{"$set": fields}, {"$unset": list(PERSONAL)}]
+        return [{"$set": fields}, {"$unset": [*PERSONAL, ERASING]}]
 
 
 def _without_details() -> Document:

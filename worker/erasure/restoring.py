@@ -3,12 +3,15 @@
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
+from typing import Any
 
 from bson import ObjectId
 
+from worker.domain.ledger_entry import ERASING
 from worker.erasure import log
 from worker.erasure.accepting import accept_again
 from worker.erasure.erasure import Erasure
+from worker.erasure.holds import Holds
 from worker.jobs.slices import run_slice
 from worker.jobs.store import Jobs
 from worker.log import get_logger
@@ -37,7 +40,14 @@ def restore(service: Service) -> int:
         buried = {each["_id"]: each for each in active if each["organizationId"] == organization}
         for contact in chain(_contacts(service, organization), _of_platform(service, organization, buried)):
             if tombstone := buried.pop(service.tombstones.hash((organization, contact)), None):
-                _remove(jobs, contact, tombstone)
+                if Holds(service).is_set_since((organization, contact), tombstone["erasedAt"]):
+                    # A hold is refused once a contact is erased, so that erasure was never committed.
+                    _log.error("erasure_held", organization_id=str(organization), subject=tombstone["_id"])
+                    lost.remove(tombstone)
+                else:
+                    _remove(jobs, contact, tombstone)
+    if not lost:
+        return 0
     # Written last, so that the next start repeats everything if this process is killed before.
     service.tombstones.put(lost)
     _log.warning("erasures_restored", tombstones=len(lost))
@@ -63,9 +73,9 @@ def _contacts(service: Service, organization: ObjectId) -> Iterable[ObjectId]:
     """Return all contacts who have snapshots, requests, holds, or exports of their own."""
     forms = {"$in": stored_forms([organization])}
     names = service.settings
-    places = {
+    places: dict[str, Any] = {
         names.snapshots_collection: "$contactId",
-        names.requests_collection: "$contactId",
+        names.requests_collection: {"$ifNull": ["$contactId", f"${ERASING}"]},
         names.holds_collection: "$contactId",
         names.jobs_collection: "$spec.contactId",
     }

@@ -3,6 +3,7 @@
 from collections import Counter
 from typing import Any
 
+from worker.domain.ledger_entry import ERASING
 from worker.erasure.identifiers import Identifiers
 from worker.erasure.pages import Pages, of_people
 from worker.jobs.slices import Slice
@@ -42,7 +43,7 @@ class Search:
         def count(name: str, document: Any) -> None:
             if document["_id"] == self._job_slice.job.id:
                 return  # the job of this erasure holds the identifiers until it is finished
-            owned = document.get("contactId") in own_ids
+            owned = document.get("contactId") in own_ids or document.get(ERASING) in own_ids
             if owned or (name not in self._of_people and self._person.names_contact(document.raw)):
                 left[name] += 1
             elif self._person.mentions(document.raw):

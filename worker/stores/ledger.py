@@ -24,6 +24,7 @@ from pymongo.read_concern import ReadConcern
 from worker.domain.ledger_entry import (
     ACCEPTED,
     COMPLETED,
+    ERASING,
     FAILED,
     NEVER,
     PERSONAL,
@@ -287,8 +288,11 @@ def key_of(entry: LedgerEntry) -> Key:
 def _fail(decided: LedgerEntry) -> UpdateOne:
     fields = {name: cast("Document", decided)[name] for name in ("status", "finishedAt", "unsent", "error")}
     condition = {"_id": decided["_id"], "status": ACCEPTED, "round": decided["round"]}
-    removed = ("unended", "unendedRuns", *(PERSONAL if decided["error"]["code"] == ContactErased.code else ()))
-    return UpdateOne(condition, {"$set": fields, "$unset": dict.fromkeys(removed, "")})
+    if decided["error"]["code"] != ContactErased.code:
+        return UpdateOne(condition, {"$set": fields, "$unset": {"unended": "", "unendedRuns": ""}})
+    removed = dict.fromkeys(("unended", "unendedRuns", *PERSONAL), "")
+    del removed["contactId"]
+    return UpdateOne(condition, {"$set": fields, "$unset": removed, "$rename": {"contactId": ERASING}})
 
 
 def _by_round(entries: Iterable[LedgerEntry]) -> dict[int, list[ObjectId]]:
