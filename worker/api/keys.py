@@ -99,7 +99,7 @@ class Keys:
         Raises TokenInvalid if it is not a key.
         """
         if not _FORMAT.fullmatch(key):
-            raise TokenInvalid(f"An integration key should be {PREFIX} and 43 letters, digits, - or _.")
+            raise TokenInvalid(f"An integration key should be {PREFIX} followed by 43 letters, digits, - or _.")
         until, caller = self._remembered.get(key, (0.0, None))
         return caller if time.monotonic() < until else None
 

@@ -27,7 +27,7 @@ _COMMON = (
     "|pt|tr|ir|us|ca|au"
 )
 _ENDS_COMMONLY = re.compile(rf"(?i)\.(?:{_COMMON}|[a-z]{{2}})$")
-_DOT = r"(?: ?[\[({]\s?(?:dot|\.)\s?[\])}] ?| dot | ?\. ?)"
+_DOT = r"(?: ?[\[({]\s?(?:dot|\.)\s?[\])}] ?| dot | \. |\.)"
 _SPELT = re.compile(
     rf"(?i:(?: ?[\[({{<] ?(?:at|@) ?[\])}}>] ?| @ )[{_LATIN}-]{{1,63}}+(?:{_DOT}[{_LATIN}-]{{1,63}}){{0,3}}?{_DOT}"
     rf"(?:{_COMMON})\b| at [{_LATIN}-]{{1,63}}+(?: dot [{_LATIN}-]{{1,63}}){{0,3}}? dot (?:{_COMMON})\b)"

@@ -15,7 +15,9 @@ _V4_WHOLE = re.compile(rf"{_OCTET}(?:\.{_OCTET}){{3}}")
 _V6 = re.compile(r":[0-9a-fA-F]{0,4}:[0-9a-fA-F:]*+(?:\.[0-9]{1,3}){0,3}")
 _HEX = frozenset("0123456789abcdefABCDEF")
 _VERSION_WORDS = words("version_words")
-_VERSION_SIGN = re.compile(r"(?i)(?:\bv[ .:]*|\b[vx]|(?<!/)/|[@-]|==)\Z")
+_VERSION_SIGN = re.compile(r"(?i)(?:\bv[ .:]*|\b[vx]|(?<!/)/|-|==)\Z")
+_NO_VERSION_SIGN = re.compile(r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}[-/]\Z|://\S*/\Z")
+"""The second address of a range, and one in the path of a URL."""
 _ADDRESS_WORDS = words("ip_words")
 _CONTEXT = 32
 _LINE_END = re.compile(r"[\n\x00]|[.!?\u3002\uff01\uff1f]\s")
@@ -40,7 +42,8 @@ def find_ips(text: str) -> Iterator[Span]:
 
 def _is_version(text: str, start: int, address: IPv4Address) -> bool:
     before = _LINE_END.split(text[max(0, start - _CONTEXT) : start].lower())[-1]
-    if _VERSION_SIGN.search(before) and not (before.endswith("-") and not is_word(before, len(before) - 2)):
+    is_dash = before.endswith("-") and not is_word(before, len(before) - 2)
+    if _VERSION_SIGN.search(before) and not (is_dash or _NO_VERSION_SIGN.search(before)):
         return True
     if _ADDRESS_WORDS.search(before):
         return False

@@ -39,7 +39,7 @@ def check_kinds(values: Sequence[str]) -> list[str]:
     """
     for value in values:
         if value not in KINDS:
-            raise ValueError(f"should name kinds of personal data: {', '.join(KINDS)}; {value[:40]!r} is none")
+            raise ValueError(f"should name kinds of personal data: {', '.join(KINDS)}; {value[:40]!r} is not one")
     return [kind for kind in KINDS if kind in values]
 
 
@@ -53,7 +53,7 @@ def check_regions(values: Sequence[str]) -> list[str]:
     regions = [value.upper() for value in values]
     for region in regions:
         if region not in SUPPORTED_REGIONS:
-            raise ValueError(f"should name regions by two letters, such as DE or US; {region[:40]!r} is none")
+            raise ValueError(f"should name regions by two letters, such as DE or US; {region[:40]!r} is not one")
     return list(dict.fromkeys(regions))
 
 

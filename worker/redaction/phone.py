@@ -34,10 +34,14 @@ _FIGURES = re.compile(
 _NEVER = re.compile(
     rf"(?:[1-9]?[0-9]|1[0-9]{{2}})\.[0-9]{{4,}}(?: .*)?|{_OCTET}(?:\.{_OCTET}){{3}}(?:/[0-9]{{1,2}})?"
     r"|[0-9]{1,3}\.[0-9]{1,2}\.[0-9]{3,5}\.[0-9]{1,4}|(?:19|20)[0-9]{12}|97[89][- ]?[0-9][0-9 -]{8,12}"
-    r"|[0-9]-[0-9]{2,7}-[0-9]{2,7}-[0-9]"
+    r"|[0-9]-[0-9]{2,7}-[0-9]{2,7}-[0-9]|[0-2]?[0-9]\.[0-5][0-9] ?- ?[0-2]?[0-9]\.[0-5][0-9]"
 )
-"""Matches what is no phone number whatever the words before it: coordinates, IP addresses, versions, dates, ISBNs."""
-_CURRENCY = re.compile(rf",[0-9]{{2}}\b| ?(?:{'|'.join(read_words('currencies'))})", re.IGNORECASE)
+"""Matches what is no phone number whatever the words before it: coordinates, IP addresses, versions, dates, ISBNs,
+opening hours."""
+_CURRENCY = re.compile(
+    rf",[0-9]{{2}}\b| ?(?:(?:{'|'.join(read_words('currencies'))})(?!\w)|円|元(?!気)|원(?![하해합함]))",
+    re.IGNORECASE,
+)
 _EXTENSION = re.compile(r"(?i: ?(?:x|ext\.?|extension|durchwahl) ?)[0-9]{1,6}(?![0-9A-Za-z])")
 _AMERICAN = re.compile(r"(?:1[-. ])?\(?[2-9][0-9]{2}(?:\)[ -]?|[-. ])[2-9][0-9]{2}[-. ][0-9]{4}")
 _NANP = 1
@@ -96,10 +100,18 @@ def normal_form(text: str, regions: Sequence[str]) -> str:
 
 
 def digits_of(text: str) -> set[str]:
-    """Return the digits of a phone number, and those without the country code if it has one."""
-    number, is_possible = _parse(text, None)
-    national = {str(number.national_number)} if number is not None and is_possible else set()
-    return national | {"".join(filter(str.isdigit, text))}
+    """Return the digits of a phone number, and those without the country code or the zero before it.
+
+    A number without plus may have a country code all the same.
+    """
+    digits = "".join(str(int(each)) for each in text if each.isdecimal())
+    found = {digits, digits.lstrip("0")}
+    international = digits.removeprefix("00")
+    if "+" in text or not international.startswith("0"):
+        number, is_possible = _parse(f"+{international}", None)
+        if number is not None and is_possible and ("+" in text or phonenumbers.is_valid_number(number)):
+            found.add(str(number.national_number))
+    return found
 
 
 def region_of(text: str) -> str | None:
@@ -195,7 +207,7 @@ def _parse_short(text: str, region: str | None) -> tuple[PhoneNumber | None, boo
         number = phonenumbers.parse(text, region)
     except NumberParseException:
         return None, False
-    return number, phonenumbers.is_possible_number(number)
+    return number, phonenumbers.is_possible_number_with_reason(number) == phonenumbers.ValidationResult.IS_POSSIBLE
 
 
 @lru_cache(4096)

@@ -103,6 +103,7 @@ class Redactor:
         wholes, searched = self._wholes(different, starts)
         regions = self._all_regions(phone) if _may_have_numbers(searched) else self._regions
         spans = list(self._engine.find(searched, self._kinds, Hints(regions, people)))
+        spans = [span for span in spans if not any(_is_within(span, whole) for whole in wholes)]
         spans += _spans_of(wholes, regions, any(span.kind == "phone" for span in spans))
         if not spans:
             return Redacted([part.text for part in parts], [[] for _ in parts])
@@ -135,6 +136,11 @@ class Redactor:
                 if whole in _PLAIN and _PLAIN[whole].fullmatch(stripped):
                     texts[number] = _SEPARATOR * len(text)
         return wholes, _SEPARATOR.join(texts)
+
+
+def _is_within(span: Span, whole: Span) -> bool:
+    """Whether a span is a part of a whole value, such as a phone number behind a customer's name."""
+    return whole.start <= span.start and span.end <= whole.end and (span.start, span.end) != (whole.start, whole.end)
 
 
 def _may_have_numbers(text: str) -> bool:

@@ -38,6 +38,12 @@ FOUND = [
     ("KR", "tel은 02-345-6789", "tel은 [PHONE_1]"),
     ("KR", "번호 060909-1442441", "번호 [NATIONAL_ID_1]"),
     ("NL", "hier mijn nummer 1821 13 942", "hier mijn nummer [NATIONAL_ID_1]"),
+    ("KR", "010-1234-5678 원하시는 시간에", "[PHONE_1] 원하시는 시간에"),
+    ("DE", "0170 1234567 europaweit", "[PHONE_1] europaweit"),
+    ("RU", "8 912 345-67-89 рубашка синяя", "[PHONE_1] рубашка синяя"),
+    ("US", "ssh root@203.0.113.7", "ssh root@[IP_1]"),
+    ("US", "see https://ipinfo.io/203.0.113.7 please", "see https://ipinfo.io/[IP_1] please"),
+    ("US", "the range 203.0.113.5-203.0.113.9", "the range [IP_1]-[IP_2]"),
 ]
 
 UNTOUCHED = [
@@ -51,6 +57,15 @@ UNTOUCHED = [
     ("IL", "22-10-2016, 2018-04-02, 6 424 790 EUR"),
     ("NL", "serienummer 022.937.50, ordernummer 0346-1640"),
     ("NL", "tussen 12.00-14.30 thuis"),
+    ("DE", "heute 08.30-12.00 Uhr"),
+    ("SE", "öppet 08.00 - 17.00"),
+    ("DE", "google.com/maps/search/48.137154,+11.576124"),
+    ("DE", "+12 500 000 €"),
+    ("RU", "8 912 345 рублей"),
+    ("ES", "612 345 678 euros"),
+    ("KR", "12345678원입니다"),
+    ("US", "See you @ noon. It will be fun"),
+    ("US", "pip install tool==203.0.113.7, Chrome/120.0.0.0"),
     ("KR", "접수번호는 512249136입니다"),
     ("KR", "모델번호 193.573.87"),
     ("JP", "商品番号EAN 0473252360277"),
@@ -87,6 +102,8 @@ NAMES = [
 OTHER_WORDS = [
     (("Ander", "Mark"), "andere, please mark it; thanks mark it"),
     (("Вера", "Роман"), "читаю роман"),
+    (("Support", "Team"), "please contact support, and the team will call"),
+    (("Марк", "Иванов"), "какая марка телефона"),
     (("明", "强"), "请说明，加强管理"),
     (("민서", "이"), "이 (링크), 사용자(이)가"),
     (("总", "小"), "小心，总是这样"),

@@ -59,6 +59,13 @@ def test_same_value_has_the_same_number_in_order_of_appearance() -> None:
     assert result.counts == {"email": 7, "phone": 3, "name": 1}
 
 
+def test_name_with_a_number_is_replaced_as_a_whole() -> None:
+    for name in ("Anna Weber +491701234567", "Anna (anna@x.com)"):
+        redacted = ALL([Part(name, "name"), Part("Anna, +49 170 1234567")], [("Anna", "Weber")])
+        assert redacted.texts[0] == "[NAME_1]"
+        assert redacted.texts[1].startswith("[NAME_1], [PHONE_1]")
+
+
 def test_redacting_twice_changes_nothing_more_and_reuses_no_number() -> None:
     once = ALL([Part("a@x.de and b@x.de"), Part("Anna", "name")], [("Anna",)])
     again = ALL([*map(Part, once.texts), Part("c@x.de")], [("[NAME_1]",)])
