@@ -101,10 +101,39 @@ def test_command_that_loses_mongodb_leaves_no_files(
         return part
 
     monkeypatch.setattr(PartWriter, "write", write_and_lose)
+    monkeypatch.setattr("worker.cli.exporting._OUTAGE", 0.0)
     with pytest.raises(StoreUnavailable):
         _run(exporting.jobs, command.job, tmp_path / "training")
     assert not (tmp_path / "training").exists()
     assert list(tmp_path.glob(".*")) == []
+
+
+def test_command_waits_for_mongodb(exporting: Exporting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    command = Command(exporting, tmp_path / "training")
+    write, left = PartWriter.write, [1, 2, 3]
+
+    def fail_at_first(writer: PartWriter, *given: Any) -> Part:
+        if left:
+            left.pop()
+            raise StoreUnavailable
+        return write(writer, *given)
+
+    monkeypatch.setattr(PartWriter, "write", fail_at_first)
+    assert _run(exporting.jobs, command.job, tmp_path / "training").status == "completed"
+    assert not left
+
+
+def test_ctrl_c_after_the_end_keeps_the_files(
+    exporting: Exporting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = Command(exporting, tmp_path / "training")
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Jobs, "emit_event", interrupt)
+    assert _run(exporting.jobs, command.job, tmp_path / "training").status == "completed"
+    assert verify(open_folder(tmp_path / "training", ObjectId())).faults == {}
 
 
 def test_export_that_an_earlier_slice_publishes_at_the_same_time_is_complete(

@@ -11,6 +11,7 @@ from support.exporting import Exporting, add_snapshots
 from support.ledger import bench_on
 from worker.domain.assembly import hash_of_messages
 from worker.errors import InvalidRequest
+from worker.exports import freezing
 from worker.exports.places import open_folder
 from worker.exports.verifying import Rebuild, verify
 from worker.settings import Settings
@@ -100,3 +101,24 @@ def test_unknown_kinds_and_regions_without_kinds_are_refused(
 ) -> None:
     with pytest.raises(InvalidRequest, match=fault):
         exporting.accept(**given)
+
+
+def test_names_of_agents_are_redacted_where_ids_are_stored_as_text(exporting: Exporting) -> None:
+    bench = exporting.bench
+    user = ObjectId()
+    bench.database.users.insert_one({"_id": user, "firstName": "Ottokar", "organizationId": bench.organization})
+    for each in list(bench.database.trainingsnapshots.find()):
+        texts = {"contactId": str(each["contactId"]), "userId": str(user), "messages.1.content": "Ottokar here"}
+        bench.database.trainingsnapshots.update_one({"_id": each["_id"]}, {"$set": texts})
+    rows = exporting.rows(exporting.run(redact=["name"]))
+    assert len(rows) == 3
+    assert "Ottokar" not in json.dumps(rows)
+
+
+def test_files_are_small_enough_to_be_redacted_in_one_slice(
+    exporting: Exporting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(freezing, "REDACTED_ROWS", 2)
+    names = [name for name in exporting.content(exporting.run(redact=["email"])) if "jsonl" in name]
+    assert names == ["train-00000-of-00002.jsonl", "train-00001-of-00002.jsonl"]
+    assert "train.jsonl" in exporting.content(exporting.run())

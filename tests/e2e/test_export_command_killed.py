@@ -54,7 +54,7 @@ def test_command_says_that_no_worker_runs_and_ctrl_c_leaves_the_export(env: Env,
         show = f"snapshots exports show {job['_id']}"
         assert said == f"No worker has taken export {job['_id']} yet. If none is running, start one:"
         assert start == "snapshots celery worker -P prefork -c 1 -n exporter@%h -Q snapshots.exports"
-        assert stays == f"The export stays accepted, also after Ctrl-C: {show}"
+        assert stays == f"It stays accepted even after Ctrl-C. Watch it with: {show}"
         process.send_signal(signal.SIGINT)
         assert show in process.communicate(timeout=allowed(20))[1]
     assert bench.database.snapshotjobs.find_one()["status"] == "accepted"

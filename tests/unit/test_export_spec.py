@@ -16,7 +16,7 @@ FIELDS: list[dict[str, Any]] = [
     {"contactId": ID, "conversationId": ID},
     {"isArchived": "all"},
     {"q": "50% (x"},
-    {"format": "messages", "system": "Be kind.", "weightBad": True},
+    {"format": "messages", "system": "Be kind.\n\n- Answer in\tone sentence.", "weightBad": True},
     {"split": "90/5/5", "stratify": "quality", "dedupe": True, "compress": "gzip"},
 ]
 

@@ -222,7 +222,7 @@ def export_body(limits: Settings) -> Schema:
         ),
         "stratify": _or_null({"type": "string", "enum": ["quality"]}),
         "dedupe": {"type": "boolean"},
-        "system": _or_null({"type": "string", "minLength": 1, "maxLength": MAX_SYSTEM, "pattern": LINE}),
+        "system": _or_null({"type": "string", "minLength": 1, "maxLength": MAX_SYSTEM, "pattern": LINES}),
         "weightBad": {"type": "boolean"},
         "compress": _or_null({"type": "string", "enum": ["gzip", "zstd"]}),
         "redact": {"type": "array", "items": {"type": "string", "enum": list(KINDS)}},

@@ -22,7 +22,8 @@ from worker.cli.output_files import new_folder
 from worker.cli.redaction_options import redact_option, redact_regions_option
 from worker.cli.shared import open_producer, open_service, print_json, program, resume_hint
 from worker.cli.snapshot_filters import snapshot_filter_options
-from worker.errors import PermanentError, StoreConflict, TransientError
+from worker.domain.validation import LINE_BREAKS
+from worker.errors import PermanentError, TransientError
 from worker.exports.accepting import accept_export, check_export
 from worker.exports.export import Export
 from worker.exports.leftovers import owned, remove_leftovers
@@ -34,6 +35,8 @@ from worker.jobs.slices import run_slice
 from worker.jobs.store import Jobs
 
 _PAUSE = 0.3
+_OUTAGE = 60.0
+"""Seconds for which a command waits while MongoDB or the destination fails, such as for the election of a primary."""
 OnProgress = Callable[[Job], None]
 
 
@@ -50,7 +53,7 @@ OnProgress = Callable[[Job], None]
 @click.option("--split", type=TextType(), help="Percentages for train, validation and test by person, such as 90/5/5.")
 @click.option("--stratify", type=click.Choice(["quality"]), help="Give each quality the same shares.")
 @click.option("--dedupe", is_flag=True, help="Leave out snapshots whose messages equal those of an earlier snapshot.")
-@click.option("--system", type=TextType(), help="System prompt of every row.")
+@click.option("--system", type=TextType(LINE_BREAKS), help="System prompt of every row; may have several lines.")
 @click.option("--weight-bad", is_flag=True, help="Give the weight 0 to the answers of bad snapshots (format messages).")
 @click.option("--compress", type=click.Choice(["gzip", "zstd"]), help="Compress the files.")
 @redact_option
@@ -131,12 +134,18 @@ def _run(jobs: Jobs, job: Job, folder: Path) -> Job:
         try:
             stack.enter_context(owned(folder.parent, job.id))
             on_progress = stack.enter_context(_bar())
+            failing_since: float | None = None
             while not job.is_finished:
                 try:
                     run_slice(jobs, job.id, owner, work, work.clean_up, local=True)
-                except StoreConflict:
+                    before, job = job, jobs.get(job.id)
+                except TransientError:
+                    failing_since = failing_since or time.monotonic()
+                    if time.monotonic() > failing_since + _OUTAGE:
+                        raise
                     time.sleep(_PAUSE)
-                before, job = job, jobs.get(job.id)
+                    continue
+                failing_since = None
                 if job.fence == before.fence:  # an erasure holds it, or an unexpected error has ended the slice
                     time.sleep(_PAUSE)
                 on_progress(job)
@@ -145,7 +154,8 @@ def _run(jobs: Jobs, job: Job, folder: Path) -> Job:
             with suppress(TransientError, PermanentError):
                 open_folder(folder, job.id).remove_staging()
             with suppress(TransientError, PermanentError):
-                jobs.cancel(job.id)
+                if not jobs.cancel(job.id) and (ended := jobs.get(job.id)).status == COMPLETED:
+                    return ended  # its files have their names, and its event may be out
                 work.clean_up(job)
             raise
     return job

@@ -17,7 +17,7 @@ from worker.exports.leftovers import owned, remove_leftovers
 from worker.exports.places import open_destination, open_folder
 from worker.exports.showing import shown
 from worker.exports.verifying import Rebuild, verify
-from worker.jobs.job import Job
+from worker.jobs.job import COMPLETED, Job
 from worker.jobs.store import Jobs
 from worker.service import Service
 
@@ -108,4 +108,8 @@ def _find(service: Service | None, export: str) -> Destination:
     if not ObjectId.is_valid(export):
         raise NotFound(f"{export} is neither a folder nor the id of an export.")
     job = Jobs(service).get(ObjectId(export), kind="export")
+    if job.is_local:
+        raise NotFound(f"A command has written export {job.id}: name its folder instead of the id.")
+    if job.status != COMPLETED:
+        raise NotFound(f"Export {job.id} has no files: it is in the state {job.status}.")
     return open_destination(service.settings, job.id)

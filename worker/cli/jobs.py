@@ -94,4 +94,4 @@ def untaken(job: Job, show: str) -> str:
     return f"""\
 No worker has taken {job.kind} {job.id} yet. If none is running, start one:
   {start}
-The {job.kind} stays accepted, also after Ctrl-C: {show}"""
+It stays accepted even after Ctrl-C. Watch it with: {show}"""

@@ -35,9 +35,13 @@ class TextType(click.ParamType[str]):
 
     name = "text"
 
+    def __init__(self, allowed: str = "") -> None:
+        """`allowed`: control characters that are allowed, such as LINE_BREAKS."""
+        self._allowed = allowed
+
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
         try:
-            return check_text(str(value))
+            return check_text(str(value), self._allowed)
         except ValueError as error:
             self.fail(f"{error}.", param, ctx)
 
@@ -78,7 +82,9 @@ def _quote(value: object) -> str:
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-yes_option = click.option("--yes", is_flag=True, help="Do not ask for confirmation, as without a terminal.")
+yes_option = click.option(
+    "--yes", is_flag=True, help="Do not ask for confirmation. Without a terminal, nothing is asked."
+)
 organization_option = click.option("--organization", type=ObjectIdType(), help="Only this organization.")
 
 
@@ -97,7 +103,7 @@ def filter_options(command: Command) -> Command:
             "--since",
             type=SinceType(),
             metavar="TIME|AGO",
-            help="Only requests accepted since this time; with the --status or --code of an outcome, finished since.",
+            help="Only requests accepted since this time or, with --code or a finished --status, finished since then.",
         ),
     )
     for option in reversed(options):

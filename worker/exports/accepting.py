@@ -36,15 +36,15 @@ def check_export(service: Service, organization: ObjectId, given: Any) -> Export
 
     Raises:
         InvalidRequest: Names each faulty field and what is allowed.
-        EmptySelection: No snapshot of the organization matches the filters.
+        EmptySelection: No snapshot of the organization matches the filters. If MongoDB does not find out within a
+            second, the job fails with it instead.
         InvalidSettings: A package for the format or the compression is not installed; the message names the extra.
         StoreUnavailable, StoreConflict: MongoDB cannot be reached or was busy; it is safe to try again.
     """
     spec = ExportSpec.checked(given, service.settings)
     check_packages(spec.training_format, spec.compress)
-    with store_errors():
-        if service.snapshots.collection.find_one(spec.condition(organization), {"_id": 1}) is None:
-            raise EmptySelection
+    if not service.snapshots.may_have_any(spec.condition(organization)):
+        raise EmptySelection
     return spec
 
 

@@ -114,7 +114,7 @@ class Export:
     ) -> Mapping[str, Any] | None:
         """Publish the files and return the job's result; None if the export has to begin again."""
         plan = plan_files(spec, parts, job_slice.checkpoint["shards"])
-        if not plan.data:
+        if not any(part.rows for part in parts):
             counts: dict[str, int] = {}
             for part in parts:
                 merge(counts, part.skipped)

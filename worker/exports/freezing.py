@@ -6,7 +6,7 @@ from typing import Any
 from bson import ObjectId
 
 from worker.errors import PermanentError
-from worker.exports.history import PROJECTION, History, HistoryLost
+from worker.exports.history import PROJECTION, History, HistoryLost, ReadTooSlow
 from worker.exports.selection import Selected, Selection, is_duplicate
 from worker.exports.spec import ExportSpec
 from worker.exports.split import Splitter
@@ -22,6 +22,12 @@ _BATCH_BYTES = 4_000_000
 SHARD_ROWS = 25_000
 SHARD_BYTES = 64_000_000
 """Maximum number of snapshots in one data file, and their maximum size in MongoDB. A slice can write that in time."""
+REDACTED_ROWS, REDACTED_BYTES = 2_500, 6_400_000
+"""The same if the export redacts, which may take 3 s for a MB (docs/privacy.md)."""
+_READ_SECONDS = 3.0
+_WINDOW = 20_000
+"""If a read takes longer than that, because few snapshots match, the next ones examine only so many snapshots each."""
+_FIRST_ID = ObjectId(b"\0" * 12)
 _RESTARTS = 3
 
 
@@ -108,9 +114,10 @@ class Freezing:
         splitter = Splitter(self._organization, self._key, self._spec.shares, moved)
         known = self._selection.known_hashes() if self._spec.dedupe else set()
         while True:
-            batch = self._read(state["after"], PROJECTION, _BATCH)
-            if not batch:
+            batch, after = self._read(state["after"], PROJECTION, _BATCH)
+            if after is None:
                 break
+            state["after"] = after
             self._store(splitter, known, batch)
             self._has_selected = True
             if self._job_slice.is_over:
@@ -119,17 +126,31 @@ class Freezing:
             raise EmptySelection
         return True
 
-    def _read(self, after: ObjectId | None, projection: Document, count: int) -> list[Document]:
-        """Read the next snapshots as they were at the moment."""
-        later = {"_id": {"$gt": after}} if after else {}
-        return self._history.read(self._job_slice.checkpoint["at"], projection, count, later)
+    def _read(self, after: ObjectId | None, projection: Document, count: int) -> tuple[list[Document], ObjectId | None]:
+        """Read the next snapshots as they were at the moment.
+
+        Returns up to `count` of them, perhaps none, and the id after which to continue, which is None at the end.
+        Snapshots of the platform whose `_id` is no ObjectId are never read.
+        """
+        state = self._job_slice.checkpoint
+        later = {"$gt": after or _FIRST_ID}
+        end = None
+        if "windows" not in state:
+            try:
+                found = self._history.read(state["at"], projection, count, {"_id": later}, _READ_SECONDS)
+            except ReadTooSlow:
+                state["windows"] = True
+        if "windows" in state:
+            end = self._history.skip(state["at"], self._organization, later["$gt"], _WINDOW)
+            window = {**later, "$lte": end} if end else later
+            found = self._history.read(state["at"], projection, count, {"_id": window})
+        return found, found[-1]["_id"] if found else end
 
     def _store(self, splitter: Splitter, known: set[bytes], batch: list[Document]) -> None:
         state, counts = self._job_slice.checkpoint, self._job_slice.checkpoint["counts"]
         by_place: dict[tuple[str, int], list[Selected]] = {}
         for document in batch:
             selected = Selected.of(document)
-            state["after"] = selected.id
             if self._spec.dedupe and is_duplicate(known, selected.content_hash):
                 counts["duplicates"] += 1
                 continue
@@ -151,7 +172,10 @@ class Freezing:
         """Return the number of the shard that takes the next snapshot of a side."""
         shards = self._job_slice.checkpoint["shards"]
         mine = shards.setdefault(side, {"count": 1, "rows": 0, "bytes": 0})
-        if mine["rows"] == SHARD_ROWS or (mine["rows"] and mine["bytes"] + size > SHARD_BYTES):
+        rows, total = SHARD_ROWS, SHARD_BYTES
+        if self._spec.redact:
+            rows, total = min(rows, REDACTED_ROWS), min(total, REDACTED_BYTES)
+        if mine["rows"] == rows or (mine["rows"] and mine["bytes"] + size > total):
             mine |= {"count": mine["count"] + 1, "rows": 0, "bytes": 0}
         mine["rows"] += 1
         mine["bytes"] += size

@@ -16,6 +16,7 @@ from worker.jobs.slices import Slice
 from worker.log import get_logger
 from worker.service import Service
 from worker.stores.connections import Document, store_errors
+from worker.stores.mongo_errors import MAX_TIME_EXPIRED
 
 log = get_logger(__name__)
 
@@ -26,6 +27,10 @@ _CHANGES, _EDITS = 100_000, 500
 _AT_ONCE = 500
 _WAIT_MS = 100
 """Maximum time for which MongoDB waits for the next change."""
+
+
+class ReadTooSlow(Exception):
+    """A read has exceeded its time limit."""
 
 
 class HistoryLost(Exception):
@@ -45,20 +50,44 @@ class History:
             at: Timestamp = self._service.connections.database.command("ping")["operationTime"]
         return at
 
-    def read(self, at: Timestamp, projection: Document, count: int, which: Mapping[str, Any]) -> list[Document]:
+    def read(
+        self,
+        at: Timestamp,
+        projection: Document,
+        count: int,
+        which: Mapping[str, Any],
+        seconds: float | None = None,
+    ) -> list[Document]:
         """Read up to `count` snapshots that also match `which`, in order of `_id`, as they were at the moment `at`.
 
-        PyMongo's sessions cannot name a moment. Raises HistoryLost, StoreUnavailable, StoreConflict.
+        `seconds`: MongoDB's time limit. Raises ReadTooSlow, HistoryLost, StoreUnavailable, StoreConflict.
         """
         command = {
-            "find": self._service.settings.snapshots_collection,
             "filter": {"$and": [self._condition, which]},
             "projection": projection,
-            "sort": {"_id": 1},
             "limit": count,
             "batchSize": count,
+            **({"maxTimeMS": round(seconds * 1000)} if seconds else {}),
+        }
+        return self._find(at, command)
+
+    def skip(self, at: Timestamp, organization: ObjectId, after: ObjectId, count: int) -> ObjectId | None:
+        """Return the id `count` snapshots after `after`, whatever the condition; None if there are not so many.
+
+        It is found in the index alone. Raises HistoryLost, StoreUnavailable, StoreConflict.
+        """
+        which = {"organizationId": organization, "_id": {"$gt": after}}
+        found = self._find(at, {"filter": which, "projection": {"_id": 1}, "skip": count - 1, "limit": 1})
+        return found[0]["_id"] if found else None
+
+    def _find(self, at: Timestamp, fields: Document) -> list[Document]:
+        """Run a `find` in order of `_id` at the moment `at`. PyMongo's sessions cannot name a moment."""
+        command = {
+            "find": self._service.settings.snapshots_collection,
+            "sort": {"_id": 1},
             "singleBatch": True,
             "readConcern": {"level": "snapshot", "atClusterTime": at},
+            **fields,
         }
         with store_errors():
             try:
@@ -66,6 +95,8 @@ class History:
             except OperationFailure as error:
                 if error.code == _SNAPSHOT_TOO_OLD:
                     raise HistoryLost from error
+                if error.code == MAX_TIME_EXPIRED and "maxTimeMS" in fields:
+                    raise ReadTooSlow from error
                 raise
         documents: list[Document] = answer["cursor"]["firstBatch"]
         return documents

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field
 
 from worker.clock import to_json
 from worker.domain.snapshot_filter import SnapshotFilter
-from worker.domain.validation import check_text
+from worker.domain.validation import LINE_BREAKS, check_text
 from worker.errors import InvalidRequest
 from worker.exports.split import Shares, parse_shares
 from worker.formats.base import Format
@@ -27,6 +27,10 @@ _CLAMPED: CodecOptions[Any] = CodecOptions(tz_aware=True, datetime_conversion=Da
 def _check_split(value: str) -> str:
     parse_shares(value)
     return value
+
+
+def _check_lines(value: str) -> str:
+    return check_text(value, LINE_BREAKS)
 
 
 class ExportSpec(SnapshotFilter):
@@ -47,7 +51,7 @@ class ExportSpec(SnapshotFilter):
     split: Annotated[str, Field(max_length=50), AfterValidator(_check_split)] | None = None
     stratify: Literal["quality"] | None = None
     dedupe: bool = False
-    system: Annotated[str, Field(min_length=1, max_length=MAX_SYSTEM), AfterValidator(check_text)] | None = None
+    system: Annotated[str, Field(min_length=1, max_length=MAX_SYSTEM), AfterValidator(_check_lines)] | None = None
     weight_bad: bool = False
     compress: Literal["gzip", "zstd"] | None = None
     redact: Annotated[list[str], Field(fail_fast=True), AfterValidator(check_kinds)] = Field(default_factory=list)

@@ -12,11 +12,14 @@ from worker.exports.selection import Selection
 from worker.exports.split import MAX_STRATA, Shares, Splitter, quality_of, stratify
 from worker.jobs.slices import Slice
 from worker.service import Service
+from worker.source.ids import read_id
 from worker.stores.connections import Document
 
 PAGE = 20_000
-ReadPage = Callable[[ObjectId | None, Document, int], list[Document]]
-"""Reads snapshots at the moment of the export: after this id, with this projection, and at most this many."""
+ReadPage = Callable[[ObjectId | None, Document, int], tuple[list[Document], ObjectId | None]]
+"""Reads snapshots at the moment of the export: after this id, with this projection, and at most this many.
+
+Also returns the id after which to continue, which is None at the end."""
 
 
 class Stratifying:
@@ -37,9 +40,12 @@ class Stratifying:
         Raises HistoryLost, LeaseLost, StoreUnavailable, StoreConflict.
         """
         state = self._job_slice.checkpoint["stratify"]
-        while page := self._read(state["after"], {"contactId": 1, "quality": 1}, PAGE):
+        while True:
+            page, after = self._read(state["after"], {"contactId": 1, "quality": 1}, PAGE)
+            if after is None:
+                break
             marks = array("Q", map(self._mark, page))
-            state["after"], state["number"] = page[-1]["_id"], state["number"] + 1
+            state["after"], state["number"] = after, state["number"] + 1
             with self._service.connections.transaction() as session:
                 self._selection.collection.insert_one(self._selection.marks(state["number"], marks), session=session)
                 self._job_slice.save(session)
@@ -68,5 +74,5 @@ class Stratifying:
 
 def person_of(document: Document) -> ObjectId:
     """Return the contact of a snapshot, or the snapshot's own id if it has no contact."""
-    person = document.get("contactId")
+    person = read_id(document.get("contactId"))
     return person if isinstance(person, ObjectId) else document["_id"]

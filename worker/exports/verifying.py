@@ -10,10 +10,11 @@ from pathlib import PurePosixPath
 from typing import IO, Annotated, Any, Literal
 
 from bson import ObjectId
+from bson.errors import InvalidId
 from pydantic import AfterValidator, AwareDatetime, BaseModel, Field, ValidationError
 
 from worker.domain.requests import Id
-from worker.errors import PermanentError, Refused
+from worker.errors import InvalidRequest, PermanentError, Refused
 from worker.exports.destination import Destination
 from worker.exports.manifest import NAME, VERSION, dataset_of, encode, extra_files, size_and_hash
 from worker.exports.selection import Selected, read_selected
@@ -40,13 +41,16 @@ class SourcesChanged(Refused):
 
 def _check_path(value: str) -> str:
     path = PurePosixPath(value)
-    if path.is_absolute() or ".." in path.parts or not path.parts:
+    if path.is_absolute() or ".." in path.parts or not path.parts or "\0" in value:
         raise ValueError("should be a path inside the export")
     return value
 
 
+_Path = Annotated[str, AfterValidator(_check_path)]
+
+
 class _Record(BaseModel):
-    path: Annotated[str, AfterValidator(_check_path)]
+    path: _Path
     kind: Literal["data", "ids", "extra"]
     split: str = ""
     bytes: int
@@ -61,7 +65,7 @@ class _Stale(BaseModel):
     """Data files that were removed from an export, by path, with the paths of their lists of ids, and the reason."""
 
     reason: str = "erased"
-    files: dict[str, str]
+    files: dict[_Path, _Path]
 
 
 class _Manifest(BaseModel):
@@ -138,8 +142,9 @@ def _fault(destination: Destination, record: _Record) -> str | None:
     try:
         with destination.open(record.path) as file:
             size, sha256 = _digest(file)
-    except PermanentError:
-        return "is missing"
+    except PermanentError as error:
+        is_missing = isinstance(error.__cause__, FileNotFoundError | NotADirectoryError)
+        return "is missing" if is_missing else "cannot be read"
     if size != record.bytes:
         return f"has {size:,} bytes instead of {record.bytes:,}"
     return None if sha256 == record.sha256 else "has different content"
@@ -161,7 +166,11 @@ class Rebuild:
         self._service = service
         self._source = source
         self.manifest = read_manifest(source)
-        self._spec: ExportSpec = read_spec(self.manifest.spec, service.settings)
+        try:
+            self._spec: ExportSpec = read_spec(self.manifest.spec, service.settings)
+        except InvalidRequest as error:
+            reason = error.sentences(str)
+            raise ManifestUnreadable(f"{NAME} of {source.where} is not for this version: {reason}") from error
         self._organization = self.manifest.organization_id
         self.gone: list[str] = []
         self.edited: list[str] = []
@@ -253,7 +262,9 @@ class Rebuild:
             for _ in self._selection(each.path):
                 pass
         if self.gone or self.edited:
-            message = f"Snapshots changed since the export: {len(self.gone)} deleted, {len(self.edited)} edited."
+            message = (
+                f"Snapshots changed since the export: {len(self.gone)} deleted or changed, {len(self.edited)} edited."
+            )
             raise SourcesChanged(message, gone=self.gone, edited=self.edited)
 
     def _selection(self, path: str) -> Iterator[list[Selected]]:
@@ -261,11 +272,14 @@ class Rebuild:
         with self._source.open(path) as file:
             lines = csv.reader(io.TextIOWrapper(file, encoding="ascii", newline=""), delimiter="\t")
             batch: list[tuple[ObjectId, str, str, str]] = []
-            for key, content_hash, edits, outcome in lines:
-                batch.append((ObjectId(key), content_hash, edits, outcome))
-                if len(batch) == _BATCH:
-                    yield self._current(batch)
-                    batch = []
+            try:
+                for key, content_hash, edits, outcome in lines:
+                    batch.append((ObjectId(key), content_hash, edits, outcome))
+                    if len(batch) == _BATCH:
+                        yield self._current(batch)
+                        batch = []
+            except (InvalidId, ValueError, csv.Error) as error:  # not made by us, since its hash is the manifest's
+                raise ManifestUnreadable(f"{path} of {self._source.where} is not a list of ids.") from error
             yield self._current(batch)
 
     def _current(self, batch: list[tuple[ObjectId, str, str, str]]) -> list[Selected]:

@@ -23,6 +23,7 @@ from worker.log import get_logger
 from worker.redaction.snapshot import redact_document
 from worker.service import Service
 from worker.source.agents import Name, read_agents
+from worker.source.ids import read_id
 from worker.stores.connections import Document, store_errors
 
 log = get_logger(__name__)
@@ -134,10 +135,11 @@ class PartWriter:
         """Return the current names of the agents of each snapshot."""
         if not self._names_agents:
             return {}
+        # Platforms may have stored anything in these fields.
+        named = [{name: read_id(each[name]) for name in _PEOPLE if name in each} for each in documents]
         asked = [
-            # Platforms may have stored anything in these fields.
-            cast("LedgerEntry", {name: each[name] for name in _PEOPLE if isinstance(each.get(name), ObjectId)})
-            for each in documents
+            cast("LedgerEntry", {name: key for name, key in each.items() if isinstance(key, ObjectId)})
+            for each in named
             if isinstance(each.get("contactId"), ObjectId)
         ]
         return read_agents(self._connections, asked) if asked else {}
@@ -174,7 +176,8 @@ class PartWriter:
         captured = document.get("redaction")
         if isinstance(captured, dict) and isinstance(counts := captured.get("counts"), dict):
             merge(part.captured, {kind: count for kind, count in counts.items() if isinstance(count, int)})
-            merge(part.policies, {str(captured.get("policy")): 1})
+            if isinstance(policy := captured.get("policy"), int):
+                merge(part.policies, {str(policy): 1})
         return rows
 
     def _redact(

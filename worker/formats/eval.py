@@ -22,6 +22,7 @@ from worker.formats.messages import CHAT, chat
 from worker.formats.rows import Row, Skipped
 from worker.formats.turns import answered
 
+_REFERENCES = ("file://", "package:")
 _METADATA = {"quality": "string", "category": "string", "tags": ["string"], "contentHash": "string"}
 
 
@@ -29,6 +30,7 @@ class Eval(Format):
     """The format `eval`: a row is a test case for each conversation, without the system prompt of the tested agent."""
 
     name = "eval"
+    version = 2
     purpose = "test cases for Inspect, DeepEval and promptfoo"
 
     def columns(self, options: Options) -> dict[str, Any]:
@@ -43,10 +45,14 @@ class Eval(Format):
         }
 
     def rows(self, snapshot: Mapping[str, Any], options: Options) -> list[Row]:
-        """Return one row. Raises Skipped as `file_reference` if promptfoo would take the answer for a file's name."""
+        """Return one row.
+
+        Raises Skipped as `file_reference` if promptfoo would take the answer for the name of a file or package.
+        """
         *context, answer = answered(snapshot)
-        if answer.content.startswith("file://"):
-            raise Skipped("file_reference", "The last answer begins with `file://`; promptfoo would read that file.")
+        if answer.content.startswith(_REFERENCES):
+            names = " or ".join(f"`{each}`" for each in _REFERENCES)
+            raise Skipped("file_reference", f"The last answer begins with {names}, which promptfoo would load.")
         messages = chat(context, None)
         metadata = {name: fit(name, snapshot.get(name), kind) for name, kind in _METADATA.items()}
         return [

@@ -52,7 +52,7 @@ class Sharegpt(Format):
                 "tags": {"role_tag": "from", "content_tag": "value", "user_tag": "human", "assistant_tag": "gpt"},
             }
             for split, files in dataset.files.items()
-            if files
+            if any(file.rows for file in files)
         }
         info = json.dumps(entries, indent=2, ensure_ascii=False).encode() + b"\n"
         return super().extra_files(dataset) | {"dataset_info.json": info}

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-import pymongo
 from bson import ObjectId
 from pymongo.client_session import ClientSession
 
@@ -18,7 +17,7 @@ from worker.domain.ledger_entry import COMPLETED
 from worker.erasure.files import Files
 from worker.erasure.holds import Holds
 from worker.erasure.records import unpacked
-from worker.errors import InvalidRequest, StoreConflict
+from worker.errors import InvalidRequest
 from worker.exports.destination import DestinationFailed, DestinationUnavailable
 from worker.exports.verifying import ManifestUnreadable
 from worker.jobs.job import UNFINISHED, Job
@@ -36,7 +35,6 @@ log = get_logger(__name__)
 
 _NAME = "expiry"
 _LOOK = timedelta(minutes=10)
-_LOOK_SECONDS = 1.0
 _PAUSE = timedelta(days=1)
 """Export files of an organization are changed at most once a day, unless its policy has changed."""
 _BATCH = 200
@@ -86,22 +84,12 @@ class Expiry:
         if last and (last.status in UNFINISHED or last.accepted_at > since):
             return False
         condition = self.condition(organization)
-        if condition is None or not self._may_have_any(condition):
+        # If that is not known soon, because many old snapshots must stay, the job searches without a time limit. One
+        # organization must not delay the sweep's repairs.
+        if condition is None or not self._service.snapshots.may_have_any(condition):
             return False
         jobs.accept("retention", organization, {}, checkpoint={"phase": "records", "ids": b"", "removed": {}})
         return True
-
-    def _may_have_any(self, condition: Document) -> bool:
-        """Return whether there are such snapshots, or True if MongoDB does not find out within a second.
-
-        That happens if many old snapshots must stay. The job then searches without a time limit, so that one
-        organization does not delay the sweep's repairs.
-        """
-        try:
-            with store_errors(), pymongo.timeout(_LOOK_SECONDS):
-                return self._service.snapshots.collection.find_one(condition, {"_id": 1}) is not None
-        except StoreConflict:
-            return True
 
     def condition(self, organization: ObjectId, session: ClientSession | None = None) -> Document | None:
         """Return the filter for an organization's snapshots that are too old now, or None if it keeps all of them.

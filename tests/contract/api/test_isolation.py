@@ -128,8 +128,9 @@ def test_costly_exports_of_one_organization_keep_no_one_waiting(served: Served) 
     with repeated(8, lambda: exporter.post(EXPORTS, json=body)) as answers:
         longest = slowest(operations, 4)
     assert max(longest.values()) < limit, longest
-    codes = {answer.json()["code"] for answer in answers}
-    assert codes <= {"empty_selection", "too_many_in_progress", "store_conflict", "store_unavailable"}, codes
+    codes = {answer.json().get("code") for answer in answers} - {None}  # accepted, if the search takes long
+    refused = {"empty_selection", "too_many_exports", "too_many_in_progress", "store_conflict", "store_unavailable"}
+    assert codes <= refused, codes
 
 
 def test_burst_of_reads_and_edits_of_one_organization_succeeds(served: Served) -> None:

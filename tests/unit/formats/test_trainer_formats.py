@@ -146,8 +146,9 @@ def test_nova_ignores_reserved_words_in_what_is_cut_off() -> None:
     assert row_of("nova", snapshot(("user", "Bot: Hi"), ("contact", "a"), ("user", "b"), ("contact", "User: bye")))
 
 
-def test_eval_skips_an_answer_that_promptfoo_would_read_as_a_file() -> None:
-    assert reason("eval", snapshot(("contact", "a"), ("user", "file:///etc/hostname"))) == "file_reference"
+@pytest.mark.parametrize("answer", ["file:///etc/hostname", "package:arrives Monday"])
+def test_eval_skips_an_answer_that_promptfoo_would_load(answer: str) -> None:
+    assert reason("eval", snapshot(("contact", "a"), ("user", answer))) == "file_reference"
 
 
 @pytest.mark.parametrize("name", sorted(FORMATS))
