@@ -1,5 +1,6 @@
 """Reads the conversations that a backfill selects, in the order of their ids."""
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -91,12 +92,24 @@ class Selection:
             **of.kept,
         }
         time = {"$ifNull": [of.expression("timestamp"), of.expression("createdAt")]}
-        group = {"_id": id_of(f"${of['conversationId']}"), "count": {"$sum": 1}, "began": {"$min": time}}
-        messages = self._connections.database[self._connections.settings.messages_collection]
+        group = {
+            "_id": id_of(f"${of['conversationId']}"),
+            "count": {"$sum": 1},
+            "began": {"$min": time},
+            "types": {"$addToSet": {"$type": time}},
+        }
+        name = self._connections.settings.messages_collection
+        messages = self._connections.database[name].with_options(codec_options=PLAIN)
         with store_errors():
-            found = messages.with_options(codec_options=PLAIN).aggregate([{"$match": match}, {"$group": group}])
-            return {each["_id"]: (each["count"], _milliseconds(each["began"])) for each in found}
-
-
-def _milliseconds(time: Any) -> int | None:
-    return None if time is None else order({"_id": "", "timestamp": time})[0]
+            found = messages.aggregate([{"$match": match}, {"$group": group}])
+            groups = [each for each in found if isinstance(each["_id"], ObjectId)]  # `$in` matches arrays, too
+            began = {each["_id"]: order({"_id": "", "timestamp": each["began"]})[0] for each in groups}
+            # MongoDB sorts numbers and text before dates, and a message may have no time but that in its `_id`.
+            odd = [each["_id"] for each in groups if each["types"] != ["date"]]
+            if odd and self._spec.depends_on_time:
+                fields = of.projection(["conversationId", "timestamp", "createdAt"])
+                began |= dict.fromkeys(odd, sys.maxsize)
+                for message in messages.find({**match, of["conversationId"]: {"$in": stored_forms(odd)}}, fields):
+                    if (key := read_id(message["conversationId"])) in began:
+                        began[key] = min(began[key], order(message)[0])
+        return {each["_id"]: (each["count"], began[each["_id"]]) for each in groups}

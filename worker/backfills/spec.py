@@ -59,13 +59,18 @@ class BackfillSpec(CamelModel):
     @property
     def depends_on_messages(self) -> bool:
         """Whether the filters need the messages of conversations."""
-        return self.min_messages is not None or self.from_ is not None or self.to is not None
+        return self.min_messages is not None or self.depends_on_time
+
+    @property
+    def depends_on_time(self) -> bool:
+        """Whether the filters need the time of a conversation's first message."""
+        return self.from_ is not None or self.to is not None
 
     def selects(self, messages: int, began: int | None) -> bool:
         """Return whether a conversation is selected. `messages`: their number. `began`: time of the first, in ms."""
         if messages < (self.min_messages or 0):
             return False
-        if self.from_ is None and self.to is None:
+        if not self.depends_on_time:
             return True
         if began is None:
             return False

@@ -59,10 +59,12 @@ def count(selection: Selection) -> Counts:
     """Count in one pass. Snapshots that the platform created may lack any field, or have a value of another type."""
     texts = {"qualities": "quality", "categories": "category"}
     months = {"conversation_months": "conversationStartDate", "created_months": "createdAt"}
+    each_once = {"$setUnion": [{"$map": {"input": "$tags", "in": _text("$this")}}, []]}
     facets: dict[str, list[Document]] = {
         **{name: _most_frequent(_text(field)) for name, field in texts.items()},
         **{name: _most_frequent(_month(field)) for name, field in months.items()},
         "tags": [
+            {"$project": {"tags": {"$cond": [{"$isArray": "$tags"}, each_once, "$tags"]}}},
             {"$unwind": {"path": "$tags", "preserveNullAndEmptyArrays": True}},
             *_most_frequent(_text("tags")),
         ],

@@ -1,7 +1,7 @@
 """Backfills: what is selected, exact counts through interruptions, pauses, and cancelling."""
 
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -207,6 +207,32 @@ def test_conversations_are_selected_by_channel_messages_and_time(bench: Bench, j
         assert done.result is not None
         assert (done.result["conversations"], done.result["requests"]) == (len(selected), len(selected)), given
         assert request_ids(bench) == {f"all:{each}" for each in selected}
+
+
+def test_conversation_begins_with_its_first_message_however_times_are_stored(bench: Bench, jobs: Jobs) -> None:
+    contact = contact_with(bench.database, 2, 2, 2, 1, organization=bench.organization)
+    mixed, numbers, without, later = contact.conversations
+    january, may = datetime(2026, 1, 10, tzinfo=UTC), datetime(2026, 5, 10, tzinfo=UTC)
+    times: dict[ObjectId, list[Any]] = {
+        mixed: [january, may.isoformat()],
+        numbers: [may, january.timestamp()],
+        without: [None, None],
+        later: [may],
+    }
+    for conversation, moments in times.items():
+        for message, moment_ in zip(contact.messages[conversation], moments, strict=True):
+            change = {"$set": {"timestamp": moment_}} if moment_ else {"$unset": {"timestamp": ""}}
+            bench.database.messages.update_one({"_id": message}, change)
+    expected: list[tuple[dict[str, Any], set[ObjectId]]] = [
+        ({"from": "2026-01-09", "to": "2026-01-11"}, {mixed, numbers}),
+        ({"from": "2026-05-09", "to": "2026-05-11"}, {later}),
+        ({"from": "2026-06-01"}, {without}),  # the time in the ids of its messages, which were made just now
+        ({"to": "2026-01-11", "minMessages": 2}, {mixed, numbers}),
+    ]
+    for given, selected in expected:
+        bench.database.snapshotrequests.delete_many({})
+        run_slices(jobs, asked(jobs, contact, **given))
+        assert request_ids(bench) == {f"all:{each}" for each in selected}, given
 
 
 def test_ids_of_every_kind_are_read_in_order_and_unusable_ones_are_refused(bench: Bench, jobs: Jobs) -> None:
