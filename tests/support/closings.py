@@ -43,13 +43,13 @@ def watching(settings: Settings, closings: Callable[[Service], Closings] | None 
         assert not thread.is_alive()
 
 
-def closings_that_break_on(service: Service, conversation: ObjectId) -> Closings:
-    """Closings whose code fails for a batch that contains this conversation."""
+def closings_that_break_on(service: Service, conversation: ObjectId, error: Exception | None = None) -> Closings:
+    """Closings that fail for a batch that contains this conversation, by default because of a bug."""
 
     class Breaking(Closings):
         def accept(self, closings: Sequence[ClosingReport]) -> list[ClosingResult]:
             if any(closing.conversation_id == conversation for closing in closings):
-                raise KeyError("unexpected")
+                raise error or KeyError("unexpected")
             return super().accept(closings)
 
     return Breaking(service)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from celery.exceptions import SoftTimeLimitExceeded
+from pymongo import _csot
 
 import worker.celery  # noqa: F401 - registers Celery's soft time limit as an interrupt
 from worker.errors import DeadlineExceeded, StoreConflict, StoreUnavailable, UnexpectedError
@@ -34,6 +35,23 @@ def test_only_faulty_items_get_an_error() -> None:
     faults = {place: type(result) for place, result in enumerate(results) if not isinstance(result, int)}
     assert faults == {5: UnexpectedError, 7: StoreConflict}
     assert [result for result in results if isinstance(result, int)] == [0, 2, 4, 6, 8, 12, 16]
+
+
+def test_several_items_leave_time_to_find_the_slow_one() -> None:
+    given: list[tuple[int, float | None]] = []
+
+    def process(items: Sequence[int]) -> Sequence[int]:
+        given.append((len(items), _csot.remaining()))
+        if 5 in items and len(items) > 1:
+            raise StoreConflict("MongoDB timed out.")
+        return items
+
+    assert bisect(process, range(16), connections()) == list(range(16))
+    (first, seconds), *others = given
+    assert first == 16
+    assert seconds == pytest.approx(20 / 3, abs=0.5)
+    assert {seconds is None for count, seconds in others if count == 1} == {True}
+    assert all(seconds and 0 < seconds < 7 for count, seconds in others if count > 1)
 
 
 def test_nothing_is_split_after_the_run_deadline() -> None:

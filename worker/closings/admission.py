@@ -7,10 +7,12 @@ from typing import Any
 from bson import ObjectId
 
 from worker.closings.policies import Policies, Policy
+from worker.domain.assembly import LARGEST
 from worker.domain.normalize import ServerShape
 from worker.domain.source_fields import Expression, MessageFields
 from worker.errors import ContactErased
 from worker.source.ids import id_of, read_id, stored_forms
+from worker.source.message_pipeline import MIN_MESSAGE_SIZE
 from worker.stores.connections import Connections, Document, store_errors
 from worker.stores.tombstones import Person, Tombstones
 
@@ -18,7 +20,7 @@ from worker.stores.tombstones import Person, Tombstones
 class Admission:
     """Applies the policies to closings.
 
-    A batch costs at most one read each of the policies, the tombstones, the contacts and the messages.
+    A batch costs at most one read each of the policies, the tombstones and the contacts, and two of the messages.
     """
 
     def __init__(self, connections: Connections, policies: Policies) -> None:
@@ -47,8 +49,10 @@ class Admission:
             verdicts[conversation["_id"]] = verdict
             if isinstance(verdict, Policy) and verdict.counts_messages:
                 to_count.append((conversation, verdict))
-        sides = any(policy.counts_sides for _, policy in to_count)
-        counts = self._count_messages([conversation for conversation, _ in to_count], sides=sides)
+        counts: dict[ObjectId, tuple[int, ...]] = {}
+        for sides in (False, True):
+            counted = [conversation for conversation, policy in to_count if policy.counts_sides == sides]
+            counts |= self._count_messages(counted, sides=sides)
         for conversation, policy in to_count:
             key = conversation["_id"]
             verdicts[key] = policy.skip_reason_by_count(*counts.get(key, (0, 0, 0))) or policy
@@ -76,7 +80,8 @@ class Admission:
     def _count_messages(self, conversations: Sequence[Document], *, sides: bool) -> dict[ObjectId, tuple[int, ...]]:
         """Return the numbers of messages (all, from the contact, from the user) of each conversation.
 
-        Without `sides`, only an index is read, and the last two numbers are 0.
+        Without `sides`, only an index is read, and the last two numbers are 0. The messages of a single conversation
+        are counted up to what a snapshot can hold, so the time is limited.
         """
         if not conversations:
             return {}
@@ -93,7 +98,8 @@ class Admission:
         if sides:
             for side in ("contact", "user"):
                 group[side] = {"$sum": {"$cond": [{"$eq": [_sender(fields), side]}, 1, 0]}}
-        pipeline: list[dict[str, Any]] = [{"$match": {"$or": branches}}, {"$group": group}]
+        limit = [{"$limit": LARGEST // MIN_MESSAGE_SIZE + 1}] if len(conversations) == 1 else []
+        pipeline: list[dict[str, Any]] = [{"$match": {"$or": branches}}, *limit, {"$group": group}]
         with store_errors():
             groups = self._connections.database[self._names.messages_collection].aggregate(pipeline)
             return {

@@ -23,10 +23,10 @@ from pymongo.errors import OperationFailure, PyMongoError
 from worker.closings.accept import Closings
 from worker.closings.backlog import ChangesBacklog, Position
 from worker.closings.reconcile import Reconcile
-from worker.closings.results import ClosedConversation
+from worker.closings.results import ClosedConversation, ClosingReport
 from worker.domain.retries import backoff
 from worker.domain.source_fields import ConversationFields
-from worker.errors import NotResolvedYet, SnapshotError, StoreUnavailable, TransientError
+from worker.errors import NotResolvedYet, SnapshotError, StoreConflict, StoreUnavailable, TransientError
 from worker.log import get_logger
 from worker.service import Service
 from worker.source.ids import read_id
@@ -46,6 +46,8 @@ _ANSWER_SECONDS, _OPEN_SECONDS, _CLOSE_SECONDS = 5.0, 120.0, 2.0
 Without these limits, a read from a silent connection ends only when the kernel gives up, after 15 minutes.
 """
 _BATCH = 500
+_ATTEMPTS = 5
+"""How often a closing is tried in the order of the stream."""
 _READ_SECONDS = 1.0
 """How long changes are read before some of them are accepted."""
 _TURN_SECONDS, _SHORT_TURN_SECONDS = 0.8, 0.3
@@ -108,6 +110,8 @@ class ClosingsWatch:
         self._stored_at = 0.0
         self._lost = False
         self._failures = 0
+        self._attempts: dict[ObjectId, int] = {}
+        """How often the closings that failed last have failed."""
 
     def run(self, stop: threading.Event) -> None:
         """Watch until `stop` is set. Continues after any outage."""
@@ -200,6 +204,8 @@ class ClosingsWatch:
         now = self._service.clock.now()
         result = Reconcile(self._service, self._closings).run_all(since)
         log.info("closings_reconciled", **asdict(result))
+        if result.failed and self._failures < _ATTEMPTS:
+            raise StoreConflict("Closings could not be accepted.")
         self._store_token(stream.resume_token, now)
         self._lost = False
 
@@ -231,13 +237,30 @@ class ClosingsWatch:
 
         Raises TransientError before the token is stored, so that the stream repeats the same changes.
         """
-        closings = [ClosedConversation(None, key) for key in dict.fromkeys(changed)]
-        tally = self._closings.submit(closings)
-        log.info("closings_seen", changed=len(changed), accepted=tally.accepted)
-        tally.raise_transient()
-        for closing, error in tally.failures():
-            level = log.debug if isinstance(error, NotResolvedYet) else log.warning
-            level("closing_not_accepted", conversation_id=str(closing.conversation_id), code=error.code)
+        left: Sequence[ClosingReport] = [ClosedConversation(None, key) for key in dict.fromkeys(changed)]
+        while left:
+            tally = self._closings.submit(left)
+            log.info("closings_seen", changed=len(left), accepted=tally.accepted)
+            for closing, error in tally.failures():
+                level = log.debug if isinstance(error, NotResolvedYet) else log.warning
+                level("closing_not_accepted", conversation_id=str(closing.conversation_id), code=error.code)
+            again = tally.to_repeat()
+            if len(again) == len(left):
+                self._raise_unless_in_vain(again)
+                return
+            left = [closing for closing, _ in again]  # without those that are done, one that is slow is found sooner
+
+    def _raise_unless_in_vain(self, failed: Sequence[tuple[ClosingReport, TransientError]]) -> None:
+        """Raise the first error, so that the stream repeats the closings, unless that was in vain before.
+
+        One that fails time after time, such as one whose messages MongoDB cannot count, is left to the reconcile.
+        """
+        before, self._attempts = self._attempts, {}
+        for closing, _ in failed:
+            self._attempts[closing.conversation_id] = before.get(closing.conversation_id, 0) + 1
+        for closing, error in failed:
+            if self._attempts[closing.conversation_id] < _ATTEMPTS:
+                raise error
 
 
 def _conversation_ids(events: Iterable[Document]) -> list[ObjectId]:

@@ -13,10 +13,13 @@ from worker.clock import milliseconds
 from worker.closings.accept import Closings
 from worker.closings.conversation import ID_FIELDS, has_object_ids, record_id
 from worker.closings.results import ClosedConversation
+from worker.log import get_logger
 from worker.service import Service
 from worker.source.ids import with_ids
 from worker.stores.checkpoints import Checkpoints
 from worker.stores.connections import Document, store_errors
+
+log = get_logger(__name__)
 
 WINDOW = timedelta(hours=48)
 _NAME = "reconcile"
@@ -27,13 +30,15 @@ _BATCH = 500
 class ReconcileResult:
     """Numbers of closings by what a reconcile did with them.
 
-    `unresolved`: conversations that were reopened after they were read, or that cannot be accepted at all.
+    `unresolved`: conversations that were reopened after they were read, or that cannot be accepted at all. `failed`:
+    those that the next reconcile tries again.
     """
 
     seen: int = 0
     accepted: int = 0
     skipped: int = 0
     unresolved: int = 0
+    failed: int = 0
 
 
 class Reconcile:
@@ -106,8 +111,12 @@ class Reconcile:
         tally = self._closings.submit([ClosedConversation(each["organizationId"], each["_id"]) for each in unchecked])
         result.accepted += tally.accepted
         result.skipped += len(tally.skipped)
-        tally.raise_transient()
-        result.unresolved += sum(1 for _ in tally.failures())
+        # Those that should be repeated are found again by the next reconcile: one must not stop all that come after it.
+        again = tally.to_repeat()
+        for closing, error in again:
+            log.warning("closing_not_reconciled", conversation_id=str(closing.conversation_id), code=error.code)
+        result.failed += len(again)
+        result.unresolved += sum(1 for _ in tally.failures()) - len(again)
 
     def _without_request(self, batch: Sequence[Document]) -> dict[str, Document]:
         """Return the closings without a request, by the request id that each would have."""

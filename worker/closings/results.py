@@ -6,7 +6,7 @@ from typing import Protocol
 
 from bson import ObjectId
 
-from worker.errors import NotResolvedYet, SnapshotError, TransientError, UnexpectedError
+from worker.errors import NotResolvedYet, SnapshotError, StoreUnavailable, TransientError, UnexpectedError
 from worker.service import Receipt
 
 
@@ -68,11 +68,14 @@ class ClosingTally:
             if isinstance(result, SnapshotError):
                 yield closing, result
 
-    def raise_transient(self) -> None:
-        """Raise the first error after which the same reports should be submitted again.
+    def to_repeat(self) -> list[tuple[ClosingReport, TransientError]]:
+        """Return the reports that should be submitted again, each with its error.
 
-        A conversation that is not resolved, or that causes an unexpected error, is no reason to repeat the others.
+        There is no reason to repeat one whose conversation is not resolved, or causes an unexpected error. Raises
+        StoreUnavailable if that is one of the errors.
         """
-        for _, error in self.failures():
-            if isinstance(error, TransientError) and not isinstance(error, NotResolvedYet | UnexpectedError):
+        failed = [(closing, error) for closing, error in self.failures() if isinstance(error, TransientError)]
+        for _, error in failed:
+            if isinstance(error, StoreUnavailable):
                 raise error
+        return [pair for pair in failed if not isinstance(pair[1], NotResolvedYet | UnexpectedError)]

@@ -4,6 +4,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+import pymongo
+
 from worker.errors import DeadlineExceeded, StoreUnavailable, TaskInterrupt, TransientError, UnexpectedError
 from worker.log import get_logger
 from worker.stores.connections import Connections
@@ -19,17 +21,22 @@ def bisect(
 ) -> list[Result | TransientError]:
     """Return, in order, the result of `process` for each item, or the error with which the item failed.
 
-    An item that fails even alone gets its own error, which is UnexpectedError if our code has a bug. After the run
+    An item that fails even alone gets its own error, which is UnexpectedError if our code has a bug. Several items
+    together get two thirds of the time that is left, so that one that MongoDB is slow with can be found. After the run
     deadline nothing is split any further, and the remaining items get DeadlineExceeded. Raises StoreUnavailable if
     MongoDB does not answer, and TaskInterrupt exceptions as they are.
     """
-    stop_at = time.monotonic() + connections.settings.run_deadline.total_seconds()
+    deadline = connections.settings.run_deadline.total_seconds()
+    stop_at = time.monotonic() + deadline
 
     def split(part: Sequence[Item]) -> list[Result | TransientError]:
         if not part:
             return []
         try:
-            return list(process(part))
+            if len(part) == 1:
+                return list(process(part))
+            with pymongo.timeout(max(deadline / 5, (stop_at - time.monotonic()) * 2 / 3)):
+                return list(process(part))
         except TransientError as error:
             if not connections.store_answers():
                 raise StoreUnavailable from error

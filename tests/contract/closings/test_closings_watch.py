@@ -15,7 +15,7 @@ from support.waiting import eventually
 from worker.closings.accept import Closings
 from worker.closings.reconcile import Reconcile
 from worker.closings.results import ClosedConversation, ClosingReport, ClosingResult
-from worker.errors import StoreUnavailable
+from worker.errors import StoreConflict, StoreUnavailable
 from worker.service import Service
 from worker.settings import Settings
 from worker.stores.checkpoints import Checkpoints
@@ -222,6 +222,26 @@ def test_closing_that_breaks_our_own_code_does_not_hold_up_others(
         later = platform.converse()
         platform.close(later)
         wait_for(platform, [*good, later])
+
+
+def test_closing_that_fails_time_after_time_is_left_to_the_reconcile(
+    own: Settings, service: Service, platform: Platform
+) -> None:
+    """As if MongoDB could not count its messages in time."""
+    error = StoreConflict("MongoDB timed out.")
+    good, slow = platform.converse_often(8), platform.converse()
+    with watching(own, lambda other: closings_that_break_on(other, slow, error)):
+        before = token(service)
+        platform.close(*good[:4], slow, *good[4:])
+        wait_for(platform, good)
+        later = platform.converse()
+        platform.close(later)
+        wait_for(platform, [*good, later])
+        eventually(lambda: token(service) != before, 45)
+    failing_again = Reconcile(service, closings_that_break_on(service, slow, error)).run_all()
+    assert (failing_again.accepted, failing_again.failed) == (0, 1)
+    assert Reconcile(service).run_all().accepted == 1
+    assert closed(platform) == {*good, later, slow}
 
 
 def test_conversation_whose_id_is_no_objectid_is_ignored(own: Settings, service: Service, platform: Platform) -> None:
