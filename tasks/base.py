@@ -11,8 +11,10 @@ from celery import Task
 from celery.exceptions import Reject, SoftTimeLimitExceeded, TaskPredicate
 
 from worker.bootstrap import service
+from worker.celery_support.message_format import NOT_BEFORE
 from worker.clock import milliseconds
 from worker.domain.retries import backoff
+from worker.domain.traceparent import TRACEPARENT
 from worker.errors import (
     DeadlineExceeded,
     RequestFailed,
@@ -117,7 +119,7 @@ def as_retry(
     wait = delay or backoff(task.request.retries, service().settings)
     try:
         result: Exception = task.retry(
-            exc=error, countdown=wait.total_seconds(), max_retries=None, throw=False, headers=_stamp(), **own
+            exc=error, countdown=wait.total_seconds(), max_retries=None, throw=False, headers=_headers(task), **own
         )
     except Reject as rejection:
         if not isinstance(task, ProducerTask):
@@ -126,11 +128,13 @@ def as_retry(
     return result
 
 
-def _stamp() -> dict[str, Any]:
+def _headers(task: Task[Any, Any]) -> dict[str, Any]:
+    """Return the headers of a retry: a stamp, and those that belong to the request."""
+    kept = {name: value for name in (TRACEPARENT, NOT_BEFORE) if (value := getattr(task.request, name, None))}
     try:
-        return {STAMP: milliseconds(service().clock.now())}
+        return {STAMP: milliseconds(service().clock.now()), **kept}
     except TransientError:
-        return {}  # the sweep skips messages without a stamp
+        return kept  # the sweep skips messages without a stamp
 
 
 def _wait_for_store(began: float) -> None:

@@ -11,6 +11,7 @@ from celery import Task
 
 from worker.bootstrap import service
 from worker.celery import app
+from worker.celery_support.message_format import NOT_BEFORE, read_time
 from worker.domain.ledger_entry import Failure
 from worker.domain.task_failure import task_failure
 from worker.domain.traceparent import TRACEPARENT, read_traceparent
@@ -131,7 +132,8 @@ def request(self: ProducerTask, *args: Any, **kwargs: Any) -> None:
     """Accept a whole request from a Celery producer. An invalid or refused request is recorded as rejected.
 
     The only argument is a JSON object, given by position, as docs/schemas/snapshots.request.json describes it. Without
-    a `requestId`, the request id is derived from the task's id, so that a redelivered message is the same request.
+    a `requestId`, the request id is derived from the task's id, so that a redelivered message is the same request. A
+    request with an `eta` is accepted immediately, and run then.
 
     Example:
         data = {"organizationId": organization, "contactId": contact}
@@ -141,4 +143,5 @@ def request(self: ProducerTask, *args: Any, **kwargs: Any) -> None:
     with self.recorded(args, kwargs):
         queue = BULK if delivery.get("routing_key") == BULK else INTERACTIVE
         new = read_task(args, kwargs, str(self.request.id), service().settings, queue)
-        service().submit(replace(new, traceparent=read_traceparent(self.request.get(TRACEPARENT))))
+        trace, not_before = read_traceparent(self.request.get(TRACEPARENT)), read_time(self.request.get(NOT_BEFORE))
+        service().submit(replace(new, traceparent=trace, not_before=not_before))

@@ -7,7 +7,7 @@ import pytest
 import redis
 
 from support.ledger import Bench
-from support.malformed import envelope, raw
+from support.malformed import body_of, envelope, raw
 from worker.celery_support import oldest_messages
 from worker.celery_support.bulk_rejection import reject_oldest
 from worker.celery_support.message_format import fault
@@ -17,6 +17,7 @@ from worker.doctor.redis_permissions import acl_rules
 QUEUE, REJECTED = "snapshots", "snapshots:rejected"
 VALID = [raw(envelope(headers={"id": f"valid {number}"})) for number in range(3)]
 UNKNOWN_TASK = raw(envelope("no.such.task"))
+WRONG_CALL = raw(envelope(body=body_of([], {"ids": 5})))
 
 
 class OtherWorkers:
@@ -31,8 +32,9 @@ class OtherWorkers:
         return self._client.eval(script, *arguments)
 
 
-def is_task(name: str) -> bool:
-    return name != "no.such.task"
+def check_call(name: str, body: bytes) -> None:
+    if name == "no.such.task" or json.loads(body)[1]:
+        raise fault("headers.task", "is not the name of a task, or it takes no named arguments")
 
 
 def push(client: Any, *messages: bytes | str) -> None:
@@ -51,8 +53,8 @@ def recorded(client: Any) -> list[str]:
 
 def test_malformed_messages_are_recorded_and_the_others_keep_their_order(bench: Bench) -> None:
     client: Any = bench.connections.redis
-    push(client, "1", VALID[0], "2", "3", UNKNOWN_TASK, VALID[1], "4", VALID[2])
-    assert reject_oldest(client, QUEUE, REJECTED, is_task) == 5
+    push(client, "1", VALID[0], "2", "3", UNKNOWN_TASK, VALID[1], "4", WRONG_CALL, VALID[2])
+    assert reject_oldest(client, QUEUE, REJECTED, check_call) == 6
     assert left(client) == VALID
     assert [each for each in recorded(client) if len(each) == 1] == ["1", "2", "3", "4"]
     _, fields = client.xrange(REJECTED)[0]
@@ -65,7 +67,7 @@ def test_messages_that_a_worker_could_not_record_are_left_to_the_workers(bench: 
     put_back = json.dumps(carrier(b"x", QUEUE, fault("message", "is faulty"))).encode()
     assert read_payload(put_back, QUEUE)["headers"]["errors"][0]["message"] == "is faulty"
     push(client, put_back)
-    assert reject_oldest(client, QUEUE, REJECTED, is_task) == 0
+    assert reject_oldest(client, QUEUE, REJECTED, check_call) == 0
     assert left(client) == [put_back]
 
 
@@ -79,7 +81,7 @@ def test_messages_that_others_take_in_between_are_not_recorded(bench: Bench, tak
             client.rpop(QUEUE)
         push(client, VALID[1])
 
-    reject_oldest(OtherWorkers(client, change), QUEUE, REJECTED, is_task)
+    reject_oldest(OtherWorkers(client, change), QUEUE, REJECTED, check_call)
     assert recorded(client) == list("1223456")[taken:]
     assert left(client) == VALID[taken // 8 : 2]
 
@@ -94,7 +96,7 @@ def test_nothing_is_recorded_twice_if_the_queue_changes_at_its_end(bench: Bench)
             client.rpush(QUEUE, put_back.pop())
 
     other = OtherWorkers(client, change)
-    assert reject_oldest(other, QUEUE, REJECTED, is_task) == 7
+    assert reject_oldest(other, QUEUE, REJECTED, check_call) == 7
     assert sorted(recorded(client)) == ["1", "2", "3", "4", "5", "6", "put back"]
 
 
@@ -104,7 +106,7 @@ def test_redis_without_memory_changes_nothing(bench: Bench, changeable_redis: No
     client.config_set("maxmemory", "1")
     try:
         with pytest.raises(redis.RedisError):
-            reject_oldest(client, QUEUE, REJECTED, is_task)
+            reject_oldest(client, QUEUE, REJECTED, check_call)
     finally:
         client.config_set("maxmemory", "0")
     assert left(client) == [b"1", b"2", b"3"]
@@ -118,7 +120,7 @@ def test_documented_redis_user_may_do_it(bench: Bench, changeable_redis: None) -
     try:
         place = client.connection_pool.connection_kwargs
         with redis.Redis(host=place["host"], port=place["port"], username="restricted", password="s3cret") as user:
-            assert reject_oldest(user, QUEUE, REJECTED, is_task) == 1
+            assert reject_oldest(user, QUEUE, REJECTED, check_call) == 1
     finally:
         client.execute_command("ACL", "DELUSER", "restricted")
     assert left(client) == VALID[:1]

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,31 @@ def test_few_messages_stay(bench: Bench) -> None:
     push(client, *(request(A, f"a{number}") for number in range(99)))
     assert divert(client) == 0
     assert client.llen(INTERACTIVE) == 99
+
+
+def test_flood_of_large_messages_moves_too(bench: Bench) -> None:
+    """A step reads 4 MB, in which there are fewer than a hundred of them."""
+    client: Any = bench.connections.redis
+    read_as_a_listener(client)
+    notes = "x" * 90_000
+    push(client, *(request(A, f"a{number}", notes=notes) for number in range(150)), request(B, "b0", notes=notes))
+    last = messages(client, INTERACTIVE)[-1]
+    eventually(lambda: divert_floods(client, load()) == 0)
+    assert client.xlen(STREAM) > 50
+    left = messages(client, INTERACTIVE)
+    assert len(left) < 100
+    assert left[-1] == last
+
+
+@pytest.mark.parametrize("queue", ["snapshots.maintenance", "snapshots.exports"])
+def test_queue_that_is_not_for_producers_is_cleared_of_their_messages(bench: Bench, queue: str) -> None:
+    client: Any = bench.connections.redis
+    read_as_a_listener(client)
+    sweep = raw(envelope("snapshots.sweep"))
+    client.lpush(queue, *(request(A, f"a{number}") for number in range(20)), sweep, request(B, "b0"))
+    assert divert_floods(client, load(), queue) == 21
+    assert client.xlen(STREAM) == 21
+    assert messages(client, queue) == [sweep]
 
 
 def test_flood_moves_to_the_intake_stream_in_its_order(bench: Bench) -> None:
@@ -175,6 +201,36 @@ def test_flood_is_accepted_by_a_listener_and_each_request_is_done_once(running: 
     assert running.database.trainingsnapshots.count_documents({"organizationId": bench.organization}) == len(flood)
     assert ledger.count_documents({}) == len(flood)
     assert running.redis.xlen("snapshots:rejected") == 0
+
+
+def test_sweep_does_not_wait_for_requests_in_its_queue(running: Running) -> None:
+    (key,) = running.bench.chunk(1)
+    flood = [request(running.bench.organization, f"a{number}") for number in range(3000)]
+    running.redis.lpush("snapshots.maintenance", *flood)
+    running.bench.change([key], enqueuedAt=running.bench.ago(minutes=5))  # its wake-up is lost
+    running.finished([key], 45)
+    assert running.redis.llen(BULK)  # they are not done yet
+
+
+def test_requests_with_a_countdown_wait_in_the_ledger(running: Running) -> None:
+    """Celery would fetch them all, and then take nothing else until they are done."""
+    bench, ledger = running.bench, running.database.snapshotrequests
+    contact = bench.contact()
+    bench.conversation(contact)
+    body = {"organizationId": str(bench.organization), "contactId": str(contact)}
+    later: list[dict[str, Any]] = [{"args": [body], "queue": INTERACTIVE, "countdown": 600} for _ in range(20)]
+    soon: dict[str, Any] = {"args": [body], "queue": INTERACTIVE, "countdown": 8}
+    for each in (*later, soon):
+        running.app.send_task("snapshots.request", ignore_result=True, **each)
+    waiting = {"organizationId": bench.organization, "notBefore": {"$ne": None}}
+    eventually(lambda: ledger.count_documents(waiting) >= 20, 30)
+    eventually(lambda: running.redis.hlen("unacked") == 0)
+    done = {"organizationId": bench.organization, "status": "completed"}
+    eventually(lambda: ledger.count_documents(done) == 1, 30)
+    (entry,) = ledger.find(done)
+    assert entry["dueAt"] - entry["acceptedAt"] > timedelta(seconds=2)
+    assert entry["finishedAt"] >= entry["dueAt"]
+    assert ledger.count_documents(waiting) == 20
 
 
 def test_requests_behind_a_flood_of_celery_messages_are_done_long_before_its_end(running: Running) -> None:

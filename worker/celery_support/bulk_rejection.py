@@ -9,14 +9,14 @@ from worker.errors import InvalidMessage
 from worker.stores.events import rejection
 
 
-def reject_oldest(client: Any, queue: str, stream: str, is_task: Callable[[str], bool]) -> int:
+def reject_oldest(client: Any, queue: str, stream: str, check_call: Callable[[str, bytes], None]) -> int:
     """Move malformed messages to the stream of rejected entries, and keep the others in their order.
 
     Args:
         client: A redis-py client.
         queue: The list of messages.
         stream: The stream of rejected entries.
-        is_task: Whether there is a task of this name.
+        check_call: Gets the name of a task and the body of a message; raises InvalidMessage if it cannot be called so.
 
     Returns:
         How many were moved. `worker.celery_support.oldest_messages` says when it stops.
@@ -26,7 +26,7 @@ def reject_oldest(client: Any, queue: str, stream: str, is_task: Callable[[str],
     """
 
     def choose(messages: Sequence[bytes]) -> list[list[str]]:
-        faults = [find_fault(message, is_task) for message in messages]
+        faults = [find_fault(message, check_call) for message in messages]
         return [_entry(message, queue, error) if error else [] for message, error in zip(messages, faults, strict=True)]
 
     return move_oldest(client, queue, stream, "XADD", choose)

@@ -5,12 +5,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 from traceback import format_tb
 from typing import Any
 
 from celery import bootsteps
 from celery.worker.consumer import Consumer as BaseConsumer
 from celery.worker.consumer.tasks import Tasks
+from kombu.serialization import loads
 from redis.exceptions import RedisError
 
 from worker.celery_support.bulk_rejection import reject_oldest
@@ -26,12 +28,13 @@ from worker.stores import heartbeat
 from worker.stores.events import rejection
 from worker.stores.key_types import move_wrong_keys
 from worker.stores.stream_ids import move_future_streams
-from worker.stores.wakeups import INTERACTIVE, QUEUES
+from worker.stores.wakeups import BULK, QUEUES
 
 log = get_logger(__name__)
 
-_DIVERT_SECONDS = 0.5
-"""The interval in which a worker looks for floods, while it gets messages of producers."""
+_LOOK_SECONDS = 0.5
+"""How often a worker looks for floods while it gets messages of producers, and for malformed messages after a look that
+has found none."""
 
 
 class Consumer(BaseConsumer):
@@ -45,8 +48,9 @@ class Consumer(BaseConsumer):
         self._unrecorded: dict[str, dict[str, str]] = {}
         """Rejected messages that could not be recorded in Redis yet, by delivery tag. They stay unacknowledged until
         then."""
-        self._next_divert = 0.0
-        """The earliest time of the next look for floods, by the monotonic clock."""
+        self._next_divert: dict[str, float] = {}
+        self._next_reject: dict[str, float] = {}
+        """The earliest times, by queue, of the next look for floods and for malformed messages (monotonic clock)."""
         super().__init__(*args, **kwargs)
         self._slices = self.on_task_request = Slices(self)
 
@@ -78,11 +82,11 @@ class Consumer(BaseConsumer):
             if message.headers["task"] == CARRIER:
                 self._reject(message, InvalidMessage(message.headers["errors"]))
                 return
-            if message.headers["task"] in PRODUCER_TASKS and message.delivery_info["routing_key"] == INTERACTIVE:
-                self._divert_floods()
+            if message.headers["task"] in PRODUCER_TASKS and (queue := message.delivery_info["routing_key"]) != BULK:
+                self._divert_floods(queue)
             free = self._free_slots()
             try:
-                self._check_arguments(message)
+                self._check_call(message.headers["task"], message.decode)
                 dispatch(message)
             except CONNECTION_ERRORS:
                 raise
@@ -102,12 +106,16 @@ class Consumer(BaseConsumer):
         semaphore = getattr(self.controller, "semaphore", None)
         return semaphore.value if semaphore else 0
 
-    def _check_arguments(self, message: Any) -> None:
-        task: Any = self.app.tasks.get(message.headers["task"])
-        if task is None or message.headers["task"] not in self.strategies:
+    def _check_call(self, name: str, decode: Callable[[], Any]) -> None:
+        """Check that a message calls one of our tasks with its arguments. Raises InvalidMessage.
+
+        `decode`: returns positional arguments, named arguments and options, as kombu decodes them.
+        """
+        task: Any = self.app.tasks.get(name)
+        if task is None or name not in self.strategies:
             raise fault("headers.task", "is not the name of a task")
         try:
-            args, kwargs, _ = message.decode()
+            args, kwargs, _ = decode()
         except Exception as error:  # noqa: BLE001 - kombu's decoders of dates and the like raise anything
             raise fault("body", f"could not be decoded ({type(error).__name__})") from None
         try:
@@ -151,19 +159,27 @@ class Consumer(BaseConsumer):
 
     def _reject_more(self, queue: str) -> None:
         """Reject the malformed messages that follow a rejected one, before the requests behind them have to wait."""
-        with self._client("reject_failed") as client:
-            count = reject_oldest(client, queue, settings().rejected_stream, self.strategies.__contains__)
-            if count:
-                log.warning("messages_rejected", count=count, queue=queue)
+        if time.monotonic() < self._next_reject.get(queue, 0.0):
+            return
 
-    def _divert_floods(self) -> None:
-        """Move the messages of a flood to the intake stream, before the requests behind them have to wait."""
-        if time.monotonic() < self._next_divert:
+        def check_call(name: str, body: bytes) -> None:
+            self._check_call(name, partial(loads, body, "application/json", "utf-8"))
+
+        count = 0
+        with self._client("reject_failed") as client:
+            if count := reject_oldest(client, queue, settings().rejected_stream, check_call):
+                log.warning("messages_rejected", count=count, queue=queue)
+        if not count:  # few are malformed, or each has a fault that only its dispatch shows
+            self._next_reject[queue] = time.monotonic() + _LOOK_SECONDS
+
+    def _divert_floods(self, queue: str) -> None:
+        """Move the messages of a flood to the intake stream, before the messages behind them have to wait."""
+        if time.monotonic() < self._next_divert.get(queue, 0.0):
             return
         with self._client("divert_failed") as client:
-            if count := divert_floods(client, settings()):
-                log.info("messages_diverted", count=count)
-        self._next_divert = time.monotonic() + _DIVERT_SECONDS
+            if count := divert_floods(client, settings(), queue):
+                log.info("messages_diverted", count=count, queue=queue)
+        self._next_divert[queue] = time.monotonic() + _LOOK_SECONDS
 
     @contextmanager
     def _client(self, event: str) -> Iterator[Any]:

@@ -1,7 +1,7 @@
 """Moves the messages of producers that send very many at once out of the interactive queue.
 
-Otherwise all requests of others would wait behind them. Listeners accept such requests in chunks, twenty times as fast
-as tasks, which accept one at a time.
+Otherwise the requests of all other organizations would wait behind them. Listeners accept such requests in chunks,
+twenty times as fast as tasks, which accept one at a time.
 """
 
 import json
@@ -13,8 +13,8 @@ from typing import Any
 
 from pydantic_core import from_json
 
-from worker.celery_support.message_format import check_message, decode_body, parse_message
-from worker.celery_support.oldest_messages import SECONDS, Arguments, move_oldest
+from worker.celery_support.message_format import NOT_BEFORE, check_message, decode_body, parse_message
+from worker.celery_support.oldest_messages import MAX_BYTES, SECONDS, Arguments, move_oldest
 from worker.domain.fair_shares import smallest
 from worker.domain.traceparent import TRACEPARENT, read_traceparent
 from worker.errors import InvalidMessage
@@ -31,32 +31,35 @@ from worker.intake.entries import (
 )
 from worker.settings import Settings
 from worker.stores import heartbeat
-from worker.stores.wakeups import BULK, INTERACTIVE
+from worker.stores.wakeups import BULK, INTERACTIVE, MAX_MESSAGE_BYTES
 
 _TYPES = {REQUEST: REQUESTED, CLOSING: RESOLVED}
 """The types of entries, by the tasks of Celery producers."""
 PRODUCER_TASKS = frozenset(_TYPES)
 """The tasks whose messages come from Celery producers, with a whole request or closing."""
 _MANY = 100
-"""How many messages must wait. Workers process fewer of them within a second."""
+"""How many messages must wait in the interactive queue. Workers process fewer of them within a second."""
 _NONE = ""
 """The organization of a message that names none, which will be rejected."""
 _ID = re.compile("[0-9a-f]{24}", re.ASCII | re.IGNORECASE)
-_TIMES = ("eta", "expires")
+_TIMES = ("eta", "expires", NOT_BEFORE)
 _MARKER = b"__type__"
 """kombu writes dates and other types that JSON lacks as an object with this name; only Celery can read them."""
 
 
-def divert_floods(client: Any, settings: Settings) -> int:
+def divert_floods(client: Any, settings: Settings, queue: str = INTERACTIVE) -> int:
     """Move the oldest messages of organizations that have many to the intake stream, in their order.
 
-    Of each 500 messages, those of the organizations with the fewest stay, 16 together, and so do all wake-ups. Messages
+    Of each 500 messages, those of the smallest organizations stay, up to 16 in total, and so do all wake-ups. Messages
     that only a task understands go to the bulk queue, because they have a delay, an expiry, a value of another type
     than JSON's or wrong arguments, or are too large for an entry; so do all while no listener is alive.
+
+    In a queue that is not for producers, where the sweep or exports would wait, all of their messages are moved.
 
     Args:
         client: A redis-py client.
         settings: They name the intake stream and its consumer group, and limit the size of an entry.
+        queue: The queue that a message of a producer came from.
 
     Returns:
         How many were moved. `worker.celery_support.oldest_messages` says when it stops.
@@ -64,9 +67,12 @@ def divert_floods(client: Any, settings: Settings) -> int:
     Raises:
         redis.RedisError: Redis refused it.
     """
+    if queue == INTERACTIVE and client.llen(queue) < _MANY:
+        return 0
+    limit = INTERACTIVE_LIMIT if queue == INTERACTIVE else 0
     stream, max_bytes = settings.requests_stream, settings.max_entry_bytes
     if not heartbeat.count_listeners(client, stream, settings.consumer_group):
-        return move_oldest(client, INTERACTIVE, BULK, "LPUSH", partial(_choose, lambda message: [message]))
+        return move_oldest(client, queue, BULK, "LPUSH", partial(_choose, lambda message: [message], limit))
 
     def as_entry(message: bytes) -> Arguments:
         return _as_entry(message, max_bytes)
@@ -74,15 +80,20 @@ def divert_floods(client: Any, settings: Settings) -> int:
     def unless_entry(message: bytes) -> Arguments:
         return [] if _as_entry(message, max_bytes) else [message]
 
-    moved = move_oldest(client, INTERACTIVE, stream, "XADD", partial(_choose, as_entry), SECONDS / 2)
-    return moved + move_oldest(client, INTERACTIVE, BULK, "LPUSH", partial(_choose, unless_entry), SECONDS / 2)
+    moved = move_oldest(client, queue, stream, "XADD", partial(_choose, as_entry, limit), SECONDS / 2)
+    return moved + move_oldest(client, queue, BULK, "LPUSH", partial(_choose, unless_entry, limit), SECONDS / 2)
 
 
-def _choose(convert: Callable[[bytes], Arguments], messages: Sequence[bytes]) -> list[Arguments]:
-    if len(messages) < _MANY:
+def _choose(convert: Callable[[bytes], Arguments], limit: int, messages: Sequence[bytes]) -> list[Arguments]:
+    """Return what becomes of each message.
+
+    `limit`: how many may stay, or fewer if the messages are so large that one step reads few of them; 0 if none may.
+    """
+    is_cut = sum(map(len, messages)) + MAX_MESSAGE_BYTES > MAX_BYTES
+    if limit and len(messages) < _MANY and not is_cut:
         return [[] for _ in messages]
     organizations = [_organization(message) for message in messages]
-    few = smallest((each for each in organizations if each is not None), INTERACTIVE_LIMIT)
+    few = smallest((each for each in organizations if each is not None), min(limit, len(messages) // 6))
     return [
         [] if organization is None or organization in few else convert(message)
         for message, organization in zip(messages, organizations, strict=True)

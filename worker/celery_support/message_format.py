@@ -28,6 +28,8 @@ from worker.stores.wakeups import MAX_MESSAGE_BYTES
 
 CARRIER = "snapshots.rejected"
 """The task name of a carrier, which no sender may use. There is no such task."""
+NOT_BEFORE = "not-before"
+"""The header to which the `eta` of a producer's request is moved (`worker.celery_support.payloads`)."""
 MAX_ETA = timedelta(minutes=15)
 """Maximum delay. Redis redelivers messages that a worker holds for longer than the visibility timeout."""
 
@@ -179,16 +181,17 @@ def _is_mapping(value: Any) -> bool:
 
 
 def _is_ahead(value: Any) -> bool:
-    moment = _time(value)
+    moment = read_time(value)
     return moment is not None and moment > datetime.now(UTC)
 
 
 def _is_near(value: Any) -> bool:
-    moment = _time(value)
+    moment = read_time(value)
     return moment is not None and moment <= datetime.now(UTC) + MAX_ETA
 
 
-def _time(value: Any) -> datetime | None:
+def read_time(value: Any) -> datetime | None:
+    """Return the time that text in ISO 8601 states, in UTC if it has no offset; None for any other value."""
     if not is_name(value):
         return None
     try:
@@ -203,12 +206,13 @@ def _time(value: Any) -> datetime | None:
 
 _A_NAME = f"should be a string of 1 to {_MAX_NAME} characters"
 _A_TEXT = f"should be a string of at most {_MAX_TEXT:,} characters"
+_A_TIME = f"should be a date in ISO 8601, at most {MAX_ETA.total_seconds() / 60:g} minutes ahead"
 _HEADERS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "task": (is_name, _A_NAME),
     "id": (is_name, _A_NAME),
     **dict.fromkeys(("lang", "root_id", "parent_id", "group", "shadow", "origin"), (_is_text, _A_TEXT)),
     **dict.fromkeys(("argsrepr", "kwargsrepr"), (_is_text, _A_TEXT)),
-    "eta": (_is_near, f"should be a date in ISO 8601, at most {MAX_ETA.total_seconds() / 60:g} minutes ahead"),
+    **dict.fromkeys(("eta", NOT_BEFORE), (_is_near, _A_TIME)),
     "expires": (_is_ahead, "should be a date in ISO 8601 that has not passed"),
     "retries": (_is_count, f"should be an integer from 0 to {_MAX_COUNT:,}"),
     **dict.fromkeys(("group_index", "replaced_task_nesting"), (_is_count, "should be an integer")),

@@ -7,12 +7,14 @@ rejected entries. Like any message, a carrier is stored as unacknowledged, so th
 
 import base64
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from secrets import token_hex
 from traceback import format_tb
 from typing import Any
 
 from worker.celery_support.message_format import (
     CARRIER,
+    NOT_BEFORE,
     CheckedMessage,
     check_message,
     decode_body,
@@ -21,6 +23,7 @@ from worker.celery_support.message_format import (
     parse_message,
 )
 from worker.errors import InvalidMessage
+from worker.intake.entries import CLOSING, REQUEST
 from worker.log import get_logger
 from worker.stores.events import MAX_REJECTION_BYTES
 
@@ -33,7 +36,7 @@ _MAX_BYTES = 2**40
 def read_payload(raw: bytes, queue: str) -> dict[str, Any]:
     """Return the payload of a message, or a carrier if the message is not valid."""
     try:
-        return _payload(check_message(raw), queue)
+        return _payload(_without_countdown(check_message(raw)), queue)
     except InvalidMessage as error:
         return _known_carrier(raw, queue) or carrier(raw, queue, error)
     except Exception as error:  # noqa: BLE001 - an error in the check itself must not end the worker either
@@ -41,18 +44,20 @@ def read_payload(raw: bytes, queue: str) -> dict[str, Any]:
         return carrier(raw, queue, fault("message", f"could not be checked ({type(error).__name__})"))
 
 
-def find_fault(raw: bytes, is_task: Callable[[str], bool]) -> InvalidMessage | None:
+def find_fault(raw: bytes, check_call: Callable[[str, bytes], None]) -> InvalidMessage | None:
     """Return what is wrong with a message, or None if it is valid or has to be checked by the consumer.
 
-    `is_task`: whether there is a task of this name.
+    `check_call`: gets the name of the task and the body; raises InvalidMessage if there is no such task, or the
+    arguments are not its.
     """
     try:
         message = check_message(raw)
+        check_call(message.headers["task"], base64.b64decode(message.body))
     except InvalidMessage as error:
         return None if _known_carrier(raw, "") else error
     except Exception:  # noqa: BLE001 - the consumer records and logs it
         return None
-    return None if is_task(message.headers["task"]) else fault("headers.task", "is not the name of a task")
+    return None
 
 
 def carrier(raw: bytes, queue: str, error: InvalidMessage) -> dict[str, Any]:
@@ -68,6 +73,18 @@ def carrier(raw: bytes, queue: str, error: InvalidMessage) -> dict[str, Any]:
 def original(raw: bytes, queue: str, size: int) -> dict[str, Any]:
     """Return the fields to record of a rejected message of `size` bytes. `worker.stores.events` limits their length."""
     return {"message": raw[:MAX_REJECTION_BYTES], "queue": queue, "bytes": size}
+
+
+def _without_countdown(message: CheckedMessage) -> CheckedMessage:
+    """Move the `eta` of a producer's message to a header of ours, from which the task stores it in the ledger.
+
+    Celery would fetch all such messages at once and hold them in memory, and run no others while they become due. Our
+    own retries, which have short delays, stay as they are. A closing has the delay of its policy instead.
+    """
+    headers = message.headers
+    if headers["task"] not in (REQUEST, CLOSING) or headers["retries"] or not headers.get("eta"):
+        return message
+    return replace(message, headers={**headers, "eta": None, NOT_BEFORE: headers["eta"]})
 
 
 def _payload(message: CheckedMessage, queue: str) -> dict[str, Any]:

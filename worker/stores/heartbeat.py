@@ -10,7 +10,8 @@ INTERVAL = timedelta(seconds=5)
 LIFETIME = timedelta(seconds=30)
 """If there is no heartbeat for this long, no worker is alive."""
 _LISTENER_SILENCE = timedelta(seconds=10)
-"""A listener that has not read the intake stream for this long is not alive. It reads every second."""
+"""A listener that has not read the intake stream for this long is taken for dead. It reads every second or, while it is
+busy, every three seconds; if it waits for MongoDB for longer, floods take the slow way through the bulk queue."""
 
 
 def beat(client: Any, worker: str) -> None:
