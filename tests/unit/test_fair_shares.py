@@ -54,6 +54,16 @@ def test_a_batch_ends_with_the_entry_that_reaches_its_bytes() -> None:
     assert len(waiting.take(10)) == 1
 
 
+def test_backlog_counts_what_fields_take() -> None:
+    """A field of two bytes takes about a hundred in memory."""
+    fields = {str(number).encode(): b"" for number in range(100)}
+    waiting = backlog(*(IntakeEntry(str(number), fields, 190, 100) for number in range(4000)))
+    assert waiting.is_full
+    waiting.take(4000)
+    assert not waiting.is_full
+    assert waiting._bytes == 0
+
+
 def test_backlog_is_full_by_bytes() -> None:
     assert not backlog(entry("a", A)).is_full
     assert backlog(*(entry(str(number), A, BATCH_BYTES) for number in range(8))).is_full

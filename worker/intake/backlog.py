@@ -14,6 +14,7 @@ from worker.intake.stream import BATCH_BYTES, IntakeEntry
 
 _MAX_ENTRIES, _MAX_BYTES = 50_000, 32_000_000
 """Maximum number of entries and of bytes that a backlog holds. Further entries wait in the stream, in their order."""
+_FIELD_BYTES = 100
 _ORGANIZATION = re.compile(rb'"organizationId"\s*:\s*"([0-9a-fA-F]{24})"')
 
 
@@ -49,7 +50,7 @@ class Backlog:
         """Add entries behind the waiting ones of their organizations."""
         for entry in entries:
             self._turns.add(organization_of(entry), entry)
-            self._bytes += entry.size
+            self._bytes += _weight(entry)
 
     def take(self, count: int) -> Sequence[IntakeEntry]:
         """Remove and return up to `count` entries in turn, ending with the one that reaches BATCH_BYTES."""
@@ -58,5 +59,10 @@ class Backlog:
         while self._turns and len(taken) < count and size < BATCH_BYTES:
             taken.append(entry := self._turns.take())
             size += entry.size
-        self._bytes -= size
+            self._bytes -= _weight(entry)
         return taken
+
+
+def _weight(entry: IntakeEntry) -> int:
+    """Return about how many bytes of memory an entry takes, to which its fields add much more than their texts."""
+    return entry.size + _FIELD_BYTES * entry.field_count

@@ -1,4 +1,4 @@
-"""Processes a batch of intake entries: decode → accept → publish → settle."""
+"""Processes a batch of intake entries: decode → accept → enqueue → settle (acknowledge or reject)."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -8,7 +8,7 @@ from worker.closings.accept import Closings
 from worker.domain.fair_shares import smallest
 from worker.domain.requests import ConversationResolved
 from worker.errors import InvalidRequest, NotResolvedYet, SnapshotError, TransientError, UnexpectedError
-from worker.intake.entries import REQUESTED, RESOLVED, read_entry
+from worker.intake.entries import REQUESTED, RESOLVED, TASK_FIELD, read_entry
 from worker.intake.scripts import MAX_FIELDS
 from worker.intake.stream import IntakeEntry, IntakeStream
 from worker.log import get_logger
@@ -151,9 +151,16 @@ class Intake:
             return
         now = self._stream.now()
         ages = {entry.id: now - entry.milliseconds for entry, _ in limited}
-        expired = {key for key, age in ages.items() if not -_CLOCK_STEP_MS <= age < _GIVE_UP_MS}
+        limits = {entry.id: self._patience(entry) for entry, _ in limited}
+        expired = {key for key, age in ages.items() if not -_CLOCK_STEP_MS <= age < limits[key]}
         outcome.rejected += [pair for pair in outcome.pending if pair[0].id in expired]
         outcome.pending = [pair for pair in outcome.pending if pair[0].id not in expired]
+
+    def _patience(self, entry: IntakeEntry) -> float:
+        """Return the age in ms at which an entry is given up: if it was a Celery message, not before its task would."""
+        if TASK_FIELD not in (entry.fields or {}):
+            return _GIVE_UP_MS
+        return max(_GIVE_UP_MS, 1000 * self._service.settings.parent_wait.total_seconds())
 
     def _settle(self, outcome: _Outcome) -> None:
         moved = self._stream.settle(outcome.done, outcome.rejected)

@@ -1,6 +1,6 @@
 """The listener accepts the requests of the intake stream into the ledger and wakes the workers.
 
-    read → decode → accept → publish → settle
+    read → decode → accept → enqueue → settle (acknowledge or reject)
 
 An entry is acknowledged only once its request is durable in the ledger, or once it is in the stream of rejected
 entries. If anything fails in between, it stays pending and is read again, by this listener or by another that claims
@@ -111,7 +111,7 @@ class Listener:
             except TransientError as error:
                 if attempt == 0:
                     log.warning("listener_waits_for_store", code=error.code, reason=error.message)
-                if stop.wait(_pause(_OUTAGE_SECONDS, attempt)):
+                if stop.wait(_pause(*_OUTAGE_SECONDS, attempt)):
                     return False
                 attempt += 1
             else:
@@ -121,7 +121,7 @@ class Listener:
         self._retry_at = 0.0  # a lost reply has left its batch pending
         if isinstance(error, BrokerUnavailable):
             self._stream.disconnect()
-        stop.wait(_pause(_OUTAGE_SECONDS, failures - 1))
+        stop.wait(_pause(*_OUTAGE_SECONDS, failures - 1))
 
     def _drain(self) -> None:
         stop_at = time.monotonic() + _DRAIN_SECONDS
@@ -169,8 +169,7 @@ class Listener:
         if self._backlog:
             self._process_backlog()
             return
-        entries = self._stream.wait_for_entry(self._block())
-        if not entries:
+        if not (entries := self._stream.wait_for_entry(self._block())):
             return
         more, waiting = self._stream.read_new(self._batch_size - 1)
         entries += more
@@ -224,13 +223,15 @@ class Listener:
         """Process this listener's own pending entries, page by page; retry those that remain after growing waits."""
         after, pending, seen = "0", 0, 0
         waiting = {*self._backlog.ids(), *self._claimed}
-        while not stop.is_set() and (entries := self._stream.read_pending(after, self._batch_size)):
-            after = entries[-1].id
-            entries = [entry for entry in entries if entry.id not in waiting]
-            seen += len(entries)
-            pending += self._process(entries) if entries else 0
-        progress = pending < seen
-        self._retry_wait = _RETRY_SECONDS[0] if progress else min(2 * self._retry_wait, _RETRY_SECONDS[1])
+        while not stop.is_set() and (ids := self._stream.pending_ids(after, self._batch_size)):
+            after = ids[-1]
+            left = [entry_id for entry_id in ids if entry_id not in waiting]
+            while left and not stop.is_set():
+                entries = self._stream.fetch_again(left)
+                left = left[len(entries) :]
+                seen += len(entries)
+                pending += self._process(entries)
+        self._retry_wait = _RETRY_SECONDS[0] if pending < seen else min(2 * self._retry_wait, _RETRY_SECONDS[1])
         self._retry_at = time.monotonic() + self._retry_wait * random.uniform(0.8, 1.2) if pending else None
 
     # --- entries of listeners that died, or hung ------------------------------------------------------
@@ -295,6 +296,5 @@ class Listener:
             self._stream.finish(entry_id)
 
 
-def _pause(bounds: tuple[float, float], attempt: int) -> float:
-    shortest, longest = bounds
+def _pause(shortest: float, longest: float, attempt: int) -> float:
     return min(longest, shortest * 2.0 ** min(attempt, 10)) * random.uniform(0.7, 1.0)

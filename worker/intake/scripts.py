@@ -43,7 +43,9 @@ return {entries, redis.call('LLEN', KEYS[2])}
 )
 
 # KEYS: stream. ARGV: limit, budget, id... A deleted entry has the size -1.
-_FETCH = """
+FETCH = (
+    _PACK
+    + """
 local entries, total, limit, budget = {}, 0, tonumber(ARGV[1]), tonumber(ARGV[2])
 local function fetch(id)
   local found = redis.call('XRANGE', KEYS[1], id, id)
@@ -55,30 +57,8 @@ local function fetch(id)
   end
   return total < budget
 end
-"""
-FETCH = (
-    _PACK
-    + _FETCH
-    + """
 for i = 3, #ARGV do
   if not fetch(ARGV[i]) then break end
-end
-return entries
-"""
-)
-
-# KEYS: stream. ARGV: limit, budget, group, consumer, after, count. XCLAIM restarts the idle time, so that no other
-# listener claims entries that this one is still trying.
-READ_PENDING = (
-    _PACK
-    + _FETCH
-    + """
-local pending = redis.call('XPENDING', KEYS[1], ARGV[3], '(' .. ARGV[5], '+', ARGV[6], ARGV[4])
-for i = 1, #pending do
-  local id = pending[i][1]
-  local continue = fetch(id)
-  if entries[#entries][2] >= 0 then redis.call('XCLAIM', KEYS[1], ARGV[3], ARGV[4], 0, id, 'JUSTID') end
-  if not continue then break end
 end
 return entries
 """

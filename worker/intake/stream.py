@@ -2,7 +2,7 @@
 
 A consumer group remembers which entries each consumer received and has not acknowledged: its pending entries. The Redis
 client does not retry: if the reply to XREADGROUP is lost, a second XREADGROUP returns the next entries, and those of
-the lost reply stay pending until `read_pending` returns them.
+the lost reply stay pending until they are tried again.
 https://redis.io/docs/latest/develop/data-types/streams/
 """
 
@@ -16,7 +16,7 @@ import redis
 
 from worker.errors import ContactErased, SnapshotError
 from worker.intake.entries import original_of
-from worker.intake.scripts import CLAIM, FETCH, MAX_FIELDS, READ_NEW, READ_PENDING, REJECT, SHOWN_BYTES, SHOWN_FIELDS
+from worker.intake.scripts import CLAIM, FETCH, MAX_FIELDS, READ_NEW, REJECT, SHOWN_BYTES, SHOWN_FIELDS
 from worker.stores.connections import Connections, broker_errors
 from worker.stores.events import entries_of, rejection
 from worker.stores.wakeups import BULK, INTERACTIVE
@@ -115,15 +115,25 @@ class IntakeStream:
         with broker_errors():
             return int(self._redis.llen(BULK))
 
-    def read_pending(self, after: str, count: int) -> list[IntakeEntry]:
-        """Return up to `count` of this consumer's pending entries after the id `after`."""
-        limits = (self._limit, BATCH_BYTES, self._group, self._consumer, after, count)
+    def pending_ids(self, after: str, count: int) -> list[str]:
+        """Return the ids of up to `count` of this consumer's pending entries after the id `after`."""
 
         def read() -> Any:
-            return self._redis.eval(READ_PENDING, 1, self._stream, *limits)
+            return self._redis.xpending_range(self._stream, self._group, f"({after}", "+", count, self._consumer)
 
-        reply: Any = self._with_group(read, [])
-        return [_entry(*packed) for packed in reply]
+        found: Any = self._with_group(read, [])
+        return [each["message_id"].decode() for each in found]
+
+    def fetch_again(self, ids: Sequence[str]) -> list[IntakeEntry]:
+        """Return pending entries of this consumer as `fetch` does, and restart their idle time.
+
+        No other listener then claims entries that this one is still trying; one that has claimed an entry just before
+        tries it, too. Ids of deleted entries are left as they are, because Redis would remove them from the pending
+        ones.
+        """
+        entries = self.fetch(ids)
+        self.reset_idle(entry.id for entry in entries if entry.fields is not None)
+        return entries
 
     def claim(self, cursor: str, count: int, idle: timedelta) -> tuple[str, list[str], list[str]]:
         """Claim entries that have been pending with any consumer for longer than `idle`, without reading them.
