@@ -14,9 +14,10 @@ from worker.stores.connections import store_errors
 from worker.stores.ledger import Key, key_of
 
 _MAX_SECONDS = 5
-_MANY_IDS, _MAX_LARGE = 500, 4
-"""Requests that name more than 500 messages go into batches of their own, of up to 4 requests, because looking up so
-many ids takes time for which other requests should not wait."""
+_MANY_IDS, _MAX_LARGE = 40, 4
+"""Requests that name more than 40 messages go into batches of their own, of up to 4 requests, because looking up so
+many ids takes time for which other requests should not wait. An ordinary batch then looks up 20,000 at most, in one
+read."""
 
 
 class Acceptor:

@@ -27,9 +27,9 @@ _LOG_SECONDS = 10.0
 
 
 class LimitedProtocol(HttpToolsProtocol):
-    """One connection. When there are too many, a new one takes the place of the one that waits longest for its client.
+    """One connection. When there are too many, a new one replaces the one that has waited longest for its client.
 
-    It is idle, or its client does not finish a body or read an answer.
+    That one is idle, or its client has not finished its body or read the response.
     """
 
     max_connections = 1000
@@ -62,6 +62,7 @@ class LimitedProtocol(HttpToolsProtocol):
     def resume_writing(self) -> None:
         self._stop_unread_timer()
         super().resume_writing()
+        self._watch_unsent()
 
     def data_received(self, data: bytes) -> None:
         self._message_ended = False
@@ -90,6 +91,8 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._stop_head_timer()
+        if not self.flow.write_paused:
+            self._stop_unread_timer()  # more will be written
         self._waiting_since = time.monotonic()
         self._head_is_complete = True
         self._head_bytes = 0
@@ -111,6 +114,7 @@ class LimitedProtocol(HttpToolsProtocol):
         super().on_response_complete()
         if is_incomplete:
             self._rest_timer = self.loop.call_later(_REST_SECONDS, self.transport.abort)
+        self._watch_unsent()
 
     def _is_idle(self) -> bool:
         """Whether it is open and has no request that is being answered."""
@@ -121,7 +125,7 @@ class LimitedProtocol(HttpToolsProtocol):
         """Whether nothing happens on it until its client sends or reads something."""
         if self.transport.is_closing():
             return False
-        if self._is_idle() or self._unread_timer is not None:
+        if self._is_idle() or self.flow.write_paused:
             return True
         server_reads = not self.flow.read_paused and not self.cycle.waiting_for_100_continue
         return self.cycle.more_body and server_reads and not self.pipeline
@@ -150,9 +154,15 @@ class LimitedProtocol(HttpToolsProtocol):
             self._rest_timer.cancel()
             self._rest_timer = None
 
+    def _watch_unsent(self) -> None:
+        """Start the timer if nothing more will be written, but not all is sent: closing waits for that without end."""
+        if self._unread_timer is None and (self._is_idle() or self.transport.is_closing()):
+            self._start_unread_timer()
+
     def _start_unread_timer(self) -> None:
-        unsent = self.transport.get_write_buffer_size()
-        self._unread_timer = self.loop.call_later(_UNREAD_SECONDS, self._unread_timeout, unsent)
+        self._stop_unread_timer()
+        if unsent := self.transport.get_write_buffer_size():
+            self._unread_timer = self.loop.call_later(_UNREAD_SECONDS, self._unread_timeout, unsent)
 
     def _stop_unread_timer(self) -> None:
         if self._unread_timer is not None:
@@ -160,7 +170,8 @@ class LimitedProtocol(HttpToolsProtocol):
             self._unread_timer = None
 
     def _unread_timeout(self, unsent: int) -> None:
-        """Abort if as much is unsent as before. uvicorn adds nothing until writing is resumed."""
+        """Abort if as much is unsent as before, although nothing was added."""
+        self._unread_timer = None
         if self.transport.get_write_buffer_size() < unsent:
             self._start_unread_timer()
         else:
@@ -172,6 +183,7 @@ class LimitedProtocol(HttpToolsProtocol):
             self._refuse(408, "Request Timeout", "head_timeout", message)
         elif not self.transport.is_closing():
             self.transport.close()
+            self._watch_unsent()
 
     def _refuse(self, status: int, phrase: str, code: str, message: str) -> None:
         """Answer without a request, and close."""
@@ -182,6 +194,7 @@ class LimitedProtocol(HttpToolsProtocol):
         head = f"HTTP/1.1 {status} {phrase}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
         self.transport.write(f"{head}cache-control: no-store\r\nconnection: close\r\n\r\n".encode() + body)
         self.transport.close()
+        self._watch_unsent()
         if time.monotonic() - LimitedProtocol._logged_at > _LOG_SECONDS:
             LimitedProtocol._logged_at = time.monotonic()
             log.warning("http_connection_refused", code=code, status=status, connections=len(self.connections))
