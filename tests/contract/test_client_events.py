@@ -113,3 +113,18 @@ def test_a_foreign_entry_in_the_event_stream_is_passed_over(
     assert caplog.text.count("it is not an event") == 3, "the end of an export is no cause for a warning"
     with redis.Redis.from_url(settings.redis_url) as server:
         assert server.xpending(EVENTS, "g")["pending"] == 0
+
+
+def test_timeout_of_zero_reads_what_is_there(
+    client: SnapshotClient, finished: list[str], contact: Contact, service: Service
+) -> None:
+    assert [event.id for event in client.events("g", "c", timeout=0)] == finished
+    request_id = service.ledger.collection.find_one({"_id": ObjectId(finished[0].split(".")[0])})
+    assert request_id
+    with service.connections.redis.pipeline(transaction=False) as pipeline_:
+        for _ in range(2500):
+            pipeline_.xadd(EVENTS, {"event": "{}"})
+        pipeline_.execute()
+    assert client.wait(request_id["requestId"], timeout=0).completed
+    with pytest.raises(TimeoutError):
+        client.wait("another", timeout=0)

@@ -78,6 +78,9 @@ class AsyncSnapshotClient:
     async def aclose(self) -> None:
         """Close the connections. The client connects again if it is used again."""
         await self._redis.aclose()
+        watching = getattr(self._redis.connection_pool, "sentinel_manager", None)
+        for sentinel in watching.sentinels if watching else ():
+            await sentinel.aclose()
 
     async def __aenter__(self) -> Self:
         return self

@@ -12,7 +12,6 @@ from ..stores.redis_errors import describe, name_of
 from .models import Event
 from .steps import (
     BLOCK_SECONDS,
-    UNREACHABLE,
     Deliver,
     Execute,
     Names,
@@ -21,6 +20,7 @@ from .steps import (
     backoff,
     command,
     is_other_event,
+    is_outage,
     pairs,
     read_event,
     refusal,
@@ -48,30 +48,30 @@ def follow(
     idle_since = time.monotonic()
     failures = 0
     group_gone = False
-    while timeout is None or time.monotonic() - idle_since < timeout:
+    while True:
+        is_over = timeout is not None and time.monotonic() - idle_since >= timeout
+        if is_over and (failures or state.is_caught_up):
+            return
         try:
             if group_gone:
                 yield from state.create_group()
                 group_gone = False
             entries = yield from state.read(timeout)
-            for key, fields in entries:
-                event = state.unseen(key, fields)
-                if event:
-                    yield Deliver(event)
-                yield Execute([command("xack", names.events, group, key)])
+            if entries:
+                idle_since = time.monotonic()
+                yield from state.deliver(entries)
+                idle_since = time.monotonic()
             failures = 0
-            idle_since = time.monotonic() if entries else idle_since
-        except redis.AuthenticationError as error:  # redis-py derives it from ConnectionError, but it is not an outage
-            raise BrokerUnavailable(refusal(error)) from error
-        except UNREACHABLE as error:
-            log.log(logging.INFO if failures else logging.WARNING, "Redis unreachable: %s", describe(error))
+        except redis.RedisError as error:
+            if isinstance(error, redis.ResponseError) and any(sign in str(error) for sign in _GROUP_GONE):
+                group_gone = True
+                continue
+            if not is_outage(error):
+                raise BrokerUnavailable(refusal(error)) from error
+            log.log(logging.INFO if failures else logging.WARNING, "Redis unavailable: %s", describe(error))
             state.start_over()
             yield backoff(failures)
             failures += 1
-        except redis.ResponseError as error:
-            if not any(sign in str(error) for sign in _GROUP_GONE):
-                raise BrokerUnavailable(refusal(error)) from error
-            group_gone = True
 
 
 class _Position:
@@ -89,6 +89,8 @@ class _Position:
         self._after = "0"
         self._cursor = "0-0"
         self._claim_at = 0.0
+        self.is_caught_up = False
+        """Whether everything that was there has been read."""
 
     def read(self, timeout: float | None) -> Steps[Sequence[tuple[str, Any]]]:
         if self._after != ">":
@@ -103,7 +105,10 @@ class _Position:
                 self._claim_at = time.monotonic() + self._every
             claimed: Sequence[tuple[str, Any]] = reply[1]
             return claimed
-        return (yield from self._read(">", min(BLOCK_SECONDS, timeout or BLOCK_SECONDS)))
+        seconds = BLOCK_SECONDS if timeout is None else min(BLOCK_SECONDS, timeout)
+        new = yield from self._read(">", seconds)
+        self.is_caught_up = not new
+        return new
 
     def _read(self, after: str, block: float | None) -> Steps[Sequence[tuple[str, Any]]]:
         wait_ms = None if block is None else max(1, round(block * 1000))
@@ -112,7 +117,21 @@ class _Position:
         found = pairs(reply)
         return found[0][1] if found else []
 
-    def unseen(self, key: str, fields: Mapping[str, str] | None) -> Event | None:
+    def deliver(self, entries: Sequence[tuple[str, Any]]) -> Generator[Execute | Deliver, Any, None]:
+        """Deliver and acknowledge the events of entries.
+
+        If that takes long, the rest is read again, before another consumer takes it over and both process it.
+        """
+        stop_at = time.monotonic() + self._every / 2
+        for number, (key, fields) in enumerate(entries):
+            if number and time.monotonic() > stop_at:
+                self.start_over()
+                return
+            if event := self._unseen(key, fields):
+                yield Deliver(event)
+            yield Execute([command("xack", self._stream, self._group, key)])
+
+    def _unseen(self, key: str, fields: Mapping[str, str] | None) -> Event | None:
         """Return the event of an entry, unless this iterator has already delivered it."""
         event = read_event(fields) if fields else None
         if event is None:
@@ -132,4 +151,4 @@ class _Position:
             yield Execute([command("xgroup_create", self._stream, self._group, id="0", mkstream=True)])
         except redis.ResponseError as error:
             if name_of(error) != "BUSYGROUP":
-                raise BrokerUnavailable(refusal(error)) from error
+                raise

@@ -12,7 +12,7 @@ import redis
 from pydantic import ValidationError
 from pydantic_core import from_json
 
-from ..stores.redis_errors import describe
+from ..stores.redis_errors import describe, name_of
 from .models import EVENT, Event
 
 Result = TypeVar("Result")
@@ -20,6 +20,8 @@ Result = TypeVar("Result")
 UNREACHABLE = (redis.ConnectionError, redis.TimeoutError)
 PASSING = frozenset({"NOREPLICAS", "READONLY", "MASTERDOWN"})
 """Refusals that pass within seconds after a failover: the new primary has no replica yet, or the old one is left."""
+_WAITED_FOR = PASSING | {"MISCONF", "UNBLOCKED"}
+"""Refusals that a reader waits for as for an outage: also those of a full disk, and of a primary that is demoted."""
 BLOCK_SECONDS = 2.0
 """Duration of one blocking read. Must stay below the socket timeout."""
 
@@ -119,6 +121,13 @@ def raise_first_error(replies: list[Any]) -> list[Any]:
         if isinstance(reply, redis.RedisError):
             raise reply
     return replies
+
+
+def is_outage(error: redis.RedisError) -> bool:
+    """Whether Redis cannot be reached, or refuses something for as long as it is failing over or its disk is full."""
+    if isinstance(error, redis.AuthenticationError):  # redis-py derives it from ConnectionError
+        return False
+    return isinstance(error, UNREACHABLE) or name_of(error) in _WAITED_FOR
 
 
 def refusal(error: redis.RedisError) -> str:

@@ -10,20 +10,21 @@ from ..errors import BrokerUnavailable
 from .models import FailedEvent, Outcome, Rejected, Sent
 from .steps import (
     BLOCK_SECONDS,
-    UNREACHABLE,
     Execute,
     Names,
     Sleep,
     Steps,
     backoff,
     command,
+    is_outage,
     pairs,
     read_event,
     refusal,
 )
 
 _LOOK_BACK_AFTER = 1.0
-_PAGE = 1000
+_PAGE, _FORWARD = 1000, 50
+"""Entries of one read. A rejected entry, which is only read forward, may have a megabyte."""
 
 
 def wait(names: Names, sent: Sent | str, timeout: float) -> Steps[Outcome]:
@@ -39,15 +40,15 @@ def wait(names: Names, sent: Sent | str, timeout: float) -> Steps[Outcome]:
             if outcome := (yield from search.step(max(left, 0.0))):
                 return outcome
             failures = 0
-        except redis.AuthenticationError as error:  # redis-py derives it from ConnectionError, but it is not an outage
-            raise BrokerUnavailable(refusal(error)) from error
-        except UNREACHABLE:
+            if timeout == 0 and (search.is_behind or search.is_looking_back):
+                continue
+        except redis.RedisError as error:
+            if not is_outage(error):
+                raise BrokerUnavailable(refusal(error)) from error
             left = search.deadline - time.monotonic()  # a read without an answer may have used up the time
             if left > 0:
                 yield Sleep(min(backoff(failures).seconds, left))
             failures += 1
-        except redis.RedisError as error:
-            raise BrokerUnavailable(refusal(error)) from error
         if left <= 0:
             raise TimeoutError(f"Request {search.request_id} had no outcome within {timeout:g} s; it may still finish.")
 
@@ -63,10 +64,17 @@ class _Search:
         self._names = names
         self._sent = None if isinstance(sent, str) else sent
         self._events, self._rejected = sent.since if isinstance(sent, Sent) else ("$", "$")
+        self.is_behind = False
+        """Whether there may be more entries to read without waiting."""
         may_be_older = sent.may_be_older if isinstance(sent, Sent) else True
         self._back: str | None = self._events if may_be_older else None
         # Rarely needed, but even a short wait must find an event that is already in the stream.
         self._back_at = now + (min(_LOOK_BACK_AFTER, timeout / 2) if self._sent else 0.0)
+
+    @property
+    def is_looking_back(self) -> bool:
+        """Whether older events are being searched now."""
+        return self._back is not None and time.monotonic() >= self._back_at
 
     def step(self, left: float) -> Steps[Outcome | None]:
         """Make one blocking read forward, or one read backward."""
@@ -78,7 +86,7 @@ class _Search:
             block = min(block, max(0.0, self._back_at - time.monotonic()))
         if found := (yield from self._forward(block)):
             return found
-        if self._back is not None and time.monotonic() >= self._back_at:
+        if self.is_looking_back:
             return (yield from self._backward())
         return None
 
@@ -87,16 +95,19 @@ class _Search:
         if self._sent:
             streams[self._names.rejected] = self._rejected
         # A block of 0 would wait forever.
-        (reply,) = yield Execute([command("xread", streams, count=_PAGE, block=max(1, round(block * 1000)))])
-        for name, entries in pairs(reply):
+        count = _FORWARD if self._sent else _PAGE
+        (reply,) = yield Execute([command("xread", streams, count=count, block=max(1, round(block * 1000)))])
+        found = pairs(reply)
+        self.is_behind = any(len(entries) == count for _, entries in found)
+        for name, entries in found:
             for key, fields in entries:
                 if name == self._names.rejected:
                     self._rejected = key
                     self._check_rejected(fields)
                 else:
                     self._events = key
-                    if found := self._outcome(fields):
-                        return found
+                    if outcome := self._outcome(fields):
+                        return outcome
         return None
 
     def _backward(self) -> Steps[Outcome | None]:
