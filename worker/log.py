@@ -34,7 +34,7 @@ def _without_passwords(_: Any, __: str, rendered: str) -> str:
 
 
 class _WithoutBodies(logging.Filter):
-    """Removes message bodies, which Celery logs when it drops a message. `tasks.signals` logs which message it was."""
+    """Removes message bodies, which Celery logs when it drops a message. Our consumer logs which message it was."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         if "body" in str(record.msg):
@@ -47,7 +47,8 @@ _without_bodies = _WithoutBodies()
 
 def configure(settings: Settings) -> None:
     """Send all records of this process to standard error, formatted once."""
-    as_json = settings.log_format == "json" or (settings.log_format == "auto" and not sys.stderr.isatty())
+    is_terminal = sys.stderr is not None and sys.stderr.isatty()
+    as_json = settings.log_format == "json" or (settings.log_format == "auto" and not is_terminal)
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,

@@ -44,6 +44,8 @@ INVALID = [
     ("SWEEP_INTERVAL", "0s", "from 0.1s to 1h"),
     ("RETRY_CEILING", "5m", "at most 30s"),
     ("RETRY_FLOOR", "0", "above 0"),
+    ("LEDGER_RETENTION", "999999d", "from 1s to 36500d"),
+    ("EVENTS_RETENTION", "0", "from 1s to 36500d"),
     ("LEDGER_RETENTION", "1d", "longer than SNAPSHOTS_EVENTS_RETENTION"),
     ("CHUNK_SIZE", "-1", "greater than or equal to 1"),
     ("CHUNK_SIZE", "501", "less than or equal to 500"),

@@ -33,8 +33,8 @@ _FAILING = ("chunk", "failing")
 def demo(context: click.Context, as_json: bool) -> None:
     """Run the whole pipeline on sample conversations, in half a minute.
 
-    Starts MongoDB, Redis, two workers, beat and Flower as real processes. Runs single requests, a chunk, a request that
-    is retried, and two that fail as intended. Leaves nothing behind.
+    Starts MongoDB, Redis, two workers, beat, the listener, the API and Flower as real processes. Runs single requests,
+    a chunk, a request that is retried, and two that fail as intended. Leaves nothing behind.
 
     \b
     Example:

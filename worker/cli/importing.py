@@ -54,7 +54,7 @@ def import_command(
     Example:
         snapshots import conversations.jsonl more.jsonl.gz --organization ID
 
-    The exit code is 1 if a line was refused or MongoDB is down, and 2 if waiting for MongoDB will not help.
+    The exit code is 1 if a line was refused or MongoDB is down, and 2 if MongoDB cannot be used with these settings.
     """
     organization_id = organization or ObjectId()
     connections = build_service().connections
@@ -79,7 +79,7 @@ def import_command(
         click.echo(json.dumps(report.to_json()))
     else:
         _print_report(report)
-    context.exit(1 if report.refused else 0)
+    context.exit(1 if report.refusals else 0)
 
 
 @contextmanager
@@ -111,7 +111,7 @@ def _print_report(report: Report) -> None:
         "read": report.read,
         "stored": report.stored,
         "already stored": report.already_there,
-        "refused": len(report.refused),
+        "refused": report.refusals,
     }
     for name, count in counts.items():
         table.add_row(name, f"{count:,}")
@@ -119,5 +119,6 @@ def _print_report(report: Report) -> None:
     console.print(f"Created {plural(report.contacts, 'contact')} and {plural(report.messages, 'message')}.")
     for each in report.refused[:SHOWN_REFUSALS]:
         console.print(f"{each.file}:{each.line}: {each.reason}", style="red", markup=False)
-    if (more := len(report.refused) - SHOWN_REFUSALS) > 0:
-        console.print(f"and {more:,} more; --json lists all of them", style="red")
+    if (more := report.refusals - SHOWN_REFUSALS) > 0:
+        listed = "all of them" if report.refusals == len(report.refused) else f"the first {len(report.refused):,}"
+        console.print(f"and {more:,} more; --json lists {listed}", style="red")

@@ -11,7 +11,7 @@ import click
 def echo(text: str, colour: str | None = None, *, err: bool = False) -> None:
     """Print a text. On a terminal, lines that are too long break between words; ids and addresses stay whole."""
     stream = sys.stderr if err else sys.stdout
-    if stream.isatty():
+    if stream is not None and stream.isatty():  # it is None if the shell has closed it
         width = shutil.get_terminal_size().columns
         text = "\n".join(
             textwrap.fill(line, width, break_long_words=False, break_on_hyphens=False) if len(line) > width else line

@@ -25,7 +25,8 @@ _ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - a browser
 @click.option(
     "--url",
     metavar="URL",
-    help="The API's address as the browser reaches it. [http://SNAPSHOTS_API_HOST:SNAPSHOTS_API_PORT]",
+    help="The API's address as the browser reaches it. Default: that of SNAPSHOTS_OPERATIONS_URL, or else "
+    "http://SNAPSHOTS_API_HOST:SNAPSHOTS_API_PORT.",
 )
 @json_option
 def login(organization: ObjectId | None, user: ObjectId | None, url: str | None, as_json: bool) -> None:
@@ -54,7 +55,12 @@ def login(organization: ObjectId | None, user: ObjectId | None, url: str | None,
 
 
 def address_of(settings: Settings) -> str:
-    """Return the API's address on this machine. Raises click.UsageError if its port is not fixed."""
+    """Return the address of the API at which operators reach it, or else that on this machine.
+
+    Raises click.UsageError if its port is not fixed.
+    """
+    if settings.operations_url:
+        return settings.operations_url.rstrip("/").removesuffix("/operations")
     if settings.api_port == 0:
         raise click.UsageError("SNAPSHOTS_API_PORT is 0, so the API's port is unknown: give --url.")
     host = _ANY_ADDRESS.get(settings.api_host, settings.api_host)

@@ -38,8 +38,8 @@ _organization = click.option("--organization", type=ObjectIdType(), required=Tru
 
 @click.group()
 def policy() -> None:
-    """Configure which closed conversations get a snapshot automatically, its labels, what snapshots redact, and
-    how long they are kept.
+    """Configure which closed conversations get a snapshot automatically, its labels, what is redacted in snapshots,
+    and how long they are kept.
 
     By default every closed conversation with at least 2 messages gets one.
 

@@ -73,7 +73,7 @@ def resume_hint(hint: str) -> Iterator[None]:
 
 def print_json(value: Any, *, indent: int | None = None) -> None:
     """Print JSON on one line, or indented; escaped if standard output is not UTF-8."""
-    unicode = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+    unicode = (getattr(sys.stdout, "encoding", None) or "").lower().replace("-", "") == "utf8"
     click.echo(json.dumps(render(value), ensure_ascii=not unicode, indent=indent))
 
 
@@ -85,4 +85,4 @@ def console() -> Console:
 
 def agrees(question: str, yes: bool) -> bool:
     """Ask for confirmation on a terminal unless `yes` is set; return the answer. Without a terminal, return True."""
-    return yes or not sys.stdin.isatty() or click.confirm(question, err=True)
+    return yes or sys.stdin is None or not sys.stdin.isatty() or click.confirm(question, err=True)

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -102,7 +102,13 @@ class Retry(BaseHandler):  # type: ignore[misc]
             raise HTTPError(400, f"task: should name 1 to {_MAX_TASKS} tasks")
         options = self.application.options
         name = basic_name(self.request.headers["Authorization"]) if options.basic_auth else str(self.current_user)
-        answers = [count_and_log(await self._retry(each), name) for each in names]
+        answers: list[Answer] = []
+        for each in names:
+            if answers and answers[-1].result == "unavailable":  # the others would wait as long
+                answer = replace(answers[-1], task=each)
+            else:
+                answer = await self._retry(each)
+            answers.append(count_and_log(answer, name))
         self.write({"answers": [asdict(each) for each in answers]})
 
     async def _retry(self, name: str) -> Answer:

@@ -23,9 +23,9 @@ def login_error(basic_auth: list[str], auth: str, provider: str | None, oauth: M
     if basic_auth and auth:
         return "FLOWER_BASIC_AUTH and FLOWER_AUTH are both set, and Flower would ask for both logins: unset one of them"
     if basic_auth:
-        if all(re.fullmatch(r"[^:]+:.{8,}", login) for login in basic_auth):
+        if all(re.fullmatch(r"[!-9;-~]+:[ -~]{8,}", login) for login in basic_auth):  # Flower compares ASCII only
             return None
-        return "FLOWER_BASIC_AUTH must be name:password, with a password of at least 8 characters"
+        return "FLOWER_BASIC_AUTH must be name:password, with a password of at least 8 ASCII characters and no comma"
     if not auth:
         return "a login is required: set FLOWER_BASIC_AUTH=name:password, or FLOWER_AUTH for OAuth"
     missing = [name for name, value in {"FLOWER_AUTH_PROVIDER": provider, **oauth}.items() if not value]

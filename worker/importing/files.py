@@ -20,6 +20,8 @@ from worker.stores.connections import Connections
 
 BATCH_CONVERSATIONS = 500
 BATCH_BYTES = 2_000_000
+MAX_REFUSALS = 10_000
+"""Maximum number of refused lines that a report lists."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +41,17 @@ class Report:
     read: int = 0
     stored: int = 0
     already_there: int = 0
+    refusals: int = 0
     refused: list[Refusal] = field(default_factory=list)
+    """The first refused lines: a file of another kind may have millions."""
     contacts: int = 0
     messages: int = 0
+
+    def refuse(self, path: Path, line: int, reason: str) -> None:
+        """Count a refused line, and keep its reason if it is one of the first."""
+        self.refusals += 1
+        if len(self.refused) < MAX_REFUSALS:
+            self.refused.append(Refusal(str(path), line, reason))
 
     def to_json(self) -> dict[str, Any]:
         """Return the report in camelCase, with ids as hex digits."""
@@ -50,7 +60,7 @@ class Report:
             "read": self.read,
             "stored": self.stored,
             "alreadyThere": self.already_there,
-            "refused": len(self.refused),
+            "refused": self.refusals,
             "refusals": [{"file": line.file, "line": line.line, "reason": line.reason} for line in self.refused],
             "contacts": self.contacts,
             "conversations": self.stored,
@@ -112,7 +122,7 @@ def _batches(
             documents = SourceDocuments(organization_id, parse(content), now)
             documents.check_size(at_most=len(content))
         except InvalidLine as error:
-            report.refused.append(Refusal(str(path), number, error.message))
+            report.refuse(path, number, error.message)
             continue
         batch.append((number, documents))
         size += len(content)
@@ -128,7 +138,7 @@ def _lines(path: Path, report: Report) -> Iterable[tuple[int, bytes, int]]:
         yield from read_lines(path, MAX_LINE_BYTES)
     except UnreadableFile as error:
         report.read += 1
-        report.refused.append(Refusal(str(path), error.line, error.message))
+        report.refuse(path, error.line, error.message)
 
 
 def _store(store: ImportStore, path: Path, batch: list[_NumberedDocuments], report: Report) -> None:
@@ -137,4 +147,5 @@ def _store(store: ImportStore, path: Path, batch: list[_NumberedDocuments], repo
     report.already_there += outcome.already_there
     report.contacts += outcome.contacts
     report.messages += outcome.messages
-    report.refused += [Refusal(str(path), batch[place][0], reason) for place, reason in outcome.rejected.items()]
+    for place, reason in outcome.rejected.items():
+        report.refuse(path, batch[place][0], reason)

@@ -59,6 +59,8 @@ class ImportStore:
         self._connections = connections
         self._organization_id = organization_id
         self._tombstones = Tombstones(connections)
+        self._conflicts = 0
+        """How many conversations in a row could not be stored because of conflicts."""
         fields = connections.fields
         self._fields: Mapping[str, CollectionFields] = {
             "contacts": fields.contact,
@@ -88,15 +90,23 @@ class ImportStore:
                         raise
 
     def store(self, batch: Sequence[SourceDocuments]) -> WriteResult:
-        """Store the new conversations of a batch. If MongoDB refuses a document, only its conversation is rejected.
+        """Store the new conversations of a batch. If MongoDB refuses one, only that conversation is rejected.
 
-        Raises StoreUnavailable or StoreConflict after trying for 90 s.
+        Raises StoreUnavailable, or StoreConflict for the second conversation in a row, after trying for 90 s.
         """
         try:
             return self._store_with_retries(batch)
         except DocumentRefused as error:
+            self._conflicts = 0
             if len(batch) == 1:
                 return WriteResult(rejected={0: error.message})
+        except StoreConflict as error:
+            if len(batch) == 1:
+                self._conflicts += 1
+                if self._conflicts > 1:
+                    raise  # not because of this conversation
+                # It may take longer than a transaction may.
+                return WriteResult(rejected={0: f"not stored within {RETRY_SECONDS:g} s: {error.message}"})
         result = WriteResult()
         for offset, documents in enumerate(batch):
             result.add(self.store([documents]), offset)
@@ -108,7 +118,9 @@ class ImportStore:
         while True:
             try:
                 with self._connections.transaction() as session:
-                    return self._write(batch, session)
+                    result = self._write(batch, session)
+                self._conflicts = 0
+                return result
             except DocumentRefused as error:
                 # Another import may have stored the document in the meantime; the next attempt will see it.
                 attempts += 1

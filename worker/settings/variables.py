@@ -58,7 +58,12 @@ class Settings(FieldSettings, StoreSettings, BaseSettings):
     run_deadline: Annotated[Duration, between("1s", "10m")] = Field(
         timedelta(seconds=10), description="maximum time to process one Celery message"
     )
-    retry_attempts: int = Field(8, ge=1, le=100, description="attempts per request while both stores are up")
+    retry_attempts: int = Field(
+        8,
+        ge=1,
+        le=100,
+        description="attempts per request while MongoDB is up; waiting for a contact or conversation does not count",
+    )
     retry_floor: Duration = Field(timedelta(seconds=1), description="shortest wait before a retry")
     retry_ceiling: Duration = Field(timedelta(seconds=30), description="longest wait before a retry; at most 30s")
     parent_wait: Duration = Field(
@@ -79,8 +84,10 @@ class Settings(FieldSettings, StoreSettings, BaseSettings):
     reconcile_interval: Annotated[Duration, between("0.1s", "24h")] = Field(
         timedelta(minutes=5), description="interval between searches for missed closings"
     )
-    events_retention: Duration = Field(timedelta(days=7), description="age at which events are trimmed")
-    ledger_retention: Duration = Field(
+    events_retention: Annotated[Duration, between("1s", "36500d")] = Field(
+        timedelta(days=7), description="age at which events are trimmed"
+    )
+    ledger_retention: Annotated[Duration, between("1s", "36500d")] = Field(
         timedelta(days=90), description="age at which finished requests are stripped to their key and outcome"
     )
 
@@ -145,7 +152,7 @@ class Settings(FieldSettings, StoreSettings, BaseSettings):
     operations_url: HttpUrl | None = Field(
         None,
         description="address of the operations pages as operators reach it (`https://.../operations`), "
-        "used by Flower to link to requests",
+        "used by Flower and `snapshots login` for links",
     )
 
     metrics_host: str = Field("127.0.0.1", description="address on which worker, beat and listener serve /metrics")

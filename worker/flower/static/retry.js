@@ -63,6 +63,7 @@
     /* Retry tasks, show what becomes of them, and call `update` whenever that has changed. */
     async function retry(tasks, update) {
         let answers;
+        show([`Retrying ${tasks.length} ${tasks.length === 1 ? "task" : "tasks"}…`], "info");
         try {
             answers = await post(tasks);
         } catch (error) {

@@ -110,7 +110,7 @@ def latency_chart(minutes: Sequence[Minute]) -> Chart:
     slowest = max((minute.p95 for minute in minutes if minute.p95 is not None), default=None)
     if not medians or slowest is None:
         return Chart(name, title, "No request was completed in the last hour.", times)
-    lowest = max((decade for decade in _DECADES if decade <= max(medians[0], 0.01)), default=0.01)
+    lowest = max((decade for decade in _DECADES[:-1] if decade <= max(medians[0], 0.01)), default=0.01)
     highest = min((decade for decade in _DECADES if decade >= slowest and decade > lowest), default=_DECADES[-1])
     description = (
         f"The median is {duration(medians[len(medians) // 2])}; "

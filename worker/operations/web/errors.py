@@ -14,7 +14,7 @@ from worker.errors import InvalidRequest, InvalidSettings, NotFound, Refused, Sn
 from worker.exports.destination import DestinationFailed
 from worker.log import get_logger
 from worker.operations.web.rendering import HEADERS, render
-from worker.operations.web.session import COOKIE, LOGIN, ROOT, delete_cookie
+from worker.operations.web.session import COOKIE, LOGIN, ROOT, delete_cookie, has_token
 
 log = get_logger(__name__)
 
@@ -79,7 +79,7 @@ async def _or_error_page(request: Request, answer: Callable[[Request], Awaitable
 
 
 def _answer_to(error: SnapshotError, request: Request) -> Response:
-    if isinstance(error, Unauthorized) and "authorization" not in request.headers and request.method in {"GET", "HEAD"}:
+    if isinstance(error, Unauthorized) and not has_token(request) and request.method in {"GET", "HEAD"}:
         return _redirect_to_login(request, error)
     response = _error_page(_status_of(error), _message_of(error), error.code)
     if isinstance(error, HttpError):

@@ -36,12 +36,17 @@ class Viewer:
         raise Forbidden("This token may only see its own organization.")
 
 
+def has_token(request: Request) -> bool:
+    """Whether a program sends a token. A browser sends the login of a proxy in the same header."""
+    return request.headers.get("authorization", "").lower().startswith("bearer ")
+
+
 async def viewer_of(request: Request, backend: Backend) -> Viewer:
     """Return the caller who views the page.
 
     Raises TokenMissing, TokenExpired, TokenInvalid, RateLimited, Forbidden, StoreUnavailable.
     """
-    if "authorization" in request.headers:
+    if has_token(request):
         return Viewer(await backend.container.admit(request, Right.OPERATE), None)
     secret = request.cookies.get(COOKIE)
     if not secret:
