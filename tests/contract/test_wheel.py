@@ -112,7 +112,8 @@ def started(environment: dict[str, str], project: Path, tmp_path: Path) -> Itera
 def test_wheel_has_one_package_at_its_top_level(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
-    assert {name.partition("/")[0] for name in names} == {"worker", "training_snapshots-0.1.0.dist-info"}
+    metadata = "-".join(wheel.name.split("-")[:2]) + ".dist-info"
+    assert {name.partition("/")[0] for name in names} == {"worker", metadata}
     assert not [name for name in names if "__pycache__" in name]
 
 
