@@ -226,8 +226,8 @@ class Service:
     def delete(self, organization: ObjectId, snapshot: ObjectId) -> None:
         """Delete a snapshot and record `deletedAt` in the ledger, so that no late run creates it again.
 
-        A snapshot that the platform created has no ledger entry; of a snapshot that the platform removed, only the
-        entry is left. Either is enough.
+        A snapshot that the platform created has no ledger entry; if the platform removed a snapshot, only its entry is
+        left. Either is enough.
 
         Raises:
             NotFound: The organization has neither the snapshot nor an entry of it.

@@ -39,7 +39,7 @@ def test_former_primary_takes_no_event_however_often_it_is_asked(bench: Bench, p
     (key,) = bench.chunk(1)
     Run(bench.service)([key])
     for _ in range(2):
-        with pytest.raises(BrokerUnavailable, match="not the process of the last sweep"):
+        with pytest.raises(BrokerUnavailable, match="not the one that the last sweep saw"):
             bench.service.events.emit(bench.entries([key]))
     promoted.service.events.emit(bench.entries([key]))
 

@@ -70,8 +70,8 @@ def _keys(connections: Connections) -> Iterator[Finding]:
         )
     if moved:
         yield warning(
-            "Workers have moved keys aside in Redis, which had a wrong type or ids far in the future: "
-            f"{len(moved)}, the last one {shown(moved[-1])}.",
+            f"Workers moved Redis keys aside ({len(moved)} so far), because they had a wrong type or ids far in the "
+            f"future. The last one is {shown(moved[-1])}.",
             f"Find the program that wrote it, then remove each with UNLINK. All begin with {MOVED}, followed by the "
             "time in ms.",
         )

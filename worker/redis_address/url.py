@@ -31,8 +31,8 @@ _NAME = re.compile(r"[\w.-]{1,100}", re.ASCII)
 _DATABASE = re.compile(r"\d{1,5}", re.ASCII)
 _ENCODE = "percent-encode /, ?, #, @, % and white space in the user name and password"
 _NO_CLUSTER = (
-    "Redis Cluster is not supported, because Celery's transport is not; use a primary with replicas and Sentinel, or a "
-    "managed Redis with its cluster mode off"
+    "Redis Cluster is not supported, because Celery's transport does not support it; use a primary with replicas and "
+    "Sentinel, or a managed Redis with its cluster mode off"
 )
 
 
@@ -64,7 +64,7 @@ def parse_redis_url(url: str) -> RedisAddress:
     login, _, hosts = authority.rpartition("@")
     parts = urlsplit(f"//h{rest.removeprefix(authority)}")
     if "@" in f"{parts.path}{parts.query}{parts.fragment}" or parts.fragment:
-        raise ValueError(f"should have one @, behind the password, and no #: {_ENCODE}")
+        raise ValueError(f"should have one @, after the password, and no #: {_ENCODE}")
     options = _options(parts.query)
     user, _, password = login.partition(":")
     sentinel_login = {name: options.pop(f"sentinel_{name}", None) or None for name in ("username", "password")}
@@ -73,7 +73,7 @@ def parse_redis_url(url: str) -> RedisAddress:
         found = _hosts(hosts, scheme)
         name, _, database = parts.path.strip("/").partition("/")
         if not _NAME.fullmatch(name):
-            raise ValueError("should have the name of the primary behind the hosts, such as /mymaster/0")
+            raise ValueError("should have the name of the primary after the hosts, such as /mymaster/0")
         common["sentinels"] = Sentinels(found, name, **sentinel_login)
     elif any(sentinel_login.values()):
         raise ValueError("has the option sentinel_username or sentinel_password, which needs sentinel://")
@@ -114,7 +114,7 @@ def _host(text: str, scheme: str) -> Host:
         except AddressValueError:
             raise ValueError("should have a valid IPv6 address in brackets") from None
     elif not host:
-        raise ValueError(f"should have a host behind {scheme}:// or the @; {_ENCODE}")
+        raise ValueError(f"should have a host after {scheme}:// or the @; {_ENCODE}")
     elif not _HOST.fullmatch(host):
         raise ValueError("should have a host of letters, digits, hyphens, underscores and dots")
     try:
@@ -139,9 +139,9 @@ def _socket(host: str, path: str) -> str:
 def _database(path: str, option: str | None) -> int:
     numbers = {part for part in (path.strip("/"), option) if part}
     if not all(_DATABASE.fullmatch(number) for number in numbers):
-        raise ValueError("should have a database number behind the host, such as /0, or none")
+        raise ValueError("should have a database number after the host, such as /0, or none")
     if len({int(number) for number in numbers}) > 1:
-        raise ValueError("should name one database number, behind the host or as the option db")
+        raise ValueError("should name one database number, after the host or as the option db")
     return int(numbers.pop()) if numbers else 0
 
 

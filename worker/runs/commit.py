@@ -113,7 +113,7 @@ class Committer:
         return decided + self._decide([], failures)
 
     def _write(self, completions: Sequence[Completion], failures: Sequence[FailureDecision]) -> list[LedgerEntry]:
-        """Run the transaction, which contains nothing but the two writes."""
+        """Run the transaction, which only writes: to the ledger, the snapshots and, for a chunk, the outbox."""
         at = self._service.clock.now()
         documents = [each.snapshot.document for each in completions if isinstance(each.snapshot, Snapshot)]
         decisions = [CompletionDecision(each.entry, _fields(each)) for each in completions]

@@ -161,4 +161,4 @@ def _retry(result: Plan, entry: LedgerEntry, error: TransientError, settings: Se
 
 def _awaited(error: SnapshotError) -> ParentMissing:
     """Return the transient form of the error: the missing document may still come."""
-    return ParentMissing(f"{error.message} It may still come.", awaited=error.code, **error.details)
+    return ParentMissing(f"{error.message} It may still be created.", awaited=error.code, **error.details)

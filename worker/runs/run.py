@@ -1,9 +1,10 @@
 """A run: what a worker does with the requests that one message names.
 
-    load → fetch → plan → commit → emit → finish
+    load → fetch → plan (assemble) → commit (decide) → emit → finish
 
-A chunk costs two reads, one transaction, one pipelined emit and one update, whatever its size. One bad request in it
-fails alone. Requests that cannot be decided now are postponed, to be tried again by another message.
+A chunk costs three reads (two more if it has closings), one transaction, one pipelined emit, and one update or
+deletion, whatever its size. One bad request in it fails alone. Requests that cannot be decided now are postponed, to be
+tried again by another message.
 """
 
 import time

@@ -110,8 +110,8 @@ def risks(info: Info) -> Iterator[str]:
     """Yield warnings about settings that may lose data. An empty `info` means that they could not be read."""
     if "aof_enabled" not in info or "maxmemory_policy" not in info:
         yield (
-            "It could not be read whether appendonly is yes and maxmemory-policy is noeviction (INFO is refused): "
-            "make sure of both."
+            "appendonly and maxmemory-policy could not be read (INFO is refused): make sure that they are yes and "
+            "noeviction."
         )
         return
     if not info["aof_enabled"]:

@@ -152,7 +152,9 @@ class Events:
             if was_there:
                 return
             break
-        raise BrokerUnavailable("Redis is not the process of the last sweep; the next sweep emits these events.")
+        raise BrokerUnavailable(
+            "This Redis process is not the one that the last sweep saw; the next sweep emits these events."
+        )
 
     def _known_instance(self) -> str | None:
         """Return what the sweeps have recorded, or None before the first sweep."""
