@@ -155,3 +155,16 @@ def test_token_in_a_header_needs_no_csrf_token(served: Served, own: ObjectId) ->
         confirm = client.post(f"{ROOT}/redrive", data={"id": str(key)})
         assert send(client, form_of(confirm, f"{ROOT}/redrive/confirmed")).status_code == 200
     assert ledger(served, key)["round"] == 1
+
+
+def test_login_of_a_proxy_in_front_does_not_hide_the_session(
+    served: Served, own: ObjectId, admin: httpx.Client
+) -> None:
+    """The browser then sends it with each request, and the proxy passes it on."""
+    proxys = {"Authorization": "Basic b3BlcmF0b3I6c2VjcmV0"}
+    assert admin.get(ROOT, headers=proxys).status_code == 200
+    assert httpx.get(served.url + ROOT, headers=proxys).status_code == 303
+    key = failed(served.database, served.organization, own)
+    forged = admin.post(f"{ROOT}/redrive", data={"id": str(key)}, headers=proxys)
+    assert forged.status_code == 403
+    assert ledger(served, key)["status"] == "failed"
