@@ -38,8 +38,7 @@ log = get_logger(__name__)
 
 _NAME = "closings"
 _WAIT_MS = 100
-"""Maximum time for which MongoDB waits for the next change. It then reports that there are no more, and only after that
-is a backlog of closings processed."""
+"""Maximum time for which MongoDB waits for the next change. A backlog of closings is processed after that."""
 _ANSWER_SECONDS, _OPEN_SECONDS, _CLOSE_SECONDS = 5.0, 120.0, 2.0
 """How long MongoDB may take to answer, to find the resume token in its oplog, and to close the stream.
 
@@ -241,14 +240,15 @@ class ClosingsWatch:
         while left:
             tally = self._closings.submit(left)
             log.info("closings_seen", changed=len(left), accepted=tally.accepted)
+            again = tally.to_repeat()
+            is_stuck = len(again) == len(left)
+            if is_stuck:
+                self._raise_unless_in_vain(again)
             for closing, error in tally.failures():
                 level = log.debug if isinstance(error, NotResolvedYet) else log.warning
                 level("closing_not_accepted", conversation_id=str(closing.conversation_id), code=error.code)
-            again = tally.to_repeat()
-            if len(again) == len(left):
-                self._raise_unless_in_vain(again)
-                return
-            left = [closing for closing, _ in again]  # without those that are done, one that is slow is found sooner
+            # Without those that are done, one that is slow is found sooner.
+            left = [] if is_stuck else [closing for closing, _ in again]
 
     def _raise_unless_in_vain(self, failed: Sequence[tuple[ClosingReport, TransientError]]) -> None:
         """Raise the first error, so that the stream repeats the closings, unless that was in vain before.

@@ -67,7 +67,7 @@ class LedgerEntry(TypedDict, total=False):
     # The request, as the caller sent it.
     contactId: ObjectId
     erasing: ObjectId
-    """The contact instead of `contactId`, if a run found that it is erased, until the erasure has passed by."""
+    """The contact instead of `contactId`, if a run found that it is erased, until the erasure removes it."""
     conversationId: ObjectId
     messageIds: list[ObjectId]
     userId: ObjectId

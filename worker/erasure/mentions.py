@@ -1,7 +1,6 @@
 """Replaces a person's e-mail addresses and phone numbers in other people's snapshots and notes, if requested.
 
-Documents are found in the same way as in the last step of an erasure: by an address or number in the platform's
-spelling. In these documents, other spellings of the same number are replaced as well.
+Documents are found in the same way as in the last step of an erasure: by an address, or by a number in any spelling.
 """
 
 import re

@@ -262,9 +262,8 @@ class Rebuild:
             for _ in self._selection(each.path):
                 pass
         if self.gone or self.edited:
-            message = (
-                f"Snapshots changed since the export: {len(self.gone)} deleted or changed, {len(self.edited)} edited."
-            )
+            gone, edited = len(self.gone), len(self.edited)
+            message = f"Snapshots changed since the export: {gone} deleted or with other messages, {edited} edited."
             raise SourcesChanged(message, gone=self.gone, edited=self.edited)
 
     def _selection(self, path: str) -> Iterator[list[Selected]]:

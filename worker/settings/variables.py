@@ -58,12 +58,7 @@ class Settings(FieldSettings, StoreSettings, BaseSettings):
     run_deadline: Annotated[Duration, between("1s", "10m")] = Field(
         timedelta(seconds=10), description="maximum time to process one Celery message"
     )
-    retry_attempts: int = Field(
-        8,
-        ge=1,
-        le=100,
-        description="attempts per request while MongoDB is up; waiting for a contact or conversation does not count",
-    )
+    retry_attempts: int = Field(8, ge=1, le=100, description="attempts per request; outages and waits do not count")
     retry_floor: Duration = Field(timedelta(seconds=1), description="shortest wait before a retry")
     retry_ceiling: Duration = Field(timedelta(seconds=30), description="longest wait before a retry; at most 30s")
     parent_wait: Duration = Field(
