@@ -16,12 +16,13 @@ from kombu.serialization import loads
 from redis.exceptions import RedisError
 
 from worker.celery_support.bulk_rejection import reject_oldest
-from worker.celery_support.fair_queue import PRODUCER_TASKS, divert_floods
+from worker.celery_support.fair_queue import divert_floods
 from worker.celery_support.message_format import CARRIER, fault
 from worker.celery_support.payloads import original
 from worker.celery_support.slices import Slices
 from worker.celery_support.transport import CONNECTION_ERRORS
 from worker.errors import InvalidMessage
+from worker.intake.entries import PRODUCER_TASKS
 from worker.log import get_logger
 from worker.settings import settings
 from worker.stores import heartbeat

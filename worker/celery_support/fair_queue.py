@@ -22,6 +22,7 @@ from worker.intake.batch import INTERACTIVE_LIMIT
 from worker.intake.entries import (
     CLOSING,
     DATA_FIELD,
+    PRODUCER_TASKS,
     REQUEST,
     REQUESTED,
     RESOLVED,
@@ -35,8 +36,6 @@ from worker.stores.wakeups import BULK, INTERACTIVE, MAX_MESSAGE_BYTES
 
 _TYPES = {REQUEST: REQUESTED, CLOSING: RESOLVED}
 """The types of entries, by the tasks of Celery producers."""
-PRODUCER_TASKS = frozenset(_TYPES)
-"""The tasks whose messages come from Celery producers, with a whole request or closing."""
 _MANY = 100
 """How many messages must wait in the interactive queue. Workers process fewer of them within a second."""
 _NONE = ""

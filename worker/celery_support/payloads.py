@@ -23,7 +23,7 @@ from worker.celery_support.message_format import (
     parse_message,
 )
 from worker.errors import InvalidMessage
-from worker.intake.entries import CLOSING, REQUEST
+from worker.intake.entries import PRODUCER_TASKS
 from worker.log import get_logger
 from worker.stores.events import MAX_REJECTION_BYTES
 
@@ -82,7 +82,7 @@ def _without_countdown(message: CheckedMessage) -> CheckedMessage:
     own retries, which have short delays, stay as they are. A closing has the delay of its policy instead.
     """
     headers = message.headers
-    if headers["task"] not in (REQUEST, CLOSING) or headers["retries"] or not headers.get("eta"):
+    if headers["task"] not in PRODUCER_TASKS or headers["retries"] or not headers.get("eta"):
         return message
     return replace(message, headers={**headers, "eta": None, NOT_BEFORE: headers["eta"]})
 

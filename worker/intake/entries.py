@@ -18,7 +18,8 @@ from worker.stores.wakeups import INTERACTIVE
 log = get_logger(__name__)
 
 REQUEST, CLOSING = "snapshots.request", "conversations.resolved"
-"""The tasks of Celery producers."""
+PRODUCER_TASKS = frozenset({REQUEST, CLOSING})
+"""The tasks whose messages come from Celery producers, with a whole request or closing."""
 TASK_PREFIX, STREAM_PREFIX = "task:", "stream:"
 
 REQUESTED, RESOLVED = "snapshot.requested", "conversation.resolved"
