@@ -49,8 +49,13 @@ def _in_main_thread() -> bool:
     return threading.current_thread() is threading.main_thread()
 
 
-def _interrupt(_: int, __: FrameType | None) -> None:
+def _interrupt(_: int, frame: FrameType | None) -> None:
     sys.unraisablehook = _after_interrupt
+    while frame:
+        if frame.f_code is _after_interrupt.__code__:  # a KeyboardInterrupt would be lost here as well
+            _repeat_soon()
+            return
+        frame = frame.f_back
     raise KeyboardInterrupt
 
 
@@ -60,5 +65,10 @@ def _after_interrupt(unraisable: "sys.UnraisableHookArgs") -> None:
     A KeyboardInterrupt that was raised inside `__del__` would be lost, so it is raised once more.
     """
     if unraisable.exc_type is KeyboardInterrupt:
-        main_thread = threading.main_thread().ident or 0
-        threading.Timer(0.01, signal.pthread_kill, (main_thread, signal.SIGINT)).start()
+        _repeat_soon()
+
+
+def _repeat_soon() -> None:
+    """Interrupt the main thread again in a moment. A timer of the system, because a thread needs locks to start."""
+    signal.signal(signal.SIGALRM, _interrupt)
+    signal.setitimer(signal.ITIMER_REAL, 0.01)
