@@ -30,6 +30,7 @@ from worker.errors import (
 from worker.log import get_logger
 from worker.source.conversations import Conversations
 from worker.stores import indexes
+from worker.stores.acceptance import Acceptance, Wake
 from worker.stores.connections import Connections, Document
 from worker.stores.counts import record_changes, removals
 from worker.stores.events import Events
@@ -114,6 +115,7 @@ class Service:
         self.settings = connections.settings
         self.clock = connections.clock
         self.ledger = Ledger(connections)
+        self.acceptance = Acceptance(self.ledger, self.settings.run_deadline)
         self.snapshots = Snapshots(connections)
         self.conversations = Conversations(connections)
         self.events = Events(connections)
@@ -140,19 +142,22 @@ class Service:
             AcceptUnknown: MongoDB did not confirm the insert. Submit the request again with the same request id.
             StoreUnavailable: MongoDB cannot be reached; nothing was accepted.
         """
-        (receipt,) = self.accept([new])
+        (receipt,) = self.accept([new], wake=self._wake_new)
         if isinstance(receipt, SnapshotError):
             raise receipt
-        self.enqueue([receipt])
         return receipt
 
-    def accept(self, requests: Sequence[NewRequest], check: Check | None = None) -> list[Receipt | SnapshotError]:
+    def accept(
+        self, requests: Sequence[NewRequest], check: Check | None = None, wake: Wake | None = None
+    ) -> list[Receipt | SnapshotError]:
         """Insert requests into the ledger with one command, without enqueuing them.
 
         Args:
             requests: Any number of requests, which may be of different organizations.
             check: Called once with the new ledger entries before they are inserted. Returns, for each, the error that
                 refuses it, or None.
+            wake: Called with the entries that were inserted, as soon as workers can find them, which is earlier than
+                this returns.
 
         Returns:
             For each request, in order, its receipt or the error that refuses it: those that `submit` raises, or one of
@@ -169,7 +174,8 @@ class Service:
             now = self.clock.now()
             entries = [_entry(each, now) for each in requests]
             errors = self._check(entries, check)
-            known = self.ledger.insert([entry for entry, error in zip(entries, errors, strict=True) if error is None])
+        accepted = [entry for entry, error in zip(entries, errors, strict=True) if error is None]
+        known = self.acceptance.insert(accepted, wake)
         return [
             error or _receipt(entry, known.get(key_of(entry))) for entry, error in zip(entries, errors, strict=True)
         ]
@@ -193,12 +199,15 @@ class Service:
 
         `chunk_size`: maximum number of requests in a message of the bulk queue; None: that of the settings.
         """
+        self._wake_new([receipt.entry for receipt in receipts if receipt.created], chunk_size)
+
+    def _wake_new(self, entries: Sequence[LedgerEntry], chunk_size: int | None = None) -> None:
         by_queue: dict[str, list[LedgerEntry]] = {}
-        for receipt in receipts:
-            if receipt.created and (queue := receipt.entry.get("queue")):
-                by_queue.setdefault(queue, []).append(receipt.entry)
-        for queue, entries in by_queue.items():
-            self.wake(queue, entries, 1 if queue == INTERACTIVE else chunk_size or self.settings.chunk_size)
+        for entry in entries:
+            if queue := entry.get("queue"):
+                by_queue.setdefault(queue, []).append(entry)
+        for queue, of_queue in by_queue.items():
+            self.wake(queue, of_queue, 1 if queue == INTERACTIVE else chunk_size or self.settings.chunk_size)
 
     def wake(self, queue: str, entries: Sequence[LedgerEntry], chunk_size: int, task_id: str | None = None) -> bool:
         """Publish wake-ups with up to `chunk_size` requests each.

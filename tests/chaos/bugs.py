@@ -6,6 +6,7 @@ from typing import Any
 
 from worker.celery_support.transport import QoS
 from worker.domain.validation import DERIVED_PREFIXES
+from worker.stores.acceptance import Acceptance
 from worker.stores.events import Events
 from worker.stores.ledger import Ledger
 from worker.stores.snapshots import Snapshots
@@ -53,16 +54,16 @@ def insert_outside_transaction() -> None:
 
 def random_request_id() -> None:
     """Gives a request without an id a random one instead of a derived one."""
-    insert = Ledger.insert
+    insert = Acceptance.insert
 
-    def insert_random(self: Ledger, entries: Any) -> Any:
+    def insert_random(self: Acceptance, entries: Any, wake: Any = None) -> Any:
         names = {}
         for entry in entries:
             if entry["requestId"].startswith(DERIVED_PREFIXES):
                 names[entry["requestId"]] = entry["requestId"] = uuid.uuid4().hex
-        return insert(self, entries)
+        return insert(self, entries, wake)
 
-    Ledger.insert = insert_random  # type: ignore[method-assign]
+    Acceptance.insert = insert_random  # type: ignore[method-assign]
 
 
 def no_sweep() -> None:

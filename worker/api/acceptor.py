@@ -10,6 +10,7 @@ from worker.api.checks import RequestChecks
 from worker.domain.ledger_entry import LedgerEntry
 from worker.errors import SnapshotError
 from worker.service import NewRequest, Receipt, Service
+from worker.stores.acceptance import Wake
 from worker.stores.connections import store_errors
 from worker.stores.ledger import Key, key_of
 
@@ -21,14 +22,16 @@ read."""
 
 
 class Acceptor:
-    """Accepts requests in batches. Each call returns the receipt of its own request.
+    """Accepts requests in batches. Each call returns the receipt of its own request, whose worker is woken already.
 
     Raises ContactNotFound, ConversationNotFound, MessagesNotFound (nothing is left behind), RequestIdConflict,
     SnapshotDeleted, AcceptUnknown, StoreUnavailable, StoreConflict.
     """
 
-    def __init__(self, service: Service, executor: Executor, pause: Callable[[], float]) -> None:
+    def __init__(self, service: Service, executor: Executor, pause: Callable[[], float], wake: Wake) -> None:
+        """`wake` is called in a thread of the executor; see `Service.accept`."""
         self._service = service
+        self._wake = wake
         self._check = RequestChecks(service.connections)
         self._batcher: Batcher[NewRequest, Receipt] = Batcher(self._accept, executor, pause)
         self._large_batcher: Batcher[NewRequest, Receipt] = Batcher(self._accept, executor, pause, _MAX_LARGE)
@@ -39,7 +42,7 @@ class Acceptor:
 
     def _accept(self, batch: Sequence[NewRequest]) -> Sequence[Receipt | Exception]:
         with pymongo.timeout(_MAX_SECONDS):
-            return self._service.accept(batch, self._faults)
+            return self._service.accept(batch, self._faults, self._wake)
 
     def _faults(self, entries: Sequence[LedgerEntry]) -> list[SnapshotError | None]:
         """Return each request's error, or None.

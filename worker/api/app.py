@@ -28,6 +28,7 @@ def build_app(container: Container, pages: Sequence[BaseRoute] = ()) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        container.enqueuer.start()
         await container.writers.run(_create_indexes, container.service)
         yield
         container.close()

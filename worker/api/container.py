@@ -117,9 +117,9 @@ class Container:
         self.exporter = Exporter(job_service)
 
         self.poller = OutcomePoller(service, self.writers.executor)
-        self.accept = Acceptor(service, self.writers.executor, self._gather_seconds)
-        self.allowance = Allowance(_INTERACTIVE_PER_SECOND)
         self.enqueuer = Enqueuer(service, self._redis_threads.executor, self.poller.awaited)
+        self.accept = Acceptor(service, self.writers.executor, self._gather_seconds, self.enqueuer.enqueue)
+        self.allowance = Allowance(_INTERACTIVE_PER_SECOND)
 
         self.metrics = HttpMetrics(self._metrics_connections)
         self.render_metrics = SharedCall(lambda: self.scrapers.run(self.metrics.text))

@@ -61,8 +61,6 @@ async def create(request: Request, caller: MayWrite) -> Response:
         receipt = await app.accept(NewRequest(validated, request_id, "api", queue, traceparent=trace))
     except SnapshotError as error:
         return error_response(error, request_id)
-    if receipt.created:
-        app.enqueuer.enqueue(receipt.entry)
     seconds, applied = _preferred_wait(request, app.settings)
     if receipt.status != ACCEPTED:
         seconds = max(seconds, _MIN_WAIT_IF_FINISHED)

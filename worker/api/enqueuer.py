@@ -29,7 +29,7 @@ _MAX_KEPT = 20_000
 
 
 class Enqueuer:
-    """Wakes workers for accepted requests. `enqueue` does not block."""
+    """Wakes workers for accepted requests. Call `start` on the event loop before anything is enqueued."""
 
     def __init__(self, service: Service, executor: Executor, in_flight: Callable[[], int]) -> None:
         self._service = service
@@ -37,11 +37,18 @@ class Enqueuer:
         self._in_flight = in_flight
         self._entries: list[LedgerEntry] = []
         self._running: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop
 
-    def enqueue(self, entry: LedgerEntry) -> None:
-        """Wake a worker for a ledger entry soon."""
-        if len(self._entries) < _MAX_KEPT:
-            self._entries.append(entry)
+    def start(self) -> None:
+        """Remember the event loop on which to publish."""
+        self._loop = asyncio.get_running_loop()
+
+    def enqueue(self, entries: Sequence[LedgerEntry]) -> None:
+        """Wake workers for ledger entries soon. It can be called from any thread, and does not block."""
+        self._loop.call_soon_threadsafe(self._add, entries)
+
+    def _add(self, entries: Sequence[LedgerEntry]) -> None:
+        self._entries += entries[: _MAX_KEPT - len(self._entries)]
         if self._running is None:
             self._running = asyncio.create_task(self._run())
 

@@ -82,6 +82,7 @@ class Connections:
             w="majority",
             journal=True,
             read_preference=ReadPreference.PRIMARY,  # overrides the URL: a secondary may lag
+            readConcernLevel="local",  # overrides the URL; reads that need a majority say so
             connect=False,  # the first command connects; a mongodb+srv name is looked up then, not here
             maxPoolSize=self._pool_size,
             serverMonitoringMode="poll",

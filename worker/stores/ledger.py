@@ -8,7 +8,6 @@ Every write has write concern majority and is journaled, unless its docstring sa
 `worker.domain.ledger_entry.LedgerEntry`.
 """
 
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,7 +17,6 @@ from bson import ObjectId
 from pymongo import UpdateOne, WriteConcern
 from pymongo.client_session import ClientSession
 from pymongo.collection import Collection
-from pymongo.errors import BulkWriteError, PyMongoError
 from pymongo.read_concern import ReadConcern
 
 from worker.domain.ledger_entry import (
@@ -30,15 +28,13 @@ from worker.domain.ledger_entry import (
     PERSONAL,
     LedgerEntry,
     as_failed,
+    is_open,
     is_unsent,
     with_fields,
 )
-from worker.errors import AcceptUnknown, ContactErased, ParentMissing, SnapshotError
+from worker.errors import ContactErased, ParentMissing, SnapshotError
 from worker.stores.connections import Connections, Document, store_errors
 from worker.stores.outbox import FEWEST, Decision, Outbox
-
-_DUPLICATE_KEY = 11000
-_READ_BACKS = 10  # within half a second: another process's insert of the same key may not be at majority yet
 
 Key = tuple[ObjectId, str]  # organization and request id: the idempotency key
 
@@ -84,65 +80,21 @@ class Ledger:
         """The collection at read concern `majority`: a failover cannot roll back what it returns."""
         return self.collection.with_options(read_concern=ReadConcern("majority"))
 
-    # --- accept ---------------------------------------------------------------------------------------
-
-    def insert(self, entries: Sequence[LedgerEntry]) -> dict[Key, LedgerEntry]:
-        """Insert entries in one command. An entry whose key exists already is not inserted.
-
-        Args:
-            entries: New entries, with the status `accepted`.
-
-        Returns:
-            The ledger's entry for each key, which may be an older one. A key is missing if its entry is not known to be
-            durable, because it was neither inserted without an error nor read back at majority.
-
-        Raises:
-            AcceptUnknown: This applies to all keys.
-        """
-        if not entries:
-            return {}
-        new = {key_of(entry): entry for entry in entries}
-        doubtful: set[Key] = set()
-        try:
-            self.collection.insert_many(entries, ordered=False)
-        except BulkWriteError as error:
-            details = error.details or {}
-            failed = details.get("writeErrors", [])
-            unsure = details.get("writeConcernErrors") or any(each["code"] != _DUPLICATE_KEY for each in failed)
-            doubtful = set(new) if unsure else {key_of(entries[each["index"]]) for each in failed}
-        except PyMongoError:
-            doubtful = set(new)
-        known = {key: entry for key, entry in new.items() if key not in doubtful}
-        for attempt in range(_READ_BACKS):
-            if not (missing := doubtful - set(known)):
-                break
-            time.sleep(0.01 * attempt)
-            try:
-                known |= self._read_back(missing)
-            except AcceptUnknown:
-                if not known:
-                    raise
-                break
-        return known
-
-    def _read_back(self, keys: Iterable[Key]) -> dict[Key, LedgerEntry]:
-        """Return the entries of these keys, from the primary at majority. Raises AcceptUnknown."""
-        conditions = [{"organizationId": organization, "requestId": request_id} for organization, request_id in keys]
-        try:
-            with store_errors():
-                return {key_of(entry): entry for entry in self.at_majority.find({"$or": conditions})}
-        except SnapshotError as error:
-            raise AcceptUnknown from error
-
     # --- run ------------------------------------------------------------------------------------------
 
     def load(self, ids: Sequence[ObjectId]) -> list[LedgerEntry]:
-        """Return the entries of these ids at majority, in no particular order; unknown ids are omitted.
+        """Return the entries of these ids, in no particular order; unknown ids are omitted.
 
-        An outcome that is not at majority could still be rolled back, so its event must not be emitted.
+        Entries without an outcome are those of the primary, which may not be at majority yet
+        (`worker.stores.acceptance`). Outcomes are read at majority, because the event of one that could still be rolled
+        back must not be emitted.
         """
         with store_errors():
-            return list(self.at_majority.find({"_id": {"$in": list(ids)}}, batch_size=len(ids) + 1))
+            found = _find(self.collection.with_options(read_concern=ReadConcern("local")), ids)
+            decided = [entry["_id"] for entry in found if not is_open(entry)]
+            if not decided:
+                return found
+            return [entry for entry in found if is_open(entry)] + _find(self.at_majority, decided)
 
     def decide(
         self,
@@ -278,6 +230,10 @@ def ledger_of(connections: Connections) -> Collection[LedgerEntry]:
     Aggregations return other documents, and use `Connections.database`.
     """
     return cast("Collection[LedgerEntry]", connections.database[connections.settings.requests_collection])
+
+
+def _find(collection: Collection[LedgerEntry], ids: Sequence[ObjectId]) -> list[LedgerEntry]:
+    return list(collection.find({"_id": {"$in": list(ids)}}, batch_size=len(ids) + 1))
 
 
 def key_of(entry: LedgerEntry) -> Key:

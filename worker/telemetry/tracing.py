@@ -7,12 +7,12 @@ The ledger carries the trace across the queue, so a wake-up that is lost, repeat
 no trace. Each request of a chunk has its own spans, in its own trace.
 
 When traces are off, a producer's `traceparent` is passed on unchanged, nothing of OpenTelemetry's tracing is imported,
-and the service is the plain `Service`. When they are on, `TracedService` replaces the three stores that make up the
+and the service is the plain `Service`. When they are on, `TracedService` replaces the stores that make up the
 path of a request with subclasses that record spans. Spans hold ids, triggers and error codes, never personal data.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from bson import ObjectId
@@ -22,6 +22,7 @@ from worker.domain.ledger_entry import LedgerEntry
 from worker.errors import SnapshotError
 from worker.service import Service
 from worker.source.conversations import Conversations, Fetched
+from worker.stores.acceptance import Acceptance, Wake
 from worker.stores.connections import Connections
 from worker.stores.events import Events
 from worker.stores.ledger import CompletionDecision, FailureDecision, Key, Ledger
@@ -47,6 +48,7 @@ class TracedService(Service):
         super().__init__(connections, publish)
         self.spans = Spans(connections.settings)
         self.ledger = _TracedLedger(connections, self.spans)
+        self.acceptance = _TracedAcceptance(self.ledger, self.settings.run_deadline, self.spans)
         self.conversations = _TracedConversations(connections, self.spans)
         self.events = _TracedEvents(connections, self.spans)
 
@@ -55,10 +57,6 @@ class _TracedLedger(Ledger):
     def __init__(self, connections: Connections, spans: "Spans") -> None:
         super().__init__(connections)
         self._spans = spans
-
-    def insert(self, entries: Sequence[LedgerEntry]) -> dict[Key, LedgerEntry]:
-        with self._spans.accepting(entries):
-            return super().insert(entries)
 
     def load(self, ids: Sequence[ObjectId]) -> list[LedgerEntry]:
         with self._spans.measured() as period:
@@ -84,6 +82,16 @@ class _TracedLedger(Ledger):
     def postpone(self, entries: Sequence[LedgerEntry], due: datetime, error: SnapshotError, *, counts: bool) -> None:
         super().postpone(entries, due, error, counts=counts)
         self._spans.end(entries, postponed=error.code)
+
+
+class _TracedAcceptance(Acceptance):
+    def __init__(self, ledger: Ledger, deadline: timedelta, spans: "Spans") -> None:
+        super().__init__(ledger, deadline)
+        self._spans = spans
+
+    def insert(self, entries: Sequence[LedgerEntry], wake: Wake | None = None) -> dict[Key, LedgerEntry]:
+        with self._spans.accepting(entries):
+            return super().insert(entries, wake)
 
 
 class _TracedConversations(Conversations):
