@@ -3,6 +3,7 @@
 The request id is derived from the conversation, so that a page that is repeated makes the same requests.
 """
 
+import random
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -30,8 +31,9 @@ effect soon."""
 MAX_INTERACTIVE_WAIT = timedelta(seconds=2)
 """How long the oldest interactive message may wait before a backfill pauses."""
 _COUNT_PAGE = 1000
-_WINDOW = 2000
-"""How many of the oldest open requests are read at once. Workers process them in order."""
+_WINDOW = 400
+"""How many open requests are read at once: at first the oldest, because workers process them in order. Reading more,
+five times a second, took a tenth of MongoDB's time."""
 _COUNT_EVERY, _SAVE_EVERY = 0.2, 0.25
 """The shortest interval between two reads of outcomes, and between two writes of the job's record, in seconds."""
 _RENEW_EVERY = 5.0
@@ -152,25 +154,36 @@ class Backfill:
     # --- outcomes -------------------------------------------------------------------------------------------
 
     def _count_outcomes(self, progress: Progress, at: Checkpoint) -> None:
-        """Read and count the outcomes of the oldest open requests."""
+        """Read and count the outcomes of the oldest open requests, as long as most of them are finished.
+
+        Then those of a window somewhere behind them, so that old requests that wait for long hide no others.
+        """
         if time.monotonic() - self._counted_at < _COUNT_EVERY:
             return
         first = 0
         while first < len(at.open):
-            window = at.open[first : first + _WINDOW]
-            finished = self._finished(window)
-            for entry in finished:
-                if entry["status"] == COMPLETED:
-                    progress.completed += 1
-                else:
-                    progress.failures[entry.get("error", {}).get("code", "failed")] += 1
-            ids = {entry["_id"] for entry in finished}
-            at.open[first : first + _WINDOW] = [each for each in window if each not in ids]
-            self._unsaved |= bool(ids)
-            if len(ids) < len(window) // 2:
+            size = len(at.open[first : first + _WINDOW])
+            finished = self._count_window(progress, at, first)
+            first += size - finished
+            if finished < size // 2:
                 break
-            first += len(window) - len(ids)
+        if first < len(at.open):
+            self._count_window(progress, at, random.randrange(first, len(at.open)))
         self._counted_at = time.monotonic()
+
+    def _count_window(self, progress: Progress, at: Checkpoint, first: int) -> int:
+        """Count the outcomes of `_WINDOW` open requests from this position on; return how many are finished."""
+        window = at.open[first : first + _WINDOW]
+        finished = self._finished(window)
+        for entry in finished:
+            if entry["status"] == COMPLETED:
+                progress.completed += 1
+            else:
+                progress.failures[entry.get("error", {}).get("code", "failed")] += 1
+        ids = {entry["_id"] for entry in finished}
+        at.open[first : first + _WINDOW] = [each for each in window if each not in ids]
+        self._unsaved |= bool(ids)
+        return len(ids)
 
     def _finished(self, ids: Sequence[ObjectId]) -> list[Document]:
         """Return the decided requests among these, at majority, so that a failover cannot roll the counts back."""
