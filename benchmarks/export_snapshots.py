@@ -1,4 +1,4 @@
-"""The snapshots of `benchmarks.exports`: many, of so many messages each, three in a row of one contact."""
+"""The snapshots of `benchmarks.exports`: a given number of messages each, three consecutive ones per contact."""
 
 import gzip
 import hashlib

@@ -147,7 +147,7 @@ class Sender:
     def _conversations(self, first: int, count: int) -> list[ObjectId]:
         ids = [conversation_id(number) for number in self._numbers[first : first + count]]
         if len(ids) < count:
-            raise RuntimeError("There are too few conversations.")
+            raise RuntimeError(f"The run needs {count} conversations, but only {len(ids)} are left.")
         return ids
 
 
@@ -256,7 +256,9 @@ def _summary(runs: list[Mapping[str, Any]]) -> dict[str, Any]:
 
 @click.command()
 @click.option("--requests", "count", type=click.IntRange(100), default=50_000, show_default=True)
-@click.option("--messages", type=click.IntRange(1), default=10, show_default=True, help="Of each conversation.")
+@click.option(
+    "--messages", type=click.IntRange(1), default=10, show_default=True, help="Messages in each conversation."
+)
 @click.option("--every", type=float, default=1.0, show_default=True, help="Seconds from one request of B to the next.")
 @click.option("--rounds", type=click.IntRange(1), default=1, show_default=True)
 @click.option("--only", type=click.Choice(PATHS), multiple=True, default=PATHS, help="An entry point; may be repeated.")

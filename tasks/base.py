@@ -49,7 +49,7 @@ class RequestTask(Task[Any, Any]):
 class ProducerTask(Task[Any, Any]):
     """A task whose message holds what a Celery producer sent: a request or closing that is stored nowhere else yet.
 
-    The message goes back to its queue if the process that runs it is killed, also by the hard time limit, and is
+    The message goes back to its queue if the process that runs it is killed, even by the hard time limit, and is
     recorded as rejected if it cannot be accepted.
     """
 

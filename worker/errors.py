@@ -70,7 +70,7 @@ class StoreUnavailable(TransientError):
 
 
 class ErasureKeyDiffers(StoreUnavailable):
-    """SNAPSHOTS_ERASURE_KEY is not the key that contacts were erased with; set that key."""
+    """SNAPSHOTS_ERASURE_KEY is not the key with which contacts were erased; set it to that key."""
 
     code = "erasure_key_differs"
 
@@ -107,7 +107,7 @@ class ParentMissing(TransientError):
 
 
 class NotResolvedYet(TransientError):
-    """The organization has no such resolved conversation with a `resolvedAt` yet."""
+    """The conversation does not exist in this organization, or is not resolved with a `resolvedAt` yet."""
 
     code = "not_resolved_yet"
 
@@ -119,7 +119,7 @@ class EarlierClosingUndecided(TransientError):
 
 
 class UnexpectedError(TransientError):
-    """An unexpected error; the log has its traceback."""
+    """An unexpected error; see the log for the traceback."""
 
     code = "unexpected"
 
@@ -152,7 +152,7 @@ class ContactNotFound(PermanentError):
 
 
 class ContactErased(PermanentError):
-    """The contact was erased; no snapshot of this person is made."""
+    """The contact was erased, so no snapshots of this person are made."""
 
     code = "erased"
 
@@ -220,7 +220,7 @@ def _sentence(name: str, message: str) -> str:
 
 
 class InvalidMessage(InvalidRequest):
-    """A message in a Celery queue is not valid, so no task can run with it."""
+    """A message in a Celery queue is not valid, so no task can process it."""
 
     code = "invalid_message"
 
@@ -283,7 +283,7 @@ class StatisticsTooSlow(Refused):
 
 
 class ListenerLost(Refused):
-    """Listeners started to process the entry three times and did not finish, so it may crash them."""
+    """Listeners started this entry three times without finishing it, so it may be crashing them."""
 
     code = "listener_lost"
 

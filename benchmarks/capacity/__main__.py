@@ -92,9 +92,9 @@ def check(costs: Path, rates: tuple[float, ...], seconds: float, seed: int) -> N
 @click.option("--rate", "rates", type=float, multiple=True, required=True, help="Snapshots a second; may be repeated.")
 @click.option("--p99", type=float, required=True, help="Seconds from the entry to its event.")
 @click.option(
-    "--write-ms", type=float, default=0.0, help="What a write at majority takes longer than in the measurement."
+    "--write-ms", type=float, default=0.0, help="Extra milliseconds of a majority write, compared with the measurement."
 )
-@click.option("--core-speed", type=float, default=1.0, help="Of the machines; see benchmarks/machine.py.")
+@click.option("--core-speed", type=float, default=1.0, help="Core speed of the machines; see benchmarks/machine.py.")
 def predict(costs: Path, rates: tuple[float, ...], p99: float, write_ms: float, core_speed: float) -> None:
     """Print the fewest workers, listeners and cores of MongoDB that serve a load."""
     base, fitted = Installation(write_ms=write_ms, core_speed=core_speed), Costs.read(costs)

@@ -9,7 +9,8 @@ from typing import Any
 class Load:
     """Requests over some time.
 
-    `burst` 0: a Poisson process, as of many independent producers. Otherwise so many come at once, at equal distances.
+    `burst` 0: a Poisson process, as of many independent producers. Otherwise `burst` requests come at once, and such
+    bursts are evenly spaced.
     """
 
     rate: float

@@ -22,7 +22,7 @@ Process = Generator[Wait, Any, None]
 
 
 class Simulation:
-    """The clock, and what is to happen. Times are in seconds."""
+    """The clock and the scheduled events. Times are in seconds."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -66,7 +66,7 @@ class Cores:
         """CPU seconds of all work so far."""
 
     def work(self, seconds: float) -> Wait:
-        """Wait until so many CPU seconds are done."""
+        """Wait until `seconds` of CPU time are done."""
 
         def begin(resume: Resume) -> None:
             self._advance()

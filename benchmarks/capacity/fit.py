@@ -1,7 +1,7 @@
 """Fits the costs of the model to measured phases.
 
-The CPU time of a part in a phase is taken as a sum: so much for each batch, entry, message, run and request of that
-phase, and for each second. How much of it comes before the event is what the latency of single requests tells.
+The CPU time of a part in a phase is modelled as a sum of costs for each batch, entry, message, run and request of
+that phase, and for each second. The latency of single requests shows how much of it comes before the event.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -148,7 +148,7 @@ def _bisect(is_below: Callable[[float], bool], high: float) -> float:
 
 
 def explained(costs: Costs) -> Mapping[str, Mapping[str, list[float]]]:
-    """Return the CPU seconds of each phase and part: measured, and by the costs."""
+    """Return the CPU seconds of each phase and part: as measured, and as predicted by the costs."""
     phases = [Phase(**each) for each in costs.fitted["phases"]]
     return {
         phase.name: {

@@ -1,4 +1,4 @@
-"""Measures a load on the real pipeline: what was done, what CPU time it took of whom, and how long requests waited."""
+"""Measures a load on the real pipeline: the work done, the CPU time of each part, and how long requests waited."""
 
 import json
 import re

@@ -45,7 +45,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the requests and the parts did."""
+    """The waits of the requests and the load of the parts."""
 
     waits: Sequence[float]
     """Seconds from the entry to its event."""
@@ -62,7 +62,7 @@ class Prediction:
 
     @property
     def p99(self) -> float:
-        """Infinite if the load is more than can be done."""
+        """The 99th percentile of the waits in seconds; infinite if the load exceeds the capacity."""
         return float("inf") if self.open else quantile(self.waits, 0.99)
 
 

@@ -17,7 +17,7 @@ _FULL, _IDLE = 0.98, 0.2
 
 @dataclass(frozen=True)
 class Needed:
-    """An installation that is enough."""
+    """An installation that is large enough."""
 
     installation: Installation
     prediction: Prediction
@@ -34,7 +34,7 @@ class Needed:
 
 
 def search(costs: Costs, base: Installation, rate: float, p99: float) -> Needed | None:
-    """Return what serves so many requests a second with a p99 in s; None if nothing does.
+    """Return an installation that serves `rate` requests a second within `p99` seconds, or None.
 
     Begins with one of each, and adds to the part that is busiest, until it is enough; Redis is always one.
     """

@@ -16,7 +16,7 @@ export interface TrainingMessage {
 
 /** The addresses and numbers of erased contacts that were replaced after the capture. */
 export interface ErasedMentions {
-  /** the latest time */
+  /** when text was last replaced */
   at: Date;
   /** the number of replacements, by kind of personal data */
   counts: Record<string, unknown>;

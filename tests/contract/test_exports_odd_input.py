@@ -152,5 +152,5 @@ def test_list_of_ids_that_is_none_is_named(exporting: Exporting, tmp_path: Path,
 def test_export_that_this_version_cannot_make_is_named(exporting: Exporting) -> None:
     add_snapshots(exporting.bench, 2)
     folder = changed(exporting.root / str(exporting.run().id), spec={"format": "no such format"})
-    with pytest.raises(ManifestUnreadable, match="is not for this version: format is not"):
+    with pytest.raises(ManifestUnreadable, match="is not valid for this version: format is not"):
         Rebuild(exporting.bench.service, open_folder(folder, ObjectId()))

@@ -211,8 +211,8 @@ def test_retry_says_why_a_task_cannot_be_retried(watched: Watched) -> None:
         gone: "not_found",
         "<b>no</b>": "unknown_task",
     }
-    assert found[made]["message"] == "The request is not failed any more: it has completed."
-    assert found[gone]["message"] == "The ledger has no such request any more: its entry was deleted."
+    assert found[made]["message"] == "The request is no longer failed: it has completed."
+    assert found[gone]["message"] == "The ledger no longer has this request: its entry was deleted."
 
 
 def test_retried_tasks_succeed_each_once_however_often_retry_is_pressed(watched: Watched) -> None:

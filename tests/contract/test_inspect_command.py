@@ -56,7 +56,10 @@ def test_author_of_a_message_is_not_taken_for_its_contact(settings: Settings) ->
     )
     (contact,) = (each for each in messages["fields"] if each["field"] == "contactId")
     assert contact["level"] == "partly"
-    assert "67% lead to a contact that exists; snapshots of a contact lack the others" in contact["finding"]
+    assert (
+        "67% refer to an existing contact; snapshots of a contact would not include the other messages"
+        in contact["finding"]
+    )
 
 
 def test_collections_of_unknown_names_are_listed_with_the_setting_that_names_them(settings: Settings) -> None:

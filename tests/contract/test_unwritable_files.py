@@ -40,7 +40,7 @@ def test_each_process_names_the_option_and_the_folder_and_ends(settings: Setting
 def test_file_is_checked_without_being_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert fault_of(Path("new")) is None
-    assert "is a folder: name a file" in str(fault_of(tmp_path))
+    assert "is a folder: specify a file" in str(fault_of(tmp_path))
     assert not list(tmp_path.iterdir())
     if os.geteuid():  # root may write everywhere
         tmp_path.chmod(0o500)

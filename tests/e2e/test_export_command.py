@@ -52,11 +52,11 @@ def test_id_of_an_export_whose_files_are_elsewhere_says_so(
     for command in (["verify"], ["rebuild", "-o", exported.parent / "again"]):
         ended = run(env, "exports", command[0], job["_id"], *command[1:])
         assert ended.code == 1
-        assert f"A command has written export {job['_id']}: name its folder instead of the id." in ended.stderr
+        assert f"Export {job['_id']} was written by a command: give its folder instead of its id." in ended.stderr
     own.snapshotjobs.update_one({"_id": job["_id"]}, {"$set": {"status": "failed"}, "$unset": {"local": ""}})
     ended = run(env, "exports", "verify", job["_id"])
     assert ended.code == 1
-    assert f"Export {job['_id']} has no files: it is in the state failed." in ended.stderr
+    assert f"Export {job['_id']} has no files: its status is failed." in ended.stderr
 
 
 def test_export_without_a_usable_snapshot_fails(env: Env, organization: ObjectId, tmp_path: Path) -> None:

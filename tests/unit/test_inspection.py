@@ -123,7 +123,7 @@ def test_flags_states_and_inverted_flags_tell_what_is_resolved(
         ([{"organizationId": ObjectId()}, {}], Level.PARTLY, "objectId, in 50 %"),
         ([{"organizationId": ObjectId()}, {"organizationId": 7}], Level.PARTLY, "50 % are not id"),
         ([{"organizationId": "acme"}], Level.FAULT, "string, in 100 %; accepted: id"),
-        ([{"organizationId": None}], Level.FAULT, "no document has it"),
+        ([{"organizationId": None}], Level.FAULT, "missing from all sampled documents"),
     ],
 )
 def test_a_required_field_is_judged(documents: list[dict[str, Any]], level: Level, text: str) -> None:

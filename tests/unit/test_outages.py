@@ -20,10 +20,10 @@ def test_sentence_about_an_outage_is_logged_once_in_10_seconds_with_the_number_o
     now = 9.9
     assert logged(SENTENCE) is None
     now = 10.0
-    assert logged(SENTENCE) == f"{SENTENCE} (3 more since the last such line)"
+    assert logged(SENTENCE) == f"{SENTENCE} (repeats suppressed: 3)"
     assert logged(SENTENCE) is None
     now = 20.0
-    assert logged(SENTENCE) == f"{SENTENCE} (1 more since the last such line)"
+    assert logged(SENTENCE) == f"{SENTENCE} (repeats suppressed: 1)"
 
 
 def test_other_sentences_are_logged_each_time_and_few_are_remembered() -> None:

@@ -26,7 +26,7 @@ def test_database_is_the_one_of_the_url_or_of_its_variable(path: str, variable: 
 
 
 def test_two_databases_are_refused_without_a_value() -> None:
-    with pytest.raises(InvalidSettings, match="names another database than SNAPSHOTS_MONGO_DATABASE") as error:
+    with pytest.raises(InvalidSettings, match="SNAPSHOTS_MONGO_DATABASE specify different databases") as error:
         load(mongo_url=URL.format("platform?"), mongo_database="other")
     assert "platform" not in error.value.message
     assert "secret" not in error.value.message

@@ -1,4 +1,4 @@
-"""The endpoints of backfills."""
+"""The backfill endpoints."""
 
 from typing import Any, Literal
 

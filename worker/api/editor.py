@@ -9,7 +9,6 @@ from pydantic import Field
 from worker.api.responses import NotFinished, encode
 from worker.domain.ledger_entry import ACCEPTED
 from worker.domain.requests import CamelModel, Label, Notes, Tags
-from worker.domain.validation import json_type
 from worker.errors import InvalidRequest, NotFound, SnapshotDeleted, StoreConflict
 from worker.service import Service
 from worker.settings import Settings
@@ -59,7 +58,7 @@ class SnapshotEdit(CamelModel):
         edit = cls.read(data, limits)
         if not edit.model_fields_set:
             allowed = ", ".join(str(field.alias) for field in cls.model_fields.values())
-            message = f"should have at least one of {allowed}, but is {json_type(data)} without fields"
+            message = f"should have at least one of {allowed}, but is empty"
             raise InvalidRequest([{"field": "body", "message": message}])
         return edit.model_dump(by_alias=True, exclude_unset=True)
 

@@ -1,4 +1,4 @@
-"""The endpoints of erasures."""
+"""The erasure endpoints."""
 
 from typing import Any, Literal
 

@@ -66,7 +66,7 @@ class ExportFile(Shape):
 
 
 class ExportJob(Shape):
-    """An export. `counts`, `splits` and `files` are there once it is completed."""
+    """An export. `counts`, `splits` and `files` are present once it is completed."""
 
     id: Id = Field(alias="_id")
     organization_id: Id

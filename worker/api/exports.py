@@ -1,4 +1,4 @@
-"""The endpoints of exports."""
+"""The export endpoints."""
 
 from typing import Annotated
 from urllib.parse import quote

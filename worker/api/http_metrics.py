@@ -30,11 +30,11 @@ class HttpMetrics:
             self.registry.register(SystemMetrics(connections))
         labels = ("method", "route")
         self._requests = Counter(
-            "snapshots_http_requests", "HTTP requests that were answered", (*labels, "status"), registry=self.registry
+            "snapshots_http_requests", "HTTP requests answered", (*labels, "status"), registry=self.registry
         )
         self._seconds = Histogram(
             "snapshots_http_seconds",
-            "Seconds from the beginning of a request to the end of its answer",
+            "Seconds from the start of a request to the end of its response",
             labels,
             buckets=_SECONDS,
             registry=self.registry,

@@ -94,9 +94,9 @@ def _ambiguity(scope: Scope) -> tuple[str, str] | None:
         return "Transfer-Encoding", "should be chunked; no other coding is supported"
     hosts = names.count(b"host")
     if hosts > 1 or (not hosts and scope["http_version"] != "1.0"):
-        return "Host", f"should be given once, not {hosts} times"
+        return "Host", f"should be given exactly once; the request has {hosts}"
     if hosts and not _HOST.fullmatch(dict(scope["headers"])[b"host"].decode("latin-1")):
-        return "Host", "should be a name or an address, and perhaps a port"
+        return "Host", "should be a host name or address, optionally with a port"
     return None
 
 

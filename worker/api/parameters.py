@@ -64,7 +64,7 @@ def _body(schema: Schema, example: Any) -> Schema:
 
 
 def create_body(limits: Settings) -> Schema:
-    """Return the schema of the body of POST."""
+    """Return the request-body schema of POST."""
     ids = {"type": "array", "items": _HEX_ID, "minItems": 1, "maxItems": limits.max_message_ids, "uniqueItems": True}
     properties = {
         "contactId": _HEX_ID,
@@ -83,7 +83,7 @@ def create_body(limits: Settings) -> Schema:
 
 
 def edit_body(limits: Settings) -> Schema:
-    """Return the schema of the body of PATCH."""
+    """Return the request-body schema of PATCH."""
     schema = {
         "type": "object",
         "title": "SnapshotEdit",
@@ -95,7 +95,7 @@ def edit_body(limits: Settings) -> Schema:
 
 
 def backfill_body(limits: Settings) -> Schema:
-    """Return the schema of the body of the POST of a backfill."""
+    """Return the request-body schema for creating a backfill."""
     time = {**_or_null({"anyOf": _TIME["anyOf"][:2]}), "description": "on a conversation's first message"}
     channel = {"type": "string", "minLength": 1, "maxLength": 100, "pattern": LINE}
     count = _or_null({"type": "integer", "minimum": 1, "maximum": MAX_COUNT})
@@ -124,7 +124,7 @@ _KEY = {
     "not": {"pattern": f"^({'|'.join(DERIVED_PREFIXES)})"},
 }
 # Swagger UI sends the `example` of an optional parameter unless it is removed by hand, so these have none.
-_KEY_USE = "a repeated key is the same request and gets the same snapshot; generated if omitted"
+_KEY_USE = "idempotency key: repeating it returns the same snapshot; generated if omitted"
 _PREFER_USE = "`respond-async`: do not wait for the snapshot; `wait=3`: wait 3 seconds at most (RFC 7240)"
 CREATE_HEADERS = [
     _parameter("header", "Idempotency-Key", _KEY, _KEY_USE),
@@ -199,7 +199,7 @@ _EXPORT_EXAMPLE = {"format": "messages", "quality": "good", "split": "90/5/5", "
 
 
 def export_body(limits: Settings) -> Schema:
-    """Return the schema of the body of the POST of an export. It cannot say that percentages add up to 100."""
+    """Return the request-body schema for creating an export. It cannot say that percentages add up to 100."""
     time = {"anyOf": [{"type": "string", "format": "date-time"}, {"type": "string", "format": "date"}]}
     number = r"(0|[1-9]\d?|100)"
     properties = {

@@ -30,7 +30,7 @@ class Message(Shape):
 
 
 class User(Shape):
-    """The user who requested the snapshot, as the platform has them now."""
+    """The user who requested the snapshot, as currently stored on the platform."""
 
     id: Id = Field(alias="_id")
     first_name: str | None
@@ -39,7 +39,7 @@ class User(Shape):
 
 
 class Contact(Shape):
-    """The contact whose conversation it is, as the platform has them now; the customer's fields are as captured."""
+    """The contact of the conversation, as currently stored on the platform; the customer's fields are as captured."""
 
     id: Id = Field(alias="_id")
     first_name: str | None
@@ -59,7 +59,7 @@ class Redaction(Shape):
 class ErasedMentions(Shape):
     """The addresses and numbers of erased contacts that were replaced after the capture."""
 
-    at: DateTime = Field(description="the latest time")
+    at: DateTime = Field(description="when text was last replaced")
     counts: dict[str, int] = Field(description="the number of replacements, by kind of personal data")
 
 
@@ -115,7 +115,7 @@ class PopulatedSnapshot(Captured):
 
 
 class Done(Shape, Generic[Data]):
-    """The body of every successful answer that returns something: `data` is what the operation documents."""
+    """The body of every successful response that returns something: `data` is what the operation documents."""
 
     success: Literal[True]
     message: str
@@ -123,7 +123,7 @@ class Done(Shape, Generic[Data]):
 
 
 class DeletedResponse(Shape):
-    """The body of a successful answer that returns nothing, such as a deletion's."""
+    """The body of a successful response that returns nothing, such as a deletion's."""
 
     success: Literal[True]
     message: str
@@ -171,7 +171,7 @@ class FailureResponse(Shape):
 
 
 class Unavailable(FailureResponse):
-    """The body of a 503. Nothing is known to be wrong with the request, so that it can be repeated as it is."""
+    """The body of a 503. No fault was found in the request, so it can be repeated unchanged."""
 
     idempotency_key: str | None = Field(None, description="the Idempotency-Key to repeat the POST with")
 
@@ -181,7 +181,7 @@ class JobFailure(Shape):
 
     code: str = Field(examples=["destination_failed"])
     message: str
-    details: dict[str, Any] = Field(description="more facts, which depend on the code")
+    details: dict[str, Any] = Field(description="additional information, depending on the code")
 
 
 class Alive(Shape):

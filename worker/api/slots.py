@@ -1,4 +1,4 @@
-"""Limits how many costly operations of an organization are in progress, so that it delays no other one."""
+"""Limits how many costly operations of an organization are in progress, so that it does not delay the others."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""Streams large answers while they are read, so that memory holds only a part, whatever the number of snapshots."""
+"""Streams large responses while they are read, so that memory holds only a part, however many snapshots there are."""
 
 import threading
 from collections.abc import AsyncIterator, Generator, Iterable, Iterator, Mapping, Sequence

@@ -16,7 +16,7 @@ def reject_oldest(client: Any, queue: str, stream: str, check_call: Callable[[st
         client: A redis-py client.
         queue: The list of messages.
         stream: The stream of rejected entries.
-        check_call: Gets the name of a task and the body of a message; raises InvalidMessage if it cannot be called so.
+        check_call: Gets the name of a task and the body of a message; raises InvalidMessage if the task rejects them.
 
     Returns:
         How many were moved. `worker.celery_support.oldest_messages` says when it stops.

@@ -122,7 +122,7 @@ class Consumer(BaseConsumer):
         try:
             task.__header__(*args, **kwargs)
         except TypeError:
-            raise fault("body", "does not have the arguments of the task") from None
+            raise fault("body", "does not match the arguments of the task") from None
 
     # --- messages that Celery refuses --------------------------------------------------------------------------
 
@@ -135,11 +135,11 @@ class Consumer(BaseConsumer):
 
     def on_invalid_task(self, body: Any, message: Any, exc: Exception) -> None:
         """Reject a message with a header that Celery refuses."""
-        self._reject(message, fault("headers", f"are refused by Celery ({type(exc).__name__})"))
+        self._reject(message, fault("headers", f"were rejected by Celery ({type(exc).__name__})"))
 
     def on_unknown_message(self, body: Any, message: Any) -> None:
         """Reject a message that is in none of Celery's formats."""
-        self._reject(message, fault("message", "should be in protocol 2 of Celery"))
+        self._reject(message, fault("message", "should use version 2 of Celery's message protocol"))
 
     def on_unknown_task(self, body: Any, message: Any, exc: Exception) -> None:
         """Reject a message for a task that this project does not have."""

@@ -54,7 +54,7 @@ class Repeats(logging.Filter):
             self._left_out.clear()
         self.not_before[sentence] = now + _PAUSE
         if count := self._left_out.pop(sentence, 0):
-            record.msg, record.args = f"{sentence} ({count} more since the last such line)", ()
+            record.msg, record.args = f"{sentence} (repeats suppressed: {count})", ()
         return True
 
 

@@ -47,8 +47,8 @@ def read_payload(raw: bytes, queue: str) -> dict[str, Any]:
 def find_fault(raw: bytes, check_call: Callable[[str, bytes], None]) -> InvalidMessage | None:
     """Return what is wrong with a message, or None if it is valid or has to be checked by the consumer.
 
-    `check_call`: gets the name of the task and the body; raises InvalidMessage if there is no such task, or the
-    arguments are not its.
+    `check_call`: gets the name of the task and the body; raises InvalidMessage if there is no such task, or it
+    does not accept the arguments.
     """
     try:
         message = check_message(raw)

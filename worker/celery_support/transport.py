@@ -152,7 +152,7 @@ class Channel(base.Channel):  # type: ignore[misc]
         return self._shared_client
 
     def close(self) -> None:
-        """Close the channel, also if the reply that it waits for never comes.
+        """Close the channel, even if the reply that it waits for never comes.
 
         kombu reads that reply first and, if this fails, closes nothing. Celery then closes the channel again, when its
         connection has no address any more, and the worker ended with an AttributeError.

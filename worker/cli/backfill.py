@@ -26,7 +26,7 @@ _NAMES = {"from_": "from", "min_messages": "minMessages", "user": "userId"}
 @click.option(
     "--to",
     metavar="TIME|DAY",
-    help="Only conversations whose first message was sent at or before this time; a day means its start.",
+    help="Only conversations whose first message was sent at or before this time; a date alone means 00:00 UTC.",
 )
 @click.option("--channel", "channels", multiple=True, help="Only conversations of this channel. Repeatable.")
 @click.option("--min-messages", type=click.IntRange(1), help="Only conversations with at least this many messages.")

@@ -25,7 +25,7 @@ _MARKS = {Level.OK: ("ok", "green"), Level.WARNING: ("warning", "yellow"), Level
     type=click.FloatRange(0.1, 600),
     default=30.0,
     show_default=True,
-    help="Maximum seconds until the test request is accepted, and again until it is processed.",
+    help="Time limit in seconds for accepting the test request, and again for processing it.",
 )
 @json_option
 @click.pass_context

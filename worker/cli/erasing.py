@@ -28,9 +28,7 @@ _PAUSE = 0.5
 @click.option("--organization", type=ObjectIdType(), help="The contact's organization. Required.")
 @click.option("--contact", type=ObjectIdType(), help="The contact. Required.")
 @click.option("--dry-run", is_flag=True, help="Only count what would be removed.")
-@click.option(
-    "--lift", "lifting", is_flag=True, help="End an erasure's effect: accept requests for this contact again."
-)
+@click.option("--lift", "lifting", is_flag=True, help="Lift an erasure: accept requests for this contact again.")
 @click.option(
     "--redact-mentions",
     is_flag=True,
@@ -173,7 +171,7 @@ def show(key: ObjectId, output: Path | None, as_json: bool) -> None:
     job = Jobs(open_service()).get(key, kind="erasure")
     if output:
         if job.result is None:
-            raise NotFound(f"The erasure is {job.status}: it has no receipt.")
+            raise NotFound(f"The erasure is {job.status}, so it has no receipt.")
         write_new_file(output, receipts.encode(job.result["receipt"]))
     _print(job, as_json=as_json)
 
@@ -210,11 +208,11 @@ def keys(file: Path) -> None:
     except FileExistsError as error:
         message = f"should be a new file, with a new one for the public key; {error.filename} exists"
         raise InvalidRequest([{"field": "file", "message": message}]) from None
-    click.echo(f"{file} signs receipts: export {receipts.VARIABLE}={shlex.quote(str(file.absolute()))}")
-    click.echo(f"{public} checks them; give it to everyone who gets a receipt.")
+    click.echo(f"Receipts are signed with {file}: export {receipts.VARIABLE}={shlex.quote(str(file.absolute()))}")
+    click.echo(f"Verify receipts with {public}; give it to everyone who receives one.")
 
 
-@erase.command("public-key", short_help="Print the public key that checks receipts.")
+@erase.command("public-key", short_help="Print the public key that verifies receipts.")
 def public_key() -> None:
     """Print the public key of the key that signs receipts, which SNAPSHOTS_ERASURE_SIGNING_KEY names.
 

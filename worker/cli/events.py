@@ -23,7 +23,7 @@ _RETRY_SECONDS = 1.0
 
 def _check_after(_: click.Context, __: click.Parameter, value: str) -> str:
     if value not in {"-", "$"} and not re.fullmatch(r"\d{1,19}(-\d{1,19})?", value, re.ASCII):
-        raise click.BadParameter("The value is not a stream id such as 1747578600000-0, nor $ for new events only.")
+        raise click.BadParameter("The value should be a stream id such as 1747578600000-0, or $ for new events only.")
     return value
 
 
@@ -81,7 +81,7 @@ def _follow(stream: Events, after: str) -> Iterator[tuple[str, dict[str, Any]]]:
             page = stream.read(after, _PAGE, _BLOCK_MS)
         except BrokerUnavailable as error:
             if not unavailable:
-                echo(f"{error.message} Waiting for it.", "yellow", err=True)
+                echo(f"{error.message} Waiting until Redis is available.", "yellow", err=True)
             unavailable = True
             time.sleep(_RETRY_SECONDS)
             continue

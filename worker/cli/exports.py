@@ -39,7 +39,7 @@ def _count(job: Job) -> tuple[str, str]:
     return str(job.spec.get("format", "")), done
 
 
-add_job_commands(exports, JobCommands("export", shown, ("format", "progress"), _count, (), "It leaves no files."))
+add_job_commands(exports, JobCommands("export", shown, ("format", "progress"), _count, (), "Its files are removed."))
 
 
 @exports.command("verify")
@@ -64,13 +64,13 @@ def verify_(context: click.Context, /, export: str, as_json: bool) -> None:
     context.exit(FAILED if result.faults else 0)
 
 
-@exports.command(short_help="Rebuild the identical files of an export.")
+@exports.command(short_help="Rebuild the files of an export byte for byte.")
 @click.argument("export", metavar="ID|FOLDER")
 @click.option("-o", "--output", type=click.Path(path_type=Path, file_okay=False), required=True, help="A new folder.")
 @json_option
 @click.pass_context
 def rebuild(context: click.Context, /, export: str, output: Path, as_json: bool) -> None:
-    """Rebuild the files of an export with the same bytes, or name the snapshots that were deleted or edited since.
+    """Rebuild the files of an export byte for byte, or list the snapshots that were deleted or edited since.
 
     Files that an erasure has removed are written without the snapshots of the person. The exit code is 1 if the bytes
     would differ; then nothing is written.
@@ -109,7 +109,7 @@ def _find(service: Service | None, export: str) -> Destination:
         raise NotFound(f"{export} is neither a folder nor the id of an export.")
     job = Jobs(service).get(ObjectId(export), kind="export")
     if job.is_local:
-        raise NotFound(f"A command has written export {job.id}: name its folder instead of the id.")
+        raise NotFound(f"Export {job.id} was written by a command: give its folder instead of its id.")
     if job.status != COMPLETED:
-        raise NotFound(f"Export {job.id} has no files: it is in the state {job.status}.")
+        raise NotFound(f"Export {job.id} has no files: its status is {job.status}.")
     return open_destination(service.settings, job.id)

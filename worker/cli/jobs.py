@@ -22,7 +22,10 @@ _ID = "6a1b2c3d4e5f60718293a4b5"
 
 @dataclass(frozen=True)
 class JobCommands:
-    """The differences between kinds of jobs. `counts`: the columns of the table between status and time."""
+    """The parts of `list`, `show` and `cancel` that depend on the kind of job.
+
+    `counts`: the columns of the table between status and time.
+    """
 
     kind: Kind
     shown: Callable[[Job], dict[str, Any]]

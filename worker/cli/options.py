@@ -83,7 +83,7 @@ def _quote(value: object) -> str:
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 yes_option = click.option(
-    "--yes", is_flag=True, help="Do not ask for confirmation. Without a terminal, nothing is asked."
+    "--yes", is_flag=True, help="Skip the confirmation prompt. Without a terminal, there is no prompt."
 )
 organization_option = click.option("--organization", type=ObjectIdType(), help="Only this organization.")
 

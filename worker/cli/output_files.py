@@ -9,7 +9,7 @@ from worker.errors import InvalidRequest
 def new_folder(path: Path) -> Path:
     """Return the real path of a folder that does not exist yet or is empty. Raises InvalidRequest, OSError.
 
-    A whole folder takes its place, which a file system at that place, or a shell in it, would not see.
+    A finished folder is later renamed to this path, which is why mount points and the current folder are refused.
     """
     folder = Path(os.path.realpath(path))
     if folder.is_mount():

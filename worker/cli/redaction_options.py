@@ -19,7 +19,7 @@ def _listed(check: Callable[[Sequence[str]], list[str]]) -> Callable[..., list[s
         except ValueError as error:
             raise click.BadParameter(f"It {error}.", context, parameter) from None
         if not values:
-            raise click.BadParameter("It should name at least one.", context, parameter)
+            raise click.BadParameter("Give at least one value.", context, parameter)
         return values
 
     return read

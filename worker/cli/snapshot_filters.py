@@ -23,7 +23,7 @@ _OPTIONS = (
         "to",
         type=TextType(),
         metavar="TIME|DAY",
-        help="Only snapshots made at or before this time; a day means its start.",
+        help="Only snapshots made at or before this time; a date alone means 00:00 UTC.",
     ),
     click.option(
         "--archived",
@@ -31,7 +31,7 @@ _OPTIONS = (
         type=click.Choice(["false", "true", "all"]),
         default="false",
         show_default=True,
-        help="Archived snapshots: leave them out, only them, or all.",
+        help="Archived snapshots: false excludes them, true selects only them, all includes them.",
     ),
     click.option("--notes-contain", "--q", "q", type=TextType(), help="Only snapshots whose notes contain this text."),
 )

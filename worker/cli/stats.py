@@ -91,13 +91,18 @@ def _print_values(name: str, values: Values, total: int) -> None:
     rows = [(_shown(each.value), *_share(each.snapshots, total)) for each in values.values[:_SHOWN]]
     print_table((name, "snapshots", "share"), rows, "", ("snapshots", "share"))
     if values.more or len(values.values) > _SHOWN:
-        click.echo("  and rarer ones: see --json")
+        click.echo("  Less frequent values: see --json")
 
 
 def _print_lengths(unit: str, found: Lengths) -> None:
     buckets = [each for each in found.buckets if each.snapshots]
     rows = [(_range(each.least, each.most), *_share(each.snapshots, found.snapshots)) for each in buckets]
-    print_table((unit, "snapshots", "share"), rows, f"No snapshot has a number of {unit}.", ("snapshots", "share"))
+    print_table(
+        (unit, "snapshots", "share"),
+        rows,
+        f"The number of {unit} is unknown for every snapshot.",
+        ("snapshots", "share"),
+    )
     if found.median is not None:
         click.echo(f"  median {found.median:,}, 90th percentile {found.p90:,}, longest {found.longest:,}")
 

@@ -110,7 +110,7 @@ class SnapshotClient:
         Args:
             sent: What `request` returned, or the request id of a request that was sent elsewhere. A request id is
                 searched for in the events of all organizations, which are kept for a week.
-            timeout: How many seconds to wait. With 0, what is in the streams now is read.
+            timeout: How many seconds to wait. 0 reads only the entries already in the streams.
 
         Returns:
             The outcome, with the id of the snapshot or the error. A failed request is an outcome and raises nothing.
@@ -145,8 +145,8 @@ class SnapshotClient:
             consumer: The name of this process in the group. It must stay the same after a restart.
             take_over_after: Seconds after which the unacknowledged events of another consumer are taken over. Must be
                 longer than twice the processing of an event.
-            timeout: Stop after this many seconds without an event; with 0, once all that is there was read. None: never
-                stop.
+            timeout: Stop after this many seconds without an event; with 0, after the entries already in the stream.
+                None: never stop.
 
         Raises:
             InvalidRequest: `take_over_after` is not greater than 0.

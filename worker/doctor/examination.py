@@ -22,7 +22,7 @@ from worker.stores.connections import Connections
 
 _MONGO = "Start MongoDB, or correct SNAPSHOTS_MONGO_URL (address, replicaSet, user and password)."
 _REDIS = "Start Redis, or correct SNAPSHOTS_REDIS_URL (address, password)."
-_REPEAT = "Run the doctor again. If the error stays, see the log of the server."
+_REPEAT = "Run the doctor again. If the error persists, see the server's log."
 Check = Callable[[Connections], Iterable[Finding]]
 
 
@@ -85,7 +85,7 @@ def _check_system(
             yield run("request", lambda _: probe())
             examination.steps = probe.steps
         elif send:
-            unsent = failure("No request was sent, because a server is down.", "See the checks mongo and redis.")
+            unsent = failure("No request was sent, because a server is down.", "See the checks `mongo` and `redis`.")
             yield CheckResult("request", (unsent,), 0.0)
     finally:
         connections.close()

@@ -75,7 +75,7 @@ def check_ledger(connections: Connections) -> Iterator[Finding]:
         with pymongo.timeout(_IDENTITY_SECONDS):
             counted = totals(connections)
     except StoreConflict:
-        yield warning(f"The ledger could not be counted within {_IDENTITY_SECONDS} s.", "See the check indexes.")
+        yield warning(f"The ledger could not be counted within {_IDENTITY_SECONDS} s.", "See the check `indexes`.")
         return
     found, mismatch = counted.identities, counted.last_mismatch
     if mismatch and connections.clock.now() - mismatch["at"] < _RECENT:

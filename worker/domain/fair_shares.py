@@ -14,7 +14,7 @@ Item = TypeVar("Item")
 
 
 def smallest(organizations: Iterable[Organization], max_requests: int) -> set[Organization]:
-    """Return the organizations with the fewest requests: as many of them as have up to `max_requests` together.
+    """Return the organizations with the fewest requests, as many as fit into `max_requests` requests in total.
 
     `organizations`: the organization of each request.
     """

@@ -230,7 +230,7 @@ def groups_by_suspicion(entries: Sequence[LedgerEntry]) -> Iterator[list[LedgerE
 
 
 def waiting_since(entry: LedgerEntry) -> datetime:
-    """Return since when the request has been waiting in this round: its redrive, its due time, or its acceptance."""
+    """Return when the request began to wait in this round: its redrive, its due time, or its acceptance."""
     return entry.get("redrivenAt") or entry.get("dueAt") or entry["acceptedAt"]
 
 

@@ -41,7 +41,7 @@ def open_log(settings: Settings) -> LogPlace | None:
 
 
 class LogFile:
-    """A file with a line for each entry. A line that a crash has truncated is returned too, although it is no JSON."""
+    """A file with a line for each entry. A line that a crash has truncated is returned too, although it is not JSON."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

@@ -68,7 +68,7 @@ def check(content: bytes, key: Ed25519PublicKey) -> dict[str, Any]:
         The receipt.
 
     Raises:
-        ReceiptInvalid: The content was changed, is no receipt, or was signed with another key.
+        ReceiptInvalid: The content was changed, is not a receipt, or was signed with another key.
     """
     try:
         receipt = json.loads(content)

@@ -52,7 +52,7 @@ class Records:
         self._snapshots = service.snapshots.collection
 
     def fail_open(self) -> int:
-        """Fail the requests in flight. This comes after the tombstone is durable: see `Conversations.fetch`."""
+        """Fail the requests in flight. Call it only once the tombstone is durable: see `Conversations.fetch`."""
         condition = {**self._of_contact, "status": ACCEPTED}
         # The content stays until `_scrubbed`, because the entries are found by it. The time limit is that of a run,
         # because the counts (`worker.stores.counts`) rely on a request's `finishedAt` being close to when it is

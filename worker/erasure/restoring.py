@@ -1,4 +1,4 @@
-"""Erases contacts again that a restored backup has brought back, before a worker takes its first message."""
+"""Before a worker takes its first message, erases the contacts again that a restored backup has brought back."""
 
 import time
 from collections.abc import Iterable, Iterator, Mapping

@@ -42,7 +42,7 @@ def open_s3(variable: str) -> Any:
 
 
 class Bucket:
-    """A folder of a bucket, through `fsspec`. Key, secret and endpoint come from the environment, as AWS names them."""
+    """A folder of a bucket, through `fsspec`. Key, secret and endpoint come from AWS's environment variables."""
 
     def __init__(self, url: str, export: ObjectId) -> None:
         """`url`: `s3://bucket/prefix`. Raises InvalidSettings if the extra is not installed."""

@@ -39,7 +39,7 @@ _LASTING = {
 
 
 class DestinationFailed(PermanentError):
-    """The destination of the export refuses to be written."""
+    """The export destination refused the operation, for example because of permissions or a full disk."""
 
     code = "destination_failed"
 

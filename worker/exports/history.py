@@ -72,7 +72,7 @@ class History:
         return self._find(at, command)
 
     def skip(self, at: Timestamp, organization: ObjectId, after: ObjectId, count: int) -> ObjectId | None:
-        """Return the id `count` snapshots after `after`, whatever the condition; None if there are not so many.
+        """Return the id that is `count` snapshots after `after`, ignoring the filter; None if there are fewer.
 
         It is found in the index alone. Raises HistoryLost, StoreUnavailable, StoreConflict.
         """

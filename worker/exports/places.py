@@ -37,9 +37,9 @@ def _root(url: str) -> Path | None:
 
 
 def fault_of_folder(settings: Settings) -> str | None:
-    """Return one sentence if this process could not write exports to the folder of the settings, which it would make.
+    """Return a sentence that says why this process cannot write exports to the folder in the settings, or None.
 
-    None if it can, if the settings name none, and for a bucket, which is not asked.
+    The folder need not exist, because exports create it. None also without such a setting; a bucket is not checked.
     """
     root = _root(settings.exports_url) if settings.exports_url else None
     if root is None:
@@ -49,7 +49,7 @@ def fault_of_folder(settings: Settings) -> str | None:
         made = made.parent
     if os.path.isdir(made) and os.access(made, os.W_OK | os.X_OK):  # noqa: PTH112
         return None
-    return f"{VARIABLE}: {root} cannot be written: let this user write to {made}, or name another folder."
+    return f"{VARIABLE}: {root} cannot be written: allow this user to write to {made}, or choose another folder."
 
 
 def open_folder(folder: Path, export: ObjectId) -> Destination:

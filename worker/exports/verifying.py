@@ -28,7 +28,7 @@ _BATCH = 500
 
 
 class ManifestUnreadable(PermanentError):
-    """The manifest is missing, damaged, or of another version."""
+    """The manifest is missing, damaged, or has an unsupported version."""
 
     code = "manifest_unreadable"
 
@@ -102,7 +102,7 @@ def read_manifest(destination: Destination) -> _Manifest:
     except (ValueError, RecursionError, PermanentError) as error:
         raise ManifestUnreadable(f"{destination.where} has no readable {NAME}.") from error
     if not isinstance(manifest, dict) or manifest.get("manifestVersion") != VERSION:
-        raise ManifestUnreadable(f"{NAME} of {destination.where} is not of version {VERSION}.")
+        raise ManifestUnreadable(f"{NAME} in {destination.where} has an unsupported version; expected {VERSION}.")
     try:
         return _Manifest.model_validate(manifest)
     except ValidationError as error:
@@ -121,7 +121,7 @@ def verify(destination: Destination) -> Verification:
         How many files were checked, and the faults by path, including files that are not part of the export.
 
     Raises:
-        ManifestUnreadable: The manifest is missing, damaged, or of another version.
+        ManifestUnreadable: The manifest is missing, damaged, or has an unsupported version.
         DestinationUnavailable: The bucket cannot be reached.
 
     Example:
@@ -170,7 +170,7 @@ class Rebuild:
             self._spec: ExportSpec = read_spec(self.manifest.spec, service.settings)
         except InvalidRequest as error:
             reason = error.sentences(str)
-            raise ManifestUnreadable(f"{NAME} of {source.where} is not for this version: {reason}") from error
+            raise ManifestUnreadable(f"{NAME} of {source.where} is not valid for this version: {reason}") from error
         self._organization = self.manifest.organization_id
         self.gone: list[str] = []
         self.edited: list[str] = []

@@ -22,8 +22,8 @@ _SECONDS = 10.0
 """Time limit of a retry in MongoDB."""
 
 _REASONS = {
-    "completed": ("The request is not failed any more: it has completed.", "completed"),
-    "in_flight": ("The request is not failed any more: it is being retried already.", "being retried already"),
+    "completed": ("The request is no longer failed: it has completed.", "completed"),
+    "in_flight": ("The request is already being retried.", "being retried already"),
     "unsent": (
         "The event of the failure has not been sent yet. Try again in a few seconds.",
         "whose event has not been sent yet (try again in a few seconds)",
@@ -32,7 +32,7 @@ _REASONS = {
         "The ledger no longer has the content of this request. Send the request again.",
         "whose content the ledger no longer has",
     ),
-    "not_found": ("The ledger has no such request any more: its entry was deleted.", "deleted from the ledger"),
+    "not_found": ("The ledger no longer has this request: its entry was deleted.", "deleted from the ledger"),
 }
 """Why a request was not retried: as a sentence about a single one, and behind the number of several. In the order in
 which several are described."""
@@ -66,7 +66,7 @@ def retry(task: str, keys: Sequence[ObjectId], received: float | None = None) ->
         received: When a worker last received the task, in seconds since 1970; part of the answer.
     """
     if not keys:
-        return Answer(task, "no_request", "This task lists no failed request of the ledger.")
+        return Answer(task, "no_request", "This task lists no failed requests from the ledger.")
     try:
         with pymongo.timeout(_SECONDS):
             redriven = {entry["_id"] for entry in service().redrive(keys, task)}
@@ -102,4 +102,4 @@ def _message(redriven: int, reasons: Counter[str], total: int) -> str:
         return "The request is being retried." if redriven else _REASONS[next(iter(reasons))][0]
     parts = [f"{redriven} being retried"] if redriven else []
     parts += [f"{reasons[name]} {text}" for name, (_, text) in _REASONS.items() if reasons[name]]
-    return f"Of {total} requests that failed: {', '.join(parts)}."
+    return f"{total} failed requests: {', '.join(parts)}."

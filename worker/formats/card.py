@@ -1,6 +1,6 @@
 """Writes the dataset card, with which `datasets.load_dataset` opens the folder of an export. Pure.
 
-https://huggingface.co/docs/hub/datasets-cards. The head of the card is YAML, of which JSON is a part: its values are
+https://huggingface.co/docs/hub/datasets-cards. The card begins with YAML. JSON is a subset of YAML, so the values are
 written as JSON.
 """
 

@@ -7,7 +7,7 @@
 - Axolotl: `type: chat_template`, whose default field is `messages`.
   https://docs.axolotl.ai/docs/dataset-formats/conversation.html
 
-A row has no other column than `messages`: OpenAI knows no others.
+`messages` is the only column, because OpenAI accepts no others.
 """
 
 from collections.abc import Mapping

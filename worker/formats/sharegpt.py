@@ -34,7 +34,7 @@ class Sharegpt(Format):
         return [{"conversations": turns, "system": options.system or ""}]
 
     def path(self, split: str, index: int, count: int) -> str:
-        """Return the path of a data file. LLaMA-Factory reads all files of a folder, but knows no patterns."""
+        """Return the path of a data file. LLaMA-Factory reads all files of a folder, but supports no patterns."""
         name = super().path(split, index, count)
         return name if count == 1 else f"{split}/{name}"
 
@@ -61,7 +61,7 @@ class Sharegpt(Format):
         """Yield a sentence if the files are compressed."""
         paths = [file.path for files in dataset.files.values() for file in files]
         if any(_plain(path) != path for path in paths):
-            yield "LLaMA-Factory reads no compressed files: decompress them first."
+            yield "LLaMA-Factory cannot read compressed files: decompress them first."
 
 
 def _plain(path: str) -> str:

@@ -70,7 +70,7 @@ def answered(snapshot: Mapping[str, Any]) -> list[Turn]:
     if not found:
         raise Skipped("no_assistant_turn", "The platform's side says nothing.")
     if all(each.role == "assistant" for each in found):
-        raise Skipped("no_user_turn", "The customer says nothing that the platform's side answers.")
+        raise Skipped("no_user_turn", "The customer says nothing before the last answer of the platform's side.")
     return found
 
 

@@ -3,7 +3,7 @@
 `contents` of `user` and `model`, each with `parts`; `systemInstruction` apart from them.
 https://cloud.google.com/vertex-ai/generative-ai/docs/models/gemini-supervised-tuning-prepare
 
-Limits: 131,072 tokens of an example; 1 GB and 1,000,000 examples of the training file; 5,000 examples of validation.
+Limits: 131,072 tokens per example; 1 GB and 1,000,000 examples per training file; 5,000 validation examples.
 https://cloud.google.com/vertex-ai/generative-ai/docs/models/gemini-supervised-tuning
 """
 

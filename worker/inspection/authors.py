@@ -65,7 +65,12 @@ def find_authors(profile: Profile, fields: MessageFields) -> Authors:
                 return Authors(False, fields["sender"], f"{path} {_listed(profile.at(path))}", settings)
     here = profile.at(fields["sender"])
     if here.present:
-        return Authors(False, fields["sender"], f"{_listed(here)}; contact and user are understood: translate them")
+        return Authors(
+            False,
+            fields["sender"],
+            f"{_listed(here)}; only contact and user are valid: set SNAPSHOTS_MESSAGE_SENDER_VALUES to translate"
+            " the others",
+        )
     return Authors(False, fields["sender"], "no field was recognized, so all messages seem to be the contact's")
 
 

@@ -129,7 +129,7 @@ class Inspector:
             "_id",
             "_id",
             level,
-            f"the collection does not exist or {what}; {variable(f'{one.group}s_collection')} names it",
+            f"the collection does not exist or {what}; check {variable(f'{one.group}s_collection')}",
         )
 
     # --- fields -------------------------------------------------------------------------------------------
@@ -182,7 +182,7 @@ class Inspector:
         level = Level.FAULT if name == "content" else found.level
         if better and better != path:
             return replace(found, level=level, settings={setting: better})
-        hint = "; without a date, no closing is noticed" if name == "resolvedAt" else ""
+        hint = "; without a date, closings cannot be detected" if name == "resolvedAt" else ""
         return replace(found, level=level, text=f"{found.text}{hint}")
 
     def _organization(self, inspected: Mapping[Group, Inspected]) -> str:
@@ -207,8 +207,8 @@ class Inspector:
             share = self._share(target, ids)
             if share >= least or not target.sample.profile.sampled:
                 return found
-            left_out = "; snapshots of a contact lack the others" if is_owner else ""
-            text = f"{found.text}; {share:.0%} lead to a {target.group} that exists{left_out}"
+            left_out = "; snapshots of a contact would not include the other messages" if is_owner else ""
+            text = f"{found.text}; {share:.0%} refer to an existing {target.group}{left_out}"
             found = replace(found, level=Level.FAULT, text=text)
         candidates = [each for each in paths_of_ids(profile, expected.names) if each not in (path, organization)]
         shares = {each: self._share(target, profile.at(each).ids) for each in candidates[:_CANDIDATES]}

@@ -56,8 +56,8 @@ def judge(name: str, path: str, expected: Expected, profile: Profile) -> Finding
     accepted = " or ".join(expected.kinds)
     if not here.present:
         if expected.required:
-            return Finding(name, path, Level.FAULT, f"no document has it; required: {accepted}")
-        return Finding(name, path, Level.OPTIONAL, "no document has it")
+            return Finding(name, path, Level.FAULT, f"missing from all sampled documents; required: {accepted}")
+        return Finding(name, path, Level.OPTIONAL, "missing from all sampled documents")
     share = _percent(here.present, profile.sampled)
     if fitting == here.present and (not expected.required or here.present == profile.sampled):
         return Finding(name, path, Level.FITS, f"{_kinds(here)}, in {share}")

@@ -53,7 +53,7 @@ class Backlog:
             self._bytes += _weight(entry)
 
     def take(self, count: int) -> Sequence[IntakeEntry]:
-        """Remove and return up to `count` entries in turn, ending with the one that reaches BATCH_BYTES."""
+        """Remove and return up to `count` entries, organizations taking turns, until they hold BATCH_BYTES or more."""
         taken: list[IntakeEntry] = []
         size = 0
         while self._turns and len(taken) < count and size < BATCH_BYTES:

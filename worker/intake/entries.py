@@ -61,7 +61,7 @@ def read_closing_task(args: Sequence[Any], kwargs: Mapping[str, Any], limits: Se
 def _only_argument(args: Sequence[Any], kwargs: Mapping[str, Any], limits: Settings) -> Mapping[str, Any]:
     if len(args) != 1 or kwargs:
         given = f"{len(args)} positional and {len(kwargs)} keyword arguments"
-        raise _fault("args", f"should be one positional argument, a JSON object; there are {given}")
+        raise _fault("args", f"should be exactly one positional argument, a JSON object; got {given}")
     if not isinstance(args[0], Mapping):
         raise _fault("args.0", f"should be a JSON object, not {json_type(args[0])}")
     check_size(args[0], limits, limits.max_entry_bytes, "args.0")

@@ -14,9 +14,9 @@ TYPES = {("erasure", COMPLETED): "training.contact.erased"}
 
 
 def event_of(job: Job) -> dict[str, Any]:
-    """Build the CloudEvent of a completed or failed job from its record alone, so that every repeat is equal.
+    """Build the CloudEvent of a completed or failed job from its record alone, so that every repeat is identical.
 
-    Its type is `training.<kind>.completed` or `training.<kind>.failed`; that of an erasure `training.contact.erased`.
+    Its type is `training.<kind>.completed` or `training.<kind>.failed`. A completed erasure: `training.contact.erased`.
     """
     assert job.finished_at is not None  # noqa: S101 - only finished jobs have events
     data: dict[str, Any] = {"organizationId": str(job.organization), "jobId": str(job.id)}

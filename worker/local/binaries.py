@@ -57,17 +57,17 @@ def explain(output: str, exit_code: int | None = None) -> str | None:
     """
     if exit_code == -signal.SIGILL:  # https://www.mongodb.com/docs/v6.0/administration/production-notes/
         return (
-            "the processor lacks instructions that the embedded MongoDB needs (AVX, or on ARM those of ARMv8.2-A): give"
-            " the virtual machine, if it is one, a newer processor model,"
+            "the processor lacks instructions that the embedded MongoDB needs (AVX, or on ARM those of ARMv8.2-A): on a"
+            " virtual machine, select a newer processor model,"
             " or run `snapshots up` with SNAPSHOTS_MONGO_URL set to another MongoDB"
         )
     if found := _FULL.search(output):
-        return f"the disk of the data folder is full ({found[0]}): free space, or name another with --data or TMPDIR"
+        return f"the disk of the data folder is full ({found[0]}): free space, or choose another with --data or TMPDIR"
     if found := _MISSING_LIBRARY.search(output):
         library = found[1] or found[2]
         package = _PACKAGES.get(library)
         how = f"install it with `apt-get install {package}`" if package else "install the package that provides it"
         return f"the embedded server needs the library {library}, which is missing: {how}"
     if found := _OLD_LIBRARY.search(output):
-        return f"the embedded server needs {found[1]}, newer than this system; Debian 12 and Ubuntu 22.04 have it"
+        return f"the embedded server needs {found[1]}, but this system is older; use Debian 12, Ubuntu 22.04 or newer"
     return None

@@ -25,7 +25,7 @@ _TASK_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class Dashboard:
-    """`login`: name:password; None if the environment sets a login."""
+    """Flower's address and login. `login`: name:password; None if the environment sets a login."""
 
     url: str
     login: str | None

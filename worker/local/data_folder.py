@@ -136,7 +136,7 @@ def _lock_within(path: Path, patience: float) -> int:
     while (lock := _try_lock(path)) is None:
         if time.monotonic() > deadline:
             raise FolderInUse(
-                f"{path} is in use by another `snapshots up`. Stop that one, or name another folder.", folder=str(path)
+                f"{path} is in use by another `snapshots up`. Stop it, or use another folder.", folder=str(path)
             )
         time.sleep(0.05)
     return lock

@@ -68,7 +68,7 @@ def finished_between(since: datetime, until: datetime | None) -> Condition:
 def finished_pipeline(
     since: datetime, until: datetime | None, settled_before: datetime, now: datetime, noted: Sequence[datetime]
 ) -> list[Document]:
-    """Group finished requests by kind, and by whether they finished before `settled_before`.
+    """Return the pipeline that groups finished requests by kind, and by whether they finished before `settled_before`.
 
     Args:
         since: Only requests that finished at or after this time.
@@ -111,7 +111,7 @@ def _group_by_kind(settled_before: datetime, unsent: Condition) -> Document:
 
 
 def in_flight_pipeline() -> list[Document]:
-    """Group requests in flight by trigger."""
+    """Return the pipeline that groups requests in flight by trigger."""
     due_since = {"$cond": [{"$gt": ["$queue", None]}, WAITING_SINCE, None]}
     key = {"trigger": {"$ifNull": ["$trigger", "unknown"]}}
     sums = {"requests": {"$sum": 1}, "since": {"$min": due_since}, **_sums_of("attempts", "swept")}

@@ -1,4 +1,4 @@
-"""Reads figures in background threads, so that a slow server delays no scrape and frequent scrapes load no server."""
+"""Reads figures in background threads, so that slow servers do not delay scrapes and scrapes do not load servers."""
 
 import threading
 import time

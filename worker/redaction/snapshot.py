@@ -68,7 +68,7 @@ def redact_snapshot(
         redactor: Says what is looked for.
         messages: The messages in the form that a snapshot stores: `content`, `sender` and `senderType` are redacted.
         fields: `notes`, `tags`, `quality`, `category`, `customerName`, `customerPhone` and `customerEmail`, as far as
-            there are any. Values that are no text are left alone.
+            there are any. Values that are not text are left alone.
         people: The names of the contact, then of the agents, each as first and last name.
 
     Returns:

@@ -34,7 +34,7 @@ _PLACEHOLDER = re.compile(r"\[[A-Z_]+_[0-9]+\]?")
 
 
 def find_url_secrets(text: str) -> Iterator[Span]:
-    """Yield the secrets in a text in normal form. The rest of each URL is no secret."""
+    """Yield the secrets in a text in normal form. The rest of each URL is not secret."""
     if "eyJ" in text:
         yield from (_span(each.start(), each[0]) for each in _JWT.finditer(text))
     if "=" in text:

@@ -16,8 +16,8 @@ def read_words(name: str) -> list[str]:
 class Words:
     """Searches text in lower case for a list of phrases.
 
-    `call*` also matches longer words. In scripts that write words together, or inflect them much, a phrase is also
-    found within words. Most texts are ASCII, where few of the phrases can be, so that these are looked for alone.
+    `call*` also matches longer words. In scripts without spaces between words, or with heavy inflection, a phrase is
+    also found within words. Most texts are ASCII, so for them only the ASCII phrases are searched for.
     """
 
     def __init__(self, name: str) -> None:

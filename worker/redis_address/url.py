@@ -98,7 +98,7 @@ def _one_host(text: str, scheme: str) -> Host:
 def _hosts(text: str, scheme: str) -> tuple[Host, ...]:
     found = tuple(_host(each, scheme) for each in text.split(","))
     if len(set(found)) < len(found):
-        raise ValueError("should have each Sentinel once")
+        raise ValueError("should list each Sentinel only once")
     return found
 
 
@@ -106,7 +106,7 @@ def _host(text: str, scheme: str) -> Host:
     try:
         parts = urlsplit(f"//{text}")
     except ValueError:
-        raise ValueError(f"should have an IPv6 address in brackets, if it has one; {_ENCODE}") from None
+        raise ValueError(f"should have a valid host, with an IPv6 address in brackets; {_ENCODE}") from None
     host = parts.hostname or ""
     if ":" in host:
         try:
@@ -199,15 +199,15 @@ def _options(query: str) -> dict[str, str]:
     pairs = parse_qsl(query, keep_blank_values=True)
     options = dict(pairs)
     if unknown := [name for name in options if name not in _OPTIONS]:
-        raise ValueError(f"has the unknown option {_shown(unknown[0])}; allowed are {', '.join(_OPTIONS)}")
+        raise ValueError(f"has the unknown option {_shown(unknown[0])}; allowed options: {', '.join(_OPTIONS)}")
     if len(options) < len(pairs):
-        raise ValueError("should have each option once")
+        raise ValueError("should not repeat an option")
     return options
 
 
 def _shown(name: str) -> str:
     """Quote the name of an option; anything else might be part of a password."""
-    return name if re.fullmatch(r"[a-z_]{1,40}", name) else "(a name that is not one)"
+    return name if re.fullmatch(r"[a-z_]{1,40}", name) else "(name withheld)"
 
 
 def _tls(options: dict[str, str], scheme: str) -> dict[str, Any] | None:

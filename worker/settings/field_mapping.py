@@ -111,7 +111,7 @@ class FieldSettings(BaseModel):
     message_contact_field: Path = Field("contactId", description="the contact of a message")
     message_conversation_field: Path = Field("conversationId", description="the conversation of a message")
     message_text_field: Path = Field("content", description="text")
-    message_timestamp_field: Path = Field("timestamp", description="time; without it, `createdAt`")
+    message_timestamp_field: Path = Field("timestamp", description="time; `createdAt` is used if it is missing")
     message_sender_field: Path = Field("sender", description="which side wrote it: `contact` or `user`")
     message_sender_values: Senders | None = Field(
         None, description="translation of senders, such as `customer=contact,agent=user`"
@@ -135,7 +135,7 @@ class FieldSettings(BaseModel):
     conversation_contact_field: Path = Field("contactId", description="the contact of a conversation")
     conversation_resolved_field: Path = Field("isResolved", description="whether a conversation is resolved")
     conversation_resolved_values: Values | None = Field(
-        None, description="values that mean resolved, such as `closed,solved`; without them, `true`"
+        None, description="values that mean resolved, such as `closed,solved`; default: `true`"
     )
     conversation_resolved_at_field: Path = Field("resolvedAt", description="date of the resolution")
     conversation_resolved_by_field: Path = Field(

@@ -10,8 +10,8 @@ from worker.redis_address.url import RedisAddress, parse_redis_url
 from worker.settings.types import CollectionName, DatabaseName, MongoUrl, Name, RedisUrl
 
 _TWO_DATABASES = (
-    "SNAPSHOTS_MONGO_URL names another database than SNAPSHOTS_MONGO_DATABASE: name it in one of them only; "
-    "the database of the login is the option authSource of the URL"
+    "SNAPSHOTS_MONGO_URL and SNAPSHOTS_MONGO_DATABASE specify different databases: set it in only one of them; "
+    "if the user is defined in another database, add authSource to the URL"
 )
 
 

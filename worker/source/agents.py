@@ -21,7 +21,7 @@ def name_of(person: Mapping[str, object]) -> Name:
 
 
 def read_agents(connections: Connections, entries: Sequence[LedgerEntry]) -> dict[ObjectId, list[Name]]:
-    """Return by each entry's `_id` the names of the users who resolved its conversations or requested it.
+    """Return the names of the users who resolved each entry's conversations or requested it, by the entry's `_id`.
 
     Raises StoreUnavailable, StoreConflict.
     """

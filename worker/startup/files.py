@@ -10,13 +10,13 @@ def fault_of(path: Path) -> str | None:
     """Return why a file cannot be written, and what to do, or None. A clause without a full stop."""
     folder = path.absolute().parent
     if os.path.isfile(folder):  # noqa: PTH113 - Path.is_file raises if a parent must not be read
-        return f"{path} cannot be written: {folder} is a file; name another"
+        return f"{path} cannot be written: {folder} is a file; choose another path"
     if not os.path.isdir(folder):  # noqa: PTH112
-        return f"{path} cannot be written: create the folder {folder}, or name another file"
+        return f"{path} cannot be written: create the folder {folder}, or choose another file"
     if os.path.isdir(path):  # noqa: PTH112
-        return f"{path} is a folder: name a file"
+        return f"{path} is a folder: specify a file"
     if not os.access(path if os.path.exists(path) else folder, os.W_OK):  # noqa: PTH110
-        return f"{path} cannot be written: let this user write there, or name another file"
+        return f"{path} cannot be written: allow this user to write there, or choose another file"
     return None
 
 

@@ -78,7 +78,7 @@ def _check_within(seconds: float, connections: Connections) -> None:
 
 
 def fault_of(hello: Reply, wanted_set: str | None) -> Fault | None:
-    """Return why a server with this reply to `hello` cannot be used, or None. A missing primary is no fault here."""
+    """Return why a server with this reply to `hello` cannot be used, or None. A missing primary is not a fault here."""
     if hello.get("maxWireVersion", 0) < _OLDEST_WIRE_VERSION:
         return Fault("is too old: upgrade to MongoDB 6.0 or newer", lasting=True)
     if hello.get("msg") == "isdbgrid":
@@ -90,7 +90,7 @@ def fault_of(hello: Reply, wanted_set: str | None) -> Fault | None:
         return Fault(NO_TRANSACTIONS, lasting=True)
     if wanted_set and name != wanted_set:
         return Fault(
-            f"belongs to the replica set {name}: write replicaSet={name}, or name a member of {wanted_set}",
+            f"belongs to the replica set {name}: set replicaSet={name}, or list a member of {wanted_set}",
             lasting=True,
         )
     return None
@@ -159,7 +159,7 @@ def _of_member(reason: str, connections: Connections) -> str | None:
     """
     if not _MEMBER.match(reason):
         return None
-    advice = "let this machine reach it by that name or, for a set of one member, add directConnection=true to the URL"
+    advice = "make that name reachable from here or, for a set of one member, add directConnection=true to the URL"
     return f"the replica set of {_address(connections)} names the member {reason} ({advice})"
 
 

@@ -61,14 +61,14 @@ def _check_keys(client: Any, settings: Settings) -> None:
     wrong = wrong_keys(client, settings)
     if wrong and not client.exists(MARKER_KEY):
         faults = "; ".join(describe(key, *types) for key, types in wrong.items())
-        advice = "name another database in the URL, or remove or rename the key"
+        advice = "select another database in the URL, or remove or rename the key"
         raise UnusableServer(f"Redis at {settings.redis} cannot be used ({VARIABLE}): {faults}. To continue, {advice}.")
 
 
 def fault_of(hello: Info) -> str | None:
     """Return why a server with this reply to HELLO can never be used, or None."""
     if hello.get("mode") == "sentinel":
-        return "it is a Sentinel: write sentinel://, all Sentinels, and the name of the primary that they watch"
+        return "it is a Sentinel: use sentinel:// with all Sentinels and the name of the primary that they watch"
     if hello.get("mode") == "cluster":
         return (
             "it is a member of a Redis Cluster, which Celery's transport does not support: use a primary with replicas "

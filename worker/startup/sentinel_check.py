@@ -41,7 +41,7 @@ def _primary(host: Host, own: Sentinels, address: RedisAddress) -> Mapping[str, 
     except redis.RedisError as error:
         if "unknown command" in str(error):
             raise UnusableServer(
-                f"{where} is a Redis, not a Sentinel: name the port of the Sentinel, by default 26379, or write redis://."
+                f"{where} is not a Sentinel but a Redis server: use the Sentinel's port (default 26379) or redis://."
             ) from error
         if is_lasting(error):
             raise UnusableServer(f"{where} cannot be used. {explain(error)}") from error

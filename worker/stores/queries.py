@@ -89,7 +89,7 @@ def list_requests(
 
 
 def request_by_id(connections: Connections, request: ObjectId, organization: ObjectId | None = None) -> LedgerEntry:
-    """Return a ledger entry. Raises NotFound, also if it belongs to another organization."""
+    """Return a ledger entry. Raises NotFound, even if it belongs to another organization."""
     return _one(connections, {"_id": request} | ({"organizationId": organization} if organization else {}))
 
 

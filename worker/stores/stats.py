@@ -170,7 +170,7 @@ class Backlog:
 
 
 def oldest_request(connections: Connections, organization: ObjectId | None = None) -> datetime | None:
-    """Return since when the oldest request in flight has been waiting, or None. Ignores requests that are not due."""
+    """Return when the oldest request in flight began to wait, or None. Ignores requests that are not due."""
     waiting = enqueued_in(REQUEST_QUEUES)
     if organization:
         waiting["organizationId"] = organization

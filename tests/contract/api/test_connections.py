@@ -172,7 +172,9 @@ def test_request_needs_exactly_one_host(served: Served, hosts: int) -> None:
         answer = received(connection)
     head, _, body = answer.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 400 ")
-    assert json.loads(body)["errors"] == [{"field": "Host", "message": f"should be given once, not {hosts} times"}]
+    assert json.loads(body)["errors"] == [
+        {"field": "Host", "message": f"should be given exactly once; the request has {hosts}"}
+    ]
 
 
 def test_documentation_cannot_be_framed_and_runs_its_own_script_only(served: Served) -> None:

@@ -97,7 +97,7 @@ def test_job_in_progress_is_cancelled_and_never_deleted(served: Served, own: Obj
     form = form_of(admin.get(end), end)
     assert send(admin, form, action="delete").status_code == 400
     assert send(admin, form, action="destroy").status_code == 400
-    assert "waits for a worker" in admin.get(JOBS).text
+    assert "waiting for a worker" in admin.get(JOBS).text
     answer = send(admin, form)
     assert answer.url.path == f"{JOBS}/{job.id}"
     assert jobs.get(job.id).status == "cancelled"

@@ -68,7 +68,7 @@ def test_sharegpt_names_compressed_files_as_they_will_be() -> None:
     files = {"train": [File("train.jsonl.gz", 3, 10, "")]}
     made = get_format("sharegpt").extra_files(Dataset("d", "", datetime(2026, 5, 18, tzinfo=UTC), files))
     assert json.loads(made["dataset_info.json"])["d"]["file_name"] == "train.jsonl"
-    assert "**LLaMA-Factory reads no compressed files: decompress them first.**" in made["README.md"].decode()
+    assert "**LLaMA-Factory cannot read compressed files: decompress them first.**" in made["README.md"].decode()
 
 
 def test_card_says_what_readers_will_not_accept() -> None:

@@ -78,7 +78,7 @@ def shown(job: Job) -> ShownJob:
 def find(jobs: Jobs, key: ObjectId, organization: ObjectId | None) -> Job:
     """Return an export or a backfill of an organization, or of any if that is None.
 
-    Raises NotFound, also for a job that operators cannot end, such as an erasure.
+    Raises NotFound, including for a job that operators cannot end, such as an erasure.
     """
     job = jobs.get(key, organization)
     if job.kind not in KINDS:
@@ -97,7 +97,7 @@ def end(service: Service, key: ObjectId, organization: ObjectId | None, action: 
 
     Raises:
         NotFound: There is no such export or backfill.
-        InvalidRequest: The job cannot be deleted, because it is no finished export.
+        InvalidRequest: The job cannot be deleted, because it is not a finished export.
         InvalidSettings, DestinationFailed, DestinationUnavailable: The files cannot be removed.
     """
     jobs = Jobs(service)

@@ -70,7 +70,9 @@ class Resubmission:
         entry = self._entries.find(key, organization)
         if entry is not None:
             return entry
-        raise self._recorded_result(key, organization) or NotFound("There is no such rejected entry.")
+        raise self._recorded_result(key, organization) or NotFound(
+            "Rejected entry not found: it may have been resubmitted, erased or trimmed by age."
+        )
 
     def resubmit(self, entry: RejectedEntry, entry_type: str, data: str, organization: ObjectId | None) -> str:
         """Accept the corrected entry; return the request's id, or `left out: <reason>` if a policy skips it.

@@ -41,7 +41,7 @@ async def show_list(request: PageRequest) -> Response:
 
 
 async def show_one(request: PageRequest) -> Response:
-    """Show one job, and refresh while it is in progress. Raises NotFound, also for another organization's."""
+    """Show one job, and refresh while it is in progress. Raises NotFound, including for another organization's."""
     job = await _find(request)
     files = (job.result or {}).get("files", ())
     splits = (job.result or {}).get("splits", {})

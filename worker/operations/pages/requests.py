@@ -52,7 +52,7 @@ def _read_list(backend: Backend, filter_form: FilterForm, after: ObjectId | None
 
 
 async def show_one(request: PageRequest) -> Response:
-    """Show one request. Raises NotFound, also for a request of another organization."""
+    """Show one request. Raises NotFound, including for a request of another organization."""
     backend = request.backend
     entry, unsent = await request.read(_read_one, backend, request.id, request.viewer.organization)
     error = entry.get("error") or entry.get("lastError")
