@@ -68,7 +68,7 @@ def test_collections_of_unknown_names_are_listed_with_the_setting_that_names_the
         odd.database.customers.rename("parties")
     ended = run(environment(settings), "inspect")
     assert ended.code == 1
-    assert "does not exist or has no documents; SNAPSHOTS_CONTACTS_COLLECTION names it" in ended.stdout
+    assert "does not exist or has no documents; check SNAPSHOTS_CONTACTS_COLLECTION" in ended.stdout
     assert "Other collections of the database: parties\n" in ended.stdout
 
 

@@ -13,6 +13,7 @@ from worker.api.acceptor import Acceptor
 from worker.api.batcher import pause_for
 from worker.api.editor import Editor
 from worker.api.enqueuer import Enqueuer
+from worker.api.event_watch import EventWatch
 from worker.api.exporter import Exporter
 from worker.api.http_metrics import HttpMetrics
 from worker.api.keys import PREFIX, Keys
@@ -116,7 +117,7 @@ class Container:
         self.jobs = Jobs(job_service)
         self.exporter = Exporter(job_service)
 
-        self.poller = OutcomePoller(service, self.writers.executor)
+        self.poller = OutcomePoller(service, self.writers.executor, EventWatch(settings))
         self.enqueuer = Enqueuer(service, self._redis_threads.executor, self.poller.awaited)
         self.accept = Acceptor(service, self.writers.executor, self._gather_seconds, self.enqueuer.enqueue)
         self.allowance = Allowance(_INTERACTIVE_PER_SECOND)

@@ -1,7 +1,8 @@
 """Waits for outcomes: one poller for all POSTs of the process.
 
-It reads the ledger rather than Redis, so it works while Redis is down. The interval between two reads of a request
-grows with the time it has waited; all requests that are due share one read.
+It reads MongoDB rather than Redis, so it works while Redis is down. The interval between two reads of a request grows
+with the time it has waited; all requests that are due share one read. While few requests wait, an event in Redis makes
+its request due at once.
 """
 
 import asyncio
@@ -11,15 +12,18 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable
 from concurrent.futures import Executor
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import cast
 
 import pymongo
 from bson import ObjectId
 from pymongo.read_concern import ReadConcern
 
 from worker.api.batcher import FEW, pause_for
+from worker.api.event_watch import EventWatch
 from worker.api.responses import DATES_WITHOUT_ZONE, encode
-from worker.domain.ledger_entry import ACCEPTED, LedgerEntry
+from worker.domain.ledger_entry import ACCEPTED, COMPLETED, LedgerEntry
 from worker.errors import TransientError
 from worker.log import get_logger
 from worker.service import Service
@@ -32,15 +36,19 @@ _FIRST_SECONDS, _SHARE_OF_AGE, _MAX_SECONDS = 0.008, 0.2, 0.5
 _ROUND_SECONDS, _MAX_ROUND_SECONDS = 0.004, 0.03
 """The shortest interval between two reads, with few and with many requests. Reads that are due within it are
 combined."""
+_FOLLOWED = 5 * FEW
+"""Maximum number of waiting requests while events are followed. It is higher than the number at which that begins, so
+that a number around the limit does not start and end it again and again."""
 _MAX_BYTES = 32 * 1024 * 1024
 """Maximum size of the snapshots that one read returns, in bytes. The next read returns the rest."""
 
 
 @dataclass(frozen=True, slots=True)
 class PolledOutcome:
-    """The outcome of a request: its ledger entry, and its snapshot as JSON if it has one."""
+    """The outcome of a request, and its snapshot as JSON if it has one."""
 
     entry: LedgerEntry
+    """Of the ledger entry, only the id, the status, and the snapshot's id or the error."""
     document: bytes | None
 
 
@@ -51,9 +59,13 @@ class OutcomePoller:
         outcome = await poller.wait(receipt.id, seconds=10)  # None: not finished yet
     """
 
-    def __init__(self, service: Service, executor: Executor) -> None:
+    def __init__(self, service: Service, executor: Executor, events: EventWatch | None = None) -> None:
+        """Without `events`, outcomes are only polled for."""
         self._service = service
         self._executor = executor
+        self._events = events
+        self._is_early = asyncio.Event()
+        """Set when a request becomes due before its time."""
         self._awaited: dict[ObjectId, list[asyncio.Future[PolledOutcome]]] = defaultdict(list)
         self._schedule: list[tuple[float, int, float, ObjectId]] = []
         """A heap of (time of the next read, number, time since which it is awaited, request)."""
@@ -84,6 +96,8 @@ class OutcomePoller:
         self._awaited[request].append(future)
         if self._running is None:
             self._running = asyncio.create_task(self._run())
+        if self._events and self._has_few():
+            self._events.start(self._read_now, self._follows_events)
         try:
             async with asyncio.timeout(seconds):
                 return await future
@@ -96,6 +110,19 @@ class OutcomePoller:
         self._newest[request] = number = next(self._numbers)
         heapq.heappush(self._schedule, (due, number, since, request))
 
+    def _read_now(self, request: ObjectId) -> None:
+        if request in self._awaited:
+            now = time.monotonic()
+            self._read_at(now, now, request)
+            self._is_early.set()
+
+    def _has_few(self) -> bool:
+        return 0 < len(self._awaited) <= FEW
+
+    def _follows_events(self) -> bool:
+        """Whether so few requests are awaited that following all events costs less than it saves."""
+        return 0 < len(self._awaited) <= _FOLLOWED
+
     def _forget(self, request: ObjectId, future: asyncio.Future[PolledOutcome]) -> None:
         if futures := self._awaited.get(request):
             futures.remove(future)
@@ -105,7 +132,7 @@ class OutcomePoller:
     async def _run(self) -> None:
         try:
             while self._schedule:
-                await asyncio.sleep(max(self._schedule[0][0] - time.monotonic(), self._round_seconds()))
+                await self._pause()
                 try:
                     await self._poll(self._due())
                 except TransientError as error:
@@ -115,6 +142,13 @@ class OutcomePoller:
                     log.exception("outcomes_unreadable")
         finally:
             self._running = None
+
+    async def _pause(self) -> None:
+        """Wait until the next request is due, or becomes due early."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(max(self._schedule[0][0] - time.monotonic(), self._round_seconds())):
+                await self._is_early.wait()
+        self._is_early.clear()
 
     async def _poll(self, requests: list[ObjectId]) -> None:
         if not requests:
@@ -145,16 +179,21 @@ class OutcomePoller:
         return [request for _, request in due]
 
     def read(self, requests: Iterable[ObjectId]) -> list[PolledOutcome]:
-        """Read the outcomes that are majority committed. Raises StoreUnavailable, StoreConflict."""
-        majority = ReadConcern("majority")
-        ledger = self._service.ledger.collection.with_options(read_concern=majority)
-        fields = dict.fromkeys(("organizationId", "requestId", "status", "error", "snapshotId", "deletedAt"), 1)
+        """Read the outcomes that are majority committed. Raises StoreUnavailable, StoreConflict.
+
+        Most requests have made a snapshot, whose id is theirs, in the transaction that completed them. So snapshots are
+        read first, and the ledger only for the other requests.
+        """
+        wanted = set(requests)
+        fields = dict.fromkeys(("status", "error", "snapshotId", "deletedAt"), 1)
         with store_errors(), pymongo.timeout(5):
-            finished = {"_id": {"$in": list(requests)}, "status": {"$ne": ACCEPTED}}
-            entries = list(ledger.find(finished, fields))
+            own, unread = self._read_snapshots(wanted)
+            left = wanted - own.keys() - unread
+            finished = {"_id": {"$in": list(left)}, "status": {"$ne": ACCEPTED}}
+            entries = list(self._service.ledger.at_majority.find(finished, fields)) if left else []
             made = [entry for entry in entries if entry.get("snapshotId") and not entry.get("deletedAt")]
             documents, unread = self._read_snapshots({entry["snapshotId"] for entry in made})
-        return [
+        return [PolledOutcome(_completed(key), document) for key, document in own.items()] + [
             PolledOutcome(entry, documents.get(entry["snapshotId"]) if entry.get("snapshotId") else None)
             for entry in entries
             if entry.get("snapshotId") not in unread
@@ -175,3 +214,7 @@ class OutcomePoller:
             if size > _MAX_BYTES:
                 return documents, wanted - documents.keys()
         return documents, set()
+
+
+def _completed(request: ObjectId) -> LedgerEntry:
+    return cast("LedgerEntry", {"_id": request, "status": COMPLETED, "snapshotId": request})
