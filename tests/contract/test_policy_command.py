@@ -61,6 +61,19 @@ def test_policy_is_set_field_by_field_and_shown(run: Run) -> None:
     assert "30 (SNAPSHOTS_SETTLE_SECONDS)" in run("get", *OF).stdout
 
 
+def test_setting_a_policy_creates_no_index_on_the_collections_of_the_platform(
+    run: Run, settings: Settings, mongo_client: pymongo.MongoClient[dict[str, object]]
+) -> None:
+    """It may be set before the first start, in a shell that does not have the settings that map fields."""
+    database = mongo_client[settings.mongo_database]
+    database.messages.insert_one({"text": "Hello"})
+    assert run("set", *OF, "--disabled").exit_code == 0
+    assert [*database.messages.index_information()] == ["_id_"]
+    assert set(database.list_collection_names()) == {"messages", "snapshotpolicies"}
+    own = database.snapshotpolicies.index_information()
+    assert own["snapshots_organizationId"]["unique"]
+
+
 def test_list_and_get_show_skipped_closings(
     run: Run, settings: Settings, mongo_client: pymongo.MongoClient[dict[str, object]]
 ) -> None:

@@ -63,7 +63,7 @@ async def list_snapshots(app: App, caller: MayRead, query: ListParameters, _: Ho
     responses={
         200: {"model": Done[PopulatedSnapshot], "description": "The snapshot."},
         202: {"model": Done[Pending], "description": "The request was accepted; the snapshot is not ready yet."},
-        **error_responses(400, 404, 413),
+        **error_responses(400, 404, 410, 413),
     },
     openapi_extra={"parameters": PATH_ID},
 )

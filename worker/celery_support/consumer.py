@@ -29,7 +29,7 @@ from worker.stores import heartbeat
 from worker.stores.events import rejection
 from worker.stores.key_types import move_wrong_keys
 from worker.stores.stream_ids import move_future_streams
-from worker.stores.wakeups import BULK, QUEUES
+from worker.stores.wakeups import BULK, INTERACTIVE, QUEUES
 
 log = get_logger(__name__)
 
@@ -244,13 +244,18 @@ class _Repeated(bootsteps.StartStopStep):
 
 
 class Heartbeat(_Repeated):
-    """Renews the workers' heartbeat in Redis, and retries failed recordings."""
+    """Renews the workers' heartbeat in Redis, and retries failed recordings.
+
+    A worker that does not consume the queue of single requests, such as one for exports alone, does not count as alive:
+    no request would be processed.
+    """
 
     every = heartbeat.INTERVAL
 
     def act(self, consumer: Any, client: Any) -> None:
         """Renew the heartbeat, and record rejected messages."""
-        heartbeat.beat(client, consumer.hostname)
+        if INTERACTIVE in consumer.app.amqp.queues.consume_from:
+            heartbeat.beat(client, consumer.hostname)
         consumer.record_rejected()
 
 

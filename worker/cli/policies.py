@@ -145,7 +145,7 @@ def set_(organization: ObjectId, clear: tuple[str, ...], as_json: bool, **option
     if both := sorted(set(fields) & set(cleared)):
         raise click.UsageError(f"{_OPTIONS[both[0]]} cannot be set and cleared at the same time.")
     service = open_service()
-    indexes.ensure(service.connections)  # without the unique index, concurrent calls could create two policies
+    indexes.ensure_policies(service.connections)  # no others: a policy may be set before the first start
     try:
         changed = Policies(service.connections).set(organization, fields, cleared)
     except InvalidRequest as error:

@@ -16,7 +16,7 @@ from worker.stores.checkpoints import Checkpoints
 from worker.stores.connections import Connections, broker_errors
 from worker.stores.counts import totals
 from worker.stores.stats import oldest_request
-from worker.stores.wakeups import MAINTENANCE, QUEUES
+from worker.stores.wakeups import INTERACTIVE, MAINTENANCE, QUEUES
 
 _ANSWER_SECONDS = 1.5
 _LATE = timedelta(minutes=10)
@@ -30,7 +30,8 @@ def check_workers(connections: Connections) -> Iterator[Finding]:
     with broker_errors():
         alive = heartbeat.is_alive(connections.redis)
     if not alive:
-        yield failure(f"No worker has been alive for {heartbeat.LIFETIME.total_seconds():g} s.", _START)
+        silent = f"{heartbeat.LIFETIME.total_seconds():g} s"
+        yield failure(f"No worker that consumes the queue {INTERACTIVE} has been alive for {silent}.", _START)
         return
     try:
         queues: dict[str, Any] = app.control.inspect(timeout=_ANSWER_SECONDS).active_queues() or {}

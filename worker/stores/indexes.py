@@ -154,6 +154,15 @@ def ensure_key(connections: Connections) -> None:
     ensure_first(connections, own_indexes(connections.settings)[:1])
 
 
+def ensure_policies(connections: Connections) -> None:
+    """Create only the unique index of policies: without it, concurrent calls could create two for one organization.
+
+    Raises StoreUnavailable or StoreConflict.
+    """
+    names = connections.settings
+    ensure_first(connections, [each for each in own_indexes(names) if each.collection == names.policies_collection])
+
+
 def ensure_first(connections: Connections, missing: list[Index]) -> None:
     """Create the first of the missing indexes and remove it from the list.
 

@@ -47,6 +47,8 @@ def test_document_has_every_operation_with_its_security_and_no_422(served: Serve
     create = operations["POST /api/training/snapshots"]
     statuses = (200, 201, 202, 400, 401, 403, 404, 409, 410, 413, 429, 503)
     assert set(create["responses"]) == set(map(str, statuses))
+    show = operations["GET /api/training/snapshots/{id}"]
+    assert set(show["responses"]) == set(map(str, (200, 202, 400, 401, 404, 410, 413, 429, 503)))
     assert create["requestBody"]["content"]["application/json"]["example"]["quality"] == "excellent"
 
 
