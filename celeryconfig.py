@@ -7,8 +7,10 @@ from kombu import Queue
 
 from worker.celery_support.message_format import MAX_ETA
 from worker.errors import InvalidSettings
+from worker.intake.entries import PRODUCER_TASKS as _PRODUCER_TASKS
+from worker.jobs.job import TASKS as _JOB_TASKS
 from worker.settings import settings as _settings
-from worker.stores.wakeups import CREATE, EXPORTS, INTERACTIVE, MAINTENANCE, QUEUES
+from worker.stores.wakeups import CREATE, INTERACTIVE, MAINTENANCE, QUEUES
 
 try:
     _own = _settings()
@@ -24,7 +26,7 @@ imports = (
     "tasks.backfills",
     "tasks.erasures",
     "tasks.retention",
-    "tasks.upkeep",
+    "tasks.sweep",
 )
 
 # Queues and routes. No priorities: each would be a list of its own, and the sweep reads one list per queue.
@@ -32,13 +34,8 @@ task_queues = tuple(Queue(name) for name in QUEUES)
 task_default_queue = INTERACTIVE
 task_create_missing_queues = False
 task_routes = {
-    CREATE: {"queue": INTERACTIVE},
-    "snapshots.request": {"queue": INTERACTIVE},
-    "conversations.resolved": {"queue": INTERACTIVE},
-    "snapshots.export": {"queue": EXPORTS},
-    "snapshots.backfill": {"queue": MAINTENANCE},
-    "snapshots.erase": {"queue": EXPORTS},
-    "snapshots.expire": {"queue": EXPORTS},
+    **{name: {"queue": INTERACTIVE} for name in (CREATE, *_PRODUCER_TASKS)},
+    **{name: {"queue": queue} for name, queue in _JOB_TASKS.values()},
     "snapshots.sweep": {"queue": MAINTENANCE},
     "conversations.reconcile": {"queue": MAINTENANCE},
 }
@@ -91,7 +88,9 @@ task_publish_retry_policy = {"max_retries": 1, "interval_start": 0.1, "interval_
 
 # On SIGTERM running tasks finish and the rest returns to the queue (containers set REMAP_SIGTERM=SIGQUIT).
 worker_soft_shutdown_timeout = 2 * _deadline
-worker_enable_soft_shutdown_on_idle = False  # countdowns held by an idle worker are in the ledger
+# An idle worker may hold delayed messages. The countdowns of wake-ups are in the ledger, and retries of producers'
+# messages go back to the queue, at the latest after the visibility timeout.
+worker_enable_soft_shutdown_on_idle = False
 worker_cancel_long_running_tasks_on_connection_loss = False
 worker_max_memory_per_child = 400_000  # KiB: replaces a leaking child between two tasks
 worker_hijack_root_logger = False

@@ -5,7 +5,9 @@ What is set below overrides it. The secrets among them may also be files in the 
 https://flower.readthedocs.io/en/latest/config.html
 """
 
+from collections.abc import Mapping as _Mapping
 from pathlib import Path as _Path
+from typing import Any as _Any
 
 from flower.events import EventsState as _EventsState
 from flower.urls import handlers as _handlers
@@ -36,8 +38,8 @@ try:
     for _name in ("basic_auth", "oauth2_secret", "cookie_secret"):
         if _value := _read_secret(f"FLOWER_{_name.upper()}"):
             setattr(_options, _name, _value.split(",") if _name == "basic_auth" else _value)
-except _InvalidSettings as _error:
-    raise SystemExit(f"flower: {_error.message}") from None
+except _InvalidSettings as _invalid:
+    raise SystemExit(f"flower: {_invalid.message}") from None
 
 # Pages and API require a login. Only /metrics and /healthcheck answer without one; they name tasks and workers, and
 # show nothing about requests.
@@ -74,14 +76,14 @@ _extend_search(_labels)
 _ours.replace_handlers(_handlers, _labels)
 
 
-def format_task(task):  # type: ignore[no-untyped-def]  # Flower requires a function
+def format_task(task: _Any) -> _Any:  # Flower requires a function
     return _labels.label(task)
 
 
 _store_event = _EventsState.event
 
 
-def _store_event_of_ours(state, event):  # type: ignore[no-untyped-def]
+def _store_event_of_ours(state: _Any, event: _Mapping[str, _Any]) -> _Any:
     if event["type"] == "task-received" and (task := state.tasks.get(event.get("uuid"))):
         _begin_again(task)
     return _store_event(state, _without_personal_data(event))
@@ -91,10 +93,10 @@ _EventsState.event = _store_event_of_ours
 
 
 # Flower sends no policy of its own. Its pages and static files inherit from these two classes.
-def _add_security_headers(handler_class):  # type: ignore[no-untyped-def]
+def _add_security_headers(handler_class: _Any) -> None:
     set_default_headers = handler_class.set_default_headers
 
-    def set_all_headers(handler):  # type: ignore[no-untyped-def]
+    def set_all_headers(handler: _Any) -> None:
         set_default_headers(handler)
         for name, value in _SECURITY_HEADERS.items():
             handler.set_header(name, value)

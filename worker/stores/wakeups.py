@@ -11,7 +11,8 @@ from worker.domain.ledger_entry import LedgerEntry
 from worker.stores.connections import Connections, broker_errors
 
 INTERACTIVE, BULK, MAINTENANCE, EXPORTS = "snapshots", "snapshots.bulk", "snapshots.maintenance", "snapshots.exports"
-"""The queues: requests that someone waits for; backfills and chunks; the sweep and the reconcile task; exports."""
+"""The queues: requests that someone waits for; requests of backfills, of organizations with many, and redrives; the
+sweep, the reconcile task and slices of backfills; slices of exports, erasures and removals by age."""
 REQUEST_QUEUES = (INTERACTIVE, BULK)
 QUEUES = (*REQUEST_QUEUES, MAINTENANCE, EXPORTS)
 CREATE = "snapshots.create"
