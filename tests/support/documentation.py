@@ -27,6 +27,7 @@ START = {
 """Commands that run until they are stopped, and what they print once they are ready."""
 DRY_RUN = frozenset({"make"})
 _WHEEL = "installs into /opt; tests/contract/test_wheel.py installs the wheel into a temporary environment"
+_UNITS = "needs an installation in /opt and /etc; tests/unit/test_systemd.py compares its paths with those of the units"
 CANNOT_RUN = {
     "docker": "needs Docker's engine",
     "kubectl": "needs a cluster",
@@ -35,8 +36,10 @@ CANNOT_RUN = {
     "apt-get": "changes the machine",
     "install": "changes the machine",
     "python3": _WHEEL,
-    "/opt/training-snapshots/bin/pip": _WHEEL,
-    "/opt/training-snapshots/bin/snapshots": _WHEEL,
+    "/opt/training-snapshots-0.2.0/bin/pip": _WHEEL,
+    "ln": "changes the machine",
+    "set": _UNITS,
+    "/opt/training-snapshots/bin/snapshots": _UNITS,
     "cp": "prepares files that are edited by hand",
     ".venv/bin/pip": "changes the environment that the tests run in",
     "pip": "changes the environment that the tests run in",
@@ -57,6 +60,7 @@ ELSEWHERE = {
     ("docs/scaling.md", "min-replicas-to-write"): "lines of redis.conf",
     ("docs/scaling.md", "sentinel monitor"): "lines of sentinel.conf",
     ("docs/scaling.md", "python"): "a producer's settings, as tests/e2e/test_redis_sentinel.py uses them",
+    ("docs/operations.md", "db.getSiblingDB"): "needs mongosh; deploy/compose/mongo.js creates a user with these roles",
     ("docs/operations.md", "db.messages.createIndex"): "compared with the code by tests/unit/test_documentation.py",
     ("docs/formats.md", "json"): "compared with the code by tests/unit/formats/test_documented_rows.py",
     ("README.md", "python"): "run by tests/e2e/test_documentation.py",

@@ -1,6 +1,7 @@
 """The units of deploy/systemd are valid, and consistent with the commands, the settings and Celery."""
 
 import configparser
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -53,6 +54,15 @@ def test_unit_starts_a_command_that_exists_and_reads_secrets_that_are_settings(s
     names = {line.removeprefix("LoadCredential=").partition(":")[0] for line in lines}
     assert {f"{PREFIX}MONGO_URL", f"{PREFIX}REDIS_URL"} <= names <= SECRETS
     assert all(line.endswith(f":/etc/training-snapshots/secrets/{line[15:].partition(':')[0]}") for line in lines)
+
+
+def test_documented_commands_read_the_settings_and_the_secrets_of_the_units() -> None:
+    common = (FOLDER / "training-snapshots-.service.d" / "common.conf").read_text()
+    (settings,) = re.findall(r"^EnvironmentFile=-(.+)$", common, re.MULTILINE)
+    (secrets,) = set(re.findall(r"^LoadCredential=\w+:(.+)/\w+$", common, re.MULTILINE))
+    document = (FOLDER.parents[1] / "docs" / "deploy.md").read_text()
+    assert f"set -a; . {settings}; SNAPSHOTS_SECRETS_DIR={secrets}; set +a" in document
+    assert f"{PROGRAM} doctor" in document
 
 
 @pytest.mark.parametrize("name", ["worker@", "exporter"])

@@ -74,7 +74,11 @@ class Settings(FieldSettings, StoreSettings, BaseSettings):
         description="idle time after which a listener's pending entries are taken over by another",
     )
     settle_seconds: float = Field(
-        30, ge=0, le=86_400, allow_inf_nan=False, description="delay between a closing and its snapshot"
+        30,
+        ge=0,
+        le=86_400,
+        allow_inf_nan=False,
+        description="delay between a closing and its snapshot: a number of seconds, without a unit",
     )
     reconcile_interval: Annotated[Duration, between("0.1s", "24h")] = Field(
         timedelta(minutes=5), description="interval between searches for missed closings"
