@@ -1,4 +1,4 @@
-"""docs/data.md names the fields and indexes that the code has."""
+"""docs/data.md names the fields and indexes that the code has, and every place that lists them has the same."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -8,10 +8,21 @@ import bson
 import pytest
 from bson import ObjectId
 
+from worker.api.editor import _CAPTURED, SnapshotEdit
+from worker.api.parameters import create_body, edit_body
+from worker.api.schemas import Message, Shape, Snapshot
+from worker.cli.requesting import _FIELDS
+from worker.client.models import Request, RequestFields
 from worker.domain.assembly import Conversation, assemble, encode_messages
-from worker.domain.ledger_entry import LedgerEntry
+from worker.domain.ledger_entry import PERSONAL, LedgerEntry
+from worker.domain.requests import SnapshotRequest
 from worker.domain.source_fields import CONTACT, CONVERSATION, MESSAGE, OMITTED, USER
+from worker.domain.validation import CamelModel
+from worker.exports.selection import EDITABLE
+from worker.formats import snapshot_fields
 from worker.inspection.expected import EXPECTED
+from worker.redaction.snapshot import _TEXTS
+from worker.runs.redacting import _OF_REQUEST
 from worker.settings import load
 from worker.settings.field_mapping import FieldSettings, Group, variable
 from worker.stores.indexes import own_indexes, source_indexes
@@ -78,6 +89,36 @@ def test_fields_of_a_snapshot() -> None:
     assert list(documented) == [*document, *nested]
     null = {field for field, kind in documented.items() if kind.endswith(", null")}
     assert null == {name for name, value in document.items() if value is None}
+
+
+def names(model: type[CamelModel] | type[Shape]) -> set[str]:
+    return {str(field.alias or name) for name, field in model.model_fields.items()}
+
+
+def test_each_place_has_all_fields_of_a_snapshot() -> None:
+    documented = {field for field, *_ in rows("Snapshots")}
+    fields = {field for field in documented if "." not in field} | {"erasedMentions"}
+    nested = {field.removeprefix("messages.") for field in documented if "." in field}
+    editable = names(SnapshotEdit)
+    assert names(Snapshot) == fields
+    assert snapshot_fields.SNAPSHOT.keys() | {"messages"} == fields
+    assert _CAPTURED - {"id", "messageIds"} == fields - editable
+    assert set(EDITABLE) == editable | {"updatedAt", "__v"}
+    assert edit_body(load())["content"]["application/json"]["schema"]["properties"].keys() == editable
+    assert names(Message) == snapshot_fields.MESSAGE.keys() == nested
+
+
+def test_each_place_has_all_fields_of_a_request() -> None:
+    fields = names(SnapshotRequest)
+    sent = fields - {"organizationId", "requestId"}
+    assert names(Request) == fields
+    optional = SnapshotRequest.model_fields.keys() - {"organization_id", "contact_id"}
+    assert set(RequestFields.__annotations__) == optional
+    assert create_body(load())["content"]["application/json"]["schema"]["properties"].keys() == sent - {"userId"}
+    assert set(_FIELDS.values()) == sent | {"requestId"}
+    assert sent <= set(LedgerEntry.__annotations__)
+    assert sent <= set(PERSONAL)
+    assert set(_OF_REQUEST) == {name for name, _ in _TEXTS} & sent
 
 
 def test_fields_of_the_ledger() -> None:

@@ -1,9 +1,10 @@
-"""The dashboard and the alerts use only metrics and labels that exist."""
+"""The dashboard and the alerts use only metrics and labels that exist, and the documentation names all of ours."""
 
 import json
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from bson import ObjectId
 from prometheus_client.core import Metric
 
 from worker.api.http_metrics import HttpMetrics
+from worker.flower.retry import RETRIES
 from worker.metrics import families
 from worker.metrics.gauges import BrokerGauges, ConsumerGroup, StoreGauges
 from worker.metrics.outcome_groups import InFlight, Kind, Sums
@@ -47,6 +49,8 @@ def every_metric() -> Iterator[Metric]:
     measures.answered("GET", "/healthz", 200, 0.1)
     measures.logged_in("link", "opened")
     yield from measures.registry.collect()
+    RETRIES.labels("retried").inc(0)
+    yield from RETRIES.collect()
     counters.LOST.inc(0)
     for each in counters.ALL:
         yield from each.collect()
@@ -134,6 +138,31 @@ def test_alerts_cover_what_an_operator_must_not_miss() -> None:
     assert "snapshots_redis_memory_bytes" in watched
 
 
+def _documented() -> Iterator[set[str]]:
+    """Return, for each name in the table of docs/operations.md, the metrics that it can stand for.
+
+    `_c` after `snapshots_a_b` stands for `snapshots_c` or `snapshots_a_c`; `*` stands for any text.
+    """
+    text = (DEPLOY.parent / "docs" / "operations.md").read_text()
+    table = text.partition("| metric | labels | description |\n")[2].partition("\n\n")[0]
+    for line in table.splitlines()[1:]:
+        first, *others = re.findall(r"`([a-z_*]+)`", line.split("|")[1])
+        parts = first.split("_")
+        for name in (first, *others):
+            starts = ["_".join(parts[:count]) for count in range(1, len(parts))] if name.startswith("_") else [""]
+            yield {each for start in starts for each in NAMES if fnmatch(each, start + name)}
+
+
+NAMES = {re.sub("_(bucket|count|sum)$", "", name) for name in LABELS if not name.endswith("_created")}
+"""The metrics without the suffixes of a histogram's samples, and without the times that prometheus_client adds."""
+
+
+def test_each_metric_is_documented() -> None:
+    documented = list(_documented())
+    assert all(documented)
+    assert {name for name in NAMES if name.startswith("snapshots_")} <= set.union(*documented)
+
+
 def test_panels_do_not_overlap() -> None:
     panels = dashboard()["panels"]
     taken: set[tuple[int, int]] = set()
@@ -149,8 +178,5 @@ def test_panels_do_not_overlap() -> None:
 def test_no_label_can_hold_personal_data_or_an_id() -> None:
     ours = {label for name, labels in LABELS.items() if name.startswith("snapshots_") for label in labels}
     kinds = {"trigger", "code", "queue", "group", "server", "reason", "le", "method", "route", "status", "type"}
-    kinds |= {
-        "by",
-        "outcome",
-    }
+    kinds |= {"by", "outcome", "result"}
     assert ours <= kinds

@@ -1,4 +1,4 @@
-"""The documented fields of a snapshot as columns, in the order of docs/data.md."""
+"""The documented fields of a snapshot as columns, in the order of docs/data.md, but with objects at the end."""
 
 from worker.redaction.kinds import KINDS
 
