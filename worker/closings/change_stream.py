@@ -19,6 +19,7 @@ import pymongo
 from bson import ObjectId
 from pymongo.change_stream import CollectionChangeStream
 from pymongo.errors import OperationFailure, PyMongoError
+from pymongo.read_concern import ReadConcern
 
 from worker.closings.accept import Closings
 from worker.closings.backlog import ChangesBacklog, Position
@@ -161,7 +162,10 @@ class ClosingsWatch:
         Raises PositionLost if it cannot resume there.
         """
         settings = self._service.settings
-        conversations = self._service.connections.database[settings.conversations_collection]
+        # MongoDB refuses a change stream with another read concern, and that of the connections is `local`.
+        conversations = self._service.connections.database.get_collection(
+            settings.conversations_collection, read_concern=ReadConcern("majority")
+        )
         with _stream_errors(resuming=token is not None), pymongo.timeout(_OPEN_SECONDS):
             pipeline = closings_pipeline(self._service.connections.fields.conversation)
             stream = conversations.watch(pipeline, resume_after=token, max_await_time_ms=_WAIT_MS, batch_size=_BATCH)

@@ -10,6 +10,7 @@ from typing import Any
 from bson import ObjectId, Timestamp
 from pymongo.change_stream import CollectionChangeStream
 from pymongo.errors import OperationFailure
+from pymongo.read_concern import ReadConcern
 
 from worker.exports.selection import EDITABLE, NAIVE, Selected, Selection
 from worker.jobs.slices import Slice
@@ -148,7 +149,10 @@ class History:
                 raise HistoryLost from error
 
     def _watch(self, pipeline: list[Document], since: Timestamp) -> CollectionChangeStream[Document]:
-        snapshots = self._service.connections.database[self._service.settings.snapshots_collection]
+        # MongoDB refuses a change stream with another read concern, and that of the connections is `local`.
+        snapshots = self._service.connections.database.get_collection(
+            self._service.settings.snapshots_collection, read_concern=ReadConcern("majority")
+        )
         return snapshots.watch(pipeline, start_at_operation_time=since, max_await_time_ms=_WAIT_MS)
 
     def _token(self, at: Timestamp) -> str:
