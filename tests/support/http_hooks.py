@@ -38,7 +38,7 @@ def _export(body: dict[str, Any]) -> dict[str, Any]:
     left = dict(body)
     if isinstance(left.get("split"), str) and _SPLIT.fullmatch(left["split"]):
         left["split"] = "90/5/5"
-    if left.get("stratify") == "quality" and "split" not in left:
+    if left.get("stratify") == "quality" and left.get("split") is None:
         del left["stratify"]
     for name, kind in (("system", str), ("weightBad", bool)):
         if isinstance(left.get(name), kind) and left["format"] != "messages":
