@@ -111,7 +111,7 @@ def test_first_of_two_with_one_key_in_a_batch_is_woken(bench: Bench) -> None:
     assert [each.id for each in receipts if isinstance(each, Receipt)] == woken * 2
 
 
-def test_read_concern_of_the_url_does_not_apply(settings: Settings) -> None:
+def test_read_concern_of_the_url_does_not_apply_to_tombstones(settings: Settings) -> None:
     url = f"{settings.mongo_url}{'&' if '?' in settings.mongo_url else '?'}readConcernLevel=majority"
     with bench_on(settings.model_copy(update={"mongo_url": url})) as bench:
-        assert bench.database.read_concern.level == "local"
+        assert bench.connections.raw_database.read_concern.level == "local"

@@ -82,7 +82,6 @@ class Connections:
             w="majority",
             journal=True,
             read_preference=ReadPreference.PRIMARY,  # overrides the URL: a secondary may lag
-            readConcernLevel="local",  # overrides the URL; reads that need a majority say so
             connect=False,  # the first command connects; a mongodb+srv name is looked up then, not here
             maxPoolSize=self._pool_size,
             serverMonitoringMode="poll",
@@ -101,9 +100,13 @@ class Connections:
 
     @cached_property
     def raw_database(self) -> Database[RawBSONDocument]:
-        """The same database, with documents that are not decoded."""
+        """The same database, with documents that are not decoded, read as the primary has them.
+
+        The read concern does not depend on the URL: a run also finds ledger entries that are not at majority yet
+        (`worker.stores.acceptance`), so the tombstones that it reads after them must not be older.
+        """
         database: Database[Any] = self.mongo[self.settings.mongo_database]
-        return database.with_options(codec_options=RAW)
+        return database.with_options(codec_options=RAW, read_concern=ReadConcern("local"))
 
     @cached_property
     def redis(self) -> "redis.Redis":
