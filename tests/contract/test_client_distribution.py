@@ -79,3 +79,7 @@ def test_both_distributions_have_the_same_version() -> None:
         tomllib.loads((folder / "pyproject.toml").read_text())["project"]["version"] for folder in (CHECKOUT, CLIENT)
     }
     assert len(versions) == 1
+
+
+def test_distribution_carries_the_text_of_the_license() -> None:
+    assert (CLIENT / "LICENSE").read_text() == (CHECKOUT / "LICENSE").read_text()
