@@ -1,12 +1,15 @@
 """The requests that callers send: what is refused, and with which message."""
 
 import json
+from types import MappingProxyType
 from typing import Any
 
 import pytest
 from bson import ObjectId
+from pydantic import model_validator
 
 from worker.domain.requests import SnapshotRequest, body_hash
+from worker.domain.validation import CamelModel
 from worker.errors import InvalidRequest
 from worker.settings import Settings, load
 
@@ -169,3 +172,25 @@ def test_the_hash_does_not_depend_on_the_order_of_fields() -> None:
     other = SnapshotRequest.read({"quality": "b", "notes": "a", "tags": [], **body(), "requestId": "x"}, LIMITS)
     assert body_hash(one.body()) == body_hash(other.body())
     assert body_hash(one.body()) != body_hash(SnapshotRequest.read(body(notes="a"), LIMITS).body())
+
+
+def test_an_object_is_checked_without_a_copy_and_a_token_adds_to_one_copy() -> None:
+    checked: list[Any] = []
+
+    class Seen(CamelModel):
+        first: int
+        second: int
+
+        @model_validator(mode="before")
+        @classmethod
+        def _note(cls, values: Any) -> Any:
+            checked.append(values)
+            return values
+
+    sent = {"first": 1, "second": 2}
+    Seen.read(sent)
+    Seen.read(MappingProxyType(sent))
+    Seen.read(part := {"first": 1}, given={"second": 2})
+    assert checked == [sent] * 3
+    assert checked[0] is sent
+    assert part == {"first": 1}

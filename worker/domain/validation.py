@@ -143,8 +143,10 @@ class CamelModel(BaseModel):
             raise InvalidRequest([{"field": "body", "message": f"should be a JSON object, not {json_type(data)}"}])
         given = given or {}
         names = _names_outside(cls)
-        if not given and data.keys() <= names.keys():
-            known, unknown = {**data}, []
+        unknown: list[dict[str, str]] = []
+        if data.keys() <= names.keys() - given.keys():
+            # A strict model accepts no other mapping than a dict. It reads it and keeps only its values.
+            known = data if isinstance(data, dict) and not given else {**data, **given}
         else:
             allowed = [name for name in names if name not in given]
             unknown = _unknown_fields(data, allowed)
