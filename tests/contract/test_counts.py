@@ -173,6 +173,7 @@ def test_counts_are_exact_while_requests_are_redriven_deleted_and_added(bench: B
         while not all(each.done() for each in work) or not seen:
             known, full = both(bench)
             assert known == full
+            assert all(each.holds for each in known)
             seen += 1
         for each in work:
             each.result()

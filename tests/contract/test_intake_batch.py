@@ -9,7 +9,7 @@ from bson import ObjectId
 
 from support.intake import Producer
 from worker.bootstrap import build
-from worker.errors import AcceptUnknown
+from worker.errors import AcceptUnknown, BrokerUnavailable
 from worker.intake.batch import Intake
 from worker.intake.stream import IntakeStream
 from worker.service import NewRequest, Service
@@ -80,6 +80,26 @@ def test_an_entry_that_still_breaks_our_code_after_a_minute_is_rejected_but_an_u
         assert intake(service, stream)(stream.read_new(10)[0]) == left
     (rejected,) = producer.rejected().values()
     assert rejected["reason"]["code"] == "unexpected"
+
+
+def test_an_entry_whose_acknowledgement_fails_comes_again_and_makes_no_second_request(
+    producer: Producer, service: Service, stream: IntakeStream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    added = producer.requests(["r"])
+
+    def refuse(*_: Any) -> Any:
+        raise BrokerUnavailable
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stream, "settle", refuse)
+        with pytest.raises(BrokerUnavailable):
+            intake(service, stream)(stream.read_new(10)[0])
+    assert accepted(service) == ["r"]
+    assert stream.pending_ids("0", 10) == added
+    assert intake(service, stream)(stream.fetch_again(added)) == 0
+    assert accepted(service) == ["r"]
+    assert producer.pending() == 0
+    assert sum(map(len, producer.messages().values())) == 1
 
 
 def test_pending_entries_that_were_deleted_are_acknowledged(
