@@ -9,8 +9,10 @@ from bson import ObjectId
 from worker.domain.ledger_entry import (
     LedgerEntry,
     groups_by_suspicion,
+    has_event,
     is_open,
     is_redrivable,
+    is_stripped,
     is_unsent,
     waiting_since,
     with_fields,
@@ -52,6 +54,12 @@ def test_entry_without_outcome_is_open_and_owes_no_event() -> None:
     assert is_open(entry())
     assert not is_unsent(entry())
     assert is_unsent(entry(status="failed", unsent=True))
+
+
+def test_entry_has_an_event_from_its_outcome_until_retention_strips_it() -> None:
+    stripped = cast("LedgerEntry", {"_id": ObjectId(), "status": "failed"})
+    assert [has_event(each) for each in (entry(), entry(status="failed"), stripped)] == [False, True, False]
+    assert [is_stripped(each) for each in (entry(), entry(status="failed"), stripped)] == [False, False, True]
 
 
 def test_requests_whose_runs_did_not_end_run_apart_and_lost_messages_are_no_suspicion() -> None:

@@ -15,7 +15,7 @@ from bson import ObjectId
 from worker.backfills.progress import Checkpoint, Progress
 from worker.backfills.selection import Selection
 from worker.backfills.spec import BackfillSpec
-from worker.domain.ledger_entry import ACCEPTED, COMPLETED
+from worker.domain.ledger_entry import ACCEPTED, COMPLETED, is_stripped
 from worker.errors import BrokerUnavailable, InvalidRequest, SnapshotDeleted, TransientError
 from worker.jobs.job import Job
 from worker.jobs.slices import Slice
@@ -195,8 +195,7 @@ class Backfill:
 
 
 def _is_new(receipt: Receipt, job: Job) -> bool:
-    accepted_at = receipt.entry.get("acceptedAt")  # stripped from old entries
-    return accepted_at is not None and accepted_at >= job.accepted_at
+    return not is_stripped(receipt.entry) and receipt.entry["acceptedAt"] >= job.accepted_at
 
 
 def _request_for(spec: BackfillSpec, document: Document) -> NewRequest | None:

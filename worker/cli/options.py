@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import click
 from bson import ObjectId
 
-from worker.domain.ledger_entry import ACCEPTED, COMPLETED, FAILED
+from worker.domain.ledger_entry import STATES
 from worker.domain.validation import check_text
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
@@ -92,7 +92,7 @@ def filter_options(command: Command) -> Command:
     """Add --organization, --status, --code and --since."""
     options = (
         organization_option,
-        click.option("--status", type=click.Choice([ACCEPTED, COMPLETED, FAILED]), help="Only requests in this state."),
+        click.option("--status", type=click.Choice(STATES), help="Only requests in this state."),
         click.option(
             "--code",
             type=TextType(),

@@ -19,7 +19,10 @@ Status = Literal["accepted", "completed", "failed"]
 ACCEPTED: Literal["accepted"] = "accepted"
 COMPLETED: Literal["completed"] = "completed"
 FAILED: Literal["failed"] = "failed"
+STATES: tuple[Status, ...] = (ACCEPTED, COMPLETED, FAILED)
 """The states of a request."""
+FINAL_STATES: tuple[Status, ...] = (COMPLETED, FAILED)
+"""The states of a request that has an outcome."""
 
 Condition = dict[str, Any]
 """A MongoDB filter."""
@@ -141,13 +144,17 @@ PERSONAL = (
 OPEN: Condition = {"status": ACCEPTED, "unsent": None, "finishedAt": None}
 """Matches requests in flight."""
 
-FINISHED: Condition = {"status": {"$in": [COMPLETED, FAILED]}}
+FINISHED: Condition = {"status": {"$in": list(FINAL_STATES)}}
+"""Matches requests that have an outcome, including those that retention has stripped. See `has_event`."""
 UNSENT: Condition = {**FINISHED, "unsent": True}
 """Matches finished requests whose event may not have been emitted, according to the entry alone."""
 SENT: Condition = {**FINISHED, "unsent": None}
 
+HAS_SNAPSHOT: Condition = {"status": COMPLETED, "unchanged": {"$ne": True}, "deletedAt": None}
+"""Matches requests that made a snapshot, which has the entry's `_id`, unless its deletion is recorded."""
+
 NOT_STRIPPED: Condition = {"acceptedAt": {"$exists": True}}
-"""Matches entries that retention has not stripped to their key and outcome."""
+"""Matches entries that retention has not stripped to their key and outcome. See `is_stripped`."""
 
 REDRIVABLE: Condition = {"status": FAILED, "unsent": None, "contactId": {"$exists": True}}
 """Matches failed requests whose event was emitted and which retention has not stripped. See `is_redrivable`."""
@@ -168,9 +175,9 @@ def due_by(now: datetime) -> Condition:
     return {**OPEN, "queue": None, "enqueuedAt": None, "notBefore": {"$lte": now}}
 
 
-def finished_in(window: Mapping[str, datetime]) -> Condition:
+def finished_in(window: Mapping[str, datetime], status: str | None = None) -> Condition:
     """Match requests that finished within a window such as `{"$gte": since}`, for reads sorted by `finishedAt`."""
-    return {**FINISHED, "unsent": SENT_OR_NOT, "finishedAt": dict(window)}
+    return {"status": status or FINISHED["status"], "unsent": SENT_OR_NOT, "finishedAt": dict(window)}
 
 
 def counted_in(window: Mapping[str, datetime], status: Status | None = None) -> Condition:
@@ -188,6 +195,20 @@ WAITING_SINCE: Condition = {"$ifNull": ["$redrivenAt", "$dueAt", "$acceptedAt"]}
 """`waiting_since` as an expression. Null once retention has stripped the entry."""
 
 
+MADE_SNAPSHOT: Condition = {"$and": [{"$eq": ["$status", COMPLETED]}, {"$ne": ["$unchanged", True]}]}
+"""Whether the request made a snapshot, even if that was deleted."""
+SNAPSHOT_EXISTS: Condition = {"$and": [MADE_SNAPSHOT, {"$not": ["$deletedAt"]}]}
+"""`HAS_SNAPSHOT` as an expression."""
+IS_WHOLE: Condition = {"$gt": ["$acceptedAt", None]}
+"""`NOT_STRIPPED` as an expression."""
+
+SUMS_WITHOUT_SNAPSHOT: Condition = {
+    "deleted": {"$sum": {"$cond": [{"$gt": ["$deletedAt", None]}, 1, 0]}},
+    "unchanged": {"$sum": {"$cond": [{"$eq": ["$unchanged", True]}, 1, 0]}},
+}
+"""The accumulators that count the completed requests of a group that have no snapshot of their own, by the reason."""
+
+
 def is_unsent_by(noted: Sequence[datetime]) -> Condition:
     """Whether the event may be unsent. `noted`: the times of the decisions in the outbox, which equal `finishedAt`."""
     return {"$or": [{"$eq": ["$unsent", True]}, {"$in": ["$finishedAt", list(noted)]}]}
@@ -201,9 +222,14 @@ def is_open(entry: LedgerEntry) -> bool:
     return entry["status"] == ACCEPTED
 
 
-def is_finished(entry: LedgerEntry) -> bool:
+def is_stripped(entry: LedgerEntry) -> bool:
+    """Whether retention has stripped the entry to its key and outcome."""
+    return "acceptedAt" not in entry
+
+
+def has_event(entry: LedgerEntry) -> bool:
     """Whether the entry has an outcome, and all fields of its event because retention has not stripped it."""
-    return not is_open(entry) and "acceptedAt" in entry
+    return not is_open(entry) and not is_stripped(entry)
 
 
 def is_unsent(entry: LedgerEntry) -> bool:
@@ -238,7 +264,12 @@ def as_failed(entry: LedgerEntry, at: datetime, error: SnapshotError) -> LedgerE
     """Return a copy of the entry as failed. If the contact was erased, the copy lacks what the caller sent."""
     removed = PERSONAL if isinstance(error, ContactErased) else ()
     kept = cast("LedgerEntry", {name: value for name, value in entry.items() if name not in removed})
-    return with_fields(kept, status=FAILED, finishedAt=at, unsent=True, error=error.outcome())
+    return with_fields(kept, **failure_fields(at, error))
+
+
+def failure_fields(at: datetime, error: SnapshotError) -> dict[str, Any]:
+    """Return the fields that the decision to fail a request sets."""
+    return {"status": FAILED, "finishedAt": at, "unsent": True, "error": error.outcome()}
 
 
 def with_fields(entry: LedgerEntry, **fields: Any) -> LedgerEntry:

@@ -12,7 +12,7 @@ from bson import ObjectId
 from pymongo.client_session import ClientSession
 
 from worker.domain.assembly import hash_of_messages
-from worker.domain.ledger_entry import FINISHED
+from worker.domain.ledger_entry import FINAL_STATES
 from worker.erasure.identifiers import MIN_DIGITS, Identifiers
 from worker.erasure.pages import Pages, of_people
 from worker.jobs.slices import Slice
@@ -80,7 +80,7 @@ class Mentions:
         self._person = person
         self._engine = PersonEngine(person.texts)
         self._redactor = Redactor(_KINDS, self._engine.regions, self._engine)
-        conditions = of_people(service.settings, person, tuple(FINISHED["status"]["$in"]))
+        conditions = of_people(service.settings, person, FINAL_STATES)
         self._pages = Pages(service, job_slice, "mention", conditions)
 
     def redact(self) -> bool:
@@ -142,7 +142,7 @@ class Mentions:
         Its labels stay, because its event contains them and must not change.
         """
         notes = entry.get("notes")
-        if entry.get("status") not in FINISHED["status"]["$in"] or not isinstance(notes, str):
+        if entry.get("status") not in FINAL_STATES or not isinstance(notes, str):
             return {}
         return dict(redact_snapshot(self._redactor, [], {"notes": notes}).fields)
 

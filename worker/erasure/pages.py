@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from worker.domain.ledger_entry import ACCEPTED, COMPLETED, FAILED
+from worker.domain.ledger_entry import STATES
 from worker.erasure.identifiers import Identifiers
 from worker.jobs.slices import Slice
 from worker.service import Service
@@ -12,10 +12,9 @@ from worker.source.ids import stored_forms
 from worker.stores.connections import Document, store_errors
 
 _PAGE = 200
-_STATES = (ACCEPTED, COMPLETED, FAILED)
 
 
-def of_people(names: Settings, person: Identifiers, states: tuple[str, ...] = _STATES) -> dict[str, Document]:
+def of_people(names: Settings, person: Identifiers, states: tuple[str, ...] = STATES) -> dict[str, Document]:
     """Return a filter for the person's organization, for each collection whose documents belong to contacts.
 
     `states`: the states of requests to include, which the index with their ids in order needs.

@@ -14,7 +14,17 @@ from bson import MinKey, ObjectId
 from pymongo.client_session import ClientSession
 from pymongo.collection import Collection
 
-from worker.domain.ledger_entry import ACCEPTED, COMPLETED, ERASING, FAILED, FINISHED, PERSONAL
+from worker.domain.ledger_entry import (
+    ACCEPTED,
+    ERASING,
+    FINISHED,
+    HAS_SNAPSHOT,
+    IS_WHOLE,
+    MADE_SNAPSHOT,
+    PERSONAL,
+    STATES,
+    failure_fields,
+)
 from worker.domain.validation import MAX_REQUEST_ID
 from worker.erasure.identifiers import Identifiers
 from worker.errors import ContactErased
@@ -58,13 +68,8 @@ class Records:
         # because the counts (`worker.stores.counts`) rely on a request's `finishedAt` being close to when it is
         # written.
         with store_errors(), pymongo.timeout(self._names.run_deadline.total_seconds()):
-            failed = {
-                "status": FAILED,
-                "finishedAt": self._service.clock.now(),
-                "unsent": True,
-                "error": {"$literal": ContactErased().outcome()},
-            }
-            change: list[Document] = [{"$set": failed}, {"$unset": ["unended", "unendedRuns"]}]
+            failed = failure_fields(self._service.clock.now(), ContactErased())
+            change = {"$set": failed, "$unset": {"unended": "", "unendedRuns": ""}}
             return self._ledger.update_many(condition, change).modified_count
 
     def remove(self, counts: Counter[str]) -> bool:
@@ -85,7 +90,7 @@ class Records:
         Older entries have been searched by `worker.erasure.search.Search`.
         """
         since = ObjectId.from_datetime(self._job_slice.checkpoint["removedAt"] - _MAX_SKEW)
-        recent = {**self._of_entry, "status": {"$in": [ACCEPTED, COMPLETED, FAILED]}, "_id": {"$gte": since}}
+        recent = {**self._of_entry, "status": {"$in": list(STATES)}, "_id": {"$gte": since}}
         with store_errors():
             entries = self._ledger.count_documents(recent)
             return entries + self._snapshots.count_documents(self._of_snapshot)
@@ -148,7 +153,7 @@ class Records:
         """Return how the counts of a batch will change."""
         copies = {**self._of_snapshot, "_id": {"$in": list(ids)}}
         removed = self._snapshots.find(copies, {"requestId": 1}, session=session)
-        marked = {**which, "status": COMPLETED, "unchanged": {"$ne": True}, "deletedAt": None}
+        marked = {**which, **HAS_SNAPSHOT}
         entries = self._ledger.find(marked, {"organizationId": 1, "finishedAt": 1}, session=session)
         return removals(self._person.organization, removed, entries)
 
@@ -159,8 +164,7 @@ class Records:
         the event's fields.
         """
         recent = {"$gt": ["$finishedAt", now - self._names.events_retention]}
-        has_event = {"$and": [recent, {"$gt": ["$acceptedAt", None]}]}
-        had_snapshot = {"$and": [{"$eq": ["$status", COMPLETED]}, {"$ne": [{"$type": "$unchanged"}, "bool"]}]}
+        has_event = {"$and": [recent, IS_WHOLE]}
         # An odd address may be longer than any request id, or have a NUL, which MongoDB refuses in an expression.
         texts = [text for text in self._person.texts if len(text) <= MAX_REQUEST_ID and "\0" not in text]
         known = (str(self._person.contact), *texts, *self._person.numbers)
@@ -169,7 +173,7 @@ class Records:
         fields = {
             "bodyHash": "",
             "requestId": {"$cond": [named, {"$concat": [PREFIX, {"$toString": "$_id"}]}, "$requestId"]},
-            "deletedAt": {"$cond": [had_snapshot, {"$ifNull": ["$deletedAt", now]}, "$$REMOVE"]},
+            "deletedAt": {"$cond": [MADE_SNAPSHOT, {"$ifNull": ["$deletedAt", now]}, "$$REMOVE"]},
             "unsent": {"$cond": [{"$or": [{"$eq": ["$unsent", True]}, has_event]}, True, "$$REMOVE"]},
             "error": {"$cond": [{"$eq": [{"$type": "$error"}, "object"]}, _without_details(), "$$REMOVE"]},
         }

@@ -25,7 +25,7 @@ from pymongo.client_session import ClientSession
 from pymongo.collection import Collection
 
 from worker.clock import EPOCH
-from worker.domain.ledger_entry import ACCEPTED, COMPLETED, FAILED, counted_in
+from worker.domain.ledger_entry import ACCEPTED, FAILED, SNAPSHOT_EXISTS, SUMS_WITHOUT_SNAPSHOT, counted_in
 from worker.stores.connections import Connections, Document, store_errors
 from worker.stores.indexes import LIFE
 from worker.stores.stats import Identity, at_one_moment, identities, ledger_documents, of_organization
@@ -186,16 +186,14 @@ def finished_within(
     connections: Connections, session: ClientSession, window: Mapping[str, datetime], of: Document
 ) -> Tally:
     """Count requests that finished within the window, and those of their snapshots that exist."""
-    was_made = {"$and": [{"$eq": ["$status", COMPLETED]}, {"$ne": ["$unchanged", True]}, {"$not": ["$deletedAt"]}]}
     groups: list[Document] = [
         {"$match": {**counted_in(window), **of}},
         {
             "$group": {
                 "_id": {"organization": "$organizationId", "status": "$status"},
                 "count": {"$sum": 1},
-                "deleted": {"$sum": {"$cond": [{"$gt": ["$deletedAt", None]}, 1, 0]}},
-                "unchanged": {"$sum": {"$cond": [{"$eq": ["$unchanged", True]}, 1, 0]}},
-                "snapshots": {"$push": {"$cond": [was_made, "$_id", "$$REMOVE"]}},
+                **SUMS_WITHOUT_SNAPSHOT,
+                "snapshots": {"$push": {"$cond": [SNAPSHOT_EXISTS, "$_id", "$$REMOVE"]}},
             }
         },
     ]

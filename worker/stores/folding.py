@@ -7,7 +7,7 @@ from typing import Any
 from pymongo import UpdateOne
 from pymongo.client_session import ClientSession
 
-from worker.domain.ledger_entry import FINISHED, SENT_OR_NOT
+from worker.domain.ledger_entry import finished_in
 from worker.stores.connections import Connections, Document, store_errors
 from worker.stores.counts import FOLD, MARGIN, Tally, counts_of, finished_within, reached_at, without_zeros
 from worker.stores.stats import at_one_moment, ledger_documents, of_organization
@@ -82,11 +82,11 @@ def _slice_end(
     max_changes: int,
 ) -> datetime:
     """Return the time by which `max_requests` had finished or `max_changes` were recorded, at most `settled`."""
-    window: Document = {"finishedAt": {"$gte": reached, "$lt": settled}}
+    window = {"$gte": reached, "$lt": settled}
     end = settled
     for collection, condition, limit in (
-        (ledger_documents(connections), {**FINISHED, "unsent": SENT_OR_NOT, **window}, max_requests),
-        (counts_of(connections), window, max_changes),
+        (ledger_documents(connections), finished_in(window), max_requests),
+        (counts_of(connections), {"finishedAt": window}, max_changes),
     ):
         only: dict[str, Any] = {"_id": 0, "finishedAt": 1}
         rows = collection.find(condition, only, session=session).sort("finishedAt", 1).skip(limit).limit(1)

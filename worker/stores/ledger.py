@@ -23,11 +23,12 @@ from worker.domain.ledger_entry import (
     ACCEPTED,
     COMPLETED,
     ERASING,
-    FAILED,
+    HAS_SNAPSHOT,
     NEVER,
     PERSONAL,
     LedgerEntry,
     as_failed,
+    failure_fields,
     is_open,
     is_unsent,
     with_fields,
@@ -118,7 +119,7 @@ class Ledger:
             completed = [each for each in decided if each["status"] == COMPLETED]
             matched = self._complete(completed, outcome, names, session)
             if failures:
-                updates = [_fail(each) for each in decided if each["status"] == FAILED]
+                updates = [_fail(each, at) for each in failures]
                 matched += self.collection.bulk_write(updates, ordered=False, session=session).matched_count
             reused = {each["snapshotId"] for each in decided if each.get("unchanged")}
             matched += self._count_reuse(reused, session) if reused else 0
@@ -219,7 +220,7 @@ class Ledger:
         self, organization: ObjectId, snapshot: ObjectId, at: datetime, session: ClientSession
     ) -> LedgerEntry | None:
         """Record the deletion of a snapshot within the transaction of `session`; return its entry, or None."""
-        condition = {"snapshotId": snapshot, "_id": snapshot, "organizationId": organization, "deletedAt": None}
+        condition = {"_id": snapshot, "organizationId": organization, **HAS_SNAPSHOT}
         with store_errors():
             return self.collection.find_one_and_update(condition, {"$set": {"deletedAt": at}}, session=session)
 
@@ -241,10 +242,10 @@ def key_of(entry: LedgerEntry) -> Key:
     return entry["organizationId"], entry["requestId"]
 
 
-def _fail(decided: LedgerEntry) -> UpdateOne:
-    fields = {name: cast("Document", decided)[name] for name in ("status", "finishedAt", "unsent", "error")}
-    condition = {"_id": decided["_id"], "status": ACCEPTED, "round": decided["round"]}
-    if decided["error"]["code"] != ContactErased.code:
+def _fail(decision: FailureDecision, at: datetime) -> UpdateOne:
+    entry, fields = decision.entry, failure_fields(at, decision.error)
+    condition = {"_id": entry["_id"], "status": ACCEPTED, "round": entry["round"]}
+    if not isinstance(decision.error, ContactErased):
         return UpdateOne(condition, {"$set": fields, "$unset": {"unended": "", "unendedRuns": ""}})
     removed = dict.fromkeys(("unended", "unendedRuns", *PERSONAL), "")
     del removed["contactId"]

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 from bson import ObjectId
 
-from worker.domain.ledger_entry import ACCEPTED, COMPLETED, FAILED, REDRIVABLE, SENT_OR_NOT, LedgerEntry
+from worker.domain.ledger_entry import FAILED, FINAL_STATES, REDRIVABLE, STATES, LedgerEntry, finished_in
 from worker.errors import NotFound
 from worker.stores.connections import Connections, Document, store_errors
 from worker.stores.ledger import ledger_of
@@ -43,17 +43,16 @@ class RequestFilter:
         if self.organization:
             # All states by name are three ranges of one index, each in order of `_id`.
             condition["organizationId"] = self.organization
-            condition["status"] = status or {"$in": [ACCEPTED, COMPLETED, FAILED]}
+            condition["status"] = status or {"$in": list(STATES)}
         elif status:
             condition["status"] = status
         if self.code:
             condition["error.code"] = self.code
-        window = {"$gte": self.since, "$lte": self.until}
-        window = {operator: time for operator, time in window.items() if time}
-        if window and status in {COMPLETED, FAILED}:
-            condition["finishedAt"] = window
-            if not self.organization:
-                condition["unsent"] = SENT_OR_NOT  # precedes the time in the index
+        bounds = {"$gte": self.since, "$lte": self.until}
+        window = {operator: time for operator, time in bounds.items() if time}
+        if window and status in FINAL_STATES:
+            # The index that begins with the organization has neither of the other fields.
+            condition |= {"finishedAt": window} if self.organization else finished_in(window, status)
         elif window:
             condition["acceptedAt"] = window
             if self.since:

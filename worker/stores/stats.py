@@ -14,7 +14,7 @@ from pymongo.client_session import ClientSession
 from pymongo.collection import Collection
 from pymongo.errors import OperationFailure
 
-from worker.domain.ledger_entry import DOCTORS_ORGANIZATION, WAITING_SINCE, enqueued_in
+from worker.domain.ledger_entry import DOCTORS_ORGANIZATION, SUMS_WITHOUT_SNAPSHOT, WAITING_SINCE, enqueued_in
 from worker.settings import Settings
 from worker.stores.connections import Connections, Document, broker_errors, store_errors
 from worker.stores.wakeups import REQUEST_QUEUES, UNKNOWN, Queues
@@ -98,13 +98,11 @@ def identity_pipeline(names: Settings, organization: ObjectId | Document | None 
     """
     of = of_organization(organization)
     key = {"organization": "$organizationId", "status": "$status"}
-    deleted = {"$sum": {"$cond": [{"$gt": ["$deletedAt", None]}, 1, 0]}}
-    unchanged = {"$sum": {"$cond": [{"$eq": ["$unchanged", True]}, 1, 0]}}
     ours = {"requestId": {"$gte": ""}}  # the platform may have created others
     of_snapshots = {"organization": "$organizationId", "status": _SNAPSHOTS}
     return [
         {"$match": of | {"status": ANY}},
-        {"$group": {"_id": key, "count": {"$sum": 1}, "deleted": deleted, "unchanged": unchanged}},
+        {"$group": {"_id": key, "count": {"$sum": 1}, **SUMS_WITHOUT_SNAPSHOT}},
         {
             "$unionWith": {
                 "coll": names.snapshots_collection,

@@ -13,7 +13,7 @@ from bson import ObjectId
 from pymongo.client_session import ClientSession
 
 from worker.closings.policies import Policies
-from worker.domain.ledger_entry import COMPLETED
+from worker.domain.ledger_entry import HAS_SNAPSHOT
 from worker.erasure.files import Files
 from worker.erasure.holds import Holds
 from worker.erasure.records import unpacked
@@ -235,10 +235,9 @@ class ExpiryJob:
         """Remove snapshots, and record it in their ledger entries, as `Service.delete` does."""
         which = {"_id": {"$in": [each["_id"] for each in removed]}}
         self._service.snapshots.collection.delete_many(which, session=session)
-        entries = {**which, "organizationId": job_slice.job.organization, "status": COMPLETED, "deletedAt": None}
-        made = {"$expr": {"$eq": ["$_id", "$snapshotId"]}}
+        marked = {**which, "organizationId": job_slice.job.organization, **HAS_SNAPSHOT}
         change = {"$set": {"deletedAt": self._service.clock.now()}}
-        ledger, marked = self._service.ledger.collection, {**entries, **made}
+        ledger = self._service.ledger.collection
         before = ledger.find(marked, {"organizationId": 1, "finishedAt": 1}, session=session)
         changes = removals(job_slice.job.organization, removed, before)
         ledger.update_many(marked, change, session=session)

@@ -24,7 +24,7 @@ from worker.domain.ledger_entry import (
     due_by,
     enqueued_in,
     groups_by_suspicion,
-    is_finished,
+    has_event,
     with_fields,
 )
 from worker.errors import TaskInterrupt, TransientError, UnexpectedError
@@ -241,7 +241,7 @@ class Sweep:
             if not decisions:
                 return
             loaded = self._service.ledger.load([key for decision in decisions for key in decision.requests])
-            if entries := [with_fields(entry, unsent=True) for entry in loaded if is_finished(entry)]:
+            if entries := [with_fields(entry, unsent=True) for entry in loaded if has_event(entry)]:
                 self._service.events.emit(entries)
                 self._replay.note_late(decisions[0].at, now)
             self._service.ledger.finish_late(decisions)

@@ -12,7 +12,7 @@ from typing import Any
 import pymongo
 from bson import ObjectId
 
-from worker.domain.ledger_entry import COMPLETED, FAILED, WAITING_SINCE, Status, counted_in
+from worker.domain.ledger_entry import COMPLETED, FAILED, FINAL_STATES, WAITING_SINCE, Status, counted_in
 from worker.stores.connections import Connections, Document, store_errors
 from worker.stores.indexes import Index, own_indexes
 
@@ -23,7 +23,6 @@ _SAMPLE_SIZE = 500
 _SETTLED_AFTER = timedelta(seconds=30)
 """How long after its end a minute is complete, because an outcome's time is set before its transaction commits."""
 _SECONDS = 10
-_FINISHED: tuple[Status, Status] = (COMPLETED, FAILED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +78,7 @@ class Throughput:
 
     def _read(self, start: datetime) -> dict[str, _Outcomes]:
         outcomes: dict[str, _Outcomes] = {}
-        for status in _FINISHED:
+        for status in FINAL_STATES:
             total = self._count(status, start)
             outcomes[status] = _Outcomes(total, self._sample(status, start) if total else [])
         return outcomes

@@ -4,7 +4,7 @@ import re
 from datetime import datetime
 
 from worker.clock import as_utc
-from worker.domain.ledger_entry import LedgerEntry, is_open
+from worker.domain.ledger_entry import LedgerEntry, is_open, is_stripped, waiting_since
 
 NONE = "\N{EN DASH}"
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
@@ -58,12 +58,12 @@ def seconds_between(start: datetime | None, end: datetime | None) -> float | Non
 
 def attempts(entry: LedgerEntry) -> str:
     """Return the number of ended attempts in this round, or a dash if retention has removed it."""
-    if "acceptedAt" not in entry:
+    if is_stripped(entry):
         return NONE
     return str(int(entry.get("attempts") or 0) + (not is_open(entry)))
 
 
 def seconds_taken(entry: LedgerEntry) -> float | None:
-    """Return the seconds from when a request was last due to its outcome."""
-    begin = entry.get("redrivenAt") or entry.get("dueAt") or entry.get("acceptedAt")
+    """Return the seconds from when a request was last due to its outcome; None if retention has removed the start."""
+    begin = None if is_stripped(entry) else waiting_since(entry)
     return seconds_between(begin, entry.get("finishedAt"))
