@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from bson import ObjectId
@@ -22,6 +22,7 @@ from worker.closings.policies import Policies
 from worker.closings.reconcile import Reconcile
 from worker.closings.results import ClosedConversation, Skipped
 from worker.doctor.fixture import Fixture
+from worker.domain.ledger_entry import LedgerEntry
 from worker.domain.requests import SnapshotRequest
 from worker.errors import MessagesNotFound, NotResolvedYet
 from worker.jobs.store import Jobs
@@ -112,7 +113,7 @@ def test_name_of_the_mapped_resolver_is_redacted(odd: Odd, service: Service) -> 
 def test_checks_before_acceptance_and_populated_reads_follow_the_names(odd: Odd, service: Service) -> None:
     asked = odd.request(conversationId=odd.chat, messageIds=odd.messages)
     unknown = odd.request(messageIds=[ObjectId()])
-    first, second = RequestChecks(service.connections)([asked, unknown])
+    first, second = RequestChecks(service.connections)([cast("LedgerEntry", asked), cast("LedgerEntry", unknown)])
     assert first is None
     assert isinstance(second, MessagesNotFound)
     snapshot = {"_id": ObjectId(), "contactId": odd.contact, "userId": odd.user}
@@ -168,9 +169,8 @@ def test_doctors_conversation_is_stored_under_the_names_and_removed(odd: Odd, se
     assert not {"contacts", "conversations", "messages"} & {
         name for name in names if odd.database[name].count_documents({})
     }
-    (fault,) = RequestChecks(service.connections)(
-        [{"organizationId": _organization_of(odd, fixture), "contactId": fixture.contact}]
-    )
+    asked = {"organizationId": _organization_of(odd, fixture), "contactId": fixture.contact}
+    (fault,) = RequestChecks(service.connections)([cast("LedgerEntry", asked)])
     assert fault is None
     fixture.remove()
     assert [odd.database[name].count_documents({}) for name in ("customers", "chats", "chat_lines")] == [1, 1, 6]

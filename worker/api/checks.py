@@ -1,16 +1,14 @@
 """Checks before a request is accepted: its contact, conversation and messages belong to the organization."""
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
 
 from bson import ObjectId
 
+from worker.domain.ledger_entry import LedgerEntry
 from worker.errors import MessagesNotFound, SnapshotError
 from worker.source.ids import read_id, stored_forms
 from worker.source.ownership import Ownership, belongs
 from worker.stores.connections import Connections, Document, store_errors
-
-Entry = Mapping[str, Any]
 
 _OWNERS = ("organizationId", "contactId", "conversationId")
 _IDS_PER_READ = 20_000
@@ -29,7 +27,7 @@ class RequestChecks:
         self._names = connections.settings
         self._fields = connections.fields
 
-    def __call__(self, entries: Sequence[Entry]) -> list[SnapshotError | None]:
+    def __call__(self, entries: Sequence[LedgerEntry]) -> list[SnapshotError | None]:
         """Return the error in each request's fields, or None. Raises StoreUnavailable, StoreConflict."""
         parents = self._parents(entries)
         faults: list[SnapshotError | None] = [parents.check(entry) for entry in entries]
@@ -45,16 +43,18 @@ class RequestChecks:
                 faults[place] = _missing(entries[place], messages, conversations)
         return faults
 
-    def _parents(self, entries: Sequence[Entry]) -> Ownership:
+    def _parents(self, entries: Sequence[LedgerEntry]) -> Ownership:
         """Read the owners of the contacts and conversations that the requests name."""
         organizations = stored_forms({entry["organizationId"] for entry in entries})
         ownership = Ownership()
         of_contact, of_conversation = self._fields.contact, self._fields.conversation
-        for kind, collection, stored, names in (
-            ("contact", self._names.contacts_collection, of_contact, _OWNERS[:1]),
-            ("conversation", self._names.conversations_collection, of_conversation, _OWNERS[:2]),
+        contacts = {entry["contactId"] for entry in entries}
+        conversations = {entry["conversationId"] for entry in entries if entry.get("conversationId")}
+        for kind, ids, collection, stored, names in (
+            ("contact", contacts, self._names.contacts_collection, of_contact, _OWNERS[:1]),
+            ("conversation", conversations, self._names.conversations_collection, of_conversation, _OWNERS[:2]),
         ):
-            if wanted := stored_forms({entry[f"{kind}Id"] for entry in entries if entry.get(f"{kind}Id")}):
+            if wanted := stored_forms(ids):
                 condition = {"_id": {"$in": wanted}, stored["organizationId"]: {"$in": organizations}}
                 fields = stored.projection(names)
                 with store_errors():
@@ -88,7 +88,7 @@ class RequestChecks:
 
 
 def _missing(
-    entry: Entry, messages: Mapping[ObjectId, Document], conversations: Mapping[ObjectId, Document]
+    entry: LedgerEntry, messages: Mapping[ObjectId, Document], conversations: Mapping[ObjectId, Document]
 ) -> MessagesNotFound | None:
     organization, contact = entry["organizationId"], entry["contactId"]
     own = {

@@ -12,7 +12,6 @@ from typing import Any
 import pymongo
 from bson import MinKey, ObjectId
 from pymongo.client_session import ClientSession
-from pymongo.collection import Collection
 
 from worker.domain.ledger_entry import (
     ACCEPTED,
@@ -23,6 +22,7 @@ from worker.domain.ledger_entry import (
     MADE_SNAPSHOT,
     PERSONAL,
     STATES,
+    LedgerEntry,
     failure_fields,
 )
 from worker.domain.validation import MAX_REQUEST_ID
@@ -57,8 +57,7 @@ class Records:
         self._job_slice = job_slice
         self._person = person
         self._names = service.settings
-        database = service.connections.database
-        self._ledger: Collection[Document] = database[self._names.requests_collection]
+        self._ledger = service.ledger.collection
         self._snapshots = service.snapshots.collection
 
     def fail_open(self) -> int:
@@ -111,7 +110,7 @@ class Records:
         forms = {"$in": stored_forms([self._person.contact])}
         return {"organizationId": {"$in": stored_forms([self._person.organization])}, "contactId": forms}
 
-    def _next_entries(self) -> list[Document] | None:
+    def _next_entries(self) -> list[LedgerEntry] | None:
         """Return the contact's entries in the next part of the ledger, at most `_BATCH`, or None at its end.
 
         The position is in the checkpoint, so that the next slice continues there.

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 from bson import ObjectId
 
@@ -119,13 +119,13 @@ def preview(service: Service, redactor: Redactor, organization: ObjectId, conver
     contact = read_id(found.get("contactId")) if found else None
     if not isinstance(contact, ObjectId):
         raise ConversationNotFound(conversationId=str(conversation))
-    request: Any = {
+    ids = {
         "_id": conversation,
         "organizationId": organization,
         "conversationId": conversation,
         "contactId": contact,
     }
-    ((entry, fetched),) = service.conversations.fetch([request])
+    ((entry, fetched),) = service.conversations.fetch([cast("LedgerEntry", ids)])
     if isinstance(fetched, SnapshotError):
         raise fetched
     return redact_conversation(redactor, entry, fetched, read_agents(service.connections, [entry])[conversation])
