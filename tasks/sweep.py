@@ -13,12 +13,11 @@ from worker.errors import TransientError
 from worker.log import get_logger
 from worker.stores.indexes import Index, ensure_first, required_indexes
 from worker.sweep.budget import Budget
-from worker.sweep.schedule_lock import acquire_schedule_lock, release_schedule_lock
+from worker.sweep.schedule_lock import SWEEP, acquire_schedule_lock, release_schedule_lock
 from worker.sweep.sweep import SECONDS, Sweep
 
 log = get_logger(__name__)
 
-_NAME = "sweep"
 _RELEASE_SECONDS = 4
 
 
@@ -48,14 +47,14 @@ def run_sweep() -> None:
     lease = min(2 * interval, timedelta(seconds=SECONDS))
     sweep = Sweep(own, {"indexes": lambda: _ensure_indexes(budget)})
     try:
-        previous = acquire_schedule_lock(own, _NAME, interval, lease)
+        previous = acquire_schedule_lock(own, SWEEP, interval, lease)
         if previous is None:
             return
         try:
             sweep(budget, begin_with=previous.get("resumeAt"))
         finally:
             with pymongo.timeout(_RELEASE_SECONDS):
-                release_schedule_lock(own, _NAME, resumeAt=sweep.report.resume_at)
+                release_schedule_lock(own, SWEEP, resumeAt=sweep.report.resume_at)
     except TransientError as error:
         log.warning("sweep_incomplete", code=error.code, reason=error.message)
         return

@@ -18,7 +18,7 @@ from bson.codec_options import CodecOptions
 
 from worker.domain.assembly import Conversation, assemble, encode_messages
 from worker.exports import croissant
-from worker.formats import FORMATS, Dataset, File, Format, Options, Row, Skipped, line
+from worker.formats import FORMATS, Dataset, File, Format, NotRepresentable, Options, Row, line
 
 NOW = datetime(2026, 11, 28, tzinfo=UTC)
 GZIPPED = ("jsonl", "messages", "nova")
@@ -79,7 +79,7 @@ def write(folder: Path, documents: Iterable[dict[str, Any]], shards: int = 2) ->
             options = OPTIONS if "system" in form.takes else Options()
             try:
                 made = form.rows(document, options)
-            except Skipped as skipped:
+            except NotRepresentable as skipped:
                 written[name].skipped[skipped.reason] += 1
                 continue
             files = rows[name][split]

@@ -8,7 +8,7 @@ from celery.events.state import Task
 
 from worker.errors import StoreUnavailable
 from worker.flower import labels
-from worker.flower.labels import Label, Labels
+from worker.flower.labels import Labels, RequestLabel
 
 KEY = ObjectId()
 
@@ -16,15 +16,15 @@ KEY = ObjectId()
 @pytest.mark.parametrize(
     ("known", "outcome"),
     [
-        (Label("an organization", "api", "completed", final=True), "completed"),
-        (Label("an organization", "api", "failed: empty_conversation", final=False), ""),
+        (RequestLabel("an organization", "api", "completed", final=True), "completed"),
+        (RequestLabel("an organization", "api", "failed: empty_conversation", final=False), ""),
     ],
     ids=["final", "may have changed"],
 )
 def test_what_is_known_is_shown_except_for_an_outcome_that_may_have_changed(
-    known: Label, outcome: str, monkeypatch: pytest.MonkeyPatch
+    known: RequestLabel, outcome: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def unavailable(keys: Collection[ObjectId], seconds: float) -> dict[ObjectId, Label]:
+    def unavailable(keys: Collection[ObjectId], seconds: float) -> dict[ObjectId, RequestLabel]:
         raise StoreUnavailable
 
     monkeypatch.setattr(labels, "read_labels", unavailable)

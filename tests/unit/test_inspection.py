@@ -9,7 +9,7 @@ from bson import ObjectId
 from worker.domain.source_fields import SourceFields
 from worker.inspection.authors import find_authors
 from worker.inspection.expected import EXPECTED, FLAGS
-from worker.inspection.matching import Level, best_flag, best_path, judge, resolved_settings
+from worker.inspection.matching import Fit, best_flag, best_path, judge, resolved_settings
 from worker.inspection.profile import Profile
 from worker.settings import load
 
@@ -117,16 +117,16 @@ def test_flags_states_and_inverted_flags_tell_what_is_resolved(
     [
         (
             [{"organizationId": ObjectId()}, {"organizationId": str(ObjectId())}],
-            Level.FITS,
+            Fit.FITS,
             "objectId, string, in 100 %",
         ),
-        ([{"organizationId": ObjectId()}, {}], Level.PARTLY, "objectId, in 50 %"),
-        ([{"organizationId": ObjectId()}, {"organizationId": 7}], Level.PARTLY, "50 % are not id"),
-        ([{"organizationId": "acme"}], Level.FAULT, "string, in 100 %; accepted: id"),
-        ([{"organizationId": None}], Level.FAULT, "missing from all sampled documents"),
+        ([{"organizationId": ObjectId()}, {}], Fit.PARTLY, "objectId, in 50 %"),
+        ([{"organizationId": ObjectId()}, {"organizationId": 7}], Fit.PARTLY, "50 % are not id"),
+        ([{"organizationId": "acme"}], Fit.FAULT, "string, in 100 %; accepted: id"),
+        ([{"organizationId": None}], Fit.FAULT, "missing from all sampled documents"),
     ],
 )
-def test_a_required_field_is_judged(documents: list[dict[str, Any]], level: Level, text: str) -> None:
+def test_a_required_field_is_judged(documents: list[dict[str, Any]], level: Fit, text: str) -> None:
     found = judge("organizationId", "organizationId", EXPECTED["message"]["organizationId"], profile(*documents))
     assert found.level is level
     assert text in found.text

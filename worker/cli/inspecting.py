@@ -10,13 +10,13 @@ from rich.table import Table
 from worker.cli.group import FAILED
 from worker.cli.options import json_option
 from worker.cli.shared import console, open_service, print_json
-from worker.inspection.matching import Level
+from worker.inspection.matching import Fit
 from worker.settings.field_mapping import variable
 
 if TYPE_CHECKING:
     from worker.inspection.inspection import Inspected, Inspection
 
-_STYLES = {Level.FITS: "green", Level.OPTIONAL: "", Level.PARTLY: "yellow", Level.FAULT: "red"}
+_STYLES = {Fit.FITS: "green", Fit.OPTIONAL: "", Fit.PARTLY: "yellow", Fit.FAULT: "red"}
 
 
 @click.command()

@@ -50,7 +50,7 @@ _ATTEMPTS = 5
 """How often a closing is tried in the order of the stream."""
 _READ_SECONDS = 1.0
 """How long changes are read before some of them are accepted."""
-_TURN_SECONDS, _SHORT_TURN_SECONDS = 0.8, 0.3
+_ACCEPT_SECONDS, _SHORT_ACCEPT_SECONDS = 0.8, 0.3
 """How long closings are accepted before the stream is read again. The shorter time applies if there is more to read."""
 _IDLE_SECONDS = 10.0
 """How often the token is stored while nothing is closed, so that it does not fall off the oplog."""
@@ -146,9 +146,9 @@ class ClosingsWatch:
                 if events:
                     end = Position(stream.resume_token, events[-1]["clusterTime"].as_datetime())
                     backlog.add(self._by_organization(_conversation_ids(events), alone=not backlog), end)
-                    self._accept_turns(backlog, _TURN_SECONDS if is_drained else _SHORT_TURN_SECONDS, stop)
+                    self._accept_turns(backlog, _ACCEPT_SECONDS if is_drained else _SHORT_ACCEPT_SECONDS, stop)
                 elif backlog:
-                    self._accept_turns(backlog, _TURN_SECONDS, stop)
+                    self._accept_turns(backlog, _ACCEPT_SECONDS, stop)
                 elif time.monotonic() - self._stored_at > _IDLE_SECONDS:
                     self._store_token(stream.resume_token, self._service.clock.now())
                 self._failures = 0

@@ -17,6 +17,7 @@ from worker.stores.connections import Connections, broker_errors
 from worker.stores.counts import totals
 from worker.stores.stats import oldest_request
 from worker.stores.wakeups import INTERACTIVE, MAINTENANCE, QUEUES
+from worker.sweep.schedule_lock import SWEEP, checkpoint_of
 
 _ANSWER_SECONDS = 1.5
 _LATE = timedelta(minutes=10)
@@ -51,7 +52,7 @@ def check_beat(connections: Connections) -> Iterator[Finding]:
     """Check beat by its effect, the sweeps. Raises StoreUnavailable, StoreConflict."""
     state, settings = Checkpoints(connections), connections.settings
     now = connections.clock.now()
-    swept = state.get("turn:sweep").get("begunAt")
+    swept = state.get(checkpoint_of(SWEEP)).get("begunAt")
     limit = max(3 * settings.sweep_interval, timedelta(seconds=15))
     if swept is None or now - swept > limit:
         last = "has ever run" if swept is None else f"has run for {(now - swept).total_seconds():,.0f} s"

@@ -55,7 +55,7 @@ class Encoder(Protocol):
     """Writes rows to one data file, as JSON Lines or Parquet. Call `close` at the end."""
 
     def add(self, snapshot: Mapping[str, Any]) -> int:
-        """Add the rows of one snapshot, all or none; return how many. Raises Skipped."""
+        """Add the rows of one snapshot, all or none; return how many. Raises NotRepresentable."""
 
     def close(self) -> None:
         """Write the remaining rows and close the encoder."""

@@ -9,7 +9,7 @@ from worker.exports.destination import Destination, DestinationFailed, is_of
 from worker.exports.freezing import Freezing, shards_in_order
 from worker.exports.manifest import (
     NAME,
-    Plan,
+    Layout,
     dataset_of,
     encode,
     extra_files,
@@ -113,7 +113,7 @@ class Export:
         self, job_slice: Slice, spec: ExportSpec, parts: list[Part], destination: Destination
     ) -> Mapping[str, Any] | None:
         """Publish the files and return the job's result; None if the export has to begin again."""
-        plan = plan_files(spec, parts, job_slice.checkpoint["shards"])
+        layout = plan_files(spec, parts, job_slice.checkpoint["shards"])
         if not any(part.rows for part in parts):
             counts: dict[str, int] = {}
             for part in parts:
@@ -121,15 +121,15 @@ class Export:
             listed = ", ".join(f"{name} ({count})" for name, count in counts.items())
             raise NothingRepresentable(f"{NothingRepresentable.__doc__} Reasons: {listed}.", skipped=counts)
         job, moment = job_slice.job, job_slice.checkpoint["moment"]
-        files = ((part.split, File(path, part.rows, part.bytes, part.sha256)) for path, part in plan.data)
+        files = ((part.split, File(path, part.rows, part.bytes, part.sha256)) for path, part in layout.data)
         extra = extra_files(dataset_of(job.id, spec, moment, files), spec.training_format)
         fingerprint = Splitter(job.organization, self._key, None, {}).fingerprint
-        manifest = manifest_of(job.id, job.organization, spec, job_slice.checkpoint, plan, extra, fingerprint)
+        manifest = manifest_of(job.id, job.organization, spec, job_slice.checkpoint, layout, extra, fingerprint)
         found = destination.manifest()
         if found is None:
             job_slice.check()
             try:
-                self._put_in_place(job_slice, destination, plan, {**extra, NAME: encode(manifest)})
+                self._put_in_place(job_slice, destination, layout, {**extra, NAME: encode(manifest)})
             except DestinationFailed:
                 # A slice that has lost its lease may have published the same files just before.
                 if not is_of(destination.manifest(), job.id, manifest["moment"]):
@@ -151,11 +151,11 @@ class Export:
         }
 
     def _put_in_place(
-        self, job_slice: Slice, destination: Destination, plan: Plan, contents: Mapping[str, bytes]
+        self, job_slice: Slice, destination: Destination, layout: Layout, contents: Mapping[str, bytes]
     ) -> None:
         place = f"publish-{job_slice.job.fence}"
         destination.begin(place)
-        staged = {path: part.data for path, part in plan.data} | {path: part.ids for path, part in plan.ids}
+        staged = {path: part.data for path, part in layout.data} | {path: part.ids for path, part in layout.ids}
         for number, (path, data) in enumerate(contents.items()):
             with destination.create(place, f"extra-{number}") as file:
                 file.write(data)

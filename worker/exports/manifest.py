@@ -24,14 +24,14 @@ VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class Layout:
     """Which staged file gets which final path, decided once all rows are written."""
 
     data: Sequence[tuple[str, Part]]
     ids: Sequence[tuple[str, Part]]
 
 
-def plan_files(spec: ExportSpec, parts: Sequence[Part], shards: Mapping[str, Any]) -> Plan:
+def plan_files(spec: ExportSpec, parts: Sequence[Part], shards: Mapping[str, Any]) -> Layout:
     """Name the files of an export. A split without rows has no data file."""
     suffix = SUFFIXES.get(spec.compress or "", "")
     data = []
@@ -39,7 +39,7 @@ def plan_files(spec: ExportSpec, parts: Sequence[Part], shards: Mapping[str, Any
         count = shards[part.split]["count"]
         if part.rows or count > 1:
             data.append((spec.training_format.path(part.split, part.shard, count) + suffix, part))
-    return Plan(data, [(f"ids/{number:05}.tsv", part) for number, part in enumerate(parts)])
+    return Layout(data, [(f"ids/{number:05}.tsv", part) for number, part in enumerate(parts)])
 
 
 def dataset_of(export: ObjectId, spec: ExportSpec, moment: datetime, files: Iterable[tuple[str, File]]) -> Dataset:
@@ -69,7 +69,7 @@ def manifest_of(
     organization: ObjectId,
     spec: ExportSpec,
     state: Mapping[str, Any],
-    plan: Plan,
+    layout: Layout,
     extra: Mapping[str, bytes],
     key_fingerprint: str,
 ) -> dict[str, Any]:
@@ -79,7 +79,7 @@ def manifest_of(
     splits: dict[str, dict[str, Any]] = {}
     skipped: dict[str, int] = {}
     quality: dict[str, int] = {}
-    for _, part in plan.ids:
+    for _, part in layout.ids:
         merge(skipped, part.skipped)
         merge(quality, part.quality)
         mine = splits.setdefault(part.split, {"snapshots": 0, "rows": 0, "quality": {}})
@@ -99,29 +99,29 @@ def manifest_of(
         "moment": to_json(state["moment"]),
         "counts": {
             **counts,
-            "snapshots": sum(part.snapshots for _, part in plan.ids),
-            "rows": sum(part.rows for _, part in plan.ids),
+            "snapshots": sum(part.snapshots for _, part in layout.ids),
+            "rows": sum(part.rows for _, part in layout.ids),
             "skipped": skipped,
             "quality": most_frequent(quality),
         },
-        **_redaction(spec, plan),
+        **_redaction(spec, layout),
         "split": split if spec.split else None,
         "splits": splits,
         "files": [
-            *(_data_file(path, part) for path, part in plan.data),
+            *(_data_file(path, part) for path, part in layout.data),
             *(
                 {"path": path, "kind": "ids", "split": part.split, "bytes": part.ids_bytes, "sha256": part.ids_sha256}
-                for path, part in plan.ids
+                for path, part in layout.ids
             ),
             *({"path": path, "kind": "extra", **size_and_hash(data)} for path, data in sorted(extra.items())),
         ],
     }
 
 
-def _redaction(spec: ExportSpec, plan: Plan) -> dict[str, Any]:
+def _redaction(spec: ExportSpec, layout: Layout) -> dict[str, Any]:
     """Return the fields on what the export and earlier captures redacted. Empty if neither redacts anything."""
     counted: dict[str, dict[str, int]] = {"redacted": {}, "captured": {}, "policies": {}}
-    for _, part in plan.ids:
+    for _, part in layout.ids:
         for name, counts in counted.items():
             merge(counts, getattr(part, name))
     found: dict[str, Any] = {}

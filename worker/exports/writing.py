@@ -18,7 +18,7 @@ from worker.exports.encoding import Encoder, Hashed, encoder_of
 from worker.exports.selection import NAIVE, Selected
 from worker.exports.spec import ExportSpec
 from worker.exports.split import merge, most_frequent, quality_of
-from worker.formats.rows import Skipped
+from worker.formats.rows import NotRepresentable
 from worker.log import get_logger
 from worker.redaction.snapshot import redact_document
 from worker.service import Service
@@ -162,7 +162,7 @@ class PartWriter:
         try:
             snapshot, redacted = self._redact(selected.apply(document), agents.get(selected.id, ()))
             rows = encoder.add(snapshot)
-        except Skipped as skipped:
+        except NotRepresentable as skipped:
             return skipped.reason
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError) as error:
             if isinstance(error, TaskInterrupt):

@@ -42,7 +42,7 @@ def replace_handlers(handlers: list[Any], labels: Labels) -> None:
         elif handler in labelled:
             handlers[number] = url(pattern, labelled[handler], {"labels": labels}, name=name)
     handlers[:0] = [
-        url(r"/retry", Retry, name="retry"),
+        url(r"/retry", RetryHandler, name="retry"),
         url(r"/retry/(.*)", StaticFileHandler, {"path": str(_FILES)}, name="retry_file"),
     ]
 
@@ -87,7 +87,7 @@ class TasksPage(_Page, TasksView):  # type: ignore[misc]
     """The page with the list of tasks, with a Retry button for the selected ones."""
 
 
-class Retry(BaseHandler):  # type: ignore[misc]
+class RetryHandler(BaseHandler):  # type: ignore[misc]
     """Retries the tasks that a form names, and answers with the result for each."""
 
     def check_xsrf_cookie(self) -> None:

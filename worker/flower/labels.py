@@ -47,7 +47,7 @@ _FIELDS = {"organizationId": 1, "trigger": 1, "status": 1, "error.code": 1}
 
 
 @dataclass(frozen=True, slots=True)
-class Label:
+class RequestLabel:
     """The ledger's facts about a request, which Flower shows in columns."""
 
     organization: str
@@ -57,14 +57,14 @@ class Label:
     """Whether the label cannot change any more, because the request has completed."""
 
 
-_UNKNOWN = Label("", "", "", final=False)
+_UNKNOWN = RequestLabel("", "", "", final=False)
 
 
 class Labels:
     """Reads labels, and remembers them for searches. Change it in Flower's main thread only."""
 
     def __init__(self) -> None:
-        self._known: dict[ObjectId, Label] = {}
+        self._known: dict[ObjectId, RequestLabel] = {}
         self._not_before = 0.0
 
     def label(self, task: Any) -> Any:
@@ -80,7 +80,7 @@ class Labels:
         task.outcome = label.outcome if named.total == 1 else ""
         return task
 
-    def _read_one(self, key: ObjectId) -> Label:
+    def _read_one(self, key: ObjectId) -> RequestLabel:
         known = self._known.get(key, _UNKNOWN)
         if known.final:
             return known
@@ -107,12 +107,12 @@ class Labels:
         self._known = {key: label for key, label in self._known.items() if key in keys}
         return [key for key in keys if not self._known.get(key, _UNKNOWN).final]
 
-    def remember(self, labels: dict[ObjectId, Label]) -> None:
+    def remember(self, labels: dict[ObjectId, RequestLabel]) -> None:
         """Use labels that a thread has read."""
         self._known |= labels
 
 
-def read_labels(keys: Collection[ObjectId], seconds: float = _SEARCH_SECONDS) -> dict[ObjectId, Label]:
+def read_labels(keys: Collection[ObjectId], seconds: float = _SEARCH_SECONDS) -> dict[ObjectId, RequestLabel]:
     """Read labels from the ledger; requests that do not exist are omitted. Raises StoreUnavailable, StoreConflict."""
     own = service()
     requests = own.connections.database[own.settings.requests_collection]
@@ -123,7 +123,9 @@ def read_labels(keys: Collection[ObjectId], seconds: float = _SEARCH_SECONDS) ->
     return {entry["_id"]: _label_of(entry) for entry in found}
 
 
-def _label_of(entry: Document) -> Label:
+def _label_of(entry: Document) -> RequestLabel:
     code = (entry.get("error") or {}).get("code")
     outcome = f"{entry['status']}: {code}" if code else str(entry["status"])
-    return Label(str(entry["organizationId"]), str(entry.get("trigger", "")), outcome, entry["status"] == COMPLETED)
+    return RequestLabel(
+        str(entry["organizationId"]), str(entry.get("trigger", "")), outcome, entry["status"] == COMPLETED
+    )

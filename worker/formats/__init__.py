@@ -3,6 +3,6 @@
 from worker.formats.base import Format
 from worker.formats.dataset import SPLITS, Dataset, File, Options
 from worker.formats.registry import FORMATS, get_format
-from worker.formats.rows import Row, Skipped, line
+from worker.formats.rows import NotRepresentable, Row, line
 
-__all__ = ["FORMATS", "SPLITS", "Dataset", "File", "Format", "Options", "Row", "Skipped", "get_format", "line"]
+__all__ = ["FORMATS", "SPLITS", "Dataset", "File", "Format", "NotRepresentable", "Options", "Row", "get_format", "line"]

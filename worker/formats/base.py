@@ -10,7 +10,7 @@ from pydantic.alias_generators import to_camel
 from worker.errors import InvalidRequest
 from worker.formats.card import card
 from worker.formats.dataset import Dataset, Options
-from worker.formats.rows import Row, Skipped, check_text, line
+from worker.formats.rows import NotRepresentable, Row, check_text, line
 
 
 class Table(Protocol):
@@ -24,7 +24,7 @@ class Table(Protocol):
         """Whether the row group should be written before more snapshots are added."""
 
     def add(self, snapshot: Mapping[str, Any]) -> int:
-        """Add the rows of a snapshot, all or none; return how many. Raises Skipped as `Format.rows` does."""
+        """Add the rows of a snapshot, all or none; return how many. Raises NotRepresentable as `Format.rows` does."""
 
     def take(self) -> Any:
         """Return the rows as a `pyarrow.Table`, or None if there are none, and forget them."""
@@ -72,13 +72,13 @@ class Format(ABC):
             options: The options, which `check` has accepted.
 
         Raises:
-            Skipped: The format cannot represent the snapshot. It is then left out and counted by the reason.
+            NotRepresentable: The format cannot represent the snapshot. It is then left out and counted by the reason.
         """
 
     def lines(self, snapshot: Mapping[str, Any], options: Options) -> list[bytes]:
         """Return the rows of a snapshot as lines of JSON, each in UTF-8 with a line feed at its end.
 
-        Raises Skipped as `rows` does, and if a text cannot be encoded as UTF-8.
+        Raises NotRepresentable as `rows` does, and if a text cannot be encoded as UTF-8.
         """
         return [line(row) for row in self.rows(snapshot, options)]
 
@@ -120,6 +120,6 @@ def _is_prompt(text: str) -> bool:
     """Whether the text has visible characters and can be encoded as UTF-8."""
     try:
         check_text(text)
-    except Skipped:
+    except NotRepresentable:
         return False
     return bool(text.strip())

@@ -11,7 +11,7 @@ from typing import Any
 from bson import DatetimeMS, ObjectId
 from bson.errors import InvalidBSON
 
-from worker.formats.rows import Skipped, check_text
+from worker.formats.rows import NotRepresentable, check_text
 
 Columns = Mapping[str, Any]
 
@@ -79,7 +79,7 @@ def fit(name: str, value: Any, kind: Any) -> Any:
     A timestamp is a `datetime` in UTC without a time zone, which Arrow converts twice as fast as one with a time zone.
 
     `name`: the field, for the error. `kind`: the type, in the notation of this module. Null fits every column. Raises
-    Skipped as `malformed_snapshot`, `date_out_of_range` or `invalid_text`.
+    NotRepresentable as `malformed_snapshot`, `date_out_of_range` or `invalid_text`.
     """
     if value is None or (kind == "string" and type(value) is str and value.isascii()):  # most values, so first
         return value
@@ -108,11 +108,11 @@ def _date(name: str, value: Any) -> datetime:
         try:
             value = value.as_datetime()
         except InvalidBSON as error:
-            raise Skipped("date_out_of_range", f"`{name}` is not in the years 1 to 9999.") from error
+            raise NotRepresentable("date_out_of_range", f"`{name}` is not in the years 1 to 9999.") from error
     if not isinstance(value, datetime):
         raise _malformed(name, "a date")
     return value if value.tzinfo is None else value.astimezone(UTC).replace(tzinfo=None)
 
 
-def _malformed(name: str, expected: str) -> Skipped:
-    return Skipped("malformed_snapshot", f"`{name}` of the snapshot is not {expected}.")
+def _malformed(name: str, expected: str) -> NotRepresentable:
+    return NotRepresentable("malformed_snapshot", f"`{name}` of the snapshot is not {expected}.")

@@ -19,7 +19,7 @@ from worker.formats.base import Format
 from worker.formats.columns import fit
 from worker.formats.dataset import Options
 from worker.formats.messages import CHAT, chat
-from worker.formats.rows import Row, Skipped
+from worker.formats.rows import NotRepresentable, Row
 from worker.formats.turns import answered
 
 _REFERENCES = ("file://", "package:")
@@ -47,12 +47,15 @@ class Eval(Format):
     def rows(self, snapshot: Mapping[str, Any], options: Options) -> list[Row]:
         """Return one row.
 
-        Raises Skipped as `file_reference` if promptfoo would take the answer for the name of a file or package.
+        Raises NotRepresentable as `file_reference` if promptfoo would take the answer for the name of a file or a
+        package.
         """
         *context, answer = answered(snapshot)
         if answer.content.startswith(_REFERENCES):
             names = " or ".join(f"`{each}`" for each in _REFERENCES)
-            raise Skipped("file_reference", f"The last answer begins with {names}, which promptfoo would load.")
+            raise NotRepresentable(
+                "file_reference", f"The last answer begins with {names}, which promptfoo would load."
+            )
         messages = chat(context, None)
         metadata = {name: fit(name, snapshot.get(name), kind) for name, kind in _METADATA.items()}
         return [

@@ -10,7 +10,7 @@ from typing import Any
 from worker.formats.base import Format
 from worker.formats.dataset import Options
 from worker.formats.messages import CHAT, chat
-from worker.formats.rows import Row, Skipped
+from worker.formats.rows import NotRepresentable, Row
 from worker.formats.turns import answered
 
 
@@ -26,12 +26,15 @@ class Kto(Format):
         return {"prompt": CHAT, "completion": CHAT, "label": "bool"}
 
     def rows(self, snapshot: Mapping[str, Any], options: Options) -> list[Row]:
-        """Return one row; `label` is true for the quality `good` and false for `bad`. Raises Skipped for all others."""
+        """Return one row; `label` is true for the quality `good` and false for `bad`.
+
+        Raises NotRepresentable for all others.
+        """
         quality = snapshot.get("quality")
         if quality is None:
-            raise Skipped("not_rated", "The snapshot has no quality.")
+            raise NotRepresentable("not_rated", "The snapshot has no quality.")
         if quality not in ("good", "bad"):
-            raise Skipped("other_quality", "The quality is neither `good` nor `bad`.")
+            raise NotRepresentable("other_quality", "The quality is neither `good` nor `bad`.")
         messages = chat(answered(snapshot), options.system)
         return [{"prompt": messages[:-1], "completion": messages[-1:], "label": quality == "good"}]
 

@@ -10,7 +10,7 @@ from typing import Any
 from worker.errors import InvalidRequest
 from worker.formats.base import Format
 from worker.formats.dataset import Options
-from worker.formats.rows import Row, Skipped
+from worker.formats.rows import NotRepresentable, Row
 from worker.formats.turns import from_user
 
 RESERVED = ("User:", "Bot:", "Assistant:", "System:", "<image>", "<video>", "[EOS]")
@@ -38,11 +38,14 @@ class Nova(Format):
             raise InvalidRequest([{"field": "system", "message": message}])
 
     def rows(self, snapshot: Mapping[str, Any], options: Options) -> list[Row]:
-        """Return one row. Raises Skipped as `reserved_word` if a turn contains a word that fails the training job."""
+        """Return one row.
+
+        Raises NotRepresentable as `reserved_word` if a turn contains a word that fails the training job.
+        """
         turns = from_user(snapshot)
         for each in turns:
             if word := _reserved(each.content):
-                raise Skipped("reserved_word", f"A turn contains `{word}`, which Amazon Nova reserves.")
+                raise NotRepresentable("reserved_word", f"A turn contains `{word}`, which Amazon Nova reserves.")
         system = {"system": [{"text": options.system}]} if options.system else {}
         messages = [{"role": each.role, "content": [{"text": each.content}]} for each in turns]
         return [{"schemaVersion": _VERSION} | system | {"messages": messages}]

@@ -34,7 +34,7 @@ class Parquet(Format):
     def rows(self, snapshot: Mapping[str, Any], options: Options) -> list[Row]:
         """Return one row, whose dates are `datetime`s in UTC without a time zone.
 
-        Raises Skipped as `malformed_snapshot` if a field has another type than docs/data.md gives it.
+        Raises NotRepresentable as `malformed_snapshot` if a field has another type than docs/data.md gives it.
         """
         row = fields_of(snapshot)
         names = COLUMNS["messages"][0]

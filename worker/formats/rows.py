@@ -12,7 +12,7 @@ _LINE_ENDS = {end: f"\\u{ord(end):04x}" for end in "\x85\u2028\u2029"}
 _LINE_ENDS_UTF8 = {end.encode(): escaped.encode() for end, escaped in _LINE_ENDS.items()}
 
 
-class Skipped(Exception):
+class NotRepresentable(Exception):
     """The format cannot represent the snapshot, which is therefore left out and counted.
 
     Args:
@@ -32,7 +32,7 @@ class Skipped(Exception):
 def line(row: Row) -> bytes:
     """Return a row without floats as one line of JSON Lines: UTF-8, compact, in the row's order, with its line feed.
 
-    Raises Skipped if a text is not valid Unicode.
+    Raises NotRepresentable if a text is not valid Unicode.
     """
     try:
         data = to_json(row)  # three times as fast as `json`
@@ -45,7 +45,7 @@ def line(row: Row) -> bytes:
 
 
 def line_of(text: str) -> bytes:
-    """Return compact JSON as one line. Raises Skipped if a text is not valid Unicode."""
+    """Return compact JSON as one line. Raises NotRepresentable if a text is not valid Unicode."""
     if not text.isascii():
         for end, escaped in _LINE_ENDS.items():
             text = text.replace(end, escaped)
@@ -55,13 +55,13 @@ def line_of(text: str) -> bytes:
         raise invalid_text() from error
 
 
-def invalid_text() -> Skipped:
+def invalid_text() -> NotRepresentable:
     """Return the error for text that UTF-8 cannot represent."""
-    return Skipped("invalid_text", "A text contains half of a surrogate pair, which UTF-8 cannot represent.")
+    return NotRepresentable("invalid_text", "A text contains half of a surrogate pair, which UTF-8 cannot represent.")
 
 
 def check_text(text: str) -> None:
-    """Raise Skipped if UTF-8 cannot represent the text."""
+    """Raise NotRepresentable if UTF-8 cannot represent the text."""
     if not text.isascii():
         try:
             text.encode()

@@ -41,7 +41,7 @@ class SnapshotTable:
         return len(self._rows) >= self._MAX_ROWS or self._text >= self._MAX_TEXT or messages >= self._MAX_MESSAGES
 
     def add(self, snapshot: Mapping[str, Any]) -> int:
-        """Add a snapshot; return 1, the number of its rows. Raises Skipped, in which case nothing is added."""
+        """Add a snapshot; return 1, the number of its rows. Raises NotRepresentable, in which case nothing is added."""
         row, columns = fields_of(snapshot), message_columns(snapshot)
         self._rows.append(row)
         for column, values in zip(self._messages, columns, strict=True):
@@ -69,14 +69,17 @@ class SnapshotTable:
 
 
 def fields_of(snapshot: Mapping[str, Any]) -> Row:
-    """Return the values of all columns except `messages`. Raises Skipped as `worker.formats.columns.fit` does."""
+    """Return the values of all columns except `messages`.
+
+    Raises NotRepresentable as `worker.formats.columns.fit` does.
+    """
     return {name: fit(name, snapshot.get(name), kind) for name, kind in SNAPSHOT.items()}
 
 
 def message_columns(snapshot: Mapping[str, Any]) -> list[list[Any]]:
     """Return the messages as one list for each column: the role, and the fields of MESSAGE in their order.
 
-    Raises Skipped: `malformed_messages`, or as `worker.formats.columns.fit` does.
+    Raises NotRepresentable: `malformed_messages`, or as `worker.formats.columns.fit` does.
     """
     messages = messages_of(snapshot)
     columns = _regular(messages)
@@ -91,7 +94,7 @@ def message_columns(snapshot: Mapping[str, Any]) -> list[list[Any]]:
 def _regular(messages: list[Mapping[str, Any]]) -> list[list[Any]] | None:
     """Return the columns of messages that have just the fields and types of MESSAGE, as most have, or None.
 
-    Raises Skipped as `invalid_text`.
+    Raises NotRepresentable as `invalid_text`.
     """
     count = len(messages)
     values = [value for each in messages for value in each.values()]

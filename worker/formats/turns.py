@@ -8,7 +8,7 @@ that follow each other are one turn, joined by a line feed. Text is never change
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from worker.formats.rows import Skipped, check_text
+from worker.formats.rows import NotRepresentable, check_text
 
 
 class Turn(NamedTuple):
@@ -20,20 +20,20 @@ class Turn(NamedTuple):
 
 
 def messages_of(snapshot: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Return the messages of a snapshot. Raises Skipped if they are not an array of objects."""
+    """Return the messages of a snapshot. Raises NotRepresentable if they are not an array of objects."""
     messages = snapshot.get("messages")
     # PyMongo's own are dicts, for which the first check is much faster.
     if not isinstance(messages, list) or not (
         set(map(type, messages)) <= {dict} or all(isinstance(each, Mapping) for each in messages)
     ):
-        raise Skipped("malformed_messages", "`messages` of the snapshot is not an array of objects.")
+        raise NotRepresentable("malformed_messages", "`messages` of the snapshot is not an array of objects.")
     return messages
 
 
 def turns(snapshot: Mapping[str, Any]) -> list[Turn]:
     """Return the turns of a snapshot, of which there is at least one.
 
-    Raises Skipped: `malformed_messages`, `invalid_text`, `no_text`.
+    Raises NotRepresentable: `malformed_messages`, `invalid_text`, `no_text`.
     """
     found: list[Turn] = []
     role, said = "", list[str]()
@@ -42,7 +42,7 @@ def turns(snapshot: Mapping[str, Any]) -> list[Turn]:
         if not isinstance(content, str):
             if content is None:
                 continue
-            raise Skipped("malformed_messages", "The content of a message is not text.")
+            raise NotRepresentable("malformed_messages", "The content of a message is not text.")
         if not content.isascii():
             check_text(content)
         if not content or content.isspace():
@@ -54,7 +54,7 @@ def turns(snapshot: Mapping[str, Any]) -> list[Turn]:
             role, said = side, []
         said.append(content)
     if not said:
-        raise Skipped("no_text", "No message has visible text.")
+        raise NotRepresentable("no_text", "No message has visible text.")
     return [*found, Turn(role, "\n".join(said))]
 
 
@@ -62,15 +62,17 @@ def answered(snapshot: Mapping[str, Any]) -> list[Turn]:
     """Return the turns up to the assistant's last one, with at least one turn of each side.
 
     The customer's turns after it are cut off, because nothing can be learnt from a question without an answer.
-    Raises Skipped: as `turns`, `no_assistant_turn`, and `no_user_turn` if the customer says nothing before it.
+    Raises NotRepresentable: as `turns`, `no_assistant_turn`, and `no_user_turn` if the customer says nothing before it.
     """
     found = turns(snapshot)
     if found[-1].role == "user":
         found.pop()
     if not found:
-        raise Skipped("no_assistant_turn", "The platform's side says nothing.")
+        raise NotRepresentable("no_assistant_turn", "The platform's side says nothing.")
     if all(each.role == "assistant" for each in found):
-        raise Skipped("no_user_turn", "The customer says nothing before the last answer of the platform's side.")
+        raise NotRepresentable(
+            "no_user_turn", "The customer says nothing before the last answer of the platform's side."
+        )
     return found
 
 
@@ -79,8 +81,8 @@ def from_user(snapshot: Mapping[str, Any]) -> list[Turn]:
 
     They alternate, and their number is even.
 
-    A greeting by the platform's side before the customer's first turn is not an answer, and is cut off. Raises Skipped
-    as `answered`.
+    A greeting by the platform's side before the customer's first turn is not an answer, and is cut off. Raises
+    NotRepresentable as `answered`.
     """
     found = answered(snapshot)
     return found[1:] if found[0].role == "assistant" else found

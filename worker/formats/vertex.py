@@ -12,7 +12,7 @@ from typing import Any
 
 from worker.formats.base import Format
 from worker.formats.dataset import Dataset, Options
-from worker.formats.rows import Row, Skipped
+from worker.formats.rows import NotRepresentable, Row
 from worker.formats.turns import from_user
 
 MAX_TOKENS = 131_072
@@ -38,12 +38,14 @@ class Vertex(Format):
         return ({"systemInstruction": content} if options.system else {}) | {"contents": [content]}
 
     def rows(self, snapshot: Mapping[str, Any], options: Options) -> list[Row]:
-        """Return one row. Raises Skipped as `too_long` if it probably has more than 131,072 tokens."""
+        """Return one row. Raises NotRepresentable as `too_long` if it probably has more than 131,072 tokens."""
         turns = from_user(snapshot)
         texts = [options.system or "", *(each.content for each in turns)]
         # A character has at most four bytes, so that few snapshots have to be encoded.
         if sum(map(len, texts)) > MAX_TOKENS and (size := sum(len(each.encode()) for each in texts)) > _MAX_BYTES:
-            raise Skipped("too_long", f"Its text has {size} bytes, estimated as more than {MAX_TOKENS} tokens.")
+            raise NotRepresentable(
+                "too_long", f"Its text has {size} bytes, estimated as more than {MAX_TOKENS} tokens."
+            )
         contents = [_content(_ROLES[each.role], each.content) for each in turns]
         head = {"systemInstruction": _content("system", options.system)} if options.system else {}
         return [head | {"contents": contents}]

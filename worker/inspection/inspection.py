@@ -9,7 +9,7 @@ from bson import ObjectId
 from worker.domain.source_fields import CONTACT, CONVERSATION, MESSAGE, USER, CollectionFields
 from worker.inspection.authors import find_authors
 from worker.inspection.expected import COLLECTIONS, EXPECTED, FLAGS, ID, Expected, spelled
-from worker.inspection.matching import Finding, Level, best_flag, best_path, judge, paths_of_ids, resolved_settings
+from worker.inspection.matching import FieldFinding, Fit, best_flag, best_path, judge, paths_of_ids, resolved_settings
 from worker.inspection.profile import Profile
 from worker.inspection.sampling import Sample, collection_names, is_empty, known, sample
 from worker.settings.field_mapping import Group, variable
@@ -39,7 +39,7 @@ class Inspected:
 
     group: Group
     sample: Sample
-    findings: list[Finding] = field(default_factory=list)
+    findings: list[FieldFinding] = field(default_factory=list)
 
 
 @dataclass
@@ -58,7 +58,7 @@ class Inspection:
     @property
     def fits(self) -> bool:
         """Whether all required fields fit with the current settings."""
-        faults = [each for one in self.collections for each in one.findings if each.level is Level.FAULT]
+        faults = [each for one in self.collections for each in one.findings if each.level is Fit.FAULT]
         return not faults
 
 
@@ -118,14 +118,14 @@ class Inspector:
     def _named(self) -> set[str]:
         return {getattr(self._names, name) for name in type(self._names).model_fields if name.endswith("_collection")}
 
-    def _empty(self, one: Inspected) -> Finding:
-        level = Level.OPTIONAL if one.group == "user" else Level.FAULT
+    def _empty(self, one: Inspected) -> FieldFinding:
+        level = Fit.OPTIONAL if one.group == "user" else Fit.FAULT
         what = (
             "has no documents"
             if one.sample.documents == 0 and not one.sample.cut_short
             else "could not be sampled in time"
         )
-        return Finding(
+        return FieldFinding(
             "_id",
             "_id",
             level,
@@ -134,7 +134,7 @@ class Inspector:
 
     # --- fields -------------------------------------------------------------------------------------------
 
-    def _judge(self, one: Inspected, inspected: Mapping[Group, Inspected], organization: str) -> Iterator[Finding]:
+    def _judge(self, one: Inspected, inspected: Mapping[Group, Inspected], organization: str) -> Iterator[FieldFinding]:
         group, profile = one.group, one.sample.profile
         yield _judge_ids(profile)
         yield self._organizations(one, organization)
@@ -149,7 +149,7 @@ class Inspector:
             yield self._authors(profile)
             yield from self._flags(profile)
 
-    def _organizations(self, one: Inspected, organization: str) -> Finding:
+    def _organizations(self, one: Inspected, organization: str) -> FieldFinding:
         name, group = "organizationId", one.group
         path = self._fields[group][name]
         expected, profile = EXPECTED[group][name], one.sample.profile
@@ -160,26 +160,28 @@ class Inspector:
                 return found
         return replace(found, settings={} if organization == path else {"organization_field": organization})
 
-    def _references(self, one: Inspected, inspected: Mapping[Group, Inspected], organization: str) -> Iterator[Finding]:
+    def _references(
+        self, one: Inspected, inspected: Mapping[Group, Inspected], organization: str
+    ) -> Iterator[FieldFinding]:
         """Judge the references to contacts and conversations. A message needs only one of the two."""
         targets: dict[str, Group] = {"contactId": "contact", "conversationId": "conversation"}
         names = [name for name in targets if name in EXPECTED[one.group]]
         found = [self._reference(name, one, inspected[targets[name]], organization) for name in names]
-        leads = any(each.level in (Level.FITS, Level.PARTLY) for each in found)
+        leads = any(each.level in (Fit.FITS, Fit.PARTLY) for each in found)
         is_mappable = any(each.settings for each in found)
         for each in found:
             if one.group == "message" and (leads or (is_mappable and not each.settings)):
                 yield replace(each, level=_at_most_partly(each.level))
             else:
-                yield replace(each, level=each.level if leads else Level.FAULT)
+                yield replace(each, level=each.level if leads else Fit.FAULT)
 
-    def _plain(self, name: str, setting: str, path: str, expected: Expected, profile: Profile) -> Finding:
+    def _plain(self, name: str, setting: str, path: str, expected: Expected, profile: Profile) -> FieldFinding:
         found = judge(name, path, expected, profile)
         if profile.at(path).accepted(expected.kinds):
             return found
         dated = replace(expected, kinds=("date",)) if "date" in expected.kinds else expected
         better = best_path(dated, profile) or best_path(expected, profile)
-        level = Level.FAULT if name == "content" else found.level
+        level = Fit.FAULT if name == "content" else found.level
         if better and better != path:
             return replace(found, level=level, settings={setting: better})
         hint = "; without a date, closings cannot be detected" if name == "resolvedAt" else ""
@@ -196,7 +198,7 @@ class Inspector:
         alike = Profile(profiles[0].sampled, paths={each: profiles[0].paths[each] for each in shared})
         return best_path(expected, alike) or path
 
-    def _reference(self, name: str, one: Inspected, target: Inspected, organization: str) -> Finding:
+    def _reference(self, name: str, one: Inspected, target: Inspected, organization: str) -> FieldFinding:
         """Judge a reference by how many of its ids exist in the other collection."""
         expected, profile = EXPECTED[one.group][name], one.sample.profile
         path = self._fields[one.group][name]
@@ -209,7 +211,7 @@ class Inspector:
                 return found
             left_out = "; snapshots of a contact would not include the other messages" if is_owner else ""
             text = f"{found.text}; {share:.0%} refer to an existing {target.group}{left_out}"
-            found = replace(found, level=Level.FAULT, text=text)
+            found = replace(found, level=Fit.FAULT, text=text)
         candidates = [each for each in paths_of_ids(profile, expected.names) if each not in (path, organization)]
         shares = {each: self._share(target, profile.at(each).ids) for each in candidates[:_CANDIDATES]}
         better = next((each for each, share in shares.items() if share >= least), None)
@@ -220,24 +222,24 @@ class Inspector:
         found = known(self._connections, target.sample.collection, ids)
         return sum(ids[each] for each in found) / ids.total() if ids else 0.0
 
-    def _resolved(self, profile: Profile, expected: Expected) -> Finding:
+    def _resolved(self, profile: Profile, expected: Expected) -> FieldFinding:
         fields = self._connections.fields.conversation
         path, values = fields["isResolved"], fields.resolved_values
         here = profile.at(path)
         if values and here.values:
             listed = ", ".join(sorted(here.values))
-            return Finding("isResolved", path, Level.FITS, f"has the values {listed}; resolved: {', '.join(values)}")
+            return FieldFinding("isResolved", path, Fit.FITS, f"has the values {listed}; resolved: {', '.join(values)}")
         found = judge("isResolved", path, expected, profile)
         if here.accepted(expected.kinds):
             return found
         return replace(found, settings=resolved_settings(expected, profile, fields))
 
-    def _authors(self, profile: Profile) -> Finding:
+    def _authors(self, profile: Profile) -> FieldFinding:
         authors = find_authors(profile, self._connections.fields.message)
-        level = Level.FITS if authors.fits else Level.FAULT if authors.settings else Level.PARTLY
-        return Finding("sender", authors.path, level, authors.finding, authors.settings)
+        level = Fit.FITS if authors.fits else Fit.FAULT if authors.settings else Fit.PARTLY
+        return FieldFinding("sender", authors.path, level, authors.finding, authors.settings)
 
-    def _flags(self, profile: Profile) -> Iterator[Finding]:
+    def _flags(self, profile: Profile) -> Iterator[FieldFinding]:
         for setting, names in FLAGS.items():
             what = "deleted" if setting == "message_deleted_field" else "internal"
             path = getattr(self._names, setting)
@@ -245,18 +247,18 @@ class Inspector:
                 yield judge(what, path, Expected(("bool", "date")), profile)
             elif path := best_flag(names, profile, dates=what == "deleted"):
                 text = f"may mark {what} messages, which are part of snapshots unless a setting names it"
-                yield Finding(what, path, Level.OPTIONAL, text, {setting: path})
+                yield FieldFinding(what, path, Fit.OPTIONAL, text, {setting: path})
 
 
-def _judge_ids(profile: Profile) -> Finding:
+def _judge_ids(profile: Profile) -> FieldFinding:
     if profile.ids == profile.sampled:
-        return Finding("_id", "_id", Level.FITS, "id, in 100 %")
+        return FieldFinding("_id", "_id", Fit.FITS, "id, in 100 %")
     share = f"{profile.sampled - profile.ids} of {profile.sampled}"
-    level = Level.PARTLY if profile.ids else Level.FAULT
-    return Finding(
+    level = Fit.PARTLY if profile.ids else Fit.FAULT
+    return FieldFinding(
         "_id", "_id", level, f"{share} are neither ObjectIds nor text of 24 hex digits, so no request can name them"
     )
 
 
-def _at_most_partly(level: Level) -> Level:
-    return Level.PARTLY if level is Level.FAULT else level
+def _at_most_partly(level: Fit) -> Fit:
+    return Fit.PARTLY if level is Fit.FAULT else level

@@ -19,8 +19,8 @@ _STATES = ("status", "state", "stage")
 _OPEN_FLAGS = ("isopen", "open", "isactive", "active")
 
 
-class Level(Enum):
-    """How serious a finding is."""
+class Fit(Enum):
+    """How well a field fits."""
 
     FITS = "fits"
     OPTIONAL = "optional"
@@ -31,18 +31,18 @@ class Level(Enum):
 
 
 @dataclass(frozen=True)
-class Finding:
+class FieldFinding:
     """How well one field of the platform fits, in words, and the settings that would map it."""
 
     name: str
     path: str
-    level: Level
+    level: Fit
     text: str
     settings: Mapping[str, str] = field(default_factory=dict)
     """Settings that would map the field, by name without prefix."""
 
 
-def judge(name: str, path: str, expected: Expected, profile: Profile) -> Finding:
+def judge(name: str, path: str, expected: Expected, profile: Profile) -> FieldFinding:
     """Compare the sampled values of one field with what is expected.
 
     Args:
@@ -56,19 +56,19 @@ def judge(name: str, path: str, expected: Expected, profile: Profile) -> Finding
     accepted = " or ".join(expected.kinds)
     if not here.present:
         if expected.required:
-            return Finding(name, path, Level.FAULT, f"missing from all sampled documents; required: {accepted}")
-        return Finding(name, path, Level.OPTIONAL, "missing from all sampled documents")
+            return FieldFinding(name, path, Fit.FAULT, f"missing from all sampled documents; required: {accepted}")
+        return FieldFinding(name, path, Fit.OPTIONAL, "missing from all sampled documents")
     share = _percent(here.present, profile.sampled)
     if fitting == here.present and (not expected.required or here.present == profile.sampled):
-        return Finding(name, path, Level.FITS, f"{_kinds(here)}, in {share}")
+        return FieldFinding(name, path, Fit.FITS, f"{_kinds(here)}, in {share}")
     if not fitting:
-        level = Level.FAULT if expected.required else Level.PARTLY
-        return Finding(name, path, level, f"{_kinds(here)}, in {share}; accepted: {accepted}")
+        level = Fit.FAULT if expected.required else Fit.PARTLY
+        return FieldFinding(name, path, level, f"{_kinds(here)}, in {share}; accepted: {accepted}")
     wrong = here.present - fitting
     text = f"{_kinds(here)}, in {share}"
     if wrong:
         text += f"; {_percent(wrong, here.present)} are not {accepted}"
-    return Finding(name, path, Level.PARTLY, text)
+    return FieldFinding(name, path, Fit.PARTLY, text)
 
 
 def best_path(expected: Expected, profile: Profile) -> str | None:

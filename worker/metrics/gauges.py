@@ -18,6 +18,7 @@ from worker.stores.connections import Connections, Document, broker_errors, stor
 from worker.stores.outbox import Outbox
 from worker.stores.stats import backlog
 from worker.stores.stream_ids import LAST_PART
+from worker.sweep.schedule_lock import SWEEP, checkpoint_of
 
 _LAST_ID = f"{LAST_PART}-{LAST_PART}"
 UNACKED = "unacked"
@@ -138,7 +139,7 @@ def read_store(connections: Connections) -> StoreGauges:
             [{"$match": {"organizationId": {"$exists": True}}}, {"$group": {"_id": "$reason", "count": {"$sum": 1}}}]
         )
         skipped = {str(row["_id"]): row["count"] for row in reasons}
-        swept_at = Checkpoints(connections).get("turn:sweep").get("begunAt")
+        swept_at = Checkpoints(connections).get(checkpoint_of(SWEEP)).get("begunAt")
         expired = Checkpoints(connections).get(EXPIRED["_id"]).get("snapshots", 0)
         now = connections.clock.now()
     since = min((time for time in (unsent.get("since"), noted_since) if time), default=None)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from worker.redaction.kinds import Span
-from worker.redaction.numbers import Run, is_word
+from worker.redaction.numbers import DigitRun, is_word
 from worker.redaction.words import words
 
 # Each issuer's first digits, and how many digits its numbers have. https://en.wikipedia.org/wiki/Payment_card_number
@@ -29,7 +29,7 @@ _MAX_GROUPS = 400
 _IN_IBAN = re.compile(r"(?<![a-z0-9])[a-z]{2}[0-9]{2}(?:[ -]?[a-z0-9]{4}){0,8}[ -]?$")
 
 
-def find_cards(run: Run) -> Iterator[Span]:
+def find_cards(run: DigitRun) -> Iterator[Span]:
     """Yield the card numbers in a run of digits. Each begins and ends with a whole group."""
     if run.digit_count < _SHORTEST or is_word(run.text, run.end):
         return
@@ -50,7 +50,7 @@ def find_cards(run: Run) -> Iterator[Span]:
         first = last + 1
 
 
-def _last_group(run: Run, first: int, groups: list[tuple[int, int]], is_named: bool) -> int | None:
+def _last_group(run: DigitRun, first: int, groups: list[tuple[int, int]], is_named: bool) -> int | None:
     """Return the last group of the card number that begins with group `first`, or None if none does.
 
     `is_named`: the words before it speak of a card, so that the issuer's digits and the length may be any.
@@ -70,14 +70,14 @@ def _last_group(run: Run, first: int, groups: list[tuple[int, int]], is_named: b
     return None
 
 
-def _goes_on(run: Run, groups: list[tuple[int, int]]) -> bool:
+def _goes_on(run: DigitRun, groups: list[tuple[int, int]]) -> bool:
     """Whether the last group belongs to a longer number in groups of four, so that no card number ends here."""
     between = {run.text[end:start] for (_, end), (start, _) in pairwise(groups)}
     sizes = [end - start for start, end in groups]
     return len(sizes) == _GROUPS_OF_LONG and set(sizes[:-1]) == {4} and len(between) == 1
 
 
-def _is_in_iban(run: Run) -> bool:
+def _is_in_iban(run: DigitRun) -> bool:
     """Whether the run is part of an IBAN, which begins before the run or with its first two digits."""
     start, end = run.groups[0]
     before = run.before + run.text[start:end] + " " if end - start == 2 else run.before

@@ -10,7 +10,7 @@ from worker.redaction.ip import find_ips
 from worker.redaction.kinds import Hints, Span
 from worker.redaction.name import find_names
 from worker.redaction.national_id import find_national_ids
-from worker.redaction.numbers import Run, runs
+from worker.redaction.numbers import DigitRun, runs
 from worker.redaction.text import normalize
 from worker.redaction.url_secret import find_url_secrets
 
@@ -62,14 +62,14 @@ class DefaultEngine:
                     yield from find(run, hints)
 
 
-def _phones(run: Run, hints: Hints) -> Iterator[Span]:
+def _phones(run: DigitRun, hints: Hints) -> Iterator[Span]:
     # phonenumbers takes 3 MB and 20 ms, which processes without redaction should not spend.
     from worker.redaction.phone import find_phones
 
     return find_phones(run, hints)
 
 
-_NUMERIC: dict[str, Callable[[Run, Hints], Iterator[Span]]] = {
+_NUMERIC: dict[str, Callable[[DigitRun, Hints], Iterator[Span]]] = {
     "iban": lambda run, _: find_ibans(run),
     "card": lambda run, _: find_cards(run),
     "national_id": find_national_ids,

@@ -7,7 +7,7 @@ from functools import cache
 from stdnum import numdb
 
 from worker.redaction.kinds import Span
-from worker.redaction.numbers import Run, is_word
+from worker.redaction.numbers import DigitRun, is_word
 
 _FIELD = re.compile(r"(\d+)!?([nac])")
 _CLASS = {"n": "[0-9]", "a": "[A-Za-z]", "c": "[0-9A-Za-z]"}
@@ -24,7 +24,7 @@ _UNREGISTERED = {
 """The pattern after the check digits, for countries that use IBANs but are not in the registry."""
 
 
-def find_ibans(run: Run) -> Iterator[Span]:
+def find_ibans(run: DigitRun) -> Iterator[Span]:
     """Yield the IBAN whose check digits begin a run of digits; the two letters of the country stand before the run."""
     text = run.text
     start = run.start - 2

@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import Any
 
 from worker.redaction.kinds import Hints, Span
-from worker.redaction.numbers import Run, is_word
+from worker.redaction.numbers import DigitRun, is_word
 from worker.redaction.words import words
 
 # Numbers with letters, or with enough check digits to rule out chance. They are looked for in every text.
@@ -93,7 +93,7 @@ _OTHER_WORDS = re.compile(
 )
 
 
-def find_national_ids(run: Run, hints: Hints) -> Iterator[Span]:
+def find_national_ids(run: DigitRun, hints: Hints) -> Iterator[Span]:
     """Yield the national id that contains a run of digits, or consists of it."""
     text = run.text
     start = run.start
@@ -113,12 +113,12 @@ def find_national_ids(run: Run, hints: Hints) -> Iterator[Span]:
             yield _span(run.start, given)
 
 
-def _may_have_shape(run: Run, start: int) -> bool:
+def _may_have_shape(run: DigitRun, start: int) -> bool:
     """Whether the word at `start` can be a number with letters: few digits follow six letters, or are a birthday."""
     return not run.is_short or run.start - start >= _LETTERS_FIRST or run.digit_count >= _LETTERS_FIRST
 
 
-def _may_be_digits_alone(run: Run, given: str) -> bool:
+def _may_be_digits_alone(run: DigitRun, given: str) -> bool:
     if not _MIN_DIGITS <= run.digit_count <= _MAX_DIGITS or is_word(run.text, run.start - 1):
         return False
     if is_word(run.text, run.end) or run.text[run.start - 1 : run.start] in _NOT_BEFORE:
@@ -130,7 +130,7 @@ def _may_be_digits_alone(run: Run, given: str) -> bool:
     return (not is_dialled and run.text[run.start - 1 : run.start] != "=") or bool(_ID_WORDS.search(run.before))
 
 
-def _is_phone(run: Run, given: str, hints: Hints) -> bool:
+def _is_phone(run: DigitRun, given: str, hints: Hints) -> bool:
     """Whether digits that may be an id or a phone number are a phone number, by the words before them."""
     if not _PHONE_WORDS.search(run.sentence) or _ID_WORDS.search(run.before):
         return False

@@ -15,7 +15,7 @@ _CONTEXT = 48
 _SENTENCE_END = re.compile(r"[?!]\s|\w{4}\.\s|[\u3002\uff1f\uff01]")
 
 
-class Run:
+class DigitRun:
     """A run of digits in a text in normal form, which may be one number or several."""
 
     def __init__(self, text: str, start: int, end: int) -> None:
@@ -47,12 +47,12 @@ class Run:
         return "".join(_GROUP.findall(self.text, start, end))
 
 
-def runs(text: str) -> Iterator[Run]:
+def runs(text: str) -> Iterator[DigitRun]:
     """Yield the runs of a normal text that are long enough for any number, or whose number may begin with letters."""
     for found in _RUN.finditer(text):
         start, end = found.span()
         if end - start >= _MIN_LENGTH or (end - start >= _MIN_DIGITS and _may_begin_with_letters(text, start)):
-            yield Run(text, start, end)
+            yield DigitRun(text, start, end)
 
 
 def _may_begin_with_letters(text: str, start: int) -> bool:

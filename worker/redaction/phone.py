@@ -9,7 +9,7 @@ import phonenumbers
 from phonenumbers import NumberParseException, PhoneNumber, PhoneNumberMatcher
 
 from worker.redaction.kinds import Hints, Span
-from worker.redaction.numbers import Run, is_word
+from worker.redaction.numbers import DigitRun, is_word
 from worker.redaction.words import read_words, words
 
 _MIN_DIGITS, _MAX_DIGITS = 7, 15
@@ -64,7 +64,7 @@ _NOT_AFTER = frozenset("%€$£¥₹₽₩°_=")
 _JOINED = frozenset("-/.:_,")
 
 
-def find_phones(run: Run, hints: Hints) -> Iterator[Span]:
+def find_phones(run: DigitRun, hints: Hints) -> Iterator[Span]:
     """Yield the phone numbers in a run."""
     if not _MIN_DIGITS <= run.digit_count <= _MAX_RUN:
         return
@@ -123,7 +123,7 @@ def region_of(text: str) -> str | None:
     return region if len(region) == 2 and region != "ZZ" else None
 
 
-def _spans(run: Run, start: int, found: Sequence[tuple[int, int, str]]) -> Iterator[Span]:
+def _spans(run: DigitRun, start: int, found: Sequence[tuple[int, int, str]]) -> Iterator[Span]:
     for first, last, value in found:
         extension = _EXTENSION.match(run.text, start + last)
         yield Span(start + first, extension.end() if extension else start + last, "phone", value)
@@ -148,7 +148,7 @@ def _is_marked(text: str, start: int, end: int) -> bool:
     return bool(mark) and mark in _MARKS and mark != text[end : end + 1]
 
 
-def _with_plus(run: Run) -> int:
+def _with_plus(run: DigitRun) -> int:
     """Return where a run begins if `+` and an opening bracket before it are part of it."""
     text, start = run.text, run.start
     inner = text[run.start : run.end]
@@ -161,7 +161,7 @@ def _with_plus(run: Run) -> int:
     return start
 
 
-def _is_other(run: Run, start: int, end: int) -> bool:
+def _is_other(run: DigitRun, start: int, end: int) -> bool:
     """Whether the text around the run shows that it is part of something else, such as an id or an amount."""
     text = run.text
     if is_word(text, start - 1) or (is_word(text, end) and text[end : end + 1].lower() not in {"x", "e"}):
@@ -177,7 +177,7 @@ def _is_other(run: Run, start: int, end: int) -> bool:
     return text[end : end + 1] in {"-", "/", "@"} and is_word(text, end + 1)
 
 
-def _context(run: Run) -> int:
+def _context(run: DigitRun) -> int:
     """Return 1 if the words before the run announce a phone number, -1 if another number, 0 if neither."""
     phone, other = _PHONE_WORDS.last(run.before), _last_other(run.sentence)
     if other is not None and _NUMBER.search(run.sentence, other.end()):

@@ -7,7 +7,7 @@ from typing import Any
 
 from bson import ObjectId
 
-from worker.formats import FORMATS, Format, Options, Skipped
+from worker.formats import FORMATS, Format, NotRepresentable, Options
 from worker.statistics.channels import channels_of
 from worker.statistics.counts import Selection, most_frequent
 from worker.statistics.figures import FormatFigures, Reason, Sample
@@ -30,7 +30,7 @@ class _FormatCheck:
     def add(self, snapshot: Mapping[str, Any]) -> None:
         try:
             rows = len(self._format.rows(snapshot, Options()))
-        except Skipped as skipped:
+        except NotRepresentable as skipped:
             self._skipped[skipped.reason] += 1
         else:
             self._usable += 1

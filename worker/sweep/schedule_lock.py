@@ -10,6 +10,9 @@ from worker.service import Service
 from worker.stores.checkpoints import Checkpoints
 from worker.stores.connections import Document
 
+SWEEP = "sweep"
+"""The name of the sweep's lock."""
+
 
 def acquire_schedule_lock(
     service: Service, name: str, every: timedelta, lease: timedelta = timedelta(0)
@@ -27,13 +30,14 @@ def acquire_schedule_lock(
         "leasedUntil": {"$not": {"$gt": now, "$lte": now + every + lease}},
     }
     changes = {"begunAt": now, "leasedUntil": now + lease}
-    return Checkpoints(service.connections).swap(_document(name), changes, expected=due)
+    return Checkpoints(service.connections).swap(checkpoint_of(name), changes, expected=due)
 
 
 def release_schedule_lock(service: Service, name: str, **state: object) -> None:
     """Release the lock and store `state` for its next holder. Raises StoreUnavailable, StoreConflict."""
-    Checkpoints(service.connections).set(_document(name), {"leasedUntil": None, **state})
+    Checkpoints(service.connections).set(checkpoint_of(name), {"leasedUntil": None, **state})
 
 
-def _document(name: str) -> str:
+def checkpoint_of(name: str) -> str:
+    """Return the name of the checkpoint that holds the lock's state: `begunAt`, `leasedUntil`, and what was stored."""
     return f"turn:{name}"

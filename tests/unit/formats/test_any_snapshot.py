@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from support.snapshots import naive, snapshot
-from worker.formats import FORMATS, Format, Options, Row, Skipped, line
+from worker.formats import FORMATS, Format, NotRepresentable, Options, Row, line
 from worker.formats.turns import turns
 
 TEXTS = st.one_of(
@@ -67,12 +67,14 @@ def test_rows_are_valid_or_skipped_with_a_reason(name: str, document: dict[str, 
             assert fits(row, columns)
 
 
-def made(form: Format, document: dict[str, Any], options: Options) -> tuple[list[Row], list[bytes], Skipped | None]:
+def made(
+    form: Format, document: dict[str, Any], options: Options
+) -> tuple[list[Row], list[bytes], NotRepresentable | None]:
     """The rows and lines of a snapshot, or the reason for which it has none."""
     try:
         rows = form.rows(document, options)
         return rows, [] if form.suffix == "parquet" else form.lines(document, options), None
-    except Skipped as skipped:
+    except NotRepresentable as skipped:
         return [], [], skipped
 
 
@@ -97,7 +99,7 @@ CHATS: dict[str, Callable[[Row], list[tuple[str, str]]]] = {
 def test_chats_alternate_end_with_an_answer_and_say_what_the_snapshot_says(name: str, document: dict[str, Any]) -> None:
     try:
         (row,) = FORMATS[name].rows(document, Options())
-    except Skipped:
+    except NotRepresentable:
         return
     chat = CHATS[name](row)
     roles = [role for role, _ in chat]
@@ -155,7 +157,7 @@ def test_parquet_has_dates_as_moments_and_ids_as_text() -> None:
 def test_parquet_skips_what_its_columns_cannot_hold(fields: dict[str, Any], reason: str) -> None:
     document, table = snapshot(("contact", "a"), **fields), FORMATS["parquet"].table()
     for each in (document, naive(document)):
-        with pytest.raises(Skipped) as skipped:
+        with pytest.raises(NotRepresentable) as skipped:
             table.add(each)
         assert skipped.value.reason == reason
     assert table.take() is None

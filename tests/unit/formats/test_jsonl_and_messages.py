@@ -8,7 +8,7 @@ from bson import ObjectId
 
 from support.snapshots import snapshot
 from worker.domain.json_values import render
-from worker.formats import Options, Skipped, get_format, line
+from worker.formats import NotRepresentable, Options, get_format, line
 
 MESSAGES = get_format("messages")
 
@@ -68,7 +68,7 @@ def pairs(text: str) -> list[tuple[str, str]]:
     ],
 )
 def test_what_has_no_answer_is_skipped(given: dict[str, Any], reason: str) -> None:
-    with pytest.raises(Skipped) as skipped:
+    with pytest.raises(NotRepresentable) as skipped:
         MESSAGES.rows(given, Options())
     assert skipped.value.reason == reason
     assert skipped.value.detail.endswith(".")

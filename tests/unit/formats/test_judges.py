@@ -13,7 +13,7 @@ import pytest
 
 from acceptance import SAMPLES, conversation_files
 from support.exported import OPTIONS, Written, snapshots, write
-from worker.formats import FORMATS, Options, Skipped
+from worker.formats import FORMATS, NotRepresentable, Options
 
 ROOT = Path(__file__).parents[3]
 PYTHON = Path(os.environ.get("JUDGES", ROOT / ".venv-judges")) / "bin" / "python"
@@ -85,7 +85,7 @@ def row_of(name: str, document: dict[str, Any]) -> Any:
     form = FORMATS[name]
     try:
         (row,) = form.rows(document, OPTIONS if "system" in form.takes else Options())
-    except Skipped:
+    except NotRepresentable:
         return None
     return row
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from worker.errors import InvalidRequest
-from worker.formats import FORMATS, Skipped, get_format, line
+from worker.formats import FORMATS, NotRepresentable, get_format, line
 
 
 def test_formats_are_found_by_the_name_of_their_module() -> None:
@@ -34,5 +34,5 @@ def test_line_is_one_line_for_every_reader(end: str) -> None:
 
 
 def test_text_that_utf8_cannot_represent_is_skipped() -> None:
-    with pytest.raises(Skipped, match="invalid_text"):
+    with pytest.raises(NotRepresentable, match="invalid_text"):
         line({"text": "\ud800"})

@@ -7,7 +7,7 @@ import pytest
 
 from support.snapshots import snapshot
 from worker.errors import InvalidRequest
-from worker.formats import FORMATS, Dataset, File, Options, Row, Skipped, get_format
+from worker.formats import FORMATS, Dataset, File, NotRepresentable, Options, Row, get_format
 from worker.formats.nova import RESERVED
 
 TALK = snapshot(
@@ -21,7 +21,7 @@ def row_of(name: str, given: dict[str, Any] = TALK, **options: Any) -> Row:
 
 
 def reason(name: str, given: dict[str, Any], **options: Any) -> str:
-    with pytest.raises(Skipped) as skipped:
+    with pytest.raises(NotRepresentable) as skipped:
         get_format(name).rows(given, Options(**options))
     return skipped.value.reason
 
