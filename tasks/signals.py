@@ -5,6 +5,7 @@ import signal
 import sys
 import time
 from collections.abc import Mapping
+from traceback import format_tb
 from typing import Any
 
 import structlog
@@ -23,7 +24,7 @@ from worker.settings import settings
 from worker.startup.files import require_files
 from worker.startup.process import prepare_or_exit
 from worker.stores import indexes
-from worker.stores.connections import Connections
+from worker.stores.connections import Connections, broker_errors
 from worker.stores.wakeups import EXPORTS
 
 _log = log.get_logger(__name__)
@@ -116,9 +117,12 @@ def _warm_up(**_: Any) -> None:
     """Open connections to the servers before the first request needs them."""
     try:
         service().clock.now()
-        service().connections.redis.ping()
-    except Exception as error:  # noqa: BLE001 - the first task reports a server that is still down
-        _log.info("warm_up_failed", reason=type(error).__name__)
+        with broker_errors():
+            service().connections.redis.ping()
+    except TransientError as error:  # the first task reports a server that is still down
+        _log.info("warm_up_failed", code=error.code, reason=error.message)
+    except Exception as error:  # noqa: BLE001 - a pool process must not end because of it
+        _log.warning("warm_up_failed", reason=type(error).__name__, at=format_tb(error.__traceback__))
 
 
 @signals.task_prerun.connect

@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 from bson import ObjectId
+from structlog.testing import capture_logs
 
 from support.intake import GROUP, STREAM, Producer, listener_process, listeners
 from support.ledger import Bench
 from support.malformed import body_of, envelope, raw
 from support.stack import Running, stack
 from support.waiting import eventually
+from worker.celery_support import fair_queue
 from worker.celery_support.fair_queue import divert_floods
 from worker.celery_support.oldest_messages import MAX_MESSAGES
 from worker.settings import Settings, load
@@ -78,6 +80,25 @@ def test_flood_is_known_by_its_organization_however_it_is_written(bench: Bench) 
     push(client, *(request(each, f"a{number}") for number, each in enumerate(spelt)), request(B, "b0"))
     assert divert(client) == len(spelt)
     assert len(messages(client, INTERACTIVE)) == 1
+
+
+def test_flood_that_an_error_of_our_own_keeps_from_the_stream_goes_to_the_bulk_queue_and_is_logged_once(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client: Any = bench.connections.redis
+    read_as_a_listener(client)
+    flood = [request(A, f"a{number}") for number in range(120)]
+    push(client, *flood)
+
+    def fail(_: Any) -> Any:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(fair_queue, "read_traceparent", fail)
+    with capture_logs() as records:
+        assert divert(client) > 100
+    assert client.llen(BULK) > 100
+    (record,) = records
+    assert (record["event"], record["reason"]) == ("message_not_converted", "ZeroDivisionError")
 
 
 def test_few_messages_stay(bench: Bench) -> None:

@@ -8,7 +8,8 @@ import json
 import re
 from base64 import b64decode
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cache, partial
+from traceback import format_tb
 from typing import Any
 
 from pydantic_core import from_json
@@ -30,9 +31,12 @@ from worker.intake.entries import (
     TRACE_FIELD,
     TYPE_FIELD,
 )
+from worker.log import get_logger
 from worker.settings import Settings
 from worker.stores import heartbeat
 from worker.stores.wakeups import BULK, INTERACTIVE, MAX_MESSAGE_BYTES
+
+log = get_logger(__name__)
 
 _TYPES = {REQUEST: REQUESTED, CLOSING: RESOLVED}
 """The types of entries, by the tasks of Celery producers."""
@@ -115,10 +119,19 @@ def _as_entry(raw: bytes, max_bytes: int) -> Arguments:
         fields = {TYPE_FIELD: _TYPES[headers["task"]].encode(), DATA_FIELD: data, TASK_FIELD: headers["id"].encode()}
         if trace := read_traceparent(headers.get(TRACEPARENT)):
             fields[TRACE_FIELD] = trace.encode()
-    except Exception:  # noqa: BLE001 - the consumer records what is wrong with it
+    except (InvalidMessage, ValueError):  # the consumer records what is wrong with it
+        return []
+    except Exception as error:  # noqa: BLE001 - an error of ours must not end the worker
+        _log_once(type(error).__name__, "".join(format_tb(error.__traceback__)))
         return []
     parts = [part for pair in fields.items() for part in pair]
     return ["*", *parts] if sum(map(len, parts)) <= max_bytes else []
+
+
+@cache
+def _log_once(reason: str, at: str) -> None:
+    """Log an unexpected error, which each message of a flood would repeat. The messages go to the bulk queue."""
+    log.error("message_not_converted", reason=reason, at=at)
 
 
 def _organization(raw: bytes) -> str | None:

@@ -55,7 +55,7 @@ def find_fault(raw: bytes, check_call: Callable[[str, bytes], None]) -> InvalidM
         check_call(message.headers["task"], base64.b64decode(message.body))
     except InvalidMessage as error:
         return None if _known_carrier(raw, "") else error
-    except Exception:  # noqa: BLE001 - the consumer records and logs it
+    except Exception:  # noqa: BLE001 - the consumer checks it again, and then records and logs it
         return None
     return None
 
