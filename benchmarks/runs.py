@@ -1,10 +1,7 @@
 """One run of a contender: round, rate and costs."""
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
-
-from benchmarks.session import Session
 
 LOOP, BULK, NAIVE = "pymongo_loop_2", "pymongo_bulk_2", "celery_naive_here"
 """The references: PyMongo one at a time and in chunks of 100, two processes each; Celery with its defaults."""
@@ -40,7 +37,3 @@ class Run:
         """Returns the fields for the JSON file."""
         rounded = {name: round(each, 3) if isinstance(each, float) else each for name, each in asdict(self).items()}
         return rounded | {"normalised": round(self.normalised, 1)}
-
-
-Measure = Callable[[Session, int], Run]
-"""Makes one measurement on a cleared database in a round."""
