@@ -50,7 +50,7 @@ MONGO: list[tuple[str, str, type[SnapshotError], str]] = [
     ("standalone", "/?replicaSet=rs0", UnusableServer, "is not a replica set, so it has no transactions"),
     ("standalone", "/", UnusableServer, "run rs.initiate()"),
     ("uninitiated", "/?replicaSet=rs0", StoreUnavailable, "has a replica set that is not initiated"),
-    ("shared", "/?replicaSet=other", UnusableServer, "belongs to the replica set rs0: write replicaSet=rs0"),
+    ("shared", "/?replicaSet=other", UnusableServer, "belongs to the replica set rs0: set replicaSet=rs0"),
     ("shared", "/?replicaSet=rs0&tls=true", UnusableServer, "TLS: "),
     ("redis", "/?replicaSet=rs0", StoreUnavailable, "cannot be reached"),
     ("nobody", "/?replicaSet=rs0", StoreUnavailable, "connection refused"),

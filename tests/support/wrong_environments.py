@@ -46,7 +46,7 @@ WRONG = [
     _mongo("wrong password", "root:hidden@{secure}" + _TLS, "rejected the user or the password"),
     _mongo("wrong authSource", "root:root@{secure}" + _TLS + "&authSource=other", "check both, and authSource"),
     _mongo("no login", "{secure}" + _TLS, "requires a login"),
-    _mongo("wrong set", "{mongo}/?replicaSet=other", "belongs to the replica set rs0: write replicaSet=rs0"),
+    _mongo("wrong set", "{mongo}/?replicaSet=other", "belongs to the replica set rs0: set replicaSet=rs0"),
     _mongo("TLS to a plain server", "{mongo}/?replicaSet=rs0&tls=true", r"TLS: .*speak TLS at this port"),
     _mongo("no TLS to a TLS server", "root:root@{secure}/?replicaSet=rs0", "does it expect TLS", **_MONGO_DOWN),
     _mongo("no CA file", "{secure}/?tls=true&tlsCAFile={missing}", "missing: No such file"),
