@@ -11,7 +11,7 @@ from bson import ObjectId
 
 from support.erasing import Erasing, erasing_bench
 from support.exporting import Exporting, add_snapshots, at_once
-from worker.cli.exporting import _run
+from worker.cli.exporting import run_export
 from worker.errors import StoreUnavailable
 from worker.exports import freezing
 from worker.exports.accepting import delete_export
@@ -103,7 +103,7 @@ def test_command_that_loses_mongodb_leaves_no_files(
     monkeypatch.setattr(PartWriter, "write", write_and_lose)
     monkeypatch.setattr("worker.cli.exporting._OUTAGE", 0.0)
     with pytest.raises(StoreUnavailable):
-        _run(exporting.jobs, command.job, tmp_path / "training")
+        run_export(exporting.jobs, command.job, tmp_path / "training")
     assert not (tmp_path / "training").exists()
     assert list(tmp_path.glob(".*")) == []
 
@@ -119,7 +119,7 @@ def test_command_waits_for_mongodb(exporting: Exporting, tmp_path: Path, monkeyp
         return write(writer, *given)
 
     monkeypatch.setattr(PartWriter, "write", fail_at_first)
-    assert _run(exporting.jobs, command.job, tmp_path / "training").status == "completed"
+    assert run_export(exporting.jobs, command.job, tmp_path / "training").status == "completed"
     assert not left
 
 
@@ -132,7 +132,7 @@ def test_ctrl_c_after_the_end_keeps_the_files(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Jobs, "emit_event", interrupt)
-    assert _run(exporting.jobs, command.job, tmp_path / "training").status == "completed"
+    assert run_export(exporting.jobs, command.job, tmp_path / "training").status == "completed"
     assert verify(open_folder(tmp_path / "training", ObjectId())).faults == {}
 
 

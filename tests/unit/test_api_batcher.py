@@ -100,7 +100,8 @@ def test_request_that_is_repeated_without_end_is_read_no_more_often(executor: Th
             assert await poller.wait(key, 0.01) is None
         before = poller.reads
         assert await poller.wait(key, 0.5) is None
-        await asyncio.sleep(0.6)
+        if poller._running:  # until nothing is left to read
+            await asyncio.wait_for(poller._running, 5)
         return poller.reads - before, len(poller._schedule) + len(poller._newest)
 
     reads, left = asyncio.run(run())

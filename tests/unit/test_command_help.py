@@ -7,7 +7,7 @@ import pytest
 
 from worker.backfills.spec import BackfillSpec
 from worker.cli import main
-from worker.cli.group import _option_of
+from worker.cli.group import option_of
 from worker.domain.requests import SnapshotRequest
 from worker.domain.validation import CamelModel
 from worker.exports.spec import ExportSpec
@@ -50,6 +50,6 @@ def test_commands_print_json_on_demand() -> None:
     ("path", "model"),
     [("snapshots backfill", BackfillSpec), ("snapshots export", ExportSpec), ("snapshots request", SnapshotRequest)],
 )
-def test_error_about_a_field_names_an_option_of_the_command(path: str, model: type[CamelModel]) -> None:
+def test_error_about_a_field_names_anoption_of_the_command(path: str, model: type[CamelModel]) -> None:
     options = {option for each in ALL[path][0].params for option in each.opts}
-    assert {_option_of(field.alias or name) for name, field in model.model_fields.items()} <= options
+    assert {option_of(field.alias or name) for name, field in model.model_fields.items()} <= options

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from worker.api.server import _open_files
+from worker.api.server import raise_open_files
 
 
 @pytest.mark.parametrize(
@@ -19,5 +19,5 @@ def test_limit_is_raised_to_what_the_system_accepts(
     monkeypatch.setattr(sys, "platform", platform)
     monkeypatch.setattr(resource, "getrlimit", lambda _: (256, hard))
     monkeypatch.setattr(resource, "setrlimit", lambda _, limits: changed.append(limits))
-    assert _open_files() == highest
+    assert raise_open_files() == highest
     assert changed == [(highest, hard)]

@@ -153,16 +153,19 @@ def test_untrusted_certificate_of_redis_is_named_and_lasting() -> None:
 def test_default_address_is_named_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("SNAPSHOTS_MONGO_URL", "SNAPSHOTS_REDIS_URL"):
         monkeypatch.delenv(name, raising=False)
-    found = mongo_check._error(Connections(load()), ["127.0.0.1:27017: connection refused"])
-    assert "(SNAPSHOTS_MONGO_URL is not set): 127.0.0.1:27017: connection refused." in found.message
-    named = load(mongo_url="mongodb://127.0.0.1/?replicaSet=rs0")
-    assert "(SNAPSHOTS_MONGO_URL): " in mongo_check._error(Connections(named), ["127.0.0.1:27017"]).message
+    for settings, variable in (
+        (load(), "SNAPSHOTS_MONGO_URL is not set"),
+        (load(mongo_url="mongodb://127.0.0.1/?replicaSet=rs0"), "SNAPSHOTS_MONGO_URL"),
+    ):
+        found = mongo_check.diagnose(Connections(settings), ConfigurationError("Server at h reports wire version 5."))
+        assert found is not None
+        assert f"({variable}): Server at h" in found.message
 
 
 def test_member_that_only_the_replica_set_can_reach_is_explained() -> None:
     connections = Connections(load(mongo_url="mongodb://127.0.0.1:1/?replicaSet=rs0"))
     error = ServerSelectionTimeoutError(f"mongo:27017: [Errno -2] Name or service not known{TIMEOUTS}{TOPOLOGY}")
-    found = mongo_check._diagnose(connections, error)
+    found = mongo_check.diagnose(connections, error)
     connections.close()
     assert found is not None
     assert "the replica set of 127.0.0.1:1 names the member mongo:27017: unknown host" in found.message

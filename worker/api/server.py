@@ -29,7 +29,7 @@ def serve(app: ASGIApp, listening: socket.socket, max_connections: int) -> None:
         listening: The socket to accept connections on; the caller has bound it.
         max_connections: Maximum number of connections; lower if the process may not open that many file descriptors.
     """
-    limit = min(max_connections, max(_MIN_CONNECTIONS, _open_files() - _RESERVED))
+    limit = min(max_connections, max(_MIN_CONNECTIONS, raise_open_files() - _RESERVED))
     if limit < max_connections:
         log.warning("http_connections_limited", connections=limit, wanted=max_connections, reserved=_RESERVED)
     config = uvicorn.Config(
@@ -49,7 +49,7 @@ def serve(app: ASGIApp, listening: socket.socket, max_connections: int) -> None:
     uvicorn.Server(config).run(sockets=[listening])
 
 
-def _open_files() -> int:
+def raise_open_files() -> int:
     """Raise the limit on open files as far as this process is allowed to; return the new limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     highest = max(soft, min(hard, _OPEN_MAX)) if sys.platform == "darwin" else hard

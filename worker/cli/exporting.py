@@ -124,10 +124,15 @@ def _export_here(organization: ObjectId, given: dict[str, Any], folder: Path) ->
     jobs = Jobs(service)
     job = jobs.accept("export", organization, spec.stored(), local=True)
     with resume_hint("The export was cancelled and its files were removed. Run the command again."):
-        return _run(jobs, job, folder)
+        return run_export(jobs, job, folder)
 
 
-def _run(jobs: Jobs, job: Job, folder: Path) -> Job:
+def run_export(jobs: Jobs, job: Job, folder: Path) -> Job:
+    """Run an export in this process into a folder until it is finished; return the finished job.
+
+    It waits up to `_OUTAGE` seconds for MongoDB and the destination. After any other error, and after Ctrl-C, it
+    cancels the export and removes its files.
+    """
     work = Export(jobs.service, lambda job: open_folder(folder, job.id))
     owner = f"{os.getpid()}@{socket.gethostname()}"
     with ExitStack() as stack:

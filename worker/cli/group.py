@@ -138,7 +138,7 @@ class LazyGroup(click.Group):
             _show_usage_error(error)
             ctx.exit(error.exit_code)
         except InvalidRequest as error:
-            _show(error, error.sentences(_option_of), as_json)
+            _show(error, error.sentences(option_of), as_json)
             ctx.exit(USAGE_ERROR)
         except InvalidSettings as error:
             _show(error, error.message, as_json)
@@ -200,7 +200,7 @@ def _print_json(outcome: dict[str, Any]) -> None:
     click.echo(json.dumps({"error": outcome}))
 
 
-def _option_of(field: str) -> str:
+def option_of(field: str) -> str:
     """Name the option of a field: `--request-id` for `requestId`, `--message number 3` for `messageIds.2`."""
     name, _, place = field.partition(".")
     spelled = "".join(f"-{letter.lower()}" if letter.isupper() else letter for letter in name.removesuffix("Id"))

@@ -51,7 +51,7 @@ def check(connections: Connections) -> None:
     try:
         _check_within(_FIRST_SECONDS, connections)
     except PyMongoError as error:
-        if found := _diagnose(connections, error, certain=error.timeout):
+        if found := diagnose(connections, error, certain=error.timeout):
             raise found from error
     else:
         return
@@ -60,7 +60,7 @@ def check(connections: Connections) -> None:
     except PyMongoError as error:
         if error.timeout and connections.mongo.topology_description.has_writable_server():
             return  # the server is up but slow; the command itself then waits as long as it is allowed to
-        raise _diagnose(connections, error) or error from error
+        raise diagnose(connections, error) or error from error
 
 
 def _check_within(seconds: float, connections: Connections) -> None:
@@ -129,7 +129,7 @@ def _covers(resource: Reply, database: str, collection: str) -> bool:
 # --- when there is no primary ---------------------------------------------------------------------------
 
 
-def _diagnose(connections: Connections, error: PyMongoError, *, certain: bool = False) -> SnapshotError | None:
+def diagnose(connections: Connections, error: PyMongoError, *, certain: bool = False) -> SnapshotError | None:
     """Ask each server about its state, to explain why no primary was found.
 
     `certain`: return an error only if the reason is known for sure and will not pass while this process starts.
