@@ -36,7 +36,7 @@ class Measuring:
         self.failures: list[str] = []
 
     def __call__(self, name: str, measure: Callable[[], Result]) -> Result | None:
-        """Waits for a quiet machine, measures, and returns the result, or None if it failed."""
+        """Wait for a quiet machine, measure, and return the result, or None if it failed."""
         wait_until_quiet(self._options.patience)
         try:
             result = measure()
@@ -53,7 +53,7 @@ def _say(line: str) -> None:
 
 
 def rates(current: Session, measuring: Measuring) -> list[Run]:
-    """Measures rates round by round: all contenders one after the other, every second round in reverse."""
+    """Measure rates round by round: all contenders one after the other, every second round in reverse."""
     options = current.options
     if not options.paths:
         return []
@@ -89,7 +89,7 @@ def _line(run: Run, rounds: int) -> str:
 
 
 def latencies(current: Session, measuring: Measuring) -> list[Latency]:
-    """Measures latencies, interleaved like the rates."""
+    """Measure latencies, interleaved like the rates."""
     found = []
     for number in range(1, current.options.rounds + 1):
         for name, measure in measures(current):
@@ -109,7 +109,7 @@ def _once(name: str, current: Session, measuring: Measuring, measure: Callable[[
 
 
 def measure_all(options: Options) -> dict[str, Any]:
-    """Makes all measurements and returns the content of the JSON file."""
+    """Make all measurements and return the content of the JSON file."""
     if options.peers:
         peers.set_up(options.peers)
     measuring = Measuring(options)
@@ -139,7 +139,7 @@ def measure_all(options: Options) -> dict[str, Any]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Returns the exit code: 0, or 1 if a measurement failed."""
+    """Return the exit code: 0, or 1 if a measurement failed."""
     options = read(arguments)
     try:
         results = measure_all(options)

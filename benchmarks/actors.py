@@ -20,7 +20,7 @@ CHECKOUT = Path(__file__).parent.parent
 
 
 def perform(part: Callable[[], dict[str, Any] | None]) -> None:
-    """Runs in the child. The report has `began`, `ended` (epoch), `cpu` in seconds, and the part's result."""
+    """Run in the child. The report has `began`, `ended` (epoch), `cpu` in seconds, and the part's result."""
     print("ready", flush=True)
     if not sys.stdin.readline():
         return  # the parent is gone
@@ -66,14 +66,14 @@ class Actor:
         return self._process.pid
 
     def cue(self) -> None:
-        """Tells the child to begin."""
+        """Tell the child to begin."""
         if self._process.stdin is None:
             raise self._failed()
         self._process.stdin.write("\n")
         self._process.stdin.flush()
 
     def report(self, look: Callable[[], None] = lambda: None) -> dict[str, Any]:
-        """Waits for the report, calling `look` meanwhile. Raises ActorFailed."""
+        """Wait for the report, calling `look` meanwhile. Raises ActorFailed."""
         if self._process.stdout:
             while not select.select([self._process.stdout.fileno()], [], [], _LOOK_SECONDS)[0]:
                 look()

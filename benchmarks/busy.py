@@ -15,7 +15,7 @@ _EXPECTED = 1500
 
 
 def busy(session: Session) -> dict[str, Any]:
-    """Returns `backfill` (requests), its `rate`, and of `interactive` requests `p50_ms`, `p99_ms`, `slowest_ms`."""
+    """Return `backfill` (requests), its `rate`, and of `interactive` requests `p50_ms`, `p99_ms`, `slowest_ms`."""
     amounts = session.options.amounts
     more = amounts.busy - amounts.contacts
     if more > 0:

@@ -22,12 +22,12 @@ def foreign(run: Run) -> float:
 
 
 def kept(runs: Sequence[Run]) -> list[Run]:
-    """Returns the quiet runs, or all if there are none."""
+    """Return the quiet runs, or all if there are none."""
     return [run for run in runs if foreign(run) <= _NOISY] or list(runs)
 
 
 def ratios(runs: Sequence[Run], name: str, base: str) -> list[float]:
-    """Returns ratios of the normalised rates by round, of the rounds in which both were quiet if there are any."""
+    """Return ratios of the normalised rates by round, of the rounds in which both were quiet if there are any."""
     bases = {run.round: run for run in of(runs, base)}
     pairs = [(run, bases[run.round]) for run in of(runs, name) if run.round in bases]
     quiet = [pair for pair in pairs if max(map(foreign, pair)) <= _NOISY]
@@ -39,14 +39,14 @@ def middle(values: Sequence[float]) -> float | None:
 
 
 def fastest_peer(runs: Sequence[Run]) -> str | None:
-    """Returns the job system with the highest median normalised rate, apart from ours and the references."""
+    """Return the job system with the highest median normalised rate, apart from ours and the references."""
     names = {run.name for run in runs} - {*_REFERENCES, *PATHS}
     rates = {name: statistics.median(run.normalised for run in kept(of(runs, name))) for name in names}
     return max(rates, key=lambda name: rates[name]) if rates else None
 
 
 def rows(runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """Returns a row for each contender, ours first: rates, spread, ratios, costs."""
+    """Return a row for each contender, ours first: rates, spread, ratios, costs."""
     names = sorted({run.name for run in runs}, key=lambda name: (name not in PATHS, name not in _REFERENCES, name))
     peer = fastest_peer(runs)
     return [_row(runs, name, peer) for name in names]
@@ -80,12 +80,12 @@ def _row(runs: Sequence[Run], name: str, peer: str | None) -> dict[str, Any]:
 
 
 def _all_cpu(run: Run) -> float:
-    """Returns the CPU time of a snapshot in all processes, in microseconds."""
+    """Return the CPU time of a snapshot in all processes, in microseconds."""
     return sum(float(spent or 0) for spent in run.costs["cpu_us"].values())
 
 
 def _costs(runs: Sequence[Run], kind: str) -> dict[str, float]:
-    """Returns medians by part, of the parts that every run has."""
+    """Return medians by part, of the parts that every run has."""
     costs = [run.costs.get(kind) or {} for run in runs]
     return {
         name: round(statistics.median(each[name] for each in costs), 2)
@@ -95,7 +95,7 @@ def _costs(runs: Sequence[Run], kind: str) -> dict[str, float]:
 
 
 def latency_rows(found: Sequence[Latency]) -> list[dict[str, Any]]:
-    """Returns the medians of each contender's p50 and p99 over the rounds."""
+    """Return the medians of each contender's p50 and p99 over the rounds."""
     keys = sorted({(each.name, each.rate) for each in found}, key=lambda key: (key[0] != OURS, key))
     made = []
     for name, rate in keys:
@@ -117,7 +117,7 @@ def latency_rows(found: Sequence[Latency]) -> list[dict[str, Any]]:
 
 
 def quickest_peer(found: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
-    """Returns the row of the other job system with the lowest p50 at the slow rate, or None without peers."""
+    """Return the row of the other job system with the lowest p50 at the slow rate, or None without peers."""
     others = [each for each in found if each["name"] not in (OURS, POST, NO_QUEUE)]
     return min(others, key=lambda each: float(each["p50_ms"])) if others else None
 

@@ -24,7 +24,7 @@ _BATCH = 10_000
 
 
 def sizes(session: Session) -> list[dict[str, Any]]:
-    """Returns, for each length, the median `ms` from accept to event, `us_per_message`, `bytes` and `peak_bytes`.
+    """Return, for each length, the median `ms` from accept to event, `us_per_message`, `bytes` and `peak_bytes`.
 
     `bytes` is the size of the snapshot, `peak_bytes` the rise of the worker's memory (None except on Linux).
     """
@@ -95,7 +95,7 @@ def _size_of_snapshot(session: Session, number: int) -> int:
 
 
 def _reset_peaks(ours: Pipeline) -> dict[int, int]:
-    """Returns the memory of each process that runs tasks, and resets its peak."""
+    """Return the memory of each process that runs tasks, and reset its peak."""
     pools = [each.pid for name, pid in ours.processes.items() if name.startswith("worker") for each in tree(pid)[1:]]
     found = {}
     for pid in pools:
@@ -106,6 +106,6 @@ def _reset_peaks(ours: Pipeline) -> dict[int, int]:
 
 
 def _memory(pid: int, name: str) -> int:
-    """Reads a value of /proc/PID/status, in bytes."""
+    """Read a value of /proc/PID/status, in bytes."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:"))

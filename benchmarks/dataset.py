@@ -41,7 +41,7 @@ def organization_of(number: int) -> ObjectId:
 
 
 def text(dice: random.Random) -> str:
-    """Returns a text of 120 characters."""
+    """Return a text of 120 characters."""
     words = ""
     while len(words) < 120:
         words += dice.choice(_WORDS) + " "
@@ -61,7 +61,7 @@ def _contact(number: int) -> Document:
 
 
 def _conversation(number: int) -> Document:
-    """Returns an open conversation: the listener would make snapshots of closed ones."""
+    """Return an open conversation: the listener would make snapshots of closed ones."""
     return {
         "_id": conversation_id(number),
         "organizationId": organization_of(number),
@@ -71,7 +71,7 @@ def _conversation(number: int) -> Document:
 
 
 def messages_of(number: int, count: int, dice: random.Random) -> list[Document]:
-    """Returns the messages of one conversation."""
+    """Return the messages of one conversation."""
     return [
         {
             "_id": ObjectId(),
@@ -88,12 +88,12 @@ def messages_of(number: int, count: int, dice: random.Random) -> list[Document]:
 
 
 def seed(database: Database[Document], contacts: int, messages: int, first: int = 0) -> None:
-    """Adds contacts from number `first` on."""
+    """Add contacts from number `first` on."""
     seed_numbers(database, range(first, first + contacts), messages)
 
 
 def seed_numbers(database: Database[Document], numbers: Sequence[int], messages: int) -> None:
-    """Adds the contacts of these numbers; their messages are stored in shuffled order, as in production."""
+    """Add the contacts of these numbers; their messages are stored in shuffled order, as in production."""
     dice = random.Random(1)
     database.contacts.insert_many([_contact(number) for number in numbers])
     database.conversations.insert_many([_conversation(number) for number in numbers])
@@ -104,7 +104,7 @@ def seed_numbers(database: Database[Document], numbers: Sequence[int], messages:
 
 
 def bodies(count: int, contacts: int, tag: str, *, by_conversation: bool = False) -> Iterator[Document]:
-    """Yields requests as JSON objects in camelCase: contacts in shuffled order, repeatedly."""
+    """Yield requests as JSON objects in camelCase: contacts in shuffled order, repeatedly."""
     order = list(range(contacts))
     random.Random(7).shuffle(order)
     for turn in range(count):

@@ -27,7 +27,7 @@ _AHEAD = 4
 
 
 def texts(folder: Path | None) -> list[str]:
-    """Returns the texts of the conversations in a folder's JSON Lines files, or generated ones of 120 characters."""
+    """Return the texts of the conversations in a folder's JSON Lines files, or generated ones of 120 characters."""
     if folder is None:
         dice = random.Random(1)
         return [text(dice) for _ in range(2000)]
@@ -40,7 +40,7 @@ def texts(folder: Path | None) -> list[str]:
 
 
 def seed(collection: "Collection[Any]", count: int, messages: int, said: Sequence[str]) -> None:
-    """Stores the snapshots unless the collection has them already."""
+    """Store the snapshots unless the collection has them already."""
     if collection.count_documents({"organizationId": ORGANIZATION}) == count:
         return
     collection.delete_many({"organizationId": ORGANIZATION})

@@ -60,7 +60,7 @@ class Measured:
 
 
 def measured(count: int, argv: list[str], env: dict[str, str], written: Path, less: Measured | None = None) -> Measured:
-    """Runs a process and measures it. `less`: a process with one snapshot, whose time does not count."""
+    """Run a process and measure it. `less`: a process with one snapshot, whose time does not count."""
     began = time.monotonic()
     process = subprocess.Popen(argv, env=env, stdout=subprocess.DEVNULL)
     peak = 0.0
@@ -80,7 +80,7 @@ def measured(count: int, argv: list[str], env: dict[str, str], written: Path, le
 
 
 def _hash(written: Path) -> str:
-    """Returns the hash of all lines, or of all rows of a table."""
+    """Return the hash of all lines, or of all rows of a table."""
     rows = hashlib.sha256()
     parts = [each for each in written.rglob("train*") if each.suffix in {".jsonl", ".parquet"}]
     for path in sorted(parts) if written.is_dir() else [written]:
@@ -97,7 +97,7 @@ def _hash(written: Path) -> str:
 
 
 def _peak_mb(pid: int) -> float:
-    """Returns the peak of a process's resident memory so far; 0 once it has none."""
+    """Return the peak of a process's resident memory so far; 0 once it has none."""
     found = re.search(r"^VmHWM:\s*(\d+) kB", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
     return int(found[1]) / 1024 if found else 0.0
 
@@ -105,7 +105,7 @@ def _peak_mb(pid: int) -> float:
 def compare(
     own: Settings, folder: Path, form: str, count: int, rounds: int, more: tuple[str, ...]
 ) -> dict[str, list[Measured]]:
-    """Runs loop and export in turn, every second round in reverse. What one snapshot takes does not count."""
+    """Run loop and export in turn, every second round in reverse. What one snapshot takes does not count."""
     env = dict(os.environ) | {
         f"{PREFIX}MONGO_URL": own.mongo_url,
         f"{PREFIX}REDIS_URL": own.redis_url,
@@ -139,7 +139,7 @@ def compare(
 
 
 def figures(found: dict[str, list[Measured]], count: int) -> dict[str, Any]:
-    """Returns the rates and their ratio in each round, the medians, the CPU time of a snapshot, and the peak memory."""
+    """Return the rates and their ratio in each round, the medians, the CPU time of a snapshot, and the peak memory."""
     rates = {name: [each.rate for each in of] for name, of in found.items()}
     ratios = [export / loop for loop, export in zip(rates["loop"], rates["export"], strict=True)]
     return {
@@ -152,7 +152,7 @@ def figures(found: dict[str, list[Measured]], count: int) -> dict[str, Any]:
 
 
 def posts(own: Settings, folder: Path, form: str) -> dict[str, Any]:
-    """POSTs while workers make an export: the number of POSTs, their p50, p99 and maximum in s, the workers' memory."""
+    """POST while workers make an export: the number of POSTs, their p50, p99 and maximum in s, the workers' memory."""
     with stack(own, folder / "stack") as running, closing(Connections(running.settings)) as connections:
         with as_file(files("worker.local") / "samples" / "conversations.jsonl") as path:
             import_files([path], running.api.organization, connections)
@@ -187,7 +187,7 @@ def posts(own: Settings, folder: Path, form: str) -> dict[str, Any]:
 
 
 def _memory_of_workers(running: Stack) -> int:
-    """Returns the resident memory of the largest process of a worker, in bytes."""
+    """Return the resident memory of the largest process of a worker, in bytes."""
     most = 0
     for child in running.supervisor.children:
         for process in tree(child.pid) if child.name.startswith("worker") else ():
@@ -229,7 +229,7 @@ def main(
     said: Path | None,
     data: Path | None,
 ) -> None:
-    """Measures exports, and prints the result as JSON."""
+    """Measure exports, and print the result as JSON."""
     given = load()
     named = "mongo_database" in given.model_fields_set
     with ExitStack() as exits:

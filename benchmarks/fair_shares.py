@@ -263,7 +263,7 @@ def _summary(runs: list[Mapping[str, Any]]) -> dict[str, Any]:
 @click.option("--rounds", type=click.IntRange(1), default=1, show_default=True)
 @click.option("--only", type=click.Choice(PATHS), multiple=True, default=PATHS, help="An entry point; may be repeated.")
 def main(count: int, messages: int, every: float, rounds: int, only: tuple[str, ...]) -> None:
-    """Measures fair shares, and prints the result as JSON."""
+    """Measure fair shares, and print the result as JSON."""
     os.environ |= {f"{PREFIX}SETTLE_SECONDS": "0", f"{PREFIX}API_RATE_LIMIT": "0", _SECRET: token_hex(32)}
     contacts = 2 * rounds * count  # a conversation is closed once
     with data_folder() as folder, servers(load(), folder.path / "servers", Options(cache_gb=2.0)) as up:

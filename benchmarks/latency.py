@@ -40,7 +40,7 @@ class Latency:
 
 
 def measures(session: Session) -> list[tuple[str, Callable[[int], Latency]]]:
-    """Returns the measurements of one round in order, with their display names."""
+    """Return the measurements of one round in order, with their display names."""
     amounts = session.options.amounts
     made: list[tuple[str, Callable[[int], Latency]]] = [
         (f"{OURS} at {_SLOW:g}/s", partial(ours, session, _SLOW, amounts.slow_rate)),
@@ -54,7 +54,7 @@ def measures(session: Session) -> list[tuple[str, Callable[[int], Latency]]]:
 
 
 def ours(session: Session, rate: float, count: int, number: int) -> Latency:
-    """Measures accept to event on the interactive path."""
+    """Measure accept to event on the interactive path."""
     with (
         pipeline(session) as running,
         Actor(session, "benchmarks.producer", "paced", running.order(WARM_UP + count, "paced", rate)) as producer,
@@ -110,7 +110,7 @@ def _latency(name: str, number: int, rate: float, waits: Sequence[float], speed:
 
 
 def waited(calls: Sequence[Sequence[Any]], arrived: Mapping[str, float]) -> list[float]:
-    """Returns the seconds from just before each call to the arrival of its event, in the order of the calls."""
+    """Return the seconds from just before each call to the arrival of its event, in the order of the calls."""
     return [arrived[request_id] - before for request_id, before, _ in calls]
 
 
@@ -124,7 +124,7 @@ class Arrivals:
         self._after = last[0][0] if last else b"0"
 
     def wait_for(self, tag: str, count: int, seconds: float) -> dict[str, float]:
-        """Waits for `count` events of the tag; returns arrival times by request id. Raises Incomplete."""
+        """Wait for `count` events of the tag; return arrival times by request id. Raises Incomplete."""
         arrived: dict[str, float] = {}
         deadline = time.monotonic() + seconds
         while len(arrived) < count:

@@ -59,14 +59,14 @@ _clients: dict[str, "pymongo.MongoClient[Document]"] = {}
 
 
 def _client(url: str) -> "pymongo.MongoClient[Document]":
-    """Returns the client of this process. Its writes are not awaited on the disk: a lost ledger is filled again."""
+    """Return the client of this process. Its writes are not awaited on the disk: a lost ledger is filled again."""
     if url not in _clients:
         _clients[url] = pymongo.MongoClient(url, w=1)
     return _clients[url]
 
 
 def _entries(now: datetime, numbers: range, entries: int, organizations: int) -> Iterator[Document]:
-    """Yields entries in order of time. A few organizations have many of them: the largest of 5,000 has 6 %."""
+    """Yield entries in order of time. A few organizations have many of them: the largest of 5,000 has 6 %."""
     dice = random.Random(numbers.start)
     for number in numbers:
         place = int(organizations * dice.random() ** 3)
@@ -118,5 +118,5 @@ def _copy(entry: Document) -> Document:
 
 
 def organization(place: int) -> ObjectId:
-    """Returns the id of an organization by its place; the first have the most entries."""
+    """Return the id of an organization by its place; the first have the most entries."""
     return ObjectId(place.to_bytes(12))

@@ -44,7 +44,7 @@ LIMIT = 1.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Returns the exit code: 0, or 1 if something takes longer than a second."""
+    """Return the exit code: 0, or 1 if something takes longer than a second."""
     given = _read(arguments)
     with embedded(given.data, Options(cache_gb=CACHE_GB)) as servers:
         settings = load(redis_url=servers.redis_url, mongo_url=servers.mongo_url, mongo_database=DATABASE)
@@ -78,7 +78,7 @@ def _read(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _measure(connections: Connections, environment: dict[str, str], rounds: int) -> dict[str, float]:
-    """Returns medians in seconds by name. What only a first call has to do is timed apart, and does not count."""
+    """Return medians in seconds by name. What only a first call has to do is timed apart, and does not count."""
     service = Service(connections, lambda *_, **__: None)
     metrics = SystemMetrics(connections, NEVER, NEVER)
     registry = CollectorRegistry()
@@ -110,7 +110,7 @@ def _sweep(service: Service) -> None:
 
 
 def _until_settled(service: Service, steps: dict[str, Callable[[], Any]], metrics: SystemMetrics) -> dict[str, float]:
-    """Returns the times of what is done once: the first turn of the counts, and the first of each step."""
+    """Return the times of what is done once: the first turn of the counts, and the first of each step."""
     first = {"one full count": _seconds(lambda: identities(service.connections))}
     began, longest = time.monotonic(), 0.0
     while totals(service.connections, ObjectId()).verified_since is None:
@@ -125,7 +125,7 @@ def _until_settled(service: Service, steps: dict[str, Callable[[], Any]], metric
 
 
 def _run(command: Sequence[str], environment: dict[str, str]) -> None:
-    """Runs a command. Its code is 1 where counts do not hold."""
+    """Run a command. Its code is 1 where counts do not hold."""
     ended = subprocess.run(command, env=os.environ | environment, check=False, capture_output=True, text=True)
     if ended.returncode:
         raise RuntimeError(f"{' '.join(command)} ended with {ended.returncode}: {ended.stderr[-2000:]}")

@@ -33,7 +33,7 @@ _CONTACTS = 5000
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Returns the exit code: 0, or 1 if the full ledger's rate is less than 90 % of the empty one's."""
+    """Return the exit code: 0, or 1 if the full ledger's rate is less than 90 % of the empty one's."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.ledger_stream", description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--rounds", type=int, default=3, help="rounds of both (default: 3)")
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _session(servers: Servers, folder: Path, database: str, place: int) -> Session:
-    """Returns a session on a database of its own, in MongoDB and in Redis, with conversations to ask for."""
+    """Return a session on a database of its own, in MongoDB and in Redis, with conversations to ask for."""
     redis_url = f"{servers.redis_url.rpartition('/')[0]}/{place}"
     settings = load(redis_url=redis_url, mongo_url=servers.mongo_url, mongo_database=database)
     environment = servers.environment() | {f"{PREFIX}REDIS_URL": redis_url, f"{PREFIX}MONGO_DATABASE": database}
@@ -71,7 +71,7 @@ def _session(servers: Servers, folder: Path, database: str, place: int) -> Sessi
 
 
 def _rate(session: Session, tag: str, count: int) -> float:
-    """Returns the requests a second from the listener's start until the last event."""
+    """Return the requests a second from the listener's start until the last event."""
     session.redis.delete(session.settings.events_stream, session.settings.requests_stream)
     with running(session) as ours:
         _send(session, ours, f"warm-{tag}", 500)

@@ -27,7 +27,7 @@ CORES = _cores()
 
 
 def core_speed(turn: int) -> float:
-    """Returns the current speed of one core, each core in turn; takes about half a millisecond."""
+    """Return the current speed of one core, each core in turn, which takes about half a millisecond."""
     pin = getattr(os, "sched_setaffinity", None)
     if pin:
         pin(0, {CORES[turn % len(CORES)]})
@@ -42,14 +42,14 @@ def core_speed(turn: int) -> float:
 
 
 def times() -> tuple[float, float]:
-    """Returns idle and total seconds of all cores; waiting for the disk counts as idle."""
+    """Return idle and total seconds of all cores; waiting for the disk counts as idle."""
     times = psutil.cpu_times()
     idle = times.idle + getattr(times, "iowait", 0.0)
     return idle, sum(times) - getattr(times, "guest", 0.0) - getattr(times, "guest_nice", 0.0)
 
 
 def wait_until_quiet(longest: float) -> None:
-    """Waits until other processes have been quiet for a second, or for `longest` seconds."""
+    """Wait until other processes have been quiet for a second, or for `longest` seconds."""
     deadline = time.monotonic() + longest
     quiet = 0
     while quiet < 2 and time.monotonic() < deadline:
@@ -61,7 +61,7 @@ def wait_until_quiet(longest: float) -> None:
 
 
 def about() -> dict[str, Any]:
-    """Returns the description for the published results."""
+    """Return the description for the published results."""
     return {
         "cores": len(CORES),
         "memory_gb": round(psutil.virtual_memory().total / 2**30),

@@ -9,7 +9,7 @@ from benchmarks.session import Session
 
 
 def memory(session: Session) -> dict[str, Any]:
-    """Returns `requests` and, for each process, `rss_mb` and `uss_mb` (unshared) before and after."""
+    """Return `requests` and, for each process, `rss_mb` and `uss_mb` (unshared) before and after."""
     count = session.options.amounts.memory
     with (
         pipeline(session) as ours,
@@ -24,7 +24,7 @@ def memory(session: Session) -> dict[str, Any]:
 
 
 def _sizes(processes: dict[str, int]) -> dict[str, dict[str, float]]:
-    """Returns process ids by name; a Celery worker's pool process is `<worker> pool`."""
+    """Return process ids by name; a Celery worker's pool process is `<worker> pool`."""
     sizes = {}
     for name, pid in processes.items():
         for place, process in enumerate(tree(pid)):

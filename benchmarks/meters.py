@@ -22,7 +22,7 @@ _MONGO = {"round_trips": "numRequests", "bytes_in": "bytesIn", "bytes_out": "byt
 
 
 def tree(pid: int) -> list[psutil.Process]:
-    """Returns a process and its descendants that still run."""
+    """Return a process and its descendants that still run."""
     with suppress(psutil.NoSuchProcess):
         process = psutil.Process(pid)
         return [process, *process.children(recursive=True)]
@@ -30,7 +30,7 @@ def tree(pid: int) -> list[psutil.Process]:
 
 
 def cpu_seconds(pid: int) -> float:
-    """Returns the CPU seconds of a process and of its children, running or waited for."""
+    """Return the CPU seconds of a process and of its children, running or waited for."""
     spent = 0.0
     for process in tree(pid):
         with suppress(psutil.NoSuchProcess):
@@ -63,11 +63,11 @@ class Meters:
         self._before = self._read()
 
     def look(self) -> None:
-        """Samples the speed of the cores; call it about five times a second."""
+        """Sample the speed of the cores; call it about five times a second."""
         self._speeds.append(core_speed(len(self._speeds)))
 
     def stop(self, jobs: int, others: Mapping[str, float] | None = None) -> dict[str, Any]:
-        """Returns costs per job: `cpu_us` by process, `mongo` and `redis` round trips and bytes; shares of all cores.
+        """Return costs per job: `cpu_us` by process, `mongo` and `redis` round trips and bytes; shares of all cores.
 
         `others`: CPU seconds of processes that have ended.
         """

@@ -41,7 +41,7 @@ class Amounts:
     """Messages of the longest single conversation."""
 
     def scaled(self, scale: float) -> "Amounts":
-        """Multiplies all amounts, to at least 20."""
+        """Multiply all amounts, to at least 20."""
         return replace(self, **{each.name: max(20, round(scale * getattr(self, each.name))) for each in fields(self)})
 
 
@@ -77,7 +77,7 @@ def _names(allowed: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
 
 
 def read(arguments: Sequence[str] | None = None) -> Options:
-    """Parses the command line; exits with 2 and a message if an argument is not valid."""
+    """Parse the command line; exit with 2 and a message if an argument is not valid."""
     peers = (*CONTENDERS, DURABLE) if os.environ.get("PEERS_POSTGRES") else CONTENDERS
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure, and write a table and a plot.")
     parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds of rates and latencies (default: 5)")

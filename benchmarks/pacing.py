@@ -8,7 +8,7 @@ from benchmarks.dataset import Document
 
 
 def evenly(jobs: Sequence[Document], rate: float, send: Callable[[Document], Any]) -> list[tuple[str, float, float]]:
-    """Sends `rate` requests a second; returns request id, time before and time after each call.
+    """Send `rate` requests a second; return request id, time before and time after each call.
 
     A call that takes longer than its share delays those behind it, whose time counts from their own call.
     """
@@ -24,11 +24,11 @@ def evenly(jobs: Sequence[Document], rate: float, send: Callable[[Document], Any
 
 
 def quantile(values: Sequence[float], share: float) -> float:
-    """Returns a quantile of at least one value; of fewer than 100, the 99 % quantile is the largest."""
+    """Return a quantile of at least one value; of fewer than 100, the 99 % quantile is the largest."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
 
 
 def summary(waits: Sequence[float]) -> dict[str, float]:
-    """Returns `p50_ms` and `p99_ms` of values in seconds."""
+    """Return `p50_ms` and `p99_ms` of values in seconds."""
     return {f"p{round(100 * share)}_ms": round(1e3 * quantile(waits, share), 2) for share in (0.5, 0.99)}

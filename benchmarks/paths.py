@@ -11,17 +11,17 @@ _PRODUCER = "benchmarks.producer"
 
 
 def interactive(session: Session, number: int) -> Run:
-    """Accepts requests one by one, one message each, while the workers are stopped."""
+    """Accept requests one by one, one message each, while the workers are stopped."""
     return _beside_stopped_workers(session, number, "interactive", session.options.amounts.interactive, "one")
 
 
 def celery(session: Session, number: int) -> Run:
-    """Sends Celery messages by task name while the workers are stopped. So it also measures how they are accepted."""
+    """Send Celery messages by task name while the workers are stopped. So it also measures how they are accepted."""
     return _beside_stopped_workers(session, number, "celery", session.options.amounts.celery, "celery")
 
 
 def _beside_stopped_workers(session: Session, number: int, kind: str, count: int, tag: str) -> Run:
-    """Lets a producer finish while the workers are stopped; measures from when they continue."""
+    """Let a producer finish while the workers are stopped; measure from when they continue."""
     with (
         pipeline(session) as ours,
         Actor(session, _PRODUCER, kind, ours.order(count, tag)) as producer,
@@ -41,7 +41,7 @@ def _beside_stopped_workers(session: Session, number: int, kind: str, count: int
 
 
 def stream(session: Session, number: int) -> Run:
-    """Adds entries to the intake stream while the listener is stopped; measures from the first acceptance."""
+    """Add entries to the intake stream while the listener is stopped; measure from the first acceptance."""
     return stream_of(session, number, session.options.amounts.stream)
 
 
@@ -64,7 +64,7 @@ def stream_of(session: Session, number: int, count: int) -> Run:
 
 
 def backfill(session: Session, number: int) -> Run:
-    """Requests every conversation of every organization; measures from the first acceptance."""
+    """Request every conversation of every organization; measure from the first acceptance."""
     count = session.options.amounts.contacts
     with (
         pipeline(session) as ours,

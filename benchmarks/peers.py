@@ -21,14 +21,14 @@ class PeerFailed(Exception):
 
 
 def set_up(folder: Path) -> None:
-    """Installs them under $PEERS_HOME unless that was done before. Raises CalledProcessError."""
+    """Install them under $PEERS_HOME unless that was done before. Raises CalledProcessError."""
     home = Path(os.environ.get(_HOME) or Path.home() / ".cache" / "snapshot-peers")
     if not (home / "servers").exists():
         subprocess.run([str(folder / "setup")], check=True)
 
 
 def rate(session: Session, number: int, name: str) -> Run:
-    """Measures how fast one contender drains its backlog. Raises PeerFailed."""
+    """Measure how fast one contender drains its backlog. Raises PeerFailed."""
     report = _run(session, name, "--jobs", str(session.options.amounts.peer))
     costs = {
         "cpu_us": {_PARTS[part]: spent for part, spent in (report["cpu_us_per_job"] or {}).items()},
@@ -40,7 +40,7 @@ def rate(session: Session, number: int, name: str) -> Run:
 
 
 def latency(session: Session, name: str, per_second: float, count: int) -> dict[str, float]:
-    """Returns `p50_ms`, `p99_ms` and `core_speed` of one contender. Raises PeerFailed."""
+    """Return `p50_ms`, `p99_ms` and `core_speed` of one contender. Raises PeerFailed."""
     report = _run(session, name, "--mode", "latency", "--rate", f"{per_second:g}", "--jobs", str(count))
     return {key: report[key] for key in ("p50_ms", "p99_ms", "core_speed")}
 

@@ -38,16 +38,16 @@ class Pipeline:
 
     @property
     def processes(self) -> dict[str, int]:
-        """Returns process ids by name."""
+        """Return process ids by name."""
         return {child.name: child.pid for child in self._children}
 
     @property
     def logs(self) -> dict[str, Path]:
-        """Returns the log of each process, by name."""
+        """Return the log of each process, by name."""
         return {child.name: child.log for child in self._children if child.log}
 
     def warm_up(self) -> None:
-        """Sends some requests of each kind, whose events do not count."""
+        """Send some requests of each kind, whose events do not count."""
         for kind in ("interactive", "stream"):
             with Actor(self._session, "benchmarks.producer", kind, self.order(_WARM_UP, f"warm-{kind}")) as actor:
                 actor.cue()
@@ -58,17 +58,17 @@ class Pipeline:
         self._events = 2 * _WARM_UP
 
     def order(self, count: int, tag: str, rate: float | None = None) -> str:
-        """Returns the order for a producer."""
+        """Return the order for a producer."""
         return order(self._session, count, tag, rate, by_conversation=self._session.options.by_conversation)
 
     @contextmanager
     def held(self, name: str) -> Iterator[None]:
-        """Stops the processes whose names begin with this, as long as the block lasts."""
+        """Stop the processes whose names begin with this, as long as the block lasts."""
         with suspended(child.pid for child in self._children if child.name.startswith(name)):
             yield
 
     def wait_for_events(self, count: int, look: Callable[[], None] = lambda: None) -> float:
-        """Waits for `count` events; returns the last one's time by Redis's clock. Raises Incomplete."""
+        """Wait for `count` events; return the last one's time by Redis's clock. Raises Incomplete."""
         stream = self._session.settings.events_stream
         deadline = time.monotonic() + 120 + count / 50
         while (found := int(self._session.redis.xlen(stream)) - self._events) < count:
@@ -81,7 +81,7 @@ class Pipeline:
         return int(last[0][0].split(b"-")[0]) / 1000
 
     def check(self, count: int) -> float:
-        """Waits until each request has one snapshot and its event is out; returns the seconds that it took."""
+        """Wait until each request has one snapshot and its event is out; return the seconds that it took."""
         began = time.monotonic()
         self._wait_until_finished(count + self._events)
         found = self._session.database[self._session.settings.snapshots_collection].count_documents({})
@@ -90,7 +90,7 @@ class Pipeline:
         return time.monotonic() - began
 
     def accepted_first(self) -> float:
-        """Returns when the first request after the warm-up was accepted, in epoch seconds."""
+        """Return when the first request after the warm-up was accepted, in epoch seconds."""
         ledger = self._session.database[self._session.settings.requests_collection]
         found = ledger.find_one({"requestId": {"$not": {"$regex": "^warm-"}}}, sort=[("acceptedAt", 1)])
         if found is None:
@@ -99,7 +99,7 @@ class Pipeline:
         return moment
 
     def meters(self, **others: int) -> Meters:
-        """Returns meters of our processes and the `others`, by name."""
+        """Return meters of our processes and the `others`, by name."""
         return Meters(self._session, self.processes | others)
 
     def _wait_until_finished(self, count: int) -> None:
@@ -127,7 +127,7 @@ class Pipeline:
 
 @contextmanager
 def suspended(pids: Iterable[int]) -> Iterator[None]:
-    """Stops these processes and their descendants as long as the block lasts."""
+    """Stop these processes and their descendants as long as the block lasts."""
     stopped = [each for pid in pids for each in tree(pid)]
     for process in stopped:
         process.suspend()
@@ -142,14 +142,14 @@ def suspended(pids: Iterable[int]) -> Iterator[None]:
 def order(
     session: Session, count: int, tag: str, rate: float | None = None, *, by_conversation: bool = False, **more: Any
 ) -> str:
-    """Returns the order for a child process, as JSON."""
+    """Return the order for a child process, as JSON."""
     fields = {"count": count, "contacts": session.options.amounts.contacts, "tag": tag, "rate": rate}
     return json.dumps(fields | {"by_conversation": by_conversation} | more)
 
 
 @contextmanager
 def pipeline(session: Session) -> Iterator[Pipeline]:
-    """Starts all our processes on a cleared database, and warms them up."""
+    """Start all our processes on a cleared database, and warm them up."""
     session.clear()
     with running(session) as made:
         made.warm_up()
@@ -158,7 +158,7 @@ def pipeline(session: Session) -> Iterator[Pipeline]:
 
 @contextmanager
 def running(session: Session) -> Iterator[Pipeline]:
-    """Starts all our processes on the database as it is."""
+    """Start all our processes on the database as it is."""
     with TemporaryDirectory(dir=session.folder) as folder, ExitStack() as stack:
         children = processes(Path(folder), session.environment)
         for child in children:

@@ -12,7 +12,7 @@ _OURS, _OTHERS = "#1f6f8b", "#b8b8b8"
 
 
 def draw(results: Mapping[str, Any], path: Path) -> None:
-    """Writes a PNG, if there is anything to show."""
+    """Write a PNG, if there is anything to show."""
     rates, latency = results["rates"], [row for row in results["latency"] if row["per_second"] == 20]
     panels = [each for each in ((_rates, rates), (_latency, latency)) if each[1]]
     if not panels:

@@ -26,7 +26,7 @@ _IN_HEAD = {"organizationId", "userId", "requestId"}
 
 
 def posted(session: Session, rate: float, count: int) -> list[float]:
-    """Returns the seconds that each POST took, sent one at a time at `rate` a second."""
+    """Return the seconds that each POST took, sent one at a time at `rate` a second."""
     with pipeline(session) as running, _clients(session) as clients:
 
         def post(body: Document) -> None:
@@ -41,7 +41,7 @@ def posted(session: Session, rate: float, count: int) -> list[float]:
 
 @contextmanager
 def _clients(session: Session) -> Iterator[dict[str, httpx.Client]]:
-    """Runs the API; yields a client for each organization, whose connection stays open."""
+    """Run the API; yield a client for each organization, whose connection stays open."""
     secret = token_hex(32)
     settings = session.settings.model_copy(update={"jwt_secret": SecretStr(secret)})
     with data_folder() as folder, login(settings, folder) as made, ExitStack() as stack:

@@ -25,7 +25,7 @@ _PATIENCE = 3600.0
 
 
 def _submit(body: Document) -> None:
-    """Checks, accepts and enqueues requests one by one, as HTTP and the commands do."""
+    """Check, accept and enqueue requests one by one, as HTTP and the commands do."""
     request = SnapshotRequest.read(body, settings())
     service().submit(NewRequest(request, request.request_id or "", "client"))
 
@@ -36,7 +36,7 @@ def _interactive(order: dict[str, Any]) -> None:
 
 
 def _celery(order: dict[str, Any]) -> None:
-    """Sends messages with nothing but the broker's address and the name of the task, as another project does."""
+    """Send messages with nothing but the broker's address and the name of the task, as another project does."""
     with Celery(broker=settings().redis_url, set_as_current=False) as app:
         for body in _bodies(order):
             app.send_task("snapshots.request", args=[body], queue="snapshots", argsrepr="(...)", ignore_result=True)
@@ -52,7 +52,7 @@ def _stream(order: dict[str, Any]) -> None:
 
 
 def _backfill(_: dict[str, Any]) -> dict[str, Any]:
-    """Runs `snapshots backfill` for every organization at once."""
+    """Run `snapshots backfill` for every organization at once."""
     done = []
 
     def run(number: int) -> None:

@@ -33,11 +33,11 @@ class ReferenceJob:
         self._raw = self._database.messages.with_options(codec_options=_RAW)
 
     def warm_up(self) -> None:
-        """Opens the connection."""
+        """Open the connection."""
         self._database.contacts.find_one({})
 
     def one(self, job: Job) -> None:
-        """Does one job: two finds and a transaction of two inserts."""
+        """Do one job: two finds and a transaction of two inserts."""
         organization, contact_id = ObjectId(job["organizationId"]), ObjectId(job["contactId"])
         contact = self._database.contacts.find_one({"_id": contact_id, "organizationId": organization})
         condition = {"organizationId": organization, "contactId": contact_id}
@@ -48,7 +48,7 @@ class ReferenceJob:
         self._store([fields | {"contactId": contact_id} | _shaped(messages)], [_event(fields, contact_id)])
 
     def chunk(self, jobs: Sequence[Job]) -> None:
-        """Does many jobs: a find, an aggregation and a transaction of two inserts."""
+        """Do many jobs: a find, an aggregation and a transaction of two inserts."""
         ids = [ObjectId(job["contactId"]) for job in jobs]
         organizations = [ObjectId(each) for each in {job["organizationId"] for job in jobs}]
         wanted = {"_id": {"$in": ids}, "organizationId": {"$in": organizations}}
@@ -62,7 +62,7 @@ class ReferenceJob:
         self._store(snapshots, events)
 
     def _halves(self, organizations: list[ObjectId], contacts: list[ObjectId]) -> dict[ObjectId, bytes]:
-        """Returns, for each contact, the encoded part of its snapshot that comes from messages."""
+        """Return, for each contact, the encoded part of its snapshot that comes from messages."""
         fields = {key: f"${key}" for key in ("content", "sender", "senderType", "timestamp")}
         group = {
             "_id": "$contactId",
@@ -137,5 +137,5 @@ def _event(fields: Mapping[str, Any], contact_id: ObjectId) -> dict[str, Any]:
 
 
 def _splice(first: bytes, second: bytes) -> RawBSONDocument:
-    """Joins two BSON documents without decoding them: the length, the elements of both, a zero byte."""
+    """Join two BSON documents without decoding them: the length, the elements of both, a zero byte."""
     return RawBSONDocument(struct.pack("<i", len(first) + len(second) - 5) + first[4:-1] + second[4:])

@@ -75,7 +75,7 @@ def naive(session: Session, number: int) -> Run:
 
 @contextmanager
 def naive_worker(session: Session) -> Iterator[tuple[Child, Path]]:
-    """Runs a warm worker of two processes; yields it and the empty file for its marks."""
+    """Run a warm worker of two processes; yield it and the empty file for its marks."""
     session.clear()
     with TemporaryDirectory(dir=session.folder) as folder, ExitStack() as stack:
         marks = Path(folder) / "marks"
@@ -94,7 +94,7 @@ def naive_worker(session: Session) -> Iterator[tuple[Child, Path]]:
 
 
 def marked(marks: Path) -> dict[str, float]:
-    """Returns when each request was done, by request id."""
+    """Return when each request was done, by request id."""
     lines = (line.split() for line in marks.read_text().splitlines()) if marks.exists() else ()
     return {request_id: float(when) for request_id, when in lines}
 

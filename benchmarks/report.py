@@ -10,7 +10,7 @@ _MET = {True: "yes", False: "**no**", None: "-"}
 
 
 def markdown(results: Mapping[str, Any]) -> str:
-    """Returns a table for each measurement that has results."""
+    """Return a table for each measurement that has results."""
     parts = [_head(results)]
     if found := targets(results):
         rows = [(each.what, each.wanted, each.measured, _MET[each.met]) for each in found]

@@ -34,6 +34,6 @@ class Run:
         return self.rate / self.speed
 
     def as_fields(self) -> dict[str, Any]:
-        """Returns the fields for the JSON file."""
+        """Return the fields for the JSON file."""
         rounded = {name: round(each, 3) if isinstance(each, float) else each for name, each in asdict(self).items()}
         return rounded | {"normalised": round(self.normalised, 1)}

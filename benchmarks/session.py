@@ -45,7 +45,7 @@ class Session:
         return self.mongo[DATABASE]
 
     def clear(self) -> None:
-        """Removes everything but the data, the indexes, and what the sweep remembers about Redis."""
+        """Remove everything but the data, the indexes, and what the sweep remembers about Redis."""
         names = self.settings
         own = (names.snapshots_collection, names.requests_collection, names.outbox_collection, names.counts_collection)
         for name in (*own, SNAPSHOTS, OUTBOX):
@@ -61,7 +61,7 @@ class Session:
             self.mongo.admin.command("fsync")
 
     def _create_indexes(self) -> None:
-        """Creates our indexes; the references need the one by contact and time as well."""
+        """Create our indexes; the references need the one by contact and time as well."""
         connections = Connections(self.settings)
         try:
             indexes.ensure(connections)
@@ -69,7 +69,7 @@ class Session:
             connections.close()
 
     def prepare(self) -> None:
-        """Stores the data and runs the replay once, so that no later sweep takes this Redis for a new one."""
+        """Store the data and run the replay once, so that no later sweep takes this Redis for a new one."""
         seed(self.database, self.options.amounts.contacts, self.options.messages)
         self.clear()
         service = build(self.settings)
@@ -79,7 +79,7 @@ class Session:
             service.connections.close()
 
     def versions(self) -> dict[str, Any]:
-        """Returns the versions of the servers."""
+        """Return the versions of the servers."""
         server_info: Any = self.redis.info("server")
         version = server_info.get("valkey_version") or server_info["redis_version"]
         return {"mongod": self.mongo.server_info()["version"], "valkey": version}
@@ -87,7 +87,7 @@ class Session:
 
 @contextmanager
 def session(options: Options) -> Iterator[Session]:
-    """Starts embedded servers (MongoDB with 2 GB of cache, Redis with an AOF) with the data. Raises EmbeddedError."""
+    """Start embedded servers (MongoDB with 2 GB of cache, Redis with an AOF) with the data. Raises EmbeddedError."""
     with data_folder() as folder, embedded(options=ServerOptions(cache_gb=CACHE_GB)) as servers:
         environment = servers.environment() | {f"{PREFIX}MONGO_DATABASE": DATABASE}
         settings = load(redis_url=servers.redis_url, mongo_url=servers.mongo_url, mongo_database=DATABASE)

@@ -29,7 +29,7 @@ class Target:
 
 
 def targets(results: Mapping[str, Any]) -> list[Target]:
-    """Returns the targets of all measurements."""
+    """Return the targets of all measurements."""
     return [*_rates(results), *_latencies(results), *_busy(results), *_sizes(results), *_memory(results)]
 
 
