@@ -8,6 +8,7 @@ import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -143,6 +144,13 @@ VIOLATIONS = [
         "The domain has no I/O",
         "worker.domain.assembly -> pymongo",
     ),
+    Violation(
+        "data_of_a_page_imports_html",
+        "worker/operations/data/jobs.py",
+        "import worker.operations.web.errors",
+        "Inside the operations pages, imports point down",
+        "worker.operations.data.jobs -> worker.operations.web.errors",
+    ),
 ]
 
 
@@ -189,9 +197,13 @@ def test_planted_violation_breaks_the_contract(copy: Path, planted: Violation) -
     assert planted.named in report
 
 
+def test_each_contract_is_violated() -> None:
+    assert {each.contract for each in VIOLATIONS} == {each["name"] for each in _contracts()}
+
+
 @pytest.mark.parametrize("contract", EXCEPTIONS)
 def test_contract_that_lists_packages_by_hand_lists_each(contract: str) -> None:
-    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    contracts = _contracts()
     (layers,) = (each["layers"] for each in contracts if each["name"] == DOWN)
     packages = {name.strip() for layer in layers for name in layer.split("|")}
     (listed,) = (each["source_modules"] for each in contracts if each["name"] == contract)
@@ -212,6 +224,12 @@ def test_folder_without_init_which_import_linter_does_not_see_fails_ruff(copy: P
         shutil.rmtree(path.parent)
     assert done.returncode == 1
     assert "INP001" in done.stdout
+
+
+def _contracts() -> list[dict[str, Any]]:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    found: list[dict[str, Any]] = settings["tool"]["importlinter"]["contracts"]
+    return found
 
 
 def _lint(folder: Path) -> tuple[int, str]:
