@@ -19,6 +19,7 @@ from kombu.transport import virtual
 from worker.celery_support.publisher import CeleryPublisher
 from worker.service import Service
 from worker.source.conversations import Conversations
+from worker.stores.acceptance import Acceptance
 from worker.stores.checkpoints import Checkpoints
 from worker.stores.claims import Claims
 from worker.stores.events import Events
@@ -30,8 +31,9 @@ BEFORE, AFTER = "before", "after"
 
 STEPS: dict[str, tuple[type[Any], str, str]] = {
     "submit-before": (Service, "submit", BEFORE),  # of these programs, only the task of a Celery producer calls it
-    "accept-before": (Ledger, "insert", BEFORE),
-    "accept-after": (Ledger, "insert", AFTER),
+    "accept-before": (Acceptance, "insert", BEFORE),
+    "confirm-before": (Acceptance, "confirm", BEFORE),  # a worker is woken already
+    "accept-after": (Acceptance, "insert", AFTER),
     "enqueue-before": (CeleryPublisher, "__call__", BEFORE),
     "enqueue-after": (CeleryPublisher, "__call__", AFTER),
     "claimed-after": (Claims, "claim_arrived", AFTER),

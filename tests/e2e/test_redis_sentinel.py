@@ -238,9 +238,9 @@ def test_every_program_finds_the_primary(shared: Sentinels, settings: Settings, 
     ("url", "text"),
     [
         ("sentinel://127.0.0.1:{sentinel}/other/0", "watches no primary with the name other; it watches: mymaster"),
-        ("sentinel://127.0.0.1:{redis}/mymaster/0", "is a Redis, not a Sentinel"),
+        ("sentinel://127.0.0.1:{redis}/mymaster/0", "is not a Sentinel but a Redis server"),
         ("sentinel://127.0.0.1:1/mymaster/0", "None of the Sentinels of SNAPSHOTS_REDIS_URL answers"),
-        ("redis://127.0.0.1:{sentinel}/0", "it is a Sentinel: write sentinel://"),
+        ("redis://127.0.0.1:{sentinel}/0", "it is a Sentinel: use sentinel://"),
     ],
 )
 def test_wrong_sentinels_are_named_with_the_reason(url: str, text: str, shared: Sentinels, settings: Settings) -> None:

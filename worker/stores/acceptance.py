@@ -79,7 +79,7 @@ class Acceptance:
         `unconfirmed`: entries that were inserted and may not be durable yet. `doubtful`: keys that were not inserted.
         """
         with pymongo.timeout(self._seconds):
-            if unconfirmed and not self._confirm(unconfirmed):
+            if unconfirmed and not self.confirm(unconfirmed):
                 doubtful = set(new)
             known = {key: entry for key, entry in new.items() if key not in doubtful}
             for attempt in range(_READ_BACKS):
@@ -109,7 +109,7 @@ class Acceptance:
             return set(map(key_of, entries))
         return set()
 
-    def _confirm(self, entries: Sequence[LedgerEntry]) -> bool:
+    def confirm(self, entries: Sequence[LedgerEntry]) -> bool:
         """Wait until these entries are durable at majority; return whether they are.
 
         The update finds the entries and changes nothing. MongoDB acknowledges such a write once everything before it in
