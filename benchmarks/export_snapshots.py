@@ -1,4 +1,4 @@
-"""The snapshots of `benchmarks.exports`: a given number of messages each, three consecutive ones per contact."""
+"""The snapshots of `benchmarks.exports`, with a given number of messages each; three in a row are of one contact."""
 
 import gzip
 import hashlib

@@ -39,7 +39,7 @@ def _marks(_: int) -> int:
 
 @app.task(name="naive.create")
 def create(job: Document) -> None:
-    """Return the client of this process; a forked process gets its own."""
+    """Do one job, with the client of this process."""
     _job(os.getpid()).one(job)
     os.write(_marks(os.getpid()), f"{job['requestId']} {time.time():.6f}\n".encode())
 

@@ -107,7 +107,7 @@ class ParentMissing(TransientError):
 
 
 class NotResolvedYet(TransientError):
-    """The conversation does not exist in this organization, or is not resolved with a `resolvedAt` yet."""
+    """The conversation does not exist in this organization, is not resolved yet, or has no `resolvedAt`."""
 
     code = "not_resolved_yet"
 

@@ -5,6 +5,7 @@
 Producers do the first two of these steps, with `accept` and `enqueue`; workers do the others, in `worker.runs`.
 """
 
+import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -150,7 +151,7 @@ class Service:
     def accept(
         self, requests: Sequence[NewRequest], check: Check | None = None, wake: Wake | None = None
     ) -> list[Receipt | SnapshotError]:
-        """Insert requests into the ledger with one command, without enqueuing them.
+        """Insert requests into the ledger with one command. Enqueues them only if `wake` is given.
 
         Args:
             requests: Any number of requests, which may be of different organizations.
@@ -167,7 +168,9 @@ class Service:
             AcceptUnknown: It is unknown whether any of the requests was accepted.
             StoreUnavailable: MongoDB cannot be reached; nothing was accepted.
         """
-        with pymongo.timeout(self.settings.run_deadline.total_seconds()):
+        seconds = self.settings.run_deadline.total_seconds()
+        until = time.monotonic() + seconds
+        with pymongo.timeout(seconds):
             if not self._key_is_unique:
                 indexes.ensure_key(self.connections)  # a producer may start before any worker
                 self._key_is_unique = True
@@ -175,7 +178,7 @@ class Service:
             entries = [_entry(each, now) for each in requests]
             errors = self._check(entries, check)
         accepted = [entry for entry, error in zip(entries, errors, strict=True) if error is None]
-        known = self.acceptance.insert(accepted, wake)
+        known = self.acceptance.insert(accepted, until, wake)
         return [
             error or _receipt(entry, known.get(key_of(entry))) for entry, error in zip(entries, errors, strict=True)
         ]

@@ -56,12 +56,12 @@ def random_request_id() -> None:
     """Gives a request without an id a random one instead of a derived one."""
     insert = Acceptance.insert
 
-    def insert_random(self: Acceptance, entries: Any, wake: Any = None) -> Any:
+    def insert_random(self: Acceptance, entries: Any, until: float, wake: Any = None) -> Any:
         names = {}
         for entry in entries:
             if entry["requestId"].startswith(DERIVED_PREFIXES):
                 names[entry["requestId"]] = entry["requestId"] = uuid.uuid4().hex
-        return insert(self, entries, wake)
+        return insert(self, entries, until, wake)
 
     Acceptance.insert = insert_random  # type: ignore[method-assign]
 

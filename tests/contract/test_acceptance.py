@@ -1,6 +1,9 @@
 """Workers are woken before an accepted request is durable; its receipt, and any outcome, wait until it is."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -15,6 +18,7 @@ from support.faults import failing
 from support.ledger import Bench, bench_on
 from support.mongo_server import own_mongod
 from support.waiting import eventually
+from worker.domain.ledger_entry import LedgerEntry
 from worker.errors import AcceptUnknown
 from worker.service import Receipt
 from worker.settings import Settings
@@ -111,7 +115,60 @@ def test_first_of_two_with_one_key_in_a_batch_is_woken(bench: Bench) -> None:
     assert [each.id for each in receipts if isinstance(each, Receipt)] == woken * 2
 
 
-def test_read_concern_of_the_url_does_not_apply_to_tombstones(settings: Settings) -> None:
-    url = f"{settings.mongo_url}{'&' if '?' in settings.mongo_url else '?'}readConcernLevel=majority"
-    with bench_on(settings.model_copy(update={"mongo_url": url})) as bench:
-        assert bench.connections.raw_database.read_concern.level == "local"
+def test_entry_that_is_gone_when_it_is_confirmed_was_not_accepted(bench: Bench) -> None:
+    """It stands for a new primary that lacks the entry."""
+
+    def remove(entries: Sequence[LedgerEntry]) -> None:
+        bench.database.snapshotrequests.delete_one({"_id": entries[0]["_id"]})
+
+    (answer,) = bench.service.accept([bench.asked(bench.contact())], wake=remove)
+    assert isinstance(answer, AcceptUnknown)
+
+
+def test_error_while_workers_are_woken_does_not_hide_that_the_request_is_accepted(bench: Bench) -> None:
+    def fail(_: Sequence[LedgerEntry]) -> None:
+        raise ZeroDivisionError
+
+    (answer,) = bench.service.accept([bench.asked(bench.contact())], wake=fail)
+    assert isinstance(answer, Receipt)
+
+
+def test_many_requests_are_durable_before_workers_are_woken(own_bench: Bench) -> None:
+    contact = own_bench.contact()
+    own_bench.accepted(own_bench.asked(contact, "warm"))
+    woken: list[LedgerEntry] = []
+    with journal_stopped(own_bench):
+        answers = own_bench.service.accept([own_bench.asked(contact) for _ in range(5)], wake=woken.extend)
+    assert [type(each) for each in answers] == [AcceptUnknown] * 5
+    assert not woken
+
+
+def test_two_requests_with_one_key_wait_for_a_slow_journal(own_bench: Bench) -> None:
+    contact = own_bench.contact()
+    own_bench.accepted(own_bench.asked(contact, "warm"))
+    twice = [own_bench.asked(contact, "a") for _ in range(2)]
+    woken: list[LedgerEntry] = []
+    with ThreadPoolExecutor(1) as producer:
+        with journal_stopped(own_bench):
+            answers = producer.submit(own_bench.service.accept, twice, wake=woken.extend)
+            with pytest.raises(FutureTimeout):
+                answers.result(1)
+        assert {each.id for each in answers.result(20) if isinstance(each, Receipt)} == {woken[0]["_id"]}
+    assert len(woken) == 1
+
+
+def test_nothing_is_inserted_long_after_the_tombstones_were_read(settings: Settings) -> None:
+    with bench_on(settings.model_copy(update={"run_deadline": timedelta(seconds=1)})) as bench:
+        bench.accepted(bench.asked(bench.contact(), "warm"))
+
+        def freeze(entries: Sequence[LedgerEntry]) -> list[None]:
+            time.sleep(1.2)
+            return [None] * len(entries)
+
+        answer: object
+        try:
+            (answer,) = bench.service.accept([bench.asked(bench.contact(), "late")], freeze)
+        except AcceptUnknown as error:
+            answer = error
+        assert isinstance(answer, AcceptUnknown)
+        assert bench.database.snapshotrequests.count_documents({"requestId": "late"}) == 0

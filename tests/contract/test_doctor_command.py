@@ -93,7 +93,9 @@ def test_without_workers_the_request_is_removed_again(bench: Bench) -> None:
     before = everything(bench)
     ended = diagnose(bench.settings, "--wait", "0.5")
     assert ended.code == 1
-    assert "No worker that consumes the queue snapshots has been alive for 30 s" in problems(ended, "workers")
+    assert "No worker that consumes the queue snapshots has renewed its heartbeat within 30 s" in problems(
+        ended, "workers"
+    )
     assert "has no outcome" in problems(ended, "request")
     assert everything(bench) == before
 

@@ -94,6 +94,7 @@ def test_flood_that_an_error_of_our_own_keeps_from_the_stream_goes_to_the_bulk_q
         raise ZeroDivisionError
 
     monkeypatch.setattr(fair_queue, "read_traceparent", fail)
+    fair_queue._log_once.cache_clear()
     with capture_logs() as records:
         assert divert(client) > 100
     assert client.llen(BULK) > 100

@@ -102,6 +102,20 @@ def test_sweep_emits_what_is_in_the_outbox_once_its_run_must_have_ended(bench: B
     assert sweep(bench).emitted == 0
 
 
+def test_decision_that_a_new_primary_does_not_show_yet_stays_in_the_outbox(bench: Bench) -> None:
+    sweep(bench)
+    keys = bench.chunk(FEWEST)
+    run_without_events(bench, keys)
+    finished_ago(bench, keys, seconds=16)
+    bench.change(keys[:1], status="accepted")
+    sweep(bench)
+    assert len(outbox(bench)) == 1
+    bench.change(keys[:1], status="completed")
+    sweep(bench)
+    assert set(event_ids(bench)) == events_of(keys)
+    assert outbox(bench) == []
+
+
 def test_outcomes_dated_ahead_by_a_former_primary_are_emitted_too(bench: Bench) -> None:
     sweep(bench)
     keys = bench.chunk(FEWEST)

@@ -50,6 +50,6 @@ def test_commands_print_json_on_demand() -> None:
     ("path", "model"),
     [("snapshots backfill", BackfillSpec), ("snapshots export", ExportSpec), ("snapshots request", SnapshotRequest)],
 )
-def test_error_about_a_field_names_anoption_of_the_command(path: str, model: type[CamelModel]) -> None:
+def test_error_about_a_field_names_an_option_of_the_command(path: str, model: type[CamelModel]) -> None:
     options = {option for each in ALL[path][0].params for option in each.opts}
     assert {option_of(field.alias or name) for name, field in model.model_fields.items()} <= options

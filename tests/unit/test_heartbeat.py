@@ -8,7 +8,7 @@ from celery import Celery
 from kombu import Queue
 
 from worker.celery_support.consumer import Heartbeat
-from worker.stores.wakeups import EXPORTS, INTERACTIVE, QUEUES, REQUEST_QUEUES
+from worker.stores.wakeups import BULK, EXPORTS, INTERACTIVE, MAINTENANCE, QUEUES, REQUEST_QUEUES
 
 
 class Redis:
@@ -23,9 +23,16 @@ class Redis:
 
 @pytest.mark.parametrize(
     ("consumed", "renews"),
-    [(None, True), ([INTERACTIVE], True), ([*REQUEST_QUEUES], True), ([EXPORTS], False)],
+    [
+        (None, True),
+        ([INTERACTIVE], True),
+        ([*REQUEST_QUEUES], True),
+        ([EXPORTS], False),
+        ([BULK], False),
+        ([MAINTENANCE], False),
+    ],
 )
-def test_only_a_worker_of_requests_counts_as_alive(consumed: list[str] | None, renews: bool) -> None:
+def test_only_a_worker_of_single_requests_counts_as_alive(consumed: list[str] | None, renews: bool) -> None:
     app = Celery(set_as_current=False)
     app.conf.task_queues = tuple(Queue(name) for name in QUEUES)
     if consumed:  # None: a worker without -Q

@@ -72,3 +72,8 @@ def test_an_object_that_ctrl_c_left_half_built_prints_no_traceback() -> None:
 def test_a_ctrl_c_inside_a_destructor_is_not_lost(before: str) -> None:
     ran = _run(_INTERRUPT, "time.sleep(30)", before)
     assert (ran.stdout.splitlines()[-1:], ran.stderr) == (["interrupted again"], "")
+
+
+def test_a_repeated_ctrl_c_does_not_disturb_the_exit() -> None:
+    ran = _run(_INTERRUPT, "interrupts.ignore(); time.sleep(0.1)")
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "interrupted\n", "")

@@ -31,6 +31,7 @@ def build_app(container: Container, pages: Sequence[BaseRoute] = ()) -> FastAPI:
         container.enqueuer.start()
         await container.writers.run(_create_indexes, container.service)
         yield
+        await container.event_watch.close()
         container.close()
 
     app = FastAPI(

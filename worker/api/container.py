@@ -117,7 +117,8 @@ class Container:
         self.jobs = Jobs(job_service)
         self.exporter = Exporter(job_service)
 
-        self.poller = OutcomePoller(service, self.writers.executor, EventWatch(settings))
+        self.event_watch = EventWatch(settings)
+        self.poller = OutcomePoller(service, self.writers.executor, self.event_watch)
         self.enqueuer = Enqueuer(service, self._redis_threads.executor, self.poller.awaited)
         self.accept = Acceptor(service, self.writers.executor, self._gather_seconds, self.enqueuer.enqueue)
         self.allowance = Allowance(_INTERACTIVE_PER_SECOND)

@@ -94,7 +94,7 @@ def _ambiguity(scope: Scope) -> tuple[str, str] | None:
         return "Transfer-Encoding", "should be chunked; no other coding is supported"
     hosts = names.count(b"host")
     if hosts > 1 or (not hosts and scope["http_version"] != "1.0"):
-        return "Host", f"should be given exactly once; the request has {hosts}"
+        return "Host", f"should be given exactly once, but is given {hosts} times"
     if hosts and not _HOST.fullmatch(dict(scope["headers"])[b"host"].decode("latin-1")):
         return "Host", "should be a host name or address, optionally with a port"
     return None

@@ -12,7 +12,7 @@ from worker.stores import heartbeat
 
 @dataclass(frozen=True, slots=True)
 class Readiness:
-    """Whether MongoDB, Redis and at least one worker answer, as `GET /readyz` shows it."""
+    """Whether MongoDB, Redis and a worker that consumes `snapshots` answer, as `GET /readyz` shows it."""
 
     mongo: bool
     redis: bool

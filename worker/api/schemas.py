@@ -193,8 +193,8 @@ class Alive(Shape):
 class Ready(Shape):
     """The body of `GET /readyz`: whether requests can be accepted, and which servers and workers are up.
 
-    `degraded` means that Redis is down or that no worker was alive for 30 s. Requests are then accepted, and processed
-    later. `unavailable` means that MongoDB is down, so that nothing can be accepted.
+    `degraded` means that Redis is down, or that no worker of `snapshots` was alive in the last 30 s. Requests are then
+    accepted, and processed later. `unavailable` means that MongoDB is down, so that nothing can be accepted.
     """
 
     status: Literal["ready", "degraded", "unavailable"]

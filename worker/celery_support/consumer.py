@@ -247,7 +247,7 @@ class Heartbeat(_Repeated):
     """Renews the workers' heartbeat in Redis, and retries failed recordings.
 
     A worker that does not consume the queue of single requests, such as one for exports alone, does not count as alive:
-    no request would be processed.
+    no single request would be processed.
     """
 
     every = heartbeat.INTERVAL

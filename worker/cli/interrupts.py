@@ -24,6 +24,7 @@ def ignore() -> None:
     """Ignore a second Ctrl-C: while Python exits, it would replace the exit code by that of a signal."""
     if _in_main_thread():
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 @contextmanager
@@ -69,6 +70,6 @@ def _after_interrupt(unraisable: "sys.UnraisableHookArgs") -> None:
 
 
 def _repeat_soon() -> None:
-    """Interrupt the main thread again in a moment. A timer of the system, because a thread needs locks to start."""
-    signal.signal(signal.SIGALRM, _interrupt)
+    """Repeat the Ctrl-C in a moment. A timer of the system, because a thread needs locks to start."""
+    signal.signal(signal.SIGALRM, lambda _, __: signal.raise_signal(signal.SIGINT))
     signal.setitimer(signal.ITIMER_REAL, 0.01)

@@ -162,7 +162,7 @@ class ClosingsWatch:
         Raises PositionLost if it cannot resume there.
         """
         settings = self._service.settings
-        # MongoDB refuses a change stream with another read concern, and that of the connections is `local`.
+        # MongoDB refuses a change stream with another read concern, which the URL may name (`readConcernLevel`).
         conversations = self._service.connections.database.get_collection(
             settings.conversations_collection, read_concern=ReadConcern("majority")
         )

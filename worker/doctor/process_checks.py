@@ -23,7 +23,7 @@ _ANSWER_SECONDS = 1.5
 _LATE = timedelta(minutes=10)
 _IDENTITY_SECONDS = 30
 _RECENT = timedelta(days=1)
-_START = "Start `snapshots celery worker -P prefork -c 1`. If one is running, its log says what blocks it."
+_START = "Start `snapshots celery worker -P prefork -c 1`. If one that consumes it is running, see its log."
 
 
 def check_workers(connections: Connections) -> Iterator[Finding]:
@@ -32,7 +32,9 @@ def check_workers(connections: Connections) -> Iterator[Finding]:
         alive = heartbeat.is_alive(connections.redis)
     if not alive:
         silent = f"{heartbeat.LIFETIME.total_seconds():g} s"
-        yield failure(f"No worker that consumes the queue {INTERACTIVE} has been alive for {silent}.", _START)
+        yield failure(
+            f"No worker that consumes the queue {INTERACTIVE} has renewed its heartbeat within {silent}.", _START
+        )
         return
     try:
         queues: dict[str, Any] = app.control.inspect(timeout=_ANSWER_SECONDS).active_queues() or {}

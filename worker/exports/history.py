@@ -149,7 +149,7 @@ class History:
                 raise HistoryLost from error
 
     def _watch(self, pipeline: list[Document], since: Timestamp) -> CollectionChangeStream[Document]:
-        # MongoDB refuses a change stream with another read concern, and that of the connections is `local`.
+        # MongoDB refuses a change stream with another read concern, which the URL may name (`readConcernLevel`).
         snapshots = self._service.connections.database.get_collection(
             self._service.settings.snapshots_collection, read_concern=ReadConcern("majority")
         )

@@ -102,4 +102,4 @@ def _message(redriven: int, reasons: Counter[str], total: int) -> str:
         return "The request is being retried." if redriven else _REASONS[next(iter(reasons))][0]
     parts = [f"{redriven} being retried"] if redriven else []
     parts += [f"{reasons[name]} {text}" for name, (_, text) in _REASONS.items() if reasons[name]]
-    return f"{total} failed requests: {', '.join(parts)}."
+    return f"Of this task's {total} failed requests: {', '.join(parts)}."

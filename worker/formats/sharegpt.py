@@ -42,7 +42,7 @@ class Sharegpt(Format):
         """Return the dataset card, and `dataset_info.json` with one dataset for each split.
 
         The training split has the name of the dataset, the others `<name>_validation` and `<name>_test`. A compressed
-        file is named as it will be without compression, because LLaMA-Factory reads no compressed files.
+        file is named as it will be without compression, because LLaMA-Factory cannot read compressed files.
         """
         entries = {
             dataset.name if split == SPLITS[0] else f"{dataset.name}_{split}": {

@@ -69,5 +69,6 @@ def explain(output: str, exit_code: int | None = None) -> str | None:
         how = f"install it with `apt-get install {package}`" if package else "install the package that provides it"
         return f"the embedded server needs the library {library}, which is missing: {how}"
     if found := _OLD_LIBRARY.search(output):
-        return f"the embedded server needs {found[1]}, but this system is older; use Debian 12, Ubuntu 22.04 or newer"
+        newer = "use Debian 12, Ubuntu 22.04 or newer"
+        return f"the embedded server needs {found[1]}, but this system has an older one; {newer}"
     return None

@@ -176,7 +176,7 @@ def _worker(number: int) -> list[str]:
 
 
 def _celery(folder: Path, environment: Mapping[str, str], name: str, arguments: list[str]) -> Child:
-    argv = [*_SNAPSHOTS, "celery", *arguments] + ([] if arguments[0] == "flower" else ["--loglevel", "INFO"])
+    argv = [*_SNAPSHOTS, "celery", *arguments]
     child = Child(name, argv, _environment(folder, environment), folder / "logs" / f"{name}.log")
     if arguments[0] == "worker":
         child.ready = lambda: " ready." in child.output()

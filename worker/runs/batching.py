@@ -79,8 +79,7 @@ class Batching:
     def _claim_waiting(self, limit: int) -> list[ObjectId]:
         """Claim the oldest waiting requests that can share a chunk: neither suspects nor requests that name messages.
 
-        The entries are read at majority, as the run loads them later. Otherwise a request might be claimed that the run
-        then does not find.
+        The entries are read at majority, so that no request is claimed that a failover may still roll back.
         """
         condition = {**enqueued_in(INTERACTIVE), "unended": {"$in": [None, 0]}, "messageIds": None}
         claimed: list[ObjectId] = []

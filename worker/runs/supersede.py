@@ -31,8 +31,12 @@ def order_closings(service: Service, entries: Sequence[LedgerEntry]) -> ClosingO
     A deleted snapshot is passed over, and the one before it is used. Raises StoreUnavailable, StoreConflict.
     """
     closings = [entry for entry in entries if entry.get("trigger") == TRIGGER]
-    earlier = {closing["_id"]: others for closing, others in _earlier(service, closings)}
-    waiting = {key for key, others in earlier.items() if any(is_open(other) for other in others)}
+    earlier = {}
+    waiting = set()
+    for closing, others, is_seen in _earlier(service, closings):
+        earlier[closing["_id"]] = others
+        if not is_seen or any(is_open(other) for other in others):
+            waiting.add(closing["_id"])
     candidates = {key: _snapshot_ids(others) for key, others in earlier.items()}
     hashes = _content_hashes(service, {snapshot for snapshots in candidates.values() for snapshot in snapshots})
     previous: dict[ObjectId, Previous] = {}
@@ -46,10 +50,14 @@ def order_closings(service: Service, entries: Sequence[LedgerEntry]) -> ClosingO
     )
 
 
-def _earlier(service: Service, closings: Sequence[LedgerEntry]) -> Iterable[tuple[LedgerEntry, list[LedgerEntry]]]:
+def _earlier(
+    service: Service, closings: Sequence[LedgerEntry]
+) -> Iterable[tuple[LedgerEntry, list[LedgerEntry], bool]]:
     """Yield each closing with the entries of its conversation's earlier closings, the latest first.
 
-    They are found by their request ids, which the ledger keeps when retention strips an entry.
+    They are found by their request ids, which the ledger keeps when retention strips an entry. The last value says
+    whether the read at majority found the closing itself. If not, which is possible just after an election, it may not
+    have found earlier ones either.
     """
     if not closings:
         return
@@ -68,7 +76,8 @@ def _earlier(service: Service, closings: Sequence[LedgerEntry]) -> Iterable[tupl
         conversation, resolved_at = _split(closing)
         others = by_conversation[closing["organizationId"], conversation]
         earlier = [other for other in others if _split(other)[1] < resolved_at]
-        yield closing, sorted(earlier, key=lambda other: _split(other)[1], reverse=True)
+        is_seen = any(other["_id"] == closing["_id"] for other in others)
+        yield closing, sorted(earlier, key=lambda other: _split(other)[1], reverse=True), is_seen
 
 
 def _split(entry: LedgerEntry) -> tuple[str, int]:

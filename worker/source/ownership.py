@@ -8,6 +8,7 @@ from typing import Any
 import bson
 from bson import ObjectId
 from bson.raw_bson import RawBSONDocument
+from pymongo.read_concern import ReadConcern
 
 from worker.domain.source_fields import CollectionFields
 from worker.errors import ContactNotFound, ConversationNotFound, SnapshotError
@@ -132,7 +133,9 @@ def _read(
         limit += lookup.size + 1
     if groups:
         pipeline.append(groups)
-    collection = connections.raw_database[names.contacts_collection]
+    # A run also finds ledger entries that are not at majority yet (`worker.stores.acceptance`). The tombstones that it
+    # reads after them must not be older, whatever read concern the URL names.
+    collection = connections.raw_database.get_collection(names.contacts_collection, read_concern=ReadConcern("local"))
     batch_size = len(contacts) + len(conversations) + limit + 3
     with store_errors(), collection.aggregate(pipeline, batchSize=batch_size, allowDiskUse=True) as cursor:
         yield from cursor

@@ -34,7 +34,7 @@ def check(address: RedisAddress) -> list[str]:
 
 def _primary(host: Host, own: Sentinels, address: RedisAddress) -> Mapping[str, Any]:
     """Ask one Sentinel for its state of the primary. Raises UnusableServer, BrokerUnavailable."""
-    where = f"The Sentinel at {shown(host)} ({VARIABLE})"
+    where = f"The server at {shown(host)} ({VARIABLE})"
     try:
         with redis.Redis(*host, **address.sentinel_options()) as client:
             known: Any = client.sentinel_masters()

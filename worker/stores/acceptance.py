@@ -15,12 +15,15 @@ from pymongo import WriteConcern
 from pymongo.errors import BulkWriteError, PyMongoError
 
 from worker.domain.ledger_entry import LedgerEntry
-from worker.errors import AcceptUnknown, SnapshotError
+from worker.errors import AcceptUnknown, SnapshotError, TaskInterrupt
+from worker.log import get_logger
 from worker.stores.connections import DURABLE, store_errors
 from worker.stores.ledger import Key, Ledger, key_of
 
+log = get_logger(__name__)
+
 Wake = Callable[[Sequence[LedgerEntry]], object]
-"""Wakes workers for new entries. It must not raise."""
+"""Wakes workers for new entries. After an error, the sweep does it."""
 
 _FEW = 4
 """Maximum number of requests whose workers are woken before the insert is confirmed. Confirming takes a command of its
@@ -34,18 +37,17 @@ class Acceptance:
     """Inserts new entries into the ledger."""
 
     def __init__(self, ledger: Ledger, deadline: timedelta) -> None:
-        """`deadline`: time limit of the insert, and again of its confirmation.
-
-        Separate limits, because Redis may be slow to accept the wake-ups between them.
-        """
+        """`deadline`: time limit of the confirmation, which begins after the wake-ups."""
         self._ledger = ledger
         self._seconds = deadline.total_seconds()
 
-    def insert(self, entries: Sequence[LedgerEntry], wake: Wake | None = None) -> dict[Key, LedgerEntry]:
+    def insert(self, entries: Sequence[LedgerEntry], until: float, wake: Wake | None = None) -> dict[Key, LedgerEntry]:
         """Insert entries in one command. An entry whose key exists already is not inserted.
 
         Args:
             entries: New entries, with the status `accepted`.
+            until: The latest time of the insert, by the monotonic clock. An erasure searches for entries only for some
+                time after its tombstone, so none may appear long after the tombstones were read.
             wake: Called with the entries that were inserted, as soon as workers can find them. If there are few, it is
                 called before they are known to be durable.
 
@@ -59,27 +61,26 @@ class Acceptance:
         if not entries:
             return {}
         new = {key_of(entry): entry for entry in entries}
-        is_early = wake is not None and len(entries) <= _FEW
-        doubtful = self._insert(entries, _NOT_CONFIRMED if is_early else DURABLE)
+        is_early = wake is not None and len(entries) <= _FEW and any(entry.get("queue") for entry in entries)
+        doubtful = self._insert(entries, _NOT_CONFIRMED if is_early else DURABLE, until)
         early = [entry for key, entry in new.items() if key not in doubtful] if is_early else []
-        if wake and early:
-            wake(early)
-        known = self._durable(new, early, doubtful)
-        if wake:
-            left = {entry["_id"] for entry in entries} - {entry["_id"] for entry in early}
-            if late := [entry for entry in known.values() if entry["_id"] in left]:
-                wake(late)
+        _call(wake, early)
+        known = self._durable(new, early if is_early else None, doubtful)
+        left = {entry["_id"] for entry in entries} - {entry["_id"] for entry in early}
+        _call(wake, [entry for entry in known.values() if entry["_id"] in left])
         return known
 
     def _durable(
-        self, new: Mapping[Key, LedgerEntry], unconfirmed: Sequence[LedgerEntry], doubtful: set[Key]
+        self, new: Mapping[Key, LedgerEntry], unconfirmed: Sequence[LedgerEntry] | None, doubtful: set[Key]
     ) -> dict[Key, LedgerEntry]:
         """Return the ledger's entry for each key whose entry is durable. Raises AcceptUnknown if there is none.
 
-        `unconfirmed`: entries that were inserted and may not be durable yet. `doubtful`: keys that were not inserted.
+        `unconfirmed`: entries that were inserted and may not be durable yet; None if the insert was at majority.
+        `doubtful`: keys that were not inserted, or perhaps not.
         """
         with pymongo.timeout(self._seconds):
-            if unconfirmed and not self.confirm(unconfirmed):
+            # Also if there is none: the confirmation waits for earlier entries with these keys as well.
+            if unconfirmed is not None and not self.confirm(unconfirmed):
                 doubtful = set(new)
             known = {key: entry for key, entry in new.items() if key not in doubtful}
             for attempt in range(_READ_BACKS):
@@ -94,10 +95,13 @@ class Acceptance:
                     break
         return known
 
-    def _insert(self, entries: Sequence[LedgerEntry], concern: WriteConcern) -> set[Key]:
+    def _insert(self, entries: Sequence[LedgerEntry], concern: WriteConcern, until: float) -> set[Key]:
         """Insert entries; return the keys of those that may not have been inserted."""
+        seconds = until - time.monotonic()
+        if seconds <= 0:
+            return set(map(key_of, entries))
         try:
-            with pymongo.timeout(self._seconds):
+            with pymongo.timeout(seconds):
                 self._ledger.collection.with_options(write_concern=concern).insert_many(entries, ordered=False)
         except BulkWriteError as error:
             details = error.details or {}
@@ -132,3 +136,15 @@ class Acceptance:
                 return {key_of(entry): entry for entry in self._ledger.at_majority.find({"$or": conditions})}
         except SnapshotError as error:
             raise AcceptUnknown from error
+
+
+def _call(wake: Wake | None, entries: Sequence[LedgerEntry]) -> None:
+    """Wake workers for these entries. An error must not keep the caller from learning whether they are durable."""
+    if not wake or not entries:
+        return
+    try:
+        wake(entries)
+    except Exception as error:
+        if isinstance(error, TaskInterrupt):
+            raise
+        log.exception("wake_failed", requests=len(entries))

@@ -100,13 +100,9 @@ class Connections:
 
     @cached_property
     def raw_database(self) -> Database[RawBSONDocument]:
-        """The same database, with documents that are not decoded, read as the primary has them.
-
-        The read concern does not depend on the URL: a run also finds ledger entries that are not at majority yet
-        (`worker.stores.acceptance`), so the tombstones that it reads after them must not be older.
-        """
+        """The same database, with documents that are not decoded."""
         database: Database[Any] = self.mongo[self.settings.mongo_database]
-        return database.with_options(codec_options=RAW, read_concern=ReadConcern("local"))
+        return database.with_options(codec_options=RAW)
 
     @cached_property
     def redis(self) -> "redis.Redis":

@@ -1,4 +1,4 @@
-"""Which processes are alive: workers of requests by a key in Redis that they renew, listeners by their reads."""
+"""Which processes are alive: workers of single requests by a key in Redis that they renew, listeners by their reads."""
 
 from datetime import timedelta
 from typing import Any
@@ -8,7 +8,7 @@ import redis
 _KEY = "snapshots:worker-alive"
 INTERVAL = timedelta(seconds=5)
 LIFETIME = timedelta(seconds=30)
-"""If there is no heartbeat for this long, no worker of requests is alive."""
+"""If there is no heartbeat for this long, no worker of single requests is alive."""
 _LISTENER_SILENCE = timedelta(seconds=10)
 """A listener that has not read the intake stream for this long is taken for dead. It reads every second or, while it is
 busy, every three seconds; if it waits for MongoDB for longer, floods take the slow way through the bulk queue."""
@@ -20,7 +20,7 @@ def beat(client: Any, worker: str) -> None:
 
 
 def is_alive(client: Any) -> bool:
-    """Return whether any worker of requests has been alive within LIFETIME. Raises redis-py's errors."""
+    """Return whether a worker of single requests has renewed it within LIFETIME. Raises redis-py's errors."""
     return bool(client.exists(_KEY))
 
 

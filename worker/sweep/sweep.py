@@ -25,6 +25,7 @@ from worker.domain.ledger_entry import (
     enqueued_in,
     groups_by_suspicion,
     has_event,
+    is_open,
     with_fields,
 )
 from worker.errors import TaskInterrupt, TransientError, UnexpectedError
@@ -46,6 +47,8 @@ _BATCH = 500
 """Maximum number of entries that one read of a repair returns."""
 _AHEAD = timedelta(minutes=1)
 """A time further in the future was set by a former primary's clock: a countdown ends within 30 s."""
+_ELECTION = timedelta(minutes=1)
+"""A decision that is older is at majority on every primary."""
 SECONDS = 20.0
 """The time budget of a sweep."""
 _EXPIRY_SECONDS = 1.0
@@ -241,12 +244,15 @@ class Sweep:
             if not decisions:
                 return
             loaded = self._service.ledger.load([key for decision in decisions for key in decision.requests])
+            # Just after an election, a read at majority may not show yet that a request is decided. A later one will.
+            unseen = {entry["_id"] for entry in loaded if is_open(entry)}
+            settled = [each for each in decisions if now - each.at > _ELECTION or unseen.isdisjoint(each.requests)]
             if entries := [with_fields(entry, unsent=True) for entry in loaded if has_event(entry)]:
                 self._service.events.emit(entries)
                 self._replay.note_late(decisions[0].at, now)
-            self._service.ledger.finish_late(decisions)
+            self._service.ledger.finish_late(settled)
             self.report.emitted += len(entries)
-            if self._budget.is_over:
+            if self._budget.is_over or len(settled) < len(decisions):
                 return
 
     def _replay_lost(self) -> None:

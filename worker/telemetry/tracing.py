@@ -89,9 +89,9 @@ class _TracedAcceptance(Acceptance):
         super().__init__(ledger, deadline)
         self._spans = spans
 
-    def insert(self, entries: Sequence[LedgerEntry], wake: Wake | None = None) -> dict[Key, LedgerEntry]:
+    def insert(self, entries: Sequence[LedgerEntry], until: float, wake: Wake | None = None) -> dict[Key, LedgerEntry]:
         with self._spans.accepting(entries):
-            return super().insert(entries, wake)
+            return super().insert(entries, until, wake)
 
 
 class _TracedConversations(Conversations):

@@ -173,7 +173,7 @@ def test_request_needs_exactly_one_host(served: Served, hosts: int) -> None:
     head, _, body = answer.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 400 ")
     assert json.loads(body)["errors"] == [
-        {"field": "Host", "message": f"should be given exactly once; the request has {hosts}"}
+        {"field": "Host", "message": f"should be given exactly once, but is given {hosts} times"}
     ]
 
 

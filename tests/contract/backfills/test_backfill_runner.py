@@ -8,7 +8,8 @@ import pytest
 from support.contacts import Contact, contact_with
 from support.ledger import Bench
 from support.pipeline import run_accepted
-from worker.backfills import running
+from support.waiting import eventually
+from worker.backfills import backfill, running
 from worker.backfills.accepting import accept_backfill
 from worker.backfills.backfill import Backfill
 from worker.backfills.progress import Progress
@@ -16,6 +17,7 @@ from worker.backfills.running import Runner
 from worker.errors import SnapshotError, StoreUnavailable
 from worker.jobs.slices import Slice, run_slice
 from worker.jobs.store import Jobs
+from worker.runs.run import Run
 from worker.service import NewRequest, Receipt
 from worker.stores.wakeups import EXPORTS, MAINTENANCE
 
@@ -41,6 +43,17 @@ def test_command_hands_over_to_the_workers_and_watches_them(bench: Bench, jobs: 
     done = Progress.of(Runner(jobs, seen.append)(job.id, 30))
     assert (done.requests, done.completed) == (35, 35)
     assert seen[-1].in_flight == 0
+
+
+def test_old_open_requests_hide_no_outcomes_of_later_ones(
+    bench: Bench, jobs: Jobs, contact: Contact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backfill, "_WINDOW", 5)
+    job = accept_backfill(jobs, contact.organization, {}, enqueue=False)
+    Runner(jobs, lambda _: None)(job.id, 0.2)
+    keys = [each["_id"] for each in bench.database.snapshotrequests.find({}, {"_id": 1}).sort("_id", 1)]
+    Run(bench.service)(keys[10:])
+    eventually(lambda: Progress.of(Runner(jobs, lambda _: None)(job.id, 0.2)).completed == len(keys) - 10, 60)
 
 
 def test_command_ends_in_time_although_there_is_always_more_to_do(
