@@ -188,7 +188,7 @@ class WorkerLost(PermanentError):
 
 
 class RetriesExhausted(PermanentError):
-    """Retries exhausted."""
+    """All attempts failed; the details have the last error. The request can be redriven."""
 
     code = "retries_exhausted"
 
@@ -253,7 +253,7 @@ class Refused(SnapshotError):
 
 
 class RequestIdConflict(Refused):
-    """This request id was already used with a different body."""
+    """This request id was already used for a request with other fields. Use a new id for this one."""
 
     code = "request_id_conflict"
 

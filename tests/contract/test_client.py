@@ -116,7 +116,7 @@ def test_the_same_request_id_of_another_organization_is_another_request(
 def test_a_refused_entry_raises_its_reason(client: SnapshotClient, contact: Contact, service: Service) -> None:
     with pipeline(service):
         client.wait(ask(client, contact, request_id="a"), 20)
-        with pytest.raises(Rejected, match="already used with a different body") as caught:
+        with pytest.raises(Rejected, match="already used for a request with other fields") as caught:
             client.wait(ask(client, contact, request_id="a", notes="other"), 20)
     assert caught.value.details["code"] == "request_id_conflict"
 

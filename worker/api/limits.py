@@ -43,9 +43,10 @@ class _Tally:
 
 
 class RateLimit:
-    """`snapshots:rate:<hash of organization and user>:<minute>` counts a user's requests.
+    """Limits how many requests a user may send in a minute to all API processes together.
 
-    Users are identified by the token's claims, because a user may have several tokens.
+    Redis counts them in `snapshots:rate:<hash of organization and user>:<minute>`. Users are identified by the token's
+    claims, because a user may have several tokens.
 
     No request waits for Redis: each is counted in this process, which exchanges counts with Redis a moment later.
     """

@@ -96,7 +96,7 @@ class Tokens:
         for key in self._keys:
             if key.key_id == key_id:
                 return key
-        raise TokenInvalid("The token's `kid` is not the id of a known key.")
+        raise TokenInvalid("The token's `kid` is missing, or is not the id of a known key.")
 
 
 def _reason(error: Exception) -> str:

@@ -73,31 +73,34 @@ def get(organization: ObjectId, as_json: bool) -> None:
 @click.option("--enabled/--disabled", default=None, help="Whether closed conversations get a snapshot.")
 @click.option("--channel-type", "channelTypes", multiple=True, help="Only conversations of this channel. Repeatable.")
 @click.option(
-    "--minimum-messages", "minimumMessages", type=click.IntRange(0, 1_000_000), help="Minimum number of messages."
+    "--minimum-messages",
+    "minimumMessages",
+    type=click.IntRange(0, 1_000_000),
+    help="Only conversations with at least this many messages.",
 )
 @click.option(
     "--minimum-from-contact",
     "minimumFromContact",
     type=click.IntRange(0, 1_000_000),
-    help="Minimum number of messages from the contact.",
+    help="Only conversations with at least this many messages from the contact.",
 )
 @click.option(
     "--minimum-from-user",
     "minimumFromUser",
     type=click.IntRange(0, 1_000_000),
-    help="Minimum number of messages from the platform's side.",
+    help="Only conversations with at least this many messages from the platform's side.",
 )
 @click.option(
-    "--sampling-share", "samplingShare", type=click.FloatRange(0, 1), help="Share of conversations, from 0 to 1."
+    "--sampling-share", "samplingShare", type=click.FloatRange(0, 1), help="Share of closed conversations, from 0 to 1."
 )
-@click.option("--tag", "tags", multiple=True, help="A tag of the snapshots. Repeatable.")
-@click.option("--category", help="The category of the snapshots.")
-@click.option("--quality", help="The quality of the snapshots.")
+@click.option("--tag", "tags", multiple=True, help="Tag that the snapshots get, such as auto. Repeatable.")
+@click.option("--category", help="Category that the snapshots get, such as billing.")
+@click.option("--quality", help="Quality that the snapshots get, such as good.")
 @click.option(
     "--settle-seconds",
     "settleSeconds",
     type=click.FloatRange(0, 86_400),
-    help="Seconds from the closing to its snapshot.",
+    help="Seconds to wait after the closing, so that late messages are part of the snapshot.",
 )
 @redact_option
 @redact_regions_option

@@ -168,7 +168,11 @@ def redrive(
     else:
         click.echo(f"{plural(matching, 'request')} would be redriven" if dry_run else f"redriven {redriven:,}")
         if skipped:
-            echo(f"skipped {skipped:,}: unknown, not failed, or no longer redrivable", "red", err=True)
+            echo(
+                f"skipped {skipped:,}: unknown, not failed, event not sent yet, or stripped",
+                "red",
+                err=True,
+            )
     context.exit(FAILED if skipped else 0)
 
 

@@ -36,7 +36,7 @@ class KeepFor:
             KeepFor.read(["400d", "good=1000d"]).general  # timedelta(days=400)
         """
         if len(values) > _MAX_TIMES:
-            raise ValueError(f"should have at most {_MAX_TIMES} times")
+            raise ValueError(f"should have at most {_MAX_TIMES} values, but has {len(values)}")
         times: dict[str | None, timedelta] = {}
         for value in values:
             before, equals, time = value.rpartition("=")

@@ -141,7 +141,11 @@ class SnapshotRequest(CamelModel):
 
 
 class ConversationResolved(CamelModel):
-    """A report that a conversation was closed: the data of a `conversation.resolved` entry."""
+    """A producer's report that a conversation was resolved.
+
+    It is the data of an entry `conversation.resolved` in the intake stream, or the argument of the Celery task
+    `conversations.resolved`.
+    """
 
     organization_id: Id
     conversation_id: Id

@@ -83,7 +83,10 @@ class Holds:
         return hold
 
     def list(self, organization: ObjectId | None = None, session: ClientSession | None = None) -> Sequence[Hold]:
-        """Return the holds that have not ended, sorted by when they end, earliest first."""
+        """Return the holds of an organization that have not ended, those that end first at the front.
+
+        `organization`: None for all organizations. `session`: to read within its transaction.
+        """
         condition: Document = {"until": {"$gt": self._service.clock.now()}}
         if organization:
             condition["organizationId"] = organization

@@ -166,7 +166,7 @@ class Intake:
         moved = self._stream.settle(outcome.done, outcome.rejected)
         for (entry, error), was_moved in zip(outcome.rejected, moved, strict=True):
             if was_moved is None:
-                log.warning("reject_failed", origin=entry.id)
+                log.warning("reject_failed", code=error.code, origin=entry.id)
                 outcome.pending.append((entry, error))
             elif was_moved:
                 self._counts.rejected(error.code)

@@ -111,9 +111,10 @@ def _own_request_id(fields: Mapping[bytes, bytes], entry_id: str) -> str:
 
 
 def original_of(fields: Mapping[bytes, bytes], entry_id: str) -> tuple[Mapping[Any, Any], str]:
-    """Return what the producer of an entry sent, and its origin: the id of the entry, or `task:` and that of a message.
+    """Return the fields to record for a rejected entry, and its origin.
 
-    The arguments of a Celery message look as if its task had rejected it.
+    Normally these are the entry's fields and id. For an entry that was a Celery message, they are `{"args": [data],
+    "kwargs": {}}`, as its task would record it, and `task:` with the message's id, unless the message is too large.
     """
     task, data = fields.get(TASK_FIELD), fields.get(DATA_FIELD, b"")
     if task is None or len(task) > _MAX_TASK_ID or len(data) > _MAX_SHOWN:

@@ -35,7 +35,10 @@ class PortInUse(SnapshotError):
 
 @dataclass(frozen=True)
 class Login:
-    """`token` has the role ADMIN in `organization` and is an operator's; None if only public keys are configured."""
+    """How to reach the API of the local stack.
+
+    `token`: an operator's, with the role ADMIN in `organization`; None if only public keys are configured.
+    """
 
     url: str
     organization: ObjectId

@@ -92,7 +92,7 @@ def _refuse_repeated(values: Iterable[str]) -> None:
     seen: set[str] = set()
     for value in values:
         if value in seen:
-            raise ValueError("should name each stored value once")
+            raise ValueError(f"should name each stored value once, but repeats {value}")
         seen.add(value)
 
 

@@ -86,7 +86,10 @@ def count(selection: Selection) -> Counts:
 
 
 def count_duplicates(selection: Selection) -> Duplicates:
-    """Count the snapshots whose content occurs more than once."""
+    """Count the snapshots that have the same messages as another one, according to their `contentHash`.
+
+    Returns the number of groups of equal snapshots, of snapshots in them, and of those beyond the first of each group.
+    """
     found = selection.aggregate(
         [
             {"$match": {"contentHash": {"$type": "string"}}},

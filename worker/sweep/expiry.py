@@ -45,7 +45,10 @@ _MAX_REMOVED = 20_000
 
 
 class Expiry:
-    """Finds snapshots that are too old. All methods raise StoreUnavailable, StoreConflict."""
+    """Finds snapshots that are older than their organization's policy allows, and accepts the jobs that remove them.
+
+    All methods raise StoreUnavailable, StoreConflict.
+    """
 
     def __init__(self, service: Service) -> None:
         self._service = service

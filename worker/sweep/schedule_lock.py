@@ -39,5 +39,8 @@ def release_schedule_lock(service: Service, name: str, **state: object) -> None:
 
 
 def checkpoint_of(name: str) -> str:
-    """Return the name of the checkpoint that holds the lock's state: `begunAt`, `leasedUntil`, and what was stored."""
+    """Return the name of the checkpoint that holds the state of a lock.
+
+    Its fields are `begunAt`, `leasedUntil` (None once it is released), and those given to `release_schedule_lock`.
+    """
     return f"turn:{name}"

@@ -160,7 +160,7 @@ class Sweep:
             if now - self._settings.lost_after < record.began_at < now + _AHEAD:
                 running += record.keys
             else:
-                log.warning("run_lost", requests=len(record.keys))
+                log.warning("run_lost", requests=len(record.keys), first=str(record.keys[0]) if record.keys else None)
                 self._service.ledger.add_unended(record.keys, record.run)
                 self._service.run_records.remove(record.run)
         return running

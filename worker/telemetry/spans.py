@@ -122,7 +122,7 @@ class Spans:
             began = time.time_ns()
 
     def deciding(self, entries: Iterable[LedgerEntry]) -> None:
-        """Begin the transaction, which ends when the emit begins."""
+        """End the step `assemble` and begin `decide`, which ends when their next step begins."""
         now = time.time_ns()
         for running in self._running_of(entries):
             if assembled := running.steps.pop("assemble", None):

@@ -75,7 +75,7 @@ class Resubmission:
         )
 
     def resubmit(self, entry: RejectedEntry, entry_type: str, data: str, organization: ObjectId | None) -> str:
-        """Accept the corrected entry; return the request's id, or `left out: <reason>` if a policy skips it.
+        """Accept the corrected entry; return the request's id, or `skipped: <reason>` if no snapshot is made for it.
 
         Args:
             entry: The rejected entry.
@@ -128,7 +128,7 @@ class Resubmission:
         if isinstance(submitted, NewRequest):
             return str(self._service.submit(submitted).id)
         result = Closings(self._service).submit_one(submitted)
-        return f"left out: {result.reason}" if isinstance(result, Skipped) else str(result.id)
+        return f"skipped: {result.reason}" if isinstance(result, Skipped) else str(result.id)
 
     def _result_key(self, key: str) -> str:
         return f"{self._settings.rejected_stream}:taken-in:{key}"
