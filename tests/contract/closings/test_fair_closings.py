@@ -29,8 +29,8 @@ def test_a_closing_behind_anothers_flood_is_accepted_early(own: Settings, servic
     entries = service.ledger.collection.find({}, {"organizationId": 1}).sort("_id", 1)
     organizations = [entry["organizationId"] for entry in entries]
     assert len(organizations) == FLOOD + 1
-    # In the first batch, unless a busy machine had read only a part of the flood by then. In order it would be last.
-    assert organizations.index(few.organization) < FLOOD // 2
+    # In the first batch of 500 after it was read, perhaps the last one on a busy machine. In order it would be last.
+    assert organizations.index(few.organization) < FLOOD - 100
 
 
 def test_the_position_follows_what_is_accepted_in_order() -> None:
