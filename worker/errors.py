@@ -70,7 +70,7 @@ class StoreUnavailable(TransientError):
 
 
 class ErasureKeyDiffers(StoreUnavailable):
-    """SNAPSHOTS_ERASURE_KEY is not the key with which contacts were erased; set it to that key."""
+    """SNAPSHOTS_ERASURE_KEY is not the key that earlier erasures used. Set it to that key."""
 
     code = "erasure_key_differs"
 

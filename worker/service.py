@@ -298,7 +298,7 @@ def _entry(new: NewRequest, now: datetime) -> LedgerEntry:
 
 
 def person_of(entry: LedgerEntry) -> Person:
-    """Return the organization and contact of an entry, by which tombstones are found."""
+    """Return an entry's organization and contact, which identify its tombstone."""
     return entry["organizationId"], entry["contactId"]
 
 

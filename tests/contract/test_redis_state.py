@@ -1,4 +1,4 @@
-"""How a restart of Redis is recognised, without rights to INFO."""
+"""How a restart of Redis is recognized, without rights to INFO."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from worker.sweep.redis_state import NewInstance, read_state
 
 @pytest.mark.parametrize("persistence", ["append-only file", "snapshot"])
 @pytest.mark.parametrize("program", ["valkey-server", "redis-server"])
-def test_restart_is_recognised_without_info(program: str, persistence: str, tmp_path: Path) -> None:
+def test_restart_is_recognized_without_info(program: str, persistence: str, tmp_path: Path) -> None:
     """The script cache is neither in the append-only file nor in a snapshot, and outlives a FLUSHALL."""
     binary = valkey_server() if program == "valkey-server" else redis_server()
     if binary is None:

@@ -1,4 +1,4 @@
-"""A replay's progress, and how a restart of Redis is recognised."""
+"""A replay's progress, and how a restart of Redis is recognized."""
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta

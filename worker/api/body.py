@@ -15,7 +15,7 @@ _SMALL = 65_536
 
 
 def is_small(request: Request) -> bool:
-    """Whether Content-Length says that the body is small. Without that header the body counts as large."""
+    """Return whether Content-Length says that the body is small. Without that header the body counts as large."""
     declared = request.headers.get("content-length", "")
     return declared.isdecimal() and int(declared[:20]) <= _SMALL
 

@@ -21,7 +21,7 @@ _LOCATION: dict[str, Any] = {"Location": {"description": "the erasure's path", "
 
 
 class ErasureState(Shape):
-    """An erasure. `receipt` is null until everything has been searched and nothing of the contact is left."""
+    """An erasure. `receipt` is null until a search of all data has found none of the contact's."""
 
     id: Id = Field(alias="_id")
     status: Literal["accepted", "running", "completed", "failed", "cancelled"]

@@ -116,7 +116,7 @@ class Keys:
             self._listed = frozenset(each["hash"] for each in newest.limit(_MAX_LISTED))
 
     def is_listed(self, key: str) -> bool:
-        """Whether the key was stored when the list was read last."""
+        """Return whether the key was stored when the list was read last."""
         return _hash(key) in self._listed
 
     def find(self, key: str) -> Caller:

@@ -120,7 +120,7 @@ class OutcomePoller:
         return 0 < len(self._awaited) <= FEW
 
     def _follows_events(self) -> bool:
-        """Whether so few requests are awaited that following all events costs less than it saves."""
+        """Return whether so few requests are awaited that following all events costs less than it saves."""
         return 0 < len(self._awaited) <= _FOLLOWED
 
     def _forget(self, request: ObjectId, future: asyncio.Future[PolledOutcome]) -> None:
@@ -181,8 +181,8 @@ class OutcomePoller:
     def read(self, requests: Iterable[ObjectId]) -> list[PolledOutcome]:
         """Read the outcomes that are majority committed. Raises StoreUnavailable, StoreConflict.
 
-        Most requests have made a snapshot, whose id is theirs, in the transaction that completed them. So snapshots are
-        read first, and the ledger only for the other requests.
+        Most requests completed in a transaction that inserted a snapshot with the request's id. So snapshots are read
+        first, and the ledger only for the other requests.
         """
         wanted = set(requests)
         fields = dict.fromkeys(("status", "error", "snapshotId", "deletedAt"), 1)

@@ -117,12 +117,12 @@ class LimitedProtocol(HttpToolsProtocol):
         self._watch_unsent()
 
     def _is_idle(self) -> bool:
-        """Whether it is open and has no request that is being answered."""
+        """Return whether it is open and has no request that is being answered."""
         cycle: RequestResponseCycle | None = self.cycle
         return not self.transport.is_closing() and (cycle is None or cycle.response_complete)
 
     def _waits_for_client(self) -> bool:
-        """Whether nothing happens on it until its client sends or reads something."""
+        """Return whether nothing happens on it until its client sends or reads something."""
         if self.transport.is_closing():
             return False
         if self._is_idle() or self.flow.write_paused:

@@ -144,7 +144,7 @@ class Backfill:
         self._unsaved = True
 
     def _others_wait(self) -> bool:
-        """Whether interactive requests have been waiting for a worker for too long."""
+        """Return whether interactive requests have been waiting for a worker for too long."""
         try:
             oldest = self._queues.oldest_stamp(INTERACTIVE)
         except BrokerUnavailable:

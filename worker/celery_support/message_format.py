@@ -151,7 +151,7 @@ def _is_text(value: Any) -> bool:
 
 
 def is_name(value: Any) -> bool:
-    """Whether a value can be the name or the id of a task."""
+    """Return whether a value can be the name or the id of a task."""
     return isinstance(value, str) and 0 < len(value) <= _MAX_NAME
 
 
@@ -164,7 +164,7 @@ def _is_flag(value: Any) -> bool:
 
 
 def _is_limit(value: Any) -> bool:
-    """Whether it is a time limit in seconds. NaN compares false."""
+    """Return whether it is a time limit in seconds. NaN compares false."""
     return value is None or (isinstance(value, int | float) and 1 <= value <= _MAX_LIMIT and value is not True)
 
 

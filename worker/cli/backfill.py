@@ -21,12 +21,15 @@ _NAMES = {"from_": "from", "min_messages": "minMessages", "user": "userId"}
 @click.group(invoke_without_command=True)
 @click.option("--organization", type=ObjectIdType(), help="The organization. Required.")
 @click.option(
-    "--from", "from_", metavar="TIME|DAY", help="Only conversations whose first message was sent at or after this time."
+    "--from",
+    "from_",
+    metavar="TIME|DAY",
+    help="Only conversations whose first message is from this time or later, such as 2026-05-18T14:30:00Z.",
 )
 @click.option(
     "--to",
     metavar="TIME|DAY",
-    help="Only conversations whose first message was sent at or before this time; a date alone means 00:00 UTC.",
+    help="Only conversations whose first message is from this time or earlier; a date alone means 00:00 UTC.",
 )
 @click.option("--channel", "channels", multiple=True, help="Only conversations of this channel. Repeatable.")
 @click.option("--min-messages", type=click.IntRange(1), help="Only conversations with at least this many messages.")

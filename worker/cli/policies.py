@@ -108,8 +108,8 @@ def get(organization: ObjectId, as_json: bool) -> None:
     "--keep-for",
     "keepFor",
     multiple=True,
-    metavar="[QUALITY=]TIME",
-    help="How long snapshots are kept, such as 400d; good=1000d for one quality. Repeatable; replaces all times.",
+    metavar="[QUALITY=]PERIOD",
+    help="Retention period, such as 400d, or good=1000d for one quality. Repeatable; replaces the previous periods.",
 )
 @click.option(
     "--clear",

@@ -43,7 +43,7 @@ def open_service(**values: Any) -> Service:
 
 
 def open_producer(**values: Any) -> Service:
-    """As `open_service`, for a command that enqueues requests. Only warns if Redis is down.
+    """Like `open_service`, for a command that enqueues requests: if Redis is down, the command only warns.
 
     Raises UnusableServer or StoreUnavailable.
     """

@@ -16,7 +16,11 @@ _OPTIONS = (
     click.option("--contact", "contactId", type=ObjectIdType(), help="Only snapshots of this contact."),
     click.option("--conversation", "conversationId", type=ObjectIdType(), help="Only snapshots of this conversation."),
     click.option(
-        "--from", "from", type=TextType(), metavar="TIME|DAY", help="Only snapshots made at or after this time."
+        "--from",
+        "from",
+        type=TextType(),
+        metavar="TIME|DAY",
+        help="Only snapshots made at or after this time, such as 2026-05-18 or 2026-05-18T14:30:00Z.",
     ),
     click.option(
         "--to",

@@ -124,7 +124,7 @@ def raise_first_error(replies: list[Any]) -> list[Any]:
 
 
 def is_outage(error: redis.RedisError) -> bool:
-    """Whether Redis cannot be reached, or refuses something for as long as it is failing over or its disk is full."""
+    """Return whether Redis is unreachable, or refuses commands because of a failover or a full disk."""
     if isinstance(error, redis.AuthenticationError):  # redis-py derives it from ConnectionError
         return False
     return isinstance(error, UNREACHABLE) or name_of(error) in _WAITED_FOR
@@ -144,7 +144,7 @@ def read_event(fields: Mapping[str, str]) -> Event | None:
 
 
 def is_other_event(fields: Mapping[str, str]) -> bool:
-    """Whether an entry holds an event of this service that is not about a request, such as the end of an export."""
+    """Return whether an entry holds an event of this service that is not about a request, such as an export's end."""
     try:
         event = from_json(fields["event"])
     except (KeyError, ValueError):

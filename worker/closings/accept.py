@@ -223,7 +223,7 @@ class Closings:
 
 
 def _is_same_organization(conversation: Document, report: ClosingReport) -> bool:
-    """Whether a report may name this conversation. A report from the database itself names no organization."""
+    """Return whether a report may name this conversation. A report from the database itself names no organization."""
     return report.organization_id in (None, conversation.get("organizationId"))
 
 

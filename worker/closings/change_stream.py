@@ -139,7 +139,7 @@ class ClosingsWatch:
         with self._open(token) as stream:
             if token is None:
                 self._catch_up(known.get("reached"), stream)
-            log.info("closings_watched", resumed=token is not None)
+            log.info("closings_watch_started", resumed=token is not None)
             backlog = ChangesBacklog()
             while not stop.is_set():
                 events, is_drained = self._read(stream, stop, backlog.room)

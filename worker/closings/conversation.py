@@ -36,7 +36,7 @@ def record_id(conversation: Document) -> str:
 
 
 def is_closed(conversation: Document) -> bool:
-    """Whether a conversation is resolved and dated, with fields of the right types. Its contact is checked later."""
+    """Return whether a conversation is resolved and dated, with fields of the right types. The contact is unchecked."""
     return (
         conversation.get("isResolved") is True
         and isinstance(conversation.get("resolvedAt"), datetime)
@@ -60,5 +60,5 @@ def _looks_true(value: object) -> bool:
 
 
 def has_object_ids(conversation: Document) -> bool:
-    """Whether the ids of the conversation and of its organization are ObjectIds, without which nothing is recorded."""
+    """Return whether the conversation and its organization have ObjectIds. Otherwise nothing is recorded."""
     return all(isinstance(conversation.get(name), ObjectId) for name in ("_id", "organizationId"))

@@ -110,7 +110,7 @@ class Policy(CamelModel):
         return "too_few_from_user" if from_user < self.minimum_from_user else None
 
     def is_in_sample(self, conversation: ObjectId) -> bool:
-        """Whether a conversation belongs to the sample that `sampling_share` selects.
+        """Return whether a conversation belongs to the sample that `sampling_share` selects.
 
         The answer depends on its id alone, so it never changes, and a larger share includes every smaller one.
         """
@@ -126,7 +126,7 @@ DEFAULT = Policy()
 
 
 def fingerprint(policy: Policy | None) -> str:
-    """Return a hash of a policy, by which a change is noticed, or a constant if the policy is invalid."""
+    """Return a hash of a policy, to detect changes, or a constant if the policy is invalid."""
     return hashlib.sha256(policy.model_dump_json().encode()).hexdigest()[:16] if policy else "invalid"
 
 

@@ -66,7 +66,7 @@ class SkippedClosings:
         return {closings[place].request_id for place in upserted or {}}
 
     def recently_checked(self, request_ids: Iterable[str], policies: Mapping[ObjectId, str], at: datetime) -> set[str]:
-        """Return the request ids of those of these closings that need not be checked again yet.
+        """Return the request ids of the given closings that need not be checked again yet.
 
         `policies`: the fingerprint of the current policy, by organization. `at`: the time now.
 

@@ -18,8 +18,8 @@ def check(service: Service) -> Iterator[Finding]:
         mark = tombstones.collection.find_one({"_id": KEY_MARK})
         count = tombstones.collection.estimated_document_count() - bool(mark)
     if mark and mark["fingerprint"] != tombstones.fingerprint:
-        message = f"{PREFIX}ERASURE_KEY is not the key with which contacts were erased, so no requests are accepted."
-        yield failure(message, "Set SNAPSHOTS_ERASURE_KEY to the key that contacts were erased with, in all processes.")
+        message = f"{PREFIX}ERASURE_KEY is not the key that earlier erasures used, so no requests are accepted."
+        yield failure(message, "Set SNAPSHOTS_ERASURE_KEY to the key of the earlier erasures, in all processes.")
     try:
         log.check(service.settings)
     except InvalidSettings as error:

@@ -1,4 +1,4 @@
-"""Retention times of snapshots, by quality: `400d` for all, `good=1000d` for those of one quality."""
+"""Retention periods of snapshots, by quality: `400d` for all, `good=1000d` for those of one quality."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -14,22 +14,22 @@ _MAX_TIMES = 100
 
 @dataclass(frozen=True, slots=True)
 class KeepFor:
-    """How long an organization keeps its snapshots. The general time applies to qualities without their own."""
+    """How long an organization keeps its snapshots. The general period applies to qualities without their own."""
 
     general: timedelta | None
-    """The time for all other snapshots. None keeps them forever."""
+    """The period for all other snapshots. None keeps them forever."""
     by_quality: Mapping[str, timedelta]
 
     @classmethod
     def read(cls, values: Sequence[str]) -> Self:
-        """Read the times as an organization's policy states them.
+        """Parse the retention periods of an organization's policy.
 
         Args:
-            values: At most one general time such as `400d`, and one for each quality, such as `good=1000d`; in days or
-                hours.
+            values: At most one period for all snapshots, such as `400d`, and one for each quality, such as
+                `good=1000d`. The unit is days (`d`) or hours (`h`).
 
         Raises:
-            ValueError: A time or quality is missing, repeated or outside 1h to 36500d. The message says what is
+            ValueError: A period or quality is missing, repeated, or outside 1h to 36500d. The message says what is
                 allowed.
 
         Example:
@@ -44,7 +44,7 @@ class KeepFor:
             if quality == "":
                 raise ValueError("should name a quality before the equals sign, as in good=400d")
             if quality in times:
-                raise ValueError(f"should have one time for {repr(quality[:40]) if quality else 'all qualities'}")
+                raise ValueError(f"should have one period for {repr(quality[:40]) if quality else 'all qualities'}")
             times[quality] = _read_time(time)
         general = times.pop(None, None)
         return cls(general, {quality: time for quality, time in times.items() if quality is not None})
@@ -71,7 +71,7 @@ def _read_time(text: str) -> timedelta:
     time = timedelta(**{_UNITS[found[2]]: int(found[1])}) if found else timedelta(0)
     if not timedelta(0) < time <= _LONGEST:
         raise ValueError(
-            "should be a time in days or hours, from 1h to 36500d, such as 400d, or good=400d for one quality; "
+            "should be a period in days or hours, from 1h to 36500d, such as 400d, or good=400d for one quality; "
             f"got {text[:40]!r}"
         )
     return time

@@ -1,8 +1,9 @@
-"""The ledger entry: the type of a stored request, and all conditions on it that the code uses.
+"""The ledger entry: the type of a stored request, and the conditions by which code selects entries.
 
-Every condition has one definition here: as a MongoDB filter, as an aggregation expression, or as a predicate on an
-entry that has been read. The filters name absent fields (`"unsent": None`), because the index over a request's life
-(`worker.stores.indexes`) stores them as null: a filter that leaves one out is not served by it.
+Each condition is defined once, in up to three forms: a MongoDB filter, an aggregation expression, and a predicate on an
+entry that was read. Filters also state which fields must be absent (`"unsent": None`). These fields are keys of the
+compound index `LIFE` (`worker.stores.indexes`), which stores absent fields as null; the index does not serve a filter
+that omits one of them.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -210,7 +211,7 @@ SUMS_WITHOUT_SNAPSHOT: Condition = {
 
 
 def is_unsent_by(noted: Sequence[datetime]) -> Condition:
-    """Whether the event may be unsent. `noted`: the times of the decisions in the outbox, which equal `finishedAt`."""
+    """Return whether the event may be unsent. `noted`: the `finishedAt` of all decisions that are in the outbox."""
     return {"$or": [{"$eq": ["$unsent", True]}, {"$in": ["$finishedAt", list(noted)]}]}
 
 
@@ -218,27 +219,27 @@ def is_unsent_by(noted: Sequence[datetime]) -> Condition:
 
 
 def is_open(entry: LedgerEntry) -> bool:
-    """Whether the request has no outcome yet."""
+    """Return whether the request has no outcome yet."""
     return entry["status"] == ACCEPTED
 
 
 def is_stripped(entry: LedgerEntry) -> bool:
-    """Whether retention has stripped the entry to its key and outcome."""
+    """Return whether retention has stripped the entry to its key and outcome."""
     return "acceptedAt" not in entry
 
 
 def has_event(entry: LedgerEntry) -> bool:
-    """Whether the entry has an outcome, and all fields of its event because retention has not stripped it."""
+    """Return whether the entry has an outcome, and all fields of its event because retention has not stripped it."""
     return not is_open(entry) and not is_stripped(entry)
 
 
 def is_unsent(entry: LedgerEntry) -> bool:
-    """Whether the event of the outcome may be unsent, according to the entry alone."""
+    """Return whether the event of the outcome may be unsent, according to the entry alone."""
     return bool(entry.get("unsent"))
 
 
 def is_redrivable(entry: LedgerEntry) -> bool:
-    """Whether a redrive would accept it: see `REDRIVABLE`."""
+    """Return whether a redrive would accept it: see `REDRIVABLE`."""
     return entry["status"] == FAILED and not is_unsent(entry) and "contactId" in entry
 
 

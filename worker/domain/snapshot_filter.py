@@ -1,4 +1,4 @@
-"""The filters that select snapshots, in all commands and endpoints, and the MongoDB filters for them.
+"""The filters that select snapshots, shared by all commands and endpoints, and their translation to MongoDB queries.
 
 Values from the caller are always compared as plain values, never as MongoDB operators.
 """

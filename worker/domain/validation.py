@@ -16,7 +16,7 @@ from pydantic.alias_generators import to_camel
 from ..errors import InvalidRequest
 
 DERIVED_PREFIXES = ("stream:", "task:", "resolved:", "all:")
-"""Prefixes of derived request ids, by which an entry that is read twice is recognised as one request."""
+"""Prefixes of derived request ids. A derived id makes an entry that is read twice the same request."""
 
 MAX_REQUEST_ID = 200
 LINE_BREAKS = "\n\r\t"

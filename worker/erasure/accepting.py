@@ -114,7 +114,7 @@ def accept_erasure(
         LegalHold: The contact must not be erased before the end of the hold.
         InvalidSettings: SNAPSHOTS_ERASURE_KEY or SNAPSHOTS_ERASURE_SIGNING_KEY is not set, or the log cannot be
             written.
-        ErasureKeyDiffers: SNAPSHOTS_ERASURE_KEY is not the key that earlier contacts were erased with.
+        ErasureKeyDiffers: SNAPSHOTS_ERASURE_KEY is not the key that earlier erasures used.
         StoreUnavailable, StoreConflict: MongoDB cannot be reached or was busy; it is safe to try again.
     """
     service = jobs.service

@@ -12,7 +12,7 @@ class ErasedData(JobData):
 
 
 class ContactErasedEvent(JobEvent):
-    """Sent once everything has been searched and nothing of the contact is left."""
+    """Sent once a search of all data has found none of the contact's."""
 
     type: Literal["training.contact.erased"]
     data: ErasedData

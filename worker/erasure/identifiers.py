@@ -1,4 +1,4 @@
-"""The identifiers of a person: the texts by which an erasure finds the person's data."""
+"""The identifiers of a person: the ids, addresses and numbers that an erasure searches for."""
 
 import base64
 import json
@@ -68,12 +68,12 @@ class Identifiers:
         return sorted(each for each in numbers if len(each) >= MIN_DIGITS)
 
     def names_contact(self, data: bytes | memoryview) -> bool:
-        """Whether BSON or text contains the contact's id, as bytes or as hex digits."""
+        """Return whether BSON or text contains the contact's id, as bytes or as hex digits."""
         data = bytes(data)  # PyMongo returns a large document as a memoryview
         return self.contact.binary in data or str(self.contact).encode() in data.lower()
 
     def mentions(self, data: bytes | memoryview) -> bool:
-        """Whether BSON or text contains an e-mail address of the person, or a phone number however it is written."""
+        """Return whether BSON or text contains an e-mail address of the person, or a phone number in any spelling."""
         lower = bytes(data).lower()
         if self._is_in(lower):
             return True
@@ -88,7 +88,7 @@ class Identifiers:
         return any(needle in lower for needle in self._needles)
 
     def is_persons(self, item: bytes) -> bool:
-        """Whether an item in Redis names the contact, or the organization together with an address or number."""
+        """Return whether an item in Redis names the contact, or the organization together with an address or number."""
         whole = _with_bodies(item)
         return self.names_contact(whole) or (
             str(self.organization).encode() in whole.lower() and self._is_in(whole.lower())

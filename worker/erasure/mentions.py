@@ -61,7 +61,7 @@ class PersonEngine:
         return self._is_value(kind, self._normal(kind, text.strip()))
 
     def _is_value(self, kind: str, value: str) -> bool:
-        """Whether a normal form is the person's; a number may have a country code that the platform's lacks."""
+        """Return whether a normal form is the person's; a number may have a country code that the platform's lacks."""
         return (kind, value) in self._values or (kind == "phone" and value.endswith(self._tails))
 
     def _normal(self, kind: str, text: str) -> str:

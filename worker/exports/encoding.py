@@ -1,4 +1,4 @@
-"""Encodes rows as JSON Lines, compressed or not, or as Parquet. The bytes depend on nothing but the rows."""
+"""Encodes rows as JSON Lines, compressed or not, or as Parquet. The bytes depend only on the rows."""
 
 import hashlib
 import io

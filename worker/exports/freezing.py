@@ -44,7 +44,7 @@ class SelectionTooSlow(PermanentError):
 
 
 class Freezing:
-    """Selects the snapshots of one job, in slices that all read the same moment."""
+    """Selects the snapshots of one job, in slices that all read at the same cluster time."""
 
     def __init__(self, service: Service, job_slice: Slice, spec: ExportSpec, selection: Selection, key: str) -> None:
         self._service = service

@@ -1,4 +1,4 @@
-"""Reads snapshots as they were at one moment of MongoDB's history, and moves a selection to a later moment.
+"""Reads snapshots as of a cluster time in MongoDB's history, and moves a selection to a later cluster time.
 
 MongoDB keeps this history for `minSnapshotHistoryWindowInSeconds`, 5 minutes by default, and its oplog, which change
 streams read, much longer.
@@ -35,18 +35,18 @@ class ReadTooSlow(Exception):
 
 
 class HistoryLost(Exception):
-    """MongoDB no longer has the history of the moment, or what has happened since cannot be followed."""
+    """MongoDB no longer has the history at that cluster time, or the changes since then cannot be followed."""
 
 
 class History:
-    """Reads the snapshots that match a filter, as they were at a moment."""
+    """Reads the snapshots that match a filter, as of a cluster time."""
 
     def __init__(self, service: Service, condition: Mapping[str, Any]) -> None:
         self._service = service
         self._condition = condition
 
     def now(self) -> Timestamp:
-        """Return the current moment. Raises StoreUnavailable, StoreConflict."""
+        """Return the cluster time of MongoDB's latest operation, for reads. Raises StoreUnavailable, StoreConflict."""
         with store_errors():
             at: Timestamp = self._service.connections.database.command("ping")["operationTime"]
         return at
@@ -59,7 +59,7 @@ class History:
         which: Mapping[str, Any],
         seconds: float | None = None,
     ) -> list[Document]:
-        """Read up to `count` snapshots that also match `which`, in order of `_id`, as they were at the moment `at`.
+        """Read up to `count` snapshots that also match `which`, in order of `_id`, as of the cluster time `at`.
 
         `seconds`: MongoDB's time limit. Raises ReadTooSlow, HistoryLost, StoreUnavailable, StoreConflict.
         """
@@ -103,7 +103,7 @@ class History:
         return documents
 
     def move_on(self, job_slice: Slice, selection: Selection) -> bool:
-        """Move an unfinished selection, whose moment is in the checkpoint, to the current moment.
+        """Move an unfinished selection from the cluster time in the checkpoint to the current one.
 
         Fields that were edited since are read again. Deleted snapshots are noticed when they are written. Return False,
         with nothing changed, if that is not enough: other snapshots match the condition now, messages have changed, or

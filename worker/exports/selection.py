@@ -93,7 +93,7 @@ class Selection:
                 yield [Selected.of(each) for each in document["entries"]]
 
     def find(self, ids: Sequence[ObjectId]) -> dict[ObjectId, tuple[ObjectId, Selected]]:
-        """Return those of these snapshots that are selected, each with the id of the document that holds it.
+        """Return the given snapshots that are selected, each with the id of the document that holds it.
 
         Raises StoreUnavailable, StoreConflict.
         """
@@ -166,7 +166,7 @@ _HASH = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _PLACES = 1_000_000
 """Maximum number of marks in one document, of 8 bytes each."""
 _SHORT = 16
-"""Duplicates are recognised by this many bytes of the content hash: half of a SHA-256, which halves the memory."""
+"""Duplicates are recognized by this many bytes of the content hash: half of a SHA-256, which halves the memory."""
 
 
 def _short(content_hash: str) -> bytes:

@@ -57,7 +57,7 @@ def parse_shares(text: str) -> Shares:
 
 
 class Splitter:
-    """Assigns each person to a split, by nothing but a hash of the organization, the contact and the key."""
+    """Assigns each person to a split, only by a hash of the organization, the contact and the key."""
 
     def __init__(self, organization: ObjectId, key: str, shares: Shares | None, moved: Mapping[int, str]) -> None:
         """`moved`: the splits of people whom stratification has moved, by their place."""
@@ -71,7 +71,7 @@ class Splitter:
         return hmac.digest(self._secret, b"fingerprint", "sha256").hex()[:16]
 
     def place(self, person: ObjectId) -> int:
-        """Return the person's position, by which people are ordered and split: a hash as an integer below 2**53."""
+        """Return the person's position in the order that the split divides: a hash as an integer below 2**53."""
         digest = hmac.digest(self._secret, person.binary, "sha256")
         return int.from_bytes(digest[:8]) >> _STRATUM_BITS
 

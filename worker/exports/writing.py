@@ -61,7 +61,7 @@ class Part:
 
 
 def fields_hash(selected: Selected) -> str:
-    """Return a hash of a snapshot's editable fields, by which an edit is noticed."""
+    """Return a hash of a snapshot's editable fields, to detect edits."""
     return hashlib.sha256(_sorted_json(selected.fields).encode()).hexdigest()[:16]
 
 

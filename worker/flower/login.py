@@ -1,4 +1,4 @@
-"""The logins with which Flower may start, and the security headers of its answers."""
+"""The logins that Flower accepts as safe before it starts, and the security headers of its responses."""
 
 import hashlib
 import re

@@ -24,7 +24,7 @@ def extend_search(labels: Labels) -> None:
 
 
 def needs_labels(query: str) -> bool:
-    """Whether a search uses our fields, as a term without a field does. Raises QuerySyntaxError."""
+    """Return whether a search uses our fields, as a term without a field does. Raises QuerySyntaxError."""
     return any(field is None or field in SEARCHABLE for field in _fields(_base.parse_query(query)))
 
 

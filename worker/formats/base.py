@@ -117,7 +117,7 @@ class Format(ABC):
 
 
 def _is_prompt(text: str) -> bool:
-    """Whether the text has visible characters and can be encoded as UTF-8."""
+    """Return whether the text has visible characters and can be encoded as UTF-8."""
     try:
         check_text(text)
     except NotRepresentable:

@@ -82,7 +82,7 @@ def from_user(snapshot: Mapping[str, Any]) -> list[Turn]:
     They alternate, and their number is even.
 
     A greeting by the platform's side before the customer's first turn is not an answer, and is cut off. Raises
-    NotRepresentable as `answered`.
+    NotRepresentable as `answered` does.
     """
     found = answered(snapshot)
     return found[1:] if found[0].role == "assistant" else found

@@ -59,7 +59,7 @@ class Intake:
         self._closings = Closings(service, counts)
 
     def needs_chunks(self, entries: int, waiting: int) -> bool:
-        """Whether to enqueue chunks instead of single messages, given the new entries and the messages in the queue."""
+        """Return whether to enqueue chunks instead of single messages, given the new entries and the queue's length."""
         return entries + waiting > INTERACTIVE_LIMIT
 
     def __call__(self, entries: Sequence[IntakeEntry], waiting: int = 0) -> int:

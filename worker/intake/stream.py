@@ -259,7 +259,7 @@ class IntakeStream:
 
 
 def is_group_gone(error: redis.ResponseError) -> bool:
-    """Whether a command failed because the stream or the group does not exist."""
+    """Return whether a command failed because the stream or the group does not exist."""
     return any(part in str(error) for part in _GROUP_GONE)
 
 

@@ -47,7 +47,7 @@ def dashboard(settings: Settings, folder: DataFolder, api_url: str) -> Dashboard
 
 
 def api_environment(settings: Settings, own: Dashboard) -> dict[str, str]:
-    """Return the variable by which the operations pages link to Flower."""
+    """Return the environment variable that tells the operations pages Flower's address."""
     return {f"{PREFIX}FLOWER_URL": str(settings.flower_url or own.url)}
 
 

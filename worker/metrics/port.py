@@ -53,5 +53,5 @@ def serve(settings: Settings) -> MetricsPort | None:
         # No reason to stop a process that does its work: a second worker on the machine finds the port taken.
         log.warning("metrics_port_taken", port=settings.metrics_port, reason=error.strerror)
         return None
-    log.info("metrics_served", host=settings.metrics_host, port=server.port)
+    log.info("metrics_port_opened", host=settings.metrics_host, port=server.port)
     return server

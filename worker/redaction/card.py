@@ -71,14 +71,14 @@ def _last_group(run: DigitRun, first: int, groups: list[tuple[int, int]], is_nam
 
 
 def _goes_on(run: DigitRun, groups: list[tuple[int, int]]) -> bool:
-    """Whether the last group belongs to a longer number in groups of four, so that no card number ends here."""
+    """Return whether the last group belongs to a longer number in groups of four, so that no card number ends here."""
     between = {run.text[end:start] for (_, end), (start, _) in pairwise(groups)}
     sizes = [end - start for start, end in groups]
     return len(sizes) == _GROUPS_OF_LONG and set(sizes[:-1]) == {4} and len(between) == 1
 
 
 def _is_in_iban(run: DigitRun) -> bool:
-    """Whether the run is part of an IBAN, which begins before the run or with its first two digits."""
+    """Return whether the run is part of an IBAN, which begins before the run or with its first two digits."""
     start, end = run.groups[0]
     before = run.before + run.text[start:end] + " " if end - start == 2 else run.before
     return bool(_IN_IBAN.search(before))
@@ -90,6 +90,6 @@ def _is_card(digits: str, is_named: bool) -> bool:
 
 
 def luhn(digits: str) -> bool:
-    """Whether the last digit is Luhn's check digit."""
+    """Return whether the last digit is Luhn's check digit."""
     code = digits.encode()
     return (sum(code[-1::-2]) + sum(code[-2::-2].translate(_DOUBLED)) - 48 * len(code)) % 10 == 0

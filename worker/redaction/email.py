@@ -54,7 +54,7 @@ def find_emails(text: str) -> Iterator[Span]:
 
 
 def _may_be_spelt(text: str) -> bool:
-    """Whether a text may contain an obfuscated address. Most texts have no sign of one, and the full search is slow."""
+    """Return whether a text may contain an obfuscated address. Most texts do not, and the full search is slow."""
     if " @ " in text or (any(sign in text for sign in "[({<") and _AT_IN_BRACKETS.search(text)):
         return True
     lower = text.lower()
@@ -79,7 +79,7 @@ def _local_start(text: str, at: int) -> int:
 
 
 def _is_mention(before: str, domain: str) -> bool:
-    """Whether this is a mention after a word of a script without spaces: `问@anna.weber` is no address."""
+    """Return whether this is a mention after a word of a script without spaces: `问@anna.weber` is no address."""
     return bool(_SPACELESS.match(before)) and domain.isascii() and not _ENDS_COMMONLY.search(domain)
 
 

@@ -25,7 +25,7 @@ _UNREGISTERED = {
 
 
 def find_ibans(run: DigitRun) -> Iterator[Span]:
-    """Yield the IBAN whose check digits begin a run of digits; the two letters of the country stand before the run."""
+    """Yield the IBAN, if any, whose check digits are the first two digits of the run, after the country's letters."""
     text = run.text
     start = run.start - 2
     if start > 0 and text[run.start - 1] == " ":

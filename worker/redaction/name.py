@@ -169,7 +169,7 @@ def _ends(lower: str, end: int, word: str) -> bool:
 
 
 def _is_inflected(text: str, lower: str, start: int, word: _Word, in_turkish: bool) -> bool:
-    """Whether the name has an inflectional ending: `Annas`. In lower case it may be another word: `andere`."""
+    """Return whether the name has an inflectional ending: `Annas`. In lower case it may be another word: `andere`."""
     is_cased = text[start].lower() != text[start].upper()
     if word.is_ordinary or len(word.lower) < (_MIN_WITH_ENDING if is_cased else _MIN_UNCASED_WITH_ENDING):
         return False
@@ -198,7 +198,7 @@ def _groups(text: str, found: Sequence[_Found]) -> Iterator[list[_Found]]:
 
 
 def _belongs(text: str, group: Sequence[_Found], following: _Found) -> bool:
-    """Whether the next word is another part of the same person's name, directly after the group."""
+    """Return whether the next word is another part of the same person's name, directly after the group."""
     if following.word.person != group[-1].word.person or any(each.word.part == following.word.part for each in group):
         return False
     is_syllable = len(following.word.lower) == 1 and HANGUL.match(following.word.lower)
@@ -221,13 +221,13 @@ def _are_together(text: str, end: int, start: int) -> bool:
 
 
 def _is_full_name(text: str, group: Sequence[_Found]) -> bool:
-    """Whether the group has several parts of a name. In lower case, `will may` may be a question."""
+    """Return whether the group has several parts of a name. In lower case, `will may` may be a question."""
     different = len({each.word.part for each in group}) > 1
     return different and any(not each.word.is_ordinary or text[each.start].isupper() for each in group)
 
 
 def _is_name(text: str, found: _Found) -> bool:
-    """Whether a single part of a name is written like a name, and not like an ordinary word."""
+    """Return whether a single part of a name is written like a name, and not like an ordinary word."""
     start, end, word = found
     given = text[start:end]
     before = text[max(0, start - CUE_REACH) : start]
@@ -254,7 +254,7 @@ def _is_name(text: str, found: _Found) -> bool:
 
 
 def is_ordinary(word: str) -> bool:
-    """Whether a name, given in lower case, is also an ordinary word of some language."""
+    """Return whether a name, given in lower case, is also an ordinary word of some language."""
     return word in _ordinary_words()
 
 

@@ -45,7 +45,7 @@ CUE_REACH = 32
 
 
 def is_called(before: str) -> bool:
-    """Whether a text ends with words that address or introduce a person, such as `my name is`."""
+    """Return whether a text ends with words that address or introduce a person, such as `my name is`."""
     found = _CUE_END.search(before)
     if found is None:
         return False
@@ -55,7 +55,7 @@ def is_called(before: str) -> bool:
 
 
 def stands_alone(text: str, before: str, end: int) -> bool:
-    """Whether a name of one character is set off from the words around it: `我叫明。`"""
+    """Return whether a name of one character is set off from the words around it: `我叫明。`"""
     is_off = bool(_ALONE_BEFORE.search(before))
     if is_off and _SAID_AFTER.match(text, end):
         return True
@@ -70,12 +70,12 @@ def stands_alone(text: str, before: str, end: int) -> bool:
 
 
 def is_in_address(text: str, start: int, end: int) -> bool:
-    """Whether a word is part of a URL or a file's name: `www.rossi.example`."""
+    """Return whether a word is part of a URL or a file's name: `www.rossi.example`."""
     return text[start - 1 : start] in _ADDRESS_SIGNS or bool(_ADDRESS_GOES_ON.match(text, end))
 
 
 def continues_sentence(text: str, end: int) -> bool:
-    """Whether a word in lower case follows: `Hello. Will you come?` has no name, but `Hello Will, come` has one."""
+    """Return whether a lowercase word follows: `Hello. Will you come?` has no name, but `Hello Will, come` has one."""
     return bool(_SMALL_WORD.match(text[end : end + 8].lower()))
 
 
@@ -84,5 +84,5 @@ def is_end(text: str, end: int) -> bool:
 
 
 def has_title(before: str, *, is_capitalised: bool) -> bool:
-    """Whether a text ends with a title such as `Mr.`; before a word in lower case only with one that is no word."""
+    """Return whether a text ends with a title such as `Mr.`. Before a lowercase word, few titles count."""
     return bool((_TITLES_IN_CAPITALS if is_capitalised else _TITLES).search(before))

@@ -67,12 +67,12 @@ def _other_cases(name: str) -> Iterator[str]:
 
 
 def is_turkish(text: str) -> bool:
-    """Whether a text has letters that only Turkish and its neighbours use."""
+    """Return whether a text has letters that only Turkish and its neighbours use."""
     return bool(_TURKISH.search(text))
 
 
 def has_ending(lower: str, end: int, in_turkish: bool) -> bool:
-    """Whether an ending that a name may take begins at `end`, and the word ends with it."""
+    """Return whether an ending that a name may take begins at `end`, and the word ends with it."""
     if lower[end] > "\u05ff":
         return bool(_PERSIAN.match(lower, end))
     return bool(_LATIN.match(lower, end) or (in_turkish and _LATIN_IN_TURKISH.match(lower, end)))

@@ -114,7 +114,7 @@ def find_national_ids(run: DigitRun, hints: Hints) -> Iterator[Span]:
 
 
 def _may_have_shape(run: DigitRun, start: int) -> bool:
-    """Whether the word at `start` can be a number with letters: few digits follow six letters, or are a birthday."""
+    """Return whether the word at `start` may be an id with letters: few digits follow six letters or are a birthday."""
     return not run.is_short or run.start - start >= _LETTERS_FIRST or run.digit_count >= _LETTERS_FIRST
 
 
@@ -131,7 +131,7 @@ def _may_be_digits_alone(run: DigitRun, given: str) -> bool:
 
 
 def _is_phone(run: DigitRun, given: str, hints: Hints) -> bool:
-    """Whether digits that may be an id or a phone number are a phone number, by the words before them."""
+    """Return whether digits that may be an id or a phone number are a phone number, by the words before them."""
     if not _PHONE_WORDS.search(run.sentence) or _ID_WORDS.search(run.before):
         return False
     from worker.redaction.phone import is_valid

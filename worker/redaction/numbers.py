@@ -56,7 +56,7 @@ def runs(text: str) -> Iterator[DigitRun]:
 
 
 def _may_begin_with_letters(text: str, start: int) -> bool:
-    """Whether up to six letters stand before the digits; within a longer word, such as a hash, they begin no number."""
+    """Return whether at most six letters precede the digits; in a longer word, such as a hash, no number begins."""
     if not is_word(text, start - 1):
         return False
     before = text[max(0, start - _MIN_LENGTH) : start]
@@ -64,12 +64,12 @@ def _may_begin_with_letters(text: str, start: int) -> bool:
 
 
 def is_word(text: str, place: int) -> bool:
-    """Whether the character at `place` is an ASCII letter, digit or underscore."""
+    """Return whether the character at `place` is an ASCII letter, digit or underscore."""
     return place >= 0 and text[place : place + 1] in _WORD
 
 
 def is_joined(text: str, place: int) -> bool:
-    """Whether the character at `place` is part of a word that continues after it.
+    """Return whether the character at `place` is part of a word that continues after it.
 
     Chinese, Korean or Hebrew letters do not: a number may follow them without a space.
     """

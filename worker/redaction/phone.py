@@ -130,7 +130,7 @@ def _spans(run: DigitRun, start: int, found: Sequence[tuple[int, int, str]]) -> 
 
 
 def is_valid(given: str, regions: Sequence[str]) -> bool:
-    """Whether a text is a number that may be assigned in one of the regions, and is dialled there as it stands."""
+    """Return whether a text is a number that may be assigned in one of the regions, and is dialled there as written."""
     for region in regions:
         if phonenumbers.ndd_prefix_for_region(region, True) == "0" and not given.startswith(("0", "(0")):
             continue
@@ -141,7 +141,7 @@ def is_valid(given: str, regions: Sequence[str]) -> bool:
 
 
 def _is_marked(text: str, start: int, end: int) -> bool:
-    """Whether a character next to a number shows that it is not one: a value in code, or digits next to masked ones."""
+    """Return whether a neighbouring character shows that this is no number: a value in code, or half-masked digits."""
     mark = text[start - 1 : start]
     if mark == "=":
         return is_word(text, start - 2)
@@ -162,7 +162,7 @@ def _with_plus(run: DigitRun) -> int:
 
 
 def _is_other(run: DigitRun, start: int, end: int) -> bool:
-    """Whether the text around the run shows that it is part of something else, such as an id or an amount."""
+    """Return whether the text around the run shows that it is part of something else, such as an id or an amount."""
     text = run.text
     if is_word(text, start - 1) or (is_word(text, end) and text[end : end + 1].lower() not in {"x", "e"}):
         return True

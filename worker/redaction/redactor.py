@@ -139,12 +139,12 @@ class Redactor:
 
 
 def _is_within(span: Span, whole: Span) -> bool:
-    """Whether a span is a part of a whole value, such as a phone number behind a customer's name."""
+    """Return whether a span is a part of a whole value, such as a phone number behind a customer's name."""
     return whole.start <= span.start and span.end <= whole.end and (span.start, span.end) != (whole.start, whole.end)
 
 
 def _may_have_numbers(text: str) -> bool:
-    """Whether a text may have a number that only a region explains. To know the contact's takes long."""
+    """Return whether a text may have a number that only a region explains. To know the contact's takes long."""
     return not text.isascii() or _NUMBER.search(text) is not None
 
 

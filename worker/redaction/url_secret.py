@@ -73,14 +73,14 @@ def _span(start: int, value: str) -> Span:
 
 
 def _is_random(value: str, whole: str) -> bool:
-    """Whether a value looks random, unlike the ordinary words in `code=summer` and `hash=section`."""
+    """Return whether a value looks random, unlike the ordinary words in `code=summer` and `hash=section`."""
     name = whole[1 : whole.index("=")].lower()
     weak = name in _WEAK
     return not weak or (len(value) >= _MIN_WEAK and any(map(str.isdigit, value)) and any(map(str.isalpha, value)))
 
 
 def _is_mixed(segment: str) -> bool:
-    """Whether small and capital letters and digits alternate as in a token, not as in a title or a hash."""
+    """Return whether small and capital letters and digits alternate as in a token, not as in a title or a hash."""
     kinds = {"d" if each.isdigit() else "u" if each.isupper() else "l" for each in segment}
     beyond_hexadecimal = sum(each.isalpha() and each not in _HEXADECIMAL for each in segment)
     return len(kinds) == 3 and beyond_hexadecimal >= _MIN_BEYOND and sum(map(str.isdigit, segment)) >= 2

@@ -54,5 +54,5 @@ def _any_of(phrases: Sequence[str]) -> str:
 
 
 def is_latin(phrase: str) -> bool:
-    """Whether a phrase has letters of the Latin script only."""
+    """Return whether a phrase has letters of the Latin script only."""
     return all(each < "\u0250" or "\u1e00" <= each < "\u1f00" for each in phrase)

@@ -91,7 +91,7 @@ def _snapshot_ids(entries: Iterable[LedgerEntry]) -> list[ObjectId]:
 
 
 def _content_hashes(service: Service, snapshots: Iterable[ObjectId]) -> dict[ObjectId, str | None]:
-    """Return the `contentHash` of those of these snapshots that exist; None if the platform removed it."""
+    """Return the `contentHash` of the given snapshots that exist; None if the platform removed it."""
     wanted = list(snapshots)
     if not wanted:
         return {}

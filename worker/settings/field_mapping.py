@@ -21,7 +21,7 @@ GROUPS: Final[tuple[Group, ...]] = ("message", "conversation", "contact", "user"
 
 
 def is_part(name: str) -> bool:
-    """Whether a path may contain this name between its dots."""
+    """Return whether a path may contain this name between its dots."""
     return bool(_PART.fullmatch(name)) and not name.isdecimal()
 
 

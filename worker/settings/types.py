@@ -48,7 +48,7 @@ def _url_of(*schemes: str) -> AfterValidator:
 
 
 def _readable(url: str) -> bool:
-    """Whether the drivers can parse the URL. Their own errors quote parts of it, possibly a password."""
+    """Return whether the drivers can parse the URL. Their own errors quote parts of it, possibly a password."""
     options: Mapping[str, Any] = {}
     try:
         if url.startswith("mongodb:"):

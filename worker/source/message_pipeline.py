@@ -86,7 +86,7 @@ class MessagePipeline:
         return self._computed_order[key]
 
     def in_computed_order_of_text_ids(self, key: str) -> list[Document]:
-        """As `in_computed_order`, for owners whose ids some messages store as text.
+        """Do what `in_computed_order` does, for owners whose ids some messages store as text.
 
         Both kinds of messages form one group.
         """

@@ -1,4 +1,4 @@
-"""Reads the contacts and conversations that requests name, and checks whose they are."""
+"""Reads the contacts and conversations that requests name, and checks that they belong to the right organization."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field

@@ -58,7 +58,7 @@ def prepare(settings: Settings) -> bool:
 
 
 def prepare_or_exit(settings: Settings) -> bool:
-    """As `prepare`, but for Celery's processes: on an error, print one sentence and exit with code 2."""
+    """Do what `prepare` does, but for Celery's processes: on an error, print one sentence and exit with code 2."""
     try:
         return prepare(settings)
     except UnusableServer as error:

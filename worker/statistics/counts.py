@@ -24,7 +24,7 @@ _FIRST, _LAST = "0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z"
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """The selected snapshots, as they were at the moment of the session."""
+    """The selected snapshots, as the snapshot session shows them."""
 
     collection: Collection[Document]
     condition: Document

@@ -149,7 +149,11 @@ def reached_at(connections: Connections, session: ClientSession) -> datetime | N
 def known_within(
     connections: Connections, session: ClientSession, reached: datetime, organization: ObjectId | Document | None
 ) -> Tally:
-    """Return the counts at the moment of `session`. `organization`: an id, or a MongoDB range of ids."""
+    """Return the counts by organization, all from the snapshot that `session` reads.
+
+    `reached`: the time up to which finished requests are included in the stored counts; later ones are counted here.
+    `organization`: an id, or a MongoDB range of ids; None for all. Raises PyMongo's errors.
+    """
     of = of_organization(organization)
     tally = finished_within(connections, session, {"$gte": reached}, of)
     for each in counts_of(connections).find({**of, **_counted(reached)}, session=session):

@@ -97,7 +97,7 @@ class Outbox:
 
         Args:
             limit: Maximum number of times to return.
-            session: Read at the moment of this session.
+            session: Read from the snapshot of this session.
         """
         with store_errors():
             found = self.collection.find({}, {"at": 1}, session=session).sort("at", 1).limit(limit)

@@ -44,7 +44,7 @@ class RunRecords:
         Args:
             run: The id of the run.
             keys: The ledger ids of its requests.
-            at: The time by MongoDB's clock, by which the sweep recognises a dead run.
+            at: The time by MongoDB's clock, by which the sweep recognizes a dead run.
         """
         with broker_errors():
             self._redis.hset(RUNS_KEY, run.binary, _TIME.pack(milliseconds(at)) + b"".join(key.binary for key in keys))

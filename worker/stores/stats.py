@@ -68,7 +68,7 @@ def identities(connections: Connections, organization: ObjectId | None = None) -
 def identities_within(
     connections: Connections, session: ClientSession, organization: ObjectId | Document | None = None
 ) -> list[Identity]:
-    """Count in full at the moment of `session`. `organization`: an id, or a MongoDB range of ids."""
+    """Count all requests in full, as the session's snapshot shows them. `organization`: an id, or a range of ids."""
     found: dict[ObjectId, Identity] = {}
     pipeline = identity_pipeline(connections.settings, organization)
     for group in ledger_documents(connections).aggregate(pipeline, session=session):
@@ -140,7 +140,7 @@ def _add(identity: Identity, status: Any, group: Document) -> None:
 
 
 def at_one_moment(connections: Connections, read: Callable[[ClientSession], Result]) -> Result:
-    """Call `read` with a session in which all reads see the same moment, at majority; return its result.
+    """Call `read` with a snapshot session, whose reads all see the same majority-committed data; return its result.
 
     Raises StoreUnavailable, StoreConflict.
     """

@@ -92,7 +92,7 @@ class Tombstones:
             return lookup.erased(self.collection.find(lookup.condition, FIELDS, session=session))
 
     def look_up(self, people: Iterable[Person]) -> "Lookup":
-        """Return the lookup by which a read of the collection shows which of these people were erased."""
+        """Return a lookup, to check in the same read as other documents which of these people were erased."""
         # Hashes of ObjectIds are slow, of text fast.
         return Lookup({self.hash(person): person for person in people}, self.fingerprint)
 

@@ -192,5 +192,5 @@ class CountUpkeep:
 
 
 def _is_ahead(moment: datetime | None, now: datetime) -> bool:
-    """Whether the end of a rest is still to come."""
+    """Return whether the end of a rest is still to come."""
     return moment is not None and now < moment <= now + _LONGEST_REST

@@ -1,4 +1,4 @@
-"""Reads the state that earlier sweeps stored in Redis, by which a sweep recognises that Redis has lost data.
+"""Reads the state that earlier sweeps stored in Redis, by which a sweep recognizes that Redis has lost data.
 
 - The marker, a random key that MongoDB knows too. If it is gone or different, Redis lost everything.
 - The pulse, the time of the last complete sweep, written after all events that were emitted before it. If it lies

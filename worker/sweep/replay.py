@@ -1,6 +1,6 @@
 """Replay: events that Redis lost are emitted again, with the same ids and content.
 
-`worker.sweep.redis_state` says how a loss is recognised. If everything may be lost, or Redis came back with an older
+`worker.sweep.redis_state` says how a loss is recognized. If everything may be lost, or Redis came back with an older
 state, all events within the retention are replayed. If only the process has changed, Redis was restarted and may have
 lost the last second: the events since the former process's last sweep, and a margin before it, are replayed.
 """
@@ -45,7 +45,7 @@ class _Loss:
 
 
 class Replay:
-    """Recognises that Redis lost data, and emits the lost events again.
+    """Recognizes that Redis lost data, and emits the lost events again.
 
     The checkpoint `redis` holds the `marker` and `instance` that the known Redis has, `goodAt` (the time of the last
     complete sweep), and the pending replay (`owedFrom`, `owedUntil`). If a sweep has emitted events long after their

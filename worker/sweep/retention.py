@@ -20,7 +20,7 @@ _KEPT = (
 
 
 class Retention:
-    """Strips ledger entries. No entry is ever removed, so a repeated request is always recognised."""
+    """Strips ledger entries. No entry is ever removed, so a repeated request is always recognized."""
 
     def __init__(self, service: Service) -> None:
         self._service = service

@@ -37,7 +37,7 @@ class Viewer:
 
 
 def has_token(request: Request) -> bool:
-    """Whether a program sends a token. A browser sends the login of a proxy in the same header."""
+    """Return whether a program sends a token. A browser sends the login of a proxy in the same header."""
     return request.headers.get("authorization", "").lower().startswith("bearer ")
 
 
