@@ -52,7 +52,7 @@ def judge_datasets(folder: Path) -> Counter[str]:
                 expected = [row for path, each in written(folder, name) if split in path.name for row in each]
                 for number, row in enumerate(dataset):
                     if name == "parquet":
-                        same(row, _parquet_row(by_id[row["_id"]], list(row)), f"{name} {split} {row['_id']}")
+                        same(row, _parquet_row(by_id[row["_id"]], row), f"{name} {split} {row['_id']}")
                     else:
                         same(row, _filled(expected[number], row), f"{name} {split} {number}")
                 counts[name] += len(dataset)
@@ -61,25 +61,29 @@ def judge_datasets(folder: Path) -> Counter[str]:
     return counts
 
 
-def _filled(row: Row, read: Row) -> Row:
-    """A written row with null for each column that only other rows have."""
-    return dict.fromkeys(read) | row
+def _filled(written: Any, read: Any) -> Any:
+    """A written row with null for each column, and each field of an object in it, that only other rows have."""
+    if isinstance(written, dict) and isinstance(read, dict):
+        return dict.fromkeys(read) | {name: _filled(value, read.get(name)) for name, value in written.items()}
+    if isinstance(written, list) and isinstance(read, list) and len(written) == len(read):
+        return [_filled(*pair) for pair in zip(written, read, strict=True)]
+    return written
 
 
-def _parquet_row(row: Row, columns: list[str]) -> Row:
+def _parquet_row(row: Row, read: Row) -> Row:
     """The Parquet row of a snapshot in JSON: dates are moments, and messages have a role."""
     from datetime import datetime
 
-    def moments(fields: Row) -> Row:
-        return {
-            name: datetime.fromisoformat(value) if name == "timestamp" or name.endswith(("Date", "At")) else value
-            for name, value in fields.items()
-        }
+    def moments(name: str, value: Any) -> Any:
+        if isinstance(value, dict):
+            return {field: moments(field, each) for field, each in value.items()}
+        is_date = isinstance(value, str) and (name in {"at", "timestamp"} or name.endswith(("Date", "At")))
+        return datetime.fromisoformat(value) if is_date else value
 
     messages = [
-        {"role": "assistant" if each["sender"] == "user" else "user"} | moments(each) for each in row["messages"]
+        {"role": "assistant" if each["sender"] == "user" else "user"} | moments("", each) for each in row["messages"]
     ]
-    return dict.fromkeys(columns) | moments(row) | {"messages": messages}
+    return _filled(moments("", row) | {"messages": messages}, read)
 
 
 def judge_trl(folder: Path) -> Counter[str]:

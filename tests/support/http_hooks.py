@@ -57,8 +57,11 @@ def _export(body: dict[str, Any]) -> dict[str, Any]:
 @schemathesis.hook
 def before_call(_: Any, case: Any, __: Any) -> None:
     """Change what the other hooks do not see: the cases of coverage, and ids from earlier answers."""
-    if isinstance(linked := (case.path_parameters or {}).get("id"), dict):  # a link that was inferred: a whole contact
-        case.path_parameters["id"] = linked["_id"]
+    for values in (case.path_parameters, case.query, case.body):
+        if isinstance(values, dict):
+            for name, value in values.items():
+                if isinstance(value, dict) and "_id" in value:  # a link that was inferred: a whole contact as an id
+                    values[name] = value["_id"]
     if case.operation.path == CONTACT and case.path_parameters.get("id") in CONTACTS:
         case.path_parameters["id"] = "f" * 24  # erase no contact that other requests need
     if isinstance(case.body, dict) and "format" in case.body:
