@@ -3,6 +3,7 @@
 import re
 
 import pytest
+from bson import ObjectId
 
 from support.commands import environment, run
 from support.contacts import contact_with
@@ -83,3 +84,47 @@ def test_default_names_fit_and_an_empty_database_does_not(settings: Settings, fi
         one["kind"] for one in ended.json["collections"] for each in one["fields"] if each["level"] == "does not fit"
     ]
     assert faults == ([] if filled else ["contacts", "conversations", "messages"])
+
+
+def test_messages_in_a_collection_named_like_conversations_with_ids_of_their_own(settings: Settings) -> None:
+    with service_on(settings) as service:
+        odd = Odd(service)
+        odd.close()
+        database = odd.database
+        database.chats.rename("threads")
+        database.chat_lines.aggregate(
+            [{"$set": {"_id": {"$concat": ["line ", {"$toString": "$_id"}]}}}, {"$out": "chats"}]
+        )
+        database.chat_lines.drop()
+    printed = run(environment(settings), "inspect", "--json").json["settings"]
+    assert printed["SNAPSHOTS_MESSAGES_COLLECTION"] == "chats"
+    assert printed["SNAPSHOTS_CONVERSATIONS_COLLECTION"] == "threads"
+    again = run(environment(settings, **printed), "inspect")
+    assert again.code == 0, again.stdout
+    assert "snapshots have them, but no request can select them" in again.stdout
+
+
+def test_settings_that_are_set_are_not_suggested_again(settings: Settings) -> None:
+    with service_on(settings) as service:
+        odd = Odd(service)
+        odd.close()
+        odd.database.chat_lines.update_one({"author.kind": "bot"}, {"$set": {"author.kind": "customer_service"}})
+        odd.database.chat_lines.insert_many(
+            {**each, "_id": ObjectId()} for each in [*odd.database.chat_lines.find()] * 3
+        )
+    printed = run(environment(settings), "inspect", "--json").json["settings"]
+    again = run(environment(settings, **printed), "inspect")
+    assert again.code == 1
+    assert "export" not in again.stdout
+    assert "add customer_service=contact" in "".join(again.stdout.split("\n"))
+
+
+def test_database_that_does_not_exist_is_named_next_to_those_that_do(settings: Settings) -> None:
+    with service_on(settings) as service:
+        contact_with(service.connections.database, 1)
+    absent = settings.mongo_database + "_absent"
+    ended = run(environment(settings, SNAPSHOTS_MONGO_DATABASE=absent), "inspect")
+    assert ended.code == 1
+    text = " ".join(ended.stdout.split())
+    assert f"The database {absent} has no collections. Databases of this server: " in text
+    assert settings.mongo_database in text

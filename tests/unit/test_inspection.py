@@ -31,6 +31,11 @@ BY_AUTHOR = {"message_sender_field": "by", "message_sender_type_field": "by"}
     [
         (["customer", "agent"], "agent=user,customer=contact", "agent=HUMAN,customer=CONTACT"),
         (["user", "assistant"], "assistant=user,user=contact", "assistant=AI,user=CONTACT"),
+        (
+            ["client", "support_agent", "assistantBot"],
+            "assistantBot=user,client=contact,support_agent=user",
+            "assistantBot=AI,client=CONTACT,support_agent=HUMAN",
+        ),
         (["Visitor", "BOT", "system"], "BOT=user,Visitor=contact,system=user", "BOT=AI,Visitor=CONTACT,system=SYSTEM"),
     ],
 )
@@ -59,6 +64,13 @@ def test_directions_and_flags_are_translated(documents: list[dict[str, Any]], se
     found = find_authors(profile(*documents), SourceFields(load()).message)
     assert not found.fits
     assert found.settings == settings
+
+
+def test_values_without_a_translation_are_named() -> None:
+    values = ["customer", "agent"] * 10 + ["customer_service"]
+    found = find_authors(profile(*({"by": value} for value in values)), SourceFields(load()).message)
+    assert found.settings["message_sender_values"] == "agent=user,customer=contact"
+    assert "add customer_service=contact (or =user) to SNAPSHOTS_MESSAGE_SENDER_VALUES" in found.finding
 
 
 @pytest.mark.parametrize("document", [{"sender": "user"}, {"direction": "inbound"}, {"senderType": "AI"}])

@@ -104,10 +104,15 @@ def _print(result: "Inspection") -> None:
             click.echo(f"export {variable(name)}={_quoted(value)}")
     elif result.fits:
         out.print(f"Everything that is required fits in the database {result.database}.")
+    elif result.other_databases:
+        out.print(
+            f"The database {result.database} has no collections. Databases of this server: "
+            f"{', '.join(result.other_databases)}. Set SNAPSHOTS_MONGO_DATABASE."
+        )
     else:
         out.print(
-            f"The database {result.database} does not fit, and no settings that would map it were found. Check "
-            "SNAPSHOTS_MONGO_DATABASE and the settings in docs/data.md."
+            f"The database {result.database} does not fit yet, and there are no further settings to suggest. See "
+            "the fields that do not fit; check SNAPSHOTS_MONGO_DATABASE and the settings in docs/data.md."
         )
 
 

@@ -36,4 +36,6 @@ def _unknown() -> Iterator[Finding]:
 def _tokens(settings: Settings) -> Iterator[Finding]:
     if not (settings.jwt_secret or settings.jwt_public_key or settings.jwt_jwks):
         # Only the API needs a key; where the doctor runs for other processes, it is right to have none.
-        yield ok("no key that verifies tokens is set, so `snapshots api` would not start with these settings")
+        yield ok(
+            "no key that verifies tokens is set here; only `snapshots api` needs one (`snapshots up` makes its own)"
+        )

@@ -4,13 +4,14 @@ The words for each side are those that messaging platforms use. `user` is ambigu
 value means the platform's side.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from worker.domain.source_fields import MessageFields
 from worker.inspection.expected import spelled
 from worker.inspection.profile import PathProfile, Profile
-from worker.settings.field_mapping import DIRECTIONS, SENDER_TYPES, SENDERS
+from worker.settings.field_mapping import DIRECTIONS, SENDER_TYPES, SENDERS, variable
 
 _CONTACT = frozenset(
     [
@@ -36,6 +37,8 @@ _FLAGS = {
 }
 """Names of flags, each with the value that means outbound."""
 _LEAST_SHARE = 0.5
+_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
+_SENDER_VALUES = variable("message_sender_values")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +65,16 @@ def find_authors(profile: Profile, fields: MessageFields) -> Authors:
     for suggest in (_by_side, _by_direction):
         for path in candidates:
             if settings := suggest(path, profile.at(path)):
-                return Authors(False, fields["sender"], f"{path} {_listed(profile.at(path))}", settings)
+                here = profile.at(path)
+                return Authors(
+                    False, fields["sender"], f"{path} {_listed(here)}{_untranslated(here, settings)}", settings
+                )
     here = profile.at(fields["sender"])
     if here.present:
         return Authors(
             False,
             fields["sender"],
-            f"{_listed(here)}; only contact and user are valid: set SNAPSHOTS_MESSAGE_SENDER_VALUES to translate"
-            " the others",
+            f"{_listed(here)}; only contact and user are valid: set {_SENDER_VALUES} to translate the others",
         )
     return Authors(False, fields["sender"], "no field was recognized, so all messages seem to be the contact's")
 
@@ -81,28 +86,45 @@ def _fits(here: PathProfile, pairs: Mapping[str, str], allowed: Iterable[str], s
 
 
 def _by_side(path: str, here: PathProfile) -> dict[str, str]:
-    values = list(here.values or ())
-    words = {value: spelled(value) for value in values}
-    others_name_platform = any(word in _HUMAN | _AI for word in words.values())
+    types = {value: _sender_type(value) for value in here.values or ()}
+    others_name_platform = not {"HUMAN", "AI"}.isdisjoint(types.values())
     sides: dict[str, tuple[str, str]] = {}
-    for value, word in words.items():
-        if word in _CONTACT or (word == "user" and others_name_platform):
-            sides[value] = ("contact", "CONTACT")
-        elif word in _HUMAN or word == "user":
-            sides[value] = ("user", "HUMAN")
-        elif word in _AI:
-            sides[value] = ("user", "AI")
-        elif word in _SYSTEM:
-            sides[value] = ("user", "SYSTEM")
+    for value, found in types.items():
+        ambiguous = ("CONTACT" if others_name_platform else "HUMAN") if spelled(value) == "user" else None
+        if kind := found or ambiguous:
+            sides[value] = ("contact" if kind == "CONTACT" else "user", kind)
     told = sum(count for value, count in (here.values or {}).items() if value in sides)
     if told < 0.8 * here.present or not {"contact", "CONTACT"} & {side for pair in sides.values() for side in pair}:
         return {}
     settings = {"message_sender_field": path}
     if any(value != side for value, (side, _) in sides.items()):
-        settings["message_sender_values"] = _pairs({value: side for value, (side, _) in sides.items()})
+        settings["message_sender_values"] = translations({value: side for value, (side, _) in sides.items()})
     settings["message_sender_type_field"] = path
-    settings["message_sender_type_values"] = _pairs({value: kind for value, (_, kind) in sides.items()})
+    settings["message_sender_type_values"] = translations({value: kind for value, (_, kind) in sides.items()})
     return settings
+
+
+def _sender_type(value: str) -> str | None:
+    """Return the type of sender that a value means, if its words say so: `assistant_bot` and `aiAgent` are AIs."""
+    if kind := _type_of_word(spelled(value)):
+        return kind
+    kinds = [_type_of_word(word.lower()) for word in _WORD.findall(value)]
+    last = kinds[-1] if kinds else None  # `customer_support` is the platform's side, `customer_service` is unknown
+    return "AI" if "AI" in kinds and last == "HUMAN" else last
+
+
+def _type_of_word(word: str) -> str | None:
+    kinds = {"CONTACT": _CONTACT, "HUMAN": _HUMAN, "AI": _AI, "SYSTEM": _SYSTEM}
+    return next((kind for kind, words in kinds.items() if word in words), None)
+
+
+def _untranslated(here: PathProfile, settings: Mapping[str, str]) -> str:
+    """Return a warning if the suggested translations lack values: only the platform's team knows what they mean."""
+    known = {pair.rpartition("=")[0] for pair in settings.get("message_sender_values", "").split(",")}
+    left = sorted(set(here.values or ()) - known - set(SENDERS))
+    if "message_sender_values" not in settings or not left:
+        return ""
+    return f"; add {', '.join(f'{value}=contact' for value in left)} (or =user) to {_SENDER_VALUES}"
 
 
 def _by_direction(path: str, here: PathProfile) -> dict[str, str]:
@@ -119,11 +141,12 @@ def _by_direction(path: str, here: PathProfile) -> dict[str, str]:
             return {}
     settings = {"message_direction_field": path}
     if any(stored != ours for stored, ours in pairs.items()):
-        settings["message_direction_values"] = _pairs(pairs)
+        settings["message_direction_values"] = translations(pairs)
     return settings
 
 
-def _pairs(values: Mapping[str, str]) -> str:
+def translations(values: Mapping[str, str]) -> str:
+    """Return translations as a setting states them: `agent=user,customer=contact`."""
     return ",".join(f"{stored}={ours}" for stored, ours in sorted(values.items()))
 
 

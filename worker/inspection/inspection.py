@@ -7,11 +7,11 @@ from dataclasses import dataclass, field, replace
 from bson import ObjectId
 
 from worker.domain.source_fields import CONTACT, CONVERSATION, MESSAGE, USER, CollectionFields
-from worker.inspection.authors import find_authors
+from worker.inspection.authors import find_authors, translations
 from worker.inspection.expected import COLLECTIONS, EXPECTED, FLAGS, ID, Expected, spelled
 from worker.inspection.matching import FieldFinding, Fit, best_flag, best_path, judge, paths_of_ids, resolved_settings
 from worker.inspection.profile import Profile
-from worker.inspection.sampling import Sample, collection_names, is_empty, known, sample
+from worker.inspection.sampling import Sample, collection_names, database_names, is_empty, known, sample
 from worker.settings.field_mapping import Group, variable
 from worker.stores.connections import Connections
 
@@ -54,6 +54,8 @@ class Inspection:
     settings: dict[str, str]
     others: list[str]
     """Collections of the database that are neither inspected nor named by a setting."""
+    other_databases: list[str] = field(default_factory=list)
+    """If the database has no collections at all: those of the server that have."""
 
     @property
     def fits(self) -> bool:
@@ -85,8 +87,8 @@ class Inspector:
         for group in _ORDER:
             name = self._collection(group, existing)
             on_collection(name)
-            taken = sample(self._connections, name, self._size, self._seconds) if name in existing else Sample(name)
-            inspected[group] = Inspected(group, taken)
+            inspected[group] = Inspected(group, self._sample(name, existing))
+        self._exchange_conversations_that_are_messages(inspected, existing)
         organization = self._organization(inspected)
         for one in inspected.values():
             if not one.sample.profile.sampled:
@@ -94,13 +96,41 @@ class Inspector:
                 continue
             one.findings = list(self._judge(one, inspected, organization))
             for finding in one.findings:
-                self._settings |= finding.settings
+                self._settings |= {
+                    name: value for name, value in finding.settings.items() if not self._has(name, value)
+                }
         ordered = {name: self._settings[name] for name in type(self._names).model_fields if name in self._settings}
         chosen = {one.sample.collection for one in inspected.values()} | self._named()
         others = [name for name in existing if name not in chosen]
-        return Inspection(self._names.mongo_database, [inspected[group] for group in _ORDER], ordered, others)
+        databases = [] if existing else database_names(self._connections)
+        collections = [inspected[group] for group in _ORDER]
+        return Inspection(self._names.mongo_database, collections, ordered, others, databases)
+
+    def _has(self, name: str, value: str) -> bool:
+        """Return whether a setting has this value already."""
+        current = getattr(self._names, name)
+        return bool(current == value) or (isinstance(current, Mapping) and translations(current) == value)
 
     # --- collections --------------------------------------------------------------------------------------
+
+    def _sample(self, name: str, existing: list[str]) -> Sample:
+        return sample(self._connections, name, self._size, self._seconds) if name in existing else Sample(name)
+
+    def _exchange_conversations_that_are_messages(self, inspected: dict[Group, Inspected], existing: list[str]) -> None:
+        """If no collection is named like messages, take a supposed one of conversations for it that has texts.
+
+        A collection named `chats` holds conversations on some platforms, and messages on others.
+        """
+        supposed, text = inspected["conversation"].sample, EXPECTED["message"]["content"]
+        is_guess = "conversations_collection" in self._settings
+        if inspected["message"].sample.profile.sampled or not is_guess or not best_path(text, supposed.profile):
+            return
+        inspected["message"] = Inspected("message", supposed)
+        del self._settings["conversations_collection"]
+        self._settings["messages_collection"] = supposed.collection
+        left = [name for name in existing if name != supposed.collection]
+        name = self._collection("conversation", left)
+        inspected["conversation"] = Inspected("conversation", self._sample(name, left))
 
     def _collection(self, group: Group, existing: list[str]) -> str:
         """Return the collection that the settings name or, if it is missing or empty, one with a similar name."""
@@ -136,7 +166,7 @@ class Inspector:
 
     def _judge(self, one: Inspected, inspected: Mapping[Group, Inspected], organization: str) -> Iterator[FieldFinding]:
         group, profile = one.group, one.sample.profile
-        yield _judge_ids(profile)
+        yield _judge_ids(group, profile)
         yield self._organizations(one, organization)
         yield from self._references(one, inspected, organization)
         for name, expected in EXPECTED[group].items():
@@ -250,14 +280,14 @@ class Inspector:
                 yield FieldFinding(what, path, Fit.OPTIONAL, text, {setting: path})
 
 
-def _judge_ids(profile: Profile) -> FieldFinding:
+def _judge_ids(group: Group, profile: Profile) -> FieldFinding:
     if profile.ids == profile.sampled:
         return FieldFinding("_id", "_id", Fit.FITS, "id, in 100 %")
-    share = f"{profile.sampled - profile.ids} of {profile.sampled}"
+    share = f"{profile.sampled - profile.ids} of {profile.sampled} are neither ObjectIds nor text of 24 hex digits"
+    if group == "message":  # stored as text
+        return FieldFinding("_id", "_id", Fit.OPTIONAL, f"{share}: snapshots have them, but no request can select them")
     level = Fit.PARTLY if profile.ids else Fit.FAULT
-    return FieldFinding(
-        "_id", "_id", level, f"{share} are neither ObjectIds nor text of 24 hex digits, so no request can name them"
-    )
+    return FieldFinding("_id", "_id", level, f"{share}, so no request can name them; no setting translates ids")
 
 
 def _at_most_partly(level: Fit) -> Fit:

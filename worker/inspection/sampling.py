@@ -2,10 +2,12 @@
 
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import pymongo
 from bson import ObjectId
+from pymongo.errors import PyMongoError
 from pymongo.read_concern import ReadConcern
 
 from worker.errors import StoreConflict, StoreUnavailable
@@ -33,6 +35,13 @@ def collection_names(connections: Connections) -> list[str]:
     """Return the collections and views of the database. Raises StoreUnavailable, StoreConflict."""
     with store_errors():
         return sorted(connections.database.list_collection_names(filter={"name": {"$not": {"$regex": "^system\\."}}}))
+
+
+def database_names(connections: Connections) -> list[str]:
+    """Return the server's databases with data, without MongoDB's own; none if the user may not list them."""
+    with suppress(PyMongoError):
+        return sorted(set(connections.mongo.list_database_names()) - {"admin", "config", "local"})
+    return []
 
 
 def is_empty(connections: Connections, collection: str) -> bool:

@@ -25,7 +25,7 @@ class Example:
 
 
 def first_conversation(settings: Settings) -> Example | None:
-    """Return the oldest conversation that can be requested, or None if there is none. A restart finds the same one.
+    """Return the conversation with the lowest id that can be requested, or None. A restart finds the same one.
 
     Raises StoreUnavailable, StoreConflict.
     """
