@@ -129,6 +129,8 @@ def _with_own_data(command: str, has_example: bool) -> str:
     return f"""\
   {command} inspect
   {command} request --organization {organization} --contact {contact} --conversation {conversation} --wait
+  {command} show ID
+  {command} backfill --organization {organization} --dry-run
   {command} status"""
 
 
