@@ -7,11 +7,13 @@ One row serves three programs:
   expected_output_key_name="target", additional_metadata_key_name="metadata")` for the last question alone, or
   `scenario_key_name="question", turns_key_name="input", expected_outcome_key_name="target"` for whole conversations.
   https://deepeval.com/docs/evaluation-datasets
-- promptfoo reads `vars`, of which `messages` is a chat as JSON text, and `metadata`.
-  https://www.promptfoo.dev/docs/configuration/test-cases
+- promptfoo reads `vars`, of which `messages` is a chat as JSON text, and `metadata`. It renders a prompt as a Nunjucks
+  template again after it has inserted the variables, so `messages` must not have a tag.
+  https://www.promptfoo.dev/docs/configuration/test-cases and `renderPrompt` in promptfoo's `src/evaluatorHelpers.ts`
 """
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,6 +25,8 @@ from worker.formats.rows import NotRepresentable, Row
 from worker.formats.turns import answered
 
 _REFERENCES = ("file://", "package:")
+_TAG = re.compile(r"\{(?=[{%#])|(?<=#)\}")
+"""A brace that opens a tag of Nunjucks or ends a comment. The JSON of a chat has such a brace only within a text."""
 _METADATA = {"quality": "string", "category": "string", "tags": ["string"], "contentHash": "string"}
 
 
@@ -30,7 +34,7 @@ class Eval(Format):
     """The format `eval`: a row is a test case for each conversation, without the system prompt of the tested agent."""
 
     name = "eval"
-    version = 2
+    version = 3
     purpose = "test cases for Inspect, DeepEval and promptfoo"
 
     def columns(self, options: Options) -> dict[str, Any]:
@@ -65,9 +69,14 @@ class Eval(Format):
                 "target": answer.content,
                 "question": context[-1].content,
                 "metadata": metadata,
-                "vars": {"messages": json.dumps(messages, ensure_ascii=False), "expected": answer.content},
+                "vars": {"messages": _inert(messages), "expected": answer.content},
             }
         ]
+
+
+def _inert(messages: list[dict[str, Any]]) -> str:
+    """Return the JSON of a chat without tags of Nunjucks: their braces are escaped, as JSON allows."""
+    return _TAG.sub(lambda brace: f"\\u{ord(brace[0]):04x}", json.dumps(messages, ensure_ascii=False))
 
 
 FORMAT = Eval()

@@ -1,5 +1,6 @@
 """The rows of each trainer's format, by its documented rules."""
 
+import json
 from datetime import UTC, datetime
 from typing import Any
 
@@ -149,6 +150,14 @@ def test_nova_ignores_reserved_words_in_what_is_cut_off() -> None:
 @pytest.mark.parametrize("answer", ["file:///etc/hostname", "package:arrives Monday"])
 def test_eval_skips_an_answer_that_promptfoo_would_load(answer: str) -> None:
     assert reason("eval", snapshot(("contact", "a"), ("user", answer))) == "file_reference"
+
+
+@pytest.mark.parametrize("text", ["Hi {{1}}", "{{{ env.KEY }}}", "{% if a %}", "{# a #}", "\\{{a}}", "{", "{}"])
+def test_eval_has_a_chat_that_promptfoo_does_not_take_for_a_template(text: str) -> None:
+    row = row_of("eval", snapshot(("user", text), ("contact", text), ("user", "b")))
+    assert not any(tag in row["vars"]["messages"] for tag in ("{{", "{%", "{#", "#}"))
+    assert json.loads(row["vars"]["messages"]) == row["input"]
+    assert row["question"] == text
 
 
 @pytest.mark.parametrize("name", sorted(FORMATS))
