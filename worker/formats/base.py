@@ -46,6 +46,8 @@ class Format(ABC):
     """The purpose of the format in a few words, for help texts."""
     takes: ClassVar[frozenset[str]] = frozenset()
     """The fields of `Options` that it uses."""
+    only_uncompressed: ClassVar[str] = ""
+    """The names of readers that cannot read compressed files, for the dataset card."""
 
     def check(self, options: Options) -> None:
         """Check that the format has the options that are set, and that it can use their values.
@@ -106,7 +108,9 @@ class Format(ABC):
 
     def warnings(self, dataset: Dataset) -> Iterator[str]:
         """Yield a sentence for the dataset card for each fault that readers of the format would not accept."""
-        yield from ()
+        paths = [file.path for files in dataset.files.values() for file in files]
+        if self.only_uncompressed and not all(path.endswith(f".{self.suffix}") for path in paths):
+            yield f"{self.only_uncompressed} cannot read compressed files: decompress them first."
 
     def table(self) -> Table:
         """Return an empty table of the rows. Only a format with the suffix `parquet` has one.

@@ -36,6 +36,7 @@ class Eval(Format):
     name = "eval"
     version = 3
     purpose = "test cases for Inspect, DeepEval and promptfoo"
+    only_uncompressed = "Inspect, DeepEval and promptfoo"
 
     def columns(self, options: Options) -> dict[str, Any]:
         """Return the columns of the rows."""

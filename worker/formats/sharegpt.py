@@ -6,7 +6,7 @@ https://llamafactory.readthedocs.io/en/latest/getting_started/data_preparation.h
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from worker.formats.base import Format
@@ -23,6 +23,7 @@ class Sharegpt(Format):
     name = "sharegpt"
     purpose = "supervised fine-tuning with LLaMA-Factory"
     takes = frozenset({"system"})
+    only_uncompressed = "LLaMA-Factory"
 
     def columns(self, options: Options) -> dict[str, Any]:
         """Return the columns of the rows."""
@@ -56,12 +57,6 @@ class Sharegpt(Format):
         }
         info = json.dumps(entries, indent=2, ensure_ascii=False).encode() + b"\n"
         return super().extra_files(dataset) | {"dataset_info.json": info}
-
-    def warnings(self, dataset: Dataset) -> Iterator[str]:
-        """Yield a sentence if the files are compressed."""
-        paths = [file.path for files in dataset.files.values() for file in files]
-        if any(_plain(path) != path for path in paths):
-            yield "LLaMA-Factory cannot read compressed files: decompress them first."
 
 
 def _plain(path: str) -> str:

@@ -52,6 +52,7 @@ class Vertex(Format):
 
     def warnings(self, dataset: Dataset) -> Iterator[str]:
         """Yield a sentence for each limit of Gemini's tuning that the files exceed."""
+        yield from super().warnings(dataset)
         for split, files in dataset.files.items():
             for file in files:
                 if file.bytes > _MAX_FILE_BYTES:

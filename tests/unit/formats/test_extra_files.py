@@ -71,6 +71,14 @@ def test_sharegpt_names_compressed_files_as_they_will_be() -> None:
     assert "**LLaMA-Factory cannot read compressed files: decompress them first.**" in made["README.md"].decode()
 
 
+@pytest.mark.parametrize(("ending", "warned"), [("", False), (".gz", True), (".zst", True)])
+def test_card_of_eval_names_the_readers_of_uncompressed_files(ending: str, warned: bool) -> None:
+    files = {"test": [File(f"test.jsonl{ending}", 3, 10, "")]}
+    made = get_format("eval").extra_files(Dataset("d", "", datetime(2026, 5, 18, tzinfo=UTC), files))
+    warning = b"**Inspect, DeepEval and promptfoo cannot read compressed files: decompress them first.**"
+    assert (warning in made["README.md"]) is warned
+
+
 def test_card_says_what_readers_will_not_accept() -> None:
     files = {"validation": [File("validation.jsonl", 5_001, 9, "")]}
     made = get_format("vertex").extra_files(Dataset("d", "", datetime(2026, 5, 18, tzinfo=UTC), files))
