@@ -71,23 +71,31 @@ def _faults(source: dict[str, Any], snapshot: dict[str, Any] | None) -> Iterator
         for each in snapshot["messages"]
     ]
     given = [
-        (
-            each["content"].encode(),
-            each["sender"],
-            each["senderType"],
-            milliseconds(datetime.fromisoformat(each["timestamp"])),
-        )
-        for each in source["messages"]
+        (each["content"].encode(), each["sender"], _sender_type(each), _time(each))
+        for each in in_order(source["messages"])
     ]
     if stored != given:
         first = next((number for number, pair in enumerate(zip(stored, given, strict=False)) if pair[0] != pair[1]), -1)
         yield f"differs from its source at message {first} ({len(stored)} stored, {len(given)} given)"
     if snapshot["messageCount"] != len(given):
         yield f"has messageCount {snapshot['messageCount']}"
-    contact = source["contact"]
+    contact = source.get("contact") or {}
     name = " ".join(part for part in ((contact.get(key) or "").strip() for key in ("firstName", "lastName")) if part)
     if snapshot["customerName"] != name:
         yield "has a different customer name"
+
+
+def in_order(messages: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The messages of a conversation in the order of their times, as a snapshot has them."""
+    return sorted(messages, key=_time)
+
+
+def _time(message: dict[str, Any]) -> int:
+    return milliseconds(datetime.fromisoformat(message["timestamp"]))
+
+
+def _sender_type(message: dict[str, Any]) -> str:
+    return message.get("senderType") or {"user": "HUMAN", "contact": "CONTACT"}[message["sender"]]
 
 
 def event_faults(

@@ -2,7 +2,6 @@
 
 import gzip
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ import pyarrow.parquet as pq
 from bson import ObjectId
 from bson.codec_options import CodecOptions
 
+from support.comparing import in_order, read
 from worker.domain.assembly import Conversation, assemble, encode_messages
 from worker.exports import croissant
 from worker.formats import FORMATS, Dataset, File, Format, NotRepresentable, Options, Row, line
@@ -36,35 +36,34 @@ class Written:
 
 
 def snapshots(paths: Iterable[Path]) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
-    """Yields the snapshot of each conversation that has messages, and the messages as they stand in the file.
+    """Yields the snapshot of each conversation that has messages, and the messages of the file by their time.
 
     Every fourth has the same quality. Some were redacted.
     """
     organization = ObjectId()
     number = 0
-    for path in paths:
-        with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as lines:
-            for source in (json.loads(each) for each in lines):
-                messages = encode_messages([{**each, "_id": ObjectId()} for each in source["messages"]])
-                if messages is None:
-                    continue
-                key = ObjectId()
-                entry: Any = {
-                    "_id": key,
-                    "organizationId": organization,
-                    "contactId": ObjectId(),
-                    "requestId": f"all:{key}",
-                    "trigger": "backfill",
-                    "tags": ["a"] if number % 3 else [],
-                    "quality": QUALITIES[number % 4],
-                    **({} if number % 5 else {"redaction": {"policy": 1, "counts": {"email": 2}}}),
-                }
-                made = assemble(entry, Conversation(source.get("contact") or {}, messages), NOW)
-                number += 1
-                document: dict[str, Any] = bson.decode(made.document.raw, CodecOptions(tz_aware=True))
-                if number % 7 == 0:
-                    document["erasedMentions"] = {"at": NOW, "counts": {"phone": 1}}
-                yield document, source["messages"]
+    for source in read(paths):
+        said = in_order(source["messages"])
+        messages = encode_messages([{**each, "_id": ObjectId()} for each in said])
+        if messages is None:
+            continue
+        key = ObjectId()
+        entry: Any = {
+            "_id": key,
+            "organizationId": organization,
+            "contactId": ObjectId(),
+            "requestId": f"all:{key}",
+            "trigger": "backfill",
+            "tags": ["a"] if number % 3 else [],
+            "quality": QUALITIES[number % 4],
+            **({} if number % 5 else {"redaction": {"policy": 1, "counts": {"email": 2}}}),
+        }
+        made = assemble(entry, Conversation(source.get("contact") or {}, messages), NOW)
+        number += 1
+        document: dict[str, Any] = bson.decode(made.document.raw, CodecOptions(tz_aware=True))
+        if number % 7 == 0:
+            document["erasedMentions"] = {"at": NOW, "counts": {"phone": 1}}
+        yield document, said
 
 
 def write(folder: Path, documents: Iterable[dict[str, Any]], shards: int = 2) -> dict[str, Written]:

@@ -55,7 +55,9 @@ def test_program_reads_every_row(program: str, formats: list[str], exported: tup
     assert done.returncode == 0, done.stderr[-3000:]
     read = json.loads(done.stdout.splitlines()[-1])
     print(f"{program}: {read}")
-    assert read == {name: written[name].rows for name in formats}
+    assert {name: rows for name, rows in read.items() if rows} == {
+        name: written[name].rows for name in formats if written[name].rows
+    }
 
 
 def test_rows_say_what_the_conversations_say() -> None:
@@ -68,11 +70,13 @@ def test_rows_say_what_the_conversations_say() -> None:
         first = next((place for place, (ours, _) in enumerate(visible) if not ours), None)
         answered = first is not None
         since = "\n".join(content for _, content in visible[first:]) if answered else ""
+        refers = any(ours and content.startswith(("file://", "package:")) for ours, content in visible)
+        may_skip = {"vertex", "nova", "eval"} if refers else {"vertex", "nova"}
         rows = {name: row_of(name, document) for name in FORMATS}
         for name in ("messages", "eval", "mistral", "sharegpt", "vertex", "nova"):
             whole = everything if name in {"messages", "eval"} else since
             if rows[name] is None:
-                assert not answered or name in {"vertex", "nova"}
+                assert not answered or name in may_skip
             else:
                 assert said(name, rows[name]) == whole
         assert (rows["kto"] is None) == (not answered or document["quality"] not in {"good", "bad"})
