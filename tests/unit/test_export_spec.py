@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from bson import ObjectId
 
+from worker.errors import InvalidRequest
 from worker.exports.spec import ExportSpec, read_spec
 from worker.settings import load
 
@@ -34,3 +35,19 @@ def test_times_beyond_those_of_python_are_kept_as_the_first_and_the_last() -> No
     given = {"format": "jsonl", "from": "0001-01-01T00:00:00+14:00", "to": "9999-12-31T23:59:59-14:00"}
     stored = ExportSpec.checked(given, load()).stored()
     assert (stored["from"], stored["to"]) == ("0001-01-01T00:00:00.000Z", "9999-12-31T23:59:59.999Z")
+
+
+@pytest.mark.parametrize(
+    ("given", "fault"),
+    [
+        ({"system": ""}, "should have at least 1 character"),
+        ({"split": "9" * 51}, "should have at most 50 characters"),
+        ({"format": 5}, "should be a valid string"),
+        ({"redact": "email"}, "should be an array"),
+    ],
+    ids=str,
+)
+def test_messages_continue_the_name_of_the_field(given: dict[str, Any], fault: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        ExportSpec.checked({"format": "messages", **given}, load())
+    assert refused.value.errors == [{"field": next(iter(given)), "message": fault}]

@@ -29,6 +29,8 @@ MAX_FAULTS = 20
 """Maximum number of faults that one error names."""
 _MAX_PATH_LENGTH = 100
 
+_SUBJECT = re.compile(r"^(Input|String|List) should")
+"""How Pydantic's messages begin. Ours continue the name of the field."""
 _SURROGATES = r"\ud800-\udfff"
 _FORBIDDEN = {
     "": re.compile(f"[{CONTROL}{_SURROGATES}]"),
@@ -192,4 +194,5 @@ def _message(kind: str, message: str) -> str:
         return "is required"
     if kind == "string_unicode":
         return "should be valid Unicode, but contains a lone surrogate"
-    return message.removeprefix("Value error, ").replace("Input should", "should").replace("a valid list", "an array")
+    message = _SUBJECT.sub("should", message.removeprefix("Value error, "))
+    return message.replace("a valid list", "an array")

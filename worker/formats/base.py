@@ -57,7 +57,7 @@ class Format(ABC):
         """
         given = {each.name for each in fields(options) if getattr(options, each.name) not in {None, False}}
         errors = [
-            {"field": to_camel(name), "message": f"is not an option of the format {self.name}"}
+            {"field": to_camel(name), "message": f"is not an option of the format {self.name}; leave it out"}
             for name in sorted(given - self.takes)
         ]
         if options.system is not None and "system" in self.takes and not _is_prompt(options.system):

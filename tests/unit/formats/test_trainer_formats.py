@@ -171,7 +171,8 @@ def test_options_that_a_format_does_not_take_are_refused(name: str) -> None:
             with pytest.raises(InvalidRequest) as refused:
                 chosen.check(options)
             spelled = {"system": "system", "weight_bad": "weightBad"}[field]
-            assert refused.value.errors == [{"field": spelled, "message": f"is not an option of the format {name}"}]
+            message = f"is not an option of the format {name}; leave it out"
+            assert refused.value.errors == [{"field": spelled, "message": message}]
 
 
 @pytest.mark.parametrize("system", ["", " \n", "\udc00"])
