@@ -157,8 +157,8 @@ class Service:
             requests: Any number of requests, which may be of different organizations.
             check: Called once with the new ledger entries before they are inserted. Returns, for each, the error that
                 refuses it, or None.
-            wake: Called with the entries that were inserted, before this returns; with a few entries even before they
-                are durable.
+            wake: Called with the entries that were inserted, before this returns; with a few entries, after a pause,
+                even before they are durable.
 
         Returns:
             For each request, in order, its receipt or the error that refuses it: those that `submit` raises, or one of

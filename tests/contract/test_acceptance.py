@@ -22,6 +22,8 @@ from worker.domain.ledger_entry import LedgerEntry
 from worker.errors import AcceptUnknown
 from worker.service import Receipt
 from worker.settings import Settings
+from worker.stores import acceptance
+from worker.stores.acceptance import PAUSE_SECONDS
 
 NOT_MAJORITY = {"code": 64, "codeName": "WriteConcernFailed", "errmsg": "waiting for replication timed out"}
 TEST_COMMANDS = ("--setParameter", "enableTestCommands=1")
@@ -62,11 +64,23 @@ def journal_stopped(bench: Bench) -> Iterator[None]:
 def test_worker_is_woken_before_the_request_is_durable_and_the_receipt_waits(own_bench: Bench) -> None:
     contact = own_bench.contact()
     own_bench.accepted(own_bench.asked(contact, "warm"))
+    time.sleep(2 * PAUSE_SECONDS)  # which a producer must pause for this
     with journal_stopped(own_bench), pytest.raises(AcceptUnknown):
         own_bench.service.submit(own_bench.asked(contact, "a"))
     assert len(own_bench.published.ids) == 1
     again = own_bench.service.submit(own_bench.asked(contact, "a"))
     assert (str(again.id), again.created) == (own_bench.published.ids[0], False)
+
+
+def test_requests_that_follow_each_other_take_one_command_each(
+    own_bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(acceptance, "PAUSE_SECONDS", 60)  # however slow the machine is
+    contact = own_bench.contact()
+    own_bench.accepted(own_bench.asked(contact, "first"))
+    with journal_stopped(own_bench), pytest.raises(AcceptUnknown):
+        own_bench.service.submit(own_bench.asked(contact, "second"))
+    assert own_bench.published.ids == []  # the insert waits until it is durable
 
 
 def test_run_finds_a_request_that_is_not_durable_yet_but_no_such_outcome(own_bench: Bench) -> None:
@@ -95,6 +109,7 @@ def test_worker_is_woken_once_if_the_answer_to_the_insert_is_lost(
 ) -> None:
     contact = bench.contact()
     bench.accepted(bench.asked(contact, "warm"))
+    time.sleep(2 * PAUSE_SECONDS)
     with failing(mongo_client, ["insert"], writeConcernError=NOT_MAJORITY):
         receipt = bench.service.submit(bench.asked(contact))
     assert bench.published.ids == [str(receipt.id)]

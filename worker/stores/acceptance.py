@@ -1,9 +1,9 @@
 """Inserts requests into the ledger. A request is accepted once its entry is durable at majority.
 
 A request on its own would wait twice for MongoDB's journal: when it is accepted, and when it is decided. A few requests
-are therefore inserted without waiting, their workers are woken, and only then is the insert confirmed. Meanwhile the
-workers already read the conversations. This is safe because a worker decides in a transaction at majority, which
-follows the insert in MongoDB's oplog: if the insert is rolled back, so is the decision.
+after a pause are therefore inserted without waiting, their workers are woken, and only then is the insert confirmed.
+Meanwhile the workers already read the conversations. This is safe because a worker decides in a transaction at
+majority, which follows the insert in MongoDB's oplog: if the insert is rolled back, so is the decision.
 """
 
 import time
@@ -28,6 +28,9 @@ Wake = Callable[[Sequence[LedgerEntry]], object]
 _FEW = 4
 """Maximum number of requests whose workers are woken before the insert is confirmed. Confirming takes a command of its
 own, and many requests that share an insert would gain nothing: their workers are busy anyway."""
+PAUSE_SECONDS = 0.01
+"""Time without an insert after which the next one wakes workers early. The requests of a producer that sends one after
+the other wait for their workers anyway, and it accepts a quarter fewer of them with the additional command."""
 _NOT_CONFIRMED = WriteConcern(w=1, j=False)
 _DUPLICATE_KEY = 11000
 _READ_BACKS = 10  # within half a second: another process's insert of the same key may not be at majority yet
@@ -40,6 +43,8 @@ class Acceptance:
         """`deadline`: time limit of the confirmation, which begins after the wake-ups."""
         self._ledger = ledger
         self._seconds = deadline.total_seconds()
+        self._ended = 0.0
+        """When the last insert ended, by the monotonic clock."""
 
     def insert(self, entries: Sequence[LedgerEntry], until: float, wake: Wake | None = None) -> dict[Key, LedgerEntry]:
         """Insert entries in one command. An entry whose key exists already is not inserted.
@@ -48,8 +53,8 @@ class Acceptance:
             entries: New entries, with the status `accepted`.
             until: The latest time of the insert, by the monotonic clock. An erasure searches for entries only for some
                 time after its tombstone, so none may appear long after the tombstones were read.
-            wake: Called with the entries that were inserted, as soon as workers can find them. If there are few, it is
-                called before they are known to be durable.
+            wake: Called with the entries that were inserted, as soon as workers can find them. If there are few, after
+                a pause, it is called before they are known to be durable.
 
         Returns:
             The ledger's entry for each key, which may be an older one. A key is missing if its entry is not known to be
@@ -61,11 +66,13 @@ class Acceptance:
         if not entries:
             return {}
         new = {key_of(entry): entry for entry in entries}
-        is_early = wake is not None and len(entries) <= _FEW and any(entry.get("queue") for entry in entries)
+        is_rare = len(entries) <= _FEW and time.monotonic() - self._ended >= PAUSE_SECONDS
+        is_early = wake is not None and is_rare and any(entry.get("queue") for entry in entries)
         doubtful = self._insert(entries, _NOT_CONFIRMED if is_early else DURABLE, until)
         early = [entry for key, entry in new.items() if key not in doubtful] if is_early else []
         _call(wake, early)
         known = self._durable(new, early if is_early else None, doubtful)
+        self._ended = time.monotonic()
         left = {entry["_id"] for entry in entries} - {entry["_id"] for entry in early}
         _call(wake, [entry for entry in known.values() if entry["_id"] in left])
         return known
