@@ -63,7 +63,7 @@ class EventWatch:
             while is_wanted():
                 await self._follow(on_outcome, is_wanted)
         except (redis.RedisError, OSError) as error:
-            log.info("outcomes_without_events", reason=type(error).__name__)
+            log.info("event_watch_interrupted", reason=type(error).__name__)
             await self._client.connection_pool.disconnect()
             await asyncio.sleep(_PAUSE_SECONDS)
         except Exception:

@@ -99,7 +99,7 @@ class RateLimit:
                     pipeline.expire(key, 2 * _WINDOW)
                 return dict(zip(counts, pipeline.execute()[::2], strict=True))
         except BrokerUnavailable as error:
-            log.warning("rate_limit_without_redis", reason=error.message)
+            log.warning("rate_limit_counted_per_process", reason=error.message)
             return {}
 
     def close(self) -> None:

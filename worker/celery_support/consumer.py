@@ -260,7 +260,7 @@ class Heartbeat(_Repeated):
 
 
 class KeyCheck(_Repeated):
-    """Moves keys that stop others aside, so that a request waits for no longer than a second because of one."""
+    """Moves Redis keys that block queues or streams out of the way, once a second, so that no request waits long."""
 
     every = timedelta(seconds=1)
 

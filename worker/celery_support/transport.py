@@ -72,7 +72,7 @@ class QoS(base.QoS):  # type: ignore[misc]
             with self.channel.conn_or_acquire() as client:
                 client.eval(_INDEX, len(keys), *keys, _MAX_AHEAD_SECONDS, longest)
         except redis.ResponseError as error:
-            log.warning("unacked_not_indexed", reason=name_of(error))
+            log.warning("unacked_repair_failed", reason=name_of(error))
         super().restore_visible(*args, **kwargs)
 
     def restore_by_tag(self, tag: Any, client: Any = None, leftmost: bool = False) -> None:

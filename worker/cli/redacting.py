@@ -42,7 +42,8 @@ def redact(
 ) -> None:
     """Show what redaction would change in a text, or in a conversation and its customer's fields. Stores nothing.
 
-    Without --redact, the kinds in the policy of --organization are redacted, or all kinds if it names none.
+    Without --redact, the kinds of personal data in the policy of --organization are redacted; all kinds if there is
+    no --organization, or if its policy names none.
 
     \b
     Example:

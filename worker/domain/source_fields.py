@@ -64,7 +64,7 @@ USER = {
 
 @dataclass(frozen=True)
 class CollectionFields:
-    """The fields of one collection of the platform: which of ours each is, and how its values translate.
+    """The fields of one collection of the platform: where the platform stores each, and how its values translate.
 
     Example:
         fields.projection(["firstName", "email"])  # a projection that returns them under these names

@@ -113,7 +113,7 @@ class Format(ABC):
             yield f"{self.only_uncompressed} cannot read compressed files: decompress them first."
 
     def table(self) -> Table:
-        """Return an empty table of the rows. Only a format with the suffix `parquet` has one.
+        """Return a new, empty `Table` for collecting rows. Only formats with the suffix `parquet` have one.
 
         Raises ModuleNotFoundError if pyarrow is missing.
         """

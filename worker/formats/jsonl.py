@@ -34,7 +34,7 @@ class Jsonl(Format):
         return [render(snapshot)]
 
     def lines(self, snapshot: Mapping[str, Any], options: Options) -> list[bytes]:
-        """Return the line of that row, without making the row."""
+        """Return the row as an encoded line, directly from the snapshot: faster than building the row first."""
         return [line_of(_encode(snapshot))]
 
 

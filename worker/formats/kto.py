@@ -32,7 +32,7 @@ class Kto(Format):
         """
         quality = snapshot.get("quality")
         if quality is None:
-            raise NotRepresentable("not_rated", "The snapshot has no quality.")
+            raise NotRepresentable("not_rated", "The snapshot is not rated: `kto` needs the quality `good` or `bad`.")
         if quality not in ("good", "bad"):
             raise NotRepresentable("other_quality", "The quality is neither `good` nor `bad`.")
         messages = chat(answered(snapshot), options.system)

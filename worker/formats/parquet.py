@@ -48,7 +48,7 @@ class Parquet(Format):
         return f"data/{split}-{index:05}-of-{count:05}.parquet"
 
     def table(self) -> SnapshotTable:
-        """Return an empty table of the rows. Raises ModuleNotFoundError if pyarrow is missing."""
+        """Return a new, empty table for collecting rows. Raises ModuleNotFoundError if pyarrow is missing."""
         return SnapshotTable()
 
 

@@ -42,7 +42,7 @@ class Change(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RedactedSnapshot:
-    """The changes of a snapshot by redaction. Everything else stays as it is."""
+    """What redaction changes in a snapshot. Everything else stays as it is."""
 
     messages: dict[int, dict[str, Any]]
     """The changed messages, by their index."""

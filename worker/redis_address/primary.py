@@ -21,7 +21,7 @@ def _may_be_former(error: redis.ResponseError) -> bool:
 
 
 class PrimaryConnection(synchronous.SentinelManagedConnection):
-    """A connection that closes if it is refused a write, and the Sentinels name another primary."""
+    """A connection that closes when its server refuses a write and the Sentinels name another primary."""
 
     def read_response(self, *args: Any, **options: Any) -> Any:
         """Read a reply. Raises redis.ConnectionError, which redis-py retries, if the server is a former primary."""

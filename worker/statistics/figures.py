@@ -34,7 +34,7 @@ class Values(Figures):
 
 
 class Bucket(Figures):
-    """The number of snapshots of a range of lengths."""
+    """How many snapshots have a length in this range."""
 
     least: int
     most: int | None = Field(description="null: no limit")

@@ -1,8 +1,8 @@
 """Tombstones: which contacts were erased, as keyed hashes without personal data.
 
-Requests are checked here before they are accepted, and again by the read of their source, before they are decided. A
-check is a look-up of a few short keys. It is never skipped, not even while no tombstone is known, because another
-process may have just written the first one.
+Each request is checked twice: before it is accepted, and again when a worker reads its conversation, before its
+outcome is decided. A check looks up a few short keys. It is never skipped, even if no tombstone is known yet, because
+another process may have just written the first one.
 """
 
 import hmac

@@ -159,7 +159,7 @@ class Spans:
             span.end()
 
     def end(self, entries: Iterable[LedgerEntry], postponed: str | None = None) -> None:
-        """End the runs of these entries. `postponed`: the error code for which they are attempted again."""
+        """End the run spans of these entries. `postponed`: the code of the error after which they are tried again."""
         for entry in entries:
             if running := self._running.get(entry["_id"]):
                 running.span.set_attribute("snapshots.status", "postponed" if postponed else entry["status"])

@@ -39,7 +39,7 @@ class ShownJob:
 
     @property
     def options(self) -> dict[str, str]:
-        """The options of the job by their names in words."""
+        """The options of the job, by their readable names."""
         given = {name: value for name, value in self.job.spec.items() if name != "userId"}
         return {name: "given" if name in _PERSONAL else _in_words(value) for name, value in given.items()}
 

@@ -40,7 +40,7 @@ def check_same_site(request: Request) -> None:
             return
     elif (origin := request.headers.get("origin")) is None or _host_of(origin) == request.headers.get("host"):
         return
-    raise Forbidden("The form was sent from another site.")
+    raise Forbidden("The form was sent from another site. Open the operations pages directly and submit it there.")
 
 
 def _host_of(origin: str) -> str:
