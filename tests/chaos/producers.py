@@ -33,6 +33,8 @@ Producer = Callable[[list[PlannedRequest]], list[Answer]]
 """Most take one request at a time; `bulk` and `burst` take many."""
 
 REQUESTS = "snapshots:requests"
+_PLACES = 20
+"""After so many requests the channels repeat."""
 _WAIT_SECONDS = 2
 """Maximum time for which a POST waits for its snapshot. It is short, because the driver has few threads."""
 
@@ -180,7 +182,7 @@ def http(bases: Sequence[str], secret: str, stack: ExitStack) -> Producer:
             "accessRole": "admin",
             "exp": time.time() + 3600,
         }
-        waits = request.expected == COMPLETED and int(request.token[1:]) % 2 == 0
+        waits = request.expected == COMPLETED and int(request.token[1:]) // _PLACES % 2 == 0
         headers = {
             "Authorization": f"Bearer {jwt.encode(claims, secret, 'HS256')}",
             "Idempotency-Key": str(request.request_id),
@@ -196,7 +198,9 @@ def http(bases: Sequence[str], secret: str, stack: ExitStack) -> Producer:
         if answer.status_code in {200, 201, 202}:
             return [(ACCEPTED, request.request_id)]
         # Only these ask for a repeat. A 500 is an error of ours, which a repeat would hide.
-        return [(UNKNOWN if answer.status_code in {429, 503} else REFUSED, None)]
+        # So does a 503 only with Retry-After: without it, a request that was accepted has failed.
+        asks_for_repeat = answer.status_code in {429, 503} and "retry-after" in answer.headers
+        return [(UNKNOWN if asks_for_repeat else REFUSED, None)]
 
     return send
 

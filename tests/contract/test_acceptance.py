@@ -117,7 +117,9 @@ def test_worker_is_woken_once_if_the_answer_to_the_insert_is_lost(
 
 def test_nobody_is_woken_for_a_known_request(bench: Bench) -> None:
     contact = bench.contact()
-    first, again = (bench.service.submit(bench.asked(contact, "a")) for _ in range(2))
+    first = bench.service.submit(bench.asked(contact, "a"))
+    time.sleep(2 * PAUSE_SECONDS)
+    again = bench.service.submit(bench.asked(contact, "a"))
     assert (again.id, again.created) == (first.id, False)
     assert bench.published.ids == [str(first.id)]
 
@@ -151,6 +153,7 @@ def test_error_while_workers_are_woken_does_not_hide_that_the_request_is_accepte
 def test_many_requests_are_durable_before_workers_are_woken(own_bench: Bench) -> None:
     contact = own_bench.contact()
     own_bench.accepted(own_bench.asked(contact, "warm"))
+    time.sleep(2 * PAUSE_SECONDS)
     woken: list[LedgerEntry] = []
     with journal_stopped(own_bench):
         answers = own_bench.service.accept([own_bench.asked(contact) for _ in range(5)], wake=woken.extend)
@@ -161,6 +164,7 @@ def test_many_requests_are_durable_before_workers_are_woken(own_bench: Bench) ->
 def test_two_requests_with_one_key_wait_for_a_slow_journal(own_bench: Bench) -> None:
     contact = own_bench.contact()
     own_bench.accepted(own_bench.asked(contact, "warm"))
+    time.sleep(2 * PAUSE_SECONDS)
     twice = [own_bench.asked(contact, "a") for _ in range(2)]
     woken: list[LedgerEntry] = []
     with ThreadPoolExecutor(1) as producer:

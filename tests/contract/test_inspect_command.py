@@ -104,6 +104,16 @@ def test_messages_in_a_collection_named_like_conversations_with_ids_of_their_own
     assert "snapshots have them, but no request can select them" in again.stdout
 
 
+def test_conversations_with_a_last_message_are_not_taken_for_messages(settings: Settings) -> None:
+    with service_on(settings) as service:
+        odd = Odd(service)
+        odd.database.chats.update_many({}, {"$set": {"lastMessage": {"text": "Hello"}}})
+        odd.database.chat_lines.rename("utterances")
+    printed = run(environment(settings), "inspect", "--json").json["settings"]
+    assert "SNAPSHOTS_MESSAGES_COLLECTION" not in printed
+    assert printed["SNAPSHOTS_CONVERSATIONS_COLLECTION"] == "chats"
+
+
 def test_settings_that_are_set_are_not_suggested_again(settings: Settings) -> None:
     with service_on(settings) as service:
         odd = Odd(service)
@@ -126,5 +136,7 @@ def test_database_that_does_not_exist_is_named_next_to_those_that_do(settings: S
     ended = run(environment(settings, SNAPSHOTS_MONGO_DATABASE=absent), "inspect")
     assert ended.code == 1
     text = " ".join(ended.stdout.split())
-    assert f"The database {absent} has no collections. Databases of this server: " in text
-    assert settings.mongo_database in text
+    listed = text.partition(
+        f"The database {absent} has none of the four collections. Other databases of this server: "
+    )[2]
+    assert settings.mongo_database in listed.partition(". Set ")[0].split(", ")

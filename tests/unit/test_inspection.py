@@ -32,9 +32,9 @@ BY_AUTHOR = {"message_sender_field": "by", "message_sender_type_field": "by"}
         (["customer", "agent"], "agent=user,customer=contact", "agent=HUMAN,customer=CONTACT"),
         (["user", "assistant"], "assistant=user,user=contact", "assistant=AI,user=CONTACT"),
         (
-            ["client", "support_agent", "assistantBot"],
-            "assistantBot=user,client=contact,support_agent=user",
-            "assistantBot=AI,client=CONTACT,support_agent=HUMAN",
+            ["client", "support_agent", "assistantBot", "AIAgent"],
+            "AIAgent=user,assistantBot=user,client=contact,support_agent=user",
+            "AIAgent=AI,assistantBot=AI,client=CONTACT,support_agent=HUMAN",
         ),
         (["Visitor", "BOT", "system"], "BOT=user,Visitor=contact,system=user", "BOT=AI,Visitor=CONTACT,system=SYSTEM"),
     ],
@@ -64,6 +64,34 @@ def test_directions_and_flags_are_translated(documents: list[dict[str, Any]], se
     found = find_authors(profile(*documents), SourceFields(load()).message)
     assert not found.fits
     assert found.settings == settings
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["agent_to_customer", "customer_to_agent", "team_member", "web_client", "customer_service", "not_agent", "IVR"],
+)
+def test_words_that_may_mean_either_side_are_not_translated(value: str) -> None:
+    values = ["customer", "agent"] * 10 + [value]
+    found = find_authors(profile(*({"by": each} for each in values)), SourceFields(load()).message)
+    assert found.settings["message_sender_values"] == "agent=user,customer=contact"
+    assert f"{value}=contact" in found.finding
+
+
+def test_translations_that_are_set_are_kept_and_a_value_with_a_comma_is_left_out() -> None:
+    own = {
+        "message_sender_field": "by",
+        "message_sender_values": "customer=contact, agent=user,customer_service=contact",
+    }
+    values = ["customer", "agent", "customer_service"] * 5 + ["weird", "Agent, Support"]
+    found = find_authors(profile(*({"by": each} for each in values)), SourceFields(load(**own)).message)
+    assert found.settings["message_sender_values"] == "agent=user,customer=contact,customer_service=contact"
+    assert "add weird=contact (or =user) to" in found.finding
+
+
+def test_unknown_value_among_ours_is_named() -> None:
+    values = ["contact", "user"] * 5 + ["weird"]
+    found = find_authors(profile(*({"sender": each} for each in values)), SourceFields(load()).message)
+    assert "weird" in found.finding
 
 
 def test_values_without_a_translation_are_named() -> None:

@@ -194,7 +194,7 @@ def failure(
 
 
 def error_response(error: SnapshotError, idempotency_key: str | None = None) -> Response:
-    """Return the response to an error. A 503 contains `idempotency_key`, for the repetition."""
+    """Return the response to an error. A 503 contains `idempotency_key`: repeat with it."""
     if isinstance(error, HttpError):
         headers = {**error.headers, **error.details.get("headers", {})}
         return failure(error.status, error.message, error.code, error.details.get("errors", ()), headers)

@@ -65,6 +65,7 @@ def _as_fields(result: "Inspection") -> dict[str, Any]:
     return {
         "fits": result.fits,
         "database": result.database,
+        "otherDatabases": result.other_databases,
         "collections": [
             {
                 "kind": f"{one.group}s",
@@ -106,8 +107,9 @@ def _print(result: "Inspection") -> None:
         out.print(f"Everything that is required fits in the database {result.database}.")
     elif result.other_databases:
         out.print(
-            f"The database {result.database} has no collections. Databases of this server: "
-            f"{', '.join(result.other_databases)}. Set SNAPSHOTS_MONGO_DATABASE."
+            f"The database {result.database} has none of the four collections. Other databases of this server: "
+            f"{', '.join(result.other_databases)}. Set SNAPSHOTS_MONGO_DATABASE, or the database in "
+            "SNAPSHOTS_MONGO_URL."
         )
     else:
         out.print(

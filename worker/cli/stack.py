@@ -69,7 +69,7 @@ def up(data: Path | None, as_json: bool) -> None:
 
 
 def _check_files_and_logins(settings: Settings) -> None:
-    """Check early for InvalidSettings that would otherwise end a process after others have started."""
+    """Check what would otherwise end a process after others have started. Raises InvalidSettings."""
     check_signing_key(settings)
     with suppress(TransientError):  # a bucket that does not answer now
         erasure_log.check(settings)

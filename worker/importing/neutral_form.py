@@ -27,6 +27,7 @@ _WORDING = {
     "Value error, ": "",
     "Input should": "should",
     "String should": "should",
+    "List should": "should",
     "Field required": "is required",
     # The JSON parser's wording; its line number is always 1, not the file's.
     "unexpected end of hex escape": "lone surrogate or broken \\u escape",

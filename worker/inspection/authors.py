@@ -7,6 +7,7 @@ value means the platform's side.
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 from worker.domain.source_fields import MessageFields
 from worker.inspection.expected import spelled
@@ -37,7 +38,10 @@ _FLAGS = {
 }
 """Names of flags, each with the value that means outbound."""
 _LEAST_SHARE = 0.5
-_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
+_TOLD_SHARE = 0.8
+"""The share of messages whose author a suggestion must tell."""
+_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
+_RELATIONS = frozenset({"to", "from", "for", "by", "of", "with", "not", "non"})
 _SENDER_VALUES = variable("message_sender_values")
 
 
@@ -62,7 +66,7 @@ def find_authors(profile: Profile, fields: MessageFields) -> Authors:
         (path for path, here in profile.paths.items() if here.values and here.present >= likely),
         key=lambda path: (-profile.at(path).present, path.count("."), path),
     )
-    for suggest in (_by_side, _by_direction):
+    for suggest in (partial(_by_side, fields=fields), _by_direction):
         for path in candidates:
             if settings := suggest(path, profile.at(path)):
                 here = profile.at(path)
@@ -85,32 +89,47 @@ def _fits(here: PathProfile, pairs: Mapping[str, str], allowed: Iterable[str], s
     return all(pairs.get(value, value) in allowed for value in here.values)
 
 
-def _by_side(path: str, here: PathProfile) -> dict[str, str]:
-    types = {value: _sender_type(value) for value in here.values or ()}
-    others_name_platform = not {"HUMAN", "AI"}.isdisjoint(types.values())
-    sides: dict[str, tuple[str, str]] = {}
-    for value, found in types.items():
-        ambiguous = ("CONTACT" if others_name_platform else "HUMAN") if spelled(value) == "user" else None
-        if kind := found or ambiguous:
-            sides[value] = ("contact" if kind == "CONTACT" else "user", kind)
-    told = sum(count for value, count in (here.values or {}).items() if value in sides)
-    if told < 0.8 * here.present or not {"contact", "CONTACT"} & {side for pair in sides.values() for side in pair}:
+def _by_side(path: str, here: PathProfile, fields: MessageFields) -> dict[str, str]:
+    kinds = {value: _sender_type(value) for value in here.values or () if _is_translatable(value)}
+    others_name_platform = not {"HUMAN", "AI"}.isdisjoint(kinds.values())
+    ambiguous = "CONTACT" if others_name_platform else "HUMAN"
+    types = {value: kind or ambiguous for value, kind in kinds.items() if kind or spelled(value) == "user"}
+    senders = {value: "contact" if kind == "CONTACT" else "user" for value, kind in types.items()}
+    senders |= _translated("sender", path, fields)
+    types |= _translated("senderType", path, fields)
+    told = sum(count for value, count in (here.values or {}).items() if value in senders)
+    if told < _TOLD_SHARE * here.present or "contact" not in senders.values():
         return {}
     settings = {"message_sender_field": path}
-    if any(value != side for value, (side, _) in sides.items()):
-        settings["message_sender_values"] = translations({value: side for value, (side, _) in sides.items()})
+    if any(value != side for value, side in senders.items()):
+        settings["message_sender_values"] = translations(senders)
     settings["message_sender_type_field"] = path
-    settings["message_sender_type_values"] = translations({value: kind for value, (_, kind) in sides.items()})
+    settings["message_sender_type_values"] = translations(types)
     return settings
 
 
+def _translated(name: str, path: str, fields: MessageFields) -> Mapping[str, str]:
+    """Return the translations that are set for a field, if it is stored at this path."""
+    return fields.values.get(name, {}) if path == fields[name] else {}
+
+
+def _is_translatable(value: str) -> bool:
+    """Return whether a setting can name the value: a comma separates values, and spaces around them are removed."""
+    return "," not in value and value == value.strip()
+
+
 def _sender_type(value: str) -> str | None:
-    """Return the type of sender that a value means, if its words say so: `assistant_bot` and `aiAgent` are AIs."""
+    """Return the type of sender that a value means, if its words say so: `assistant_bot` and `AIAgent` are AIs.
+
+    Several words never mean the contact: `team_member` and `agent_to_customer` are the platform's side.
+    """
     if kind := _type_of_word(spelled(value)):
         return kind
-    kinds = [_type_of_word(word.lower()) for word in _WORD.findall(value)]
-    last = kinds[-1] if kinds else None  # `customer_support` is the platform's side, `customer_service` is unknown
-    return "AI" if "AI" in kinds and last == "HUMAN" else last
+    words = [word.lower() for word in _WORD.findall(value)]
+    kinds = [_type_of_word(word) for word in words]
+    if not kinds or kinds[-1] not in {"HUMAN", "AI"} or not _RELATIONS.isdisjoint(words):
+        return None
+    return "AI" if "AI" in kinds else "HUMAN"
 
 
 def _type_of_word(word: str) -> str | None:
@@ -120,11 +139,11 @@ def _type_of_word(word: str) -> str | None:
 
 def _untranslated(here: PathProfile, settings: Mapping[str, str]) -> str:
     """Return a warning if the suggested translations lack values: only the platform's team knows what they mean."""
-    known = {pair.rpartition("=")[0] for pair in settings.get("message_sender_values", "").split(",")}
-    left = sorted(set(here.values or ()) - known - set(SENDERS))
-    if "message_sender_values" not in settings or not left:
+    if "message_sender_field" not in settings:
         return ""
-    return f"; add {', '.join(f'{value}=contact' for value in left)} (or =user) to {_SENDER_VALUES}"
+    known = {pair.rpartition("=")[0] for pair in settings.get("message_sender_values", "").split(",")}
+    left = sorted(filter(_is_translatable, set(here.values or ()) - known - set(SENDERS)))
+    return f"; add {', '.join(f'{value}=contact' for value in left)} (or =user) to {_SENDER_VALUES}" if left else ""
 
 
 def _by_direction(path: str, here: PathProfile) -> dict[str, str]:

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field, replace
 from bson import ObjectId
 
 from worker.domain.source_fields import CONTACT, CONVERSATION, MESSAGE, USER, CollectionFields
-from worker.inspection.authors import find_authors, translations
+from worker.inspection.authors import find_authors
 from worker.inspection.expected import COLLECTIONS, EXPECTED, FLAGS, ID, Expected, spelled
 from worker.inspection.matching import FieldFinding, Fit, best_flag, best_path, judge, paths_of_ids, resolved_settings
 from worker.inspection.profile import Profile
 from worker.inspection.sampling import Sample, collection_names, database_names, is_empty, known, sample
-from worker.settings.field_mapping import Group, variable
+from worker.settings.field_mapping import Group, read_pairs, variable
 from worker.stores.connections import Connections
 
 _SETTINGS: Mapping[Group, Mapping[str, str | None]] = {
@@ -55,7 +55,7 @@ class Inspection:
     others: list[str]
     """Collections of the database that are neither inspected nor named by a setting."""
     other_databases: list[str] = field(default_factory=list)
-    """If the database has no collections at all: those of the server that have."""
+    """If the database has none of the four collections: the other databases of the server."""
 
     @property
     def fits(self) -> bool:
@@ -102,14 +102,17 @@ class Inspector:
         ordered = {name: self._settings[name] for name in type(self._names).model_fields if name in self._settings}
         chosen = {one.sample.collection for one in inspected.values()} | self._named()
         others = [name for name in existing if name not in chosen]
-        databases = [] if existing else database_names(self._connections)
+        is_other = not any(one.sample.profile.sampled for one in inspected.values())
+        databases = database_names(self._connections) if is_other else []
         collections = [inspected[group] for group in _ORDER]
         return Inspection(self._names.mongo_database, collections, ordered, others, databases)
 
     def _has(self, name: str, value: str) -> bool:
         """Return whether a setting has this value already."""
         current = getattr(self._names, name)
-        return bool(current == value) or (isinstance(current, Mapping) and translations(current) == value)
+        if current and "=" in value:
+            return read_pairs(current) == read_pairs(value)
+        return bool(current == value)
 
     # --- collections --------------------------------------------------------------------------------------
 
@@ -117,13 +120,15 @@ class Inspector:
         return sample(self._connections, name, self._size, self._seconds) if name in existing else Sample(name)
 
     def _exchange_conversations_that_are_messages(self, inspected: dict[Group, Inspected], existing: list[str]) -> None:
-        """If no collection is named like messages, take a supposed one of conversations for it that has texts.
+        """If no collection is named like messages, take a supposed one of conversations for it that looks like them.
 
         A collection named `chats` holds conversations on some platforms, and messages on others.
         """
-        supposed, text = inspected["conversation"].sample, EXPECTED["message"]["content"]
+        own, supposed = inspected["message"].sample, inspected["conversation"].sample
+        names = EXPECTED["message"]
+        are_messages = all(best_path(names[each], supposed.profile) for each in ("content", "conversationId"))
         is_guess = "conversations_collection" in self._settings
-        if inspected["message"].sample.profile.sampled or not is_guess or not best_path(text, supposed.profile):
+        if own.profile.sampled or own.cut_short or not is_guess or not are_messages:
             return
         inspected["message"] = Inspected("message", supposed)
         del self._settings["conversations_collection"]
@@ -286,7 +291,7 @@ def _judge_ids(group: Group, profile: Profile) -> FieldFinding:
     share = f"{profile.sampled - profile.ids} of {profile.sampled} are neither ObjectIds nor text of 24 hex digits"
     if group == "message":  # stored as text
         return FieldFinding("_id", "_id", Fit.OPTIONAL, f"{share}: snapshots have them, but no request can select them")
-    level = Fit.PARTLY if profile.ids else Fit.FAULT
+    level = Fit.PARTLY if profile.ids or group == "user" else Fit.FAULT
     return FieldFinding("_id", "_id", level, f"{share}, so no request can name them; no setting translates ids")
 
 

@@ -24,7 +24,7 @@ class Fit(Enum):
 
     FITS = "fits"
     OPTIONAL = "optional"
-    """The field is missing, but nothing depends on it."""
+    """The field is missing or of another type, but nothing depends on it."""
     PARTLY = "partly"
     """Some documents do not fit."""
     FAULT = "does not fit"

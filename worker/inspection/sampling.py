@@ -16,6 +16,7 @@ from worker.source.ids import read_id, stored_forms
 from worker.stores.connections import PLAIN, Connections, store_errors
 
 _BATCH = 100
+_LIST_SECONDS = 5
 
 
 @dataclass
@@ -38,9 +39,10 @@ def collection_names(connections: Connections) -> list[str]:
 
 
 def database_names(connections: Connections) -> list[str]:
-    """Return the server's databases with data, without MongoDB's own; none if the user may not list them."""
-    with suppress(PyMongoError):
-        return sorted(set(connections.mongo.list_database_names()) - {"admin", "config", "local"})
+    """Return the server's other databases with data, without MongoDB's own; none if the user may not list them."""
+    others = {"admin", "config", "local", connections.database.name}
+    with suppress(PyMongoError), pymongo.timeout(_LIST_SECONDS):
+        return sorted(set(connections.mongo.list_database_names()) - others)
     return []
 
 

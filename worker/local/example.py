@@ -11,7 +11,7 @@ from worker.source.ids import read_id
 from worker.stores.connections import Connections, store_errors
 
 _SECONDS = 5.0
-_OLDEST = 20
+_FIRST = 20
 """So many conversations are read: some may lack a contact."""
 
 
@@ -32,7 +32,7 @@ def first_conversation(settings: Settings) -> Example | None:
     with closing(Connections(settings)) as connections, store_errors(), pymongo.timeout(_SECONDS):
         collection = connections.database[settings.conversations_collection]
         fields = connections.fields.conversation.projection(["organizationId", "contactId"])
-        for document in collection.find({}, fields).sort("_id").limit(_OLDEST):
+        for document in collection.find({}, fields).sort("_id").limit(_FIRST):
             ids = [read_id(document.get(name)) for name in ("organizationId", "contactId", "_id")]
             if all(isinstance(each, ObjectId) for each in ids):
                 return Example(*ids)

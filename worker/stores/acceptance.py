@@ -71,8 +71,10 @@ class Acceptance:
         doubtful = self._insert(entries, _NOT_CONFIRMED if is_early else DURABLE, until)
         early = [entry for key, entry in new.items() if key not in doubtful] if is_early else []
         _call(wake, early)
-        known = self._durable(new, early if is_early else None, doubtful)
-        self._ended = time.monotonic()
+        try:
+            known = self._durable(new, early if is_early else None, doubtful)
+        finally:
+            self._ended = time.monotonic()
         left = {entry["_id"] for entry in entries} - {entry["_id"] for entry in early}
         _call(wake, [entry for entry in known.values() if entry["_id"] in left])
         return known
