@@ -39,6 +39,18 @@ def test_export_without_rows_fails_however_many_files_it_would_have(
     assert exporting.strays() == []
 
 
+@pytest.mark.parametrize("odd", [5, "text", [{"content": "a"}], None])
+def test_messages_that_are_no_objects_are_malformed_although_fields_are_left_out(
+    exporting: Exporting, odd: object
+) -> None:
+    add_snapshots(exporting.bench, 3)
+    snapshots = exporting.bench.database.trainingsnapshots
+    snapshots.update_one({"_id": snapshots.find_one()["_id"]}, {"$push": {"messages": odd}})
+    done = exporting.run(format="messages")
+    assert done.result
+    assert done.result["counts"]["skipped"] == {"malformed_messages": 1}
+
+
 def test_filter_that_few_snapshots_match_is_read_in_windows(
     exporting: Exporting, monkeypatch: pytest.MonkeyPatch
 ) -> None:

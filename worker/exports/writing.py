@@ -81,6 +81,8 @@ class PartWriter:
         self._connections = service.connections
         self._names_agents = "name" in spec.redact
         self._collection = service.snapshots.collection.with_options(NAIVE)
+        # Fields are excluded, because naming those to include would also drop what makes a snapshot malformed.
+        self._projection = dict.fromkeys(() if spec.redact else spec.training_format.unread, 0) or None
 
     def write(self, split: str, shard: int, place: str, selection: Iterable[list[Selected]]) -> Part:
         """Write a shard to two files in `place`: the rows, and the list of ids with hashes and results.
@@ -129,7 +131,8 @@ class PartWriter:
     def _read(self, batch: list[Selected]) -> dict[ObjectId, Document]:
         which: dict[str, Any] = {"_id": {"$in": [each.id for each in batch]}, "organizationId": self._organization}
         with store_errors():
-            return {each["_id"]: each for each in self._collection.find(which, batch_size=_READ_COUNT)}
+            found = self._collection.find(which, self._projection, batch_size=_READ_COUNT)
+            return {each["_id"]: each for each in found}
 
     def _agents(self, documents: Iterable[Document]) -> Mapping[Any, Sequence[Name]]:
         """Return the current names of the agents of each snapshot."""

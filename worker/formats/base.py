@@ -46,6 +46,8 @@ class Format(ABC):
     """The purpose of the format in a few words, for help texts."""
     takes: ClassVar[frozenset[str]] = frozenset()
     """The fields of `Options` that it uses."""
+    unread: ClassVar[tuple[str, ...]] = ()
+    """Paths of snapshot fields that the rows do not depend on, so that an export need not read them."""
     only_uncompressed: ClassVar[str] = ""
     """The names of readers that cannot read compressed files, for the dataset card."""
 

@@ -22,7 +22,7 @@ from worker.formats.columns import fit
 from worker.formats.dataset import Options
 from worker.formats.messages import CHAT, chat
 from worker.formats.rows import NotRepresentable, Row
-from worker.formats.turns import answered
+from worker.formats.turns import UNREAD, answered
 
 _REFERENCES = ("file://", "package:")
 _TAG = re.compile(r"\{(?=[{%#])|(?<=#)\}")
@@ -36,6 +36,7 @@ class Eval(Format):
     name = "eval"
     version = 3
     purpose = "test cases for Inspect, DeepEval and promptfoo"
+    unread = UNREAD
     only_uncompressed = "Inspect, DeepEval and promptfoo"
 
     def columns(self, options: Options) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from worker.formats.base import Format
 from worker.formats.dataset import Options
 from worker.formats.messages import CHAT, chat
 from worker.formats.rows import NotRepresentable, Row
-from worker.formats.turns import answered
+from worker.formats.turns import UNREAD, answered
 
 
 class Kto(Format):
@@ -19,6 +19,7 @@ class Kto(Format):
 
     name = "kto"
     purpose = "preference tuning by good and bad ratings with TRL's KTO trainer"
+    unread = UNREAD
     takes = frozenset({"system"})
 
     def columns(self, options: Options) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from typing import Any
 from worker.formats.base import Format
 from worker.formats.dataset import Options
 from worker.formats.rows import Row
-from worker.formats.turns import Turn, answered
+from worker.formats.turns import UNREAD, Turn, answered
 
 CHAT = [{"role": "string", "content": "string"}]
 """The column of a chat."""
@@ -27,6 +27,7 @@ class Messages(Format):
 
     name = "messages"
     purpose = "supervised fine-tuning with OpenAI, TRL or Axolotl"
+    unread = UNREAD
     takes = frozenset({"system", "weight_bad"})
 
     def columns(self, options: Options) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from worker.formats.base import Format
 from worker.formats.dataset import Options
 from worker.formats.messages import CHAT, chat
 from worker.formats.rows import Row
-from worker.formats.turns import from_user
+from worker.formats.turns import UNREAD, from_user
 
 
 class Mistral(Format):
@@ -20,6 +20,7 @@ class Mistral(Format):
 
     name = "mistral"
     purpose = "fine-tuning with Mistral"
+    unread = UNREAD
     takes = frozenset({"system"})
 
     def columns(self, options: Options) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from worker.errors import InvalidRequest
 from worker.formats.base import Format
 from worker.formats.dataset import Options
 from worker.formats.rows import NotRepresentable, Row
-from worker.formats.turns import from_user
+from worker.formats.turns import UNREAD, from_user
 
 RESERVED = ("User:", "Bot:", "Assistant:", "System:", "<image>", "<video>", "[EOS]")
 _VERSION = "bedrock-conversation-2024"
@@ -22,6 +22,7 @@ class Nova(Format):
 
     name = "nova"
     purpose = "fine-tuning of Amazon Nova on Bedrock"
+    unread = UNREAD
     takes = frozenset({"system"})
 
     def columns(self, options: Options) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 from worker.formats.base import Format
 from worker.formats.dataset import SPLITS, Dataset, Options
 from worker.formats.rows import Row
-from worker.formats.turns import from_user
+from worker.formats.turns import UNREAD, from_user
 
 _SIDES = {"user": "human", "assistant": "gpt"}
 
@@ -22,6 +22,7 @@ class Sharegpt(Format):
 
     name = "sharegpt"
     purpose = "supervised fine-tuning with LLaMA-Factory"
+    unread = UNREAD
     takes = frozenset({"system"})
     only_uncompressed = "LLaMA-Factory"
 

@@ -13,7 +13,7 @@ from typing import Any
 from worker.formats.base import Format
 from worker.formats.dataset import Dataset, Options
 from worker.formats.rows import NotRepresentable, Row
-from worker.formats.turns import from_user
+from worker.formats.turns import UNREAD, from_user
 
 MAX_TOKENS = 131_072
 _BYTES_PER_TOKEN = 4
@@ -30,6 +30,7 @@ class Vertex(Format):
 
     name = "vertex"
     purpose = "supervised tuning of Gemini on Vertex AI"
+    unread = UNREAD
     takes = frozenset({"system"})
 
     def columns(self, options: Options) -> dict[str, Any]:

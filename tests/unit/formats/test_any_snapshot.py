@@ -67,6 +67,24 @@ def test_rows_are_valid_or_skipped_with_a_reason(name: str, document: dict[str, 
             assert fits(row, columns)
 
 
+@pytest.mark.parametrize("name", sorted(name for name, form in FORMATS.items() if form.unread))
+@settings(max_examples=30, deadline=None)
+@given(document=st.one_of(USUAL, BROKEN), options=OPTIONS)
+def test_fields_that_are_not_read_do_not_matter(name: str, document: dict[str, Any], options: Options) -> None:
+    form = FORMATS[name]
+    assert form.unread == ("messages.id", "messages.senderType", "messages.timestamp")
+    messages = document.get("messages")
+    if isinstance(messages, list):
+        unread = {"id", "senderType", "timestamp"}
+        left = [
+            {key: value for key, value in each.items() if key not in unread} if isinstance(each, dict) else each
+            for each in messages
+        ]
+        document = document | {"messages": left}
+    whole, part = made(form, document | {"messages": messages}, options), made(form, document, options)
+    assert (part[:2], str(part[2])) == (whole[:2], str(whole[2]))
+
+
 def made(
     form: Format, document: dict[str, Any], options: Options
 ) -> tuple[list[Row], list[bytes], NotRepresentable | None]:
