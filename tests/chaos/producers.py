@@ -197,8 +197,8 @@ def http(bases: Sequence[str], secret: str, stack: ExitStack) -> Producer:
             return [(REFUSED, None)]  # which the checker reports
         if answer.status_code in {200, 201, 202}:
             return [(ACCEPTED, request.request_id)]
-        # Only these ask for a repeat. A 500 is an error of ours, which a repeat would hide.
-        # So does a 503 only with Retry-After: without it, a request that was accepted has failed.
+        # Only these ask for a repeat. A 500 is an error of ours, which a repeat would hide. A 503 without Retry-After
+        # means that a request that was accepted has failed.
         asks_for_repeat = answer.status_code in {429, 503} and "retry-after" in answer.headers
         return [(UNKNOWN if asks_for_repeat else REFUSED, None)]
 

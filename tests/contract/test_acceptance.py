@@ -61,10 +61,15 @@ def journal_stopped(bench: Bench) -> Iterator[None]:
         admin.command({"configureFailPoint": point, "mode": "off"})
 
 
+def pause() -> None:
+    """Wait for as long as a producer must pause before a request of its own wakes a worker early."""
+    time.sleep(2 * PAUSE_SECONDS)
+
+
 def test_worker_is_woken_before_the_request_is_durable_and_the_receipt_waits(own_bench: Bench) -> None:
     contact = own_bench.contact()
     own_bench.accepted(own_bench.asked(contact, "warm"))
-    time.sleep(2 * PAUSE_SECONDS)  # which a producer must pause for this
+    pause()
     with journal_stopped(own_bench), pytest.raises(AcceptUnknown):
         own_bench.service.submit(own_bench.asked(contact, "a"))
     assert len(own_bench.published.ids) == 1
@@ -109,7 +114,7 @@ def test_worker_is_woken_once_if_the_answer_to_the_insert_is_lost(
 ) -> None:
     contact = bench.contact()
     bench.accepted(bench.asked(contact, "warm"))
-    time.sleep(2 * PAUSE_SECONDS)
+    pause()
     with failing(mongo_client, ["insert"], writeConcernError=NOT_MAJORITY):
         receipt = bench.service.submit(bench.asked(contact))
     assert bench.published.ids == [str(receipt.id)]
@@ -118,7 +123,7 @@ def test_worker_is_woken_once_if_the_answer_to_the_insert_is_lost(
 def test_nobody_is_woken_for_a_known_request(bench: Bench) -> None:
     contact = bench.contact()
     first = bench.service.submit(bench.asked(contact, "a"))
-    time.sleep(2 * PAUSE_SECONDS)
+    pause()
     again = bench.service.submit(bench.asked(contact, "a"))
     assert (again.id, again.created) == (first.id, False)
     assert bench.published.ids == [str(first.id)]
@@ -153,7 +158,7 @@ def test_error_while_workers_are_woken_does_not_hide_that_the_request_is_accepte
 def test_many_requests_are_durable_before_workers_are_woken(own_bench: Bench) -> None:
     contact = own_bench.contact()
     own_bench.accepted(own_bench.asked(contact, "warm"))
-    time.sleep(2 * PAUSE_SECONDS)
+    pause()
     woken: list[LedgerEntry] = []
     with journal_stopped(own_bench):
         answers = own_bench.service.accept([own_bench.asked(contact) for _ in range(5)], wake=woken.extend)
@@ -164,7 +169,7 @@ def test_many_requests_are_durable_before_workers_are_woken(own_bench: Bench) ->
 def test_two_requests_with_one_key_wait_for_a_slow_journal(own_bench: Bench) -> None:
     contact = own_bench.contact()
     own_bench.accepted(own_bench.asked(contact, "warm"))
-    time.sleep(2 * PAUSE_SECONDS)
+    pause()
     twice = [own_bench.asked(contact, "a") for _ in range(2)]
     woken: list[LedgerEntry] = []
     with ThreadPoolExecutor(1) as producer:

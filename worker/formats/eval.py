@@ -80,7 +80,7 @@ class Eval(Format):
 def _inert(messages: list[dict[str, Any]]) -> str:
     """Return the JSON of a chat without tags of Nunjucks: their braces are escaped, as JSON allows."""
     chat = json.dumps(messages, ensure_ascii=False)
-    if not any(mark in chat for mark in _MARKS):  # most have none, and a search takes a tenth of the replacement
+    if not any(mark in chat for mark in _MARKS):  # most have none, and the replacement is slow
         return chat
     return _TAG.sub(lambda brace: f"\\u{ord(brace[0]):04x}", chat)
 

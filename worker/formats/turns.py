@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from worker.formats.rows import NotRepresentable, check_text
 
 UNREAD = ("messages.id", "messages.senderType", "messages.timestamp")
-"""Paths of fields that turns do not depend on. Without them MongoDB sends half, and decoding takes two thirds."""
+"""Paths of fields that turns do not depend on."""
 
 
 class Turn(NamedTuple):
