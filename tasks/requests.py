@@ -37,7 +37,7 @@ _batching = cache(Batching)
 
 @app.task(name=CREATE, base=RequestTask, bind=True, max_retries=None, Request=PrivateRequest)
 def create(self: Task[Any, Any], ids: Any) -> None:
-    """Create the snapshots of these ledger entries. What cannot be decided now is retried, with the reason.
+    """Create the snapshots of these ledger entries. Requests that cannot be decided now are retried, with the reason.
 
     Args:
         ids: A list of ledger ids, 24 hex digits each. Anything else comes from another program and is rejected.

@@ -68,7 +68,7 @@ def test_doctor_names_a_key_of_the_wrong_type_and_those_that_were_moved(bench: B
     bench.connections.redis.lpush("snapshots:events", "x")
     (found,) = faults(redis_checks.check, bench)
     assert found.level is Level.FAILURE
-    assert found.message == "In Redis the key snapshots:events is a list, but should be a stream, so commands fail."
+    assert found.message == ("Redis commands fail, because the key snapshots:events is a list, but should be a stream.")
     assert "RENAME snapshots:events NAME" in (found.advice or "")
     bench.connections.redis.rename("snapshots:events", f"{MOVED}1795953625106:snapshots:events")
     (found,) = faults(redis_checks.check, bench)

@@ -214,7 +214,7 @@ def test_command_that_was_killed_while_it_wrote_has_no_files_to_report(
     JobUpkeep(exporting.bench.service)()
     failed = exporting.jobs.get(command.job.id)
     assert failed.error
-    assert failed.error["message"] == "The command that ran this job was killed."
+    assert failed.error["message"] == "The command that ran this job was killed. Run the command again."
 
 
 class Late(Folder):

@@ -211,7 +211,7 @@ def test_retry_says_why_a_task_cannot_be_retried(watched: Watched) -> None:
         gone: "not_found",
         "<b>no</b>": "unknown_task",
     }
-    assert found[made]["message"] == "The request is no longer failed: it has completed."
+    assert found[made]["message"] == "The request cannot be retried, because it has completed."
     assert found[gone]["message"] == "The ledger no longer has this request: its entry was deleted."
 
 

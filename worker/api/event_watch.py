@@ -22,11 +22,11 @@ log = get_logger(__name__)
 
 _BLOCK_MS = 1000
 _MAX_EVENTS = 100
-"""Maximum number of events in a read. If so many were waiting, there is a flood of them, and polling costs less."""
+"""Maximum number of events in a read. A read that returns this many means a flood, in which polling costs less."""
 _PAUSE_SECONDS = 5.0
 """Seconds without the watch after an error, and during a flood."""
 _FROM_END_SECONDS = 30.0
-"""After so many seconds the watch begins at the end of the stream again, whose ids may have become smaller."""
+"""Seconds after which the watch starts again from the end of the stream, whose newest id may now be lower."""
 _ID = re.compile(rb'"id":"([0-9a-f]{24})\.')
 """The ledger id in an event's JSON (`worker.stores.events.event_of`). Parsing the JSON would take ten times as long."""
 

@@ -199,7 +199,10 @@ _EXPORT_EXAMPLE = {"format": "messages", "quality": "good", "split": "90/5/5", "
 
 
 def export_body(limits: Settings) -> Schema:
-    """Return the request-body schema for creating an export. It cannot say that percentages add up to 100."""
+    """Return the request-body schema for creating an export.
+
+    JSON Schema cannot express that the percentages of `split` add up to 100.
+    """
     time = {"anyOf": [{"type": "string", "format": "date-time"}, {"type": "string", "format": "date"}]}
     number = r"(0|[1-9]\d?|100)"
     properties = {

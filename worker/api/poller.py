@@ -48,7 +48,7 @@ class PolledOutcome:
     """The outcome of a request, and its snapshot as JSON if it has one."""
 
     entry: LedgerEntry
-    """Of the ledger entry, only the id, the status, and the snapshot's id or the error."""
+    """The ledger entry with only its id, its status, and the snapshot's id or the error."""
     document: bytes | None
 
 

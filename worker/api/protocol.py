@@ -14,22 +14,23 @@ from worker.log import get_logger
 log = get_logger(__name__)
 
 _HEAD_SECONDS = 10.0
-"""Time for the head of a request: from the connection for the first one, from its first byte for later ones."""
+"""Seconds within which the head of a request must arrive: for the first request after the connection is made, for later
+ones after their first byte."""
 _MAX_HEAD = 65_536
 """Maximum size of an incomplete head, in bytes."""
 _REST_SECONDS = 5.0
-"""Time for the rest of a body after the answer. Closing at once could keep a client from reading the answer."""
+"""Seconds for the rest of a body after the answer. Closing at once could keep a client from reading the answer."""
 _UNREAD_SECONDS = 60.0
-"""Time in which the client has to read some of an answer that waits to be sent. The kernel holds up to a few MB of it,
-and asks for more only when a third of that was read."""
+"""Seconds within which the client must read some of an answer that waits to be sent. The kernel buffers up to a few MB
+and accepts more only once a third of that has been read."""
 _LOG_SECONDS = 10.0
 """Seconds between two log records of refused connections."""
 
 
 class LimitedProtocol(HttpToolsProtocol):
-    """One connection. When there are too many, a new one replaces the one that has waited longest for its client.
+    """One connection. If there are too many, a new one replaces the one that has waited longest for its client.
 
-    That one is idle, or its client has not finished its body or read the response.
+    A connection waits for its client while it is idle, while a body is incomplete, or while an answer is unread.
     """
 
     max_connections = 1000
@@ -44,7 +45,8 @@ class LimitedProtocol(HttpToolsProtocol):
         self._unread_timer: asyncio.TimerHandle | None = None
         super().connection_made(transport)
         if len(self.connections) > self.max_connections and not self._make_room():
-            self._refuse(503, "Service Unavailable", "too_many_connections", "The server has too many connections.")
+            message = "The server has too many connections. Try again later."
+            self._refuse(503, "Service Unavailable", "too_many_connections", message)
             return
         self._start_head_timer()
 
@@ -155,7 +157,7 @@ class LimitedProtocol(HttpToolsProtocol):
             self._rest_timer = None
 
     def _watch_unsent(self) -> None:
-        """Start the timer if nothing more will be written, but not all is sent: closing waits for that without end."""
+        """Start the timer once nothing more will be written, because closing waits without limit for unsent bytes."""
         if self._unread_timer is None and (self._is_idle() or self.transport.is_closing()):
             self._start_unread_timer()
 

@@ -220,11 +220,11 @@ _DESCRIPTIONS = {
     401: "The token is missing, has expired or is not valid.",
     403: "The token's role does not permit this.",
     404: "Not found in this organization.",
-    409: "The key was used with another body, or the snapshot is still being made.",
+    409: "The request conflicts with the current state; `code` says how, such as `request_id_conflict`.",
     410: "The contact was erased.",
     413: "The body or the snapshot is too large.",
     429: "The user has sent too many requests, or the organization has too many operations in progress.",
-    503: "MongoDB is down, or it is unknown whether the request was accepted: repeat it with the same key.",
+    503: "A server is unavailable, or the outcome is unknown. Repeat with `idempotencyKey` if the response has one.",
 }
 
 

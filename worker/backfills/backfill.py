@@ -156,7 +156,7 @@ class Backfill:
     def _count_outcomes(self, progress: Progress, at: Checkpoint) -> None:
         """Read and count the outcomes of the oldest open requests, as long as most of them are finished.
 
-        Then those of a window somewhere behind them, so that old requests that wait for long hide no others.
+        Then count those of a random window among the rest, so that slow old requests do not hide finished newer ones.
         """
         if time.monotonic() - self._counted_at < _COUNT_EVERY:
             return

@@ -53,11 +53,11 @@ _MARKER = b"__type__"
 def divert_floods(client: Any, settings: Settings, queue: str = INTERACTIVE) -> int:
     """Move the oldest messages of organizations that have many to the intake stream, in their order.
 
-    Of each 500 messages, those of the smallest organizations stay, up to 16 in total, and so do all wake-ups. Messages
-    that only a task understands go to the bulk queue, because they have a delay, an expiry, a value of another type
-    than JSON's or wrong arguments, or are too large for an entry; so do all while no listener is alive.
+    Of each 500 messages, all wake-ups stay, and so do up to 16 messages of the smallest organizations. A message that
+    only a task can process goes to the bulk queue instead: one that has a delay, an expiry, wrong arguments or a value
+    that JSON lacks, or that is too large for an entry. While no listener is alive, all moved messages go there.
 
-    In a queue that is not for producers, where the sweep or exports would wait, all of their messages are moved.
+    In every other queue, where the sweep or exports would wait, all messages of producers are moved.
 
     Args:
         client: A redis-py client.

@@ -154,8 +154,8 @@ class Channel(base.Channel):  # type: ignore[misc]
     def close(self) -> None:
         """Close the channel, even if the reply that it waits for never comes.
 
-        kombu reads that reply first and, if this fails, closes nothing. Celery then closes the channel again, when its
-        connection has no address any more, and the worker ended with an AttributeError.
+        kombu reads that reply first and, if this fails, closes nothing. Celery would then close the channel again, when
+        its connection no longer has an address, and the worker would end with an AttributeError.
         """
         try:
             super().close()

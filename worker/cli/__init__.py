@@ -47,7 +47,7 @@ _COMMANDS = {
 )
 @click.version_option(package_name="training-snapshots", message="snapshots %(version)s")
 def main() -> None:
-    """Create training snapshots of conversations in the background. No accepted request is lost or done twice.
+    """Create training snapshots of conversations in the background. Each accepted request gets exactly one outcome.
 
     \b
     Example:

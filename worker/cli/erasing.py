@@ -160,7 +160,7 @@ def _print(job: Job, *, as_json: bool) -> None:
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="A new file for the receipt.")
 @json_option
 def show(key: ObjectId, output: Path | None, as_json: bool) -> None:
-    """Show an erasure, and write its receipt.
+    """Show an erasure; with -o, write its receipt to a new file.
 
     \b
     Example:

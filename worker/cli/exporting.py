@@ -51,7 +51,7 @@ OnProgress = Callable[[Job], None]
 )
 @snapshot_filter_options
 @click.option("--split", type=TextType(), help="Percentages for train, validation and test by person, such as 90/5/5.")
-@click.option("--stratify", type=click.Choice(["quality"]), help="Split each quality in these percentages.")
+@click.option("--stratify", type=click.Choice(["quality"]), help="Apply the percentages of --split to each quality.")
 @click.option("--dedupe", is_flag=True, help="Leave out snapshots whose messages equal those of an earlier snapshot.")
 @click.option("--system", type=TextType(LINE_BREAKS), help="System prompt of every row; may have several lines.")
 @click.option("--weight-bad", is_flag=True, help="Give the weight 0 to the answers of bad snapshots (format messages).")

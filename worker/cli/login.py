@@ -17,7 +17,7 @@ _ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - a browser
 
 @click.command()
 @click.option(
-    "--organization", type=ObjectIdType(), help="Show only this organization. Default: all, as an operator sees them."
+    "--organization", type=ObjectIdType(), help="Show only this organization. Default: all, with an operator's rights."
 )
 @click.option(
     "--user", type=ObjectIdType(), help="The user id that the log shows for this user's redrives. Generated if omitted."

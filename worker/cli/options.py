@@ -103,8 +103,8 @@ def filter_options(command: Command) -> Command:
             "--since",
             type=SinceType(),
             metavar="TIME|AGO",
-            help="Only requests accepted since this time, such as 2026-05-18T14:30:00Z, or for so long, such as 2h. "
-            "With --code or a finished --status: only requests finished since then.",
+            help="Only requests accepted since this time, such as 2026-05-18T14:30:00Z, or within this duration, such "
+            "as 2h. With --code or a finished --status: only requests finished since then.",
         ),
     )
     for option in reversed(options):

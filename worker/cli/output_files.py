@@ -1,4 +1,4 @@
-"""Files and folders that commands write where their users want them."""
+"""Checks and writes the files and folders that users name for the output of a command."""
 
 import os
 from pathlib import Path

@@ -28,9 +28,9 @@ _MAX_ROWS = 100
 def status(context: click.Context, organization: ObjectId | None, as_json: bool) -> None:
     """Show consistent counts by organization, queue lengths and the longest waits.
 
-    The counts hold if accepted = completed + failed + in flight, and if there is a snapshot for each completed
-    request that was not deleted or unchanged. The exit code is 1 if they do not hold or Redis is unavailable, and 2
-    if waiting will not make Redis usable.
+    The counts hold if accepted = completed + failed + in flight, and if each completed request has its snapshot,
+    except for requests whose snapshot was deleted or which found an earlier one unchanged. The exit code is 1 if the
+    counts do not hold or Redis is unavailable, and 2 if waiting will not make Redis usable.
 
     \b
     Example:

@@ -81,7 +81,7 @@ class SnapshotClient:
     def resolved(self, organization_id: object, conversation_id: object) -> str:
         """Report that a conversation was resolved, so that the organization's policy may make a snapshot of it.
 
-        The service learns this from MongoDB's change stream, too. Both together, and repeats, make one request.
+        The service also learns this from MongoDB's change stream. All reports of one closing together make one request.
 
         Args:
             organization_id: The organization, as a bson.ObjectId or text of 24 hex digits.

@@ -62,8 +62,8 @@ class Closings:
             closings: Reports of resolved conversations, in any number and of any organizations.
 
         Returns:
-            A result for each report. A closing that cannot be accepted does not hold up the others: its error is in the
-                tally.
+            A result for each report. A closing that cannot be accepted does not hold up the others: its result is the
+                error.
 
         Raises:
             StoreUnavailable: MongoDB cannot be reached. It is safe to submit the same reports again.

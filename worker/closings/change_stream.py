@@ -208,7 +208,7 @@ class ClosingsWatch:
         result = Reconcile(self._service, self._closings).run_all(since)
         log.info("closings_reconciled", **asdict(result))
         if result.failed and self._failures < _ATTEMPTS:
-            raise StoreConflict("Closings could not be accepted.")
+            raise StoreConflict(f"Closings that could not be accepted: {result.failed}. The reconcile is repeated.")
         self._store_token(stream.resume_token, now)
         self._lost = False
 

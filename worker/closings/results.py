@@ -71,8 +71,8 @@ class ClosingTally:
     def to_repeat(self) -> list[tuple[ClosingReport, TransientError]]:
         """Return the reports that should be submitted again, each with its error.
 
-        There is no reason to repeat one whose conversation is not resolved, or causes an unexpected error. Raises
-        StoreUnavailable if that is one of the errors.
+        Reports with NotResolvedYet or UnexpectedError are left out, because repeating them would not help. Raises
+        StoreUnavailable if any report has that error.
         """
         failed = [(closing, error) for closing, error in self.failures() if isinstance(error, TransientError)]
         for _, error in failed:

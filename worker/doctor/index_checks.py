@@ -40,7 +40,7 @@ def _fault(index: Index, existing: list[Mapping[str, Any]]) -> Finding | None:
         )
     if unique and not any(found.get("unique") for found in alike):
         return failure(
-            f"The index {shown} is not unique, so one request may be done twice ({index.purpose}).",
+            f"The index {shown} is not unique, so duplicates are possible ({index.purpose}).",
             f"Run db.{index.collection}.dropIndex({alike[0]['name']!r}), remove duplicates, then start a worker.",
         )
     wanted = index.options

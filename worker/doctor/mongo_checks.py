@@ -56,7 +56,7 @@ def _disk(connections: Connections) -> Iterator[Finding]:
     if not used or not total:  # managed services may not report it
         return
     share = used / total
-    message = f"MongoDB's disk is {share:.0%} full, {(total - used) / 2**30:,.1f} GB are free"
+    message = f"MongoDB's disk is {share:.0%} full; {(total - used) / 2**30:,.1f} GB are free"
     if share > _DISK_WARNING:
         level = failure if share > _DISK_FAILURE else warning
         yield level(f"{message}.", "Enlarge the disk, or delete files. mongod exits when its disk is full.")
@@ -70,7 +70,8 @@ def _members(status: Reply, hello: Reply) -> Iterator[Finding]:
     name = f"replica set {hello['setName']}"
     if down:
         yield warning(
-            f"In the {name}, {', '.join(down)} cannot be reached.", "Start it. Writes need a majority of the members."
+            f"Members of the {name} cannot be reached: {', '.join(down)}.",
+            "Start them. Writes need a majority of the members.",
         )
     else:
         yield ok(f"{name}, {len(members)} of {len(members)} members up" if members else name)
@@ -112,5 +113,6 @@ def _lifetime(reply: Reply) -> Finding:
 
 def _not_allowed(command: str, condition: str) -> Finding:
     return warning(
-        f"This user may not run {command}.", f"Grant it the role clusterMonitor, or make sure yourself {condition}."
+        f"MongoDB's user may not run {command}.",
+        f"Grant the user the role clusterMonitor, or check yourself {condition}.",
     )

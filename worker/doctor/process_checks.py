@@ -23,7 +23,10 @@ _ANSWER_SECONDS = 1.5
 _LATE = timedelta(minutes=10)
 _IDENTITY_SECONDS = 30
 _RECENT = timedelta(days=1)
-_START = "Start `snapshots celery worker -P prefork -c 1`. If one that consumes it is running, see its log."
+_START = (
+    f"Start `snapshots celery worker -P prefork -c 1`. If a worker that consumes the queue {INTERACTIVE} is running, "
+    "see the worker's log."
+)
 
 
 def check_workers(connections: Connections) -> Iterator[Finding]:
@@ -69,7 +72,7 @@ def check_beat(connections: Connections) -> Iterator[Finding]:
         yield warning(
             "No listener watches for closed conversations. The reconcile finds them, every "
             f"{settings.reconcile_interval.total_seconds() / 60:g} min.",
-            "Start `snapshots listen`. If one is running, its log says what blocks its change stream.",
+            "Start `snapshots listen`. If a listener is running, its log says what blocks its change stream.",
         )
 
 

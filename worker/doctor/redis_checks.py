@@ -64,16 +64,16 @@ def _keys(connections: Connections) -> Iterator[Finding]:
         moved = sorted(moved_keys(connections.redis))
     for key, types in wrong.items():
         yield failure(
-            f"In Redis {describe(key, *types)}, so commands fail.",
-            f"Remove or rename it (RENAME {shown(key)} NAME). Running workers do so within a second, unless their log "
-            "says `misplaced_key_not_moved`.",
+            f"Redis commands fail, because {describe(key, *types)}.",
+            f"Remove or rename the key (RENAME {shown(key)} NAME). Running workers do so within a second, unless their "
+            "log says `misplaced_key_not_moved`.",
         )
     if moved:
         yield warning(
-            f"Workers moved Redis keys aside ({len(moved)} so far), because they had a wrong type or ids far in the "
-            f"future. The last one is {shown(moved[-1])}.",
-            f"Find the program that wrote it, then remove each with UNLINK. All begin with {MOVED}, followed by the "
-            "time in ms.",
+            f"Workers have moved Redis keys aside ({len(moved)} so far), because of a wrong type or ids far in the "
+            f"future. The latest is {shown(moved[-1])}.",
+            f"Find the program that wrote these keys, then remove them with UNLINK. Their names begin with {MOVED}, "
+            "followed by the time in ms.",
         )
 
 

@@ -23,7 +23,7 @@ def _check(settings: Settings) -> Iterator[Finding]:
     yield from _unknown()
     yield from _tokens(settings)
     if fault := fault_of_folder(settings):
-        yield warning(fault, "Exports also fail in every worker with this fault.")
+        yield warning(fault, "Correct it for every worker: a worker that cannot write to the folder fails its exports.")
     named = sorted(f"{PREFIX}{name.upper()}" for name in settings.model_fields_set)
     yield ok(f"{len(named)} set: {', '.join(named)}" if named else "all settings have their defaults")
 

@@ -10,7 +10,7 @@ from worker.stores.connections import Connections, broker_errors
 
 _INTAKE_LATE = timedelta(minutes=1)
 _CONSUMER_LATE = timedelta(hours=1)
-_START = "Start `snapshots listen`. If one is running, its log says what blocks it."
+_START = "Start `snapshots listen`. If a listener is running, its log says what blocks it."
 
 
 def check(connections: Connections) -> Iterator[Finding]:

@@ -71,7 +71,7 @@ class LedgerEntry(TypedDict, total=False):
     # The request, as the caller sent it.
     contactId: ObjectId
     erasing: ObjectId
-    """The contact instead of `contactId`, if a run found that it is erased, until the erasure removes it."""
+    """Replaces `contactId` once a run has found that the contact is erased. The erasure then removes it."""
     conversationId: ObjectId
     messageIds: list[ObjectId]
     userId: ObjectId

@@ -83,7 +83,7 @@ class Holds:
         return hold
 
     def list(self, organization: ObjectId | None = None, session: ClientSession | None = None) -> Sequence[Hold]:
-        """Return the holds of an organization that have not ended, those that end first at the front.
+        """Return the holds of an organization that have not ended, sorted by their end, earliest first.
 
         `organization`: None for all organizations. `session`: to read within its transaction.
         """

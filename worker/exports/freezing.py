@@ -26,7 +26,8 @@ REDACTED_ROWS, REDACTED_BYTES = 2_500, 6_400_000
 """The same if the export redacts, which may take 3 s for a MB (docs/privacy.md)."""
 _READ_SECONDS = 3.0
 _WINDOW = 20_000
-"""If a read takes longer than that, because few snapshots match, the next ones examine only so many snapshots each."""
+"""If a read takes longer than `_READ_SECONDS`, because few snapshots match, each later read examines only `_WINDOW`
+snapshots."""
 _FIRST_ID = ObjectId(b"\0" * 12)
 _RESTARTS = 3
 

@@ -39,7 +39,8 @@ def _root(url: str) -> Path | None:
 def fault_of_folder(settings: Settings) -> str | None:
     """Return a sentence that says why this process cannot write exports to the folder in the settings, or None.
 
-    The folder need not exist, because exports create it. None also without such a setting; a bucket is not checked.
+    The folder need not exist, because exports create it. Also returns None if no destination is set, or if it is a
+    bucket, which is not checked.
     """
     root = _root(settings.exports_url) if settings.exports_url else None
     if root is None:

@@ -22,7 +22,7 @@ _SECONDS = 10.0
 """Time limit of a retry in MongoDB."""
 
 _REASONS = {
-    "completed": ("The request is no longer failed: it has completed.", "completed"),
+    "completed": ("The request cannot be retried, because it has completed.", "completed"),
     "in_flight": ("The request is already being retried.", "being retried already"),
     "unsent": (
         "The event of the failure has not been sent yet. Try again in a few seconds.",
@@ -34,8 +34,8 @@ _REASONS = {
     ),
     "not_found": ("The ledger no longer has this request: its entry was deleted.", "deleted from the ledger"),
 }
-"""Why a request was not retried: as a sentence about a single one, and behind the number of several. In the order in
-which several are described."""
+"""Why a request was not retried: a sentence for a task with one request, and a phrase that follows the count for a task
+with several. A message lists the phrases in this order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,4 +102,4 @@ def _message(redriven: int, reasons: Counter[str], total: int) -> str:
         return "The request is being retried." if redriven else _REASONS[next(iter(reasons))][0]
     parts = [f"{redriven} being retried"] if redriven else []
     parts += [f"{reasons[name]} {text}" for name, (_, text) in _REASONS.items() if reasons[name]]
-    return f"Of this task's {total} failed requests: {', '.join(parts)}."
+    return f"This task listed {total} failed requests: {', '.join(parts)}."

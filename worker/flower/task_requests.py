@@ -36,7 +36,7 @@ def known_requests(task: Any) -> list[ObjectId]:
 def retryable_requests(task: Any) -> list[ObjectId]:
     """Return the requests that a retry of the task redrives if they have failed.
 
-    If the task has one request, that is it. Of a chunk, only the failed requests are known.
+    For a task with one request, that is this request. For a chunk, only the requests that failed are known.
     """
     first = named_request(task.args)
     if first is None or task.name != CREATE:

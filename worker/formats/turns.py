@@ -63,10 +63,13 @@ def turns(snapshot: Mapping[str, Any]) -> list[Turn]:
 
 
 def answered(snapshot: Mapping[str, Any]) -> list[Turn]:
-    """Return the turns up to the assistant's last one, with at least one turn of each side.
+    """Return the turns up to and including the assistant's last one. Each side has at least one turn.
 
-    The customer's turns after it are cut off, because nothing can be learnt from a question without an answer.
-    Raises NotRepresentable: as `turns`, `no_assistant_turn`, and `no_user_turn` if the customer says nothing before it.
+    Later turns of the customer are omitted, because nothing can be learnt from a question without an answer.
+
+    Raises:
+        NotRepresentable: `no_assistant_turn` if the assistant says nothing, `no_user_turn` if the customer says nothing
+            before the assistant's last turn, or a reason of `turns`.
     """
     found = turns(snapshot)
     if found[-1].role == "user":

@@ -1,6 +1,7 @@
 """Conversations for supervised tuning of Gemini.
 
-`contents` of `user` and `model`, each with `parts`; `systemInstruction` apart from them.
+A row has `contents`, a list of turns with a `role` (`user` or `model`) and `parts`. The system prompt is separate, in
+`systemInstruction`.
 https://cloud.google.com/vertex-ai/generative-ai/docs/models/gemini-supervised-tuning-prepare
 
 Limits: 131,072 tokens per example; 1 GB and 1,000,000 examples per training file; 5,000 validation examples.

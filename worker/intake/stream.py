@@ -127,9 +127,9 @@ class IntakeStream:
     def fetch_again(self, ids: Sequence[str]) -> list[IntakeEntry]:
         """Return pending entries of this consumer as `fetch` does, and restart their idle time.
 
-        No other listener then claims entries that this one is still trying; one that has claimed an entry just before
-        tries it, too. Ids of deleted entries are left as they are, because Redis would remove them from the pending
-        ones.
+        This keeps other listeners from claiming entries that this one is still trying. A listener that claimed an entry
+        just before tries it as well. The idle time of deleted entries is not restarted, because Redis would then remove
+        their ids from the list of pending entries.
         """
         entries = self.fetch(ids)
         self.reset_idle(entry.id for entry in entries if entry.fields is not None)

@@ -51,4 +51,4 @@ def _killed(job: Job) -> WorkerLost:
             " files are complete: check them with `snapshots exports verify FOLDER`.",
             mayBeComplete=True,
         )
-    return WorkerLost("The command that ran this job was killed.")
+    return WorkerLost("The command that ran this job was killed. Run the command again.")

@@ -12,7 +12,7 @@ from worker.stores.connections import Connections, store_errors
 
 _SECONDS = 5.0
 _FIRST = 20
-"""So many conversations are read: some may lack a contact."""
+"""How many conversations are read. One is not enough, because some may lack a contact."""
 
 
 @dataclass(frozen=True)

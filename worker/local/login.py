@@ -75,8 +75,8 @@ def login(settings: Settings, folder: DataFolder, example: Example | None = None
             listening.bind(("127.0.0.1", port))
             listening.listen(2048)
         except OSError as error:
-            where = f"127.0.0.1:{port} ({PREFIX}API_PORT)"
-            message = f"The API cannot listen on {where}: {error.strerror}. Name another port, or 0 for a free one."
+            fault = f"The API cannot listen on 127.0.0.1:{port}: {error.strerror}."
+            message = f"{fault} Set {PREFIX}API_PORT to another port, or to 0 for a free one."
             raise PortInUse(message) from error
         token = secret and _mint(settings, secret, organization, kept["user"])
         yield Login(f"http://127.0.0.1:{port}", organization, token, environment, listening, example)

@@ -144,12 +144,15 @@ def _is_within(span: Span, whole: Span) -> bool:
 
 
 def _may_have_numbers(text: str) -> bool:
-    """Return whether a text may have a number that only a region explains. To know the contact's takes long."""
+    """Return whether a text may have a number that only a region explains. Finding the contact's region is slow."""
     return not text.isascii() or _NUMBER.search(text) is not None
 
 
 def _spans_of(wholes: Sequence[Span], regions: Sequence[str], has_phones: bool) -> list[Span]:
-    """Return the whole parts with their normal forms. That of the only phone number is not needed, and takes long."""
+    """Return the whole parts with their normal forms.
+
+    A phone number that is the only one keeps its text, because its normal form is slow to find and not needed.
+    """
     is_only = not has_phones and sum(whole.kind == "phone" for whole in wholes) == 1
     return [
         whole if is_only and whole.kind == "phone" else whole._replace(value=_value(whole.value, whole.kind, regions))

@@ -42,11 +42,11 @@ class PrimaryConnection(synchronous.SentinelManagedConnection):
 
 
 class PrimarySSLConnection(PrimaryConnection, redis.SSLConnection):
-    """The same with TLS."""
+    """`PrimaryConnection` with TLS."""
 
 
 class AsyncPrimaryConnection(asynchronous.SentinelManagedConnection):
-    """The same for asyncio."""
+    """`PrimaryConnection` for asyncio."""
 
     async def read_response(self, *args: Any, **options: Any) -> Any:
         """Read a reply, as `PrimaryConnection.read_response` does."""
@@ -66,4 +66,4 @@ class AsyncPrimaryConnection(asynchronous.SentinelManagedConnection):
 
 
 class AsyncPrimarySSLConnection(AsyncPrimaryConnection, redis.asyncio.SSLConnection):
-    """The same for asyncio with TLS."""
+    """`PrimaryConnection` for asyncio, with TLS."""

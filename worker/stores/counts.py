@@ -1,4 +1,4 @@
-"""Counts of the ledger by organization, read in a time that does not grow with the ledger.
+"""Counts of the ledger by organization. The time to read them does not grow with the ledger.
 
     counts of an organization = its document in `snapshotcounts` + changes + finished since R + in flight
 
@@ -57,7 +57,7 @@ class Totals:
 
 
 def totals(connections: Connections, organization: ObjectId | None = None) -> Totals:
-    """Return exact counts in a time that does not grow with the ledger.
+    """Return exact counts. The time that this takes does not grow with the ledger.
 
     It counts in full, which takes seconds for a million requests, until every organization was compared once, and while
     no sweep has run for two minutes.

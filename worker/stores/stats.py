@@ -60,7 +60,7 @@ class Identity:
 def identities(connections: Connections, organization: ObjectId | None = None) -> list[Identity]:
     """Count all organizations, or one, in full, with an aggregation that takes seconds for a million requests.
 
-    `worker.stores.counts` returns the same counts in a time that does not grow with the ledger.
+    `worker.stores.counts` returns the same counts, and its time does not grow with the ledger.
     """
     return at_one_moment(connections, lambda session: identities_within(connections, session, organization))
 

@@ -36,7 +36,7 @@ class Lookup:
     by_hash: Mapping[str, Person]
     """The people by the `_id` that their tombstones have."""
     fingerprint: str
-    """That of the key of this process."""
+    """The fingerprint of this process's key."""
 
     @property
     def size(self) -> int:

@@ -213,10 +213,11 @@ class ExpiryJob:
         return True
 
     def _until(self, condition: Document, times: Document) -> datetime | None:
-        """Return a time before which about `_MAX_READ` snapshots lie; None if there are not so many.
+        """Return a time before which about `_MAX_READ` snapshots lie; None if there are fewer.
 
-        No index has the quality, and where one alone has a time, a read could meet nothing else for minutes. This one
-        needs the index alone, because it leaves out snapshots without `isArchived`, which has a default.
+        No index contains the quality. If only one quality has a retention period, a read without this limit could
+        examine other snapshots for minutes. This query reads only the index, because it ignores snapshots without
+        `isArchived`, which has a default.
         """
         which = {
             "organizationId": condition["organizationId"],
