@@ -91,6 +91,40 @@ def test_snapshot_has_the_mapped_fields_and_counts_what_was_omitted(
     assert snapshot["conversationEndDate"] == START + timedelta(seconds=3)
 
 
+@pytest.mark.parametrize("irregular", [False, True])
+@pytest.mark.parametrize(
+    ("own", "kept"),
+    [
+        ({"message_internal_field": "author.kind", "message_internal_values": "bot"}, [0, 1, 3, 4]),
+        ({"message_internal_field": "public", "message_internal_values": "false"}, [0, 2, 4]),
+        (
+            {
+                "message_internal_field": "author.kind",
+                "message_internal_values": "bot",
+                "message_deleted_field": "author.kind",
+                "message_deleted_values": "customer",
+            },
+            [1, 4],
+        ),
+    ],
+)
+def test_messages_with_one_of_the_named_values_are_omitted(
+    mapped: Settings, own: dict[str, str], kept: list[int], irregular: bool
+) -> None:
+    flags = {"message_deleted_field": None, "message_internal_field": None}
+    with service_on(mapped.model_copy(update=flags | own)) as service:
+        odd = Odd(service)
+        lines = odd.database.chat_lines
+        for place, key in enumerate(odd.messages):
+            lines.update_one({"_id": key}, {"$set": {"chatId": odd.chat, "public": place % 2 == 0}})
+        if irregular:
+            lines.update_one({"_id": odd.messages[kept[0]]}, {"$set": {"sentAt": START.isoformat()}})
+        snapshot = odd.snapshot(service, conversationId=odd.chat)
+        assert lines.count_documents(service.connections.fields.message.kept) == len(kept)
+    assert [each["content"] for each in snapshot["messages"]] == [f"Text {place}" for place in sorted(kept)]
+    assert snapshot["omittedMessageCount"] == 6 - len(kept)
+
+
 def test_conversation_whose_messages_are_all_omitted_is_empty(odd: Odd, service: Service) -> None:
     odd.database.chat_lines.update_many({}, {"$set": {"deletedAt": START, "chatId": odd.chat}})
     asked = NewRequest(SnapshotRequest.read(odd.request(conversationId=odd.chat)), "r", "client")

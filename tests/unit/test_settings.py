@@ -58,6 +58,7 @@ INVALID = [
     ("ERASURE_LOG", "https://host/log", ": should be a path, or s3://bucket/prefix"),
     ("ERASURE_KEY", "s3cret", ": should have at least 16 characters"),
     ("LOG_LEVEL", "LOUD", "'DEBUG'"),
+    ("MESSAGE_INTERNAL_VALUES", "note", "has no effect without SNAPSHOTS_MESSAGE_INTERNAL_FIELD"),
 ]
 
 

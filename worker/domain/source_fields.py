@@ -109,23 +109,43 @@ class CollectionFields:
         return next((_forms(stored)[-1] for stored in alike), value)
 
 
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """A field that omits messages, and the values by which it does; if there are none, every value that is set does."""
+
+    path: str
+    values: tuple[str, ...] = ()
+
+    @property
+    def expression(self) -> Expression:
+        """An expression for whether a message is omitted."""
+        if self.values:
+            return _is_one_of(f"${self.path}", self.values)
+        return {"$not": [{"$in": [{"$ifNull": [f"${self.path}", None]}, list(NOT_FLAGGED)]}]}
+
+    @property
+    def condition(self) -> Document:
+        """The filter for messages that are omitted."""
+        if self.values:
+            return {self.path: {"$in": [form for value in self.values for form in _forms(value)]}}
+        return {self.path: {"$nin": list(NOT_FLAGGED)}}
+
+
 @dataclass(frozen=True)
 class MessageFields(CollectionFields):
     """The fields of messages."""
 
-    flags: tuple[str, ...] = ()
-    """Paths of the flags that omit a message."""
+    flags: tuple[Flag, ...] = ()
 
     @cached_property
     def omitted(self) -> Expression | None:
         """An expression for whether a message is omitted, or None if the settings name no flag."""
-        flagged = [{"$not": [{"$in": [{"$ifNull": [f"${path}", None]}, list(NOT_FLAGGED)]}]} for path in self.flags]
-        return {"$or": flagged} if flagged else None
+        return {"$or": [flag.expression for flag in self.flags]} if self.flags else None
 
     @property
     def kept(self) -> Document:
         """The filter for messages that are not omitted. Empty if the settings name no flag."""
-        return {path: {"$in": list(NOT_FLAGGED)} for path in self.flags}
+        return {"$nor": [flag.condition for flag in self.flags]} if self.flags else {}
 
     def projection(self, names: Iterable[str]) -> Document:
         """Return a projection that yields these fields and, if the settings name a flag, `omitted` (see OMITTED)."""
@@ -163,7 +183,10 @@ class SourceFields:
     """The fields of all four collections, as the settings name them."""
 
     def __init__(self, settings: FieldSettings) -> None:
-        flags = (settings.message_deleted_field, settings.message_internal_field)
+        flags = (
+            (settings.message_deleted_field, settings.message_deleted_values),
+            (settings.message_internal_field, settings.message_internal_values),
+        )
         pairs = {
             "sender": settings.message_sender_values,
             "direction": settings.message_direction_values,
@@ -172,11 +195,10 @@ class SourceFields:
         self.message = MessageFields(
             _paths(MESSAGE, settings),
             {name: read_pairs(text) for name, text in pairs.items() if text},
-            tuple(path for path in flags if path),
+            tuple(Flag(path, _listed(values)) for path, values in flags if path),
         )
-        resolved = settings.conversation_resolved_values
         self.conversation = ConversationFields(
-            _paths(CONVERSATION, settings), resolved_values=tuple(read_list(resolved)) if resolved else ()
+            _paths(CONVERSATION, settings), resolved_values=_listed(settings.conversation_resolved_values)
         )
         self.contact = CollectionFields(_paths(CONTACT, settings))
         self.user = CollectionFields(_paths(USER, settings))
@@ -184,6 +206,10 @@ class SourceFields:
 
 def _paths(fields: Mapping[str, str | None], settings: FieldSettings) -> dict[str, str]:
     return {name: getattr(settings, setting) if setting else name for name, setting in fields.items()}
+
+
+def _listed(values: str | None) -> tuple[str, ...]:
+    return tuple(read_list(values)) if values else ()
 
 
 def _is_one_of(path: str, values: Iterable[str]) -> Expression:

@@ -128,8 +128,14 @@ class FieldSettings(BaseModel):
     message_deleted_field: Path | None = Field(
         None, description="flag or date of a soft deletion; such messages are omitted and counted"
     )
+    message_deleted_values: Values | None = Field(
+        None, description="values of that field that mean deleted, such as `removed`; default: any value that is set"
+    )
     message_internal_field: Path | None = Field(
         None, description="flag of an internal note; such messages are omitted and counted"
+    )
+    message_internal_values: Values | None = Field(
+        None, description="values of that field that mean internal, such as `note`; default: any value that is set"
     )
 
     conversation_contact_field: Path = Field("contactId", description="the contact of a conversation")
@@ -152,6 +158,12 @@ class FieldSettings(BaseModel):
 
     @model_validator(mode="after")
     def _check_fields(self) -> Self:
+        for flag in ("message_deleted", "message_internal"):
+            if getattr(self, f"{flag}_values") and not getattr(self, f"{flag}_field"):
+                raise ValueError(
+                    f"{variable(f'{flag}_values')} has no effect without {variable(f'{flag}_field')}: "
+                    "name the field that holds these values"
+                )
         for group in GROUPS:
             paths = {name: path for name in field_settings(group) if (path := getattr(self, name))}
             for (one, outer), (other, inner) in permutations(paths.items(), 2):
