@@ -140,3 +140,38 @@ def test_database_that_does_not_exist_is_named_next_to_those_that_do(settings: S
         f"The database {absent} has none of the four collections. Other databases of this server: "
     )[2]
     assert settings.mongo_database in listed.partition(". Set ")[0].split(", ")
+
+
+def test_setting_that_names_a_field_that_no_document_has_does_not_fit(settings: Settings) -> None:
+    with service_on(settings) as service:
+        odd = Odd(service)
+        odd.close()
+    printed = run(environment(settings), "inspect", "--json").json["settings"]
+    misspelt = {
+        "SNAPSHOTS_MESSAGE_TIMESTAMP_FIELD": "sntAt",
+        "SNAPSHOTS_MESSAGE_SENDER_TYPE_FIELD": "author.knid",
+        "SNAPSHOTS_CONTACT_EMAIL_FIELD": "mial",
+        "SNAPSHOTS_CONVERSATION_RESOLVED_VALUES": "sovled",
+    }
+    ended = run(environment(settings, **printed | misspelt), "inspect", "--json")
+    assert ended.code == 1
+    fields = {f"{one['kind']} {each['field']}": each for one in ended.json["collections"] for each in one["fields"]}
+    assert {name for name, each in fields.items() if each["level"] == "does not fit"} == {
+        "messages timestamp",
+        "messages senderType",
+        "contacts email",
+    }
+    assert "but SNAPSHOTS_MESSAGE_TIMESTAMP_FIELD names it" in fields["messages timestamp"]["finding"]
+    assert fields["conversations isResolved"]["level"] == "partly"
+    assert "not found: sovled" in fields["conversations isResolved"]["finding"]
+    assert ended.json["settings"]["SNAPSHOTS_MESSAGE_TIMESTAMP_FIELD"] == "sentAt"
+
+
+def test_fields_that_are_not_read_are_listed(settings: Settings) -> None:
+    with service_on(settings) as service:
+        odd = Odd(service)
+        odd.database.chat_lines.update_many({}, {"$set": {"moodScore": 3}})
+    ended = run(environment(settings), "inspect")
+    assert "not read: " in ended.stdout
+    assert "moodScore (number)" in ended.stdout
+    assert "author.kind" not in ended.stdout.partition("not read: ")[2].partition("\n")[0]

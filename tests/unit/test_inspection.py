@@ -7,9 +7,10 @@ import pytest
 from bson import ObjectId
 
 from worker.domain.source_fields import SourceFields
-from worker.inspection.authors import find_authors
+from worker.inspection.authors import find_authors, untranslated_values
 from worker.inspection.expected import EXPECTED, FLAGS
-from worker.inspection.matching import Fit, best_flag, best_path, judge, resolved_settings
+from worker.inspection.flags import judge_flags
+from worker.inspection.matching import Fit, best_flag, best_path, judge, only_path, resolved_settings
 from worker.inspection.profile import Profile
 from worker.settings import load
 
@@ -62,7 +63,7 @@ def test_words_for_the_sides_are_translated(values: list[str], senders: str, typ
 )
 def test_directions_and_flags_are_translated(documents: list[dict[str, Any]], settings: dict[str, str]) -> None:
     found = find_authors(profile(*documents), SourceFields(load()).message)
-    assert not found.fits
+    assert found.level is not Fit.FITS
     assert found.settings == settings
 
 
@@ -74,7 +75,7 @@ def test_words_that_may_mean_either_side_are_not_translated(value: str) -> None:
     values = ["customer", "agent"] * 10 + [value]
     found = find_authors(profile(*({"by": each} for each in values)), SourceFields(load()).message)
     assert found.settings["message_sender_values"] == "agent=user,customer=contact"
-    assert f"{value}=contact" in found.finding
+    assert f"{value}=contact" in found.text
 
 
 def test_translations_that_are_set_are_kept_and_a_value_with_a_comma_is_left_out() -> None:
@@ -85,25 +86,100 @@ def test_translations_that_are_set_are_kept_and_a_value_with_a_comma_is_left_out
     values = ["customer", "agent", "customer_service"] * 5 + ["weird", "Agent, Support"]
     found = find_authors(profile(*({"by": each} for each in values)), SourceFields(load(**own)).message)
     assert found.settings["message_sender_values"] == "agent=user,customer=contact,customer_service=contact"
-    assert "add weird=contact (or =user) to" in found.finding
+    assert "add weird=contact (or =user) to" in found.text
 
 
 def test_unknown_value_among_ours_is_named() -> None:
     values = ["contact", "user"] * 5 + ["weird"]
     found = find_authors(profile(*({"sender": each} for each in values)), SourceFields(load()).message)
-    assert "weird" in found.finding
+    assert "weird" in found.text
 
 
 def test_values_without_a_translation_are_named() -> None:
     values = ["customer", "agent"] * 10 + ["customer_service"]
     found = find_authors(profile(*({"by": value} for value in values)), SourceFields(load()).message)
     assert found.settings["message_sender_values"] == "agent=user,customer=contact"
-    assert "add customer_service=contact (or =user) to SNAPSHOTS_MESSAGE_SENDER_VALUES" in found.finding
+    assert "add customer_service=contact (or =user) to SNAPSHOTS_MESSAGE_SENDER_VALUES" in found.text
+
+
+ASIDE = {"message_internal_field": "flow", "message_internal_values": "aside"}
+TRANSLATED = {
+    "message_direction_field": "flow",
+    "message_direction_values": "from=inbound,to=outbound",
+    **ASIDE,
+    "message_sender_type_field": "by",
+    "message_sender_type_values": "client=CONTACT,desk=HUMAN",
+}
+
+
+@pytest.mark.parametrize(
+    ("left_out", "level", "text"),
+    [
+        ((), Fit.FITS, "has the values aside, from, to"),
+        (("message_internal_field", "message_internal_values"), Fit.PARTLY, "aside (20 %) must become inbound or"),
+        (
+            ("message_direction_values", "message_sender_type_field", "message_sender_type_values"),
+            Fit.FAULT,
+            "from, to (80 %) must become inbound or outbound",
+        ),
+        (("message_direction_field", "message_direction_values"), Fit.PARTLY, "copilot (40 %) must become CONTACT or"),
+        (tuple(TRANSLATED), Fit.FAULT, "sender, direction, senderType, so all messages would be the contact's"),
+    ],
+)
+def test_values_without_a_translation_do_not_hide_what_is_known(
+    left_out: tuple[str, ...], level: Fit, text: str
+) -> None:
+    own: Any = {name: value for name, value in TRANSLATED.items() if name not in left_out}
+    flows, authors = ("from", "to", "to", "aside", "from"), ("client", "desk", "copilot", "desk", "copilot")
+    made = profile(*({"flow": flow, "by": by} for flow, by in zip(flows, authors, strict=True)))
+    found = find_authors(made, SourceFields(load(**own)).message)
+    assert (found.level, found.settings) == (level, {})
+    assert text in found.text
+
+
+def test_types_of_senders_without_a_translation_are_named_beside_a_direction_that_fits() -> None:
+    made = profile({"flow": "from", "by": "client"}, {"flow": "to", "by": "copilot"})
+    fields = SourceFields(load(**TRANSLATED)).message
+    (found,) = untranslated_values(made, fields)
+    assert (found.name, found.path, found.level) == ("senderType", "by", Fit.PARTLY)
+    assert "copilot (50 %) must become CONTACT or HUMAN or AI or SYSTEM" in found.text
+
+
+@pytest.mark.parametrize(
+    ("own", "level", "text", "suggested"),
+    [
+        ({}, Fit.OPTIONAL, "aside may mark internal", ASIDE),
+        ({"message_internal_field": "flow"}, Fit.FAULT, "every message would be omitted", {}),
+        (ASIDE, Fit.FITS, "omits 50 %", {}),
+        ({"message_internal_field": "flow", "message_internal_values": "asde"}, Fit.PARTLY, "not found: asde", {}),
+        ({"message_internal_field": "public", "message_internal_values": "false"}, Fit.FITS, "omits 50 %", {}),
+        ({"message_internal_field": "flw"}, Fit.PARTLY, "no message is omitted", {}),
+    ],
+)
+def test_values_that_mark_internal_messages_are_judged_and_found(
+    own: dict[str, Any], level: Fit, text: str, suggested: dict[str, str]
+) -> None:
+    made = profile({"flow": "to", "public": True}, {"flow": "aside", "public": False})
+    (found,) = judge_flags(made, load(**own))
+    assert (found.level, found.settings) == (level, suggested)
+    assert text in found.text
+
+
+@pytest.mark.parametrize(
+    ("documents", "path"),
+    [
+        ([{"happenedOn": NOW, "updatedAt": NOW}, {"happenedOn": NOW}], "happenedOn"),
+        ([{"happenedOn": NOW, "readOn": NOW}], None),
+        ([{"happenedOn": NOW}, {}], None),
+    ],
+)
+def test_the_only_field_of_a_type_is_found(documents: list[dict[str, Any]], path: str | None) -> None:
+    assert only_path("date", 0.95, profile(*documents)) == path
 
 
 @pytest.mark.parametrize("document", [{"sender": "user"}, {"direction": "inbound"}, {"senderType": "AI"}])
 def test_default_values_fit(document: dict[str, Any]) -> None:
-    assert find_authors(profile(document), SourceFields(load()).message).fits
+    assert find_authors(profile(document), SourceFields(load()).message).level is Fit.FITS
 
 
 @pytest.mark.parametrize(

@@ -41,8 +41,8 @@ def inspect(context: click.Context, sample: int, seconds: float, as_json: bool) 
 
     Reports which fields fit, and prints settings that map fields with other names. Check these settings before you use
     them, above all the translations of values. docs/data.md lists all fields. The command only reads. It prints no
-    values, except short ones of fields that seem to say who wrote a message or whether a conversation is resolved. The
-    exit code is 1 if a required field does not fit with the current settings.
+    values, except short ones of fields that seem to say who wrote a message, whether a message is internal, or whether
+    a conversation is resolved. The exit code is 1 if a field does not fit with the current settings.
 
     \b
     Example:
@@ -84,6 +84,10 @@ def _as_fields(result: "Inspection") -> dict[str, Any]:
                     }
                     for each in one.findings
                 ],
+                "unread": [
+                    {"path": path, "types": list(here.kinds), "documents": here.present}
+                    for path, here in one.unread.items()
+                ],
             }
             for one in result.collections
         ],
@@ -96,6 +100,9 @@ def _print(result: "Inspection") -> None:
     for one in result.collections:
         out.print(_heading(one), style="bold")
         out.print(Padding(_table(one), (0, 0, 0, 2), expand=False))
+        if one.unread:
+            unread = ", ".join(f"{path} ({', '.join(here.kinds)})" for path, here in one.unread.items())
+            out.print(Padding(f"not read: {unread}", (0, 0, 0, 2), expand=False))
         out.print()
     if result.others and not all(one.sample.profile.sampled for one in result.collections):
         out.print(f"Other collections of the database: {', '.join(result.others)}\n")

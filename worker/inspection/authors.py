@@ -5,12 +5,12 @@ value means the platform's side.
 """
 
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
 from functools import partial
 
 from worker.domain.source_fields import MessageFields
 from worker.inspection.expected import spelled
+from worker.inspection.matching import FieldFinding, Fit, percent
 from worker.inspection.profile import PathProfile, Profile
 from worker.settings.field_mapping import DIRECTIONS, SENDER_TYPES, SENDERS, variable
 
@@ -43,24 +43,33 @@ _TOLD_SHARE = 0.8
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 _RELATIONS = frozenset({"to", "from", "for", "by", "of", "with", "not", "non"})
 _SENDER_VALUES = variable("message_sender_values")
+_FIELDS = {
+    "sender": (SENDERS, _SENDER_VALUES),
+    "direction": (DIRECTIONS, variable("message_direction_values")),
+    "senderType": (SENDER_TYPES, variable("message_sender_type_values")),
+}
+"""The fields that say who wrote a message, in the order in which they are used: their values, and the setting that
+translates them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Authors:
-    """Whether the current settings say who wrote a message, by which path, and otherwise settings that would."""
-
-    fits: bool
-    path: str
-    finding: str
-    settings: Mapping[str, str] = field(default_factory=dict)
-
-
-def find_authors(profile: Profile, fields: MessageFields) -> Authors:
-    """Judge the current settings and, if they do not say who wrote the messages, suggest others."""
-    for name, allowed in (("sender", SENDERS), ("direction", DIRECTIONS), ("senderType", SENDER_TYPES)):
+def find_authors(profile: Profile, fields: MessageFields) -> FieldFinding:
+    """Judge whether the current settings say who wrote the messages and, if not, suggest others."""
+    for name in _FIELDS:
         here = profile.at(fields[name])
-        if _fits(here, fields.values.get(name, {}), allowed, profile.sampled):
-            return Authors(True, fields[name], _listed(here))
+        if _is_frequent(here, profile) and not _untranslated(name, here, fields):
+            return FieldFinding("sender", fields[name], Fit.FITS, _listed(here))
+    return _suggestion(profile, fields) or _present(profile, fields)
+
+
+def untranslated_values(profile: Profile, fields: MessageFields) -> Iterator[FieldFinding]:
+    """Yield a finding for each field whose translations lack some of its values."""
+    for name in fields.values:
+        here = profile.at(fields[name])
+        if left := _untranslated(name, here, fields):
+            yield FieldFinding(name, fields[name], Fit.PARTLY, _without_translation(name, here, left))
+
+
+def _suggestion(profile: Profile, fields: MessageFields) -> FieldFinding | None:
     likely = _LEAST_SHARE * profile.sampled
     candidates = sorted(
         (path for path, here in profile.paths.items() if here.values and here.present >= likely),
@@ -70,23 +79,52 @@ def find_authors(profile: Profile, fields: MessageFields) -> Authors:
         for path in candidates:
             if settings := suggest(path, profile.at(path)):
                 here = profile.at(path)
-                return Authors(
-                    False, fields["sender"], f"{path} {_listed(here)}{_untranslated(here, settings)}", settings
-                )
-    here = profile.at(fields["sender"])
-    if here.present:
-        return Authors(
-            False,
-            fields["sender"],
-            f"{_listed(here)}; only contact and user are valid: set {_SENDER_VALUES} to translate the others",
-        )
-    return Authors(False, fields["sender"], "no field was recognized, so all messages seem to be the contact's")
+                text = f"{path} {_listed(here)}{_to_add(here, settings)}"
+                return FieldFinding("sender", fields["sender"], Fit.FAULT, text, settings)
+    return None
 
 
-def _fits(here: PathProfile, pairs: Mapping[str, str], allowed: Iterable[str], sampled: int) -> bool:
-    if not here.values or here.present < _LEAST_SHARE * sampled:
-        return False
-    return all(pairs.get(value, value) in allowed for value in here.values)
+def _present(profile: Profile, fields: MessageFields) -> FieldFinding:
+    """Judge fields whose values are unknown, or that few messages have."""
+    found = [(name, here) for name in _FIELDS if (here := profile.at(fields[name])).present]
+    partly = [(name, here) for name, here in found if _has_known(name, here, fields)]
+    for name, here in (*partly, *found):
+        level = Fit.PARTLY if (name, here) in partly else Fit.FAULT
+        left = _untranslated(name, here, fields)
+        if left or not here.values:
+            text = _without_translation(name, here, left)
+        else:
+            text = f"{_listed(here)}, in {percent(here.present, profile.sampled)} of the messages"
+        return FieldFinding("sender", fields[name], level, text)
+    paths = ", ".join(dict.fromkeys(fields[name] for name in _FIELDS))
+    text = f"no message has one of the fields {paths}, so all messages would be the contact's"
+    return FieldFinding("sender", fields["sender"], Fit.FAULT, text)
+
+
+def _is_frequent(here: PathProfile, profile: Profile) -> bool:
+    return bool(here.values) and here.present >= _LEAST_SHARE * profile.sampled
+
+
+def _has_known(name: str, here: PathProfile, fields: MessageFields) -> bool:
+    pairs = fields.values.get(name, {})
+    return any(pairs.get(value, value) in _FIELDS[name][0] for value in here.values or ())
+
+
+def _untranslated(name: str, here: PathProfile, fields: MessageFields) -> list[str]:
+    """Return the values that are neither ours, nor translated, nor those of messages that are omitted."""
+    pairs = fields.values.get(name, {})
+    omitted = {value for flag in fields.flags if flag.path == fields[name] for value in flag.values}
+    return sorted(
+        value for value in here.values or () if value not in omitted and pairs.get(value, value) not in _FIELDS[name][0]
+    )
+
+
+def _without_translation(name: str, here: PathProfile, left: list[str]) -> str:
+    allowed, setting = _FIELDS[name]
+    if not here.values:
+        return f"{_listed(here)}; only {', '.join(allowed)} are valid"
+    share = percent(sum(here.values[each] for each in left), here.present)
+    return f"{_listed(here)}; {', '.join(left)} ({share}) must become {' or '.join(allowed)}: add them to {setting}"
 
 
 def _by_side(path: str, here: PathProfile, fields: MessageFields) -> dict[str, str]:
@@ -137,7 +175,7 @@ def _type_of_word(word: str) -> str | None:
     return next((kind for kind, words in kinds.items() if word in words), None)
 
 
-def _untranslated(here: PathProfile, settings: Mapping[str, str]) -> str:
+def _to_add(here: PathProfile, settings: Mapping[str, str]) -> str:
     """Return a warning if the suggested translations lack values: only the platform's team knows what they mean."""
     if "message_sender_field" not in settings:
         return ""

@@ -126,6 +126,14 @@ FLAGS: Mapping[str, tuple[str, ...]] = {
 }
 """Names of the two flags by which messages can be omitted."""
 
+INTERNAL = frozenset(
+    [
+        *("internal", "internalnote", "internalcomment", "note", "privatenote", "agentnote", "staffnote", "private"),
+        *("whisper", "aside"),
+    ]
+)
+"""Values that mean an internal note, in lower case without separators."""
+
 COLLECTIONS: Mapping[Group, tuple[str, ...]] = {
     "contact": ("contacts", "contact", "customers", "customer", "clients", "leads", "visitors", "people", "endusers"),
     "conversation": (

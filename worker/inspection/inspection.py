@@ -3,14 +3,16 @@
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import islice
 
 from bson import ObjectId
 
 from worker.domain.source_fields import CONTACT, CONVERSATION, MESSAGE, USER, CollectionFields
-from worker.inspection.authors import find_authors
-from worker.inspection.expected import COLLECTIONS, EXPECTED, FLAGS, ID, Expected, spelled
-from worker.inspection.matching import FieldFinding, Fit, best_flag, best_path, judge, paths_of_ids, resolved_settings
-from worker.inspection.profile import Profile
+from worker.inspection.authors import find_authors, untranslated_values
+from worker.inspection.expected import COLLECTIONS, EXPECTED, ID, Expected, spelled
+from worker.inspection.flags import judge_flags
+from worker.inspection.matching import FieldFinding, Fit, best_path, judge, only_path, paths_of_ids, resolved_settings
+from worker.inspection.profile import PathProfile, Profile
 from worker.inspection.sampling import Sample, collection_names, database_names, is_empty, known, sample
 from worker.settings.field_mapping import Group, read_pairs, variable
 from worker.stores.connections import Connections
@@ -23,7 +25,12 @@ _SETTINGS: Mapping[Group, Mapping[str, str | None]] = {
 }
 _ORDER: tuple[Group, ...] = ("contact", "conversation", "message", "user")
 _SOURCES: tuple[Group, ...] = ("contact", "conversation", "message")
-_JUDGED_TOGETHER = ("organizationId", "contactId", "conversationId", "sender", "direction", "senderType")
+_AUTHORS = ("sender", "direction", "senderType")
+_JUDGED_TOGETHER = ("organizationId", "contactId", "conversationId", *_AUTHORS)
+_ONLY = {"content": ("string", 0.95), "timestamp": ("date", 0.95), "resolvedAt": ("date", 0.0)}
+"""Fields that are also found if only one path has their type, and the least share of documents with a value there."""
+_UNREAD = 12
+"""Maximum number of fields to list that are not read."""
 _JOINED = 0.5
 """The share of sampled references that must lead to existing documents."""
 _OWNED = 0.95
@@ -40,6 +47,8 @@ class Inspected:
     group: Group
     sample: Sample
     findings: list[FieldFinding] = field(default_factory=list)
+    unread: dict[str, PathProfile] = field(default_factory=dict)
+    """The first fields of the documents that are not read, by path. Empty if everything fits."""
 
 
 @dataclass
@@ -99,6 +108,7 @@ class Inspector:
                 self._settings |= {
                     name: value for name, value in finding.settings.items() if not self._has(name, value)
                 }
+            one.unread = self._unread(one)
         ordered = {name: self._settings[name] for name in type(self._names).model_fields if name in self._settings}
         chosen = {one.sample.collection for one in inspected.values()} | self._named()
         others = [name for name in existing if name not in chosen]
@@ -170,6 +180,37 @@ class Inspector:
     # --- fields -------------------------------------------------------------------------------------------
 
     def _judge(self, one: Inspected, inspected: Mapping[Group, Inspected], organization: str) -> Iterator[FieldFinding]:
+        """Judge all fields of a collection. One that a setting names, but that no document has, does not fit."""
+        for found in self._judge_fields(one, inspected, organization):
+            setting = _SETTINGS[one.group].get(found.name)
+            if found.name in (*_AUTHORS, "organizationId") or not self._is_absent(one, setting, found.path):
+                yield found
+            else:
+                yield _absent(found.name, found.path, setting, found.settings)
+        if one.group == "message":
+            for name in _AUTHORS:
+                setting, path = MESSAGE[name], self._fields["message"][name]
+                if self._is_absent(one, setting, path):
+                    yield _absent(name, path, setting, {})
+
+    def _is_absent(self, one: Inspected, setting: str | None, path: str) -> bool:
+        """Return whether a setting names a path other than the default, and no sampled document has a value there."""
+        is_named = setting in self._names.model_fields_set and path != type(self._names).model_fields[setting].default
+        return is_named and not one.sample.profile.at(path).present
+
+    def _unread(self, one: Inspected) -> dict[str, PathProfile]:
+        if all(each.level is Fit.FITS for each in one.findings):
+            return {}
+        read = {*self._fields[one.group].paths.values(), *self._settings.values(), "__v"}
+        if one.group == "message":
+            read |= {flag.path for flag in self._connections.fields.message.flags}
+        paths = one.sample.profile.paths.items()
+        left = {path: here for path, here in paths if path not in read and set(here.kinds) - {"object"}}
+        return dict(islice(left.items(), _UNREAD))
+
+    def _judge_fields(
+        self, one: Inspected, inspected: Mapping[Group, Inspected], organization: str
+    ) -> Iterator[FieldFinding]:
         group, profile = one.group, one.sample.profile
         yield _judge_ids(group, profile)
         yield self._organizations(one, organization)
@@ -181,8 +222,11 @@ class Inspector:
             elif setting is not None and name not in _JUDGED_TOGETHER:
                 yield self._plain(name, setting, self._fields[group][name], expected, profile)
         if group == "message":
-            yield self._authors(profile)
-            yield from self._flags(profile)
+            fields = self._connections.fields.message
+            author = find_authors(profile, fields)
+            yield author
+            yield from (each for each in untranslated_values(profile, fields) if each.text != author.text)
+            yield from judge_flags(profile, self._names)
 
     def _organizations(self, one: Inspected, organization: str) -> FieldFinding:
         name, group = "organizationId", one.group
@@ -216,6 +260,8 @@ class Inspector:
             return found
         dated = replace(expected, kinds=("date",)) if "date" in expected.kinds else expected
         better = best_path(dated, profile) or best_path(expected, profile)
+        if not better and name in _ONLY:
+            better = only_path(*_ONLY[name], profile)
         level = Fit.FAULT if name == "content" else found.level
         if better and better != path:
             return replace(found, level=level, settings={setting: better})
@@ -231,7 +277,8 @@ class Inspector:
             return path
         shared = [each for each in profiles[0].paths if all(one.at(each).accepted((ID,)) for one in profiles)]
         alike = Profile(profiles[0].sampled, paths={each: profiles[0].paths[each] for each in shared})
-        return best_path(expected, alike) or path
+        only = shared[0] if len(shared) == 1 else path
+        return best_path(expected, alike) or only
 
     def _reference(self, name: str, one: Inspected, target: Inspected, organization: str) -> FieldFinding:
         """Judge a reference by how many of its ids exist in the other collection."""
@@ -262,27 +309,14 @@ class Inspector:
         path, values = fields["isResolved"], fields.resolved_values
         here = profile.at(path)
         if values and here.values:
-            listed = ", ".join(sorted(here.values))
-            return FieldFinding("isResolved", path, Fit.FITS, f"has the values {listed}; resolved: {', '.join(values)}")
+            text = f"has the values {', '.join(sorted(here.values))}; resolved: {', '.join(values)}"
+            if unknown := [value for value in values if value not in here.values]:
+                return FieldFinding("isResolved", path, Fit.PARTLY, f"{text}; not found: {', '.join(unknown)}")
+            return FieldFinding("isResolved", path, Fit.FITS, text)
         found = judge("isResolved", path, expected, profile)
         if here.accepted(expected.kinds):
             return found
         return replace(found, settings=resolved_settings(expected, profile, fields))
-
-    def _authors(self, profile: Profile) -> FieldFinding:
-        authors = find_authors(profile, self._connections.fields.message)
-        level = Fit.FITS if authors.fits else Fit.FAULT if authors.settings else Fit.PARTLY
-        return FieldFinding("sender", authors.path, level, authors.finding, authors.settings)
-
-    def _flags(self, profile: Profile) -> Iterator[FieldFinding]:
-        for setting, names in FLAGS.items():
-            what = "deleted" if setting == "message_deleted_field" else "internal"
-            path = getattr(self._names, setting)
-            if path:
-                yield judge(what, path, Expected(("bool", "date")), profile)
-            elif path := best_flag(names, profile, dates=what == "deleted"):
-                text = f"may mark {what} messages, which are part of snapshots unless a setting names it"
-                yield FieldFinding(what, path, Fit.OPTIONAL, text, {setting: path})
 
 
 def _judge_ids(group: Group, profile: Profile) -> FieldFinding:
@@ -293,6 +327,11 @@ def _judge_ids(group: Group, profile: Profile) -> FieldFinding:
         return FieldFinding("_id", "_id", Fit.OPTIONAL, f"{share}: snapshots have them, but no request can select them")
     level = Fit.PARTLY if profile.ids or group == "user" else Fit.FAULT
     return FieldFinding("_id", "_id", level, f"{share}, so no request can name them; no setting translates ids")
+
+
+def _absent(name: str, path: str, setting: str | None, settings: Mapping[str, str]) -> FieldFinding:
+    text = f"missing from all sampled documents, but {variable(str(setting))} names it"
+    return FieldFinding(name, path, Fit.FAULT, text, settings)
 
 
 def _at_most_partly(level: Fit) -> Fit:

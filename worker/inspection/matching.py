@@ -8,13 +8,15 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from worker.domain.source_fields import CollectionFields
-from worker.inspection.expected import ID, Expected, spelled
+from worker.inspection.expected import ID, INTERNAL, Expected, spelled
 from worker.inspection.profile import PathProfile, Profile
 
 _LEAST_SHARE = 0.5
 """The share of a path's values that must have an accepted type before the path is suggested."""
+_CHANGES = frozenset({"createdat", "insertedat", "updatedat", "modifiedat", "changedat"})
 _CLOSED = frozenset({"closed", "resolved", "solved", "done", "completed", "complete", "finished", "ended"})
-_MERE_IDS = ("id", "ref", "oid", "key")
+_MERE_NAMES = ("id", "ref", "oid", "key", "value", "number", "address", "e164")
+"""Names that say nothing without the level above, such as `address` in `mail.address`."""
 _STATES = ("status", "state", "stage")
 _OPEN_FLAGS = ("isopen", "open", "isactive", "active")
 
@@ -58,7 +60,7 @@ def judge(name: str, path: str, expected: Expected, profile: Profile) -> FieldFi
         if expected.required:
             return FieldFinding(name, path, Fit.FAULT, f"missing from all sampled documents; required: {accepted}")
         return FieldFinding(name, path, Fit.OPTIONAL, "missing from all sampled documents")
-    share = _percent(here.present, profile.sampled)
+    share = percent(here.present, profile.sampled)
     if fitting == here.present and (not expected.required or here.present == profile.sampled):
         return FieldFinding(name, path, Fit.FITS, f"{_kinds(here)}, in {share}")
     if not fitting:
@@ -67,7 +69,7 @@ def judge(name: str, path: str, expected: Expected, profile: Profile) -> FieldFi
     wrong = here.present - fitting
     text = f"{_kinds(here)}, in {share}"
     if wrong:
-        text += f"; {_percent(wrong, here.present)} are not {accepted}"
+        text += f"; {percent(wrong, here.present)} are not {accepted}"
     return FieldFinding(name, path, Fit.PARTLY, text)
 
 
@@ -99,6 +101,28 @@ def best_flag(names: Iterable[str], profile: Profile, *, dates: bool) -> str | N
     return min(ranked)[1] if ranked else None
 
 
+def only_path(kind: str, share: float, profile: Profile) -> str | None:
+    """Return the only path that may be meant by its type: the values differ. None if there are several.
+
+    `share`: the least share of the documents that have a value. Times of creation and of the last change do not count.
+    """
+    found = [
+        path
+        for path, here in profile.paths.items()
+        if set(here.kinds) == {kind} and not here.values and not here.id_count
+        if here.present >= share * profile.sampled and spelled(path.rpartition(".")[2]) not in _CHANGES
+    ]
+    return found[0] if len(found) == 1 else None
+
+
+def internal_values(profile: Profile) -> Mapping[str, str]:
+    """Return the settings for a field of which some values mean an internal note; empty if there is none."""
+    for path, here in profile.paths.items():
+        if found := sorted(value for value in here.values or () if spelled(value) in INTERNAL):
+            return {"message_internal_field": path, "message_internal_values": ",".join(found)}
+    return {}
+
+
 def resolved_settings(expected: Expected, profile: Profile, fields: CollectionFields) -> dict[str, str]:
     """Return the settings that identify resolved conversations: a flag, an inverted flag or a state.
 
@@ -123,10 +147,11 @@ def _is_accepted(here: PathProfile, expected: Expected) -> bool:
 def _rank(path: str, names: tuple[str, ...]) -> int | None:
     """Return the rank of a path by its name, 0 being the most likely, or None if it matches none of the names.
 
-    A match of the whole path ranks above one of its last part, and that above one of the level above `id` or `ref`.
+    A match of the whole path ranks above one of its last part, and that above one of the level above `id`, `ref` or
+    the like.
     """
     parts = [spelled(part) for part in path.split(".")]
-    above = [(2, parts[-2])] if len(parts) > 1 and parts[-1] in _MERE_IDS else []
+    above = [(2, parts[-2])] if len(parts) > 1 and parts[-1] in _MERE_NAMES else []
     for penalty, name in ((0, "".join(parts)), (1, parts[-1]), *above):
         if name in names:
             return 3 * names.index(name) + penalty
@@ -141,7 +166,8 @@ def _kinds(here: PathProfile) -> str:
     return ", ".join(kind for kind, _ in here.kinds.most_common())
 
 
-def _percent(part: int, whole: int) -> str:
+def percent(part: int, whole: int) -> str:
+    """Return a share for people, such as `12 %`. It is 0 % or 100 % only if it is exactly that."""
     if not whole:
         return "0 %"
     share = 100 * part / whole
