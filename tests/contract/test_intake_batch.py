@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -20,7 +21,8 @@ from worker.telemetry.counters import IntakeCounts
 
 @pytest.fixture
 def service(settings: Settings) -> Iterator[Service]:
-    service = build(settings)
+    # On a busy machine, printing tracebacks alone takes longer than the tests' run deadline.
+    service = build(settings.model_copy(update={"run_deadline": timedelta(minutes=2)}))
     indexes.ensure(service.connections)
     yield service
     service.connections.close()

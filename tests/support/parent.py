@@ -7,6 +7,7 @@ Prints one line of JSON when all is up, `{"pids": [...], ...}`. On Ctrl-C it lea
 """
 
 import json
+import signal
 import sys
 import time
 from pathlib import Path
@@ -47,6 +48,7 @@ def run_embedded(data: Path | None) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job of a shell ignores it
     if sys.argv[1] == "sleep":
         run_sleep(Path(sys.argv[2]), die_with_parent="guard-only" not in sys.argv)
     else:
