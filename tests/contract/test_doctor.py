@@ -133,6 +133,12 @@ def test_missing_and_useless_indexes_are_warnings(bench: Bench) -> None:
     only(index_checks.check, bench, Level.WARNING, "partial", "then start a worker")
 
 
+def test_messages_that_are_a_view_are_a_warning(bench: Bench) -> None:
+    bench.database.messages.drop()
+    bench.database.create_collection("messages", viewOn="posts", pipeline=[])
+    only(index_checks.check, bench, Level.WARNING, "messages is a view", "SNAPSHOTS_CREATE_SOURCE_INDEXES=false")
+
+
 def test_more_indexes_on_the_ledger_are_a_warning(bench: Bench) -> None:
     bench.database.snapshotrequests.create_index([("tags", 1)])
     only(index_checks.check, bench, Level.WARNING, "tags_1", "slows down every request")

@@ -132,6 +132,14 @@ def test_child_that_ends_before_it_is_ready_says_its_last_words(tmp_path: Path) 
         child.wait_until_ready(allowed(10))
 
 
+def test_only_the_reason_of_a_traceback_that_a_child_logs_as_json_is_said(tmp_path: Path) -> None:
+    logged = '{"event": "failed", "exception": "Traceback\\n  File x\\nPermissionError: /dev/shm"}'
+    child = Child("broken", ["printf", "%s\n", logged], log=tmp_path / "log", ready=lambda: False)
+    child.start()
+    with pytest.raises(ChildFailed, match=r"broken exited with code 0: PermissionError: /dev/shm$"):
+        child.wait_until_ready(allowed(10))
+
+
 def test_child_that_never_gets_ready_is_reported_in_time(tmp_path: Path) -> None:
     child = sleeper(ready=lambda: False, log=tmp_path / "log")
     child.start()

@@ -81,6 +81,8 @@ def _print(job: Job, done: Progress, seconds: float, rate: float) -> None:
     click.echo(f"completed {done.completed:,}, failed {done.failed:,}, in {seconds:.1f} s{speed}")
     for code, count in done.failures.most_common():
         click.echo(f"  failed {count:,}: {code}")
+    if done.requests and not done.accepted and job.is_finished:
+        click.echo("An earlier backfill requested all of them; their snapshots were not made again.")
     if done.deleted:
         click.echo(f"skipped {done.deleted:,}: their snapshots were deleted")
     for code, count in done.refused.most_common():

@@ -27,6 +27,8 @@ _GUARD = [sys.executable, "-I", "-S", str(Path(__file__).with_name("child_guard.
 
 # For the kernel the parent is the *thread* that started a child (prctl(2), PR_SET_PDEATHSIG). Therefore one thread,
 # which lives as long as the process, starts them all.
+_REASON_LENGTH = 300
+"""Maximum number of characters of a log line in an error message."""
 _starter = ThreadPoolExecutor(max_workers=1, thread_name_prefix="starter")
 
 
@@ -161,8 +163,12 @@ class Child:
             time.sleep(0.02)
 
     def last_lines(self) -> str:
-        """Return the last three log lines since the last start, joined."""
-        return " | ".join(self.output().splitlines()[-3:]) or "no output"
+        """Return the last three log lines since the last start, joined.
+
+        Of a log line in JSON only the reason is returned: the last line of its traceback, or its message.
+        """
+        lines = [line for line in map(_reason, self.output().splitlines()[-3:]) if line]
+        return " | ".join(lines) or "no output"
 
     def stop(self, grace: float | None = None) -> int | None:
         """Send SIGTERM to the program and, after `grace` seconds, SIGKILL to its group. Returns the exit code.
@@ -194,6 +200,15 @@ class Child:
             self._ended = group
             _kill_group(group)
             reaper.release(group)
+
+
+def _reason(line: str) -> str:
+    try:
+        logged = json.loads(line)
+        text = logged.get("exception") or logged["event"]
+    except (ValueError, TypeError, KeyError, AttributeError):
+        text = line
+    return str(text).strip().rpartition("\n")[2][:_REASON_LENGTH]
 
 
 def _kill_group(group: int) -> None:
