@@ -135,6 +135,8 @@ def test_supported_versions_of_redis_and_valkey(version: str) -> None:
             False,
         ),
         (redis.exceptions.InvalidResponse("Protocol Error"), "is not a Redis server", True),
+        (redis.ResponseError("ERR unknown command 'HELLO'"), "it is older than Redis 7.0, or a proxy or", True),
+        (redis.ResponseError("BUSY Redis is busy running a script."), "busy with a script of another program", False),
     ],
 )
 def test_redis_error_is_explained(error: Any, text: str, lasting: bool) -> None:

@@ -23,6 +23,7 @@ _NO_SPACE = re.compile(r"No space left on device|Disk quota exceeded|Read-only f
 _MEANINGS = {
     "WRONGPASS": f"Redis rejected the user or the password of {VARIABLE}",
     "NOAUTH": f"Redis requires a password, and {VARIABLE} has none",
+    "BUSY": "Redis is busy with a script of another program",
     "DENIED": "Redis runs in protected mode: it has no password, so it accepts connections from its own machine only",
     "LOADING": "Redis is still loading its data",
     "OOM": "Redis is out of memory (maxmemory)",
@@ -74,6 +75,11 @@ def explain(error: redis.RedisError) -> str:
         return f"The ACL of the Redis user does not allow {forbidden(error)} ({name})."
     if "DB index is out of range" in str(error):
         return f"Redis rejected the database of {VARIABLE}: the server has no database with this number."
+    if _lacks_command(error):
+        return (
+            f"The server of {VARIABLE} lacks a command that is needed: it is older than Redis 7.0, or a proxy or "
+            "`rename-command` hides the command."
+        )
     if isinstance(error, redis.exceptions.InvalidResponse):
         return f"The server of {VARIABLE} is not a Redis server: its answer is not valid."
     if isinstance(error, redis.ConnectionError | redis.TimeoutError):
@@ -87,6 +93,7 @@ def is_lasting(error: redis.RedisError) -> bool:
         isinstance(error, redis.exceptions.AuthenticationError | redis.exceptions.InvalidResponse)
         or name_of(error) in {NO_PERMISSION, "DENIED"}
         or "DB index is out of range" in str(error)
+        or _lacks_command(error)
         or _tls_error(error) is not None
     )
 
@@ -121,6 +128,10 @@ def forbidden(error: redis.RedisError) -> str:
         return f"the command {command[1]}"
     kind = _ARGUMENT.search(reply)
     return f"access to the {kind[1]} that was used" if kind else "this"
+
+
+def _lacks_command(error: redis.RedisError) -> bool:
+    return "unknown command" in str(error).lower()
 
 
 def _reply(error: redis.RedisError) -> str:
