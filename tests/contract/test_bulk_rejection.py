@@ -12,7 +12,7 @@ from worker.celery_support import oldest_messages
 from worker.celery_support.bulk_rejection import reject_oldest
 from worker.celery_support.message_format import fault
 from worker.celery_support.payloads import carrier, read_payload
-from worker.doctor.redis_permissions import acl_rules
+from worker.startup.redis_permissions import acl_rules
 
 QUEUE, REJECTED = "snapshots", "snapshots:rejected"
 VALID = [raw(envelope(headers={"id": f"valid {number}"})) for number in range(3)]

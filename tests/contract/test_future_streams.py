@@ -8,9 +8,9 @@ from structlog.testing import capture_logs
 
 from support.intake import EVENTS, GROUP, REJECTED, STREAM, Producer, listening
 from support.waiting import eventually
-from worker.doctor.redis_permissions import acl_rules
 from worker.metrics.gauges import read_broker
 from worker.service import Service
+from worker.startup.redis_permissions import acl_rules
 from worker.stores.key_types import MARKER_KEY, moved_keys
 from worker.stores.stream_ids import LAST_PART, move_future_streams
 

@@ -10,6 +10,8 @@ import httpx
 import pytest
 from bson import ObjectId
 
+from support.commands import environment
+from support.commands import run as run_command
 from support.contacts import contact_with
 from support.http import BACKFILLS, EXPORTS, SNAPSHOTS, api, client, token
 from support.intake import GROUP, STREAM, listener_process, listeners
@@ -20,10 +22,10 @@ from support.stack import stack
 from support.waiting import eventually
 from support.watched import watched_system
 from worker.client import SnapshotClient
-from worker.doctor import redis_checks, redis_permissions
-from worker.doctor.redis_permissions import acl_rules
+from worker.doctor import redis_checks
 from worker.erasure.receipt import make_keys
 from worker.settings import Settings
+from worker.startup.redis_permissions import acl_rules
 from worker.stores.key_types import key_types, moved_keys
 from worker.stores.wakeups import INTERACTIVE
 
@@ -190,12 +192,17 @@ def test_documented_rules_suffice_for_jobs_retries_and_keys_of_the_wrong_type(
         ("&/0.celery.pidbox", "access to the channel that was used by PSUBSCRIBE /0.celery.pidbox"),
     ],
 )
-def test_doctor_names_what_the_acl_refuses(missing: str, named: str, settings: Settings, tmp_path: Path) -> None:
+def test_doctor_and_processes_name_what_the_acl_refuses(
+    missing: str, named: str, settings: Settings, tmp_path: Path
+) -> None:
     rules = [rule for rule in acl_rules() if rule != missing]
     assert len(rules) < len(acl_rules())
     with server_with_user(tmp_path / "redis", settings, rules) as (_, own), bench_on(own) as bench:
-        messages = [finding.message for finding in redis_permissions.check(bench.connections)]
+        messages = [finding.message for finding in redis_checks.check_permissions(bench.settings)]
+        listener = run_command(environment(own), "listen")
     assert any(named in message for message in messages), messages
+    assert (listener.code, named in listener.stderr) == (2, True), listener.stderr
+    assert "Traceback" not in listener.stderr
 
 
 def test_doctor_without_info_warns_and_checks_the_rest(settings: Settings, tmp_path: Path) -> None:
@@ -208,7 +215,7 @@ def test_doctor_without_info_warns_and_checks_the_rest(settings: Settings, tmp_p
 
 def test_checking_the_rights_changes_nothing(settings: Settings, tmp_path: Path) -> None:
     with server_with_user(tmp_path / "redis", settings, acl_rules()) as (admin, own), bench_on(own) as bench:
-        assert [finding.level for finding in redis_permissions.check(bench.connections)] == ["ok"]
+        assert [finding.level for finding in redis_checks.check_permissions(bench.settings)] == ["ok"]
         assert admin.keys("*") == []
 
 

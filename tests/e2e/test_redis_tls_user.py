@@ -15,8 +15,8 @@ from support.sentinels import NAME, sentinels
 from support.stack import stack
 from support.waiting import eventually
 from worker.client import BrokerUnavailable, Sent, SnapshotClient
-from worker.doctor.redis_permissions import acl_rules
 from worker.settings import Settings
+from worker.startup.redis_permissions import acl_rules
 
 _NOT_IN_REDIS_7_0 = ("+waitaof", "+client|setinfo")
 ADMIN, USER, SENTINEL = "adm1n", "s3cret", "w4tch"

@@ -5,12 +5,12 @@ from typing import Any
 
 import redis
 
-from worker.doctor import redis_permissions
 from worker.doctor.findings import Finding, failure, ok, warning
 from worker.errors import UnusableServer
 from worker.redis_address.address import RedisAddress
 from worker.settings import Settings
 from worker.startup import redis_check, sentinel_check
+from worker.startup.redis_permissions import find_refused
 from worker.stores.connections import Connections, broker_errors
 from worker.stores.key_types import MOVED, describe, moved_keys, shown, wrong_keys
 from worker.stores.redis_errors import NO_PERMISSION
@@ -26,7 +26,7 @@ def check(connections: Connections) -> Iterator[Finding]:
         yield warning(
             f"TLS does not prove the identity of the Redis server: {weakness}.", "Use ssl_ca_certs=FILE instead."
         )
-    yield from redis_permissions.check(connections)
+    yield from check_permissions(connections.settings)
     yield from _keys(connections)
     client: Any = connections.redis
     with broker_errors():
@@ -43,6 +43,18 @@ def check(connections: Connections) -> Iterator[Finding]:
     if connections.settings.redis.sentinels:
         yield from _sentinels(connections.settings.redis, info)
     yield from _memory(info)
+
+
+def check_permissions(settings: Settings) -> Iterator[Finding]:
+    """Name each command, key and channel that the ACL refuses. Raises BrokerUnavailable."""
+    advice = "Give the Redis user the rules in docs/operations.md, Redis user."
+    refused = find_refused(settings)
+    if refused.needed:
+        yield failure(f"The ACL of the Redis user does not allow {', '.join(refused.needed)}.", advice)
+    else:
+        yield ok("the ACL allows every command, key and channel")
+    for name in refused.optional:
+        yield warning(f"The ACL of the Redis user does not allow {name}, so not everything can be checked.", advice)
 
 
 def _require(settings: Settings) -> None:

@@ -42,7 +42,7 @@ def prepare(settings: Settings) -> bool:
     for name, nearest in unknown_variables():
         log.warning("unknown_setting", variable=name, nearest=nearest)
     try:
-        for risk in redis_check.check(settings):
+        for risk in redis_check.check(settings, permissions=True):
             log.warning("redis_may_lose_data", reason=risk)
     except BrokerUnavailable as error:
         log.warning("redis_unavailable_at_start", code=error.code, reason=error.message)

@@ -10,6 +10,7 @@ from redis.retry import Retry
 from worker.errors import BrokerUnavailable, UnusableServer
 from worker.settings import Settings
 from worker.startup import sentinel_check
+from worker.startup.redis_permissions import require_permissions
 from worker.stores.key_types import MARKER_KEY, describe, wrong_keys
 from worker.stores.redis_errors import VARIABLE, explain, is_lasting
 
@@ -20,9 +21,10 @@ _CONNECT_SECONDS, _ANSWER_SECONDS = 2.0, 3.0
 Info = Mapping[str, Any]
 
 
-def check(settings: Settings) -> list[str]:
+def check(settings: Settings, *, permissions: bool = False) -> list[str]:
     """Return warnings about settings that may lose data, one sentence each.
 
+    `permissions`: whether the user must be allowed all that long-running processes do.
     Raises UnusableServer if waiting will not help, otherwise BrokerUnavailable.
     """
     warnings = sentinel_check.check(settings.redis) if settings.redis.sentinels else []
@@ -35,6 +37,8 @@ def check(settings: Settings) -> list[str]:
             if hello.get("role") not in {"master", None}:
                 text = f"is a replica, which refuses writes: {VARIABLE} should name the primary"
                 raise BrokerUnavailable(f"Redis at {settings.redis} {text}.")
+            if permissions:
+                require_permissions(settings)
             _check_keys(client, settings)
             info = read_info(client)
             if is_full(info):

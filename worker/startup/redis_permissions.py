@@ -1,18 +1,19 @@
-"""Checks that the ACL of the Redis user allows every command, key and channel that the system uses.
+"""Finds out whether the ACL of the Redis user allows every command, key and channel that the system uses.
 
 The commands are queued in a transaction that is discarded: Redis checks the ACL before it queues a command, and
 executes none. `ACL DRYRUN` would say the same, but the users whose rights are in question must not call it.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import redis
 
-from worker.doctor.findings import Finding, failure, ok, warning
+from worker.errors import UnusableServer
 from worker.settings import Settings
-from worker.stores.connections import Connections, broker_errors
-from worker.stores.redis_errors import NO_PERMISSION, forbidden, name_of
+from worker.stores.connections import broker_errors
+from worker.stores.redis_errors import NO_PERMISSION, VARIABLE, forbidden, name_of
 
 Command = tuple[str, ...]
 _QUEUE, _STREAM, _HASH, _CLAIM = "snapshots", "snapshots:x", "unacked", "snapshots:claim:x"
@@ -57,6 +58,15 @@ _OPTIONAL: tuple[Command, ...] = (("INFO",), ("CONFIG", "GET", "appendonly"))
 _CONTAINERS = frozenset({"XGROUP", "XINFO", "SCRIPT", "CLIENT", "CONFIG"})
 
 
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The commands, keys and channels that the ACL refuses, in words."""
+
+    needed: list[str]
+    optional: list[str]
+    """Those that only the doctor and the metrics use."""
+
+
 def acl_rules(database: int = 0) -> list[str]:
     """Return the ACL rules that are exactly sufficient, for the default names of streams."""
     commands = {_rule(command) for command in (*_IN_TRANSACTION, *_OUTSIDE)}
@@ -74,19 +84,22 @@ def acl_rules(database: int = 0) -> list[str]:
     ]
 
 
-def check(connections: Connections) -> Iterator[Finding]:
-    """Name each command, key and channel that is refused. Raises BrokerUnavailable."""
-    advice = "Give the Redis user the rules in docs/operations.md, Redis user."
-    settings = connections.settings
+def require_permissions(settings: Settings) -> None:
+    """Check the user of a long-running process. Raises UnusableServer, BrokerUnavailable."""
+    if refused := find_refused(settings).needed:
+        raise UnusableServer(
+            f"The ACL of the Redis user does not allow {', '.join(refused)} ({VARIABLE}): give the user the rules in "
+            "docs/operations.md, Redis user."
+        )
+
+
+def find_refused(settings: Settings) -> Refused:
+    """Return what the ACL refuses. Raises BrokerUnavailable."""
     with broker_errors(), _own_client(settings) as client:
-        refused = dict.fromkeys(_refused(client, settings))
-        optional = [name for command in _OPTIONAL if (name := _refused_by(client, command))]
-    if refused:
-        yield failure(f"The ACL of the Redis user does not allow {', '.join(refused)}.", advice)
-    else:
-        yield ok("the ACL allows every command, key and channel")
-    for name in optional:
-        yield warning(f"The ACL of the Redis user does not allow {name}, so not everything can be checked.", advice)
+        return Refused(
+            list(dict.fromkeys(_refused(client, settings))),
+            [name for command in _OPTIONAL if (name := _refused_by(client, command))],
+        )
 
 
 def _own_client(settings: Settings) -> Any:
