@@ -17,7 +17,7 @@ from support.faults import failing
 from support.mongo_server import own_mongod
 from support.programs import Order, run_programs
 from support.redis_server import free_port, own_redis, redis_server, valkey_server
-from support.waiting import allowed
+from support.waiting import allowed, eventually
 from worker.errors import BrokerUnavailable, SnapshotError, StoreUnavailable, UnusableServer
 from worker.intake.stream import IntakeStream
 from worker.settings import Settings
@@ -114,6 +114,30 @@ def test_mongo_that_can_be_used_passes(settings: Settings) -> None:
         mongo_check.check(connections)
 
 
+def test_direct_connection_to_a_member_that_is_not_the_primary_is_named(settings: Settings, tmp_path: Path) -> None:
+    with own_mongod(tmp_path, "--replSet", "rs0") as port:
+        url = f"mongodb://127.0.0.1:{port}/?directConnection=true"
+        with pymongo.MongoClient[Any](url) as client:
+            member = {"_id": 0, "host": f"127.0.0.1:{port}"}
+            client.admin.command("replSetInitiate", {"_id": "rs0", "members": [member]})
+            eventually(lambda: client.admin.command("hello")["isWritablePrimary"])
+            client.admin.command("replSetStepDown", 600, force=True)
+        own = settings.model_copy(update={"mongo_url": url})
+        with closing(Connections(own)) as connections, pytest.raises(StoreUnavailable) as error:
+            mongo_check.check(connections)
+    assert f"127.0.0.1:{port} is not the primary, and directConnection=true" in error.value.message
+
+
+def test_database_that_differs_from_another_in_case_only_is_named(
+    settings: Settings, mongo_client: pymongo.MongoClient[Any]
+) -> None:
+    mongo_client[settings.mongo_database].create_collection("any")
+    own = settings.model_copy(update={"mongo_database": settings.mongo_database.upper()})
+    with closing(Connections(own)) as connections, pytest.raises(UnusableServer) as error:
+        mongo_check.check(connections)
+    assert f"has the database {settings.mongo_database}, which differs from" in error.value.message
+
+
 def test_mongo_that_answers_late_passes(settings: Settings, mongo_client: pymongo.MongoClient[Any]) -> None:
     """The command itself waits for it as long as it may."""
     late = failing(mongo_client, ["find"], blockConnection=True, blockTimeMS=2500)
@@ -131,6 +155,8 @@ REDIS: list[tuple[tuple[str, ...], str, type[SnapshotError], str]] = [
     (("--databases", "4"), "redis://{}/9", UnusableServer, "no database with this number"),
     ((), "rediss://{}/0", BrokerUnavailable, "TLS"),
     (("--maxmemory", "100kb"), "redis://{}/0", BrokerUnavailable, "is full"),
+    (("--maxmemory", "100kb", "--maxmemory-policy", "volatile-lru"), "redis://{}/0", BrokerUnavailable, "(OOM)"),
+    (("--min-replicas-to-write", "1"), "redis://{}/0", BrokerUnavailable, "fewer replicas than min-replicas-to-write"),
 ]
 
 
@@ -146,7 +172,7 @@ def test_wrong_redis_is_named_with_variable_address_and_reason(
             server.config_set("requirepass", "right")  # later, because the helper waits without a password
         address = f"127.0.0.1:{client.connection_pool.connection_kwargs['port']}"
         with pytest.raises(SnapshotError) as error:
-            redis_check.check(settings.model_copy(update={"redis_url": url.format(address)}))
+            redis_check.check(settings.model_copy(update={"redis_url": url.format(address)}), permissions=True)
     assert type(error.value) is kind
     assert text in error.value.message
     assert address in error.value.message

@@ -68,7 +68,12 @@ def _check_within(seconds: float, connections: Connections) -> None:
     try:
         with pymongo.timeout(seconds):
             hello = connections.mongo.admin.command("hello", read_preference=ReadPreference.PRIMARY)
-            fault = fault_of(hello, _wanted_set(connections)) or _missing_right(connections)
+            fault = (
+                fault_of(hello, _wanted_set(connections))
+                or _not_primary(hello)
+                or _other_spelling(connections)
+                or _missing_right(connections)
+            )
     except OperationFailure as error:
         if error.timeout:
             raise
@@ -98,6 +103,23 @@ def fault_of(hello: Reply, wanted_set: str | None) -> Fault | None:
 
 def _wanted_set(connections: Connections) -> str | None:
     return connections.mongo.options.replica_set_name
+
+
+def _not_primary(hello: Reply) -> Fault | None:
+    """A direct connection finds no primary. The member may become it, as the only one of a set does at its start."""
+    if hello.get("setName") is None or hello.get("isWritablePrimary"):
+        return None
+    return Fault("is not the primary, and directConnection=true keeps from finding it: remove it from the URL")
+
+
+def _other_spelling(connections: Connections) -> Fault | None:
+    """MongoDB refuses to create a database whose name differs from another's only by its case."""
+    name = connections.settings.mongo_database
+    alike = {"name": {"$regex": f"^{re.escape(name)}$", "$options": "i"}}
+    names = {each["name"] for each in connections.mongo.list_databases(filter=alike, nameOnly=True)}
+    if not names or name in names:
+        return None
+    return Fault(f"has the database {names.pop()}, which differs from {name} in case only", lasting=True)
 
 
 def _missing_right(connections: Connections) -> Fault | None:

@@ -10,7 +10,7 @@ from redis.retry import Retry
 from worker.errors import BrokerUnavailable, UnusableServer
 from worker.settings import Settings
 from worker.startup import sentinel_check
-from worker.startup.redis_permissions import require_permissions
+from worker.startup.redis_permissions import require_permissions, require_writes
 from worker.stores.key_types import MARKER_KEY, describe, wrong_keys
 from worker.stores.redis_errors import VARIABLE, explain, is_lasting
 
@@ -24,7 +24,7 @@ Info = Mapping[str, Any]
 def check(settings: Settings, *, permissions: bool = False) -> list[str]:
     """Return warnings about settings that may lose data, one sentence each.
 
-    `permissions`: whether the user must be allowed all that long-running processes do.
+    `permissions`: whether the user must be allowed all that long-running processes do, and writes must be possible.
     Raises UnusableServer if waiting will not help, otherwise BrokerUnavailable.
     """
     warnings = sentinel_check.check(settings.redis) if settings.redis.sentinels else []
@@ -44,6 +44,8 @@ def check(settings: Settings, *, permissions: bool = False) -> list[str]:
             if is_full(info):
                 text = f"is full ({info['used_memory']:,} of {info['maxmemory']:,} bytes), so it refuses writes"
                 raise BrokerUnavailable(f"Redis at {settings.redis} {text} ({VARIABLE}): raise maxmemory.")
+            if permissions:
+                require_writes(settings)
             if settings.redis.sentinels:
                 warnings += sentinel_check.risks(info)
             return [*warnings, *risks(info)]
@@ -53,7 +55,8 @@ def check(settings: Settings, *, permissions: bool = False) -> list[str]:
                 text = text.replace(f"({VARIABLE})", f"({VARIABLE} is not set)")
             if (address := str(settings.redis)) not in text:
                 tls = " (does it speak TLS at this port?)" if settings.redis.tls and "no answer" in text else ""
-                text = f"{text.removesuffix('.')}{tls}; server {address}."
+                named = "" if VARIABLE in text else f" ({VARIABLE})"
+                text = f"{text.removesuffix('.')}{tls}; server {address}{named}."
             raise (UnusableServer if is_lasting(error) else BrokerUnavailable)(text) from error
 
 

@@ -85,12 +85,21 @@ def acl_rules(database: int = 0) -> list[str]:
 
 
 def require_permissions(settings: Settings) -> None:
-    """Check the user of a long-running process. Raises UnusableServer, BrokerUnavailable."""
-    if refused := find_refused(settings).needed:
+    """Check the rights that a long-running process needs. Raises UnusableServer, BrokerUnavailable."""
+    refused = find_refused(settings)
+    if refused.needed:
         raise UnusableServer(
-            f"The ACL of the Redis user does not allow {', '.join(refused)} ({VARIABLE}): give the user the rules in "
-            "docs/operations.md, Redis user."
+            f"The ACL of the Redis user does not allow {', '.join(refused.needed)} ({VARIABLE}): give the user the "
+            "rules in docs/operations.md, Redis user."
         )
+
+
+def require_writes(settings: Settings) -> None:
+    """Check that Redis accepts writes. Raises RedisError."""
+    with _own_client(settings) as client:
+        for command in (("MULTI",), ("SET", _CLAIM, ""), ("DISCARD",)):  # Redis refuses before it queues
+            client.connection.send_command(*command)
+            client.connection.read_response()
 
 
 def find_refused(settings: Settings) -> Refused:
