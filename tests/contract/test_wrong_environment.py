@@ -138,6 +138,16 @@ def test_database_that_differs_from_another_in_case_only_is_named(
     assert f"has the database {settings.mongo_database}, which differs from" in error.value.message
 
 
+def test_ledger_that_is_another_programs_collection_is_named(
+    settings: Settings, mongo_client: pymongo.MongoClient[Any]
+) -> None:
+    mongo_client[settings.mongo_database].orders.insert_one({"total": 3})
+    own = settings.model_copy(update={"requests_collection": "orders"})
+    with closing(Connections(own)) as connections, pytest.raises(UnusableServer) as error:
+        mongo_check.check(connections)
+    assert "another program in the collection orders" in error.value.message
+
+
 def test_mongo_that_answers_late_passes(settings: Settings, mongo_client: pymongo.MongoClient[Any]) -> None:
     """The command itself waits for it as long as it may."""
     late = failing(mongo_client, ["find"], blockConnection=True, blockTimeMS=2500)

@@ -34,6 +34,8 @@ _DIRECT_MS = 800
 _OLDEST_WIRE_VERSION = 17
 """MongoDB 6.0, the oldest version that is tested."""
 _MEMBER = re.compile(r"\[?[\w.:-]+\]?:\d+: ")
+_OF_ENTRIES = ("organizationId", "status")
+"""Fields that every entry of the ledger has."""
 _ACTIONS = {"insert": "write", "update": "write", "remove": "delete", "createIndex": "create indexes"}
 Reply = Mapping[str, Any]
 
@@ -123,10 +125,17 @@ def _other_spelling(connections: Connections) -> Fault | None:
 
 
 def _missing_right(connections: Connections) -> Fault | None:
-    """Check that this user may write to the ledger and index it. The role readWrite allows that, and all the rest."""
+    """Check that the ledger is ours, and that this user may write to it and index it.
+
+    The role readWrite allows that, and all the rest.
+    """
     settings = connections.settings
     collection = connections.database[settings.requests_collection]
-    collection.find_one({}, {"_id": 1})  # without a login, `hello` and `connectionStatus` are allowed, and this is not
+    # Without a login, `hello` and `connectionStatus` are allowed, and this is not.
+    entry = collection.find_one({}, dict.fromkeys(_OF_ENTRIES, 1))
+    if entry is not None and not all(name in entry for name in _OF_ENTRIES):
+        text = f"has documents of another program in the collection {settings.requests_collection}"
+        return Fault(f"{text}: choose another name (SNAPSHOTS_REQUESTS_COLLECTION)", lasting=True)
     info = connections.mongo.admin.command({"connectionStatus": 1, "showPrivileges": True})["authInfo"]
     privileges = info.get("authenticatedUserPrivileges")
     if not info.get("authenticatedUsers") or not privileges:
