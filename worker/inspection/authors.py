@@ -97,7 +97,10 @@ def _present(profile: Profile, fields: MessageFields) -> FieldFinding:
             text = f"{_listed(here)}, in {percent(here.present, profile.sampled)} of the messages"
         return FieldFinding("sender", fields[name], level, text)
     paths = ", ".join(dict.fromkeys(fields[name] for name in _FIELDS))
-    text = f"no message has one of the fields {paths}, so all messages would be the contact's"
+    text = (
+        f"no message has one of the fields {paths}, so all messages would be the contact's: name one with "
+        f"{variable('message_direction_field')} or {variable('message_sender_field')}, and translate its values"
+    )
     return FieldFinding("sender", fields["sender"], Fit.FAULT, text)
 
 
