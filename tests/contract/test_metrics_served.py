@@ -75,3 +75,8 @@ def test_worker_serves_metrics_if_a_port_is_set(settings: Settings, tmp_path: Pa
         eventually(check, 45)
         # Beat or the worker finds the port taken, and works nevertheless.
         eventually(lambda: "metrics_port_taken" in running.logs(), 45)
+
+
+def test_host_of_metrics_that_no_host_can_have_is_no_reason_to_stop(settings: Settings) -> None:
+    own = settings.model_copy(update={"metrics_port": 0, "metrics_host": "a" * 70})
+    assert metrics_port.serve(own) is None

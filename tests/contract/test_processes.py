@@ -140,6 +140,14 @@ def test_only_the_reason_of_a_traceback_that_a_child_logs_as_json_is_said(tmp_pa
         child.wait_until_ready(allowed(10))
 
 
+def test_only_the_error_message_of_a_child_is_said(tmp_path: Path) -> None:
+    lines = "warnings.warn(\nError: no key.\n"
+    child = Child("broken", ["printf", lines], log=tmp_path / "log", ready=lambda: False)
+    child.start()
+    with pytest.raises(ChildFailed, match=r"broken exited with code 0: Error: no key\.$"):
+        child.wait_until_ready(allowed(10))
+
+
 def test_child_that_never_gets_ready_is_reported_in_time(tmp_path: Path) -> None:
     child = sleeper(ready=lambda: False, log=tmp_path / "log")
     child.start()

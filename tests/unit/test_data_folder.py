@@ -159,3 +159,18 @@ def test_secrets_are_kept_if_a_crash_interrupts_the_addition_of_another(
     assert stored_secret(tmp_path, "flower")
     assert stored_secret(tmp_path, "erasure") == key
     assert file.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("content", ["[]", '{"mongod": "seven"}', '{"mongod": 70000}'])
+def test_ports_that_are_damaged_are_chosen_anew(tmp_path: Path, content: str) -> None:
+    (tmp_path / "ports.json").write_text(content)
+    with data_folder(tmp_path) as folder:
+        assert 0 < folder.ports("mongod")["mongod"] <= 65535
+
+
+def test_secrets_of_another_type_are_not_replaced(tmp_path: Path) -> None:
+    file = tmp_path / "access.json"
+    file.write_text("[]")
+    with pytest.raises(FolderUnusable, match=r"access\.json is damaged: restore it from a backup"):
+        stored_secret(tmp_path, "erasure")
+    assert file.read_text() == "[]"

@@ -74,6 +74,13 @@ def test_invalid_value_names_the_variable_and_what_it_should_be(
     assert "s3cret" not in caught.value.message
 
 
+def test_bytes_of_another_encoding_are_named_without_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SNAPSHOTS_REDIS_URL", os.fsdecode(b"redis://:s3cret\xff@h/0"))
+    with pytest.raises(InvalidSettings) as caught:
+        load()
+    assert caught.value.message == "SNAPSHOTS_REDIS_URL: should be text in UTF-8"
+
+
 def test_all_invalid_values_are_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SNAPSHOTS_CHUNK_SIZE", "0")
     monkeypatch.setenv("SNAPSHOTS_LOG_FORMAT", "xml")

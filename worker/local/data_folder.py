@@ -17,6 +17,9 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, TypeAdapter
 
 from worker.errors import SnapshotError
 from worker.local.processes import reaper
@@ -32,6 +35,9 @@ class FolderInUse(SnapshotError):
     """Another process uses the data folder."""
 
     code = "folder_in_use"
+
+
+_Ports = TypeAdapter(dict[str, Annotated[int, Field(ge=1, le=65535)]])
 
 
 class FolderUnusable(SnapshotError):
@@ -54,7 +60,7 @@ class DataFolder:
         last: dict[str, int] = {}
         if not other:
             with contextlib.suppress(FileNotFoundError, ValueError):  # absent, or truncated by a crash
-                last = json.loads(file.read_text())
+                last = _Ports.validate_json(file.read_text())
         chosen: dict[str, int] = {}
         for name in names:
             port = last.get(name)

@@ -13,12 +13,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jwt
 from bson import ObjectId
 
 from worker.errors import SnapshotError
-from worker.local.data_folder import DataFolder
+from worker.local.data_folder import DataFolder, FolderUnusable
 from worker.local.example import Example
 from worker.settings import PREFIX, Settings
 
@@ -96,9 +97,11 @@ def _load_or_create(file: Path) -> dict[str, str]:
         "erasure": secrets.token_hex(32),
     }
     with suppress(FileNotFoundError, ValueError):  # absent, or truncated by a crash of an earlier version
-        found: dict[str, str] = json.loads(file.read_text())
+        found: Any = json.loads(file.read_text())
+        if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
+            raise FolderUnusable(f"{file} is damaged: restore it from a backup, or remove it, and with it its keys.")
         if made.keys() <= found.keys():
-            return found
+            return dict(found)
         made |= found  # written by an earlier version
     whole = file.with_suffix(".new")
     with os.fdopen(os.open(whole, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as opened:

@@ -165,10 +165,12 @@ class Child:
     def last_lines(self) -> str:
         """Return the last three log lines since the last start, joined.
 
-        Of a log line in JSON only the reason is returned: the last line of its traceback, or its message.
+        Of a log line in JSON only the reason is returned: the last line of its traceback, or its message. If one of the
+        lines is an error message of ours, it is returned alone.
         """
         lines = [line for line in map(_reason, self.output().splitlines()[-3:]) if line]
-        return " | ".join(lines) or "no output"
+        named = [line for line in lines if line.startswith("Error: ")]
+        return " | ".join(named or lines) or "no output"
 
     def stop(self, grace: float | None = None) -> int | None:
         """Send SIGTERM to the program and, after `grace` seconds, SIGKILL to its group. Returns the exit code.

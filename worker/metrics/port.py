@@ -49,9 +49,10 @@ def serve(settings: Settings) -> MetricsPort | None:
         return None
     try:
         server = MetricsPort(settings, settings.metrics_port)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # UnicodeError: no host can have this name
         # No reason to stop a process that does its work: a second worker on the machine finds the port taken.
-        log.warning("metrics_port_taken", port=settings.metrics_port, reason=error.strerror)
+        reason = error.strerror if isinstance(error, OSError) else f"{settings.metrics_host} is not a host"
+        log.warning("metrics_port_taken", port=settings.metrics_port, reason=reason)
         return None
     log.info("metrics_port_opened", host=settings.metrics_host, port=server.port)
     return server

@@ -214,6 +214,8 @@ def load(**values: Any) -> Settings:
     Example:
         own = load(redis_url="redis://127.0.0.1:6380/0", chunk_size=50)
     """
+    if odd := [name for name, value in os.environ.items() if name.startswith(PREFIX) and not _is_text(value)]:
+        raise InvalidSettings("; ".join(f"{name}: should be text in UTF-8" for name in odd))
     named = os.environ.get(f"{PREFIX}SECRETS_DIR")
     if named and not Path(named).is_dir():
         raise InvalidSettings(f"{PREFIX}SECRETS_DIR names {named}, which is not a directory")
@@ -230,6 +232,14 @@ def load(**values: Any) -> Settings:
             for each in error.errors(include_input=False, include_url=False)
         ]
         raise InvalidSettings("; ".join(faults)) from None
+
+
+def _is_text(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:  # bytes of another encoding
+        return False
+    return True
 
 
 def unknown_variables() -> list[tuple[str, str | None]]:
