@@ -1,8 +1,10 @@
 """The whole system as `snapshots up` runs it, Flower, and a headless Chromium."""
 
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack
+from tempfile import TemporaryDirectory
 
 import pytest
 from playwright.sync_api import Browser, expect, sync_playwright
@@ -31,7 +33,9 @@ def site(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Si
 @pytest.fixture(scope="module")
 def browser(chromium: str) -> Iterator[Browser]:
     expect.set_options(timeout=30_000)  # milliseconds; the default of 5 s is short on a busy machine
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+    # Chromium puts a socket into its temporary folder, whose path has at most 107 bytes.
+    with sync_playwright() as playwright, TemporaryDirectory(dir="/tmp") as folder:
+        environment: dict[str, str | float | bool] = {**os.environ, "TMPDIR": folder}
+        opened = playwright.chromium.launch(executable_path=chromium, args=FLAGS, env=environment)
         yield opened
         opened.close()
