@@ -109,8 +109,10 @@ def test_mongo_that_cannot_come_is_not_waited_for(
     assert len(made) == attempts or "DNS does not answer" in error.value.message
 
 
-def test_mongo_that_can_be_used_passes(settings: Settings) -> None:
-    with closing(Connections(settings)) as connections:
+@pytest.mark.parametrize("options", ["", "&minPoolSize=10&maxPoolSize=50"])
+def test_mongo_that_can_be_used_passes(settings: Settings, options: str) -> None:
+    own = settings.model_copy(update={"mongo_url": settings.mongo_url + options})
+    with closing(Connections(own)) as connections:
         mongo_check.check(connections)
 
 

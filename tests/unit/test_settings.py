@@ -58,6 +58,8 @@ INVALID = [
     ("ERASURE_LOG", "https://host/log", ": should be a path, or s3://bucket/prefix"),
     ("ERASURE_KEY", "s3cret", ": should have at least 16 characters"),
     ("LOG_LEVEL", "LOUD", "'DEBUG'"),
+    ("MONGO_URL", "mongodb://h/?datetime_conversion=bogus", "has an option with a value that is not valid"),
+    ("MONGO_URL", "mongodb://h/?server_api=1", "has an option with a value that is not valid"),
     ("MESSAGE_INTERNAL_VALUES", "note", "has no effect without SNAPSHOTS_MESSAGE_INTERNAL_FIELD"),
 ]
 
@@ -115,7 +117,7 @@ def test_urls_of_mongodb_that_its_driver_reads_are_taken(url: str) -> None:
     assert load(mongo_url=url).mongo_url == url
 
 
-@pytest.mark.parametrize("option", ["tlsCAFile", "tlsCertificateKeyFile"])
+@pytest.mark.parametrize("option", ["tlsCAFile", "tlsCertificateKeyFile", "tlsCRLFile"])
 def test_file_of_mongodbs_tls_that_is_no_certificate_is_named(option: str, tmp_path: Path) -> None:
     (tmp_path / "no.pem").write_text("no certificate")
     with pytest.raises(InvalidSettings, match=f"SNAPSHOTS_MONGO_URL: has the option {option}, which should be a file"):

@@ -27,6 +27,7 @@ _GUARD = [sys.executable, "-I", "-S", str(Path(__file__).with_name("child_guard.
 
 # For the kernel the parent is the *thread* that started a child (prctl(2), PR_SET_PDEATHSIG). Therefore one thread,
 # which lives as long as the process, starts them all.
+_OUTPUT_BYTES = 65_536
 _REASON_LENGTH = 300
 """Maximum number of characters of a log line in an error message."""
 _starter = ThreadPoolExecutor(max_workers=1, thread_name_prefix="starter")
@@ -125,12 +126,12 @@ class Child:
         return file
 
     def output(self) -> str:
-        """Return the last 4 kB that the program has logged since its last start."""
+        """Return the last 64 kB that the program has logged since its last start: mongod ends with a long stack."""
         if self.log is None or not self.log.exists():
             return ""
         with self.log.open("rb") as file:
             end = file.seek(0, os.SEEK_END)
-            file.seek(max(self._log_start, end - 4096))
+            file.seek(max(self._log_start, end - _OUTPUT_BYTES))
             return file.read().decode(errors="replace")
 
     def poll(self) -> int | None:

@@ -65,6 +65,8 @@ def _readable(url: str) -> bool:
         if found := _OPTION_VALUE.fullmatch(str(error)):
             raise ValueError(f"has the option {found[1]}, which {found[2]}") from None
         return False
+    except (KeyError, TypeError):  # PyMongo does not check all values of options itself
+        raise ValueError("has an option with a value that is not valid") from None
     _check_tls_files(options)
     return "@" not in urlsplit(url).path  # a slash in a password that is not percent-encoded
 
@@ -77,6 +79,11 @@ def _check_tls_files(options: Mapping[str, Any]) -> None:
             context.load_verify_locations(authorities)
     except OSError:
         raise ValueError("has the option tlsCAFile, which should be a file of certificates in PEM") from None
+    try:
+        if revoked := options.get("tlscrlfile"):  # PyMongo returns only this one in lower case
+            context.load_verify_locations(revoked)
+    except OSError:
+        raise ValueError("has the option tlsCRLFile, which should be a file of revoked certificates in PEM") from None
     try:
         if certificate := options.get("tlsCertificateKeyFile"):
             context.load_cert_chain(certificate, password=options.get("tlsCertificateKeyFilePassword") or "")

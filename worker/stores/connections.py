@@ -84,6 +84,7 @@ class Connections:
             read_preference=ReadPreference.PRIMARY,  # overrides the URL: a secondary may lag
             connect=False,  # the first command connects; a mongodb+srv name is looked up then, not here
             maxPoolSize=self._pool_size,
+            minPoolSize=0,  # overrides the URL: it must not be larger
             serverMonitoringMode="poll",
             connectTimeoutMS=3000,
             serverSelectionTimeoutMS=3000,
