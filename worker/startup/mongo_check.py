@@ -72,7 +72,7 @@ def _check_within(seconds: float, connections: Connections) -> None:
             hello = connections.mongo.admin.command("hello", read_preference=ReadPreference.PRIMARY)
             fault = (
                 fault_of(hello, _wanted_set(connections))
-                or _not_primary(hello)
+                or _not_primary(hello, connections)
                 or _other_spelling(connections)
                 or _missing_right(connections)
             )
@@ -107,9 +107,9 @@ def _wanted_set(connections: Connections) -> str | None:
     return connections.mongo.options.replica_set_name
 
 
-def _not_primary(hello: Reply) -> Fault | None:
+def _not_primary(hello: Reply, connections: Connections) -> Fault | None:
     """A direct connection finds no primary. The member may become it, as the only one of a set does at its start."""
-    if hello.get("setName") is None or hello.get("isWritablePrimary"):
+    if not connections.mongo.options.direct_connection or hello.get("isWritablePrimary"):
         return None
     return Fault("is not the primary, and directConnection=true keeps from finding it: remove it from the URL")
 
