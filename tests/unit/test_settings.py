@@ -58,6 +58,8 @@ INVALID = [
     ("ERASURE_LOG", "https://host/log", ": should be a path, or s3://bucket/prefix"),
     ("ERASURE_KEY", "s3cret", ": should have at least 16 characters"),
     ("LOG_LEVEL", "LOUD", "'DEBUG'"),
+    ("API_HOST", "", "should have at least 1 character"),
+    ("MONGO_URL", "mongodb://me:?s3cret@h/?x=1", "percent-encoded"),
     ("MONGO_URL", "mongodb://h/?datetime_conversion=bogus", "has an option with a value that is not valid"),
     ("MONGO_URL", "mongodb://h/?server_api=1", "has an option with a value that is not valid"),
     ("MESSAGE_INTERNAL_VALUES", "note", "has no effect without SNAPSHOTS_MESSAGE_INTERNAL_FIELD"),

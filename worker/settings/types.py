@@ -60,6 +60,8 @@ def _readable(url: str) -> bool:
         reason = f"{error.filename}: {error.strerror}"
         raise ValueError(f"names a file in its options that cannot be read ({reason})") from None
     except (ValueError, PyMongoError) as error:
+        if "@" in url.partition("?")[2]:  # the "option" is part of a password that is not percent-encoded
+            return False
         if found := re.match(r"Unknown option: (\w+)", str(error)):
             raise ValueError(f"has the unknown option {found[1]}") from None
         if found := _OPTION_VALUE.fullmatch(str(error)):

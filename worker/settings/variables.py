@@ -128,7 +128,7 @@ class Settings(FieldSettings, StoreSettings, BaseSettings):
     )
     jwt_issuer: str | None = Field(None, description="required `iss` of a token")
     jwt_audience: str | None = Field(None, description="required `aud` of a token")
-    api_host: str = Field("127.0.0.1", description="address that the HTTP API listens on")
+    api_host: str = Field("127.0.0.1", min_length=1, description="address that the HTTP API listens on")
     api_port: int = Field(8000, ge=0, le=65_535, description="port of the HTTP API; 0 picks a free one")
     api_wait: Duration = Field(timedelta(seconds=10), description="how long a POST waits for its snapshot")
     api_rate_limit: int = Field(600, ge=0, description="HTTP requests per minute and user; 0 means no limit")
