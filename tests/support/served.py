@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import threading
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -30,6 +31,8 @@ class Served:
     exports: str = ""
     """The folder of the exports."""
     clients: dict[str, httpx.Client] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    """A test's threads share one client: each client has a user of its own."""
 
     @property
     def settings(self) -> Settings:
@@ -46,9 +49,10 @@ class Served:
     def as_(self, role: str, organization: ObjectId | None = None) -> httpx.Client:
         """A client with a token of this role and organization, by default the contact's."""
         of = organization or self.organization
-        if f"{role} {of}" not in self.clients:
-            self.clients[f"{role} {of}"] = client(self.url, token(of, role))
-        return self.clients[f"{role} {of}"]
+        with self._lock:
+            if f"{role} {of}" not in self.clients:
+                self.clients[f"{role} {of}"] = client(self.url, token(of, role))
+            return self.clients[f"{role} {of}"]
 
     @property
     def http(self) -> httpx.Client:

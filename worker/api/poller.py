@@ -90,7 +90,7 @@ class OutcomePoller:
             The outcome, or None if there is none in that time. While MongoDB is down, the wait continues.
         """
         future: asyncio.Future[PolledOutcome] = asyncio.get_running_loop().create_future()
-        if request not in self._awaited:
+        if not self._is_awaited(request):
             now = time.monotonic()
             self._read_at(now + _FIRST_SECONDS, now, request)
         self._awaited[request].append(future)
@@ -115,6 +115,10 @@ class OutcomePoller:
             now = time.monotonic()
             self._read_at(now, now, request)
             self._is_early.set()
+
+    def _is_awaited(self, request: ObjectId) -> bool:
+        """Return whether a caller still waits. One that has its outcome stays in the list until its task goes on."""
+        return any(not future.done() for future in self._awaited.get(request, ()))
 
     def _has_few(self) -> bool:
         return 0 < len(self._awaited) <= FEW
@@ -170,7 +174,7 @@ class OutcomePoller:
             _, number, since, request = heapq.heappop(self._schedule)
             if self._newest.get(request) != number:
                 continue
-            if any(not future.done() for future in self._awaited.get(request, ())):
+            if self._is_awaited(request):
                 due.append((since, request))
             else:
                 del self._newest[request]

@@ -1,8 +1,9 @@
 """An event in Redis ends the wait of a POST before its next poll."""
 
 import asyncio
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from typing import Any, cast
 
 import pytest
 from bson import ObjectId
@@ -12,6 +13,7 @@ from support.redis_server import free_port
 from worker.api import poller
 from worker.api.event_watch import EventWatch
 from worker.api.poller import OutcomePoller, PolledOutcome
+from worker.domain.ledger_entry import LedgerEntry
 from worker.runs.run import Run
 from worker.settings import Settings
 
@@ -49,3 +51,40 @@ def test_without_redis_the_outcome_is_polled_for(bench: Bench, executor: ThreadP
     without = bench.settings.model_copy(update={"redis_url": f"redis://127.0.0.1:{free_port()}/0"})
     found = asyncio.run(_outcome(bench, without, executor, key))
     assert (found.document, found.entry["error"]["code"]) == (None, "empty_conversation")
+
+
+class _Now(Executor):
+    """Calls at once, in the caller's thread, so that the order of the event loop's steps is always the same."""
+
+    def submit(self, function: Any, /, *arguments: Any, **named: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        future.set_result(function(*arguments, **named))
+        return future
+
+
+class _Poller(OutcomePoller):
+    """During its first read, an event comes and another caller arrives.
+
+    The other caller's first step is after the outcome was set, before the first caller has gone on.
+    """
+
+    others: list[asyncio.Task[PolledOutcome | None]]
+
+    def read(self, requests: Iterable[ObjectId]) -> list[PolledOutcome]:
+        (key,) = requests
+        if not hasattr(self, "others"):
+            self.others = []
+            loop = asyncio.get_running_loop()
+            loop.call_soon(self._read_now, key)
+            loop.call_soon(loop.call_soon, lambda: self.others.append(loop.create_task(self.wait(key, 5))))
+        return [PolledOutcome(cast("LedgerEntry", {"_id": key, "status": "completed", "snapshotId": key}), b"{}")]
+
+
+def test_one_who_comes_as_another_gets_the_outcome_gets_it_too(bench: Bench) -> None:
+    async def both() -> tuple[PolledOutcome | None, PolledOutcome | None]:
+        waiting = _Poller(bench.service, _Now())
+        return await waiting.wait(ObjectId(), 5), await waiting.others[0]
+
+    first, second = asyncio.run(both())
+    assert first
+    assert second == first
