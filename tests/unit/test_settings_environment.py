@@ -1,5 +1,7 @@
 """The database that the URL names, and variables that are no settings."""
 
+from pathlib import Path
+
 import pytest
 
 from worker.errors import InvalidSettings
@@ -49,20 +51,23 @@ def test_unreadable_certificate_file_is_named_by_its_variable() -> None:
         load(mongo_url="mongodb://h/?tls=true&tlsCAFile=/nowhere.pem")
 
 
-def test_unknown_variables_are_named_with_the_nearest_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unknown_variables_are_named_with_the_nearest_setting(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in (
         "SNAPSHOTS_MONGO_URI",
         "SNAPSHOTS_WORKER_LOST",
         "SNAPSHOTS_QQQQ",
         # Known: read elsewhere, or defined by Kubernetes for a Service of the name snapshots-api.
-        "SNAPSHOTS_SECRETS_DIR",
         "SNAPSHOTS_VERSION",
         "SNAPSHOTS_API_SERVICE_HOST",
         "SNAPSHOTS_API_SERVICE_PORT_HTTP",
         "SNAPSHOTS_API_PORT_8000_TCP_ADDR",
     ):
         monkeypatch.setenv(name, "x")
+    (tmp_path / "snapshots_jwt_secrets").touch()
+    (tmp_path / "of_another_program").touch()
+    monkeypatch.setenv("SNAPSHOTS_SECRETS_DIR", str(tmp_path))
     assert unknown_variables() == [
+        ("SNAPSHOTS_JWT_SECRETS", "SNAPSHOTS_JWT_SECRET"),
         ("SNAPSHOTS_MONGO_URI", "SNAPSHOTS_MONGO_URL"),
         ("SNAPSHOTS_QQQQ", None),
         ("SNAPSHOTS_WORKER_LOST", "SNAPSHOTS_WORKER_LOST_AFTER"),

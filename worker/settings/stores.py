@@ -1,5 +1,6 @@
 """The settings that name MongoDB and Redis, and the collections and streams there."""
 
+import re
 from contextlib import suppress
 from typing import Any, Self
 from urllib.parse import unquote, urlsplit
@@ -13,6 +14,12 @@ _TWO_DATABASES = (
     "SNAPSHOTS_MONGO_URL and SNAPSHOTS_MONGO_DATABASE specify different databases: set it in only one of them; "
     "if the user is defined in another database, add authSource to the URL"
 )
+
+_OTHER_KEYS = re.compile(
+    r"snapshots|snapshots\..*|unacked.*|_kombu\..*|celery.*|.*\.celery\.pidbox"
+    r"|snapshots:(marker|misplaced:.*|claim:.*|worker-alive|runs|rate:.*|pulse)"
+)
+"""Our keys in Redis that are not streams, and those of Celery and kombu. A worker moves a key of another type aside."""
 
 
 class StoreSettings(BaseModel):
@@ -91,6 +98,16 @@ class StoreSettings(BaseModel):
             for value, same in variables.items():
                 if len(same) > 1:
                     raise ValueError(f"{' and '.join(same)} have the same value, {value}: give each a different name")
+        return self
+
+    @model_validator(mode="after")
+    def _check_that_streams_are_no_other_keys(self) -> Self:
+        for field in StoreSettings.model_fields:
+            if field.endswith("_stream") and _OTHER_KEYS.fullmatch(getattr(self, field)):
+                raise ValueError(
+                    f"SNAPSHOTS_{field.upper()} should not be the name of a queue or another key in Redis "
+                    "(snapshots, snapshots.*, unacked*, _kombu.*, celery* and some snapshots:*)"
+                )
         return self
 
     @property

@@ -5,8 +5,7 @@ value, which may contain a password.
 """
 
 import re
-import ssl
-from collections.abc import Mapping
+from collections.abc import Collection
 from contextlib import suppress
 from datetime import timedelta
 from importlib.util import find_spec
@@ -14,13 +13,13 @@ from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field
-from pymongo.errors import PyMongoError
-from pymongo.uri_parser import parse_uri
 
 from worker.redis_address.url import parse_redis_url
+from worker.settings.mongo_url import is_readable
 
-_OPTION_VALUE = re.compile(r"(?:The value of )?(\w+) (must be (?:an? [a-z ]+|'true' or 'false'|in \([\w', -]+\)))")
-"""Matches PyMongo's messages about a wrong value of an option that do not quote the value."""
+_MAX_DATABASE_BYTES = 63
+_DATABASES_OF_MONGODB = ("admin", "config", "local")
+# https://www.mongodb.com/docs/manual/reference/limits/#naming-restrictions
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
@@ -36,8 +35,7 @@ def _read_duration(value: Any) -> Any:
 
 def _url_of(*schemes: str) -> AfterValidator:
     def check(value: str) -> str:
-        parts = urlsplit(value)
-        if parts.scheme not in schemes or not parts.netloc or not _readable(value):
+        if not _is_url(value, schemes) or (value.startswith("mongodb") and not is_readable(value)):
             raise ValueError(
                 f"should be a URL that begins with {' or '.join(f'{each}://' for each in schemes)}, "
                 "has a host and optionally a port, and is percent-encoded where needed"
@@ -47,53 +45,12 @@ def _url_of(*schemes: str) -> AfterValidator:
     return AfterValidator(check)
 
 
-def _readable(url: str) -> bool:
-    """Return whether the drivers can parse the URL. Their own errors quote parts of it, possibly a password."""
-    options: Mapping[str, Any] = {}
+def _is_url(value: str, schemes: Collection[str]) -> bool:
     try:
-        if url.startswith("mongodb:"):
-            options = parse_uri(url)["options"]
-        elif url.startswith("mongodb+srv:") and "srv" not in urlsplit(url).query.lower():
-            # without looking up its name; srvMaxHosts and the like need that
-            options = parse_uri(url.replace("+srv", "", 1))["options"]
-    except OSError as error:
-        reason = f"{error.filename}: {error.strerror}"
-        raise ValueError(f"names a file in its options that cannot be read ({reason})") from None
-    except (ValueError, PyMongoError) as error:
-        if "@" in url.partition("?")[2]:  # the "option" is part of a password that is not percent-encoded
-            return False
-        if found := re.match(r"Unknown option: (\w+)", str(error)):
-            raise ValueError(f"has the unknown option {found[1]}") from None
-        if found := _OPTION_VALUE.fullmatch(str(error)):
-            raise ValueError(f"has the option {found[1]}, which {found[2]}") from None
+        parts = urlsplit(value)
+    except ValueError:  # a bracket that is not closed
         return False
-    except (KeyError, TypeError):  # PyMongo does not check all values of options itself
-        raise ValueError("has an option with a value that is not valid") from None
-    _check_tls_files(options)
-    return "@" not in urlsplit(url).path  # a slash in a password that is not percent-encoded
-
-
-def _check_tls_files(options: Mapping[str, Any]) -> None:
-    """Raise ValueError for a file that PyMongo would report only when it connects, with an error of OpenSSL."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    try:
-        if authorities := options.get("tlsCAFile"):
-            context.load_verify_locations(authorities)
-    except OSError:
-        raise ValueError("has the option tlsCAFile, which should be a file of certificates in PEM") from None
-    try:
-        if revoked := options.get("tlscrlfile"):  # PyMongo returns only this one in lower case
-            context.load_verify_locations(revoked)
-    except OSError:
-        raise ValueError("has the option tlsCRLFile, which should be a file of revoked certificates in PEM") from None
-    try:
-        if certificate := options.get("tlsCertificateKeyFile"):
-            context.load_cert_chain(certificate, password=options.get("tlsCertificateKeyFilePassword") or "")
-    except OSError:
-        raise ValueError(
-            "has the option tlsCertificateKeyFile, which should be a file in PEM with a certificate and its key, "
-            "and which tlsCertificateKeyFilePassword opens if it is encrypted"
-        ) from None
+    return parts.scheme in schemes and bool(parts.netloc)
 
 
 def _check_redis_url(value: str) -> str:
@@ -120,6 +77,17 @@ def _is_installed(module: str) -> bool:
         return find_spec(module) is not None
     except ModuleNotFoundError:  # its parent package is missing
         return False
+
+
+def _check_database_name(value: str) -> str:
+    if len(value.encode()) > _MAX_DATABASE_BYTES:
+        raise ValueError(f"should have at most {_MAX_DATABASE_BYTES} bytes in UTF-8")
+    if value in _DATABASES_OF_MONGODB:
+        names = ", ".join(_DATABASES_OF_MONGODB)
+        raise ValueError(
+            f"should not be one of MongoDB's own databases ({names}), also if SNAPSHOTS_MONGO_URL names it"
+        )
+    return value
 
 
 def _matching(pattern: str, otherwise: str) -> AfterValidator:
@@ -151,15 +119,16 @@ Place = Annotated[str, Field(min_length=1, max_length=1000), AfterValidator(_che
 """A path or a bucket."""
 Name = Annotated[str, Field(min_length=1, max_length=120), _matching(r"[^$\s\x00]+", "should have no spaces and no $")]
 """Name of a stream or consumer group."""
-# https://www.mongodb.com/docs/manual/reference/limits/#naming-restrictions
 DatabaseName = Annotated[
     str,
     Field(min_length=1, max_length=63),
     _matching(r'[^$\s\x00/\\."]+', 'should have no spaces and none of the characters $ / \\ . "'),
+    AfterValidator(_check_database_name),
 ]
 CollectionName = Annotated[
     str,
     Field(min_length=1, max_length=120),
     _matching(r"[^$\s\x00.]+(\.[^$\s\x00.]+)*", "should have no spaces, no $, and dots only between other characters"),
+    _matching(r"(?!system\.).*", "should not begin with system., which is reserved by MongoDB"),
 ]
 Traces = Annotated[Literal["off", "otlp"], AfterValidator(_require_extra)]

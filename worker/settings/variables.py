@@ -6,6 +6,7 @@ secrets directory. docs/settings.md is generated from the descriptions here.
 
 import os
 import re
+import signal
 from datetime import timedelta
 from difflib import get_close_matches
 from functools import lru_cache
@@ -216,6 +217,8 @@ def load(**values: Any) -> Settings:
     """
     if odd := [name for name, value in os.environ.items() if name.startswith(PREFIX) and not _is_text(value)]:
         raise InvalidSettings("; ".join(f"{name}: should be text in UTF-8" for name in odd))
+    if not hasattr(signal, os.environ.get("REMAP_SIGTERM") or "SIGTERM"):  # Celery would print a traceback
+        raise InvalidSettings("REMAP_SIGTERM: should be SIGQUIT, or unset")
     named = os.environ.get(f"{PREFIX}SECRETS_DIR")
     if named and not Path(named).is_dir():
         raise InvalidSettings(f"{PREFIX}SECRETS_DIR names {named}, which is not a directory")
@@ -243,13 +246,15 @@ def _is_text(value: str) -> bool:
 
 
 def unknown_variables() -> list[tuple[str, str | None]]:
-    """Find variables that begin with SNAPSHOTS_ but are not settings, which are probably misspelt.
+    """Find variables and secret files that begin with SNAPSHOTS_ but are not settings, which are probably misspelt.
 
     Returns:
-        Pairs of such a variable and the setting with the most similar name, or None if no name is similar.
+        Pairs of such a name and the setting with the most similar name, or None if no name is similar.
     """
     known = [name.upper() for name in Settings.model_fields] + _OTHER_VARIABLES
-    names = [name.removeprefix(PREFIX) for name in sorted(os.environ) if name.startswith(PREFIX)]
+    directory = _secrets_directory()
+    files = [path.name.upper() for path in directory.iterdir()] if directory else []
+    names = [name.removeprefix(PREFIX) for name in sorted({*os.environ, *files}) if name.startswith(PREFIX)]
     unknown = [name for name in names if name not in known and not _OF_SERVICES.search(name)]
     nearest = {name: next(iter(get_close_matches(name, known, n=1)), None) for name in unknown}
     return [(f"{PREFIX}{name}", near and f"{PREFIX}{near}") for name, near in nearest.items()]
