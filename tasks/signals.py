@@ -13,6 +13,7 @@ from celery import signals
 
 from worker import log
 from worker.bootstrap import build, service
+from worker.celery import IGNORED
 from worker.celery_support import outages
 from worker.erasure import log as erasure_log
 from worker.erasure.receipt import check_signing_key
@@ -51,6 +52,9 @@ def _check_servers(**_: Any) -> None:
 
     Create indexes before the pool forks, unless MongoDB is down.
     """
+    log.configure(settings())  # Celery does so only later, for a worker after its banner
+    for name in IGNORED:
+        _log.warning("unknown_setting", variable=name, nearest="SNAPSHOTS_REDIS_URL" if "BROKER" in name else None)
     if prepare_or_exit(settings()):
         _create_indexes()
     try:

@@ -7,6 +7,7 @@ record contains message text, names, phone numbers, addresses, notes or password
 import logging
 import re
 import sys
+from functools import cache
 from typing import Any
 
 import structlog
@@ -79,8 +80,13 @@ def configure(settings: Settings) -> None:
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level)
     if weakness := settings.redis.weakness:
-        get_logger(__name__).warning("redis_not_verified", reason=weakness)
+        _warn_once(weakness)
     logging.getLogger("celery.worker.consumer.consumer").addFilter(_without_bodies)
     # PyMongo's command log would contain documents, that is message text.
     for name in ("pymongo", "pymongo.command", "urllib3", "asyncio"):
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
+
+
+@cache  # a worker configures its log before and after Celery has read its options
+def _warn_once(weakness: str) -> None:
+    get_logger(__name__).warning("redis_not_verified", reason=weakness)

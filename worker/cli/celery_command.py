@@ -1,6 +1,17 @@
 """`snapshots celery`: Celery's own commands with the app of this installation."""
 
+from traceback import extract_tb
+
 import click
+
+from worker.errors import SnapshotError
+from worker.settings import settings
+
+
+class CeleryFailed(SnapshotError):
+    """A command of Celery or Flower ended with an error, most often because of a wrong option or variable."""
+
+    code = "celery_failed"
 
 
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
@@ -18,12 +29,23 @@ def celery(arguments: tuple[str, ...]) -> None:
         snapshots celery flower
         snapshots celery inspect ping
     """
+    is_debugging = settings().log_level == "DEBUG"  # read before Celery, which would print a traceback of a fault
     from celery.bin.celery import celery as run_celery
 
     import worker.celery
     from worker.celery_support.layout import flower_config
+    from worker.flower.variables import require_valid
 
     app = worker.celery.__name__
+    if arguments[0] == "flower":
+        require_valid()
     if arguments[0] == "flower" and not any(each.startswith("--conf") for each in arguments):
         arguments = (*arguments, f"--conf={flower_config()}")
-    run_celery.main(["-A", app, *arguments], prog_name="snapshots celery", auto_envvar_prefix="CELERY")
+    try:
+        run_celery.main(["-A", app, *arguments], prog_name="snapshots celery", auto_envvar_prefix="CELERY")
+    except Exception as error:
+        if is_debugging:
+            raise
+        where = extract_tb(error.__traceback__)[-1]
+        reason = f"{type(error).__name__}: {error} ({where.filename}:{where.lineno})"
+        raise CeleryFailed(f"{reason}. SNAPSHOTS_LOG_LEVEL=DEBUG shows the traceback.") from error

@@ -13,8 +13,9 @@ def port_error(address: str, port: int) -> str | None:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((address, port))
-        except OSError as error:
-            return f"cannot listen on {address}:{port}: {error.strerror}. Choose another with --port or FLOWER_PORT"
+        except (OSError, OverflowError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "a port is from 0 to 65535"
+            return f"cannot listen on {address}:{port}: {reason}. Choose another with --port or FLOWER_PORT"
     return None
 
 
