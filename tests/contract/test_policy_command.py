@@ -147,3 +147,9 @@ def test_wrong_value_names_the_option_and_what_is_allowed(run: Run, arguments: l
 def test_help_has_an_example(run: Run) -> None:
     for arguments in ([], ["get"], ["set"], ["list"]):
         assert "Example:" in run(*arguments, "--help").stdout
+
+
+def test_documents_of_another_program_are_not_listed(run: Run, settings: Settings) -> None:
+    with pymongo.MongoClient[dict[str, object]](settings.mongo_url) as client:
+        client[settings.mongo_database].snapshotpolicies.insert_one({"name": "a policy of something else"})
+    assert json.loads(run("list", "--json").stdout) == {"policies": []}

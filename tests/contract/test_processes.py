@@ -148,6 +148,18 @@ def test_only_the_error_message_of_a_child_is_said(tmp_path: Path) -> None:
         child.wait_until_ready(allowed(10))
 
 
+def test_full_disk_ends_the_wait_for_a_child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    full = os.statvfs_result((4096, 4096, 256, 1, 1, 256, 0, 0, 0, 255))
+    child = sleeper(ready=lambda: False, log=tmp_path / "log")
+    child.start()
+    monkeypatch.setattr(os, "statvfs", lambda _: full)
+    try:
+        with pytest.raises(ChildFailed, match="cannot start: the disk of its log is full: free space"):
+            child.wait_until_ready(allowed(10))
+    finally:
+        child.stop()
+
+
 def test_child_that_never_gets_ready_is_reported_in_time(tmp_path: Path) -> None:
     child = sleeper(ready=lambda: False, log=tmp_path / "log")
     child.start()

@@ -1,10 +1,12 @@
 """A file that a process of Celery cannot write is named at its start, with the option and what to do."""
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
 
+from support.commands import COMMAND
 from support.programs import Order, run_programs
 from worker.exports.places import fault_of_folder
 from worker.settings import Settings
@@ -35,6 +37,16 @@ def test_each_process_names_the_option_and_the_folder_and_ends(settings: Setting
         assert (each.code in (1, 2), "Traceback" in each.output) == (True, False), (option, each.output)
         (said,) = [line for line in each.output.splitlines() if option.strip() in line]
         assert f"{missing} cannot be written: create the folder {tmp_path / 'missing'}" in said
+
+
+@pytest.mark.parametrize("arguments", [["up"], ["celery", "beat"]], ids=" ".join)
+def test_deleted_current_directory_is_named(tmp_path: Path, arguments: list[str]) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    delete = ["sh", "-c", 'rmdir "$0" && exec "$@"', str(gone)]
+    ended = subprocess.run([*delete, *COMMAND, *arguments], cwd=gone, capture_output=True, text=True, check=False)
+    assert (ended.returncode in (1, 2), "Traceback" in ended.stderr) == (True, False), ended.stderr
+    assert "he current directory no longer exists: change to another" in ended.stderr.replace(";", ":")
 
 
 def test_file_is_checked_without_being_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

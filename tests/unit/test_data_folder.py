@@ -90,6 +90,15 @@ def test_mode_of_a_folder_with_other_content_is_left_alone(tmp_path: Path) -> No
         assert tmp_path.stat().st_mode & 0o777 == 0o755
 
 
+def test_mode_of_a_folder_with_other_content_is_left_alone_when_it_is_used_again(tmp_path: Path) -> None:
+    (tmp_path / "notes").touch()
+    with data_folder(tmp_path):
+        pass
+    tmp_path.chmod(0o755)
+    with data_folder(tmp_path):
+        assert tmp_path.stat().st_mode & 0o777 == 0o755
+
+
 def test_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     said = r"file/data cannot be used as a data folder: Not a directory"

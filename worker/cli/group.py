@@ -104,6 +104,9 @@ class LazyGroup(click.Group):
             return super().main(*args, **kwargs)
         except OSError as error:
             if error.errno not in _OUTPUT_ERRORS:
+                if error.filename is None and _is_current_directory_gone():
+                    click.echo("Error: The current directory no longer exists: change to another directory.", err=True)
+                    sys.exit(FAILED)
                 raise
             sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - otherwise Python writes the rest again when it exits
             named = error.filename is not None
@@ -152,6 +155,14 @@ class LazyGroup(click.Group):
             unusable = FileUnusable(f"{os.fsdecode(error.filename)} cannot be used: {error.strerror}.")
             _show(unusable, unusable.message, as_json)
             ctx.exit(FAILED)
+
+
+def _is_current_directory_gone() -> bool:
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return True
+    return False
 
 
 def _plain(error: UnicodeError) -> tuple[str | bytes, int]:

@@ -18,7 +18,8 @@ from worker.cli.starting import StopSignals, show_progress
 from worker.erasure import log as erasure_log
 from worker.erasure.receipt import check_signing_key
 from worker.errors import InvalidSettings, TransientError
-from worker.flower.login import login_error
+from worker.flower.login import login_error, port_error
+from worker.flower.variables import require_valid
 from worker.local.binaries import explain
 from worker.local.processes import Child
 from worker.local.shell_variables import SAMPLES, write_shell_variables
@@ -30,11 +31,9 @@ from worker.stores.connections import Connections
 
 
 @click.command()
-@click.option(
-    "--data", type=click.Path(file_okay=False, path_type=Path), help="Data directory. Default: a temporary one."
-)
+@click.option("--data", type=click.Path(file_okay=False), help="Data directory. Default: a temporary one.")
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON when everything is ready.")
-def up(data: Path | None, as_json: bool) -> None:
+def up(data: str | None, as_json: bool) -> None:
     """Run the whole stack until Ctrl-C: servers, workers, beat, listener, API and Flower.
 
     Starts MongoDB and Redis unless SNAPSHOTS_MONGO_URL or SNAPSHOTS_REDIS_URL is set. A process that exits is
@@ -45,6 +44,8 @@ def up(data: Path | None, as_json: bool) -> None:
         snapshots up --data ./data
         snapshots up --json | head -1 | jq .api
     """
+    if data == "":  # most often a variable that is not set; as a path it would be the current directory
+        raise click.BadParameter("should name a directory.", param_hint="--data")
     os.umask(0o077)  # the data folder holds conversations
     console = Console(stderr=True)
     signals = StopSignals(console.print)
@@ -60,7 +61,9 @@ def up(data: Path | None, as_json: bool) -> None:
         with show_progress(console, signals) as show:
             own = load()
             _check_files_and_logins(own)
-            running = opened.enter_context(stack(own, data, died, lambda name: show(f"starting {name}")))
+            running = opened.enter_context(
+                stack(own, Path(data) if data else None, died, lambda name: show(f"starting {name}"))
+            )
             variables = write_shell_variables(running.folder, running.settings, running.api)
             printed = json.dumps(_addresses(running)) if as_json else _summary(running, variables)
         signals.defer()
@@ -69,7 +72,8 @@ def up(data: Path | None, as_json: bool) -> None:
 
 
 def _check_files_and_logins(settings: Settings) -> None:
-    """Check what would otherwise end a process after others have started. Raises InvalidSettings."""
+    """Check what would otherwise end a process after others have started. Raises InvalidSettings, OSError."""
+    Path.cwd()
     check_signing_key(settings)
     with suppress(TransientError):  # a bucket that does not answer now
         erasure_log.check(settings)
@@ -78,6 +82,10 @@ def _check_files_and_logins(settings: Settings) -> None:
     basic = os.environ.get("FLOWER_BASIC_AUTH") or read_secret("FLOWER_BASIC_AUTH")
     if basic and (error := login_error(basic.split(","), "", None, {})):
         raise InvalidSettings(error)
+    require_valid()
+    address, port = os.environ.get("FLOWER_ADDRESS") or "127.0.0.1", os.environ.get("FLOWER_PORT")
+    if port and (error := port_error(address, int(port))):
+        raise InvalidSettings(f"flower: {error}")
 
 
 def _addresses(running: Stack) -> dict[str, object]:

@@ -182,9 +182,9 @@ class Policies:
         return (self.read(document), True) if document else (DEFAULT, False)
 
     def all(self) -> list[Document]:
-        """Return the policy documents, sorted by organization."""
+        """Return the policy documents, sorted by organization. One of no organization belongs to another program."""
         with store_errors():
-            return list(self.collection.find().sort("organizationId", 1))
+            return list(self.collection.find({"organizationId": {"$exists": True}}).sort("organizationId", 1))
 
     def set(self, organization: ObjectId, fields: Document, clear: Sequence[str] = ()) -> Policy:
         """Set these fields, reset those in `clear` to their defaults, and return the resulting policy.

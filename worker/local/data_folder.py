@@ -31,6 +31,10 @@ TEMPORARY_PREFIX = "training-snapshots-"
 PORTS = range(20_000, 32_000)
 
 
+_OURS = b"private\n"
+"""Content of the lock file of a folder that was empty when it was first used."""
+
+
 class FolderInUse(SnapshotError):
     """Another process uses the data folder."""
 
@@ -103,9 +107,13 @@ def data_folder(data: Path | None = None, patience: float = 4.0) -> Iterator[Dat
 def _open(path: Path, patience: float) -> DataFolder:
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if (path / "lock").exists() or not any(path.iterdir()):
+        is_ours = not any(path.iterdir())
+        lock = _lock_within(path, patience)
+        if is_ours:
+            os.write(lock, _OURS)
+        if os.pread(lock, len(_OURS), 0) == _OURS:
             path.chmod(0o700)  # not if the folder existed before with other content, such as /tmp
-        return DataFolder(path.resolve(), _lock_within(path, patience), temporary=False)
+        return DataFolder(path.resolve(), lock, temporary=False)
     except OSError as error:
         raise _unusable(path, error) from error
 

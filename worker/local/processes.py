@@ -20,6 +20,11 @@ from typing import BinaryIO
 
 from worker.errors import SnapshotError
 
+_OUTPUT_BYTES = 65_536
+_DISK_FULL = "the disk of its log is full: free space, or choose another with --data or TMPDIR"
+"""Said if less than 64 kB are free, which is too little for any of our processes and servers."""
+_REASON_LENGTH = 300
+"""Maximum number of characters of a log line in an error message."""
 READY_SECONDS = 120.0  # a worker needs 2 s; on a machine that is too busy for it, more than 30 s were seen
 LOG_LIMIT = 16 * 1024 * 1024  # bytes; a larger log is renamed to `<name>.1` at the next start
 
@@ -27,9 +32,6 @@ _GUARD = [sys.executable, "-I", "-S", str(Path(__file__).with_name("child_guard.
 
 # For the kernel the parent is the *thread* that started a child (prctl(2), PR_SET_PDEATHSIG). Therefore one thread,
 # which lives as long as the process, starts them all.
-_OUTPUT_BYTES = 65_536
-_REASON_LENGTH = 300
-"""Maximum number of characters of a log line in an error message."""
 _starter = ThreadPoolExecutor(max_workers=1, thread_name_prefix="starter")
 
 
@@ -159,6 +161,8 @@ class Child:
                 raise ChildFailed(f"{self.name} exited with code {code}: {self.last_lines()}", exit_code=code)
             if self.ready is None or self.ready():
                 return
+            if self._is_disk_full():
+                raise ChildFailed(f"{self.name} cannot start: {_DISK_FULL}")
             if time.monotonic() > deadline:
                 raise ChildFailed(f"{self.name} was not ready within {timeout:g} s: {self.last_lines()}")
             time.sleep(0.02)
@@ -171,7 +175,13 @@ class Child:
         """
         lines = [line for line in map(_reason, self.output().splitlines()[-3:]) if line]
         named = [line for line in lines if line.startswith("Error: ")]
-        return " | ".join(named or lines) or "no output"
+        return _DISK_FULL if self._is_disk_full() else " | ".join(named or lines) or "no output"
+
+    def _is_disk_full(self) -> bool:
+        if self.log is None:
+            return False
+        disk = os.statvfs(self.log.parent)
+        return disk.f_bavail * disk.f_frsize < _OUTPUT_BYTES
 
     def stop(self, grace: float | None = None) -> int | None:
         """Send SIGTERM to the program and, after `grace` seconds, SIGKILL to its group. Returns the exit code.

@@ -1,5 +1,6 @@
 """The whole stack on one machine: servers and our own processes, as children of this one."""
 
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -7,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from worker.erasure.receipt import make_keys
+from worker.erasure.receipt import check_signing_key, make_keys
 from worker.local.dashboard import DIRECT, Dashboard, api_environment, dashboard
 from worker.local.data_folder import data_folder
 from worker.local.embedded import servers
@@ -70,10 +71,11 @@ def stack(
         addresses = {"redis_url": up.redis_url, "mongo_url": up.mongo_url, "exports_url": exports}
         keys = _erasure_keys(settings, folder.path)
         own = settings.model_copy(update=addresses | keys)
+        check_signing_key(own)  # the generated one may be damaged
         environment = up.environment() | {
             f"{PREFIX}MONGO_DATABASE": own.mongo_database,
             f"{PREFIX}EXPORTS_URL": exports,
-            **{f"{PREFIX}{name.upper()}": key for name, key in keys.items()},
+            **{f"{PREFIX}{name.upper()}": str(key) for name, key in keys.items()},
         }
         example = first_conversation(own) if "mongo_url" in settings.model_fields_set else None
         with login(own, folder, example) as api_login, Supervisor(up.children, on_exit) as supervisor:
@@ -99,7 +101,7 @@ def _erasure_keys(settings: Settings, folder: Path) -> dict[str, Any]:
     signing = (folder / "erasure.pem").resolve()
     if not signing.exists():
         make_keys(signing)
-    return {"erasure_key": stored_secret(folder, "erasure"), "erasure_signing_key": str(signing)}
+    return {"erasure_key": stored_secret(folder, "erasure"), "erasure_signing_key": signing}
 
 
 def _check_named_servers(settings: Settings) -> None:
@@ -127,11 +129,14 @@ def processes(folder: Path, environment: Mapping[str, str], workers: int = WORKE
 def _environment(folder: Path, environment: Mapping[str, str]) -> dict[str, str | None]:
     """Add JSON logs, and keep temporary files in the data folder: a killed pool process leaves some behind.
 
-    Only the API gets the secret that signs tokens.
+    The level of the logs is INFO or DEBUG, because a process logs at INFO that it is ready. Only the API gets the
+    secret that signs tokens.
     """
     temporary = folder / "tmp"
     temporary.mkdir(exist_ok=True)
-    return {f"{PREFIX}JWT_SECRET": None, **environment, f"{PREFIX}LOG_FORMAT": "json", "TMPDIR": str(temporary)}
+    level = "DEBUG" if os.environ.get(f"{PREFIX}LOG_LEVEL") == "DEBUG" else "INFO"
+    log = {f"{PREFIX}LOG_FORMAT": "json", f"{PREFIX}LOG_LEVEL": level}
+    return {f"{PREFIX}JWT_SECRET": None, **environment, **log, "TMPDIR": str(temporary)}
 
 
 def _listener(folder: Path, environment: Mapping[str, str]) -> Child:

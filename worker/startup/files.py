@@ -8,7 +8,10 @@ from pathlib import Path
 
 def fault_of(path: Path) -> str | None:
     """Return why a file cannot be written, and what to do, or None. A clause without a full stop."""
-    folder = path.absolute().parent
+    try:
+        folder = path.absolute().parent
+    except FileNotFoundError:
+        return f"{path} cannot be written: the current directory no longer exists; change to another directory"
     if os.path.isfile(folder):  # noqa: PTH113 - Path.is_file raises if a parent must not be read
         return f"{path} cannot be written: {folder} is a file; choose another path"
     if not os.path.isdir(folder):  # noqa: PTH112
