@@ -50,20 +50,27 @@ def _check_files(options: Mapping[str, Any], **_: Any) -> None:
 def _check_servers(**_: Any) -> None:
     """Exit if a server or a file cannot be used and waiting will not help.
 
-    Create indexes before the pool forks, unless MongoDB is down.
+    Create indexes before the pool forks, unless MongoDB is down. Celery would log any other error and go on.
     """
+    try:
+        _prepare()
+    except SnapshotError as error:
+        print(f"Error: {error.message}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except Exception:
+        _log.exception("start_failed")
+        raise SystemExit(1) from None
+
+
+def _prepare() -> None:
     log.configure(settings())  # Celery does so only later, for a worker after its banner
     for name in IGNORED:
         _log.warning("unknown_setting", variable=name, nearest="SNAPSHOTS_REDIS_URL" if "BROKER" in name else None)
     if prepare_or_exit(settings()):
         _create_indexes()
-    try:
-        check_signing_key(settings())
-        if settings().erasure_log:
-            _restore_erasures()
-    except SnapshotError as error:
-        print(f"Error: {error.message}", file=sys.stderr)
-        raise SystemExit(2) from None
+    check_signing_key(settings())
+    if settings().erasure_log:
+        _restore_erasures()
 
 
 @signals.celeryd_after_setup.connect

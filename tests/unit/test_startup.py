@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 import redis
+from celery.signals import worker_init
 from pymongo.errors import AutoReconnect, ConfigurationError, OperationFailure, ServerSelectionTimeoutError
 
+import tasks.signals
 from worker.settings import load
 from worker.startup import mongo_check, redis_check
 from worker.stores import mongo_errors, redis_errors
@@ -185,3 +187,11 @@ def test_risks_of_redis() -> None:
     assert "its disk" in full
     (unknown,) = redis_check.risks({})
     assert "could not be read" in unknown
+
+
+def test_unexpected_error_at_start_ends_a_process_of_celery(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Celery logs what a signal's receiver raises, and goes on, unless it is SystemExit."""
+    monkeypatch.setattr(tasks.signals, "_prepare", lambda: 1 // 0)
+    with pytest.raises(SystemExit) as ended:
+        worker_init.send(sender=None)
+    assert ended.value.code == 1
