@@ -57,7 +57,7 @@ def _check_servers(**_: Any) -> None:
     except SnapshotError as error:
         print(f"Error: {error.message}", file=sys.stderr)
         raise SystemExit(2) from None
-    except Exception:
+    except Exception:  # noqa: BLE001 - it is logged, and ends the process
         _log.exception("start_failed")
         raise SystemExit(1) from None
 
