@@ -1,4 +1,4 @@
-"""The settings. No other module reads the environment.
+"""The settings. No other module reads one from the environment.
 
 Each field is the environment variable `SNAPSHOTS_` followed by its name in capitals, or a file of that name in the
 secrets directory. docs/settings.md is generated from the descriptions here.
@@ -17,13 +17,12 @@ from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SecretsSettingsSource, SettingsConfigDict
 
 from worker.errors import InvalidSettings
+from worker.settings import secret_files
 from worker.settings.field_mapping import FieldSettings
+from worker.settings.secret_files import PREFIX
 from worker.settings.stores import StoreSettings
 from worker.settings.types import Duration, HttpUrl, Place, Traces, between
 
-PREFIX = "SNAPSHOTS_"
-SECRETS_DIRECTORY = "/run/secrets"
-"""The directory in which Docker and Kubernetes mount secrets."""
 # Kubernetes defines these for a Service whose name begins with snapshots-, and Docker for a linked container.
 _OF_SERVICES = re.compile(r"_SERVICE_(HOST|PORT(_\w+)?)$|_PORT_\d+_(TCP|UDP)(_(PROTO|PORT|ADDR))?$")
 _OTHER_VARIABLES = ["SECRETS_DIR", "VERSION"]
@@ -188,7 +187,7 @@ class Settings(FieldSettings, StoreSettings, BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Read the secrets directory after the environment. The other sources are not used."""
-        return init_settings, env_settings, SecretsSettingsSource(settings_cls, _secrets_directory())
+        return init_settings, env_settings, SecretsSettingsSource(settings_cls, secret_files.directory())
 
     @property
     def lost_after(self) -> timedelta:
@@ -223,7 +222,7 @@ def load(**values: Any) -> Settings:
     if named and not Path(named).is_dir():
         raise InvalidSettings(f"{PREFIX}SECRETS_DIR names {named}, which is not a directory")
     try:
-        _check_secrets()
+        secret_files.check(Settings.model_fields)
         return Settings(**values)
     except OSError as error:
         raise InvalidSettings(f"{error.filename} cannot be read ({error.strerror}); see {PREFIX}SECRETS_DIR") from None
@@ -252,56 +251,12 @@ def unknown_variables() -> list[tuple[str, str | None]]:
         Pairs of such a name and the setting with the most similar name, or None if no name is similar.
     """
     known = [name.upper() for name in Settings.model_fields] + _OTHER_VARIABLES
-    directory = _secrets_directory()
+    directory = secret_files.directory()
     files = [path.name.upper() for path in directory.iterdir()] if directory else []
     names = [name.removeprefix(PREFIX) for name in sorted({*os.environ, *files}) if name.startswith(PREFIX)]
     unknown = [name for name in names if name not in known and not _OF_SERVICES.search(name)]
     nearest = {name: next(iter(get_close_matches(name, known, n=1)), None) for name in unknown}
     return [(f"{PREFIX}{name}", near and f"{PREFIX}{near}") for name, near in nearest.items()]
-
-
-def _secrets_directory() -> Path | None:
-    directory = Path(os.environ.get(f"{PREFIX}SECRETS_DIR") or SECRETS_DIRECTORY)
-    return directory if directory.is_dir() else None
-
-
-def _check_secrets() -> None:
-    """Check the files in the secrets directory that are settings.
-
-    Pydantic only warns about a directory, which Docker creates in place of a file that it should mount but cannot find.
-    Raises OSError if the directory cannot be read, InvalidSettings.
-    """
-    directory = _secrets_directory()
-    for path in directory.iterdir() if directory else ():
-        if path.name.upper().removeprefix(PREFIX).lower() in Settings.model_fields:
-            _read_secret_file(path)
-
-
-def read_secret(name: str) -> str | None:
-    """Read a file in the secrets directory that is not a setting, such as the password of a login.
-
-    Args:
-        name: The name of the file.
-
-    Returns:
-        The content without surrounding white space, or None if there is no such file or directory.
-
-    Raises:
-        InvalidSettings: The file cannot be read, or is not text in UTF-8.
-    """
-    directory = _secrets_directory()
-    if directory is None or not (directory / name).exists():
-        return None
-    return _read_secret_file(directory / name)
-
-
-def _read_secret_file(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8").strip()
-    except OSError as error:
-        raise InvalidSettings(f"{path}: the file cannot be read ({error.strerror})") from None
-    except UnicodeDecodeError:
-        raise InvalidSettings(f"{path}: the file should be text in UTF-8") from None
 
 
 def _fault_text(message: str) -> str:
