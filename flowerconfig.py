@@ -27,6 +27,7 @@ from worker.flower.login import SECURITY_HEADERS as _SECURITY_HEADERS
 from worker.flower.login import login_error as _login_error
 from worker.flower.login import port_error as _port_error
 from worker.flower.search import extend_search as _extend_search
+from worker.flower.stopping import end_from_the_loop as _end_from_the_loop
 from worker.log import configure as _configure_log
 from worker.settings import read_secret as _read_secret
 from worker.settings import settings as _settings
@@ -57,6 +58,7 @@ if _error := _fault_of(_Path(_options.db)):
     raise SystemExit(f"flower: FLOWER_DB (--db): {_error}")
 _check_servers(_settings())
 _read_queues_at(_settings().redis)
+_end_from_the_loop()
 
 # Failed requests are retried through the ledger (worker/flower/retry.py), which counts rounds. Everything else is off:
 # a task sent from Flower would bypass the ledger, and a worker stopped from Flower would be missing.
