@@ -8,7 +8,7 @@ import redis
 
 from worker.errors import BrokerUnavailable, UnusableServer
 from worker.redis_address.address import Host, RedisAddress, Sentinels, shown
-from worker.stores.redis_errors import VARIABLE, explain, is_lasting, reason_of
+from worker.stores.redis_errors import VARIABLE, explain, is_lasting, name_of, reason_of
 
 _ENOUGH = 3
 """The number of Sentinels of which a majority remains when one is lost."""
@@ -48,6 +48,9 @@ def _primary(host: Host, own: Sentinels, address: RedisAddress) -> Mapping[str, 
             raise UnusableServer(
                 f"{where} is not a Sentinel but a Redis server: use the Sentinel's port (default 26379) or redis://."
             ) from error
+        if isinstance(error, redis.AuthenticationError) or name_of(error) in {"NOAUTH", "WRONGPASS"}:
+            needed = "the Sentinel has a login of its own: see the options sentinel_username and sentinel_password"
+            raise UnusableServer(f"{where} cannot be used ({name_of(error)}): {needed}.") from error
         if is_lasting(error):
             raise UnusableServer(f"{where} cannot be used. {explain(error)}") from error
         raise BrokerUnavailable(f"{shown(host)}: {reason_of(error).removeprefix(f'{shown(host)}: ')}") from error
