@@ -67,10 +67,26 @@ def test_collections_of_unknown_names_are_listed_with_the_setting_that_names_the
     with service_on(settings) as service:
         odd = Odd(service)
         odd.database.customers.rename("parties")
+        odd.database.parties.delete_many({})
+        odd.database.parties.insert_one({"name": "something else"})  # to which nothing refers
     ended = run(environment(settings), "inspect")
     assert ended.code == 1
     assert "does not exist or has no documents; check SNAPSHOTS_CONTACTS_COLLECTION" in ended.stdout
     assert "Other collections of the database: parties\n" in ended.stdout
+
+
+def test_collections_of_unknown_names_are_found_by_their_references(settings: Settings) -> None:
+    names = {"customers": "huurders", "chats": "zaken", "chat_lines": "regels", "users": "medewerkers"}
+    with service_on(settings) as service:
+        odd = Odd(service)
+        odd.database.chats.update_many({}, {"$set": {"state.closedBy": odd.user}})
+        odd.database.tenants.insert_one({"_id": odd.organization, "owner": odd.user})
+        for old, new in names.items():
+            odd.database[old].rename(new)
+    printed = run(environment(settings), "inspect", "--json").json["settings"]
+    groups = {"CONTACTS": "huurders", "CONVERSATIONS": "zaken", "MESSAGES": "regels", "USERS": "medewerkers"}
+    assert {name: printed.get(f"SNAPSHOTS_{name}_COLLECTION") for name in groups} == groups
+    assert run(environment(settings, **printed), "inspect").code == 0
 
 
 @pytest.mark.parametrize("filled", [True, False])
@@ -110,7 +126,7 @@ def test_conversations_with_a_last_message_are_not_taken_for_messages(settings: 
         odd.database.chats.update_many({}, {"$set": {"lastMessage": {"text": "Hello"}}})
         odd.database.chat_lines.rename("utterances")
     printed = run(environment(settings), "inspect", "--json").json["settings"]
-    assert "SNAPSHOTS_MESSAGES_COLLECTION" not in printed
+    assert printed["SNAPSHOTS_MESSAGES_COLLECTION"] == "utterances"
     assert printed["SNAPSHOTS_CONVERSATIONS_COLLECTION"] == "chats"
 
 

@@ -14,8 +14,13 @@ from worker.inspection.matching import Fit
 from worker.settings.field_mapping import variable
 
 if TYPE_CHECKING:
-    from worker.inspection.inspection import Inspected, Inspection
+    from worker.inspection.result import Inspected, Inspection
 
+_TO_COMPLETE = {
+    "message_sender_values": "  # ? is contact or user",
+    "message_sender_type_values": "  # ? is CONTACT, HUMAN, AI or SYSTEM",
+    "conversation_resolved_values": "  # remove those that mean open",
+}
 _STYLES = {Fit.FITS: "green", Fit.OPTIONAL: "", Fit.PARTLY: "yellow", Fit.FAULT: "red"}
 
 
@@ -92,6 +97,7 @@ def _as_fields(result: "Inspection") -> dict[str, Any]:
             for one in result.collections
         ],
         "settings": {variable(name): value for name, value in result.settings.items()},
+        "incomplete": {variable(name): value for name, value in result.incomplete.items()},
     }
 
 
@@ -106,10 +112,8 @@ def _print(result: "Inspection") -> None:
         out.print()
     if result.others and not all(one.sample.profile.sampled for one in result.collections):
         out.print(f"Other collections of the database: {', '.join(result.others)}\n")
-    if result.settings:
-        out.print("These settings would map the fields. Check them before you use them (docs/data.md).")
-        for name, value in result.settings.items():
-            click.echo(f"export {variable(name)}={_quoted(value)}")
+    if result.settings or result.incomplete:
+        _print_settings(result)
     elif result.fits:
         out.print(f"Everything that is required fits in the database {result.database}.")
     elif result.other_databases:
@@ -123,6 +127,17 @@ def _print(result: "Inspection") -> None:
             f"The database {result.database} does not fit yet, and there are no further settings to suggest. See "
             "the fields that do not fit; check SNAPSHOTS_MONGO_DATABASE and the settings in docs/data.md."
         )
+
+
+def _print_settings(result: "Inspection") -> None:
+    if result.settings:
+        console().print("These settings would map the fields. Check them before you use them (docs/data.md).")
+    for name, value in result.settings.items():
+        click.echo(f"export {variable(name)}={_quoted(value)}")
+    if result.incomplete:
+        console().print("\nComplete these and remove the #: only you know what the values mean.", highlight=False)
+    for name, value in result.incomplete.items():
+        click.echo(f"# export {variable(name)}={_quoted(value)}{_TO_COMPLETE.get(name, '')}")
 
 
 def _heading(one: "Inspected") -> str:

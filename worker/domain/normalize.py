@@ -136,13 +136,18 @@ def _direction(message: Mapping[str, Any]) -> str | None:
 def _time(message: Mapping[str, Any]) -> int:
     """Return the message's time in milliseconds since 1970."""
     for name in ("timestamp", "createdAt"):
-        if (moment := _read_time(message.get(name))) is not None:
+        if (moment := read_time(message.get(name))) is not None:
             return moment
     key = message["_id"]
     return milliseconds(key.generation_time) if isinstance(key, ObjectId) else 0
 
 
-def _read_time(value: Any) -> int | None:
+def read_time(value: Any) -> int | None:
+    """Return a time in milliseconds since 1970, or None if the value is none.
+
+    Args:
+        value: A BSON date, text in ISO 8601, or a number of seconds or milliseconds.
+    """
     if isinstance(value, DatetimeMS):
         return int(value)
     if isinstance(value, datetime):

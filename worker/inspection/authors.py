@@ -17,14 +17,15 @@ from worker.settings.field_mapping import DIRECTIONS, SENDER_TYPES, SENDERS, var
 _CONTACT = frozenset(
     [
         *("contact", "customer", "client", "visitor", "guest", "lead", "enduser", "consumer", "buyer", "patient"),
-        *("requester", "subscriber", "caller", "shopper", "member"),
+        *("requester", "subscriber", "caller", "shopper", "member", "renter", "tenant", "resident", "passenger"),
+        *("traveller", "traveler", "student", "pupil", "citizen", "applicant", "claimant", "donor", "rider"),
     ]
 )
 _HUMAN = frozenset(
     [
         *("agent", "operator", "staff", "support", "rep", "representative", "advisor", "employee", "admin"),
-        "teammate",
-        "human",
+        *("teammate", "human", "desk", "caretaker", "clerk", "technician", "nurse", "doctor", "receptionist", "coach"),
+        *("dispatcher", "consultant", "manager", "colleague", "office", "helpdesk", "crew"),
     ]
 )
 _AI = frozenset({"ai", "bot", "chatbot", "assistant", "aiagent", "virtualagent", "robot", "llm"})
@@ -37,6 +38,13 @@ _FLAGS = {
     **dict.fromkeys(("fromcontact", "isfromcontact", "fromuser", "isfromuser", "fromclient", "isfromclient"), "false"),
 }
 """Names of flags, each with the value that means outbound."""
+_NAMES = frozenset(
+    [
+        *("from", "sender", "author", "role", "by", "who", "part", "party", "side", "speaker", "origin", "source"),
+        *("actor", "writer", "user", "creator", "sentby", "senderrole", "authortype", "participant"),
+    ]
+)
+"""Names of fields, or of the level above, that may say who wrote a message."""
 _LEAST_SHARE = 0.5
 _TOLD_SHARE = 0.8
 """The share of messages whose author a suggestion must tell."""
@@ -79,7 +87,8 @@ def _suggestion(profile: Profile, fields: MessageFields) -> FieldFinding | None:
         for path in candidates:
             if settings := suggest(path, profile.at(path)):
                 here = profile.at(path)
-                text = f"{path} {_listed(here)}{_to_add(here, settings)}"
+                named = "" if path == fields["sender"] else f"{path} "
+                text = f"{named}{_listed(here)}{_to_add(here, settings)}"
                 return FieldFinding("sender", fields["sender"], Fit.FAULT, text, settings)
     return None
 
@@ -101,7 +110,30 @@ def _present(profile: Profile, fields: MessageFields) -> FieldFinding:
         f"no message has one of the fields {paths}, so all messages would be the contact's: name one with "
         f"{variable('message_direction_field')} or {variable('message_sender_field')}, and translate its values"
     )
-    return FieldFinding("sender", fields["sender"], Fit.FAULT, text)
+    return FieldFinding("sender", fields["sender"], Fit.FAULT, text, incomplete=_to_complete(profile))
+
+
+def _to_complete(profile: Profile) -> dict[str, str]:
+    """Return settings for the field that may say who wrote a message, with `?` for what an unknown value means."""
+    found = [path for path, here in profile.paths.items() if here.values and _has_kinds_of_senders(here, profile)]
+    named = [path for path in found if not _NAMES.isdisjoint(map(spelled, path.split(".")))]
+    if not found:
+        return {}
+    path = max(named or found, key=lambda each: len(profile.at(each).values or ()))
+    types = {value: _sender_type(value) or "?" for value in profile.at(path).values or () if _is_translatable(value)}
+    sides = {value: {"?": "?", "CONTACT": "contact"}.get(kind, "user") for value, kind in types.items()}
+    return {
+        "message_sender_field": path,
+        "message_sender_values": translations(sides),
+        "message_sender_type_field": path,
+        "message_sender_type_values": translations(types),
+    }
+
+
+def _has_kinds_of_senders(here: PathProfile, profile: Profile) -> bool:
+    return (
+        set(here.kinds) == {"string"} and len(here.values or ()) > 1 and here.present >= _TOLD_SHARE * profile.sampled
+    )
 
 
 def _is_frequent(here: PathProfile, profile: Profile) -> bool:
@@ -127,7 +159,8 @@ def _without_translation(name: str, here: PathProfile, left: list[str]) -> str:
     if not here.values:
         return f"{_listed(here)}; only {', '.join(allowed)} are valid"
     share = percent(sum(here.values[each] for each in left), here.present)
-    return f"{_listed(here)}; {', '.join(left)} ({share}) must become {' or '.join(allowed)}: add them to {setting}"
+    add = "add it" if len(left) == 1 else "add them"
+    return f"{_listed(here)}; {', '.join(left)} ({share}) must become {' or '.join(allowed)}: {add} to {setting}"
 
 
 def _by_side(path: str, here: PathProfile, fields: MessageFields) -> dict[str, str]:

@@ -9,6 +9,9 @@ ID = "id"
 """An ObjectId, or text of its 24 hex digits."""
 
 
+DATE_TEXT = "text in ISO 8601"
+
+
 @dataclass(frozen=True)
 class Expected:
     """A field's types and whether it is required."""
@@ -20,7 +23,7 @@ class Expected:
 
 
 _NAME = ("string", "number")
-_TIME = ("date", "string", "number")
+_TIME = ("date", DATE_TEXT, "number")
 _ORGANIZATION = Expected(
     (ID,),
     required=True,
@@ -118,7 +121,10 @@ EXPECTED: Mapping[Group, Mapping[str, Expected]] = {
 }
 
 FLAGS: Mapping[str, tuple[str, ...]] = {
-    "message_deleted_field": ("isdeleted", "deleted", "deletedat", "isremoved", "removed", "removedat"),
+    "message_deleted_field": (
+        *("isdeleted", "deleted", "deletedat", "isremoved", "removed", "removedat", "withdrawn", "withdrawnat"),
+        *("retracted", "retractedat", "revoked", "revokedat", "unsent", "unsentat"),
+    ),
     "message_internal_field": (
         *("isinternal", "internal", "internalnote", "isinternalnote", "isprivate", "private", "isnote", "note"),
         *("iswhisper", "whisper", "staffonly", "isstaffonly", "agentonly", "isagentonly"),
@@ -129,7 +135,7 @@ FLAGS: Mapping[str, tuple[str, ...]] = {
 INTERNAL = frozenset(
     [
         *("internal", "internalnote", "internalcomment", "note", "privatenote", "agentnote", "staffnote", "private"),
-        *("whisper", "aside"),
+        *("whisper", "aside", "memo"),
     ]
 )
 """Values that mean an internal note, in lower case without separators."""

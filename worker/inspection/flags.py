@@ -37,11 +37,14 @@ def _judge(what: str, profile: Profile, settings: Settings) -> FieldFinding:
         return FieldFinding(what, path, Fit.PARTLY, "missing from all sampled documents, so no message is omitted")
     if not listed:
         found = judge(what, path, Expected(("bool", "date")), profile)
-        is_set = here.present == profile.sampled and not _UNSET.intersection(here.values or ())
-        if is_set and not {"bool", "date"}.issuperset(here.kinds):
+        if {"bool", "date"}.issuperset(here.kinds):
+            return found
+        if here.present == profile.sampled and not _UNSET.intersection(here.values or ()):
             advice = f"set {variable(f'message_{what}_values')} to the values that mean {what}"
             return FieldFinding(what, path, Fit.FAULT, f"{found.text}; every message would be omitted: {advice}")
-        return found
+        unset = sum(Counter(here.values)[each] for each in _UNSET)
+        text = f"{found.text.partition(';')[0]}; omits {percent(here.present - unset, profile.sampled)} of the messages"
+        return FieldFinding(what, path, Fit.FITS, text)
     wanted, values = read_list(listed), Counter(here.values)
     text = f"omits {percent(sum(values[each] for each in wanted), profile.sampled)} of the messages"
     unknown = [each for each in wanted if each not in values]

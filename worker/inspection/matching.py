@@ -14,10 +14,19 @@ from worker.inspection.profile import PathProfile, Profile
 _LEAST_SHARE = 0.5
 """The share of a path's values that must have an accepted type before the path is suggested."""
 _CHANGES = frozenset({"createdat", "insertedat", "updatedat", "modifiedat", "changedat"})
-_CLOSED = frozenset({"closed", "resolved", "solved", "done", "completed", "complete", "finished", "ended"})
-_MERE_NAMES = ("id", "ref", "oid", "key", "value", "number", "address", "e164")
+_OPENED = ("open", "start", "begin", "began", "creat", "first")
+"""Beginnings of names of times at which a conversation begins."""
+_MARKED_UP = ("html", "raw", "json", "xml", "markdown")
+_CLOSED = frozenset(
+    [
+        *("closed", "resolved", "solved", "done", "completed", "complete", "finished", "ended", "settled", "handled"),
+        "concluded",
+    ]
+)
+_MERE_NAMES = ("id", "ref", "oid", "key", "value", "number", "address", "e164", "at", "on", "by")
 """Names that say nothing without the level above, such as `address` in `mail.address`."""
-_STATES = ("status", "state", "stage")
+_STATES = ("status", "state", "stage", "phase")
+_MAX_STATES = 12
 _OPEN_FLAGS = ("isopen", "open", "isactive", "active")
 
 
@@ -42,6 +51,8 @@ class FieldFinding:
     text: str
     settings: Mapping[str, str] = field(default_factory=dict)
     """Settings that would map the field, by name without prefix."""
+    incomplete: Mapping[str, str] = field(default_factory=dict)
+    """The same if they are only a guess, or have values whose meaning only the platform's team knows."""
 
 
 def judge(name: str, path: str, expected: Expected, profile: Profile) -> FieldFinding:
@@ -104,15 +115,46 @@ def best_flag(names: Iterable[str], profile: Profile, *, dates: bool) -> str | N
 def only_path(kind: str, share: float, profile: Profile) -> str | None:
     """Return the only path that may be meant by its type: the values differ. None if there are several.
 
-    `share`: the least share of the documents that have a value. Times of creation and of the last change do not count.
+    Times of creation and of the last change do not count.
+
+    Args:
+        kind: `date`, or `string` for text: most values have several words, and are no mark-up.
+        share: The least share of the documents that have a value. With 0, a time that some documents lack is preferred,
+            and times of opening do not count.
     """
     found = [
         path
         for path, here in profile.paths.items()
-        if set(here.kinds) == {kind} and not here.values and not here.id_count
-        if here.present >= share * profile.sampled and spelled(path.rpartition(".")[2]) not in _CHANGES
+        if here.kinds[kind] >= _LEAST_SHARE * here.present and here.present >= share * profile.sampled
+        if not here.values and not here.id_count
+        if (_last(path) not in _CHANGES if kind == "date" else is_text(path, here, profile))
     ]
+    if not share:
+        found = [each for each in found if not _last(each).startswith(_OPENED)]
+        found = [each for each in found if profile.at(each).present < profile.sampled] or found
     return found[0] if len(found) == 1 else None
+
+
+def path_of_look(look: str, profile: Profile) -> str | None:
+    """Return the only path whose values look like this, such as `email`. None if there are several."""
+    found = [path for path, here in profile.paths.items() if here.looks[look] > _LEAST_SHARE * here.present]
+    return found[0] if len(found) == 1 else None
+
+
+def is_text(path: str, here: PathProfile, profile: Profile) -> bool:
+    """Return whether most documents have text of several words there, which is no mark-up."""
+    if _last(path).endswith(_MARKED_UP) or here.present < _LEAST_SHARE * profile.sampled:
+        return False
+    return here.looks["sentence"] >= _LEAST_SHARE * here.present > 0
+
+
+def is_dated(here: PathProfile, profile: Profile) -> bool:
+    """Return whether most documents have a date there."""
+    return here.kinds["date"] >= _LEAST_SHARE * profile.sampled > 0
+
+
+def _last(path: str) -> str:
+    return spelled(path.rpartition(".")[2])
 
 
 def internal_values(profile: Profile) -> Mapping[str, str]:
@@ -121,6 +163,24 @@ def internal_values(profile: Profile) -> Mapping[str, str]:
         if found := sorted(value for value in here.values or () if spelled(value) in INTERNAL):
             return {"message_internal_field": path, "message_internal_values": ",".join(found)}
     return {}
+
+
+def state_settings(profile: Profile) -> dict[str, str]:
+    """Return settings with all values of what may be the state of conversations; empty if there is no such field.
+
+    Those that mean open have to be removed.
+    """
+    states = {
+        path: here.values
+        for path, here in profile.paths.items()
+        if here.values and 1 < len(here.values) <= _MAX_STATES
+        if set(here.kinds) == {"string"} and here.looks["sentence"] < _LEAST_SHARE * here.present
+    }
+    named = [path for path in states if _rank(path, _STATES) is not None]
+    if not states:
+        return {}
+    path = max(named or states, key=lambda each: len(states[each]))
+    return {"conversation_resolved_field": path, "conversation_resolved_values": ",".join(sorted(states[path]))}
 
 
 def resolved_settings(expected: Expected, profile: Profile, fields: CollectionFields) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """Profiles sampled documents: their paths, the types of the values and, if they are few, the values."""
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -8,10 +9,17 @@ from typing import Any
 
 from bson import DatetimeMS, ObjectId
 
-from worker.inspection.expected import ID
+from worker.domain.normalize import read_time
+from worker.inspection.expected import DATE_TEXT, ID
 from worker.settings.field_mapping import is_part
 from worker.source.ids import read_id
 
+_LOOKS = {
+    "email": re.compile(r"[^\s@]+@[^\s@]+\.[^\s@]+"),
+    "phone": re.compile(r"\+?[\d(][\d\s()./-]{5,19}"),
+    "sentence": re.compile(r"[^<\s].*\s.*", re.DOTALL),
+}
+"""What text may look like. Text of several words that begins with `<` is mark-up."""
 _MAX_LEVELS = 5
 _MAX_PATHS = 1000
 _MAX_VALUES = 20
@@ -43,9 +51,13 @@ class PathProfile:
     values: Counter[str] | None = field(default_factory=Counter)
     """The values as they are written in settings, or None if there are more than 20 or they are not short names."""
 
+    looks: Counter[str] = field(default_factory=Counter)
+    """How many values are text that looks like a time (`DATE_TEXT`), an `email`, a `phone`, or a `sentence`."""
+
     def accepted(self, kinds: Iterable[str]) -> int:
         """Return how many values have one of these types."""
-        return sum(self.id_count if kind == ID else self.kinds[kind] for kind in kinds)
+        counts = {ID: self.id_count, DATE_TEXT: self.looks[DATE_TEXT]}
+        return sum(counts.get(kind, self.kinds[kind]) for kind in kinds)
 
     def add(self, value: Any) -> None:
         """Count the value of one more document."""
@@ -58,6 +70,8 @@ class PathProfile:
             self.id_count += 1
             if key in self.ids or len(self.ids) < _MAX_IDS:
                 self.ids[key] += 1
+        if kind == "string":
+            self.looks[_look_of(value.strip())] += 1
         self._count(value, kind)
 
     def _count(self, value: Any, kind: str) -> None:
@@ -91,6 +105,12 @@ class Profile:
     def at(self, path: str) -> PathProfile:
         """Return the profile of a path, which is empty if no document has it."""
         return self.paths.get(path) or PathProfile()
+
+
+def _look_of(text: str) -> str:
+    if read_time(text) is not None:
+        return DATE_TEXT
+    return next((look for look, pattern in _LOOKS.items() if pattern.fullmatch(text)), "")
 
 
 def kind_of(value: Any) -> str:

@@ -1,0 +1,83 @@
+"""What samples suggest whose fields and values have names that no list contains."""
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from bson import ObjectId
+
+from worker.domain.source_fields import SourceFields
+from worker.inspection.authors import find_authors
+from worker.inspection.expected import EXPECTED
+from worker.inspection.flags import judge_flags
+from worker.inspection.matching import Fit, judge, only_path, path_of_look, state_settings
+from worker.inspection.profile import Profile
+from worker.settings import load
+
+NOW = datetime(2026, 5, 18, tzinfo=UTC)
+
+
+def profile(*documents: dict[str, Any]) -> Profile:
+    made = Profile()
+    for document in documents:
+        made.add({"_id": ObjectId(), **document})
+    return made
+
+
+TEXT = [
+    ({"body": {"plain": "I have no heating, #.", "html": "<p>I have no heating, #.</p>"}, "ref": "A-#"}, "body.plain"),
+    ({"words": "Good day, #", "layout": "<p>Good day, #</p>"}, "words"),
+    ({"words": "Good day, #", "more": "And good night, #"}, None),
+    ({"code": "A#"}, None),
+]
+
+
+@pytest.mark.parametrize(("document", "path"), TEXT, ids=["one", "mark-up", "two", "no sentence"])
+def test_the_only_text_is_found(document: dict[str, Any], path: str | None) -> None:
+    many = [json.loads(json.dumps(document).replace("#", str(number))) for number in range(30)]
+    assert only_path("string", 0.5, profile(*many, *[{"files": []}] * 10)) == path
+
+
+def test_the_time_of_closing_is_one_that_open_conversations_lack() -> None:
+    made = profile({"begunOn": NOW, "openedOn": NOW, "end": {"on": NOW}}, {"begunOn": NOW, "openedOn": NOW})
+    assert only_path("date", 0.0, made) == "end.on"
+
+
+@pytest.mark.parametrize(("look", "path"), [("email", "reach.post"), ("phone", "reach.handy"), ("sentence", None)])
+def test_the_only_values_of_a_look_are_found(look: str, path: str | None) -> None:
+    made = profile({"reach": {"post": "a@example.com", "handy": "+49 170 123456"}, "name": "Ada"})
+    assert path_of_look(look, made) == path
+
+
+def test_text_that_is_not_read_as_a_time_does_not_fit() -> None:
+    made = profile({"at": NOW}, {"at": "2026-05-18T10:00:00Z"}, {"at": "18-05-2026 10:00"}, {"at": 1_779_000_000})
+    found = judge("timestamp", "at", EXPECTED["message"]["timestamp"], made)
+    assert (found.level, "25 % are not date or text in ISO 8601" in found.text) == (Fit.PARTLY, True)
+
+
+def test_unknown_values_are_left_to_complete() -> None:
+    made = profile(*({"wie": {"soort": value}, "art": "x"} for value in ("huurder", "balie", "chatbot")))
+    found = find_authors(made, SourceFields(load()).message)
+    assert found.settings == {}
+    assert found.incomplete == {
+        "message_sender_field": "wie.soort",
+        "message_sender_values": "balie=?,chatbot=user,huurder=?",
+        "message_sender_type_field": "wie.soort",
+        "message_sender_type_values": "balie=?,chatbot=AI,huurder=?",
+    }
+
+
+def test_unknown_states_are_left_to_complete() -> None:
+    made = profile(*({"voortgang": each, "onderwerp": f"{each} en zo"} for each in ("nieuw", "bezig", "afgerond")))
+    values = "afgerond,bezig,nieuw"
+    assert state_settings(made) == {
+        "conversation_resolved_field": "voortgang",
+        "conversation_resolved_values": values,
+    }
+
+
+def test_flag_of_another_type_omits_messages_that_have_it() -> None:
+    made = profile({"withdrawn": {"by": "x"}}, {"withdrawn": None}, {"withdrawn": None}, {})
+    (found,) = judge_flags(made, load(message_deleted_field="withdrawn"))
+    assert (found.level, "omits 25 % of the messages" in found.text) == (Fit.FITS, True)
