@@ -22,7 +22,7 @@ from worker.flower.login import login_error, port_error
 from worker.flower.variables import require_valid
 from worker.local.binaries import explain
 from worker.local.processes import Child
-from worker.local.shell_variables import SAMPLES, write_shell_variables
+from worker.local.shell_variables import SAMPLES, forget_own_servers, write_shell_variables
 from worker.local.stack import Stack, stack
 from worker.log import hide_passwords
 from worker.operations.data.login_links import LoginLinks
@@ -59,6 +59,8 @@ def up(data: str | None, as_json: bool) -> None:
 
     with ExitStack() as opened:
         with show_progress(console, signals) as show:
+            if data:
+                forget_own_servers(Path(data))
             own = load()
             _check_files_and_logins(own)
             running = opened.enter_context(
@@ -101,7 +103,8 @@ def _summary(running: Stack, variables: Path) -> str:
     names = ", ".join(child.name for child in running.supervisor.children)
     command = program()
     is_ours = any(child.name == "mongod" for child in running.supervisor.children)
-    commands = _with_samples(command) if is_ours else _with_own_data(command, api.example is not None)
+    is_for_samples = is_ours and api.example is None
+    commands = _with_samples(command) if is_for_samples else _with_own_data(command, api.example is not None)
     return f"""\
 running   {names}
 redis     {hide_passwords(own.redis_url)}

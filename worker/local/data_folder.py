@@ -41,6 +41,7 @@ class FolderInUse(SnapshotError):
     code = "folder_in_use"
 
 
+_PORTS_FILE = "ports.json"
 _Ports = TypeAdapter(dict[str, Annotated[int, Field(ge=1, le=65535)]])
 
 
@@ -60,20 +61,23 @@ class DataFolder:
 
     def ports(self, *names: str, other: bool = False) -> dict[str, int]:
         """Choose free ports of 127.0.0.1: the previous ones if they are still free, unless `other` is set."""
-        file = self.path / "ports.json"
-        last: dict[str, int] = {}
-        if not other:
-            with contextlib.suppress(FileNotFoundError, ValueError):  # absent, or truncated by a crash
-                last = _Ports.validate_json(file.read_text())
+        last = {} if other else last_ports(self.path)
         chosen: dict[str, int] = {}
         for name in names:
             port = last.get(name)
             chosen[name] = port if port and _is_free(port) else _free_port(taken=set(chosen.values()))
         try:
-            file.write_text(json.dumps(last | chosen))
+            (self.path / _PORTS_FILE).write_text(json.dumps(last | chosen))
         except OSError as error:
             raise _unusable(self.path, error) from error
         return chosen
+
+
+def last_ports(folder: Path) -> dict[str, int]:
+    """Return the ports that were chosen last in a data folder, by name; none if it has not been used."""
+    with contextlib.suppress(OSError, ValueError):  # absent, or truncated by a crash
+        return _Ports.validate_json((folder / _PORTS_FILE).read_text())
+    return {}
 
 
 @contextlib.contextmanager

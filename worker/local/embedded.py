@@ -77,10 +77,8 @@ def servers(settings: Settings, data: Path | None = None, options: Options | Non
                 # A temporary folder is not read again, so its servers need no orderly shutdown.
                 stack.callback(child.kill if folder.temporary else child.stop)
         yield Servers(
-            redis_url=f"redis://127.0.0.1:{ports['valkey']}/0" if "valkey" in ports else settings.redis_url,
-            mongo_url=f"mongodb://127.0.0.1:{ports['mongod']}/?replicaSet={REPLICA_SET}"
-            if "mongod" in ports
-            else settings.mongo_url,
+            redis_url=redis_url(ports["valkey"]) if "valkey" in ports else settings.redis_url,
+            mongo_url=mongo_url(ports["mongod"]) if "mongod" in ports else settings.mongo_url,
             mongod=children.get("mongod"),
             valkey=children.get("valkey"),
         )
@@ -91,6 +89,16 @@ def embedded(data: Path | None = None, options: Options | None = None) -> Iterat
     """Start both servers, whatever the environment says. Raises EmbeddedError, FolderInUse, FolderUnusable."""
     with servers(Settings.model_construct(), data, options) as both:
         yield both
+
+
+def redis_url(port: int) -> str:
+    """Return the URL of the embedded Redis."""
+    return f"redis://127.0.0.1:{port}/0"
+
+
+def mongo_url(port: int) -> str:
+    """Return the URL of the embedded MongoDB."""
+    return f"mongodb://127.0.0.1:{port}/?replicaSet={REPLICA_SET}"
 
 
 def _start(folder: DataFolder, wanted: list[str], options: Options) -> tuple[dict[str, int], dict[str, Child]]:

@@ -15,6 +15,8 @@ from bson import ObjectId
 
 from worker.importing.neutral_form import parse
 from worker.importing.source_documents import SourceDocuments
+from worker.local.data_folder import last_ports
+from worker.local.embedded import mongo_url, redis_url
 from worker.local.example import Example
 from worker.local.login import Login
 from worker.settings import PREFIX, Settings
@@ -46,6 +48,15 @@ def write_shell_variables(folder: Path, settings: Settings, api: Login) -> Path:
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
         file.writelines(f"export {name}={shlex.quote(value)}\n" for name, value in variables.items() if value)
     return path
+
+
+def forget_own_servers(folder: Path) -> None:
+    """Unset the variables that name servers of this folder: a shell that has read its `env` starts the stack again."""
+    own = {f"{PREFIX}REDIS_URL": ("valkey", redis_url), f"{PREFIX}MONGO_URL": ("mongod", mongo_url)}
+    ports = last_ports(folder / "servers")
+    for name, (server, url) in own.items():
+        if server in ports and os.environ.get(name) == url(ports[server]):
+            del os.environ[name]
 
 
 def _given_settings() -> dict[str, str]:

@@ -77,7 +77,9 @@ def stack(
             f"{PREFIX}EXPORTS_URL": exports,
             **{f"{PREFIX}{name.upper()}": str(key) for name, key in keys.items()},
         }
-        example = first_conversation(own) if "mongo_url" in settings.model_fields_set else None
+        example = first_conversation(own)
+        if example and str(example.organization) == stored_secret(folder.path, "organization"):
+            example = None  # a sample conversation
         with login(own, folder, example) as api_login, Supervisor(up.children, on_exit) as supervisor:
             flower = dashboard(own, folder, api_login.url)
             # Flower's start takes seconds; it needs no other process than Redis.
