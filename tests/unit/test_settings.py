@@ -74,6 +74,13 @@ INVALID = [
     ("MONGO_DATABASE", "config", "should not be one of MongoDB's own databases (admin, config, local)"),
     ("MONGO_DATABASE", "ü" * 32, "should have at most 63 bytes"),
     ("REQUESTS_COLLECTION", "system.profile", "should not begin with system."),
+    ("ERASURE_SIGNING_KEY", "-----BEGIN PRIVATE KEY-----\ns3cret", "should be the path of a file, not its content"),
+    ("JWT_PUBLIC_KEY", "-----BEGIN PUBLIC KEY-----s3cret", "should be the path of a file, not its content"),
+    ("JWT_JWKS", '{"keys": ["s3cret"]}', "should be the path of a file, not its content"),
+    ("JWT_SECRET", "'s3cret'", "should have no quotes around it"),
+    ("REQUESTS_STREAM", '"snapshots:requests"', "should have no quotes around it"),
+    ("JWT_ISSUER", "https://host\r\nSNAPSHOTS_JWT_AUDIENCE=x", "should have no control characters"),
+    ("JWT_SECRET", "\ufeffs3cret", "no byte order mark"),
     ("REQUESTS_STREAM", "snapshots", "should not be the name of a queue or another key in Redis"),
     ("REJECTED_STREAM", "snapshots.exports", "SNAPSHOTS_REJECTED_STREAM should not be the name of a queue"),
     ("EVENTS_STREAM", "_kombu.binding.snapshots", "should not be the name of a queue"),
@@ -210,3 +217,25 @@ def test_other_secrets_are_read_from_the_directory(secrets: Path) -> None:
     (secrets / "FLOWER_BASIC_AUTH").write_text("operator:password\n")
     assert read_secret("FLOWER_BASIC_AUTH") == "operator:password"
     assert read_secret("FLOWER_COOKIE_SECRET") is None
+
+
+def test_white_space_at_the_ends_of_a_variable_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"JWT_SECRET": "s" * 40, "MONGO_DATABASE": "platform", "JWT_ISSUER": "https://host"}.items():
+        monkeypatch.setenv(f"SNAPSHOTS_{name}", f" {value}\r\n")
+    own = load()
+    assert own.jwt_secret
+    found = (own.jwt_secret.get_secret_value(), own.mongo_database, own.jwt_issuer)
+    assert found == ("s" * 40, "platform", "https://host")
+
+
+def test_secret_file_with_quotes_is_named_without_its_content(secrets: Path) -> None:
+    (secrets / "snapshots_jwt_secret").write_text("'s3cret'\n")
+    with pytest.raises(InvalidSettings, match="snapshots_jwt_secret: the content should have no quotes") as caught:
+        load()
+    assert "s3cret" not in caught.value.message
+
+
+def test_port_that_kubernetes_sets_for_a_service_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SNAPSHOTS_API_PORT", "tcp://10.1.2.3:8000")
+    own = load()
+    assert (own.api_port, "api_port" in own.model_fields_set) == (8000, False)

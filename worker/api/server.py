@@ -38,6 +38,7 @@ def serve(app: ASGIApp, listening: socket.socket, max_connections: int) -> None:
         ws="none",
         loop="uvloop",
         backlog=_BACKLOG,
+        workers=1,  # otherwise read from WEB_CONCURRENCY, which may be another program's
         log_config=None,
         proxy_headers=False,
         access_log=False,

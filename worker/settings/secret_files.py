@@ -4,12 +4,14 @@ No setting is read here: pydantic-settings reads those that are files.
 """
 
 import os
+import re
 from collections.abc import Container
 from pathlib import Path
 
 from worker.errors import InvalidSettings
 
 PREFIX = "SNAPSHOTS_"
+_CONTROL = re.compile("[\\x00-\\x1f\\x7f\\ufeff]")
 SECRETS_DIRECTORY = "/run/secrets"
 """The directory in which Docker and Kubernetes mount secrets."""
 
@@ -50,10 +52,29 @@ def read_secret(name: str) -> str | None:
     return _read_secret_file(mounted / name)
 
 
+def fault_of(value: str) -> str | None:
+    """Return what a value of a setting should be, or None. White space at its ends is ignored."""
+    text = value.strip()
+    try:
+        value.encode()
+    except UnicodeEncodeError:  # bytes of another encoding
+        return "should be text in UTF-8"
+    if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'":
+        return "should have no quotes around it: they are part of the value, unless a shell removes them"
+    if "-----BEGIN" in text:
+        return "should be the path of a file, not its content"
+    if _CONTROL.search(text):
+        return "should have no control characters, such as line breaks, and no byte order mark"
+    return None
+
+
 def _read_secret_file(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8").strip()
+        value = path.read_text(encoding="utf-8").strip()
     except OSError as error:
         raise InvalidSettings(f"{path}: the file cannot be read ({error.strerror})") from None
     except UnicodeDecodeError:
         raise InvalidSettings(f"{path}: the file should be text in UTF-8") from None
+    if fault := fault_of(value):
+        raise InvalidSettings(f"{path}: the content {fault}")
+    return value

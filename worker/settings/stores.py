@@ -78,7 +78,9 @@ class StoreSettings(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _take_database_from_url(cls, values: Any) -> Any:
+    def _take_database_from_url(cls, given: Any) -> Any:
+        # A secret in a variable often ends with a line break.
+        values = {name: value.strip() if isinstance(value, str) else value for name, value in given.items()}
         url, named = values.get("mongo_url"), None
         with suppress(ValueError):  # the URL's own check reports it
             named = _database_of(url) if isinstance(url, str) else None

@@ -9,6 +9,7 @@ from collections.abc import Collection
 from contextlib import suppress
 from datetime import timedelta
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
@@ -65,6 +66,14 @@ def _check_place(value: str) -> str:
     return value
 
 
+def _check_file_name(value: Path) -> Path:
+    """Refuse a key or certificate in place of the name of its file: an error message would print the name."""
+    text = str(value)
+    if "-----BEGIN" in text or text.lstrip().startswith("{") or re.search(r"[\x00-\x1f\x7f]", text):
+        raise ValueError("should be the path of a file, not its content")
+    return value
+
+
 def _require_extra(value: str) -> str:
     modules = ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http")
     if value == "otlp" and not all(_is_installed(module) for module in modules):
@@ -115,6 +124,7 @@ Duration = Annotated[timedelta, BeforeValidator(_read_duration)]
 RedisUrl = Annotated[str, AfterValidator(_check_redis_url)]
 MongoUrl = Annotated[str, _url_of("mongodb", "mongodb+srv")]
 HttpUrl = Annotated[str, _url_of("http", "https")]
+File = Annotated[Path, AfterValidator(_check_file_name)]
 Place = Annotated[str, Field(min_length=1, max_length=1000), AfterValidator(_check_place)]
 """A path or a bucket."""
 Name = Annotated[str, Field(min_length=1, max_length=120), _matching(r"[^$\s\x00]+", "should have no spaces and no $")]

@@ -21,7 +21,7 @@ from worker.settings import secret_files
 from worker.settings.field_mapping import FieldSettings
 from worker.settings.secret_files import PREFIX
 from worker.settings.stores import StoreSettings
-from worker.settings.types import Duration, HttpUrl, Place, Traces, between
+from worker.settings.types import Duration, File, HttpUrl, Place, Traces, between
 
 # Kubernetes defines these for a Service whose name begins with snapshots-, and Docker for a linked container.
 _OF_SERVICES = re.compile(r"_SERVICE_(HOST|PORT(_\w+)?)$|_PORT_\d+_(TCP|UDP)(_(PROTO|PORT|ADDR))?$")
@@ -105,7 +105,7 @@ class Settings(FieldSettings, StoreSettings, BaseSettings):
         "keep it, because with another key nothing is accepted",
     )
 
-    erasure_signing_key: Path | None = Field(
+    erasure_signing_key: File | None = Field(
         None,
         description="PEM file with the Ed25519 key that signs receipts of erasures; `snapshots erase keys` makes it",
     )
@@ -119,10 +119,10 @@ class Settings(FieldSettings, StoreSettings, BaseSettings):
     )
 
     jwt_secret: SecretStr | None = Field(None, description="secret for tokens signed with HS256, at least 32 bytes")
-    jwt_public_key: Path | None = Field(
+    jwt_public_key: File | None = Field(
         None, description="PEM file with the public key for tokens signed with RS256 or ES256"
     )
-    jwt_jwks: Path | None = Field(None, description="JWKS file for tokens signed with RS256 or ES256")
+    jwt_jwks: File | None = Field(None, description="JWKS file for tokens signed with RS256 or ES256")
     jwt_leeway: Annotated[Duration, between("0", "5m")] = Field(
         timedelta(seconds=5), description="how far `iat` or `nbf` may be in the future"
     )
@@ -189,6 +189,14 @@ class Settings(FieldSettings, StoreSettings, BaseSettings):
         """Read the secrets directory after the environment. The other sources are not used."""
         return init_settings, env_settings, SecretsSettingsSource(settings_cls, secret_files.directory())
 
+    @model_validator(mode="before")
+    @classmethod
+    def _ignore_service(cls, values: Any) -> Any:
+        """Ignore the API's port if Kubernetes has set the variable, for a Service named `snapshots-api`."""
+        if str(values.get("api_port")).startswith("tcp://"):
+            return {name: value for name, value in values.items() if name != "api_port"}
+        return values
+
     @property
     def lost_after(self) -> timedelta:
         """How long after its publication a wake-up counts as lost if it is older than all messages in the queue.
@@ -214,8 +222,9 @@ def load(**values: Any) -> Settings:
     Example:
         own = load(redis_url="redis://127.0.0.1:6380/0", chunk_size=50)
     """
-    if odd := [name for name, value in os.environ.items() if name.startswith(PREFIX) and not _is_text(value)]:
-        raise InvalidSettings("; ".join(f"{name}: should be text in UTF-8" for name in odd))
+    own = {name: value for name, value in os.environ.items() if name.startswith(PREFIX)}
+    if odd := [f"{name}: {fault}" for name, value in own.items() if (fault := secret_files.fault_of(value))]:
+        raise InvalidSettings("; ".join(odd))
     if not hasattr(signal, os.environ.get("REMAP_SIGTERM") or "SIGTERM"):  # Celery would print a traceback
         raise InvalidSettings("REMAP_SIGTERM: should be SIGQUIT, or unset")
     named = os.environ.get(f"{PREFIX}SECRETS_DIR")
@@ -225,7 +234,9 @@ def load(**values: Any) -> Settings:
         secret_files.check(Settings.model_fields)
         return Settings(**values)
     except OSError as error:
-        raise InvalidSettings(f"{error.filename} cannot be read ({error.strerror}); see {PREFIX}SECRETS_DIR") from None
+        is_secret = str(error.filename).startswith(str(secret_files.directory()))
+        hint = f"; see {PREFIX}SECRETS_DIR" if is_secret else ", which a setting or another variable names"
+        raise InvalidSettings(f"{error.filename} cannot be read ({error.strerror}){hint}") from None
     except ValidationError as error:
         faults = [
             f"{PREFIX}{'_'.join(str(part) for part in each['loc']).upper()}: {_fault_text(each['msg'])}"
@@ -234,14 +245,6 @@ def load(**values: Any) -> Settings:
             for each in error.errors(include_input=False, include_url=False)
         ]
         raise InvalidSettings("; ".join(faults)) from None
-
-
-def _is_text(value: str) -> bool:
-    try:
-        value.encode()
-    except UnicodeEncodeError:  # bytes of another encoding
-        return False
-    return True
 
 
 def unknown_variables() -> list[tuple[str, str | None]]:
