@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from traceback import format_tb
 from typing import Any
 
+import billiard
 import structlog
 from celery import signals
 
@@ -27,6 +28,7 @@ from worker.startup.process import prepare_or_exit
 from worker.stores import indexes
 from worker.stores.connections import Connections, broker_errors
 from worker.stores.wakeups import EXPORTS
+from worker.telemetry.tracing import check_variables
 
 _log = log.get_logger(__name__)
 _PR_SET_PDEATHSIG = 1
@@ -41,8 +43,16 @@ def _set_up_logging(**_: Any) -> None:
 
 @signals.celeryd_init.connect
 def _check_files(options: Mapping[str, Any], **_: Any) -> None:
-    """End a worker that could not write its files; `worker.celery_support.beat` does so for beat."""
+    """End a worker that could not write its files or start its pool; `worker.celery_support.beat` checks beat's."""
     require_files({f"--{name}": options.get(name) for name in ("pidfile", "statedb")})
+    if "prefork" in str(options.get("pool", "prefork")):
+        try:
+            billiard.Lock()
+        except OSError as error:
+            reason = f"no semaphore can be created ({error.strerror}); on Linux they are files in /dev/shm"
+            advice = "let this user write there, free space, or use -P solo"
+            print(f"Error: the prefork pool cannot start: {reason}: {advice}.", file=sys.stderr)
+            raise SystemExit(2) from None
 
 
 @signals.worker_init.connect
@@ -69,6 +79,7 @@ def _prepare() -> None:
     if prepare_or_exit(settings()):
         _create_indexes()
     check_signing_key(settings())
+    check_variables(settings())
     if settings().erasure_log:
         _restore_erasures()
 

@@ -5,11 +5,13 @@ from pathlib import Path
 from support.programs import Order, run_programs
 from worker.settings import Settings
 
+OTEL = {"SNAPSHOTS_TRACES": "otlp", "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT": "many"}
 WRONG = {
     "unknown queue": (["worker", "-Q", "nosuch"], {}, "nosuch"),
     "pool that is not installed": (["worker", "-P", "gevent"], {}, "No module named 'gevent'"),
     "unknown user": (["worker", "--uid", "nosuch"], {}, "User does not exist: nosuch"),
     "port of Flower": (["flower"], {"FLOWER_PORT": "abc"}, "FLOWER_PORT: should be a whole number"),
+    "OpenTelemetry": (["worker", "-P", "solo"], OTEL, "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT must be a non-negative integer"),
     "signal": (["beat"], {"REMAP_SIGTERM": "SIGFOO"}, "REMAP_SIGTERM: should be SIGQUIT, or unset"),
 }
 BROKER = {"CELERY_BROKER_URL": "amqp://guest:guest@127.0.0.1:1//", "CELERY_RESULT_BACKEND": "rpc://"}

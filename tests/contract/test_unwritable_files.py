@@ -1,11 +1,14 @@
 """A file that a process of Celery cannot write is named at its start, with the option and what to do."""
 
+import errno
 import os
 import subprocess
 from pathlib import Path
 
 import pytest
+from celery.signals import celeryd_init
 
+import tasks.signals  # noqa: F401 - connects the receivers
 from support.commands import COMMAND
 from support.programs import Order, run_programs
 from worker.exports.places import fault_of_folder
@@ -57,6 +60,23 @@ def test_file_is_checked_without_being_made(tmp_path: Path, monkeypatch: pytest.
     if os.geteuid():  # root may write everywhere
         tmp_path.chmod(0o500)
         assert "let this user write there" in str(fault_of(Path("new")))
+
+
+def test_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    full = os.statvfs_result((4096, 4096, 256, 1, 0, 256, 0, 0, 0, 255))
+    monkeypatch.setattr(os, "statvfs", lambda _: full)
+    assert "its disk is full" in (fault_of(tmp_path / "schedule") or "")
+
+
+def test_semaphores_that_cannot_be_created_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr("billiard.Lock", refuse)
+    celeryd_init.send(sender=None, options={"pool": "solo"})
+    with pytest.raises(SystemExit) as ended:
+        celeryd_init.send(sender=None, options={})
+    assert ended.value.code == 2
 
 
 def test_folder_of_exports_may_be_missing_but_not_below_a_file(settings: Settings, tmp_path: Path) -> None:

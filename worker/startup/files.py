@@ -18,9 +18,19 @@ def fault_of(path: Path) -> str | None:
         return f"{path} cannot be written: create the folder {folder}, or choose another file"
     if os.path.isdir(path):  # noqa: PTH112
         return f"{path} is a folder: specify a file"
+    if _is_disk_full(folder):
+        return f"{path} cannot be written: its disk is full; free space, or choose another file"
     if not os.access(path if os.path.exists(path) else folder, os.W_OK):  # noqa: PTH110
         return f"{path} cannot be written: allow this user to write there, or choose another file"
     return None
+
+
+def _is_disk_full(folder: Path) -> bool:
+    try:
+        disk = os.statvfs(folder)
+    except OSError:
+        return False
+    return disk.f_blocks > 0 and disk.f_bavail == 0
 
 
 def require_files(files: Mapping[str, str | None]) -> None:

@@ -19,8 +19,9 @@ from bson import ObjectId
 from pymongo.client_session import ClientSession
 
 from worker.domain.ledger_entry import LedgerEntry
-from worker.errors import SnapshotError
+from worker.errors import InvalidSettings, SnapshotError
 from worker.service import Service
+from worker.settings import Settings
 from worker.source.conversations import Conversations, Fetched
 from worker.stores.acceptance import Acceptance, Wake
 from worker.stores.connections import Connections
@@ -39,14 +40,28 @@ def build_service(connections: Connections, publish: Publish) -> Service:
     return TracedService(connections, publish)
 
 
+def check_variables(settings: Settings) -> None:
+    """Check the variables of OpenTelemetry before a process forks, if traces are on. Raises InvalidSettings."""
+    if settings.traces != "off":
+        _make_spans(settings).close()
+
+
+def _make_spans(settings: Settings) -> "Spans":
+    try:
+        from worker.telemetry.spans import Spans  # needs the extra; the settings have checked that it is installed
+
+        return Spans(settings)
+    except ValueError as error:  # also while OpenTelemetry is imported
+        raise InvalidSettings(f"A variable of OpenTelemetry is not valid: {error}") from None
+
+
 class TracedService(Service):
     """A Service that records an OpenTelemetry span for each step of a request."""
 
     def __init__(self, connections: Connections, publish: Publish) -> None:
-        from worker.telemetry.spans import Spans  # needs the extra; the settings have checked that it is installed
-
+        """Raises InvalidSettings."""
         super().__init__(connections, publish)
-        self.spans = Spans(connections.settings)
+        self.spans = _make_spans(connections.settings)
         self.ledger = _TracedLedger(connections, self.spans)
         self.acceptance = _TracedAcceptance(self.ledger, self.settings.run_deadline, self.spans)
         self.conversations = _TracedConversations(connections, self.spans)
