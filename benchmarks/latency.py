@@ -143,4 +143,5 @@ class Arrivals:
             entries = entries[0]
         if entries:
             self._after = entries[-1][0]
-        return [(json.loads(fields[b"event"])["data"]["requestId"], now) for _, fields in entries]
+        data = [json.loads(fields[b"event"])["data"] for _, fields in entries]
+        return [(each["requestId"], now) for each in data if "requestId" in each]  # not that of a whole backfill
