@@ -34,10 +34,11 @@ def celery(arguments: tuple[str, ...]) -> None:
 
     import worker.celery
     from worker.celery_support.layout import flower_config
-    from worker.flower.variables import require_valid
 
     app = worker.celery.__name__
     if arguments[0] == "flower":
+        from worker.flower.variables import require_valid  # takes half a second
+
         require_valid()
     if arguments[0] == "flower" and not any(each.startswith("--conf") for each in arguments):
         arguments = (*arguments, f"--conf={flower_config()}")

@@ -19,7 +19,6 @@ from worker.erasure import log as erasure_log
 from worker.erasure.receipt import check_signing_key
 from worker.errors import InvalidSettings, TransientError
 from worker.flower.login import login_error, port_error
-from worker.flower.variables import require_valid
 from worker.local.binaries import explain
 from worker.local.processes import Child
 from worker.local.shell_variables import SAMPLES, forget_own_servers, write_shell_variables
@@ -84,7 +83,10 @@ def _check_files_and_logins(settings: Settings) -> None:
     basic = os.environ.get("FLOWER_BASIC_AUTH") or read_secret("FLOWER_BASIC_AUTH")
     if basic and (error := login_error(basic.split(","), "", None, {})):
         raise InvalidSettings(error)
-    require_valid()
+    if any(name.startswith("FLOWER_") for name in os.environ):
+        from worker.flower.variables import require_valid  # takes half a second
+
+        require_valid()
     address, port = os.environ.get("FLOWER_ADDRESS") or "127.0.0.1", os.environ.get("FLOWER_PORT")
     if port and (error := port_error(address, int(port))):
         raise InvalidSettings(f"flower: {error}")
