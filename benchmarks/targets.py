@@ -50,8 +50,8 @@ def _rates(results: Mapping[str, Any]) -> Iterator[Target]:
     for name, key, least in wanted:
         if name in rows and (row := rows[name])[key] is not None:
             yield Target(f"{name}, rate", f"≥ {least:g} x {base[key]}", f"{row[key]:.2f} x", row[key] >= least)
-    if OURS in rows and NAIVE in rows:
-        own, other = (rows[name]["producer_rate"] for name in (OURS, NAIVE))
+    own, other = (rows.get(name, {}).get("producer_rate") for name in (OURS, NAIVE))
+    if own and other:
         share = own / other
         yield Target(
             "one producer, requests accepted a second",

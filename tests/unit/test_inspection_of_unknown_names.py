@@ -8,6 +8,7 @@ import pytest
 from bson import ObjectId
 
 from worker.domain.source_fields import SourceFields
+from worker.inspection import candidates
 from worker.inspection.authors import find_authors
 from worker.inspection.expected import EXPECTED
 from worker.inspection.flags import judge_flags
@@ -81,3 +82,25 @@ def test_flag_of_another_type_omits_messages_that_have_it() -> None:
     made = profile({"withdrawn": {"by": "x"}}, {"withdrawn": None}, {"withdrawn": None}, {})
     (found,) = judge_flags(made, load(message_deleted_field="withdrawn"))
     assert (found.level, "omits 25 % of the messages" in found.text) == (Fit.FITS, True)
+
+
+def test_fields_that_may_be_meant_are_listed_to_choose_from() -> None:
+    documents = [
+        {"fechas": {"envio": NOW, "recepcion": NOW}, "visibilidad": each, "baja": {"el": NOW} if number == 0 else None}
+        for number, each in enumerate(["publica", "interna", "publica", "publica"])
+    ]
+    made = profile(*documents)
+    assert candidates.times(made) == "fechas.envio|fechas.recepcion"
+    found = {one.name: one.incomplete for one in judge_flags(made, load(), {"fechas.envio"})}
+    assert found == {
+        "deleted": {"message_deleted_field": "baja.el"},
+        "internal": {"message_internal_field": "visibilidad", "message_internal_values": "interna,publica"},
+    }
+
+
+def test_texts_that_look_like_names_are_listed_to_choose_from() -> None:
+    people = [("Inés", "Ruiz Calvo"), ("Íñigo", "García"), ("Sam", "O'Neill-Smith")]
+    made = profile(*({"yo": {"nombre": first, "apellidos": last}, "calle": "Mayor 3"} for first, last in people))
+    assert candidates.names(made, set(), last=False) == "yo.nombre|yo.apellidos"
+    assert candidates.names(made, set(), last=True) == "yo.apellidos|yo.nombre"
+    assert candidates.names(made, {"yo.nombre"}, last=True) == "yo.apellidos"

@@ -10,6 +10,7 @@ from rich.table import Table
 from worker.cli.group import FAILED
 from worker.cli.options import json_option
 from worker.cli.shared import console, open_service, print_json
+from worker.inspection.candidates import OR
 from worker.inspection.matching import Fit
 from worker.settings.field_mapping import variable
 
@@ -20,6 +21,8 @@ _TO_COMPLETE = {
     "message_sender_values": "  # ? is contact or user",
     "message_sender_type_values": "  # ? is CONTACT, HUMAN, AI or SYSTEM",
     "conversation_resolved_values": "  # remove those that mean open",
+    "message_internal_values": "  # keep those that mean an internal note",
+    "message_deleted_field": "  # if it marks deleted messages",
 }
 _STYLES = {Fit.FITS: "green", Fit.OPTIONAL: "", Fit.PARTLY: "yellow", Fit.FAULT: "red"}
 
@@ -115,7 +118,9 @@ def _print(result: "Inspection") -> None:
     if result.settings or result.incomplete:
         _print_settings(result)
     elif result.fits:
-        out.print(f"Everything that is required fits in the database {result.database}.")
+        partly = [each.name for one in result.collections for each in one.findings if each.level is Fit.PARTLY]
+        but = f" Check what fits only partly: {', '.join(dict.fromkeys(partly))}." if partly else ""
+        out.print(f"Everything that is required fits in the database {result.database}.{but}")
     elif result.other_databases:
         out.print(
             f"The database {result.database} has none of the four collections. Other databases of this server: "
@@ -137,7 +142,9 @@ def _print_settings(result: "Inspection") -> None:
     if result.incomplete:
         console().print("\nComplete these and remove the #: only you know what the values mean.", highlight=False)
     for name, value in result.incomplete.items():
-        click.echo(f"# export {variable(name)}={_quoted(value)}{_TO_COMPLETE.get(name, '')}")
+        first, *others = value.split(OR) if name.endswith("_field") else [value]
+        choice = f"  # or {', '.join(others)}" if others else ""
+        click.echo(f"# export {variable(name)}={_quoted(first)}{choice or _TO_COMPLETE.get(name, '')}")
 
 
 def _heading(one: "Inspected") -> str:

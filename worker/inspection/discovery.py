@@ -9,8 +9,7 @@ from dataclasses import dataclass
 
 from bson import ObjectId
 
-from worker.inspection.expected import EXPECTED
-from worker.inspection.matching import best_path, is_dated, is_text, paths_of_ids
+from worker.inspection.matching import is_dated, is_text, paths_of_ids
 from worker.inspection.profile import Profile
 from worker.inspection.sampling import Sample, known, sample
 from worker.settings.field_mapping import Group
@@ -62,7 +61,8 @@ def discover(connections: Connections, existing: Iterable[str], found: Mapping[G
         _choose("contact", references[groups.get("conversation", groups["message"])], groups)
     if "user" not in groups:
         of_both = [*references[groups["message"]], *references[groups.get("conversation", "")]]
-        _choose("user", [each for each in of_both if _has_names(samples[each.target].profile)], groups)
+        organizations = {each.target for each in references[groups.get("contact", "")]}
+        _choose("user", [each for each in of_both if each.target not in organizations], groups)
     return {group: name for group, name in groups.items() if group not in found}
 
 
@@ -75,10 +75,6 @@ def _choose(group: Group, targets: Iterable[_Reference], groups: dict[Group, str
 def _is_like_messages(profile: Profile) -> bool:
     has_time = any(is_dated(here, profile) for here in profile.paths.values())
     return has_time and any(is_text(path, here, profile) for path, here in profile.paths.items())
-
-
-def _has_names(profile: Profile) -> bool:
-    return any(best_path(EXPECTED["user"][name], profile) for name in ("firstName", "lastName", "email"))
 
 
 class _References(dict[str, list[_Reference]]):

@@ -1,8 +1,9 @@
 """Judges the fields of sampled messages that omit deleted and internal ones, and suggests them. Pure."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
+from worker.inspection.candidates import OR, kinds, rare_times
 from worker.inspection.expected import FLAGS, Expected
 from worker.inspection.matching import FieldFinding, Fit, best_flag, internal_values, judge, percent
 from worker.inspection.profile import Profile
@@ -13,8 +14,11 @@ _UNSET = {"false", "0"}
 """Values of a flag that mean that it is not set, as a profile has them."""
 
 
-def judge_flags(profile: Profile, settings: Settings) -> Iterator[FieldFinding]:
-    """Judge the fields that the settings name or, if they name none, suggest those with usual names or values."""
+def judge_flags(profile: Profile, settings: Settings, used: Collection[str] = ()) -> Iterator[FieldFinding]:
+    """Judge the fields that the settings name or, if they name none, suggest those with usual names or values.
+
+    `used`: paths that hold something else.
+    """
     for what in ("deleted", "internal"):
         setting = f"message_{what}_field"
         if getattr(settings, setting):
@@ -28,6 +32,20 @@ def judge_flags(profile: Profile, settings: Settings) -> Iterator[FieldFinding]:
                 "the settings name this field and value"
             )
             yield FieldFinding(what, found[setting], Fit.OPTIONAL, text, found)
+        elif possible := _possible(what, profile, used):
+            text = f"no setting names a field, so {what} messages are part of snapshots"
+            yield FieldFinding(what, what, Fit.OPTIONAL, text, incomplete=possible)
+
+
+def _possible(what: str, profile: Profile, used: Collection[str]) -> dict[str, str]:
+    """Return settings for fields that may mark such messages."""
+    if what == "deleted":
+        found = rare_times(profile, used)
+        return {"message_deleted_field": found} if found else {}
+    values = kinds(profile, used)
+    if not values:
+        return {}
+    return {"message_internal_field": OR.join(values), "message_internal_values": ",".join(next(iter(values.values())))}
 
 
 def _judge(what: str, profile: Profile, settings: Settings) -> FieldFinding:

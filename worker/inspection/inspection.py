@@ -6,6 +6,7 @@ from itertools import islice
 
 from worker.domain.source_fields import MESSAGE, CollectionFields
 from worker.inspection.authors import find_authors, untranslated_values
+from worker.inspection.candidates import names, times
 from worker.inspection.discovery import discover
 from worker.inspection.expected import COLLECTIONS, EXPECTED, Expected, spelled
 from worker.inspection.flags import judge_flags
@@ -212,7 +213,8 @@ class Inspector:
             yield author
             left = [each for each in untranslated_values(profile, fields) if each.text != author.text]
             yield from (each for each in left if not author.settings or each.name != author.name)
-            yield from judge_flags(profile, self._names)
+            used = {*fields.paths.values(), *author.settings.values(), *author.incomplete.values()}
+            yield from judge_flags(profile, self._names, used)
 
     def _plain(self, name: str, setting: str, path: str, expected: Expected, profile: Profile) -> FieldFinding:
         found = judge(name, path, expected, profile)
@@ -225,10 +227,23 @@ class Inspector:
         if not better and name in _LOOKS:
             better = path_of_look(_LOOKS[name], profile)
         level = Fit.FAULT if name == "content" else found.level
+        if not better and (possible := self._possible(name, setting, profile)):
+            undated = name == "timestamp" and not profile.at("createdAt").present
+            return replace(found, level=Fit.FAULT if undated else level, incomplete={setting: possible})
         if better and better != path:
             return replace(found, level=level, settings={setting: better})
         hint = "; without a date, closings cannot be detected" if name == "resolvedAt" else ""
         return replace(found, level=level, text=f"{found.text}{hint}")
+
+    def _possible(self, name: str, setting: str, profile: Profile) -> str:
+        """Return the paths that may hold a field, of which the platform's team knows the right one."""
+        if name == "timestamp":
+            return times(profile)
+        if name not in ("firstName", "lastName"):
+            return ""
+        group: Group = "user" if setting.startswith("user") else "contact"
+        used = {path for each in ("firstName", "lastName") if (path := best_path(EXPECTED[group][each], profile))}
+        return names(profile, used | set(self._fields[group].paths.values()), last=name == "lastName")
 
     def _resolved(self, profile: Profile, expected: Expected) -> FieldFinding:
         fields = self._connections.fields.conversation

@@ -127,7 +127,7 @@ def only_path(kind: str, share: float, profile: Profile) -> str | None:
         for path, here in profile.paths.items()
         if here.kinds[kind] >= _LEAST_SHARE * here.present and here.present >= share * profile.sampled
         if not here.values and not here.id_count
-        if (_last(path) not in _CHANGES if kind == "date" else is_text(path, here, profile))
+        if (not is_change(path) if kind == "date" else is_text(path, here, profile))
     ]
     if not share:
         found = [each for each in found if not _last(each).startswith(_OPENED)]
@@ -146,6 +146,11 @@ def is_text(path: str, here: PathProfile, profile: Profile) -> bool:
     if _last(path).endswith(_MARKED_UP) or here.present < _LEAST_SHARE * profile.sampled:
         return False
     return here.looks["sentence"] >= _LEAST_SHARE * here.present > 0
+
+
+def is_change(path: str) -> bool:
+    """Return whether a path is named like the time of creation or of the last change."""
+    return _last(path) in _CHANGES
 
 
 def is_dated(here: PathProfile, profile: Profile) -> bool:

@@ -20,6 +20,7 @@ _LOOKS = {
     "sentence": re.compile(r"[^<\s].*\s.*", re.DOTALL),
 }
 """What text may look like. Text of several words that begins with `<` is mark-up."""
+_NAME = re.compile(r"[^\W\d_][^\d@<>/\\:;!?]{0,29}(?<!\.)")
 _MAX_LEVELS = 5
 _MAX_PATHS = 1000
 _MAX_VALUES = 20
@@ -52,7 +53,7 @@ class PathProfile:
     """The values as they are written in settings, or None if there are more than 20 or they are not short names."""
 
     looks: Counter[str] = field(default_factory=Counter)
-    """How many values are text that looks like a time (`DATE_TEXT`), an `email`, a `phone`, or a `sentence`."""
+    """How many values are text that looks like a time (`DATE_TEXT`), an `email`, a `phone`, a `name`, a `sentence`."""
 
     def accepted(self, kinds: Iterable[str]) -> int:
         """Return how many values have one of these types."""
@@ -71,7 +72,7 @@ class PathProfile:
             if key in self.ids or len(self.ids) < _MAX_IDS:
                 self.ids[key] += 1
         if kind == "string":
-            self.looks[_look_of(value.strip())] += 1
+            self.looks.update(_looks_of(value.strip()))
         self._count(value, kind)
 
     def _count(self, value: Any, kind: str) -> None:
@@ -107,10 +108,14 @@ class Profile:
         return self.paths.get(path) or PathProfile()
 
 
-def _look_of(text: str) -> str:
+def _looks_of(text: str) -> Iterator[str]:
     if read_time(text) is not None:
-        return DATE_TEXT
-    return next((look for look, pattern in _LOOKS.items() if pattern.fullmatch(text)), "")
+        yield DATE_TEXT
+        return
+    if look := next((look for look, pattern in _LOOKS.items() if pattern.fullmatch(text)), None):
+        yield look
+    if _NAME.fullmatch(text) and text[0].isupper():
+        yield "name"
 
 
 def kind_of(value: Any) -> str:
