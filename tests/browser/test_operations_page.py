@@ -53,6 +53,7 @@ def log_in(page: Page, site: Site) -> None:
     expect(page.get_by_role("heading", name="Overview")).to_be_visible()
 
 
+@pytest.mark.timeout(300)  # 30 s on a quiet machine, more than 120 s at a load of 12 on two cores
 def test_operator_sees_what_failed_and_why_redrives_it_and_watches_it_complete(site: Site, browser: Browser) -> None:
     """This is one test, because each process of pytest-xdist would start its own system."""
     if taking_screenshots():
