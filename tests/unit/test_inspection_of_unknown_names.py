@@ -104,3 +104,19 @@ def test_texts_that_look_like_names_are_listed_to_choose_from() -> None:
     assert candidates.names(made, set(), last=False) == "yo.nombre|yo.apellidos"
     assert candidates.names(made, set(), last=True) == "yo.apellidos|yo.nombre"
     assert candidates.names(made, {"yo.nombre"}, last=True) == "yo.apellidos"
+
+
+def test_values_that_would_omit_every_message_do_not_fit() -> None:
+    made = profile({"visibilidad": "publica"}, {"visibilidad": "interna"})
+    own = load(message_internal_field="visibilidad", message_internal_values="interna,publica")
+    (found,) = judge_flags(made, own)
+    assert (found.level, "omits 100 % of the messages: keep only the values" in found.text) == (Fit.FAULT, True)
+
+
+def test_meaning_of_each_value_is_shown() -> None:
+    fields = SourceFields(load(message_sender_field="wie", message_sender_values="huurder=user,balie=contact")).message
+    found = find_authors(profile({"wie": "huurder"}, {"wie": "balie"}), fields)
+    assert (found.level, found.text) == (
+        Fit.FITS,
+        "has the values balie, huurder; balie = contact, huurder = user",
+    )

@@ -65,7 +65,7 @@ def find_authors(profile: Profile, fields: MessageFields) -> FieldFinding:
     for name in _FIELDS:
         here = profile.at(fields[name])
         if _is_frequent(here, profile) and not _untranslated(name, here, fields):
-            return FieldFinding("sender", fields[name], Fit.FITS, _listed(here))
+            return FieldFinding("sender", fields[name], Fit.FITS, _with_meaning(here, fields.values.get(name, {})))
     return _suggestion(profile, fields) or _present(profile, fields)
 
 
@@ -241,6 +241,12 @@ def _by_direction(path: str, here: PathProfile) -> dict[str, str]:
 def translations(values: Mapping[str, str]) -> str:
     """Return translations as a setting states them: `agent=user,customer=contact`."""
     return ",".join(f"{stored}={ours}" for stored, ours in sorted(values.items()))
+
+
+def _with_meaning(here: PathProfile, pairs: Mapping[str, str]) -> str:
+    """List the values, and what they are translated to, so that a wrong side is seen."""
+    meanings = ", ".join(f"{value} = {pairs[value]}" for value in sorted(here.values or ()) if value in pairs)
+    return f"{_listed(here)}; {meanings}" if meanings else _listed(here)
 
 
 def _listed(here: PathProfile) -> str:

@@ -65,6 +65,8 @@ def _judge(what: str, profile: Profile, settings: Settings) -> FieldFinding:
         return FieldFinding(what, path, Fit.FITS, text)
     wanted, values = read_list(listed), Counter(here.values)
     text = f"omits {percent(sum(values[each] for each in wanted), profile.sampled)} of the messages"
+    if values and values.keys() <= set(wanted) and here.present == profile.sampled:
+        return FieldFinding(what, path, Fit.FAULT, f"{text}: keep only the values that mean {what}")
     unknown = [each for each in wanted if each not in values]
     if unknown:
         return FieldFinding(what, path, Fit.PARTLY, f"{text}; not found: {', '.join(unknown)}")

@@ -103,8 +103,8 @@ class References:
         profile, setting = one.sample.profile, SETTINGS[one.group][found.name]
         paths = [] if found.settings else paths_of_ids(profile, ())[:_CANDIDATES]
         leading = [each for each in paths if self._share(users, profile.at(each).ids) >= _JOINED]
-        if len(leading) > 1:  # prefer one that only some conversations have, as only some are resolved
-            leading = [each for each in leading if profile.at(each).present < profile.sampled]
+        # One that all conversations have is most often who they are assigned to.
+        leading = [each for each in leading if profile.at(each).present < profile.sampled]
         return replace(found, settings={setting: leading[0]}) if setting and len(leading) == 1 else found
 
     def _share(self, target: Inspected, ids: Counter[ObjectId]) -> float:
