@@ -6,22 +6,15 @@ from typing import Any
 import pytest
 from bson import ObjectId
 
+from support.profiles import profile
 from worker.domain.source_fields import SourceFields
 from worker.inspection.authors import find_authors, untranslated_values
 from worker.inspection.expected import EXPECTED, FLAGS
 from worker.inspection.flags import judge_flags
 from worker.inspection.matching import Fit, best_flag, best_path, judge, only_path, resolved_settings
-from worker.inspection.profile import Profile
 from worker.settings import load
 
 NOW = datetime(2026, 5, 18, tzinfo=UTC)
-
-
-def profile(*documents: dict[str, Any]) -> Profile:
-    made = Profile()
-    for document in documents:
-        made.add({"_id": ObjectId(), **document})
-    return made
 
 
 BY_AUTHOR = {"message_sender_field": "by", "message_sender_type_field": "by"}

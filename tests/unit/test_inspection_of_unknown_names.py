@@ -5,25 +5,17 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from bson import ObjectId
 
+from support.profiles import profile
 from worker.domain.source_fields import SourceFields
 from worker.inspection import candidates
 from worker.inspection.authors import find_authors
 from worker.inspection.expected import EXPECTED
 from worker.inspection.flags import judge_flags
 from worker.inspection.matching import Fit, judge, only_path, path_of_look, state_settings
-from worker.inspection.profile import Profile
 from worker.settings import load
 
 NOW = datetime(2026, 5, 18, tzinfo=UTC)
-
-
-def profile(*documents: dict[str, Any]) -> Profile:
-    made = Profile()
-    for document in documents:
-        made.add({"_id": ObjectId(), **document})
-    return made
 
 
 TEXT = [
