@@ -12,7 +12,7 @@ from worker.inspection import candidates
 from worker.inspection.authors import find_authors
 from worker.inspection.expected import EXPECTED
 from worker.inspection.flags import judge_flags
-from worker.inspection.matching import Fit, judge, only_path, path_of_look, state_settings
+from worker.inspection.matching import Fit, judge, only_path, path_of_look
 from worker.settings import load
 
 NOW = datetime(2026, 5, 18, tzinfo=UTC)
@@ -64,7 +64,7 @@ def test_unknown_values_are_left_to_complete() -> None:
 def test_unknown_states_are_left_to_complete() -> None:
     made = profile(*({"voortgang": each, "onderwerp": f"{each} en zo"} for each in ("nieuw", "bezig", "afgerond")))
     values = "afgerond,bezig,nieuw"
-    assert state_settings(made) == {
+    assert candidates.states(made) == {
         "conversation_resolved_field": "voortgang",
         "conversation_resolved_values": values,
     }
@@ -112,3 +112,9 @@ def test_meaning_of_each_value_is_shown() -> None:
         Fit.FITS,
         "has the values balie, huurder; balie = contact, huurder = user",
     )
+
+
+def test_values_that_may_be_personal_are_not_listed() -> None:
+    people = [("Priya Holloway", "priya@example.com", "+44 20 7946 0001"), ("Sam Bos", "sam@example.com", "+31 6 1234")]
+    made = profile(*({"by": {"name": name, "mail": mail, "tel": tel}} for name, mail, tel in people))
+    assert candidates.kinds(made) == {}

@@ -49,7 +49,7 @@ def inspect(context: click.Context, sample: int, seconds: float, as_json: bool) 
 
     Reports which fields fit, and prints settings that map fields with other names. Check these settings before you use
     them, above all the translations of values. docs/data.md lists all fields. The command only reads. It prints no
-    values, except short ones of fields that seem to say who wrote a message, whether a message is internal, or whether
+    values, except short ones of fields that may say who wrote a message, whether a message is internal, or whether
     a conversation is resolved. The exit code is 1 if a field does not fit with the current settings.
 
     \b
@@ -100,7 +100,7 @@ def _as_fields(result: "Inspection") -> dict[str, Any]:
             for one in result.collections
         ],
         "settings": {variable(name): value for name, value in result.settings.items()},
-        "incomplete": {variable(name): value for name, value in result.incomplete.items()},
+        "incomplete": {variable(name): _alternatives(name, value) for name, value in result.incomplete.items()},
     }
 
 
@@ -142,9 +142,13 @@ def _print_settings(result: "Inspection") -> None:
     if result.incomplete:
         console().print("\nComplete these and remove the #: only you know what the values mean.", highlight=False)
     for name, value in result.incomplete.items():
-        first, *others = value.split(OR) if name.endswith("_field") else [value]
+        first, *others = _alternatives(name, value)
         choice = f"  # or {', '.join(others)}" if others else ""
         click.echo(f"# export {variable(name)}={_quoted(first)}{choice or _TO_COMPLETE.get(name, '')}")
+
+
+def _alternatives(name: str, value: str) -> list[str]:
+    return value.split(OR) if name.endswith("_field") else [value]
 
 
 def _heading(one: "Inspected") -> str:

@@ -74,7 +74,7 @@ def up(data: str | None, as_json: bool) -> None:
 
 def _check_files_and_logins(settings: Settings) -> None:
     """Check what would otherwise end a process after others have started. Raises InvalidSettings, OSError."""
-    Path.cwd()
+    Path.cwd()  # if it was deleted, mongod would end without naming it
     check_signing_key(settings)
     with suppress(TransientError):  # a bucket that does not answer now
         erasure_log.check(settings)

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 
 from worker.domain.source_fields import MessageFields
+from worker.inspection.candidates import kinds
 from worker.inspection.expected import spelled
 from worker.inspection.matching import FieldFinding, Fit, percent
 from worker.inspection.profile import PathProfile, Profile
@@ -115,12 +116,12 @@ def _present(profile: Profile, fields: MessageFields) -> FieldFinding:
 
 def _to_complete(profile: Profile) -> dict[str, str]:
     """Return settings for the field that may say who wrote a message, with `?` for what an unknown value means."""
-    found = [path for path, here in profile.paths.items() if here.values and _has_kinds_of_senders(here, profile)]
+    found = kinds(profile, _TOLD_SHARE)
     named = [path for path in found if not _NAMES.isdisjoint(map(spelled, path.split(".")))]
     if not found:
         return {}
-    path = max(named or found, key=lambda each: len(profile.at(each).values or ()))
-    types = {value: _sender_type(value) or "?" for value in profile.at(path).values or () if _is_translatable(value)}
+    path = max(named or found, key=lambda each: len(found[each]))
+    types = {value: _sender_type(value) or "?" for value in found[path] if _is_translatable(value)}
     sides = {value: {"?": "?", "CONTACT": "contact"}.get(kind, "user") for value, kind in types.items()}
     return {
         "message_sender_field": path,
@@ -128,12 +129,6 @@ def _to_complete(profile: Profile) -> dict[str, str]:
         "message_sender_type_field": path,
         "message_sender_type_values": translations(types),
     }
-
-
-def _has_kinds_of_senders(here: PathProfile, profile: Profile) -> bool:
-    return (
-        set(here.kinds) == {"string"} and len(here.values or ()) > 1 and here.present >= _TOLD_SHARE * profile.sampled
-    )
 
 
 def _is_frequent(here: PathProfile, profile: Profile) -> bool:

@@ -2,13 +2,13 @@
 
 from collections.abc import Collection, Iterator
 
-from worker.inspection.matching import is_change
+from worker.inspection.matching import is_change, is_state
 from worker.inspection.profile import PathProfile, Profile
 
 OR = "|"
 """Separates alternatives in an incomplete setting that names a field."""
 _MOST, _HALF, _ALL = 4, 0.5, 0.95
-_MAX_VALUES = 8
+_MAX_VALUES = 12
 
 
 def times(profile: Profile) -> str:
@@ -30,14 +30,33 @@ def names(profile: Profile, used: Collection[str], *, last: bool) -> str:
     return _joined([*found[1:2], *found[:1], *found[2:]] if last else found)
 
 
-def kinds(profile: Profile, used: Collection[str]) -> dict[str, list[str]]:
-    """Return the paths of texts with few different values, and the values."""
-    found = {}
-    for path, here in profile.paths.items():
-        is_frequent = here.present >= _HALF * profile.sampled and set(here.kinds) == {"string"}
-        if path not in used and is_frequent and here.values and 1 < len(here.values) <= _MAX_VALUES:
-            found[path] = sorted(here.values)
-    return found
+def kinds(profile: Profile, share: float = _HALF, used: Collection[str] = ()) -> dict[str, list[str]]:
+    """Return the paths of texts with few different values, and the values, which are words but no personal data.
+
+    Args:
+        profile: The sampled documents of the collection.
+        share: The least share of the documents that have a value.
+        used: Paths that hold something else.
+    """
+    return {
+        path: sorted(here.values)
+        for path, here in profile.paths.items()
+        if path not in used and set(here.kinds) == {"string"} and here.present >= share * profile.sampled
+        if here.values and 1 < len(here.values) <= _MAX_VALUES
+        if sum(here.looks[look] for look in ("sentence", "email", "phone")) < _HALF * here.present
+    }
+
+
+def states(profile: Profile) -> dict[str, str]:
+    """Return settings with all values of what may be the state of conversations; empty if there is no such field.
+
+    Those that mean open have to be removed.
+    """
+    found = kinds(profile)
+    if not found:
+        return {}
+    path = max([each for each in found if is_state(each)] or found, key=lambda each: len(found[each]))
+    return {"conversation_resolved_field": path, "conversation_resolved_values": ",".join(found[path])}
 
 
 def _dates(profile: Profile) -> Iterator[tuple[str, PathProfile]]:

@@ -10,6 +10,7 @@ ID = "id"
 
 
 DATE_TEXT = "text in ISO 8601"
+"""Text that is read as a time."""
 
 
 @dataclass(frozen=True)

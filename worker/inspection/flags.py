@@ -42,7 +42,7 @@ def _possible(what: str, profile: Profile, used: Collection[str]) -> dict[str, s
     if what == "deleted":
         found = rare_times(profile, used)
         return {"message_deleted_field": found} if found else {}
-    values = kinds(profile, used)
+    values = kinds(profile, used=used)
     if not values:
         return {}
     return {"message_internal_field": OR.join(values), "message_internal_values": ",".join(next(iter(values.values())))}

@@ -6,7 +6,7 @@ from itertools import islice
 
 from worker.domain.source_fields import MESSAGE, CollectionFields
 from worker.inspection.authors import find_authors, untranslated_values
-from worker.inspection.candidates import names, times
+from worker.inspection.candidates import names, states, times
 from worker.inspection.discovery import discover
 from worker.inspection.expected import COLLECTIONS, EXPECTED, Expected, spelled
 from worker.inspection.flags import judge_flags
@@ -18,7 +18,6 @@ from worker.inspection.matching import (
     only_path,
     path_of_look,
     resolved_settings,
-    state_settings,
 )
 from worker.inspection.profile import PathProfile, Profile
 from worker.inspection.references import SETTINGS, References
@@ -204,7 +203,7 @@ class Inspector:
             if name == "isResolved":
                 yield self._resolved(profile, expected)
             elif setting is not None and name not in _JUDGED_TOGETHER:
-                found = self._plain(name, setting, self._fields[group][name], expected, profile)
+                found = self._plain(group, name, setting, profile)
                 is_resolver = name == "resolvedBy" and not profile.at(found.path).present
                 yield self._references.find_resolver(found, one, inspected["user"]) if is_resolver else found
         if group == "message":
@@ -216,7 +215,8 @@ class Inspector:
             used = {*fields.paths.values(), *author.settings.values(), *author.incomplete.values()}
             yield from judge_flags(profile, self._names, used)
 
-    def _plain(self, name: str, setting: str, path: str, expected: Expected, profile: Profile) -> FieldFinding:
+    def _plain(self, group: Group, name: str, setting: str, profile: Profile) -> FieldFinding:
+        path, expected = self._fields[group][name], EXPECTED[group][name]
         found = judge(name, path, expected, profile)
         if profile.at(path).accepted(expected.kinds):
             return found
@@ -227,7 +227,7 @@ class Inspector:
         if not better and name in _LOOKS:
             better = path_of_look(_LOOKS[name], profile)
         level = Fit.FAULT if name == "content" else found.level
-        if not better and (possible := self._possible(name, setting, profile)):
+        if not better and (possible := self._possible(group, name, profile)):
             undated = name == "timestamp" and not profile.at("createdAt").present
             return replace(found, level=Fit.FAULT if undated else level, incomplete={setting: possible})
         if better and better != path:
@@ -235,13 +235,12 @@ class Inspector:
         hint = "; without a date, closings cannot be detected" if name == "resolvedAt" else ""
         return replace(found, level=level, text=f"{found.text}{hint}")
 
-    def _possible(self, name: str, setting: str, profile: Profile) -> str:
+    def _possible(self, group: Group, name: str, profile: Profile) -> str:
         """Return the paths that may hold a field, of which the platform's team knows the right one."""
         if name == "timestamp":
             return times(profile)
         if name not in ("firstName", "lastName"):
             return ""
-        group: Group = "user" if setting.startswith("user") else "contact"
         used = {path for each in ("firstName", "lastName") if (path := best_path(EXPECTED[group][each], profile))}
         return names(profile, used | set(self._fields[group].paths.values()), last=name == "lastName")
 
@@ -259,7 +258,7 @@ class Inspector:
             return found
         if settings := resolved_settings(expected, profile, fields):
             return replace(found, text=f"{found.text}{_states(settings, profile)}", settings=settings)
-        return replace(found, incomplete=state_settings(profile))
+        return replace(found, incomplete=states(profile))
 
 
 def _states(settings: Mapping[str, str], profile: Profile) -> str:

@@ -26,7 +26,6 @@ _CLOSED = frozenset(
 _MERE_NAMES = ("id", "ref", "oid", "key", "value", "number", "address", "e164", "at", "on", "by")
 """Names that say nothing without the level above, such as `address` in `mail.address`."""
 _STATES = ("status", "state", "stage", "phase")
-_MAX_STATES = 12
 _OPEN_FLAGS = ("isopen", "open", "isactive", "active")
 
 
@@ -170,22 +169,9 @@ def internal_values(profile: Profile) -> Mapping[str, str]:
     return {}
 
 
-def state_settings(profile: Profile) -> dict[str, str]:
-    """Return settings with all values of what may be the state of conversations; empty if there is no such field.
-
-    Those that mean open have to be removed.
-    """
-    states = {
-        path: here.values
-        for path, here in profile.paths.items()
-        if here.values and 1 < len(here.values) <= _MAX_STATES
-        if set(here.kinds) == {"string"} and here.looks["sentence"] < _LEAST_SHARE * here.present
-    }
-    named = [path for path in states if _rank(path, _STATES) is not None]
-    if not states:
-        return {}
-    path = max(named or states, key=lambda each: len(states[each]))
-    return {"conversation_resolved_field": path, "conversation_resolved_values": ",".join(sorted(states[path]))}
+def is_state(path: str) -> bool:
+    """Return whether a path is named like the state of a conversation."""
+    return _rank(path, _STATES) is not None
 
 
 def resolved_settings(expected: Expected, profile: Profile, fields: CollectionFields) -> dict[str, str]:
@@ -196,7 +182,7 @@ def resolved_settings(expected: Expected, profile: Profile, fields: CollectionFi
     if path := best_path(expected, profile):
         return {} if path == fields["isResolved"] else {"conversation_resolved_field": path}
     for path, here in profile.paths.items():
-        if _rank(path, _STATES) is not None and here.values:
+        if is_state(path) and here.values:
             closed = sorted(value for value in here.values if spelled(value) in _CLOSED)
             if closed:
                 return {"conversation_resolved_field": path, "conversation_resolved_values": ",".join(closed)}

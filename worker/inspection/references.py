@@ -43,6 +43,7 @@ class References:
         self._fields = fields
 
     def judge_organizations(self, one: Inspected, organization: str) -> FieldFinding:
+        """Judge the reference to the organization. `organization`: the path that the other collections have."""
         name, group = "organizationId", one.group
         path = self._fields[group][name]
         expected, profile = EXPECTED[group][name], one.sample.profile

@@ -6,6 +6,7 @@ No setting is read here: pydantic-settings reads those that are files.
 import os
 import re
 from collections.abc import Container
+from contextlib import suppress
 from pathlib import Path
 
 from worker.errors import InvalidSettings
@@ -20,6 +21,14 @@ def directory() -> Path | None:
     """Return the secrets directory, or None if there is none."""
     named = Path(os.environ.get(f"{PREFIX}SECRETS_DIR") or SECRETS_DIRECTORY)
     return named if named.is_dir() else None
+
+
+def names() -> list[str]:
+    """Return the names of the files; none if the directory cannot be read, which `check` reports."""
+    mounted = directory()
+    with suppress(OSError):
+        return [path.name for path in mounted.iterdir()] if mounted else []
+    return []
 
 
 def check(fields: Container[str]) -> None:

@@ -93,9 +93,7 @@ def _check_database_name(value: str) -> str:
         raise ValueError(f"should have at most {_MAX_DATABASE_BYTES} bytes in UTF-8")
     if value in _DATABASES_OF_MONGODB:
         names = ", ".join(_DATABASES_OF_MONGODB)
-        raise ValueError(
-            f"should not be one of MongoDB's own databases ({names}), also if SNAPSHOTS_MONGO_URL names it"
-        )
+        raise ValueError(f"should not be one of MongoDB's own databases ({names}), here or in SNAPSHOTS_MONGO_URL")
     return value
 
 

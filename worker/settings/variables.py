@@ -254,9 +254,8 @@ def unknown_variables() -> list[tuple[str, str | None]]:
         Pairs of such a name and the setting with the most similar name, or None if no name is similar.
     """
     known = [name.upper() for name in Settings.model_fields] + _OTHER_VARIABLES
-    directory = secret_files.directory()
-    files = [path.name.upper() for path in directory.iterdir()] if directory else []
-    names = [name.removeprefix(PREFIX) for name in sorted({*os.environ, *files}) if name.startswith(PREFIX)]
+    given = {*os.environ, *map(str.upper, secret_files.names())}
+    names = [name.removeprefix(PREFIX) for name in sorted(given) if name.startswith(PREFIX)]
     unknown = [name for name in names if name not in known and not _OF_SERVICES.search(name)]
     nearest = {name: next(iter(get_close_matches(name, known, n=1)), None) for name in unknown}
     return [(f"{PREFIX}{name}", near and f"{PREFIX}{near}") for name, near in nearest.items()]
